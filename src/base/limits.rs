@@ -1,0 +1,55 @@
+//! Every maximum of the program, by name, with what happens when it is reached.
+
+use std::time::Duration;
+
+/// Frames in the log before the guard gives the application its turn to checkpoint. SQLite's own default.
+pub const TURN_FRAMES: u32 = 1_000;
+
+/// A log this large that neither turns nor rounds reset is reported once. Nothing else happens.
+pub const WAL_REPORT_BYTES: u64 = 64 << 20;
+
+/// An idle log file larger than this is given back to the disk by a TRUNCATE checkpoint.
+pub const WAL_IDLE_BYTES: u64 = 16 << 20;
+
+/// Page images that wait in memory for one replica. Beyond it only page numbers are kept, and the pages are read
+/// from the database when the batch is made.
+pub const PENDING_BYTES: usize = 16 << 20;
+
+/// One read of the tail, at most. More frames than this take several reads.
+pub const TAIL_READ_BYTES: usize = 1 << 20;
+
+/// Bytes of one answer in XML. A longer one is an error.
+pub const XML_BYTES: usize = 8 << 20;
+
+/// A part of a ranged GET. Longer ranges are cut.
+pub const GET_PART_BYTES: u64 = 8 << 20;
+
+/// Smallest part of a multipart upload, by S3's rule; the last may be smaller.
+pub const PART_BYTES_MIN: u64 = 5 << 20;
+
+/// Part of a multipart upload unless the length asks for more. An object has at most [`PARTS_MAX`].
+pub const PART_BYTES: u64 = 8 << 20;
+
+/// Parts of a multipart upload, by S3's rule.
+pub const PARTS_MAX: u64 = 10_000;
+
+/// Objects that one DeleteObjects names, by S3's rule. More take several requests.
+pub const DELETE_BATCH: usize = 1_000;
+
+/// Requests under way at once for one multipart upload or one restore.
+pub const TRANSFERS: usize = 4;
+
+/// Idle connections kept for one endpoint. Further ones are closed.
+pub const POOL_IDLE: usize = 16;
+
+/// How long an idle connection is trusted. Servers close theirs after 5 to 75 s; an older one is closed unused.
+pub const POOL_IDLE_TIME: Duration = Duration::from_secs(20);
+
+/// Longest wait between two attempts of one request.
+pub const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Uploads that may leave at once after a quiet time before `sync-interval` spaces them.
+pub const SYNC_BURST: u32 = 10;
+
+/// The slow look at every mapped header that covers lost events.
+pub const SAFETY_TICK: Duration = Duration::from_secs(1);

@@ -1,0 +1,10 @@
+//! The vocabulary of the house: identifiers, limits, clock, checksums.
+//!
+//! Nothing here does any input or output, and nothing here knows a file format.
+
+pub mod clock;
+pub mod crc64;
+mod ids;
+pub mod limits;
+
+pub use ids::{FrameNo, IdError, Level, LtxId, PageSize, Pgno, Salts, Txid};

@@ -1,0 +1,10 @@
+//! lsfast replicates live SQLite databases to S3 or a directory, and restores them.
+//!
+//! # The map of the house
+//!
+//! Folders are layers; a module may use those above it in this list, never those below (a test holds the rule):
+//! `base`, `io`, `config`, `sqlite`, `wal`, `ltx`, `legacy`, `store`, `restore`, `replicate`, `observe`, `cli`.
+#![deny(unsafe_code)]
+
+pub mod base;
+pub mod store;

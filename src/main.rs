@@ -1,0 +1,2 @@
+//! The `lsfast` program.
+fn main() {}

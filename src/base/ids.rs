@@ -109,7 +109,7 @@ impl PageSize {
 
     /// Bytes in a page, as a length.
     #[must_use]
-    pub const fn len(self) -> usize {
+    pub const fn bytes(self) -> usize {
         self.0 as usize
     }
 

@@ -7,4 +7,6 @@
 #![deny(unsafe_code)]
 
 pub mod base;
+pub mod sqlite;
 pub mod store;
+pub mod wal;

@@ -1,0 +1,143 @@
+//! The header of a database file: the first 100 bytes of page 1, all fields big-endian.
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 16 | `SQLite format 3`, 0 |
+//! | 16 | 2 | page size; 65536 is stored as 1 |
+//! | 18 | 1 | format version for writing: 1 rollback journal, 2 WAL |
+//! | 19 | 1 | format version for reading, likewise |
+//! | 20 | 1 | unused bytes at the end of each page |
+//! | 24 | 4 | change counter |
+//! | 28 | 4 | size in pages, if it is not 0 and the change counter equals the field at 92 |
+//! | 92 | 4 | change counter when the size was stored |
+
+use std::path::{Path, PathBuf};
+
+use crate::base::PageSize;
+
+/// Bytes of the header.
+pub const HEADER_BYTES: usize = 100;
+
+/// What each database begins with.
+pub const MAGIC: [u8; 16] = *b"SQLite format 3\0";
+
+/// Why a file is no database that can be followed. Each message begins with the file's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderError {
+    /// {file} is empty: SQLite has made it, but nobody has written to it yet
+    #[error("{} is empty: SQLite has made it, but nobody has written to it yet", file.display())]
+    Empty {
+        /// The file.
+        file: PathBuf,
+    },
+    /// {file} is not a SQLite database (it has only {found} bytes, the header takes 100)
+    #[error("{} is not a SQLite database (it has only {found} bytes, the header takes 100)", file.display())]
+    Short {
+        /// The file.
+        file: PathBuf,
+        /// Bytes there are.
+        found: usize,
+    },
+    /// {file} is not a SQLite database (its first 16 bytes are not the SQLite magic)
+    #[error(
+        "{} is not a SQLite database (its first 16 bytes are not the SQLite magic); an encrypted one can't be \
+         followed",
+        file.display()
+    )]
+    Magic {
+        /// The file.
+        file: PathBuf,
+    },
+    /// {file} has page size {found} in its header, which is not a power of two from 512 to 65536: it is damaged
+    #[error(
+        "{} has page size {found} in its header, which is not a power of two from 512 to 65536: it is damaged",
+        file.display()
+    )]
+    PageSize {
+        /// The file.
+        file: PathBuf,
+        /// What the header says.
+        found: u16,
+    },
+    /// {file} has format versions {write}/{read}, only 1 and 2 are known: a newer SQLite wrote it, or it is damaged
+    #[error(
+        "{} has format versions {write}/{read}, only 1 and 2 are known: a newer SQLite wrote it, or it is damaged",
+        file.display()
+    )]
+    Version {
+        /// The file.
+        file: PathBuf,
+        /// Version for writing.
+        write: u8,
+        /// Version for reading.
+        read: u8,
+    },
+}
+
+/// How commits reach the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Journal {
+    /// Through a rollback journal: changes can't be followed.
+    Rollback,
+    /// Through a write-ahead log.
+    Wal,
+}
+
+/// What the header of a database file says. In WAL mode it may be behind the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DbHeader {
+    /// Bytes in a page.
+    pub page_size: PageSize,
+    /// Rollback journal or WAL.
+    pub journal: Journal,
+    /// One more with each transaction in rollback mode; seldom moves in WAL mode.
+    pub change_counter: u32,
+    /// Pages in the database, if the header knows; else the file's length tells.
+    pub size_pages: Option<u32>,
+}
+
+impl DbHeader {
+    /// Reads the header from the first bytes of `file`; `bytes` may be longer than it, and is shorter only if the file
+    /// is.
+    ///
+    /// # Errors
+    /// [`HeaderError`], ready to be shown.
+    pub fn parse(file: &Path, bytes: &[u8]) -> Result<DbHeader, HeaderError> {
+        let name = || file.to_path_buf();
+        if bytes.is_empty() {
+            return Err(HeaderError::Empty { file: name() });
+        }
+        if bytes.first_chunk() != Some(&MAGIC) && bytes.len() >= MAGIC.len() {
+            return Err(HeaderError::Magic { file: name() });
+        }
+        let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
+            return Err(HeaderError::Short { file: name(), found: bytes.len() });
+        };
+        let page_size = u16::from_be_bytes([header[16], header[17]]);
+        let (write, read) = (header[18], header[19]);
+        let journal = match (write, read) {
+            // SQLite itself goes by the version for reading, and takes 0 for 1.
+            (0..=2, 0..=1) => Journal::Rollback,
+            (0..=2, 2) => Journal::Wal,
+            _ => return Err(HeaderError::Version { file: name(), write, read }),
+        };
+        let (change_counter, size_pages) = (be32(header, 24), be32(header, 28));
+        Ok(DbHeader {
+            page_size: PageSize::from_u16(page_size)
+                .map_err(|_| HeaderError::PageSize { file: name(), found: page_size })?,
+            journal,
+            change_counter,
+            size_pages: (size_pages != 0 && change_counter == be32(header, 92)).then_some(size_pages),
+        })
+    }
+
+    /// Whether the database is in WAL mode.
+    #[must_use]
+    pub const fn is_wal(&self) -> bool {
+        matches!(self.journal, Journal::Wal)
+    }
+}
+
+fn be32(bytes: &[u8; HEADER_BYTES], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}

@@ -1,0 +1,186 @@
+//! The header of the wal-index (`DB-shm`), read from a copy of its bytes.
+//!
+//! # The first 136 bytes, in host byte order but for the salts
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 48 | header, copy 1 |
+//! | 48 | 48 | header, copy 2 |
+//! | 96 | 4 | nBackfill: frames that are in the database file |
+//! | 100 | 20 | read marks 0..4; `ffffffff` = not used |
+//! | 120 | 8 | lock bytes: only locked, never written |
+//! | 128 | 4 | nBackfillAttempted: frames that a checkpoint may have copied |
+//! | 132 | 4 | unused |
+//!
+//! Header copy:
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 4 | version 3007000 |
+//! | 4 | 4 | unused |
+//! | 8 | 4 | change counter, one more with each commit |
+//! | 12 | 1 | 1 once initialised |
+//! | 13 | 1 | 1 if checksums of the log take big-endian words |
+//! | 14 | 2 | page size; 65536 is stored as 1 |
+//! | 16 | 4 | mxFrame: the last committed frame; 0 = empty log |
+//! | 20 | 4 | nPage: pages in the database as of mxFrame |
+//! | 24 | 8 | running checksum of frame mxFrame |
+//! | 32 | 8 | salts, as in the log's header (big-endian) |
+//! | 40 | 8 | checksum of bytes 0..40 in host order |
+//!
+//! A writer stores copy 2, then a barrier, then copy 1; so a reader copies copy 1, a barrier, then copy 2, and trusts
+//! them only when they are equal and the checksum is right.
+
+use super::checksum::{self, Sum};
+use crate::base::{FrameNo, PageSize, Salts};
+
+/// Bytes of both copies of the header.
+pub const HEADERS_BYTES: usize = 2 * HEADER_BYTES;
+
+/// Bytes of the checkpoint information behind them.
+pub const CHECKPOINT_BYTES: usize = 40;
+
+/// Bytes up to the page lookup tables: headers, checkpoint information and lock bytes.
+pub const LEAD_BYTES: usize = HEADERS_BYTES + CHECKPOINT_BYTES;
+
+/// Offset of nBackfill, where [`CheckpointInfo`] begins.
+pub const CHECKPOINT_OFFSET: usize = HEADERS_BYTES;
+
+/// The only version there is.
+pub const VERSION: u32 = 3_007_000;
+
+/// Read mark of a slot that nobody uses.
+pub const READ_MARK_NOT_USED: u32 = u32::MAX;
+
+/// Read slots, READ(0) to READ(4).
+pub const READ_SLOTS: usize = 5;
+
+/// Lock byte of the one writer.
+pub const LOCK_WRITE: u64 = 120;
+
+/// Lock byte of the one checkpointer.
+pub const LOCK_CKPT: u64 = 121;
+
+/// Lock byte of a running recovery.
+pub const LOCK_RECOVER: u64 = 122;
+
+/// Lock byte "I use this file", held as long as a process has it open.
+pub const LOCK_DMS: u64 = 128;
+
+/// Lock byte of a read slot.
+///
+/// # Panics
+/// If there is no such slot.
+#[must_use]
+pub const fn lock_read(slot: usize) -> u64 {
+    assert!(slot < READ_SLOTS, "read slots are 0 to 4");
+    123 + slot as u64
+}
+
+/// Bytes of one copy of the header.
+const HEADER_BYTES: usize = 48;
+
+/// Why the header of a wal-index can't be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WalIndexError {
+    /// the two copies of the wal-index header differ: a commit is being published, or its writer died
+    #[error("the two copies of the wal-index header differ: a commit is being published, or its writer died")]
+    Torn,
+    /// the wal-index is not initialised: nobody has used the database since the file was made
+    #[error("the wal-index is not initialised: nobody has used the database since the file was made")]
+    NotInitialised,
+    /// the checksum of the wal-index header is {computed}, but {stored} is stored
+    #[error("the checksum of the wal-index header is {computed}, but {stored} is stored")]
+    Checksum {
+        /// What the header says.
+        stored: Sum,
+        /// What its bytes give.
+        computed: Sum,
+    },
+    /// the wal-index has version {0}, only 3007000 is known
+    #[error("the wal-index has version {0}, only 3007000 is known")]
+    Version(u32),
+    /// the wal-index has page size {0}, which is not a power of two from 512 to 65536
+    #[error("the wal-index has page size {0}, which is not a power of two from 512 to 65536")]
+    PageSize(u16),
+}
+
+/// What the last commit published. Stale the moment it has been read, unless a lock is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WalIndexHeader {
+    /// The change counter, one more with each commit; wraps around.
+    pub change: u32,
+    /// Whether checksums of the log take big-endian words.
+    pub big_endian: bool,
+    /// Bytes in a page.
+    pub page_size: PageSize,
+    /// The last committed frame of the generation `salts`; 0 = empty log.
+    pub mx_frame: FrameNo,
+    /// Pages in the database as of `mx_frame`.
+    pub n_page: u32,
+    /// The running checksum of frame `mx_frame`.
+    pub frame_sum: Sum,
+    /// The generation that `mx_frame` belongs to.
+    pub salts: Salts,
+}
+
+impl WalIndexHeader {
+    /// Reads the header from a private copy of the first 96 bytes, copy 1 of which was read before copy 2.
+    ///
+    /// # Errors
+    /// [`WalIndexError`], in the order torn, not initialised, checksum, version, page size.
+    pub fn parse(bytes: &[u8; HEADERS_BYTES]) -> Result<WalIndexHeader, WalIndexError> {
+        let (header, second) = bytes.split_at(HEADER_BYTES);
+        if header != second {
+            return Err(WalIndexError::Torn);
+        }
+        if header[12] == 0 {
+            return Err(WalIndexError::NotInitialised);
+        }
+        let computed = checksum::plain(cfg!(target_endian = "big"), Sum::ZERO, &header[..40]);
+        let stored = Sum(ne32(header, 40), ne32(header, 44));
+        if stored != computed {
+            return Err(WalIndexError::Checksum { stored, computed });
+        }
+        if ne32(header, 0) != VERSION {
+            return Err(WalIndexError::Version(ne32(header, 0)));
+        }
+        let page_size = u16::from_ne_bytes([header[14], header[15]]);
+        Ok(WalIndexHeader {
+            change: ne32(header, 8),
+            big_endian: header[13] != 0,
+            page_size: PageSize::from_u16(page_size).map_err(|_| WalIndexError::PageSize(page_size))?,
+            mx_frame: FrameNo(ne32(header, 16)),
+            n_page: ne32(header, 20),
+            frame_sum: Sum(ne32(header, 24), ne32(header, 28)),
+            salts: Salts { one: ne32(header, 32).to_be(), two: ne32(header, 36).to_be() },
+        })
+    }
+}
+
+/// How far checkpoints have come, and what readers hold back. No checksum covers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckpointInfo {
+    /// Frames 1 to this are in the database file.
+    pub n_backfill: FrameNo,
+    /// The last frame that each read slot may see; [`READ_MARK_NOT_USED`] if it holds nothing back.
+    pub read_marks: [u32; READ_SLOTS],
+    /// Frames 1 to this may be in the database file.
+    pub n_backfill_attempted: FrameNo,
+}
+
+impl CheckpointInfo {
+    /// Reads a private copy of bytes 96..136.
+    #[must_use]
+    pub fn parse(bytes: &[u8; CHECKPOINT_BYTES]) -> CheckpointInfo {
+        CheckpointInfo {
+            n_backfill: FrameNo(ne32(bytes, 0)),
+            read_marks: std::array::from_fn(|slot| ne32(bytes, 4 + 4 * slot)),
+            n_backfill_attempted: FrameNo(ne32(bytes, 32)),
+        }
+    }
+}
+
+fn ne32(bytes: &[u8], at: usize) -> u32 {
+    u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}

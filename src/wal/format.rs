@@ -1,0 +1,179 @@
+//! The bytes of a WAL file.
+//!
+//! # Header, 32 bytes, all fields big-endian
+//!
+//! | offset | field |
+//! |---|---|
+//! | 0 | magic: `377f0682` or `377f0683`; the lowest bit chooses the byte order of the checksum's *input*, 1 = big |
+//! | 4 | version, 3007000 |
+//! | 8 | page size; 65536 is stored as 65536 |
+//! | 12 | checkpoint sequence number: a counter of the connection that wrote it, so it orders nothing |
+//! | 16 | salt 1 |
+//! | 20 | salt 2 |
+//! | 24 | checksum of bytes 0..24, two words |
+//!
+//! # Frame, 24 bytes of header, big-endian, and one page
+//!
+//! | offset | field |
+//! |---|---|
+//! | 0 | page number |
+//! | 4 | commit: pages in the database after the transaction if this is its last frame, else 0 |
+//! | 8 | salt 1, as in the header |
+//! | 12 | salt 2 |
+//! | 16 | running checksum up to and including this frame, two words |
+//! | 24 | the page |
+//!
+//! Frame `k`, from 1, begins at `32 + (k - 1) * (24 + page size)`. The checksum runs over bytes 0..8 of the frame and
+//! the page, and starts with the result of the frame before; frame 1 starts with the result of the header.
+
+use super::checksum::{self, Sum};
+use crate::base::{FrameNo, PageSize, Pgno, Salts};
+
+/// Bytes of a WAL header.
+pub const HEADER_BYTES: usize = 32;
+
+/// Bytes of a frame before its page.
+pub const FRAME_HEADER_BYTES: usize = 24;
+
+/// The magic number without its lowest bit, which is 1 if checksum input is read as big-endian words.
+pub const MAGIC: u32 = 0x377f_0682;
+
+/// The only version there is.
+pub const VERSION: u32 = 3_007_000;
+
+/// Bytes of a frame header that enter the checksum.
+pub(super) const SUMMED_BYTES: usize = 8;
+
+/// Why bytes are not the header of a WAL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WalError {
+    /// the log has {found} bytes, fewer than the 32 of a header
+    #[error("the log has {found} bytes, fewer than the 32 of a header")]
+    Short {
+        /// Bytes there are.
+        found: usize,
+    },
+    /// the log begins with {0:08x}, not with the magic number 377f0682 or 377f0683 of a WAL
+    #[error("the log begins with {0:08x}, not with the magic number 377f0682 or 377f0683 of a WAL")]
+    Magic(u32),
+    /// the checksum of the log's header is {computed}, but {stored} is stored: it is being written, or damaged
+    #[error(
+        "the checksum of the log's header is {computed}, but {stored} is stored: it is being written, or damaged"
+    )]
+    Checksum {
+        /// What the header says.
+        stored: Sum,
+        /// What its bytes give.
+        computed: Sum,
+    },
+    /// the log has version {0}, only 3007000 is known
+    #[error("the log has version {0}, only 3007000 is known")]
+    Version(u32),
+    /// the log has page size {0}, which is not a power of two from 512 to 65536
+    #[error("the log has page size {0}, which is not a power of two from 512 to 65536")]
+    PageSize(u32),
+}
+
+impl WalError {
+    /// Whether this is what a reader sees of a log that is empty, cut, or just being started: look again later.
+    ///
+    /// `false` means that somebody wrote a whole header that this program can't follow.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, WalError::Short { .. } | WalError::Magic(_) | WalError::Checksum { .. })
+    }
+}
+
+/// A WAL header whose checksum was right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WalHeader {
+    /// Bytes in a page.
+    pub page_size: PageSize,
+    /// Whether checksum input is read as big-endian words.
+    pub big_endian: bool,
+    /// A counter of the connection that wrote the header. For diagnostics; it orders nothing.
+    pub checkpoint_seq: u32,
+    /// The identity of this generation of the log.
+    pub salts: Salts,
+    /// The header's checksum, with which the chain of frame 1 starts.
+    pub sum: Sum,
+}
+
+impl WalHeader {
+    /// Reads and proves the header at the start of `bytes`, which may be longer.
+    ///
+    /// # Errors
+    /// [`WalError`], in the order short, magic, checksum, version, page size.
+    pub fn parse(bytes: &[u8]) -> Result<WalHeader, WalError> {
+        let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
+            return Err(WalError::Short { found: bytes.len() });
+        };
+        let magic = be32(header, 0);
+        if magic & !1 != MAGIC {
+            return Err(WalError::Magic(magic));
+        }
+        let big_endian = magic & 1 == 1;
+        let computed = checksum::plain(big_endian, Sum::ZERO, &header[..24]);
+        let stored = Sum(be32(header, 24), be32(header, 28));
+        if stored != computed {
+            return Err(WalError::Checksum { stored, computed });
+        }
+        if be32(header, 4) != VERSION {
+            return Err(WalError::Version(be32(header, 4)));
+        }
+        let page_size = PageSize::new(be32(header, 8)).map_err(|_| WalError::PageSize(be32(header, 8)))?;
+        Ok(WalHeader {
+            page_size,
+            big_endian,
+            checkpoint_seq: be32(header, 12),
+            salts: Salts { one: be32(header, 16), two: be32(header, 20) },
+            sum: stored,
+        })
+    }
+}
+
+/// The header of a frame, nothing of it proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// Which page follows; `None` for 0, which no valid frame has.
+    pub pgno: Option<Pgno>,
+    /// Pages in the database after the transaction if this is its last frame, else 0.
+    pub commit: u32,
+    /// The generation that the frame claims to belong to.
+    pub salts: Salts,
+    /// The chain's checksum after this frame.
+    pub sum: Sum,
+}
+
+impl FrameHeader {
+    /// Takes the fields apart.
+    #[must_use]
+    pub fn parse(bytes: &[u8; FRAME_HEADER_BYTES]) -> FrameHeader {
+        FrameHeader {
+            pgno: Pgno::new(be32(bytes, 0)),
+            commit: be32(bytes, 4),
+            salts: Salts { one: be32(bytes, 8), two: be32(bytes, 12) },
+            sum: Sum(be32(bytes, 16), be32(bytes, 20)),
+        }
+    }
+}
+
+/// Bytes of a frame with its header.
+#[must_use]
+pub const fn frame_bytes(page_size: PageSize) -> usize {
+    FRAME_HEADER_BYTES + page_size.bytes()
+}
+
+/// Where in the file a frame begins.
+///
+/// # Panics
+/// If `frame` is 0, which is no frame.
+#[must_use]
+pub const fn frame_offset(page_size: PageSize, frame: FrameNo) -> u64 {
+    assert!(frame.0 != 0, "frames are counted from 1");
+    HEADER_BYTES as u64 + (frame.0 as u64 - 1) * frame_bytes(page_size) as u64
+}
+
+fn be32<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}

@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 pub mod base;
+pub mod io;
 pub mod sqlite;
 pub mod store;
 pub mod wal;

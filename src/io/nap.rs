@@ -1,0 +1,189 @@
+//! Short waits, to some ten microseconds, which the runtime's own timers (one millisecond) can't do.
+//!
+//! One timer descriptor serves all waits of a runtime. A wait registers its waker in order of its deadline; the driver arms
+//! the descriptor for the earliest.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::io::unix::AsyncFd;
+
+use super::sys;
+
+/// Shortest time that the descriptor is armed for; 0 would disarm it.
+const ARM_MIN: Duration = Duration::from_micros(1);
+
+/// The waits of one single-threaded runtime.
+#[derive(Clone, Debug)]
+pub struct Naps(Rc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    timer: AsyncFd<OwnedFd>,
+    waits: RefCell<Waits>,
+}
+
+#[derive(Debug, Default)]
+struct Waits {
+    by_deadline: BTreeMap<(Instant, u64), Waker>,
+    next_id: u64,
+    armed_for: Option<Instant>,
+}
+
+impl Naps {
+    /// Makes the timer and spawns its driver on the present `LocalSet`.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn new() -> io::Result<Naps> {
+        let naps = Naps(Rc::new(Shared { timer: sys::readable(sys::timer()?)?, waits: RefCell::default() }));
+        tokio::task::spawn_local(drive(Rc::downgrade(&naps.0)));
+        Ok(naps)
+    }
+
+    /// Waits until `deadline`.
+    #[must_use]
+    pub fn until(&self, deadline: Instant) -> Nap {
+        Nap { shared: Rc::clone(&self.0), deadline, id: None }
+    }
+}
+
+impl Shared {
+    fn arm(&self, deadline: Instant) {
+        let mut waits = self.waits.borrow_mut();
+        if waits.armed_for.is_some_and(|t| t <= deadline) {
+            return;
+        }
+        waits.armed_for = Some(deadline);
+        let wait = deadline.saturating_duration_since(Instant::now()).max(ARM_MIN);
+        sys::arm(self.timer.get_ref(), wait);
+    }
+
+    /// Wakes what is due and arms the descriptor for the rest.
+    fn fire(&self) {
+        let now = Instant::now();
+        let mut due = Vec::new();
+        let next = {
+            let mut waits = self.waits.borrow_mut();
+            waits.armed_for = None;
+            while let Some(entry) = waits.by_deadline.first_entry() {
+                if entry.key().0 > now {
+                    break;
+                }
+                due.push(entry.remove());
+            }
+            waits.by_deadline.keys().next().map(|k| k.0)
+        };
+        if let Some(t) = next {
+            self.arm(t);
+        }
+        for w in due {
+            w.wake();
+        }
+    }
+}
+
+async fn drive(shared: std::rc::Weak<Shared>) {
+    loop {
+        let Some(shared) = shared.upgrade() else { return };
+        let readable = std::future::poll_fn(|cx| match shared.timer.poll_read_ready(cx) {
+            Poll::Ready(r) => Poll::Ready(r.map(|mut guard| guard.clear_ready())),
+            Poll::Pending => Poll::Pending,
+        });
+        if readable.await.is_err() {
+            return;
+        }
+        sys::acknowledge(shared.timer.get_ref());
+        shared.fire();
+    }
+}
+
+/// A wait; see [`Naps::until`].
+#[derive(Debug)]
+pub struct Nap {
+    shared: Rc<Shared>,
+    deadline: Instant,
+    id: Option<u64>,
+}
+
+impl Future for Nap {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if Instant::now() >= self.deadline {
+            return Poll::Ready(());
+        }
+        {
+            let this = &mut *self;
+            let mut waits = this.shared.waits.borrow_mut();
+            let id = *this.id.get_or_insert_with(|| {
+                waits.next_id += 1;
+                waits.next_id
+            });
+            waits.by_deadline.insert((this.deadline, id), cx.waker().clone());
+        }
+        self.shared.arm(self.deadline);
+        Poll::Pending
+    }
+}
+
+impl Drop for Nap {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.shared.waits.borrow_mut().by_deadline.remove(&(self.deadline, id));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on_local<F: Future>(f: impl FnOnce() -> F) -> F::Output {
+        let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&rt, async { f().await })
+    }
+
+    #[test]
+    fn waits_end_in_order_of_their_deadlines_and_not_early() {
+        on_local(|| async {
+            let naps = Naps::new().unwrap();
+            let order = Rc::new(RefCell::new(Vec::new()));
+            let start = Instant::now();
+            let mut tasks = Vec::new();
+            for us in [900u64, 100, 500] {
+                let (naps, order) = (naps.clone(), order.clone());
+                tasks.push(tokio::task::spawn_local(async move {
+                    naps.until(start + Duration::from_micros(us)).await;
+                    assert!(start.elapsed() >= Duration::from_micros(us));
+                    order.borrow_mut().push(us);
+                }));
+            }
+            for t in tasks {
+                t.await.unwrap();
+            }
+            assert_eq!(*order.borrow(), [100, 500, 900]);
+        });
+    }
+
+    #[test]
+    fn a_dropped_wait_leaves_nothing_behind() {
+        on_local(|| async {
+            let naps = Naps::new().unwrap();
+            let far = Instant::now() + Duration::from_secs(3600);
+            tokio::select! {
+                biased;
+                () = naps.until(far) => unreachable!(),
+                () = naps.until(Instant::now() + Duration::from_micros(200)) => {}
+            }
+            assert!(naps.0.waits.borrow().by_deadline.is_empty());
+        });
+    }
+}

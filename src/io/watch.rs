@@ -1,0 +1,194 @@
+//! Hints that a file may have changed, by one inotify instance for the whole process.
+//!
+//! An event says "look again" and nothing else; several merge into one, and after an overflow everybody looks. Files are watched by path; the
+//! watch then stays with the inode.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::rc::{Rc, Weak};
+
+use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
+
+use super::sys;
+
+/// Bytes read from the instance at once: some hundred events.
+const EVENTS_BYTES: usize = 16 << 10;
+
+/// The watches of one single-threaded runtime.
+#[derive(Clone, Debug)]
+pub struct Watches(Rc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    watches: RefCell<inotify::Watches>,
+    table: RefCell<HashMap<WatchDescriptor, Vec<Rc<Hint>>>>,
+}
+
+/// Where the hints of one watcher arrive.
+#[derive(Debug, Default)]
+pub struct Hint {
+    notify: Notify,
+}
+
+impl Hint {
+    /// Waits for the next hint; one that came since the last wait counts.
+    pub async fn wait(&self) {
+        self.notify.notified().await;
+    }
+
+    /// Gives a hint by hand.
+    pub fn give(&self) {
+        self.notify.notify_one();
+    }
+}
+
+/// A watch; dropping it ends it.
+#[derive(Debug)]
+pub struct Watch {
+    shared: Rc<Shared>,
+    descriptor: WatchDescriptor,
+    hint: Rc<Hint>,
+}
+
+/// What to watch for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    /// Writes to a file, and its removal or renaming.
+    File,
+    /// Files that appear in a directory.
+    Directory,
+}
+
+impl Watches {
+    /// Makes the instance and spawns its reader on the present `LocalSet`.
+    ///
+    /// # Errors
+    /// What the operating system says; at the limit of instances the message names the setting.
+    pub fn new() -> io::Result<Watches> {
+        let inotify = Inotify::init().map_err(|e| explain(&e, "max_user_instances"))?;
+        let shared = Shared { watches: RefCell::new(inotify.watches()), table: RefCell::default() };
+        let watches = Watches(Rc::new(shared));
+        let inotify = sys::readable(inotify)?;
+        tokio::task::spawn_local(read_events(inotify, Rc::downgrade(&watches.0)));
+        Ok(watches)
+    }
+
+    /// Watches what `path` names now.
+    ///
+    /// # Errors
+    /// What the operating system says; at the limit of watches the message names the setting.
+    pub fn add(&self, path: &Path, of: Of, hint: &Rc<Hint>) -> io::Result<Watch> {
+        let mask = match of {
+            Of::File => WatchMask::MODIFY | WatchMask::ATTRIB | WatchMask::DELETE_SELF | WatchMask::MOVE_SELF,
+            Of::Directory => {
+                WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::CLOSE_WRITE | WatchMask::ONLYDIR
+            }
+        };
+        let descriptor =
+            self.0.watches.borrow_mut().add(path, mask).map_err(|e| explain(&e, "max_user_watches"))?;
+        self.0.table.borrow_mut().entry(descriptor.clone()).or_default().push(Rc::clone(hint));
+        Ok(Watch { shared: Rc::clone(&self.0), descriptor, hint: Rc::clone(hint) })
+    }
+}
+
+fn explain(e: &io::Error, setting: &str) -> io::Error {
+    match e.raw_os_error() {
+        Some(libc::EMFILE | libc::ENOSPC) => io::Error::new(
+            e.kind(),
+            format!(
+                "the limit of inotify is reached: raise fs.inotify.{setting} (sysctl) or stop other watchers: {e}"
+            ),
+        ),
+        _ => io::Error::new(e.kind(), e.to_string()),
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut table = self.shared.table.borrow_mut();
+        let Some(hints) = table.get_mut(&self.descriptor) else { return };
+        if let Some(at) = hints.iter().position(|h| Rc::ptr_eq(h, &self.hint)) {
+            hints.swap_remove(at);
+        }
+        if hints.is_empty() {
+            table.remove(&self.descriptor);
+            // The kernel has removed it already if the file is gone.
+            let _ = self.shared.watches.borrow_mut().remove(self.descriptor.clone());
+        }
+    }
+}
+
+async fn read_events(mut inotify: AsyncFd<Inotify>, shared: Weak<Shared>) {
+    let mut buffer = vec![0; EVENTS_BYTES];
+    loop {
+        let Ok(mut ready) = inotify.readable_mut().await else { return };
+        let Some(shared) = shared.upgrade() else { return };
+        match ready.get_inner_mut().read_events(&mut buffer) {
+            Ok(events) => shared.dispatch(events.map(|e| (e.wd, e.mask))),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => {
+                tracing::error!(error = %e, "inotify failed; commits are noticed by the one-second tick only");
+                return;
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn dispatch(&self, events: impl Iterator<Item = (WatchDescriptor, EventMask)>) {
+        let table = self.table.borrow();
+        for (descriptor, mask) in events {
+            if mask.contains(EventMask::Q_OVERFLOW) {
+                table.values().flatten().for_each(|h| h.give());
+                return;
+            }
+            for hint in table.get(&descriptor).into_iter().flatten() {
+                hint.give();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_gives_a_hint_and_an_ended_watch_gives_none() {
+        let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&rt, async {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("log");
+            std::fs::write(&path, b"a").unwrap();
+            let watches = Watches::new().unwrap();
+            let (first, second) = (Rc::new(Hint::default()), Rc::new(Hint::default()));
+            let one = watches.add(&path, Of::File, &first).unwrap();
+            let _two = watches.add(&path, Of::File, &second).unwrap();
+            std::fs::write(&path, b"b").unwrap();
+            first.wait().await;
+            second.wait().await;
+            drop(one);
+            std::fs::write(&path, b"c").unwrap();
+            second.wait().await;
+            assert_eq!(watches.0.table.borrow().values().map(Vec::len).sum::<usize>(), 1);
+        });
+    }
+
+    #[test]
+    fn a_new_file_in_a_watched_directory_gives_a_hint() {
+        let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&rt, async {
+            let dir = tempfile::tempdir().unwrap();
+            let watches = Watches::new().unwrap();
+            let hint = Rc::new(Hint::default());
+            let _watch = watches.add(dir.path(), Of::Directory, &hint).unwrap();
+            std::fs::write(dir.path().join("app.db"), b"x").unwrap();
+            hint.wait().await;
+        });
+    }
+}

@@ -1,0 +1,336 @@
+//! One live database, opened the way that its owner does not notice.
+//!
+//! [`Database`] owns everything that touches the database file and its wal-index, because closing any descriptor of either drops all
+//! POSIX locks that this process holds on it, SQLite's own included; the application's last close would then delete the log.
+//! So each is opened once, and dropped in this order: connection, wal-index, database file.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
+
+use super::header::{DbHeader, HeaderError};
+use super::shm::Shm;
+use crate::base::PageSize;
+
+/// How long the opening waits for locks of others before it calls them permanent.
+const OPEN_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a database can't be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no such file (yet).
+    #[error("{0} does not exist")]
+    Missing(PathBuf),
+    /// The file is there but has no content yet, so it has no page size.
+    #[error("{0} is still empty")]
+    Empty(PathBuf),
+    /// It is not a database.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// Something that is not a plain file.
+    #[error("{0} is a {1}, not a database file: name the database itself")]
+    NotAFile(PathBuf, &'static str),
+    /// The operating system forbids it.
+    #[error(
+        "no permission to open {path}: lsfast must be able to read and write the database and create files in its directory \
+         (run it as the user of the application): {source}"
+    )]
+    Permission {
+        /// What could not be opened.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// Another connection holds the database alone.
+    #[error(
+        "{0} stays locked by another process: lsfast can't follow a database that is used with locking_mode=EXCLUSIVE or held in one \
+         long exclusive transaction; set locking_mode=NORMAL in the application"
+    )]
+    Locked(PathBuf),
+    /// It can't be put into WAL mode.
+    #[error("{path} can't be switched to WAL mode: SQLite keeps journal_mode={mode}")]
+    NotWal {
+        /// The database.
+        path: PathBuf,
+        /// The mode that it stays in.
+        mode: String,
+    },
+    /// An error of the operating system.
+    #[error("cannot open {path}: {source}")]
+    Io {
+        /// What could not be opened.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// An error of SQLite.
+    #[error("cannot open {path}: {source}")]
+    Sqlite {
+        /// The database.
+        path: PathBuf,
+        /// The cause.
+        source: rusqlite::Error,
+    },
+}
+
+/// Which file a path means: device and inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileId {
+    /// Device.
+    pub dev: u64,
+    /// Inode.
+    pub ino: u64,
+}
+
+impl FileId {
+    /// Of an open file.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn of(file: &File) -> io::Result<FileId> {
+        let m = file.metadata()?;
+        Ok(FileId { dev: m.dev(), ino: m.ino() })
+    }
+
+    /// Of whatever the path names now; `None` if nothing.
+    ///
+    /// # Errors
+    /// What the operating system says, other than "not found".
+    pub fn at(path: &Path) -> io::Result<Option<FileId>> {
+        match std::fs::metadata(path) {
+            Ok(m) => Ok(Some(FileId { dev: m.dev(), ino: m.ino() })),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+/// A database in WAL mode with our one connection to it.
+///
+/// The order of the fields is the order in which they are dropped, and it matters (module text).
+#[derive(Debug)]
+pub struct Database {
+    conn: Mutex<Connection>,
+    shm: Arc<Shm>,
+    wal: Arc<File>,
+    file: Arc<File>,
+    path: PathBuf,
+    page_size: PageSize,
+    switched: bool,
+}
+
+/// `PATH` with a suffix, as SQLite names the files beside a database.
+#[must_use]
+pub fn sibling(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+impl Database {
+    /// Opens `path`: checks that it is a database, puts it into WAL mode if need be, and stays in it as a reader that holds no
+    /// snapshot. Waits up to five seconds for locks of others.
+    ///
+    /// # Errors
+    /// [`OpenError`], each variant with what to do.
+    pub fn open(path: &Path) -> Result<Database, OpenError> {
+        let io_error = |source: io::Error, path: &Path| match source.kind() {
+            io::ErrorKind::NotFound => OpenError::Missing(path.to_owned()),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                OpenError::Permission { path: path.to_owned(), source }
+            }
+            _ => OpenError::Io { path: path.to_owned(), source },
+        };
+        let kind = std::fs::metadata(path).map_err(|e| io_error(e, path))?.file_type();
+        if !kind.is_file() {
+            return Err(OpenError::NotAFile(
+                path.to_owned(),
+                if kind.is_dir() { "directory" } else { "special file" },
+            ));
+        }
+        #[allow(clippy::disallowed_methods, reason = "this module owns the right to open a database")]
+        let file = File::options().read(true).write(true).open(path).map_err(|e| io_error(e, path))?;
+        check_header(&file, path)?;
+        let sqlite_error = |source: rusqlite::Error| match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked(path.to_owned()),
+            Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
+                OpenError::Permission { path: path.to_owned(), source: io::Error::other(source) }
+            }
+            Some(ErrorCode::NotADatabase) => HeaderError::Magic { file: path.to_owned() }.into(),
+            _ => OpenError::Sqlite { path: path.to_owned(), source },
+        };
+        let (conn, switched) = connect(path, sqlite_error)?;
+        let page_size: u32 = conn.query_row("PRAGMA page_size", [], |r| r.get(0)).map_err(sqlite_error)?;
+        let page_size = PageSize::new(page_size)
+            .map_err(|e| OpenError::Io { path: path.to_owned(), source: io::Error::other(e) })?;
+        let shm_path = sibling(path, "-shm");
+        let shm = Shm::open(&shm_path).map_err(|e| io_error(e, &shm_path))?;
+        let wal_path = sibling(path, "-wal");
+        #[allow(clippy::disallowed_methods, reason = "SQLite takes no locks on the log itself")]
+        let wal = File::open(&wal_path).map_err(|e| io_error(e, &wal_path))?;
+        Ok(Database {
+            conn: Mutex::new(conn),
+            shm: Arc::new(shm),
+            wal: Arc::new(wal),
+            file: Arc::new(file),
+            path: path.to_owned(),
+            page_size,
+            switched,
+        })
+    }
+
+    /// The path it was opened by.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes in a page.
+    #[must_use]
+    pub fn page_size(&self) -> PageSize {
+        self.page_size
+    }
+
+    /// Whether opening had to switch it to WAL mode.
+    #[must_use]
+    pub fn was_switched(&self) -> bool {
+        self.switched
+    }
+
+    /// The mapped wal-index.
+    #[must_use]
+    pub fn shm(&self) -> &Arc<Shm> {
+        &self.shm
+    }
+
+    /// The log file.
+    #[must_use]
+    pub fn wal(&self) -> &Arc<File> {
+        &self.wal
+    }
+
+    /// The database file. Its descriptor must not be closed before the connection: keep the [`Database`] alive as long as this.
+    #[must_use]
+    pub fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
+    /// Whether the paths still name the files that were opened.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn is_same(&self) -> io::Result<bool> {
+        Ok(FileId::at(&self.path)? == Some(FileId::of(&self.file)?)
+            && FileId::at(&sibling(&self.path, "-wal"))? == Some(FileId::of(&self.wal)?)
+            && FileId::at(self.shm.path())? == Some(FileId::of(self.shm.file())?))
+    }
+
+    /// Runs a checkpoint by our connection; never waits for anybody. `Ok(false)` if somebody was in the way.
+    ///
+    /// Blocks for as long as copying the pages takes: not for the loop.
+    ///
+    /// # Errors
+    /// What SQLite says, other than "busy".
+    pub fn checkpoint(&self, mode: CheckpointMode) -> Result<bool, rusqlite::Error> {
+        let conn = self.conn.lock().unwrap_or_else(PoisonError::into_inner);
+        let sql = match mode {
+            CheckpointMode::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
+            CheckpointMode::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
+        };
+        match conn.query_row(sql, [], |r| r.get::<_, i64>(0)) {
+            Ok(busy) => Ok(busy == 0),
+            Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Lets SQLite read the database once, which makes it rebuild a damaged wal-index header.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn touch(&self) -> Result<(), rusqlite::Error> {
+        let conn = self.conn.lock().unwrap_or_else(PoisonError::into_inner);
+        read_once(&conn)
+    }
+}
+
+/// Which checkpoint to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckpointMode {
+    /// As much as can be copied without waiting.
+    Passive,
+    /// Everything, then cut the log to nothing.
+    Truncate,
+}
+
+fn check_header(file: &File, path: &Path) -> Result<(), OpenError> {
+    let mut head = [0; 100];
+    let mut have = 0;
+    while have < head.len() {
+        match file.read_at(&mut head[have..], have as u64) {
+            Ok(0) => break,
+            Ok(n) => have += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(source) => return Err(OpenError::Io { path: path.to_owned(), source }),
+        }
+    }
+    if have == 0 {
+        return Err(OpenError::Empty(path.to_owned()));
+    }
+    DbHeader::parse(path, &head[..have]).map(drop).map_err(OpenError::Header)
+}
+
+fn connect(
+    path: &Path,
+    sqlite_error: impl Fn(rusqlite::Error) -> OpenError,
+) -> Result<(Connection, bool), OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags).map_err(&sqlite_error)?;
+    conn.busy_timeout(OPEN_BUSY_TIMEOUT).map_err(&sqlite_error)?;
+    let mode = |sql: &str| -> Result<String, OpenError> {
+        conn.query_row(sql, [], |r| r.get(0)).map_err(&sqlite_error)
+    };
+    let mut switched = false;
+    if mode("PRAGMA journal_mode")? != "wal" {
+        let now = mode("PRAGMA journal_mode=WAL")?;
+        if now != "wal" {
+            return Err(OpenError::NotWal { path: path.to_owned(), mode: now });
+        }
+        switched = true;
+    }
+    // Our connection must change nothing by itself: no automatic checkpoint, none at close, the log stays, little memory.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(&sqlite_error)?;
+    conn.pragma_update(None, "wal_autocheckpoint", 0).map_err(&sqlite_error)?;
+    conn.pragma_update(None, "cache_size", 8).map_err(&sqlite_error)?;
+    persist_wal(&conn).map_err(&sqlite_error)?;
+    // From its first read on, a connection in WAL mode holds SHARED on the database file: nobody else is the last to close.
+    read_once(&conn).map_err(&sqlite_error)?;
+    conn.busy_timeout(Duration::ZERO).map_err(&sqlite_error)?;
+    Ok((conn, switched))
+}
+
+fn read_once(conn: &Connection) -> Result<(), rusqlite::Error> {
+    conn.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get::<_, i64>(0)).map(drop)
+}
+
+fn persist_wal(conn: &Connection) -> Result<(), rusqlite::Error> {
+    let mut on: std::ffi::c_int = 1;
+    // SAFETY: the handle is that of an open connection, borrowed for the call; a null name means the main database; SQLITE_FCNTL_PERSIST_WAL
+    // takes a pointer to an int that it reads and writes. rusqlite has no safe call for it.
+    let rc = unsafe {
+        ffi::sqlite3_file_control(
+            conn.handle(),
+            std::ptr::null(),
+            ffi::SQLITE_FCNTL_PERSIST_WAL,
+            (&raw mut on).cast(),
+        )
+    };
+    if rc == ffi::SQLITE_OK { Ok(()) } else { Err(rusqlite::Error::SqliteFailure(ffi::Error::new(rc), None)) }
+}

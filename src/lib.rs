@@ -8,6 +8,7 @@
 
 pub mod base;
 pub mod io;
+pub mod replicate;
 pub mod sqlite;
 pub mod store;
 pub mod wal;

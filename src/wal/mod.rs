@@ -6,5 +6,6 @@
 
 pub mod format;
 pub mod frames;
+pub mod tail;
 
 pub use crate::sqlite::checksum;

@@ -1,0 +1,206 @@
+//! What one database's capture and its replicas' pipelines know of each other.
+//!
+//! All of it lives on one thread. Capture writes the pages and the mark, pipelines take them; a notification only says "look again".
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use tokio::sync::{Notify, oneshot};
+
+use super::pending::{Page, Pending};
+use crate::base::Pgno;
+use crate::io::watch::Hint;
+use crate::wal::tail::WalPos;
+
+/// The newest captured commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mark {
+    /// Where it ends in the log.
+    pub pos: WalPos,
+    /// Pages in the database after it; 0 if the log has no commit and the file's length counts.
+    pub size_pages: u32,
+    /// SQLite's counter of commits after it.
+    pub change: u32,
+}
+
+/// What capture keeps for one replica.
+#[derive(Debug, Default)]
+pub struct Slot {
+    /// Pages to store.
+    pub pending: Pending,
+    /// Why `pending` is not all that changed. Set when frames were missed, cleared by a pin.
+    pub gap: Option<String>,
+}
+
+/// The shared state of one database.
+#[derive(Debug)]
+pub struct Board {
+    slots: RefCell<Vec<Slot>>,
+    changed: Vec<Notify>,
+    mark: Cell<Mark>,
+    pins: Cell<u32>,
+    /// Goes up when a pin can't be honoured any more.
+    epoch: Cell<u64>,
+    pin_requests: RefCell<Vec<oneshot::Sender<Pin>>>,
+    hint: Rc<Hint>,
+    busy: Cell<u32>,
+}
+
+impl Board {
+    /// For a number of replicas; `hint` wakes capture.
+    #[must_use]
+    pub fn new(replicas: usize, hint: Rc<Hint>) -> Board {
+        Board {
+            slots: RefCell::new((0..replicas).map(|_| Slot::default()).collect()),
+            changed: (0..replicas).map(|_| Notify::new()).collect(),
+            mark: Cell::default(),
+            pins: Cell::new(0),
+            epoch: Cell::new(0),
+            pin_requests: RefCell::default(),
+            hint,
+            busy: Cell::new(0),
+        }
+    }
+
+    /// Number of replicas.
+    #[must_use]
+    pub fn replicas(&self) -> usize {
+        self.changed.len()
+    }
+
+    /// The newest captured commit.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        self.mark.get()
+    }
+
+    /// Adds the pages of whole transactions for every replica, and moves the mark.
+    pub fn commit(&self, pages: &mut Vec<(Pgno, Page)>, commits: u64, mark: Mark) {
+        let mut slots = self.slots.borrow_mut();
+        for slot in slots.iter_mut() {
+            for (pgno, page) in pages.iter() {
+                slot.pending.insert(*pgno, page);
+            }
+            slot.pending.add_commits(commits);
+        }
+        pages.clear();
+        self.mark.set(mark);
+    }
+
+    /// Puts pages that one replica lacks at the start.
+    pub fn seed(&self, replica: usize, pending: Pending) {
+        self.slots.borrow_mut()[replica].pending.merge(pending);
+    }
+
+    /// Moves the mark without pages: the state at the start.
+    pub fn set_mark(&self, mark: Mark) {
+        self.mark.set(mark);
+    }
+
+    /// Wakes every pipeline.
+    pub fn wake_all(&self) {
+        self.changed.iter().for_each(Notify::notify_one);
+    }
+
+    /// Waits until there may be something new for a replica.
+    pub async fn changed(&self, replica: usize) {
+        self.changed[replica].notified().await;
+    }
+
+    /// Wakes one pipeline.
+    pub fn wake(&self, replica: usize) {
+        self.changed[replica].notify_one();
+    }
+
+    /// Looks at, or takes from, the slot of a replica.
+    pub fn slot<T>(&self, replica: usize, f: impl FnOnce(&mut Slot) -> T) -> T {
+        f(&mut self.slots.borrow_mut()[replica])
+    }
+
+    /// Frames were missed: what is pending is not everything, for any replica.
+    pub fn lose(&self, reason: &str) {
+        for slot in self.slots.borrow_mut().iter_mut() {
+            slot.pending = Pending::new();
+            slot.gap = Some(reason.to_owned());
+        }
+        self.wake_all();
+    }
+
+    /// Whether somebody reads the database and must not be disturbed by a checkpoint.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        self.pins.get() > 0
+    }
+
+    /// Whether somebody waits to pin.
+    #[must_use]
+    pub fn pin_is_wanted(&self) -> bool {
+        !self.pin_requests.borrow().is_empty()
+    }
+
+    /// Capture says: the database stands still (cruise, everything captured). Whoever waits to pin gets its pin.
+    pub fn grant_pins(self: &Rc<Self>) {
+        for request in self.pin_requests.take() {
+            self.pins.set(self.pins.get() + 1);
+            // One who no longer waits gives the pin back by dropping it.
+            let _ = request.send(Pin { board: Rc::clone(self), epoch: self.epoch.get() });
+        }
+    }
+
+    /// Pins given so far are void.
+    pub fn void_pins(&self) {
+        self.epoch.set(self.epoch.get() + 1);
+    }
+
+    /// Waits until the database stands still, and keeps it so until the pin is dropped. `None` when capture has ended.
+    pub async fn pin(&self) -> Option<Pin> {
+        let (give, get) = oneshot::channel();
+        self.pin_requests.borrow_mut().push(give);
+        self.hint.give();
+        get.await.ok()
+    }
+
+    /// Capture ends: nobody gets a pin any more.
+    pub fn refuse_pins(&self) {
+        self.pin_requests.take();
+    }
+
+    /// An upload begins: commits may gather meanwhile.
+    pub fn begin_upload(&self) {
+        self.busy.set(self.busy.get() + 1);
+    }
+
+    /// An upload ended.
+    pub fn end_upload(&self) {
+        self.busy.set(self.busy.get() - 1);
+        self.hint.give();
+    }
+
+    /// Whether every replica is uploading, so that there is no hurry to look at the log.
+    #[must_use]
+    pub fn all_busy(&self) -> bool {
+        self.busy.get() as usize >= self.replicas()
+    }
+}
+
+/// While it lives, the database file does not change, and the frames up to the mark stay where they are.
+#[derive(Debug)]
+pub struct Pin {
+    board: Rc<Board>,
+    epoch: u64,
+}
+
+impl Pin {
+    /// Whether the promise held until now. If not, what was read is void.
+    #[must_use]
+    pub fn held(&self) -> bool {
+        self.board.epoch.get() == self.epoch
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.board.pins.set(self.board.pins.get() - 1);
+        self.board.hint.give();
+    }
+}

@@ -1,0 +1,501 @@
+//! Takes every committed page of one live database, and proves that none slipped by.
+//!
+//! # The proof
+//!
+//! Two things say that nothing was missed, and they are independent. The locks: while CKPT or READ(k) is held, a generation of the
+//! log can end only when all its frames were captured (`docs/design.md`). The count: SQLite's wal-index counts commits, one up
+//! with each, and capture counts the commit frames it has taken; equal counts mean that each commit was taken, whatever happened to the
+//! log meanwhile. The count judges what the locks can't see: the end of a turn, a log that was cut while idle.
+//!
+//! Writers that pad the log to whole sectors repeat their commit frame, so that counts drift apart; this is noticed in cruise, where
+//! the locks alone are proof, and the count is then left out for good.
+//!
+//! What can't be proven is *lost*: every replica is told to compare page hashes with the database, and the capture goes on from the present.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::board::{Board, Mark};
+use super::guard::{Guard, Phase};
+use super::pending::Page;
+use crate::base::{FrameNo, Pgno};
+use crate::sqlite::database::Database;
+use crate::sqlite::walindex::{WalIndexError, WalIndexHeader};
+use crate::wal::frames::{Chain, CommittedRun};
+use crate::wal::tail::{Found, Tail, TailError, WalPos};
+
+/// Bytes of log taken at one look; the loop then lets others run.
+const LOOK_BYTES: usize = 4 << 20;
+
+/// A header that stays damaged longer than any writer needs to publish it.
+const DAMAGED_AFTER: Duration = Duration::from_millis(2);
+
+/// Frames looked at before they are published.
+const PEEK_FRAMES: usize = 32;
+
+/// Looks at a log that can't be read as published, before that counts as lost.
+const READ_TRIES: u32 = 5;
+
+/// What a look found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Look {
+    /// Commits were captured.
+    pub captured: bool,
+    /// There is more to take at once.
+    pub more: bool,
+    /// A whole transaction is in the log but not published: its commit is near.
+    pub near: bool,
+}
+
+/// What has to be done once CKPT is held again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    /// READ(k) was held all the time: nothing to prove. Let go of it when everything is captured.
+    Held,
+    /// Nothing was held for a moment: prove that nothing was missed.
+    Prove,
+}
+
+/// A transaction that was read, verified and copied before it was published.
+#[derive(Debug)]
+struct Near {
+    pages: Vec<(Pgno, Page)>,
+    size_pages: u32,
+    end: Chain,
+}
+
+/// What was taken from the log and how much of it.
+#[derive(Debug)]
+struct Taken {
+    board: Rc<Board>,
+    /// Pages of a transaction whose commit has not been read yet.
+    open: Vec<(Pgno, Page)>,
+    /// Commits taken.
+    commits: u32,
+    /// The wal-index's count of commits when ours was 0.
+    count_base: u32,
+}
+
+impl Taken {
+    fn found(&mut self, found: Found<'_>) {
+        match found {
+            Found::Open(frames) => self.open.extend(frames.map(|(_, pgno, page)| (pgno, Page::from(page)))),
+            Found::Committed(run) => {
+                self.open.extend(images(&run));
+                self.committed(run.size_pages, run.end);
+            }
+        }
+    }
+
+    /// The open pages are a whole transaction.
+    fn committed(&mut self, size_pages: u32, end: Chain) {
+        self.commits = self.commits.wrapping_add(1);
+        let pos = WalPos { salts: end.salts, frame: end.last(), sum: end.sum };
+        let mark = Mark { pos, size_pages, change: self.change() };
+        self.board.commit(&mut self.open, 1, mark);
+    }
+
+    /// The wal-index's count of commits, if none was missed.
+    fn change(&self) -> u32 {
+        self.count_base.wrapping_add(self.commits)
+    }
+}
+
+/// The capture of one database.
+#[derive(Debug)]
+pub struct Capture {
+    db: Arc<Database>,
+    tail: Tail,
+    guard: Guard,
+    board: Rc<Board>,
+    taken: Taken,
+    near: Option<Near>,
+    closing: Option<Closing>,
+    /// Why the present position is not proven, until the log has been entered anew.
+    lost: Option<String>,
+    /// Whether a commit has one commit frame here.
+    counts: bool,
+    damaged_since: Option<Instant>,
+    read_tries: u32,
+    last_change: Instant,
+}
+
+impl Capture {
+    /// Goes on from a tail that stands at a captured commit, `mark`, with CKPT held.
+    #[must_use]
+    pub fn new(
+        db: Arc<Database>,
+        tail: Tail,
+        guard: Guard,
+        board: Rc<Board>,
+        mark: Mark,
+        now: Instant,
+    ) -> Capture {
+        board.set_mark(mark);
+        Capture {
+            db,
+            tail,
+            guard,
+            taken: Taken { board: Rc::clone(&board), open: Vec::new(), commits: 0, count_base: mark.change },
+            board,
+            near: None,
+            closing: None,
+            lost: None,
+            counts: true,
+            damaged_since: None,
+            read_tries: 0,
+            last_change: now,
+        }
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn db(&self) -> &Arc<Database> {
+        &self.db
+    }
+
+    /// The guard's phase, for the loop that waits for its helper threads.
+    pub fn phase(&mut self) -> &mut Phase {
+        self.guard.phase()
+    }
+
+    /// When the next look is due without a hint.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.guard.deadline()
+    }
+
+    /// When the last commit was captured.
+    #[must_use]
+    pub fn last_change(&self) -> Instant {
+        self.last_change
+    }
+
+    /// Whether the guard is waiting for others, so that looks are cheap and wanted often.
+    #[must_use]
+    pub fn in_turn(&self) -> bool {
+        !self.guard.in_cruise()
+    }
+
+    /// Looks at the log: takes what is published, moves the guard on.
+    ///
+    /// # Errors
+    /// What makes it impossible to go on with this database.
+    pub fn look(&mut self, now: Instant) -> Result<Look, TailError> {
+        let header = match self.db.shm().header() {
+            Ok(header) => header,
+            Err(e) => return self.damaged(e, now),
+        };
+        self.damaged_since = None;
+        if self.lost.is_some() {
+            self.enter_anew(&header)?;
+            if self.lost.is_some() {
+                // Not in cruise yet, or the log moved on meanwhile.
+                self.guard.step_turn(now)?;
+                return Ok(Look { near: true, ..Look::default() });
+            }
+        }
+        let before = self.taken.commits;
+        if header.salts != self.tail.salts() {
+            match self.follow_reset(&header) {
+                Ok(true) => {}
+                Ok(false) => return Ok(Look::default()),
+                Err(e) => return self.unreadable(e, now),
+            }
+        }
+        if header.salts == self.tail.salts() && header.mx_frame < self.tail.last() {
+            let (published, read) = (header.mx_frame.0, self.tail.last().0);
+            self.lose(&TailError::Shorter { published, read }.to_string(), now);
+            return Ok(Look { more: true, ..Look::default() });
+        }
+        let whole = match self.take(&header) {
+            Ok(whole) => whole,
+            Err(e) => return self.unreadable(e, now),
+        };
+        self.read_tries = 0;
+        let captured = self.taken.commits != before;
+        if captured {
+            self.last_change = now;
+            self.board.wake_all();
+        }
+        if !whole {
+            return Ok(Look { captured, more: true, near: false });
+        }
+        self.check_count(&header);
+        let moved = self.step_guard(header.mx_frame, now)?;
+        let near = !captured && !moved && self.peek()?;
+        Ok(Look { captured, more: moved, near })
+    }
+
+    /// Takes what is published in the present generation. `Ok(true)` when that is all.
+    fn take(&mut self, header: &WalIndexHeader) -> Result<bool, TailError> {
+        if let Some(near) = self.near.take()
+            && header.mx_frame == near.end.last()
+            && header.frame_sum == near.end.sum
+            && header.salts == near.end.salts
+        {
+            self.tail.promote(near.end);
+            self.taken.open = near.pages;
+            self.taken.committed(near.size_pages, near.end);
+            return Ok(true);
+        }
+        let taken = &mut self.taken;
+        let whole = self.tail.read_to(header.mx_frame, LOOK_BYTES, |found| taken.found(found))?;
+        if whole {
+            self.tail.check_published(header)?;
+        }
+        Ok(whole)
+    }
+
+    /// The wal-index names another generation. `Ok(true)` if it has been entered with proof, `Ok(false)` if that can't be
+    /// judged now or frames were lost.
+    fn follow_reset(&mut self, header: &WalIndexHeader) -> Result<bool, TailError> {
+        if self.guard.is_open() {
+            // The end of a turn: judged when CKPT is ours again.
+            return Ok(false);
+        }
+        if self.closing == Some(Closing::Prove) {
+            return self.prove(header);
+        }
+        if self.guard.in_cruise() && self.guard.backfilled() == self.tail.last() && self.taken.open.is_empty()
+        {
+            // The one reset that can come in cruise: of a log that was wholly copied, and wholly captured.
+            self.tail.enter(header.salts);
+            self.near = None;
+            self.guard.log_was_reset();
+            return Ok(true);
+        }
+        let reason = format!(
+            "the log was restarted ({} to {}) although {} of {} frames were copied",
+            self.tail.salts(),
+            header.salts,
+            self.guard.backfilled().0,
+            self.tail.last().0,
+        );
+        self.lose(&reason, Instant::now());
+        Ok(false)
+    }
+
+    /// CKPT is held again after a moment in which nothing was held, and the log has been reset meanwhile.
+    fn prove(&mut self, header: &WalIndexHeader) -> Result<bool, TailError> {
+        let (old, old_last) = (self.tail.salts(), self.tail.last());
+        self.near = None;
+        let taken = &mut self.taken;
+        let walk = self.tail.walk_on(header.salts, |found| taken.found(found))?;
+        // What the walk read may have been overwritten while it read: only if no new frame has come beyond its start.
+        let Ok(after) = self.db.shm().header() else { return Ok(false) };
+        let by_locks = walk.proven
+            && after.salts == header.salts
+            && header.salts.one == old.one.wrapping_add(1)
+            && after.mx_frame <= old_last;
+        self.tail.enter(after.salts);
+        self.guard.log_was_reset();
+        self.guard.enter_cruise();
+        if let Err(e) = self.take_all(&after) {
+            self.lose(&format!("the log could not be read at the end of a turn: {e}"), Instant::now());
+            return Ok(false);
+        }
+        let by_count = self.counts.then(|| self.count_matches(&after));
+        if by_count.unwrap_or(by_locks) {
+            self.closing = None;
+            tracing::trace!(db = %self.db.path().display(), walked = walk.commits, "turn proven");
+            return Ok(true);
+        }
+        let missed = after.change.wrapping_sub(self.taken.change());
+        let reason = format!("a turn could not be proven ({missed} commits unaccounted for)");
+        let now = Instant::now();
+        self.guard.prefer_rounds(now);
+        self.lose(&reason, now);
+        Ok(false)
+    }
+
+    fn take_all(&mut self, header: &WalIndexHeader) -> Result<(), TailError> {
+        while !self.take(header)? {}
+        Ok(())
+    }
+
+    fn count_matches(&self, header: &WalIndexHeader) -> bool {
+        header.change == self.taken.change()
+    }
+
+    /// In cruise and after everything was taken, the counts must agree; if not, commits are not counted alike here.
+    fn check_count(&mut self, header: &WalIndexHeader) {
+        if self.guard.in_cruise() && self.closing.is_none() && self.counts && !self.count_matches(header) {
+            tracing::debug!(db = %self.db.path().display(), "commit frames and commits are counted differently; going by locks alone");
+            self.counts = false;
+        }
+    }
+
+    /// Everything published up to `mx` is captured. `Ok(true)` if the guard moved, so that another look is wanted.
+    fn step_guard(&mut self, mx: FrameNo, now: Instant) -> Result<bool, TailError> {
+        match self.guard.phase() {
+            Phase::Cruise => {
+                if self.closing.take().is_some() {
+                    self.guard.release_reads(mx, now)?;
+                }
+                if self.board.pin_is_wanted() {
+                    self.board.grant_pins();
+                }
+                if self.board.is_pinned() {
+                    return Ok(false);
+                }
+                Ok(self.guard.maybe_turn(mx, now)?)
+            }
+            Phase::Turn { .. } => {
+                let moved = self.guard.step_turn(now)?;
+                if moved && self.guard.in_cruise() {
+                    self.closing = Some(Closing::Held);
+                }
+                Ok(moved)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// A helper thread has come back with CKPT.
+    ///
+    /// # Errors
+    /// If it has not.
+    pub fn locked(&mut self, result: std::io::Result<()>) -> Result<(), TailError> {
+        result?;
+        let healed = matches!(self.guard.phase(), Phase::Healing { .. });
+        let open = self.guard.is_open();
+        self.guard.enter_cruise();
+        self.closing = Some(if open { Closing::Prove } else { Closing::Held });
+        if healed {
+            self.recount_after_recovery()?;
+        }
+        Ok(())
+    }
+
+    /// A recovery counts commits anew. It keeps the frames, so that the position must still stand.
+    fn recount_after_recovery(&mut self) -> Result<(), TailError> {
+        self.near = None;
+        match self.db.shm().header() {
+            Ok(h)
+                if h.salts == self.tail.salts()
+                    && h.mx_frame >= self.tail.last()
+                    && self.tail.stands()? =>
+            {
+                tracing::info!(db = %self.db.path().display(), "the damaged wal-index was rebuilt; nothing was missed");
+                // How many commits the rebuilt count holds is not known: leave the count out until the log is entered anew.
+                self.counts = false;
+            }
+            Ok(_) => self.lose("the wal-index was rebuilt and the log is not where it was", Instant::now()),
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Reads a whole transaction that is in the log but not published. `Ok(true)` if there is one.
+    fn peek(&mut self) -> Result<bool, TailError> {
+        if self.near.is_some() || !self.taken.open.is_empty() {
+            return Ok(self.near.is_some());
+        }
+        self.near = self.tail.peek(PEEK_FRAMES, |run| Near {
+            pages: images(&run).collect(),
+            size_pages: run.size_pages,
+            end: run.end,
+        })?;
+        Ok(self.near.is_some())
+    }
+
+    /// The header is being published, or damaged.
+    fn damaged(&mut self, e: WalIndexError, now: Instant) -> Result<Look, TailError> {
+        let since = *self.damaged_since.get_or_insert(now);
+        if now.duration_since(since) >= DAMAGED_AFTER && self.guard.in_cruise() {
+            tracing::warn!(
+                db = %self.db.path().display(),
+                reason = %e,
+                "the wal-index is damaged, as by a writer that was killed; letting SQLite rebuild it"
+            );
+            self.board.void_pins();
+            if self.guard.heal()? {
+                self.damaged_since = None;
+            }
+        }
+        Ok(Look { near: true, ..Look::default() })
+    }
+
+    fn unreadable(&mut self, e: TailError, now: Instant) -> Result<Look, TailError> {
+        if let TailError::Io(_) = e {
+            return Err(e);
+        }
+        self.read_tries += 1;
+        // A reset between the look at the wal-index and the reading does this; the next look sees it.
+        if self.read_tries >= READ_TRIES && !self.guard.is_open() {
+            self.read_tries = 0;
+            self.lose(&e.to_string(), now);
+        }
+        Ok(Look { near: true, ..Look::default() })
+    }
+
+    fn lose(&mut self, reason: &str, now: Instant) {
+        tracing::warn!(
+            db = %self.db.path().display(),
+            reason,
+            "continuity of the log is not proven; comparing page hashes and storing what differs"
+        );
+        self.lost = Some(reason.to_owned());
+        self.taken.open.clear();
+        self.near = None;
+        self.last_change = now;
+        self.board.void_pins();
+        self.board.lose(reason);
+    }
+
+    /// After a loss: reads the present generation through, capturing nothing, and goes on behind it. The replicas compare hashes at a later
+    /// moment, when everything before is in the database or its log.
+    fn enter_anew(&mut self, header: &WalIndexHeader) -> Result<(), TailError> {
+        if !self.guard.in_cruise() {
+            return Ok(());
+        }
+        let (tail, mark) = match read_through(&self.db, header) {
+            Ok(entered) => entered,
+            Err(TailError::Io(e)) => return Err(e.into()),
+            // The log moved on while it was read: at the next look.
+            Err(_) => return Ok(()),
+        };
+        self.tail = tail;
+        self.taken.commits = 0;
+        self.taken.count_base = header.change;
+        self.counts = true;
+        self.lost = None;
+        self.closing = Some(Closing::Held);
+        self.guard.enter_cruise();
+        self.board.set_mark(mark);
+        Ok(())
+    }
+
+    /// Whether a pin may be given, and a log be given back: cruise, nothing open.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.guard.in_cruise() && self.closing.is_none() && self.lost.is_none() && self.taken.open.is_empty()
+    }
+
+    /// Gives the log of an idle database back to the disk. The count proves afterwards that nobody committed meanwhile.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn give_back_log(&mut self) -> Result<(), TailError> {
+        if self.is_settled() && self.counts && !self.board.is_pinned() {
+            self.guard.give_back()?;
+        }
+        Ok(())
+    }
+}
+
+/// The frames of a transaction, copied.
+fn images<'a>(run: &CommittedRun<'a>) -> impl Iterator<Item = (Pgno, Page)> + use<'a> {
+    run.frames().map(|(_, pgno, page)| (pgno, Page::from(page)))
+}
+
+/// Reads a generation through from its first frame to what is published, and returns the tail behind it.
+pub(super) fn read_through(db: &Database, header: &WalIndexHeader) -> Result<(Tail, Mark), TailError> {
+    let mut tail = Tail::new(Arc::clone(db.wal()), db.page_size(), header.salts);
+    while !tail.read_to(header.mx_frame, usize::MAX, |_| {})? {}
+    tail.check_published(header)?;
+    let mark = Mark { pos: tail.pos(), size_pages: header.n_page, change: header.change };
+    Ok((tail, mark))
+}

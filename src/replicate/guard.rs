@@ -1,0 +1,284 @@
+//! The locks of the WAL guard on one database, and whose turn it is.
+//!
+//! SQLite copies frames into the database (*backfill*) only under the CKPT lock, and starts the log over (*reset*) only when all frames are
+//! copied and nobody holds READ(1) to READ(4). [`Guard`] holds CKPT, so nothing is copied and at most one reset can come, of a log that
+//! was wholly copied before: *cruise*. Once the log has [`limits::TURN_FRAMES`] frames it lets the application checkpoint (*turn*) or
+//! checkpoints itself (*round*), with READ(k) held in place of CKPT, so that no reset can come meanwhile.
+//!
+//! This module moves locks and knows the phases. What the log says is judged by `capture`, which proves each turn.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+
+use crate::base::{FrameNo, limits};
+use crate::sqlite::database::{CheckpointMode, Database};
+use crate::sqlite::shm::{LockKind, Shm};
+use crate::sqlite::walindex::{LOCK_CKPT, READ_MARK_NOT_USED, lock_read};
+
+/// How long a turn waits for the application to checkpoint before lsfast does it.
+const TURN_WAIT: Duration = Duration::from_millis(500);
+
+/// After a round that did not arm the log (a reader holds an old snapshot): the wait before the next.
+const ROUND_PAUSE: Duration = Duration::from_millis(200);
+
+/// Rounds in direct succession while writers go on.
+const ROUNDS_AT_ONCE: u32 = 3;
+
+/// How long a database that lost a turn stays with rounds.
+const ROUNDS_AFTER_LOSS: Duration = Duration::from_secs(3600);
+
+/// What a blocking helper came back with.
+pub type Blocking = JoinHandle<io::Result<()>>;
+
+/// Where the guard is.
+#[derive(Debug)]
+pub enum Phase {
+    /// CKPT is held.
+    Cruise,
+    /// READ(k) is held, CKPT is free for the application.
+    Turn {
+        /// The read slot.
+        slot: usize,
+        /// Since when.
+        since: Instant,
+        /// `nBackfill` when it began.
+        backfilled: FrameNo,
+    },
+    /// The application checkpoints; nothing is held, a thread waits for CKPT.
+    Closing(Blocking),
+    /// READ(k) is held, our own checkpoint runs, then takes CKPT.
+    Round {
+        /// The read slot.
+        slot: usize,
+        /// The thread.
+        work: Blocking,
+    },
+    /// Nothing is held: our own TRUNCATE checkpoint of an idle log runs, then takes CKPT.
+    GivingBack(Blocking),
+    /// READ(k) is held so that somebody can rebuild the damaged wal-index; then CKPT.
+    Healing {
+        /// The read slot.
+        slot: usize,
+        /// The thread.
+        work: Blocking,
+    },
+}
+
+/// The locks and the phase.
+#[derive(Debug)]
+pub struct Guard {
+    db: Arc<Database>,
+    phase: Phase,
+    /// `nBackfill` at the time when CKPT was taken. It does not change in cruise.
+    backfilled: FrameNo,
+    next_try: Option<Instant>,
+    rounds_until: Option<Instant>,
+    rounds_in_a_row: u32,
+}
+
+impl Guard {
+    /// Takes CKPT, waiting for whoever checkpoints just now. Blocks: not for the loop.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn take(db: &Arc<Database>) -> io::Result<Guard> {
+        db.shm().lock_blocking(LOCK_CKPT, LockKind::Exclusive)?;
+        Ok(Guard {
+            backfilled: db.shm().checkpoint_info().n_backfill,
+            db: Arc::clone(db),
+            phase: Phase::Cruise,
+            next_try: None,
+            rounds_until: None,
+            rounds_in_a_row: 0,
+        })
+    }
+
+    fn shm(&self) -> &Shm {
+        self.db.shm()
+    }
+
+    /// Where it is.
+    pub fn phase(&mut self) -> &mut Phase {
+        &mut self.phase
+    }
+
+    /// Whether CKPT is held.
+    #[must_use]
+    pub fn in_cruise(&self) -> bool {
+        matches!(self.phase, Phase::Cruise)
+    }
+
+    /// Whether a reset of the log may come while READ(k) and CKPT are both free.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Closing(_) | Phase::GivingBack(_))
+    }
+
+    /// In cruise: the number of frames that are in the database file too.
+    #[must_use]
+    pub fn backfilled(&self) -> FrameNo {
+        self.backfilled
+    }
+
+    /// The log was reset in cruise: nothing of the new generation is copied.
+    pub fn log_was_reset(&mut self) {
+        self.backfilled = FrameNo(0);
+        self.rounds_in_a_row = 0;
+        self.next_try = None;
+    }
+
+    /// This database lost a turn: rounds only, for an hour.
+    pub fn prefer_rounds(&mut self, now: Instant) {
+        self.rounds_until = Some(now + ROUNDS_AFTER_LOSS);
+    }
+
+    /// Takes READ(k) shared on a slot whose mark is not used. `None` if readers use them all just now.
+    fn take_read(&self) -> io::Result<Option<usize>> {
+        for slot in (1..=4).rev() {
+            if !self.shm().try_lock(lock_read(slot), LockKind::Shared)? {
+                continue;
+            }
+            // A mark changes only under the exclusive lock of its slot, so it is stable now.
+            if self.shm().checkpoint_info().read_marks[slot] == READ_MARK_NOT_USED {
+                return Ok(Some(slot));
+            }
+            self.shm().unlock(lock_read(slot))?;
+        }
+        Ok(None)
+    }
+
+    /// In cruise, everything captured up to `mx`: begins a turn or a round if the log is long enough and it is time. `Ok(true)` if it did.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn maybe_turn(&mut self, mx: FrameNo, now: Instant) -> io::Result<bool> {
+        if mx.0 < limits::TURN_FRAMES || self.backfilled == mx || self.next_try.is_some_and(|t| now < t) {
+            return Ok(false);
+        }
+        let Some(slot) = self.take_read()? else {
+            self.next_try = Some(now + Duration::from_millis(1));
+            return Ok(false);
+        };
+        self.shm().unlock(LOCK_CKPT)?;
+        if self.rounds_until.is_some_and(|t| now < t) {
+            self.phase = self.round(slot);
+        } else {
+            self.phase = Phase::Turn { slot, since: now, backfilled: self.backfilled };
+        }
+        Ok(true)
+    }
+
+    fn round(&self, slot: usize) -> Phase {
+        let db = Arc::clone(&self.db);
+        let work = tokio::task::spawn_blocking(move || {
+            // A failing checkpoint copies nothing, which is seen afterwards.
+            if let Err(e) = db.checkpoint(CheckpointMode::Passive) {
+                tracing::debug!(db = %db.path().display(), error = %e, "own checkpoint failed");
+            }
+            db.shm().lock_blocking(LOCK_CKPT, LockKind::Exclusive)
+        });
+        Phase::Round { slot, work }
+    }
+
+    /// In a turn, everything captured: moves on when somebody checkpoints, has checkpointed, or nobody comes. `Ok(true)` if it moved.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn step_turn(&mut self, now: Instant) -> io::Result<bool> {
+        let Phase::Turn { slot, since, backfilled } = self.phase else { return Ok(false) };
+        if self.shm().held_by_other(LOCK_CKPT)? {
+            // Let go while the checkpoint runs, so that the very next commit can reset the log.
+            self.shm().unlock(lock_read(slot))?;
+            let shm = Arc::clone(self.db.shm());
+            let work = tokio::task::spawn_blocking(move || shm.lock_blocking(LOCK_CKPT, LockKind::Exclusive));
+            self.phase = Phase::Closing(work);
+            return Ok(true);
+        }
+        if self.shm().checkpoint_info().n_backfill != backfilled
+            && self.shm().try_lock(LOCK_CKPT, LockKind::Exclusive)?
+        {
+            // The checkpoint has come and gone between two looks. READ(k) kept the log from being reset.
+            self.enter_cruise();
+            return Ok(true);
+        }
+        if now.duration_since(since) >= TURN_WAIT {
+            self.phase = self.round(slot);
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// CKPT is ours again. READ(k), if held, stays held until [`Guard::release_reads`].
+    pub fn enter_cruise(&mut self) {
+        self.phase = Phase::Cruise;
+        self.backfilled = self.shm().checkpoint_info().n_backfill;
+    }
+
+    /// In cruise, everything captured up to `mx`: lets go of READ(k), and decides when the next turn may be if the log is not armed.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn release_reads(&mut self, mx: FrameNo, now: Instant) -> io::Result<()> {
+        for slot in 1..=4 {
+            self.shm().unlock(lock_read(slot))?;
+        }
+        if self.backfilled == mx {
+            self.rounds_in_a_row = 0;
+            self.next_try = None;
+            return Ok(());
+        }
+        self.rounds_in_a_row += 1;
+        if self.rounds_in_a_row >= ROUNDS_AT_ONCE {
+            self.rounds_in_a_row = 0;
+            self.next_try = Some(now + ROUND_PAUSE);
+        }
+        Ok(())
+    }
+
+    /// In cruise: gives the log of an idle database back to the disk.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn give_back(&mut self) -> io::Result<()> {
+        self.shm().unlock(LOCK_CKPT)?;
+        let db = Arc::clone(&self.db);
+        self.phase = Phase::GivingBack(tokio::task::spawn_blocking(move || {
+            if let Err(e) = db.checkpoint(CheckpointMode::Truncate) {
+                tracing::debug!(db = %db.path().display(), error = %e, "own checkpoint failed");
+            }
+            db.shm().lock_blocking(LOCK_CKPT, LockKind::Exclusive)
+        }));
+        Ok(())
+    }
+
+    /// In cruise: lets somebody rebuild the damaged wal-index, or does it by a read of our own. `Ok(false)` if readers use all slots.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn heal(&mut self) -> io::Result<bool> {
+        let Some(slot) = self.take_read()? else { return Ok(false) };
+        self.shm().unlock(LOCK_CKPT)?;
+        let db = Arc::clone(&self.db);
+        let work = tokio::task::spawn_blocking(move || {
+            if let Err(e) = db.touch() {
+                tracing::debug!(db = %db.path().display(), error = %e, "reading to rebuild the wal-index failed");
+            }
+            db.shm().lock_blocking(LOCK_CKPT, LockKind::Exclusive)
+        });
+        self.phase = Phase::Healing { slot, work };
+        Ok(true)
+    }
+
+    /// When the guard wants to be looked at without a hint: while the application has its turn.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Turn { since, .. } => Some(since + TURN_WAIT),
+            Phase::Cruise => self.next_try,
+            _ => None,
+        }
+    }
+}

@@ -9,6 +9,7 @@
 pub mod base;
 pub mod io;
 pub mod replicate;
+pub mod ltx;
 pub mod sqlite;
 pub mod store;
 pub mod wal;

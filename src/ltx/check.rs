@@ -1,0 +1,137 @@
+//! Reading a file in ranges, in parallel.
+//!
+//! 1. [`Tail::parse`] on the last bytes gives the index.
+//! 2. Ranges of frames are fetched and go through [`decode_frames`], on any core, in any order.
+//! 3. [`FileCheck`] takes the results in the order of the file and compares with the trailer. Only then are the
+//!    pages proven.
+
+use super::decode::page_checksum;
+use super::frame::{self, Look};
+use super::header::{HEADER_LEN, Header, Trailer};
+use super::order::PageOrder;
+use super::{IndexEntry, LtxError, Tail};
+use crate::base::Pgno;
+use crate::base::crc64::{Crc64, combine, crc64};
+
+/// What decoding one range of frames adds to the proof of its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartialCheck {
+    start: u64,
+    end: u64,
+    /// First and last page.
+    pages: Option<(Pgno, Pgno)>,
+    crc: u64,
+    crc_len: u64,
+    database: u64,
+}
+
+/// Decodes the frames of `entries`, neighbours in the index, and hands each page to `sink`.
+///
+/// `bytes` are the bytes of the file from `first_offset` on.
+///
+/// # Errors
+/// Whatever is wrong with a frame; [`LtxError::IndexMismatch`] if it is not what the index says.
+pub fn decode_frames(
+    header: &Header,
+    bytes: &[u8],
+    first_offset: u64,
+    entries: &[IndexEntry],
+    mut sink: impl FnMut(Pgno, &[u8]),
+) -> Result<PartialCheck, LtxError> {
+    let start = entries.first().map_or(first_offset, |e| e.offset);
+    let mut check = PartialCheck { start, end: start, pages: None, crc: 0, crc_len: 0, database: 0 };
+    let Some(first) = entries.first() else { return Ok(check) };
+    let mut page = vec![0; header.page_size.bytes()];
+    let mut order = PageOrder::within(header, first.pgno)?;
+    let with_database = !header.no_checksum && header.is_snapshot();
+    let mut crc = Crc64::new();
+    for entry in entries {
+        if entry.offset != check.end {
+            return Err(LtxError::RangeOrder { expected: check.end, found: entry.offset });
+        }
+        let frame = slice(bytes, first_offset, entry)?;
+        let shape = match frame::look(frame, header.page_size)? {
+            Look::Frame(shape) if shape.len == frame.len() && shape.pgno == entry.pgno => shape,
+            _ => return Err(LtxError::IndexMismatch { pgno: entry.pgno, offset: entry.offset }),
+        };
+        if check.pages.is_some() {
+            order.accept(entry.pgno)?;
+        }
+        frame::unpack(shape, frame, &mut page)?;
+        crc.update(&frame[..shape.head]);
+        crc.update(&page);
+        check.crc_len += (shape.head + page.len()) as u64;
+        if with_database {
+            check.database ^= page_checksum(entry.pgno, &page);
+        }
+        check.pages = Some((first.pgno, entry.pgno));
+        check.end = entry.end();
+        sink(entry.pgno, &page);
+    }
+    check.crc = crc.value();
+    Ok(check)
+}
+
+fn slice<'a>(bytes: &'a [u8], first_offset: u64, entry: &IndexEntry) -> Result<&'a [u8], LtxError> {
+    let from = entry.offset.checked_sub(first_offset).and_then(|n| usize::try_from(n).ok());
+    let frame = from.and_then(|from| bytes.get(from..)).and_then(|b| b.get(..entry.len as usize));
+    frame.ok_or(LtxError::Truncated { len: first_offset + bytes.len() as u64, part: "pages" })
+}
+
+/// Proves a file from its parts.
+#[derive(Debug, Clone)]
+pub struct FileCheck {
+    header: Header,
+    order: PageOrder,
+    offset: u64,
+    crc: u64,
+    database: u64,
+}
+
+impl FileCheck {
+    /// Begins with the header of the file.
+    ///
+    /// # Errors
+    /// A header that is not valid.
+    pub fn new(bytes: &[u8; HEADER_LEN]) -> Result<FileCheck, LtxError> {
+        let header = Header::parse(bytes)?;
+        let order = PageOrder::new(&header);
+        Ok(FileCheck { header, order, offset: HEADER_LEN as u64, crc: crc64(bytes), database: 0 })
+    }
+
+    /// The header.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Adds the next range of the file.
+    ///
+    /// # Errors
+    /// A range that is not the next one, or whose pages do not follow those before.
+    pub fn add(&mut self, part: &PartialCheck) -> Result<(), LtxError> {
+        if part.start != self.offset {
+            return Err(LtxError::RangeOrder { expected: self.offset, found: part.start });
+        }
+        let Some((first, last)) = part.pages else { return Ok(()) };
+        self.order.accept_range(first, last)?;
+        self.crc = combine(self.crc, part.crc, part.crc_len);
+        self.database ^= part.database;
+        self.offset = part.end;
+        Ok(())
+    }
+
+    /// Compares with the end of the file.
+    ///
+    /// # Errors
+    /// Ranges that are missing, a snapshot that lacks pages, or a checksum that does not agree.
+    pub fn finish(self, tail: &Tail) -> Result<Trailer, LtxError> {
+        if self.offset != tail.frames_end {
+            return Err(LtxError::RangeOrder { expected: self.offset, found: tail.frames_end });
+        }
+        self.order.finish()?;
+        let crc = combine(self.crc, tail.crc, tail.crc_len);
+        tail.trailer.verify(&self.header, crc, self.database)?;
+        Ok(tail.trailer)
+    }
+}

@@ -1,0 +1,303 @@
+//! Writing files.
+//!
+//! Pages are compressed straight into the bytes of the file; nothing is copied afterwards. The file checksum covers
+//! uncompressed pages, so each page is hashed and compressed while it is in the cache.
+
+use bytes::Bytes;
+use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
+
+use super::frame::{self, HEAD, HEAD_SHORT, payload_len_max};
+use super::header::{HEADER_LEN, Header, TRAILER_LEN, Trailer};
+use super::index::{ENTRY_LEN_MAX, IndexWriter};
+use super::order::PageOrder;
+use super::{CHECKSUM_FLAG, LtxError};
+use crate::base::crc64::{Crc64, combine};
+use crate::base::{PageSize, Pgno};
+
+/// No file of that many pages is longer.
+#[must_use]
+pub const fn encoded_len_max(page_size: PageSize, pages: usize) -> usize {
+    let page = HEAD + payload_len_max(page_size) + ENTRY_LEN_MAX;
+    HEADER_LEN + pages.saturating_mul(page) + HEAD_SHORT + 1 + 8 + TRAILER_LEN
+}
+
+/// Writes a whole file into a new buffer. See [`encode_file_into`].
+///
+/// # Errors
+/// As [`encode_file_into`].
+pub fn encode_file<'a>(
+    header: &Header,
+    pages: impl IntoIterator<Item = (Pgno, &'a [u8])>,
+) -> Result<Vec<u8>, LtxError> {
+    let mut out = Vec::new();
+    encode_file_into(header, pages, &mut out)?;
+    Ok(out)
+}
+
+/// Writes a whole file into `out`, whose content is replaced and whose capacity is used.
+///
+/// With an iterator that knows its length the buffer is allocated once at most.
+///
+/// # Errors
+/// A header that is not for a replica, pages that do not ascend, do not fit the header or are not one page long.
+/// `out` then holds nothing useful.
+pub fn encode_file_into<'a>(
+    header: &Header,
+    pages: impl IntoIterator<Item = (Pgno, &'a [u8])>,
+    out: &mut Vec<u8>,
+) -> Result<(), LtxError> {
+    let bytes = writable(header)?;
+    let pages = pages.into_iter();
+    out.clear();
+    out.reserve(encoded_len_max(header.page_size, pages.size_hint().0));
+    out.extend_from_slice(&bytes);
+    let mut packer = Packer::new(header.page_size);
+    packer.crc.update(&bytes);
+    let mut order = PageOrder::new(header);
+    let mut index = IndexWriter::default();
+    let mut end = out.len();
+    for (pgno, page) in pages {
+        order.accept(pgno)?;
+        let len = packer.pack(pgno, page, out, end)?;
+        index.push(pgno, end as u64, len);
+        end += len as usize;
+    }
+    out.truncate(end);
+    order.finish()?;
+    index.finish(out);
+    finish_file(out, end, packer.crc);
+    Ok(())
+}
+
+/// Appends the trailer. `crc` covers the file up to `covered`; this adds the rest.
+fn finish_file(out: &mut Vec<u8>, covered: usize, mut crc: Crc64) -> Trailer {
+    let post_apply = 0u64;
+    out.extend_from_slice(&post_apply.to_be_bytes());
+    crc.update(&out[covered..]);
+    let trailer = Trailer { post_apply, file_checksum: crc.value() | CHECKSUM_FLAG };
+    out.extend_from_slice(&trailer.file_checksum.to_be_bytes());
+    trailer
+}
+
+/// A header that this program may write, as bytes.
+fn writable(header: &Header) -> Result<[u8; HEADER_LEN], LtxError> {
+    header.validate()?;
+    if header.commit == 0 {
+        return Err(LtxError::CommitZero);
+    }
+    if !header.no_checksum {
+        return Err(LtxError::DatabaseChecksum);
+    }
+    Ok(header.to_bytes())
+}
+
+/// Hashes and compresses one page after the other.
+struct Packer {
+    page_size: PageSize,
+    table: CompressTable,
+    crc: Crc64,
+}
+
+impl Packer {
+    fn new(page_size: PageSize) -> Packer {
+        // The small table takes inputs up to 65534 bytes.
+        let table = if page_size < PageSize::MAX { CompressTable::small() } else { CompressTable::large() };
+        Packer { page_size, table, crc: Crc64::new() }
+    }
+
+    /// Writes the frame of a page at `at` of `out`, where earlier frames end; returns its length. Bytes of `out`
+    /// after that are left over and get used by the next frame, so that on the whole no more is zeroed than written.
+    fn pack(&mut self, pgno: Pgno, page: &[u8], out: &mut Vec<u8>, at: usize) -> Result<u32, LtxError> {
+        let expected = self.page_size.bytes();
+        if page.len() != expected {
+            return Err(LtxError::PageLength { pgno, expected, found: page.len() });
+        }
+        let room = at + HEAD + get_maximum_output_size(expected);
+        if out.len() < room {
+            out.resize(room, 0);
+        }
+        let (head, payload) = out[at..room].split_at_mut(HEAD);
+        let len = compress_into_with_table(page, payload, &mut self.table)
+            .expect("the room is the one that the compressor asks for");
+        assert!(len <= payload_len_max(self.page_size), "LZ4 block of page {pgno} is {len} bytes long");
+        head.copy_from_slice(&frame::head(pgno, len));
+        self.crc.update(head);
+        self.crc.update(page);
+        Ok((HEAD + len) as u32)
+    }
+}
+
+/// Some frames of a file, made by one core and put into place by an [`Encoder`].
+#[derive(Debug)]
+pub struct FrameBlock {
+    page_size: PageSize,
+    bytes: Vec<u8>,
+    /// Page and frame length of each frame in `bytes`.
+    frames: Vec<(Pgno, u32)>,
+    crc: u64,
+    crc_len: u64,
+}
+
+impl FrameBlock {
+    /// Compresses pages.
+    ///
+    /// # Errors
+    /// A page that is not one page long. Everything else is checked when the block is pushed.
+    pub fn encode<'a>(
+        page_size: PageSize,
+        pages: impl IntoIterator<Item = (Pgno, &'a [u8])>,
+    ) -> Result<FrameBlock, LtxError> {
+        let pages = pages.into_iter();
+        let mut builder = BlockBuilder::with_capacity(page_size, pages.size_hint().0);
+        for (pgno, page) in pages {
+            builder.push(pgno, page)?;
+        }
+        Ok(builder.finish())
+    }
+
+    /// Number of pages.
+    #[must_use]
+    pub fn pages(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Bytes that it adds to the file.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// There are no pages in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+}
+
+/// Makes a [`FrameBlock`] page by page, for sources that lend one page at a time.
+pub struct BlockBuilder {
+    packer: Packer,
+    bytes: Vec<u8>,
+    end: usize,
+    frames: Vec<(Pgno, u32)>,
+}
+
+impl BlockBuilder {
+    /// An empty block.
+    #[must_use]
+    pub fn new(page_size: PageSize) -> BlockBuilder {
+        BlockBuilder::with_capacity(page_size, 0)
+    }
+
+    /// An empty block with memory for that many pages, however badly they compress.
+    #[must_use]
+    pub fn with_capacity(page_size: PageSize, pages: usize) -> BlockBuilder {
+        let slack = HEAD + get_maximum_output_size(page_size.bytes());
+        let bytes = pages.saturating_mul(HEAD + payload_len_max(page_size)).saturating_add(slack);
+        BlockBuilder {
+            packer: Packer::new(page_size),
+            bytes: Vec::with_capacity(if pages == 0 { 0 } else { bytes }),
+            end: 0,
+            frames: Vec::with_capacity(pages),
+        }
+    }
+
+    /// Compresses one page.
+    ///
+    /// # Errors
+    /// A page that is not one page long.
+    pub fn push(&mut self, pgno: Pgno, page: &[u8]) -> Result<(), LtxError> {
+        let len = self.packer.pack(pgno, page, &mut self.bytes, self.end)?;
+        self.end += len as usize;
+        self.frames.push((pgno, len));
+        Ok(())
+    }
+
+    /// Compressed bytes so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.end
+    }
+
+    /// No page has been pushed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// The block.
+    #[must_use]
+    pub fn finish(mut self) -> FrameBlock {
+        self.bytes.truncate(self.end);
+        let page_size = self.packer.page_size;
+        let crc_len = self.frames.len() as u64 * (HEAD + page_size.bytes()) as u64;
+        FrameBlock {
+            page_size,
+            bytes: self.bytes,
+            frames: self.frames,
+            crc: self.packer.crc.value(),
+            crc_len,
+        }
+    }
+}
+
+/// Puts a file together from blocks, in the order of its pages.
+#[derive(Debug)]
+pub struct Encoder {
+    header: Header,
+    order: PageOrder,
+    index: IndexWriter,
+    crc: u64,
+    size: u64,
+}
+
+impl Encoder {
+    /// Begins a file; the bytes are its first ones.
+    ///
+    /// # Errors
+    /// A header that is not for a replica.
+    pub fn new(header: Header) -> Result<(Encoder, Bytes), LtxError> {
+        let bytes = writable(&header)?;
+        let mut crc = Crc64::new();
+        crc.update(&bytes);
+        let order = PageOrder::new(&header);
+        let (crc, size) = (crc.value(), HEADER_LEN as u64);
+        let encoder = Encoder { header, order, index: IndexWriter::default(), crc, size };
+        Ok((encoder, Bytes::copy_from_slice(&bytes)))
+    }
+
+    /// Adds a block; the bytes are the next ones of the file, not copied.
+    ///
+    /// # Errors
+    /// Pages that do not ascend or do not fit the header. The file cannot be finished then.
+    pub fn push(&mut self, block: FrameBlock) -> Result<Bytes, LtxError> {
+        if block.page_size != self.header.page_size {
+            let (before, after) = (self.header.page_size.get(), block.page_size.get());
+            return Err(LtxError::PageSizeChanges { before, after });
+        }
+        for &(pgno, len) in &block.frames {
+            self.order.accept(pgno)?;
+            self.index.push(pgno, self.size, len);
+            self.size += u64::from(len);
+        }
+        self.crc = combine(self.crc, block.crc, block.crc_len);
+        Ok(Bytes::from(block.bytes))
+    }
+
+    /// Ends the file; the bytes are its last ones. Also returns its trailer and its size.
+    ///
+    /// # Errors
+    /// A file from TXID 1 that lacks a page.
+    pub fn finish(self) -> Result<(Bytes, Trailer, u64), LtxError> {
+        self.order.finish()?;
+        let mut tail = Vec::with_capacity(self.index.len() + HEAD_SHORT + 1 + 8 + TRAILER_LEN);
+        self.index.finish(&mut tail);
+        let post_apply = 0u64;
+        tail.extend_from_slice(&post_apply.to_be_bytes());
+        let crc = combine(self.crc, crate::base::crc64::crc64(&tail), tail.len() as u64);
+        let trailer = Trailer { post_apply, file_checksum: crc | CHECKSUM_FLAG };
+        tail.extend_from_slice(&trailer.file_checksum.to_be_bytes());
+        let size = self.size + tail.len() as u64;
+        Ok((Bytes::from(tail), trailer, size))
+    }
+}

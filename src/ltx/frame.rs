@@ -1,0 +1,104 @@
+//! One page in a file.
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 4 | page number, from 1 |
+//! | 4 | 2 | flags: 1 = a length follows; no other is known |
+//! | 6 | 4 | length of the payload, only with flag 1 |
+//! | 10 | | payload: one LZ4 block that gives exactly one page |
+//!
+//! Without flag 1 (Litestream before 0.5.16) an LZ4 frame follows the flags and its length is written nowhere.
+//! Six zero bytes end the frames. There is no form for incompressible pages: their block is
+//! longer than the page.
+
+use super::{LtxError, legacy};
+use crate::base::{PageSize, Pgno};
+
+/// Bytes of a page header without its length: what the terminator and frames of old have.
+pub const HEAD_SHORT: usize = 6;
+
+/// Bytes of a page header with its length.
+pub const HEAD: usize = 10;
+
+/// The six bytes after the last frame.
+pub const TERMINATOR: [u8; HEAD_SHORT] = [0; HEAD_SHORT];
+
+const FLAG_LENGTH: u16 = 1;
+
+/// The longest LZ4 block that a page can become.
+#[must_use]
+pub const fn payload_len_max(page_size: PageSize) -> usize {
+    page_size.bytes() + page_size.bytes() / 255 + 16
+}
+
+/// The longest frame of a page, in either encoding.
+#[must_use]
+pub const fn frame_len_max(page_size: PageSize) -> usize {
+    HEAD_SHORT + legacy::OVERHEAD_MAX + payload_len_max(page_size)
+}
+
+/// What a look at the beginning of a frame tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// At least this many bytes are needed to tell.
+    Need(usize),
+    /// No more frames; six bytes long.
+    Terminator,
+    /// A frame.
+    Frame(Shape),
+}
+
+/// Extent of one frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) pgno: Pgno,
+    /// Bytes before the payload: [`HEAD`] or [`HEAD_SHORT`].
+    pub(super) head: usize,
+    /// Bytes in all.
+    pub(super) len: usize,
+}
+
+/// Looks at `bytes`, which begin with a frame or the terminator and may be cut anywhere.
+pub(super) fn look(bytes: &[u8], page_size: PageSize) -> Result<Look, LtxError> {
+    let Some(head) = bytes.first_chunk::<HEAD_SHORT>() else { return Ok(Look::Need(HEAD_SHORT)) };
+    let [a, b, c, d, e, f] = *head;
+    let (pgno, flags) = (u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([e, f]));
+    if flags & !FLAG_LENGTH != 0 || (pgno == 0 && flags != 0) {
+        return Err(LtxError::PageFlags { pgno, flags });
+    }
+    let Some(pgno) = Pgno::new(pgno) else { return Ok(Look::Terminator) };
+    if flags == 0 {
+        return legacy::look(pgno, bytes, page_size);
+    }
+    let Some([.., a, b, c, d]) = bytes.first_chunk::<HEAD>() else { return Ok(Look::Need(HEAD)) };
+    let payload = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+    let max = payload_len_max(page_size);
+    if payload == 0 || payload > max {
+        return Err(LtxError::PayloadLength { pgno, found: payload as u64, max });
+    }
+    let len = HEAD + payload;
+    if bytes.len() < len { Ok(Look::Need(len)) } else { Ok(Look::Frame(Shape { pgno, head: HEAD, len })) }
+}
+
+/// The header of a frame as this program writes it.
+pub(super) fn head(pgno: Pgno, payload: usize) -> [u8; HEAD] {
+    let payload = u32::try_from(payload).expect("a compressed page is short");
+    let mut out = [0; HEAD];
+    out[..4].copy_from_slice(&pgno.get().to_be_bytes());
+    out[4..6].copy_from_slice(&FLAG_LENGTH.to_be_bytes());
+    out[6..].copy_from_slice(&payload.to_be_bytes());
+    out
+}
+
+/// Decompresses the whole frame `bytes` of that shape into `page`, which is one page long.
+pub(super) fn unpack(shape: Shape, bytes: &[u8], page: &mut [u8]) -> Result<(), LtxError> {
+    let payload = &bytes[shape.head..shape.len];
+    if shape.head == HEAD_SHORT {
+        return legacy::unpack(shape.pgno, payload, page);
+    }
+    match lz4_flex::block::decompress_into(payload, page) {
+        Ok(n) if n == page.len() => Ok(()),
+        Ok(_) => Err(LtxError::Payload { pgno: shape.pgno, reason: "too short" }),
+        Err(_) => Err(LtxError::Payload { pgno: shape.pgno, reason: "not an LZ4 block of that size" }),
+    }
+}

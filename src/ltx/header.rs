@@ -1,0 +1,230 @@
+//! Header and trailer.
+
+use super::{CHECKSUM_FLAG, LtxError};
+use crate::base::clock::Millis;
+use crate::base::{PageSize, Salts, Txid};
+
+/// Bytes in a header.
+pub const HEADER_LEN: usize = 100;
+
+/// Bytes in a trailer.
+pub const TRAILER_LEN: usize = 16;
+
+const MAGIC: [u8; 4] = *b"LTX1";
+const NO_CHECKSUM: u32 = 2;
+
+/// The part of a WAL file that an LTX file stands for. All zero in merged files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct WalRange {
+    /// First byte consumed.
+    pub offset: u64,
+    /// Bytes consumed.
+    pub size: u64,
+    /// Generation of the log.
+    pub salts: Salts,
+}
+
+impl WalRange {
+    /// First byte after the range: where reading goes on.
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.offset.saturating_add(self.size)
+    }
+}
+
+/// The first 100 bytes of a file.
+///
+/// | offset | size | field | rule |
+/// |---|---|---|---|
+/// | 0 | 4 | magic | `LTX1` |
+/// | 4 | 4 | flags | only value 2 (no database checksums) is known |
+/// | 8 | 4 | page size | power of two, 512 to 65536, as is |
+/// | 12 | 4 | commit | pages of the database after this file |
+/// | 16 | 8 | min TXID | at least 1 |
+/// | 24 | 8 | max TXID | at least min TXID |
+/// | 32 | 8 | timestamp | signed, milliseconds since 1970 UTC |
+/// | 40 | 8 | pre-apply checksum | 0 if min TXID is 1 or flag 2 is set, else with bit 63 |
+/// | 48 | 8 | WAL offset | signed, not negative, not 0 if a size or a salt is given |
+/// | 56 | 8 | WAL size | signed, not negative |
+/// | 64 | 4 | WAL salt 1 | |
+/// | 68 | 4 | WAL salt 2 | |
+/// | 72 | 8 | node id | 0 = unset |
+/// | 80 | 20 | reserved | written as zeros, ignored |
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Bytes in a page.
+    pub page_size: PageSize,
+    /// Pages of the database after this file.
+    pub commit: u32,
+    /// First transaction id.
+    pub min: Txid,
+    /// Last transaction id.
+    pub max: Txid,
+    /// When the file was made (for merged files: the last input).
+    pub timestamp: Millis,
+    /// Part of the WAL that it stands for.
+    pub wal: WalRange,
+    /// Node that wrote it; 0 = unset.
+    pub node_id: u64,
+    /// Neither checksum of the database is kept. True for every file of a replica.
+    pub no_checksum: bool,
+    /// Checksum of the database before this file; 0 if there is none.
+    pub pre_apply: u64,
+}
+
+impl Header {
+    /// A header as this program writes it: without database checksums, node id 0.
+    #[must_use]
+    pub const fn new(
+        page_size: PageSize,
+        commit: u32,
+        (min, max): (Txid, Txid),
+        timestamp: Millis,
+        wal: WalRange,
+    ) -> Header {
+        Header { page_size, commit, min, max, timestamp, wal, node_id: 0, no_checksum: true, pre_apply: 0 }
+    }
+
+    /// The file begins at TXID 1 and must therefore have every page.
+    #[must_use]
+    pub const fn is_snapshot(&self) -> bool {
+        self.min.0 == 1
+    }
+
+    /// Reads and validates 100 bytes.
+    ///
+    /// # Errors
+    /// One for each rule of the table above.
+    pub fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Header, LtxError> {
+        let mut fields = Fields(bytes);
+        let magic = fields.take::<4>();
+        if magic != MAGIC {
+            return Err(LtxError::Magic { found: magic });
+        }
+        let flags = fields.u32();
+        if flags & !NO_CHECKSUM != 0 {
+            return Err(LtxError::HeaderFlags(flags));
+        }
+        let page_size = fields.u32();
+        let page_size = PageSize::new(page_size).map_err(|_| LtxError::PageSize(page_size))?;
+        let commit = fields.u32();
+        let (min, max) = (Txid(fields.u64()), Txid(fields.u64()));
+        let timestamp = Millis(fields.u64().cast_signed());
+        let pre_apply = fields.u64();
+        let (offset, size) = (fields.u64(), fields.u64());
+        let salts = Salts { one: fields.u32(), two: fields.u32() };
+        let node_id = fields.u64();
+        let wal = WalRange { offset, size, salts };
+        let no_checksum = flags & NO_CHECKSUM != 0;
+        let header = Header { page_size, commit, min, max, timestamp, wal, node_id, no_checksum, pre_apply };
+        header.validate()?;
+        Ok(header)
+    }
+
+    /// Checks the rules that fields of the right type can still break.
+    ///
+    /// # Errors
+    /// One for each rule of the table above.
+    pub fn validate(&self) -> Result<(), LtxError> {
+        if self.min.0 == 0 || self.max < self.min {
+            return Err(LtxError::TxidRange { min: self.min, max: self.max });
+        }
+        let wal = &self.wal;
+        let (offset, size) = (wal.offset.cast_signed(), wal.size.cast_signed());
+        let used = size != 0 || wal.salts != Salts::default();
+        if offset < 0 || size < 0 || (used && offset == 0) {
+            return Err(LtxError::WalRange { offset, size });
+        }
+        let pre_apply_fits = if self.is_snapshot() || self.no_checksum {
+            self.pre_apply == 0
+        } else {
+            self.pre_apply & CHECKSUM_FLAG != 0
+        };
+        if pre_apply_fits { Ok(()) } else { Err(LtxError::PreApply(self.pre_apply)) }
+    }
+
+    /// As stored.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; HEADER_LEN] {
+        let flags = if self.no_checksum { NO_CHECKSUM } else { 0 };
+        let mut out = [0; HEADER_LEN];
+        out[0..4].copy_from_slice(&MAGIC);
+        out[4..8].copy_from_slice(&flags.to_be_bytes());
+        out[8..12].copy_from_slice(&self.page_size.get().to_be_bytes());
+        out[12..16].copy_from_slice(&self.commit.to_be_bytes());
+        out[16..24].copy_from_slice(&self.min.0.to_be_bytes());
+        out[24..32].copy_from_slice(&self.max.0.to_be_bytes());
+        out[32..40].copy_from_slice(&self.timestamp.0.to_be_bytes());
+        out[40..48].copy_from_slice(&self.pre_apply.to_be_bytes());
+        out[48..56].copy_from_slice(&self.wal.offset.to_be_bytes());
+        out[56..64].copy_from_slice(&self.wal.size.to_be_bytes());
+        out[64..68].copy_from_slice(&self.wal.salts.one.to_be_bytes());
+        out[68..72].copy_from_slice(&self.wal.salts.two.to_be_bytes());
+        out[72..80].copy_from_slice(&self.node_id.to_be_bytes());
+        out
+    }
+}
+
+/// The last 16 bytes of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trailer {
+    /// Checksum of the database after this file; 0 if the header says that none is kept.
+    pub post_apply: u64,
+    /// Checksum of the file, bit 63 set.
+    pub file_checksum: u64,
+}
+
+impl Trailer {
+    /// Reads 16 bytes. Nothing is proven by that.
+    #[must_use]
+    pub fn parse(bytes: &[u8; TRAILER_LEN]) -> Trailer {
+        let mut fields = Fields(bytes);
+        Trailer { post_apply: fields.u64(), file_checksum: fields.u64() }
+    }
+
+    /// As stored.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; TRAILER_LEN] {
+        let mut out = [0; TRAILER_LEN];
+        out[..8].copy_from_slice(&self.post_apply.to_be_bytes());
+        out[8..].copy_from_slice(&self.file_checksum.to_be_bytes());
+        out
+    }
+
+    /// Compares with what was computed: `crc` over everything up to the post-apply checksum, inclusive, and
+    /// `database`, the XOR of all page checksums, which only a snapshot with checksums has.
+    pub(super) fn verify(&self, header: &Header, crc: u64, database: u64) -> Result<(), LtxError> {
+        let (stored, computed) = (self.file_checksum, crc | CHECKSUM_FLAG);
+        if stored != computed {
+            return Err(LtxError::FileChecksum { stored, computed });
+        }
+        let stored = self.post_apply;
+        let computed = if header.no_checksum {
+            0
+        } else if header.is_snapshot() || header.commit == 0 {
+            database | CHECKSUM_FLAG
+        } else {
+            stored | CHECKSUM_FLAG
+        };
+        if stored == computed { Ok(()) } else { Err(LtxError::PostApply { stored, computed }) }
+    }
+}
+
+/// Takes big-endian fields from the front of bytes whose number is known.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let (field, rest) = self.0.split_first_chunk().expect("header and trailer hold their fields");
+        self.0 = rest;
+        *field
+    }
+
+    fn u32(&mut self) -> u32 {
+        u32::from_be_bytes(self.take())
+    }
+
+    fn u64(&mut self) -> u64 {
+        u64::from_be_bytes(self.take())
+    }
+}

@@ -1,0 +1,199 @@
+//! The page index and what else stands at the end of a file.
+//!
+//! | bytes before the end | size | content |
+//! |---|---|---|
+//! | 24 + K + 6 | 6 | terminator of the frames |
+//! | 24 + K | K | per frame: page number, offset, length as varints; then one zero byte |
+//! | 24 | 8 | K |
+//! | 16 | 16 | trailer |
+//!
+//! Varints are LEB128: 7 bits a byte, low group first, top bit = more, 10 bytes at most.
+//!
+//! The index decides nothing about a file's validity: Litestream restores files whose index is empty or wrong.
+//! Whoever wants to use it must therefore be ready for [`LtxError::is_index_fault`] and read from the beginning.
+
+use super::LtxError;
+use super::frame::{HEAD_SHORT, TERMINATOR, frame_len_max};
+use super::header::{HEADER_LEN, TRAILER_LEN, Trailer};
+use crate::base::crc64::crc64;
+use crate::base::{PageSize, Pgno};
+
+/// Bytes of the index length and the trailer.
+const END_LEN: usize = 8 + TRAILER_LEN;
+
+/// The shortest file: no frames, an index of its end mark alone.
+pub const FILE_LEN_MIN: u64 = (HEADER_LEN + HEAD_SHORT + 1 + END_LEN) as u64;
+
+/// Longest varint triple of a file that can exist: 5 bytes page number, 10 offset, 3 length.
+pub(super) const ENTRY_LEN_MAX: usize = 18;
+
+/// Where one frame is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IndexEntry {
+    /// Its page.
+    pub pgno: Pgno,
+    /// Offset of the frame's first byte in the file.
+    pub offset: u64,
+    /// Bytes of the frame, header and payload.
+    pub len: u32,
+}
+
+impl IndexEntry {
+    /// Offset of the first byte after the frame.
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.offset + self.len as u64
+    }
+}
+
+/// The end of a file, from the terminator on: index and trailer.
+///
+/// The index in it is plausible (page numbers ascend, frames follow each other from the header to the terminator)
+/// and not proven: [`decode_frames`](super::decode_frames) compares it with the frames.
+#[derive(Debug, Clone)]
+pub struct Tail {
+    /// Every frame, in the order of the file.
+    pub index: Vec<IndexEntry>,
+    /// Offset of the terminator, where the frames end.
+    pub frames_end: u64,
+    /// Offset of the index.
+    pub index_start: u64,
+    /// Length of the file.
+    pub file_size: u64,
+    /// The trailer, not compared with anything yet.
+    pub trailer: Trailer,
+    /// CRC of what the file checksum covers after the frames, and its length.
+    pub(super) crc: u64,
+    pub(super) crc_len: u64,
+}
+
+/// Result of a look at the end of a file.
+#[derive(Debug, Clone)]
+pub enum TailState {
+    /// This many bytes from the end are needed; never more than the file has.
+    NeedMore(u64),
+    /// All there.
+    Parsed(Tail),
+}
+
+impl Tail {
+    /// Parses the end of a file of `file_size` bytes, of which `last` are the last ones.
+    ///
+    /// # Errors
+    /// [`LtxError::Truncated`] if no file is so short, [`LtxError::Index`] if the index cannot be used.
+    pub fn parse(file_size: u64, last: &[u8]) -> Result<TailState, LtxError> {
+        if file_size < FILE_LEN_MIN {
+            return Err(LtxError::Truncated { len: file_size, part: "first part" });
+        }
+        let Some((before, end)) = last.split_last_chunk::<END_LEN>() else {
+            return Ok(TailState::NeedMore(END_LEN as u64));
+        };
+        let (index_len, trailer) = end.split_first_chunk::<8>().expect("the end holds two parts");
+        let index_len = u64::from_be_bytes(*index_len);
+        let trailer = Trailer::parse(trailer.first_chunk().expect("the end holds a trailer"));
+        let room = file_size - (HEADER_LEN + HEAD_SHORT + END_LEN) as u64;
+        if index_len == 0 || index_len > room {
+            return Err(LtxError::Index("its length does not fit the file"));
+        }
+        let index_start = file_size - END_LEN as u64 - index_len;
+        let frames_end = index_start - HEAD_SHORT as u64;
+        let need = file_size - frames_end;
+        let Some(skip) = (last.len() as u64).checked_sub(need) else {
+            return Ok(TailState::NeedMore(need));
+        };
+        let tail = &last[usize::try_from(skip).expect("not more than the bytes given")..];
+        if tail[..HEAD_SHORT] != TERMINATOR {
+            return Err(LtxError::Index("it does not follow the end of the frames"));
+        }
+        let varints = &before[before.len() - (tail.len() - HEAD_SHORT - END_LEN)..];
+        let index = parse_entries(varints, frames_end)?;
+        let covered = &tail[..tail.len() - 8];
+        Ok(TailState::Parsed(Tail {
+            index,
+            frames_end,
+            index_start,
+            file_size,
+            trailer,
+            crc: crc64(covered),
+            crc_len: covered.len() as u64,
+        }))
+    }
+}
+
+/// Reads the triples of an index whose last byte must be its end mark.
+fn parse_entries(mut bytes: &[u8], frames_end: u64) -> Result<Vec<IndexEntry>, LtxError> {
+    let len_max = frame_len_max(PageSize::MAX) as u64;
+    let mut index = Vec::new();
+    let (mut last, mut offset) = (0, HEADER_LEN as u64);
+    loop {
+        let pgno = varint(&mut bytes)?;
+        if pgno == 0 {
+            break;
+        }
+        let at = varint(&mut bytes)?;
+        let len = varint(&mut bytes)?;
+        let pgno = u32::try_from(pgno).ok().and_then(Pgno::new);
+        let pgno =
+            pgno.filter(|p| p.get() > last).ok_or(LtxError::Index("its page numbers do not ascend"))?;
+        if at != offset || len <= HEAD_SHORT as u64 || len > len_max || len > frames_end - offset {
+            return Err(LtxError::Index("its frames do not follow each other"));
+        }
+        index.push(IndexEntry { pgno, offset, len: len as u32 });
+        last = pgno.get();
+        offset += len;
+    }
+    if !bytes.is_empty() {
+        return Err(LtxError::Index("it goes on after its end mark"));
+    }
+    if offset == frames_end { Ok(index) } else { Err(LtxError::Index("it does not cover all frames")) }
+}
+
+/// Takes one varint from the front.
+fn varint(bytes: &mut &[u8]) -> Result<u64, LtxError> {
+    let mut value = 0u64;
+    for (i, &b) in bytes.iter().enumerate().take(10) {
+        let group = u64::from(b & 0x7f);
+        if i == 9 && group > 1 {
+            break;
+        }
+        value |= group << (7 * i);
+        if b < 0x80 {
+            *bytes = &bytes[i + 1..];
+            return Ok(value);
+        }
+    }
+    Err(LtxError::Index("it holds a number that is cut or too large"))
+}
+
+/// Appends one varint.
+fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// The varints of an index under construction.
+#[derive(Debug, Default)]
+pub(super) struct IndexWriter(Vec<u8>);
+
+impl IndexWriter {
+    pub(super) fn push(&mut self, pgno: Pgno, offset: u64, len: u32) {
+        put_varint(&mut self.0, u64::from(pgno.get()));
+        put_varint(&mut self.0, offset);
+        put_varint(&mut self.0, u64::from(len));
+    }
+
+    /// Appends the end of a file up to where the post-apply checksum begins: terminator, index, its length.
+    pub(super) fn finish(mut self, out: &mut Vec<u8>) {
+        self.0.push(0);
+        out.extend_from_slice(&TERMINATOR);
+        out.extend_from_slice(&self.0);
+        out.extend_from_slice(&(self.0.len() as u64).to_be_bytes());
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}

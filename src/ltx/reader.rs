@@ -1,0 +1,82 @@
+//! A [`Decoder`] around anything that can be read.
+
+use std::io::BufRead;
+
+use super::{Decoder, Header, LtxError, PageSource, Step, Trailer};
+use crate::base::Pgno;
+
+/// Reads one file from a buffered reader, page by page. Give it a buffer of 64 KiB or more.
+#[derive(Debug)]
+pub struct LtxReader<R> {
+    input: R,
+    decoder: Option<Decoder>,
+    header: Header,
+    trailer: Option<Trailer>,
+}
+
+impl<R: BufRead> LtxReader<R> {
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// A header that is not valid, or an error of the input.
+    pub fn new(mut input: R) -> Result<LtxReader<R>, LtxError> {
+        let mut decoder = Decoder::new();
+        let step = next_step(&mut input, &mut decoder)?;
+        match (step, decoder.header()) {
+            (Some(Step::Header), Some(&header)) => {
+                Ok(LtxReader { input, decoder: Some(decoder), header, trailer: None })
+            }
+            _ => Err(decoder.finish().expect_err("a file without a header is cut")),
+        }
+    }
+
+    /// The trailer, once [`PageSource::advance`] has answered `None`.
+    #[must_use]
+    pub fn trailer(&self) -> Option<Trailer> {
+        self.trailer
+    }
+}
+
+impl<R: BufRead> PageSource for LtxReader<R> {
+    fn header(&self) -> &Header {
+        &self.header
+    }
+
+    fn advance(&mut self) -> Result<Option<Pgno>, LtxError> {
+        let Some(decoder) = &mut self.decoder else {
+            return if self.trailer.is_some() { Ok(None) } else { Err(LtxError::AlreadyFailed) };
+        };
+        if let Some(Step::Page(pgno)) = next_step(&mut self.input, decoder)? {
+            return Ok(Some(pgno));
+        }
+        if let Some(decoder) = self.decoder.take() {
+            self.trailer = Some(decoder.finish()?);
+        }
+        Ok(None)
+    }
+
+    fn page(&self) -> &[u8] {
+        self.decoder.as_ref().map_or(&[], Decoder::page)
+    }
+}
+
+/// The next step that gives something; `None` at the end of the input.
+fn next_step(input: &mut impl BufRead, decoder: &mut Decoder) -> Result<Option<Step>, LtxError> {
+    loop {
+        let available = match input.fill_buf() {
+            Ok(available) => available,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e.into()),
+        };
+        if available.is_empty() {
+            return Ok(None);
+        }
+        let mut rest = available;
+        let step = decoder.step(&mut rest)?;
+        let used = available.len() - rest.len();
+        input.consume(used);
+        if step != Step::NeedInput {
+            return Ok(Some(step));
+        }
+    }
+}

@@ -47,4 +47,4 @@ pub use reader::LtxReader;
 pub const CHECKSUM_FLAG: u64 = 1 << 63;
 
 #[cfg(test)]
-mod testing;
+mod tests;

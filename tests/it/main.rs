@@ -1,2 +1,4 @@
-#[test]
-fn t() {}
+//! What a user of lsfast, or another program, would see.
+
+mod ltx;
+mod support;

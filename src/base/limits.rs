@@ -53,3 +53,12 @@ pub const SYNC_BURST: u32 = 10;
 
 /// The slow look at every mapped header that covers lost events.
 pub const SAFETY_TICK: Duration = Duration::from_secs(1);
+
+/// Requests in flight in the I/O engine. Further ones wait for a place.
+pub const IO_DEPTH: usize = 64;
+
+/// Threads of the plain I/O engine. Requests beyond that wait in its queue.
+pub const IO_THREADS: usize = 4;
+
+/// A read up to this length is tried in the page cache before it goes to the I/O engine.
+pub const IO_CACHED_READ_BYTES: usize = 256 << 10;

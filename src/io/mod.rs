@@ -1,5 +1,34 @@
-//! File work and waiting: short waits, hints about changed files.
+//! File work and waiting: the engine, durable writes, short waits, hints about changed files.
+//!
+//! [`Engine`] reads, writes and flushes files for callers on any runtime or on none. Two kinds do the same with the
+//! same results: `uring` is one thread that runs `tokio_uring` with many requests in flight, `plain` is a few
+//! threads that make ordinary calls. Which one runs where is a matter of measurement: see "I/O engine" in
+//! `docs/performance.md`.
+//!
+//! # Rules
+//!
+//! - Only this module opens files; elsewhere clippy forbids it (`clippy.toml`). Closing *any* descriptor of a
+//!   database or of its `-shm` drops all POSIX locks that this process holds on it, SQLite's included. Whoever opens
+//!   a database file keeps the [`File`] until no connection of this process is left.
+//! - The engine never closes a file. It keeps a [`File`] alive until its requests are answered; the descriptor is
+//!   closed where the last clone is dropped.
+//! - A buffer that was handed in belongs to the engine until the answer gives it back, also when the caller has lost
+//!   interest and dropped the future.
 
+pub mod durable;
+mod engine;
+mod file;
 pub mod nap;
+mod plain;
+mod request;
 mod sys;
+#[cfg(test)]
+mod tests;
+#[cfg(feature = "uring")]
+mod uring;
+mod wait;
 pub mod watch;
+
+pub use engine::{Engine, IoChoice, IoError, IoKind};
+pub use file::{File, read_small};
+pub use wait::wait;

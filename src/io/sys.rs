@@ -1,8 +1,11 @@
 //! The system calls that `io` needs and the standard library does not have.
 #![allow(unsafe_code)]
 
+use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::Interest;
@@ -48,4 +51,47 @@ pub(super) fn acknowledge(timer: &OwnedFd) {
     // SAFETY: the descriptor is open and the buffer has the 8 bytes that a timer writes. A failure (not expired after all) needs
     // nothing: the next expiry wakes the reader again.
     unsafe { libc::read(timer.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+}
+
+/// Reads what the page cache holds and does not wait for the disk.
+///
+/// # Errors
+/// `WouldBlock` if nothing of it is in the cache, `Unsupported` where the file system has no such read.
+pub(super) fn read_cached(file: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+    let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let iov = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+    // SAFETY: `iov` describes exactly `buf`, which is borrowed mutably for the whole call, and the descriptor is
+    // borrowed and therefore open.
+    let n = unsafe { libc::preadv2(file.as_raw_fd(), &raw const iov, 1, offset, libc::RWF_NOWAIT) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+/// Renames without replacing what is at `to`.
+///
+/// # Errors
+/// `AlreadyExists` if something is there; `EINVAL` where the file system cannot do it.
+pub(super) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
+    let c = |p: &Path| CString::new(p.as_os_str().as_bytes()).map_err(io::Error::from);
+    let (from, to) = (c(from)?, c(to)?);
+    // SAFETY: both pointers are to NUL-terminated strings that live until the call returns.
+    let rc = unsafe {
+        libc::renameat2(libc::AT_FDCWD, from.as_ptr(), libc::AT_FDCWD, to.as_ptr(), libc::RENAME_NOREPLACE)
+    };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Starts writing dirty pages of a range to the disk, without waiting for them. A hint: errors are ignored, the
+/// fsync that follows reports them.
+pub(super) fn start_writeback(file: BorrowedFd<'_>, offset: u64, len: u64) {
+    let (Ok(offset), Ok(len)) = (libc::off64_t::try_from(offset), libc::off64_t::try_from(len)) else {
+        return;
+    };
+    // SAFETY: no memory is passed; the descriptor is borrowed and therefore open.
+    unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE) };
+}
+
+/// Drops clean pages of the whole file from the cache. A hint, for benches and for files that nobody reads again.
+pub(super) fn forget_cached(file: BorrowedFd<'_>) {
+    // SAFETY: no memory is passed; the descriptor is borrowed and therefore open.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
 }

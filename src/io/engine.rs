@@ -1,0 +1,306 @@
+//! The engine: one interface, two kinds.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::request::{Request, WithBuffer, Work};
+use super::{File, plain};
+use crate::base::limits;
+
+/// Which engine is wanted (`--io`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IoChoice {
+    /// io_uring where it works, else plain calls.
+    #[default]
+    Auto,
+    /// io_uring or nothing.
+    Uring,
+    /// Plain calls.
+    Plain,
+}
+
+impl FromStr for IoChoice {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<IoChoice, String> {
+        match s {
+            "auto" => Ok(IoChoice::Auto),
+            "uring" => Ok(IoChoice::Uring),
+            "plain" => Ok(IoChoice::Plain),
+            _ => Err(format!("`{s}` is not an I/O engine: use auto, uring or plain")),
+        }
+    }
+}
+
+impl fmt::Display for IoChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            IoChoice::Auto => "auto",
+            IoChoice::Uring => "uring",
+            IoChoice::Plain => "plain",
+        })
+    }
+}
+
+/// Which engine runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IoKind {
+    /// `tokio_uring` on a thread of its own.
+    Uring,
+    /// Plain calls on a few threads.
+    Plain,
+}
+
+impl fmt::Display for IoKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            IoKind::Uring => "uring",
+            IoKind::Plain => "plain",
+        })
+    }
+}
+
+/// Why there is no engine.
+#[derive(Debug, thiserror::Error)]
+pub enum IoError {
+    /// io_uring was demanded and does not work here
+    #[error("{cause}; run with --io auto or --io plain")]
+    NoUring {
+        /// What is wrong, as a sentence without its end.
+        cause: String,
+    },
+    /// the threads of the plain engine could not be started
+    #[error("cannot start the threads for file work: {0}")]
+    Threads(#[source] io::Error),
+}
+
+/// Reads, writes and flushes files; see [`crate::io`]. Cheap to clone; the threads end with the last clone.
+///
+/// Requests begin when the method is called, not when the future is polled, as long as fewer than
+/// [`limits::IO_DEPTH`] are in flight; beyond that they begin, in order, when polled and a place is free.
+#[derive(Clone)]
+pub struct Engine {
+    queue: Queue,
+    places: Arc<Semaphore>,
+    fallback: Option<Arc<str>>,
+}
+
+#[derive(Clone)]
+enum Queue {
+    #[cfg(feature = "uring")]
+    Uring(tokio::sync::mpsc::UnboundedSender<Request>),
+    Plain(std::sync::mpsc::Sender<Request>),
+}
+
+impl Engine {
+    /// Starts an engine.
+    ///
+    /// # Errors
+    /// [`IoError::NoUring`] if io_uring is demanded and not to be had, [`IoError::Threads`] if no thread starts.
+    pub fn new(choice: IoChoice) -> Result<Engine, IoError> {
+        let places = Arc::new(Semaphore::new(limits::IO_DEPTH));
+        let (queue, fallback) = match choice {
+            IoChoice::Plain => (plain_queue()?, None),
+            IoChoice::Uring => (uring_queue(&places).map_err(|cause| IoError::NoUring { cause })?, None),
+            IoChoice::Auto => match uring_queue(&places) {
+                Ok(queue) => (queue, None),
+                Err(cause) => (plain_queue()?, Some(format!("{cause}: using plain calls").into())),
+            },
+        };
+        Ok(Engine { queue, places, fallback })
+    }
+
+    /// Which kind runs.
+    #[must_use]
+    pub fn kind(&self) -> IoKind {
+        match &self.queue {
+            #[cfg(feature = "uring")]
+            Queue::Uring(_) => IoKind::Uring,
+            Queue::Plain(_) => IoKind::Plain,
+        }
+    }
+
+    /// One line for the log if [`IoChoice::Auto`] had to fall back to plain calls.
+    #[must_use]
+    pub fn fallback(&self) -> Option<&str> {
+        self.fallback.as_deref()
+    }
+
+    /// Fills `buf` (its length, not its capacity) from the file at `offset`; less only where the file ends. Gives
+    /// the number of bytes, and the buffer back.
+    ///
+    /// A short piece that is in the page cache is read at once on the calling thread: there a system call is several
+    /// times cheaper than a ring.
+    pub fn read_at(
+        &self,
+        file: &File,
+        mut buf: Vec<u8>,
+        offset: u64,
+    ) -> impl Future<Output = (io::Result<usize>, Vec<u8>)> + Send + 'static + use<> {
+        let mut cached = None;
+        if buf.len() <= limits::IO_CACHED_READ_BYTES {
+            cached = file.pread_cached(&mut buf, offset);
+        }
+        let pending = match cached {
+            Some(n) => Err((n, buf)),
+            None => Ok(self.submit(file, |reply| Work::Read { buf, offset, done: 0, reply })),
+        };
+        async move {
+            match pending {
+                Err((n, buf)) => (Ok(n), buf),
+                Ok(answer) => answer.await.unwrap_or_else(|| (Err(stopped()), Vec::new())),
+            }
+        }
+    }
+
+    /// Like [`Engine::read_at`], but a file that ends too early is an error of kind `UnexpectedEof`.
+    pub fn read_exact_at(
+        &self,
+        file: &File,
+        buf: Vec<u8>,
+        offset: u64,
+    ) -> impl Future<Output = (io::Result<()>, Vec<u8>)> + Send + 'static + use<> {
+        let read = self.read_at(file, buf, offset);
+        async move {
+            match read.await {
+                (Ok(n), buf) if n < buf.len() => {
+                    let message =
+                        format!("the file ends after {n} of {} bytes at offset {offset}", buf.len());
+                    (Err(io::Error::new(io::ErrorKind::UnexpectedEof, message)), buf)
+                }
+                (result, buf) => (result.map(|_| ()), buf),
+            }
+        }
+    }
+
+    /// Writes all of `buf` to the file at `offset`, and gives the buffer back.
+    pub fn write_all_at(
+        &self,
+        file: &File,
+        buf: Vec<u8>,
+        offset: u64,
+    ) -> impl Future<Output = (io::Result<()>, Vec<u8>)> + Send + 'static + use<> {
+        let answer: Answer<WithBuffer<()>> = self.submit(file, |reply| Work::Write { buf, offset, reply });
+        async move { answer.await.unwrap_or_else(|| (Err(stopped()), Vec::new())) }
+    }
+
+    /// Flushes data, and the metadata that is needed to read it back, to the disk (`fdatasync`).
+    pub fn sync_data(&self, file: &File) -> impl Future<Output = io::Result<()>> + Send + 'static + use<> {
+        self.sync(file, true)
+    }
+
+    /// Flushes data and metadata to the disk (`fsync`).
+    pub fn sync_all(&self, file: &File) -> impl Future<Output = io::Result<()>> + Send + 'static + use<> {
+        self.sync(file, false)
+    }
+
+    /// Cuts or extends the file.
+    pub fn set_len(
+        &self,
+        file: &File,
+        len: u64,
+    ) -> impl Future<Output = io::Result<()>> + Send + 'static + use<> {
+        let answer = self.submit(file, |reply| Work::SetLen { len, reply });
+        async move { answer.await.unwrap_or_else(|| Err(stopped())) }
+    }
+
+    fn sync(
+        &self,
+        file: &File,
+        data_only: bool,
+    ) -> impl Future<Output = io::Result<()>> + Send + 'static + use<> {
+        let answer = self.submit(file, |reply| Work::Sync { data_only, reply });
+        async move { answer.await.unwrap_or_else(|| Err(stopped())) }
+    }
+
+    /// Waits until nothing is in flight.
+    #[cfg(test)]
+    pub(super) async fn idle(&self) {
+        drop(self.places.acquire_many(limits::IO_DEPTH as u32).await.expect("never closed"));
+    }
+
+    /// Queues work at once if a place is free, else when the answer is waited for. The answer is `None` if the
+    /// engine has died.
+    fn submit<T: Send + 'static>(
+        &self,
+        file: &File,
+        work: impl FnOnce(oneshot::Sender<T>) -> Work,
+    ) -> Answer<T> {
+        let (reply, answer) = oneshot::channel();
+        let work = work(reply);
+        let file = file.clone();
+        let later = match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(permit) => {
+                self.queue.send(Request { file, work, permit });
+                None
+            }
+            Err(_) => Some((self.queue.clone(), Arc::clone(&self.places), file, work)),
+        };
+        Box::pin(async move {
+            if let Some((queue, places, file, work)) = later {
+                let permit: OwnedSemaphorePermit = places.acquire_owned().await.ok()?;
+                queue.send(Request { file, work, permit });
+            }
+            answer.await.ok()
+        })
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Engine({})", self.kind())
+    }
+}
+
+/// The answer to come; `None` if the engine has died.
+type Answer<T> = std::pin::Pin<Box<dyn Future<Output = Option<T>> + Send>>;
+
+impl Queue {
+    /// A request that nobody takes any more is dropped, and with it its reply: the waiting side sees that.
+    fn send(&self, request: Request) {
+        match self {
+            #[cfg(feature = "uring")]
+            Queue::Uring(queue) => drop(queue.send(request)),
+            Queue::Plain(queue) => drop(queue.send(request)),
+        }
+    }
+}
+
+fn plain_queue() -> Result<Queue, IoError> {
+    plain::start().map(Queue::Plain).map_err(IoError::Threads)
+}
+
+#[cfg(feature = "uring")]
+fn uring_queue(places: &Arc<Semaphore>) -> Result<Queue, String> {
+    super::uring::probe()
+        .and_then(|()| super::uring::start(Arc::clone(places)))
+        .map(Queue::Uring)
+        .map_err(|e| no_uring(&e))
+}
+
+#[cfg(not(feature = "uring"))]
+fn uring_queue(_places: &Arc<Semaphore>) -> Result<Queue, String> {
+    Err("this program was built without io_uring".into())
+}
+
+/// Why io_uring does not work, as a sentence without its end.
+#[cfg(feature = "uring")]
+fn no_uring(e: &io::Error) -> String {
+    match e.raw_os_error() {
+        Some(libc::EPERM) => {
+            "io_uring is not permitted here (EPERM; containers and hardened kernels forbid it)".into()
+        }
+        Some(libc::ENOSYS) => "this kernel has no io_uring (ENOSYS)".into(),
+        Some(libc::ENOMEM) => "io_uring may not lock enough memory here (ENOMEM; see ulimit -l)".into(),
+        _ => format!("io_uring does not work here ({e})"),
+    }
+}
+
+fn stopped() -> io::Error {
+    io::Error::other("the I/O engine has stopped; this is a defect of lsfast")
+}

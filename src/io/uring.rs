@@ -1,0 +1,151 @@
+//! The io_uring engine: one thread that runs `tokio_uring`. Nothing else in the house knows that crate.
+#![allow(unsafe_code)]
+// Why unsafe: `tokio_uring` owns the files that it works on and closes them when they are dropped. Ours belong to
+// others, so it is given wrappers around borrowed descriptor numbers which are never dropped.
+
+use std::collections::HashMap;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use io_uring::opcode;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_uring::buf::BoundedBuf;
+
+use super::File;
+use super::request::{Request, WithBuffer, Work};
+use crate::base::limits;
+
+/// Bytes of one operation; the kernel's own maximum for one read or write is a little below 2 GiB.
+const OP_BYTES_MAX: usize = 1 << 30;
+
+/// A file for `tokio_uring` that is never closed by it.
+type Borrowed = Rc<ManuallyDrop<tokio_uring::fs::File>>;
+
+/// Entries of the submission queue. The completion queue has twice as many, so that it cannot overflow with at most
+/// [`limits::IO_DEPTH`] requests in flight.
+const ENTRIES: u32 = limits::IO_DEPTH as u32;
+
+/// Whether io_uring works here, with all that is needed. Makes a ring and drops it again.
+pub(super) fn probe() -> io::Result<()> {
+    let ring = io_uring::IoUring::new(ENTRIES)?;
+    let mut probe = io_uring::Probe::new();
+    ring.submitter().register_probe(&mut probe)?;
+    for (code, name) in [
+        (opcode::Read::CODE, "IORING_OP_READ"),
+        (opcode::Write::CODE, "IORING_OP_WRITE"),
+        (opcode::Fsync::CODE, "IORING_OP_FSYNC"),
+        (opcode::AsyncCancel::CODE, "IORING_OP_ASYNC_CANCEL"),
+    ] {
+        if !probe.is_supported(code) {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, format!("the kernel has no {name}")));
+        }
+    }
+    Ok(())
+}
+
+/// Starts the thread, after [`probe`] has succeeded. It ends when the sender is dropped and all is answered.
+pub(super) fn start(places: Arc<Semaphore>) -> io::Result<mpsc::UnboundedSender<Request>> {
+    let (sender, queue) = mpsc::unbounded_channel();
+    let (started, start) = std::sync::mpsc::channel();
+    std::thread::Builder::new().name("lsfast-io".into()).spawn(move || {
+        let mut builder = tokio_uring::builder();
+        builder.entries(ENTRIES);
+        match tokio_uring::Runtime::new(&builder) {
+            Ok(runtime) => {
+                let _ = started.send(Ok(()));
+                runtime.block_on(serve(queue, &places));
+            }
+            Err(e) => {
+                let _ = started.send(Err(e));
+            }
+        }
+    })?;
+    start.recv().unwrap_or_else(|_| Err(io::Error::other("the io_uring thread ended at once")))?;
+    Ok(sender)
+}
+
+/// Takes requests and starts each as a task of its own, so that the ring has many in flight.
+async fn serve(mut queue: mpsc::UnboundedReceiver<Request>, places: &Semaphore) {
+    let mut wrappers: HashMap<RawFd, Borrowed> = HashMap::new();
+    while let Some(Request { file, work, permit }) = queue.recv().await {
+        let fd = file.as_raw_fd();
+        // A wrapper is nothing but the number of a descriptor with a reference count, so one serves every file that
+        // ever has that number; there are never more than descriptors.
+        let wrapper = wrappers.entry(fd).or_insert_with(|| {
+            // SAFETY: this creates no owner. The wrapper is never dropped, so the descriptor is never closed by it,
+            // and it is only used in tasks that hold `file`, which keeps the number open and its meaning fixed.
+            Rc::new(ManuallyDrop::new(unsafe { tokio_uring::fs::File::from_raw_fd(fd) }))
+        });
+        let wrapper = Rc::clone(wrapper);
+        tokio_uring::spawn(async move {
+            run(work, &file, &wrapper).await;
+            drop((file, permit));
+        });
+    }
+    // The runtime must not go while buffers are with the kernel.
+    let all = u32::try_from(limits::IO_DEPTH).unwrap_or(u32::MAX);
+    let _ = places.acquire_many(all).await;
+}
+
+async fn run(work: Work, file: &File, uring: &tokio_uring::fs::File) {
+    match work {
+        Work::Read { buf, offset, done, reply } => {
+            let _ = reply.send(read(uring, buf, offset, done).await);
+        }
+        Work::Write { buf, offset, reply } => {
+            let _ = reply.send(write(uring, buf, offset).await);
+        }
+        Work::Sync { data_only, reply } => {
+            let result = if data_only { uring.sync_data().await } else { uring.sync_all().await };
+            let _ = reply.send(result);
+        }
+        Work::SetLen { len, reply } => set_len(file.clone(), len, reply).await,
+    }
+}
+
+/// io_uring cuts and extends files from Linux 6.9 on, `tokio_uring` never: a plain call, but not on this thread.
+async fn set_len(file: File, len: u64, reply: oneshot::Sender<io::Result<()>>) {
+    let done = tokio::task::spawn_blocking(move || file.std().set_len(len)).await;
+    let _ = reply.send(done.unwrap_or_else(|e| Err(io::Error::other(e))));
+}
+
+async fn read(
+    file: &tokio_uring::fs::File,
+    mut buf: Vec<u8>,
+    offset: u64,
+    mut done: usize,
+) -> WithBuffer<usize> {
+    let len = buf.len();
+    while done < len {
+        let end = len.min(done + OP_BYTES_MAX);
+        let (result, slice) = file.read_at(buf.slice(done..end), offset + done as u64).await;
+        buf = slice.into_inner();
+        match result {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return (Err(e), buf),
+        }
+    }
+    (Ok(done), buf)
+}
+
+async fn write(file: &tokio_uring::fs::File, mut buf: Vec<u8>, offset: u64) -> WithBuffer<()> {
+    let len = buf.len();
+    let mut done = 0;
+    while done < len {
+        let end = len.min(done + OP_BYTES_MAX);
+        let (result, slice) = file.write_at(buf.slice(done..end), offset + done as u64).submit().await;
+        buf = slice.into_inner();
+        match result {
+            Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buf),
+            Ok(n) => done += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return (Err(e), buf),
+        }
+    }
+    (Ok(()), buf)
+}

@@ -6,6 +6,7 @@
 //! that call, and [`StoreError::kind`] says what kind of final.
 
 mod error;
+pub mod file;
 
 pub use error::{ErrorKind, StoreError};
 

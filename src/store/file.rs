@@ -1,0 +1,283 @@
+//! A replica in a directory: `PATH/ltx/LEVEL/MIN-MAX.ltx`, as Litestream lays it out.
+//!
+//! A file gets its name only when it is whole: it is written beside its place under a name that ends in `.tmp`,
+//! flushed, renamed, and then the directory is flushed. Its modification time is the creation time of its header,
+//! exact to the millisecond. Names that are not those of LTX files are ignored.
+//!
+//! Calls run on the blocking threads of the tokio runtime that they are made from.
+
+mod write;
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use super::{BoxFuture, Entry, ErrorKind, PutOptions, Result, Scope, Store, StoreError, Upload};
+use crate::base::clock::Millis;
+use crate::base::{Level, LtxId};
+use crate::io::{File, durable};
+
+/// A temporary file that nobody has touched for this long belongs to a process that is dead.
+const ABANDONED: Duration = Duration::from_secs(3600);
+
+/// Bytes that one upload gathers before it goes to a blocking thread.
+const GATHER_BYTES: usize = 1 << 20;
+
+/// A replica in a directory.
+#[derive(Clone)]
+pub struct FileStore(Arc<Inner>);
+
+struct Inner {
+    root: PathBuf,
+    url: String,
+    /// Mode bits of the files, before the umask.
+    mode: u32,
+    /// Whether abandoned temporary files have been removed; done before the first write.
+    swept: AtomicBool,
+}
+
+impl FileStore {
+    /// The replica in `root`, which need not exist yet. Its files can be read by their owner only.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> FileStore {
+        FileStore::with_mode(root, 0o600)
+    }
+
+    /// The same with other mode bits for new files, such as those of the database.
+    #[must_use]
+    pub fn with_mode(root: impl Into<PathBuf>, mode: u32) -> FileStore {
+        let root = root.into();
+        let url = format!("file://{}", std::path::absolute(&root).unwrap_or_else(|_| root.clone()).display());
+        FileStore(Arc::new(Inner { root, url, mode, swept: AtomicBool::new(false) }))
+    }
+
+    /// Does `work` on a blocking thread.
+    fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T>> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move {
+            match tokio::task::spawn_blocking(move || work(&inner)).await {
+                Ok(result) => result,
+                // The runtime is shutting down, or `work` panicked.
+                Err(e) => Err(StoreError::new(ErrorKind::Fatal, format!("file work was cut off: {e}"))),
+            }
+        })
+    }
+}
+
+impl Inner {
+    fn directory(&self, level: Level) -> PathBuf {
+        self.root.join("ltx").join(level.to_string())
+    }
+
+    fn path(&self, id: LtxId) -> PathBuf {
+        self.directory(id.level).join(id.file_name())
+    }
+
+    fn list(&self, scope: Scope) -> Result<Vec<Entry>> {
+        let mut all = Vec::new();
+        match scope {
+            Scope::Level(level) => self.list_level(level, &mut all)?,
+            Scope::All => {
+                for level in Level::all() {
+                    self.list_level(level, &mut all)?;
+                }
+            }
+        }
+        all.sort_unstable_by_key(|e| e.id);
+        Ok(all)
+    }
+
+    fn list_level(&self, level: Level, into: &mut Vec<Entry>) -> Result<()> {
+        let directory = self.directory(level);
+        let failed = |e| error("list", &directory, &e);
+        let names = match std::fs::read_dir(&directory) {
+            Ok(names) => names,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(failed(e)),
+        };
+        for name in names {
+            let name = name.map_err(failed)?.file_name();
+            let Some(id) = name.to_str().and_then(|n| LtxId::parse_file_name(level, n)) else { continue };
+            into.extend(entry(id, &directory.join(name))?);
+        }
+        Ok(())
+    }
+
+    fn get(&self, id: LtxId, range: &Range<u64>) -> Result<Bytes> {
+        let path = self.path(id);
+        let failed = |e: io::Error| match e.kind() {
+            io::ErrorKind::NotFound => {
+                StoreError::new(ErrorKind::NotFound, format!("there is no {}", path.display()))
+            }
+            _ => error("read", &path, &e),
+        };
+        let file = File::open(&path).map_err(failed)?;
+        let size = file.len().map_err(failed)?;
+        let end = range.end.min(size);
+        let Some(len) = end.checked_sub(range.start).filter(|&l| l > 0) else { return Ok(Bytes::new()) };
+        let len = usize::try_from(len).map_err(|_| failed(io::ErrorKind::OutOfMemory.into()))?;
+        let mut buf = vec![0; len];
+        file.pread_exact(&mut buf, range.start).map_err(failed)?;
+        Ok(buf.into())
+    }
+
+    fn delete(&self, ids: &[LtxId]) -> Result<()> {
+        let mut levels: Vec<Level> = Vec::new();
+        for &id in ids {
+            let path = self.path(id);
+            match std::fs::remove_file(&path) {
+                Ok(()) if levels.contains(&id.level) => {}
+                Ok(()) => levels.push(id.level),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(error("remove", &path, &e)),
+            }
+        }
+        for level in levels {
+            let directory = self.directory(level);
+            durable::sync_dir(&directory).map_err(|e| error("flush", &directory, &e))?;
+        }
+        Ok(())
+    }
+
+    /// Removes temporary files that dead processes left behind. Best effort, once.
+    fn sweep(&self) {
+        if self.swept.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        for level in Level::all() {
+            let Ok(names) = std::fs::read_dir(self.directory(level)) else { continue };
+            for name in names.flatten() {
+                if name.path().extension().is_some_and(|e| e == "tmp") && is_abandoned(&name) {
+                    let _ = std::fs::remove_file(name.path());
+                }
+            }
+        }
+    }
+}
+
+/// By the time of the last change of the inode: the modification time is set to that of the header when the file is
+/// about to get its name, and may be long ago.
+fn is_abandoned(name: &std::fs::DirEntry) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(meta) = name.metadata() else { return false };
+    let changed = Duration::from_secs(u64::try_from(meta.ctime()).unwrap_or(0));
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    meta.is_file() && now.saturating_sub(changed) > ABANDONED
+}
+
+/// What a listing says of one file; `None` if it is not there (any more) or not a file.
+fn entry(id: LtxId, path: &Path) -> Result<Option<Entry>> {
+    let meta = match std::fs::metadata(path) {
+        Ok(meta) => meta,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(error("read", path, &e)),
+    };
+    let modified = meta.modified().map_err(|e| error("read", path, &e))?;
+    Ok(meta.is_file().then(|| Entry { id, size: meta.len(), modified: Millis::from_system(modified) }))
+}
+
+/// Says what was tried, where and why it failed, and sorts it.
+fn error(what: &str, path: &Path, e: &io::Error) -> StoreError {
+    use io::ErrorKind as K;
+    let path = path.display();
+    let copy = io::Error::from(e.kind());
+    let cause = e.raw_os_error().map_or(copy, io::Error::from_raw_os_error);
+    let (kind, message) = match e.kind() {
+        _ if durable::is_full(e) => {
+            (ErrorKind::Full, format!("cannot {what} {path}: the disk or the quota is full; make room"))
+        }
+        K::PermissionDenied => (
+            ErrorKind::Credentials,
+            format!("cannot {what} {path}: permission denied; give this user the right to it"),
+        ),
+        K::NotADirectory => (
+            ErrorKind::Fatal,
+            format!("cannot {what} {path}: a part of this path is not a directory; choose another path"),
+        ),
+        K::ReadOnlyFilesystem => {
+            (ErrorKind::Fatal, format!("cannot {what} {path}: the file system is mounted read-only"))
+        }
+        K::Interrupted | K::TimedOut | K::StaleNetworkFileHandle | K::OutOfMemory | K::ResourceBusy => {
+            (ErrorKind::Transient, format!("cannot {what} {path}: {e}"))
+        }
+        _ if matches!(e.raw_os_error(), Some(libc::EIO | libc::EMFILE | libc::ENFILE)) => {
+            (ErrorKind::Transient, format!("cannot {what} {path}: {e}"))
+        }
+        _ => (ErrorKind::Fatal, format!("cannot {what} {path}: {e}")),
+    };
+    StoreError::new(kind, message).with_source(cause)
+}
+
+impl fmt::Debug for FileStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FileStore({})", self.0.url)
+    }
+}
+
+impl Store for FileStore {
+    fn url(&self) -> &str {
+        &self.0.url
+    }
+
+    /// The path without links, as far as it exists.
+    fn identity(&self) -> String {
+        let root = std::path::absolute(&self.0.root).unwrap_or_else(|_| self.0.root.clone());
+        let real = root.ancestors().find_map(|above| {
+            let rest = root.strip_prefix(above).ok()?;
+            Some(std::fs::canonicalize(above).ok()?.join(rest))
+        });
+        let mut name = format!("file://{}", real.unwrap_or(root).display());
+        name.truncate(name.trim_end_matches('/').len());
+        name
+    }
+
+    fn list(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<Entry>>> {
+        self.blocking(move |inner| inner.list(scope))
+    }
+
+    fn put<'a>(&'a self, id: LtxId, body: Vec<Bytes>, options: PutOptions) -> BoxFuture<'a, Result<()>> {
+        self.blocking(move |inner| inner.put(id, &body, options))
+    }
+
+    fn upload<'a>(
+        &'a self,
+        id: LtxId,
+        _size_max: u64,
+        options: PutOptions,
+    ) -> BoxFuture<'a, Result<Box<dyn Upload>>> {
+        Box::pin(write::begin(self.clone(), id, options))
+    }
+
+    fn get<'a>(&'a self, id: LtxId, range: Range<u64>) -> BoxFuture<'a, Result<Bytes>> {
+        self.blocking(move |inner| inner.get(id, &range))
+    }
+
+    fn head<'a>(&'a self, id: LtxId) -> BoxFuture<'a, Result<Option<Entry>>> {
+        self.blocking(move |inner| entry(id, &inner.path(id)))
+    }
+
+    fn delete<'a>(&'a self, ids: &'a [LtxId]) -> BoxFuture<'a, Result<()>> {
+        let ids = ids.to_vec();
+        self.blocking(move |inner| inner.delete(&ids))
+    }
+
+    fn copy<'a>(&'a self, from: LtxId, to: LtxId, options: PutOptions) -> BoxFuture<'a, Result<()>> {
+        self.blocking(move |inner| inner.copy(from, to, options))
+    }
+
+    fn prewarm(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

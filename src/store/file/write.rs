@@ -1,0 +1,243 @@
+//! Putting, copying and streaming files into a directory replica.
+
+use std::io::{self, IoSlice, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::{FileStore, GATHER_BYTES, Inner, error};
+use crate::base::LtxId;
+use crate::base::clock::Millis;
+use crate::io::File;
+use crate::io::durable::{self, Existing, Pending};
+use crate::store::{BoxFuture, ErrorKind, PutOptions, Result, StoreError, Upload};
+
+impl Inner {
+    pub(super) fn put(&self, id: LtxId, body: &[Bytes], options: PutOptions) -> Result<()> {
+        let mut draft = self.draft(id, options)?;
+        draft.append(body)?;
+        draft.finish(|existing| same_as_body(existing, body))
+    }
+
+    /// A hard link where the time fits, for the inode has only one; else a copy by the kernel, which shares the
+    /// blocks where the file system can. Files of a replica are never changed in place, so a link is as good.
+    pub(super) fn copy(&self, from: LtxId, to: LtxId, options: PutOptions) -> Result<()> {
+        let source = self.path(from);
+        let failed = |e: io::Error| match e.kind() {
+            io::ErrorKind::NotFound => {
+                StoreError::new(ErrorKind::NotFound, format!("there is no {} to copy", source.display()))
+            }
+            _ => error("copy", &source, &e),
+        };
+        let original = File::open(&source).map_err(failed)?;
+        let modified = original.metadata().and_then(|m| m.modified()).map_err(failed)?;
+        if Millis::from_system(modified) == options.created && self.link(&source, to, options)? {
+            return Ok(());
+        }
+        let draft = self.draft(to, options)?;
+        io::copy(&mut original.std(), &mut draft.pending.file().std()).map_err(failed)?;
+        draft.finish(|existing| same_files(existing, &original))
+    }
+
+    /// Whether it could be done by a link.
+    fn link(&self, source: &Path, to: LtxId, options: PutOptions) -> Result<bool> {
+        self.sweep();
+        let target = self.path(to);
+        let directory = self.directory(to.level);
+        durable::create_dir_all(&directory).map_err(|e| error("make", &directory, &e))?;
+        let failed = |e: io::Error| error("write", &target, &e);
+        if options.create_only {
+            match std::fs::hard_link(source, &target) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                    let original = File::open(source).map_err(failed)?;
+                    return conflict_unless(same_files(&target, &original), &target).map(|()| true);
+                }
+                Err(_) => return Ok(false),
+            }
+        } else {
+            let temporary = durable::temporary_beside(&target);
+            if std::fs::hard_link(source, &temporary).is_err() {
+                return Ok(false);
+            }
+            let renamed = std::fs::rename(&temporary, &target);
+            // Renaming one link of a file over another link of the same file does nothing at all.
+            let _ = std::fs::remove_file(&temporary);
+            renamed.map_err(failed)?;
+        }
+        durable::sync_dir(&directory).map_err(failed)?;
+        Ok(true)
+    }
+
+    /// A temporary file beside the place of `id`; makes the directories if they are missing.
+    fn draft(&self, id: LtxId, options: PutOptions) -> Result<Draft> {
+        self.sweep();
+        let target = self.path(id);
+        let create = || Pending::create(durable::temporary_beside(&target), self.mode);
+        let pending = create().or_else(|e| match e.kind() {
+            io::ErrorKind::NotFound => {
+                durable::create_dir_all(&self.directory(id.level)).and_then(|()| create())
+            }
+            _ => Err(e),
+        });
+        let pending = pending.map_err(|e| error("write", &target, &e))?;
+        Ok(Draft { pending, target, options, len: 0 })
+    }
+}
+
+/// An LTX file that has not got its name yet. Dropped unfinished it is removed.
+struct Draft {
+    pending: Pending,
+    target: PathBuf,
+    options: PutOptions,
+    len: u64,
+}
+
+impl Draft {
+    fn append(&mut self, body: &[Bytes]) -> Result<()> {
+        let mut slices: Vec<IoSlice<'_>> = body.iter().map(|b| IoSlice::new(b)).collect();
+        let mut rest = slices.as_mut_slice();
+        IoSlice::advance_slices(&mut rest, 0);
+        let mut out = self.pending.file().std();
+        while !rest.is_empty() {
+            match out.write_vectored(rest) {
+                Ok(0) => return Err(error("write", &self.target, &io::ErrorKind::WriteZero.into())),
+                Ok(n) => {
+                    self.len += n as u64;
+                    IoSlice::advance_slices(&mut rest, n);
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(error("write", &self.target, &e)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Flushes it and gives it its name. `same` compares what is there already, for a name that may not be replaced.
+    fn finish(self, same: impl FnOnce(&Path) -> io::Result<bool>) -> Result<()> {
+        let Draft { pending, target, options, .. } = self;
+        let failed = |e: io::Error| error("write", &target, &e);
+        let file = pending.file().std();
+        file.set_modified(options.created.to_system()).map_err(failed)?;
+        file.sync_all().map_err(failed)?;
+        let existing = if options.create_only { Existing::Refuse } else { Existing::Replace };
+        match pending.commit(&target, existing) {
+            Ok(()) => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => conflict_unless(same(&target), &target),
+            Err(e) => Err(failed(e)),
+        }
+    }
+}
+
+fn conflict_unless(same: io::Result<bool>, target: &Path) -> Result<()> {
+    match same {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(StoreError::new(
+            ErrorKind::Conflict,
+            format!(
+                "{} exists with other content: another program writes this replica; stop one of the two, or choose \
+                 another path for this one",
+                target.display()
+            ),
+        )),
+        Err(e) => Err(error("compare", target, &e)),
+    }
+}
+
+fn same_as_body(existing: &Path, body: &[Bytes]) -> io::Result<bool> {
+    let file = File::open(existing)?;
+    if file.len()? != body.iter().map(|b| b.len() as u64).sum::<u64>() {
+        return Ok(false);
+    }
+    let mut offset = 0;
+    let mut buf = vec![0; 64 << 10];
+    for piece in body.iter().flat_map(|b| b.chunks(64 << 10)) {
+        let there = &mut buf[..piece.len()];
+        file.pread_exact(there, offset)?;
+        if *there != *piece {
+            return Ok(false);
+        }
+        offset += piece.len() as u64;
+    }
+    Ok(true)
+}
+
+fn same_files(existing: &Path, ours: &File) -> io::Result<bool> {
+    let theirs = File::open(existing)?;
+    let len = ours.len()?;
+    if theirs.len()? != len {
+        return Ok(false);
+    }
+    let (mut a, mut b) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    let mut offset = 0;
+    while offset < len {
+        let n = theirs.pread(&mut a, offset)?;
+        if n == 0 || ours.pread(&mut b[..n], offset)? != n || a[..n] != b[..n] {
+            return Ok(false);
+        }
+        offset += n as u64;
+    }
+    Ok(true)
+}
+
+/// Begins a streamed file.
+pub(super) async fn begin(store: FileStore, id: LtxId, options: PutOptions) -> Result<Box<dyn Upload>> {
+    let draft = store.blocking(move |inner| inner.draft(id, options)).await?;
+    Ok(Box::new(Stream { store, draft: Some(draft), waiting: Vec::new(), waiting_bytes: 0 }))
+}
+
+/// A streamed file. Small pieces are gathered, so that each does not cost a change of threads.
+struct Stream {
+    store: FileStore,
+    /// `None` after an error: the upload is over.
+    draft: Option<Draft>,
+    waiting: Vec<Bytes>,
+    waiting_bytes: usize,
+}
+
+impl Stream {
+    async fn flush(&mut self) -> Result<()> {
+        let over = || StoreError::new(ErrorKind::Fatal, "this upload has failed before");
+        let mut draft = self.draft.take().ok_or_else(over)?;
+        let pieces = std::mem::take(&mut self.waiting);
+        self.waiting_bytes = 0;
+        let draft = self.store.blocking(move |_| {
+            let from = draft.len;
+            draft.append(&pieces)?;
+            draft.pending.file().start_writeback(from, draft.len - from);
+            Ok(draft)
+        });
+        self.draft = Some(draft.await?);
+        Ok(())
+    }
+}
+
+impl Upload for Stream {
+    fn write<'a>(&'a mut self, bytes: Bytes) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.waiting_bytes += bytes.len();
+            self.waiting.push(bytes);
+            if self.waiting_bytes >= GATHER_BYTES { self.flush().await } else { Ok(()) }
+        })
+    }
+
+    fn finish(mut self: Box<Self>) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async move {
+            self.flush().await?;
+            let Some(draft) = self.draft.take() else { return Ok(()) };
+            let own = draft.pending.file().clone();
+            self.store.blocking(move |_| draft.finish(|existing| same_files(existing, &own))).await
+        })
+    }
+
+    fn abort(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let Stream { store, draft, .. } = *self;
+            let removed = store.blocking(move |_| {
+                drop(draft);
+                Ok(())
+            });
+            let _ = removed.await;
+        })
+    }
+}

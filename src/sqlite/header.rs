@@ -141,3 +141,65 @@ impl DbHeader {
 fn be32(bytes: &[u8; HEADER_BYTES], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(change: impl FnOnce(&mut [u8])) -> Result<DbHeader, String> {
+        let mut bytes = vec![0u8; 512];
+        bytes[..16].copy_from_slice(&MAGIC);
+        bytes[16..20].copy_from_slice(&[16, 0, 2, 2]);
+        bytes[27] = 9;
+        bytes[31] = 3;
+        bytes[95] = 9;
+        change(&mut bytes);
+        DbHeader::parse(Path::new("app.db"), &bytes).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn fields() {
+        let expected = DbHeader {
+            page_size: PageSize::new(4096).unwrap(),
+            journal: Journal::Wal,
+            change_counter: 9,
+            size_pages: Some(3),
+        };
+        assert_eq!(header(|_| {}), Ok(expected));
+        assert!(expected.is_wal());
+        let rollback = DbHeader { journal: Journal::Rollback, ..expected };
+        assert_eq!(header(|b| b[18..20].fill(1)), Ok(rollback));
+        assert!(!rollback.is_wal());
+        assert_eq!(
+            header(|b| b[16..18].copy_from_slice(&[0, 1])),
+            Ok(DbHeader { page_size: PageSize::MAX, ..expected })
+        );
+        assert_eq!(header(|b| b[95] = 8), Ok(DbHeader { size_pages: None, ..expected }));
+        assert_eq!(header(|b| b[31] = 0), Ok(DbHeader { size_pages: None, ..expected }));
+    }
+
+    #[test]
+    fn messages_for_users() {
+        assert_eq!(
+            header(|b| b[0] = b's').unwrap_err(),
+            "app.db is not a SQLite database (its first 16 bytes are not the SQLite magic); an encrypted one can't be \
+             followed"
+        );
+        assert_eq!(
+            header(|b| b[16..18].copy_from_slice(&[3, 0])).unwrap_err(),
+            "app.db has page size 768 in its header, which is not a power of two from 512 to 65536: it is damaged"
+        );
+        assert_eq!(
+            header(|b| b[19] = 3).unwrap_err(),
+            "app.db has format versions 2/3, only 1 and 2 are known: a newer SQLite wrote it, or it is damaged"
+        );
+        let parse = |bytes: &[u8]| DbHeader::parse(Path::new("x"), bytes).unwrap_err().to_string();
+        assert_eq!(parse(&[]), "x is empty: SQLite has made it, but nobody has written to it yet");
+        assert_eq!(parse(b"hello"), "x is not a SQLite database (it has only 5 bytes, the header takes 100)");
+        assert_eq!(
+            parse(b"hello, this is no database"),
+            "x is not a SQLite database (its first 16 bytes are not the SQLite magic); an encrypted one can't be \
+             followed"
+        );
+    }
+}

@@ -184,3 +184,79 @@ impl CheckpointInfo {
 fn ne32(bytes: &[u8], at: usize) -> u32 {
     u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A header with a checksum that fits, twice.
+    fn headers(change: impl FnOnce(&mut [u8])) -> [u8; HEADERS_BYTES] {
+        let mut header = [0u8; HEADER_BYTES];
+        header[..4].copy_from_slice(&VERSION.to_ne_bytes());
+        header[8..12].copy_from_slice(&7u32.to_ne_bytes());
+        header[12] = 1;
+        header[14..16].copy_from_slice(&4096u16.to_ne_bytes());
+        header[16..20].copy_from_slice(&11u32.to_ne_bytes());
+        header[20..24].copy_from_slice(&5u32.to_ne_bytes());
+        header[24..28].copy_from_slice(&0x0a0b_0c0du32.to_ne_bytes());
+        header[28..32].copy_from_slice(&0x0102_0304u32.to_ne_bytes());
+        header[32..40].copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8]);
+        change(&mut header);
+        let sum = checksum::plain(cfg!(target_endian = "big"), Sum::ZERO, &header[..40]);
+        header[40..44].copy_from_slice(&sum.0.to_ne_bytes());
+        header[44..].copy_from_slice(&sum.1.to_ne_bytes());
+        let mut both = [0; HEADERS_BYTES];
+        both[..HEADER_BYTES].copy_from_slice(&header);
+        both[HEADER_BYTES..].copy_from_slice(&header);
+        both
+    }
+
+    #[test]
+    fn fields() {
+        let header = WalIndexHeader::parse(&headers(|_| {})).unwrap();
+        let expected = WalIndexHeader {
+            change: 7,
+            big_endian: false,
+            page_size: PageSize::new(4096).unwrap(),
+            mx_frame: FrameNo(11),
+            n_page: 5,
+            frame_sum: Sum(0x0a0b_0c0d, 0x0102_0304),
+            salts: Salts { one: 0x0102_0304, two: 0x0506_0708 },
+        };
+        assert_eq!(header, expected);
+        let big = WalIndexHeader::parse(&headers(|h| {
+            h[13] = 1;
+            h[14..16].copy_from_slice(&1u16.to_ne_bytes());
+        }))
+        .unwrap();
+        assert_eq!(big, WalIndexHeader { big_endian: true, page_size: PageSize::MAX, ..expected });
+    }
+
+    #[test]
+    fn each_fault_has_its_error() {
+        let found = |bytes: &[u8; HEADERS_BYTES]| WalIndexHeader::parse(bytes).unwrap_err();
+        assert_eq!(found(&[0; HEADERS_BYTES]), WalIndexError::NotInitialised);
+        assert_eq!(found(&headers(|h| h[12] = 0)), WalIndexError::NotInitialised);
+        assert_eq!(
+            found(&headers(|h| h[..4].copy_from_slice(&1u32.to_ne_bytes()))),
+            WalIndexError::Version(1)
+        );
+        assert_eq!(
+            found(&headers(|h| h[14..16].copy_from_slice(&100u16.to_ne_bytes()))),
+            WalIndexError::PageSize(100)
+        );
+        for at in (0..HEADERS_BYTES).filter(|at| at % HEADER_BYTES != 12) {
+            let mut bytes = headers(|_| {});
+            bytes[at] ^= 0x40;
+            assert_eq!(found(&bytes), WalIndexError::Torn, "byte {at}");
+            bytes[(at + HEADER_BYTES) % HEADERS_BYTES] ^= 0x40;
+            assert!(matches!(found(&bytes), WalIndexError::Checksum { .. }), "bytes {at} of both copies");
+        }
+    }
+
+    #[test]
+    fn lock_bytes() {
+        assert_eq!([0, 4].map(lock_read), [123, 127]);
+        assert_eq!(LEAD_BYTES, 136);
+    }
+}

@@ -177,3 +177,85 @@ pub const fn frame_offset(page_size: PageSize, frame: FrameNo) -> u64 {
 fn be32<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The header of the format description.
+    const HEADER: [u32; 8] = [MAGIC, VERSION, 512, 1, 0x6d44_e169, 0x03a6_c67d, 0x3fac_4780, 0x764c_c528];
+
+    fn bytes(fields: [u32; 8]) -> Vec<u8> {
+        fields.iter().flat_map(|f| f.to_be_bytes()).collect()
+    }
+
+    /// With a checksum that fits.
+    fn summed(mut fields: [u32; 8]) -> Vec<u8> {
+        let sum = checksum::plain(fields[0] & 1 == 1, Sum::ZERO, &bytes(fields)[..24]);
+        [fields[6], fields[7]] = [sum.0, sum.1];
+        bytes(fields)
+    }
+
+    fn with(at: usize, value: u32) -> [u32; 8] {
+        let mut fields = HEADER;
+        fields[at] = value;
+        fields
+    }
+
+    #[test]
+    fn header_of_the_description() {
+        let header = WalHeader {
+            page_size: PageSize::new(512).unwrap(),
+            big_endian: false,
+            checkpoint_seq: 1,
+            salts: Salts { one: 0x6d44_e169, two: 0x03a6_c67d },
+            sum: Sum(0x3fac_4780, 0x764c_c528),
+        };
+        assert_eq!(WalHeader::parse(&bytes(HEADER)), Ok(header));
+        let big = WalHeader::parse(&summed(with(0, MAGIC | 1))).unwrap();
+        assert_eq!(WalHeader { sum: header.sum, big_endian: false, ..big }, header);
+        assert!(big.big_endian && big.sum != header.sum);
+        assert_eq!(WalHeader::parse(&summed(with(2, 65536))).unwrap().page_size, PageSize::MAX);
+    }
+
+    #[test]
+    fn each_fault_has_its_error() {
+        let found = |bytes: &[u8]| WalHeader::parse(bytes).unwrap_err();
+        assert_eq!(found(&bytes(HEADER)[..31]), WalError::Short { found: 31 });
+        assert_eq!(found(&summed(with(0, MAGIC | 4))), WalError::Magic(MAGIC | 4));
+        assert_eq!(found(&summed(with(1, VERSION + 1))), WalError::Version(VERSION + 1));
+        assert_eq!(found(&summed(with(2, 1))), WalError::PageSize(1));
+        assert!(!found(&summed(with(2, 1))).is_transient());
+        for (at, &field) in HEADER.iter().enumerate().skip(3) {
+            let error = found(&bytes(with(at, field ^ 1)));
+            assert!(matches!(error, WalError::Checksum { .. }), "field {at}: {error}");
+            assert!(error.is_transient());
+        }
+        assert_eq!(found(&[0; 32]), WalError::Magic(0));
+        assert_eq!(
+            found(&bytes(with(7, 1))).to_string(),
+            "the checksum of the log's header is 3fac4780-764cc528, but 3fac4780-00000001 is stored: it is being \
+             written, or damaged"
+        );
+    }
+
+    #[test]
+    fn offsets() {
+        let size = PageSize::new(4096).unwrap();
+        assert_eq!(frame_offset(size, FrameNo(1)), 32);
+        assert_eq!(frame_offset(size, FrameNo(3)), 32 + 2 * 4120);
+        assert_eq!(frame_offset(PageSize::MAX, FrameNo(u32::MAX)), 32 + (u64::from(u32::MAX) - 1) * 65560);
+    }
+
+    #[test]
+    fn frame_header_fields() {
+        let mut bytes: [u8; 24] = std::array::from_fn(|i| i as u8 + 1);
+        let header = FrameHeader::parse(&bytes);
+        assert_eq!(header.pgno.unwrap().get(), 0x0102_0304);
+        assert_eq!(header.commit, 0x0506_0708);
+        assert_eq!(header.salts, Salts { one: 0x090a_0b0c, two: 0x0d0e_0f10 });
+        assert_eq!(header.sum, Sum(0x1112_1314, 0x1516_1718));
+        bytes[..4].fill(0);
+        assert_eq!(FrameHeader::parse(&bytes).pgno, None);
+    }
+}

@@ -21,15 +21,18 @@
 //! | 8 | 4 | change counter, one more with each commit |
 //! | 12 | 1 | 1 once initialised |
 //! | 13 | 1 | 1 if checksums of the log take big-endian words |
-//! | 14 | 2 | page size; 65536 is stored as 1 |
+//! | 14 | 2 | page size; 65536 is stored as 1; 0 in an index recovered from an empty log |
 //! | 16 | 4 | mxFrame: the last committed frame; 0 = empty log |
-//! | 20 | 4 | nPage: pages in the database as of mxFrame |
+//! | 20 | 4 | nPage: pages in the database as of mxFrame; 0 in an index recovered from an empty log |
 //! | 24 | 8 | running checksum of frame mxFrame |
 //! | 32 | 8 | salts, as in the log's header (big-endian) |
 //! | 40 | 8 | checksum of bytes 0..40 in host order |
 //!
 //! A writer stores copy 2, then a barrier, then copy 1; so a reader copies copy 1, a barrier, then copy 2, and trusts
 //! them only when they are equal and the checksum is right.
+//!
+//! The first to open a database whose log is empty or gone *recovers* an index in which page size, nPage, salts and
+//! the frame checksum are 0 until the first commit. A header written with that commit has them all.
 
 use super::checksum::{self, Sum};
 use crate::base::{FrameNo, PageSize, Salts};
@@ -112,11 +115,12 @@ pub struct WalIndexHeader {
     pub change: u32,
     /// Whether checksums of the log take big-endian words.
     pub big_endian: bool,
-    /// Bytes in a page.
-    pub page_size: PageSize,
+    /// Bytes in a page; `None` only in an index that was recovered from an empty log.
+    pub page_size: Option<PageSize>,
     /// The last committed frame of the generation `salts`; 0 = empty log.
     pub mx_frame: FrameNo,
-    /// Pages in the database as of `mx_frame`.
+    /// Pages in the database as of `mx_frame`; 0 in an index that was recovered from an empty log, where the database
+    /// file tells.
     pub n_page: u32,
     /// The running checksum of frame `mx_frame`.
     pub frame_sum: Sum,
@@ -145,12 +149,16 @@ impl WalIndexHeader {
         if ne32(header, 0) != VERSION {
             return Err(WalIndexError::Version(ne32(header, 0)));
         }
-        let page_size = u16::from_ne_bytes([header[14], header[15]]);
+        let mx_frame = FrameNo(ne32(header, 16));
+        let page_size = match u16::from_ne_bytes([header[14], header[15]]) {
+            0 if mx_frame.0 == 0 => None,
+            v => Some(PageSize::from_u16(v).map_err(|_| WalIndexError::PageSize(v))?),
+        };
         Ok(WalIndexHeader {
             change: ne32(header, 8),
             big_endian: header[13] != 0,
-            page_size: PageSize::from_u16(page_size).map_err(|_| WalIndexError::PageSize(page_size))?,
-            mx_frame: FrameNo(ne32(header, 16)),
+            page_size,
+            mx_frame,
             n_page: ne32(header, 20),
             frame_sum: Sum(ne32(header, 24), ne32(header, 28)),
             salts: Salts { one: ne32(header, 32).to_be(), two: ne32(header, 36).to_be() },
@@ -217,7 +225,7 @@ mod tests {
         let expected = WalIndexHeader {
             change: 7,
             big_endian: false,
-            page_size: PageSize::new(4096).unwrap(),
+            page_size: PageSize::new(4096).ok(),
             mx_frame: FrameNo(11),
             n_page: 5,
             frame_sum: Sum(0x0a0b_0c0d, 0x0102_0304),
@@ -229,7 +237,17 @@ mod tests {
             h[14..16].copy_from_slice(&1u16.to_ne_bytes());
         }))
         .unwrap();
-        assert_eq!(big, WalIndexHeader { big_endian: true, page_size: PageSize::MAX, ..expected });
+        assert_eq!(big, WalIndexHeader { big_endian: true, page_size: Some(PageSize::MAX), ..expected });
+    }
+
+    /// SQLite publishes page size 0 when it recovers an index and finds no log.
+    #[test]
+    fn an_index_recovered_from_an_empty_log_has_no_page_size() {
+        let empty = headers(|h| h[14..40].fill(0));
+        let header = WalIndexHeader::parse(&empty).unwrap();
+        assert_eq!((header.page_size, header.mx_frame, header.n_page), (None, FrameNo(0), 0));
+        let frames = headers(|h| h[14..16].fill(0));
+        assert_eq!(WalIndexHeader::parse(&frames), Err(WalIndexError::PageSize(0)));
     }
 
     #[test]

@@ -2,3 +2,6 @@
 
 mod ltx;
 mod support;
+//! What a user or another program would see. One binary, so that it is linked once.
+
+mod wal;

@@ -15,3 +15,5 @@ pub mod ltx;
 pub mod sqlite;
 pub mod store;
 pub mod wal;
+pub mod cli;
+pub mod config;

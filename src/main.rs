@@ -1,2 +1,5 @@
 //! The `lsfast` program.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    lsfast::cli::run()
+}

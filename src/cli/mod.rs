@@ -1,0 +1,141 @@
+//! The command line: one file per command, and what they share.
+//!
+//! A command gives back `anyhow::Result<()>`; [`run`] turns an error into exactly one line on standard error and
+//! exit code 1. Usage errors are clap's, with exit code 2. Results go to standard output, logs to standard error.
+
+mod bench;
+mod log;
+mod replicate;
+mod report;
+mod signals;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use report::one_line;
+
+/// Replicates live SQLite databases to S3 or a directory, and restores them.
+#[derive(Debug, Parser)]
+#[command(name = "lsfast", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// Flags of all commands.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of all commands.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// How much to log
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
+    pub log_level: LogLevel,
+    /// How to log: one logfmt line or one JSON object for each event
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+    /// How to read and write files; `auto` uses io_uring where the kernel allows it
+    #[arg(long, global = true, value_name = "ENGINE", default_value = "auto")]
+    pub io: IoEngine,
+    /// PEM file of certificate authorities to trust beside those of the system
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ca_cert: Option<PathBuf>,
+}
+
+/// Levels of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// What stops a replica or the program.
+    Error,
+    /// What needs a look.
+    Warn,
+    /// What happens, a few lines a day.
+    Info,
+    /// Each upload and each turn of the log.
+    Debug,
+    /// Each look at the log.
+    Trace,
+}
+
+/// Forms of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// logfmt: `ts=... level=info message="..." key=value`.
+    Text,
+    /// One JSON object for each line.
+    Json,
+}
+
+/// Engines for file work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum IoEngine {
+    /// io_uring if the kernel allows it, else plain calls.
+    Auto,
+    /// io_uring or an error.
+    Uring,
+    /// Plain system calls.
+    Plain,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Replicate a live database until told to stop
+    Replicate(replicate::ReplicateArgs),
+    /// Measure how fast a commit is safe here, then restore and compare
+    Bench(bench::BenchArgs),
+}
+
+/// Parses the command line, runs the command, reports its error. The whole program.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    report::install_panic_hook();
+    log::install(cli.global.log_level, cli.global.log_format);
+    let outcome = std::panic::catch_unwind(|| match cli.command {
+        Command::Replicate(args) => replicate::run(&cli.global, args),
+        Command::Bench(args) => bench::run(&cli.global, args),
+    });
+    match outcome {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(e)) if report::is_closed_pipe(&e) => ExitCode::SUCCESS,
+        Ok(Err(e)) => {
+            report::print_error(&one_line(&e));
+            ExitCode::FAILURE
+        }
+        // The panic hook has said what happened.
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_may_stand_after_the_command() {
+        let cli =
+            Cli::try_parse_from(["lsfast", "replicate", "a.db", "--log-format", "json", "--io", "plain"])
+                .expect("parses");
+        assert_eq!(cli.global.log_format, LogFormat::Json);
+        assert_eq!(cli.global.io, IoEngine::Plain);
+    }
+
+    #[test]
+    fn a_wrong_duration_is_a_usage_error_that_says_what_to_write() {
+        let e = Cli::try_parse_from(["lsfast", "replicate", "a.db", "--sync-interval", "soon"])
+            .expect_err("no duration");
+        assert_eq!(e.exit_code(), 2);
+        assert!(e.to_string().contains("500ms, 30s, 1m30s or 24h"), "{e}");
+    }
+}

@@ -1,0 +1,93 @@
+//! What a user sees when something fails: one line.
+
+use std::io::Write as _;
+use std::panic::PanicHookInfo;
+
+/// The message of `error` and of its causes, joined by `: ` on one line.
+///
+/// A cause that the message above it already tells, word for word, is left out.
+#[must_use]
+pub fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        if text.is_empty() || line.contains(&text) {
+            continue;
+        }
+        if !line.is_empty() {
+            line.push_str(": ");
+        }
+        line.push_str(text.trim_end_matches('.'));
+    }
+    line
+}
+
+/// Writes `error: LINE` to standard error.
+pub(super) fn print_error(line: &str) {
+    // Nobody is left to tell when standard error is gone.
+    _ = writeln!(std::io::stderr().lock(), "error: {line}");
+}
+
+/// Whether the reader of our output went away (`lsfast restore ... | head`), which is no error.
+pub(super) fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<OutputError>().is_some_and(|e| e.0.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// Standard output could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("standard output cannot be written: {0}")]
+pub(super) struct OutputError(std::io::Error);
+
+/// Writes one line to standard output.
+///
+/// # Errors
+/// [`OutputError`] if it cannot be written.
+pub(super) fn print_line(line: &str) -> Result<(), OutputError> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(OutputError)
+}
+
+/// Reports a panic as one line of the same form as any error, and lets it unwind.
+///
+/// A panic here means that an assertion on the data path failed. It does not abort the process: unwinding leaves
+/// behind what `kill -9` leaves behind (no position moves without the answer of the store, a restored file has
+/// another name until it is verified), and a restart is built to go on from there. Aborting would take the other
+/// databases of the process along. What must not happen is that a pipeline dies and its locks live: then the log
+/// of the application would grow for ever, with nobody copying it. So the guard's descriptor is owned by the
+/// pipeline and closed by its unwinding, and whoever started a pipeline treats its panic as its end.
+pub(super) fn install_panic_hook() {
+    std::panic::set_hook(Box::new(|info| print_error(&panic_line(info))));
+}
+
+fn panic_line(info: &PanicHookInfo<'_>) -> String {
+    let what = info.payload_as_str().unwrap_or("panic without a message");
+    let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
+    let place = info.location().map_or_else(String::new, |l| format!(" at {}:{}", l.file(), l.line()));
+    format!("internal error, a defect of lsfast {}{place}: {what}", env!("CARGO_PKG_VERSION"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context as _;
+
+    #[test]
+    fn causes_are_joined_once() {
+        let io = std::io::Error::other("permission denied");
+        let e =
+            Err::<(), _>(io).context("open a.db: permission denied").context("replicate a.db").unwrap_err();
+        assert_eq!(one_line(&e), "replicate a.db: open a.db: permission denied");
+        let two = anyhow::anyhow!("first\n  second.").context("top");
+        assert_eq!(one_line(&two), "top: first second");
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_error_and_a_full_disk_is() {
+        let of = |kind| anyhow::Error::from(OutputError(std::io::Error::from(kind))).context("restore");
+        assert!(is_closed_pipe(&of(std::io::ErrorKind::BrokenPipe)));
+        assert!(!is_closed_pipe(&of(std::io::ErrorKind::StorageFull)));
+        assert!(!is_closed_pipe(&anyhow::Error::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe))));
+    }
+}

@@ -76,3 +76,6 @@ pub mod store;
 pub mod wal;
 pub mod cli;
 pub mod config;
+pub mod sqlite;
+pub mod store;
+pub mod wal;

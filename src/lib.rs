@@ -68,14 +68,11 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod base;
-pub mod io;
-pub mod replicate;
-pub mod ltx;
-pub mod sqlite;
-pub mod store;
-pub mod wal;
 pub mod cli;
 pub mod config;
+pub mod io;
+pub mod ltx;
+pub mod replicate;
 pub mod sqlite;
 pub mod store;
 pub mod wal;

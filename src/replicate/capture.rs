@@ -493,7 +493,7 @@ fn images<'a>(run: &CommittedRun<'a>) -> impl Iterator<Item = (Pgno, Page)> + us
 
 /// Reads a generation through from its first frame to what is published, and returns the tail behind it.
 pub(super) fn read_through(db: &Database, header: &WalIndexHeader) -> Result<(Tail, Mark), TailError> {
-    let mut tail = Tail::new(Arc::clone(db.wal()), db.page_size(), header.salts);
+    let mut tail = Tail::new(db.wal().clone(), db.page_size(), header.salts);
     while !tail.read_to(header.mx_frame, usize::MAX, |_| {})? {}
     tail.check_published(header)?;
     let mark = Mark { pos: tail.pos(), size_pages: header.n_page, change: header.change };

@@ -5,9 +5,8 @@
 //! So each is opened once, and dropped in this order: connection, wal-index, database file.
 #![allow(unsafe_code)]
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,6 +17,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 use super::header::{DbHeader, HeaderError};
 use super::shm::Shm;
 use crate::base::PageSize;
+use crate::io::File;
 
 /// How long the opening waits for locks of others before it calls them permanent.
 const OPEN_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -94,7 +94,7 @@ impl FileId {
     ///
     /// # Errors
     /// What the operating system says.
-    pub fn of(file: &File) -> io::Result<FileId> {
+    pub fn of(file: &std::fs::File) -> io::Result<FileId> {
         let m = file.metadata()?;
         Ok(FileId { dev: m.dev(), ino: m.ino() })
     }
@@ -119,8 +119,8 @@ impl FileId {
 pub struct Database {
     conn: Mutex<Connection>,
     shm: Arc<Shm>,
-    wal: Arc<File>,
-    file: Arc<File>,
+    wal: File,
+    file: File,
     path: PathBuf,
     page_size: PageSize,
     switched: bool,
@@ -155,8 +155,7 @@ impl Database {
                 if kind.is_dir() { "directory" } else { "special file" },
             ));
         }
-        #[allow(clippy::disallowed_methods, reason = "this module owns the right to open a database")]
-        let file = File::options().read(true).write(true).open(path).map_err(|e| io_error(e, path))?;
+        let file = File::open_rw(path).map_err(|e| io_error(e, path))?;
         check_header(&file, path)?;
         let sqlite_error = |source: rusqlite::Error| match source.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked(path.to_owned()),
@@ -173,13 +172,12 @@ impl Database {
         let shm_path = sibling(path, "-shm");
         let shm = Shm::open(&shm_path).map_err(|e| io_error(e, &shm_path))?;
         let wal_path = sibling(path, "-wal");
-        #[allow(clippy::disallowed_methods, reason = "SQLite takes no locks on the log itself")]
         let wal = File::open(&wal_path).map_err(|e| io_error(e, &wal_path))?;
         Ok(Database {
             conn: Mutex::new(conn),
             shm: Arc::new(shm),
-            wal: Arc::new(wal),
-            file: Arc::new(file),
+            wal,
+            file,
             path: path.to_owned(),
             page_size,
             switched,
@@ -212,13 +210,13 @@ impl Database {
 
     /// The log file.
     #[must_use]
-    pub fn wal(&self) -> &Arc<File> {
+    pub fn wal(&self) -> &File {
         &self.wal
     }
 
     /// The database file. Its descriptor must not be closed before the connection: keep the [`Database`] alive as long as this.
     #[must_use]
-    pub fn file(&self) -> &Arc<File> {
+    pub fn file(&self) -> &File {
         &self.file
     }
 
@@ -227,8 +225,8 @@ impl Database {
     /// # Errors
     /// What the operating system says.
     pub fn is_same(&self) -> io::Result<bool> {
-        Ok(FileId::at(&self.path)? == Some(FileId::of(&self.file)?)
-            && FileId::at(&sibling(&self.path, "-wal"))? == Some(FileId::of(&self.wal)?)
+        Ok(FileId::at(&self.path)? == Some(FileId::of(self.file.std())?)
+            && FileId::at(&sibling(&self.path, "-wal"))? == Some(FileId::of(self.wal.std())?)
             && FileId::at(self.shm.path())? == Some(FileId::of(self.shm.file())?))
     }
 
@@ -272,15 +270,7 @@ pub enum CheckpointMode {
 
 fn check_header(file: &File, path: &Path) -> Result<(), OpenError> {
     let mut head = [0; 100];
-    let mut have = 0;
-    while have < head.len() {
-        match file.read_at(&mut head[have..], have as u64) {
-            Ok(0) => break,
-            Ok(n) => have += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(source) => return Err(OpenError::Io { path: path.to_owned(), source }),
-        }
-    }
+    let have = file.pread(&mut head, 0).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
     if have == 0 {
         return Err(OpenError::Empty(path.to_owned()));
     }

@@ -6,15 +6,13 @@
 //!
 //! Whether a new generation may be entered without having missed a frame is not known here: see `replicate::guard`.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 
 use super::checksum::Sum;
 use super::format::{self, HEADER_BYTES, WalError, WalHeader};
 use super::frames::{Chain, CommittedRun, End, Frames, UNLIMITED};
 use crate::base::{FrameNo, PageSize, Salts, limits};
+use crate::io::File;
 use crate::sqlite::walindex::WalIndexHeader;
 
 /// Bytes that one walk through an old generation holds at most. A longer one ends without a proof.
@@ -94,7 +92,7 @@ pub struct Walk {
 /// The state of following one log file.
 #[derive(Debug)]
 pub struct Tail {
-    wal: Arc<File>,
+    wal: File,
     page_size: PageSize,
     salts: Salts,
     /// `None` as long as the generation has no committed frame.
@@ -105,7 +103,7 @@ pub struct Tail {
 impl Tail {
     /// Before the first frame of the generation that the wal-index names.
     #[must_use]
-    pub fn new(wal: Arc<File>, page_size: PageSize, salts: Salts) -> Tail {
+    pub fn new(wal: File, page_size: PageSize, salts: Salts) -> Tail {
         Tail { wal, page_size, salts, chain: None, buffer: Vec::new() }
     }
 
@@ -135,7 +133,7 @@ impl Tail {
 
     fn read_header(&self, salts: Salts) -> Result<Chain, TailError> {
         let mut bytes = [0; HEADER_BYTES];
-        let have = read_up_to(&self.wal, &mut bytes, 0)?;
+        let have = self.wal.pread(&mut bytes, 0)?;
         let header = WalHeader::parse(&bytes[..have])?;
         if header.salts != salts {
             return Err(TailError::Salts { expected: salts, found: header.salts });
@@ -215,7 +213,7 @@ impl Tail {
         let Some(chain) = self.chain else { return Ok(true) };
         let mut bytes = [0; format::FRAME_HEADER_BYTES];
         let at = format::frame_offset(self.page_size, chain.last());
-        if chain.last().0 == 0 || read_up_to(&self.wal, &mut bytes, at)? < bytes.len() {
+        if chain.last().0 == 0 || self.wal.pread(&mut bytes, at)? < bytes.len() {
             return Ok(false);
         }
         Ok(chain.continues(&format::FrameHeader::parse(&bytes)))
@@ -289,19 +287,6 @@ fn fill<'a>(buffer: &'a mut Vec<u8>, file: &File, len: usize, offset: u64) -> io
     if buffer.len() < len {
         buffer.resize(len, 0);
     }
-    let have = read_up_to(file, &mut buffer[..len], offset)?;
+    let have = file.pread(&mut buffer[..len], offset)?;
     Ok(&buffer[..have])
-}
-
-fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut have = 0;
-    while have < buffer.len() {
-        match file.read_at(&mut buffer[have..], offset + have as u64) {
-            Ok(0) => break,
-            Ok(n) => have += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(have)
 }

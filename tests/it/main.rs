@@ -1,11 +1,8 @@
-//! What a user of lsfast, or another program, would see.
-
-mod ltx;
-mod support;
-//! What a user or another program would see. One binary, so that it is linked once.
-
-mod wal;
-//! What a user or another program would see. One binary, so that it is linked once.
+//! What a user of lsfast, or another program, would see. One binary, so that it is linked once.
+#![allow(clippy::disallowed_methods, reason = "tests open whatever they like")]
 
 mod layers;
+mod ltx;
+mod support;
 mod vectors;
+mod wal;

@@ -3,7 +3,7 @@
 //! An event says "look again" and nothing else; several merge into one, and after an overflow everybody looks. Files are watched by path; the
 //! watch then stays with the inode.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
@@ -32,12 +32,18 @@ struct Shared {
 #[derive(Debug, Default)]
 pub struct Hint {
     notify: Notify,
+    moved: Cell<bool>,
 }
 
 impl Hint {
     /// Waits for the next hint; one that came since the last wait counts.
     pub async fn wait(&self) {
         self.notify.notified().await;
+    }
+
+    /// Whether the file may have been removed, renamed or replaced since this was asked last.
+    pub fn take_moved(&self) -> bool {
+        self.moved.take()
     }
 
     /// Gives a hint by hand.
@@ -147,7 +153,10 @@ impl Shared {
                 table.values().flatten().for_each(|h| h.give());
                 return;
             }
+            let moved =
+                EventMask::ATTRIB | EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED;
             for hint in table.get(&descriptor).into_iter().flatten() {
+                hint.moved.set(hint.moved.get() || mask.intersects(moved));
                 hint.give();
             }
         }

@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 use super::pending::{Page, Pending};
 use crate::base::Pgno;
@@ -44,6 +44,7 @@ pub struct Board {
     pin_requests: RefCell<Vec<oneshot::Sender<Pin>>>,
     hint: Rc<Hint>,
     busy: Cell<u32>,
+    closing: watch::Sender<bool>,
 }
 
 impl Board {
@@ -59,6 +60,7 @@ impl Board {
             pin_requests: RefCell::default(),
             hint,
             busy: Cell::new(0),
+            closing: watch::Sender::new(false),
         }
     }
 
@@ -163,6 +165,24 @@ impl Board {
     /// Capture ends: nobody gets a pin any more.
     pub fn refuse_pins(&self) {
         self.pin_requests.take();
+    }
+
+    /// Capture has taken its last look: what is pending now is to be stored, then the pipelines end.
+    pub fn close(&self) {
+        self.closing.send_replace(true);
+        self.wake_all();
+    }
+
+    /// Whether [`Board::close`] was called.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    /// Waits for [`Board::close`].
+    pub async fn closing(&self) {
+        // The sender lives in `self`, so that waiting can't fail.
+        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
     }
 
     /// An upload begins: commits may gather meanwhile.

@@ -28,9 +28,6 @@ pub enum OpenError {
     /// There is no such file (yet).
     #[error("{0} does not exist")]
     Missing(PathBuf),
-    /// The file is there but has no content yet, so it has no page size.
-    #[error("{0} is still empty")]
-    Empty(PathBuf),
     /// It is not a database.
     #[error(transparent)]
     Header(#[from] HeaderError),
@@ -78,6 +75,14 @@ pub enum OpenError {
         /// The cause.
         source: rusqlite::Error,
     },
+}
+
+impl OpenError {
+    /// Whether waiting for the application to make the database may help.
+    #[must_use]
+    pub fn is_too_early(&self) -> bool {
+        matches!(self, OpenError::Missing(_) | OpenError::Header(HeaderError::Empty { .. }))
+    }
 }
 
 /// Which file a path means: device and inode.
@@ -271,9 +276,6 @@ pub enum CheckpointMode {
 fn check_header(file: &File, path: &Path) -> Result<(), OpenError> {
     let mut head = [0; 100];
     let have = file.pread(&mut head, 0).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-    if have == 0 {
-        return Err(OpenError::Empty(path.to_owned()));
-    }
     DbHeader::parse(path, &head[..have]).map(drop).map_err(OpenError::Header)
 }
 

@@ -1,0 +1,412 @@
+//! The loop of one database: waits for hints, looks, lets the guard move, and keeps the pipelines of its replicas alive.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use super::board::Board;
+use super::capture::{Capture, Look};
+use super::guard::Phase;
+use super::local::Local;
+use super::open::{self, Opened};
+use super::pace::Pace;
+use super::replica::{Replica, ReplicaError};
+use super::state::{Home, HomeError};
+use super::sweep::Sweep;
+use super::{DatabaseOptions, Event, Observer, Stop};
+use crate::base::limits;
+use crate::io::Engine;
+use crate::io::durable::directory_of;
+use crate::io::nap::Naps;
+use crate::io::watch::{Hint, Of, Watch, Watches};
+use crate::sqlite::database::{Database, FileId, OpenError, sibling};
+use crate::wal::tail::TailError;
+
+/// Looks after a hint: so long after the one before. SQLite publishes a commit after the last event that it causes.
+const GAPS: [Duration; 8] = [
+    Duration::from_micros(40),
+    Duration::from_micros(80),
+    Duration::from_micros(160),
+    Duration::from_micros(320),
+    Duration::from_micros(640),
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(4),
+];
+
+/// Looks while a commit is known to be near (its frames are there), once the gaps are used up.
+const NEAR_GAP: Duration = Duration::from_millis(1);
+
+/// A transaction that stays unpublished longer than this was rolled back or its writer is gone: the next hint will tell.
+const NEAR_MAX: Duration = Duration::from_secs(30);
+
+/// The gap between looks while all replicas are uploading: commits gather meanwhile anyway.
+const BUSY_GAP: Duration = Duration::from_millis(1);
+
+/// The gap between looks in a turn: a checkpoint takes a millisecond at least.
+const TURN_GAP: Duration = Duration::from_micros(200);
+
+/// An idle database whose log is larger than [`limits::WAL_IDLE_BYTES`] gives it back after this time.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Why a database can't be followed (any more).
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    /// It can't be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The folder beside it.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// Its log can't be read.
+    #[error("{db}: {source}")]
+    Tail {
+        /// The database.
+        db: PathBuf,
+        /// The cause.
+        source: TailError,
+    },
+    /// The operating system.
+    #[error("{db}: {source}")]
+    Io {
+        /// The database.
+        db: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// No replica of it goes on.
+    #[error("{db}: {source}")]
+    Replica {
+        /// The database.
+        db: PathBuf,
+        /// Why the last one ended.
+        source: ReplicaError,
+    },
+}
+
+/// What all databases of the process share.
+#[derive(Clone)]
+pub struct Shared {
+    pub(super) engine: Engine,
+    pub(super) observer: Observer,
+    pub(super) naps: Naps,
+    pub(super) watches: Watches,
+    pub(super) sweep: Sweep,
+    /// There is one replica in all: if its store refuses at the first contact, that is the answer.
+    pub(super) alone: bool,
+}
+
+/// How following one opening of a database ended.
+enum End {
+    Stopped,
+    /// The files were replaced or removed: wait for the database to come back.
+    Replaced,
+}
+
+/// Follows a database until the stop is asked for and everything is stored.
+///
+/// # Errors
+/// [`FollowError`].
+pub async fn follow(options: DatabaseOptions, shared: Shared, stop: Stop) -> Result<(), FollowError> {
+    loop {
+        let Some(db) = wait_for(&options.path, &shared, &stop).await? else { return Ok(()) };
+        if db.was_switched() {
+            tracing::info!(db = %options.path.display(), "switched the database to WAL mode (journal_mode=WAL)");
+        }
+        match Follower::begin(&options, &shared, &stop, db).await?.run().await? {
+            End::Stopped => return Ok(()),
+            End::Replaced => {
+                tracing::warn!(db = %options.path.display(), "the database was replaced or removed; waiting for it to come back");
+            }
+        }
+    }
+}
+
+fn io_error(path: &Path) -> impl Fn(io::Error) -> FollowError + use<> {
+    let db = path.to_owned();
+    move |source| FollowError::Io { db: db.clone(), source }
+}
+
+/// Opens the database, waiting for it to exist. `None` when the stop came first.
+async fn wait_for(path: &Path, shared: &Shared, stop: &Stop) -> Result<Option<Arc<Database>>, FollowError> {
+    let mut watch: Option<Watch> = None;
+    let hint = Rc::new(Hint::default());
+    loop {
+        let to_open = path.to_owned();
+        let opened = tokio::task::spawn_blocking(move || Database::open(&to_open)).await;
+        match opened.map_err(io::Error::other).map_err(io_error(path))? {
+            Ok(db) => return Ok(Some(Arc::new(db))),
+            Err(e) if e.is_too_early() => {
+                if watch.is_none() {
+                    tracing::info!(db = %path.display(), reason = %e, "waiting for the database");
+                    let dir = directory_of(path);
+                    watch = Some(shared.watches.add(dir, Of::Directory, &hint).map_err(io_error(dir))?);
+                    continue;
+                }
+            }
+            Err(e) => return Err(e.into()),
+        }
+        tokio::select! {
+            () = hint.wait() => {}
+            () = tokio::time::sleep(limits::SAFETY_TICK) => {}
+            () = stop.asked() => return Ok(None),
+        }
+    }
+}
+
+/// One opening of a database.
+struct Follower<'a> {
+    shared: &'a Shared,
+    stop: &'a Stop,
+    capture: Capture,
+    board: Rc<Board>,
+    hint: Rc<Hint>,
+    replicas: JoinSet<Result<(), ReplicaError>>,
+    last_error: Option<ReplicaError>,
+    wal_reported: bool,
+    // Dropped last: the watches and the lock.
+    _watches: Vec<Watch>,
+    _sweep: Rc<super::sweep::Entry>,
+    _home: Home,
+}
+
+impl<'a> Follower<'a> {
+    async fn begin(
+        options: &DatabaseOptions,
+        shared: &'a Shared,
+        stop: &'a Stop,
+        db: Arc<Database>,
+    ) -> Result<Follower<'a>, FollowError> {
+        let path = &options.path;
+        let home = Home::take(path)?;
+        let id = FileId::of(db.file().std()).map_err(io_error(path))?;
+        let mut locals = Vec::new();
+        for replica in &options.replicas {
+            let dir = home.replica(&replica.store.identity())?;
+            locals.push(Local::open(dir, db.page_size(), id).map_err(io_error(path))?);
+        }
+        let hint = Rc::new(Hint::default());
+        // Watched before the first look, so that no commit falls between.
+        let watches = [path.clone(), sibling(path, "-wal")]
+            .iter()
+            .map(|p| shared.watches.add(p, Of::File, &hint))
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(io_error(path))?;
+        let states: Vec<_> = locals.iter().map(|l| *l.state()).collect();
+        let to_open = Arc::clone(&db);
+        let opened = tokio::task::spawn_blocking(move || open::open(&to_open, &states)).await;
+        let opened = opened.map_err(io::Error::other).map_err(io_error(path))?;
+        let Opened { guard, tail, mark, since } =
+            opened.map_err(|source| FollowError::Tail { db: path.clone(), source })?;
+        let board = Rc::new(Board::new(options.replicas.len(), Rc::clone(&hint)));
+        let capture = Capture::new(Arc::clone(&db), tail, guard, Rc::clone(&board), mark, Instant::now());
+        let mut replicas = JoinSet::new();
+        for (index, ((replica, local), since)) in options.replicas.iter().zip(locals).zip(since).enumerate() {
+            let continuity = since.map(|pending| board.seed(index, pending));
+            tracing::info!(db = %path.display(), replica = replica.store.url(), "replicating");
+            let replica = Replica {
+                index,
+                store: Arc::clone(&replica.store),
+                engine: shared.engine.clone(),
+                board: Rc::clone(&board),
+                db: Arc::clone(&db),
+                local,
+                continuity,
+                pace: Pace::new(replica.sync_interval, tokio::time::Instant::now()),
+                observer: Arc::clone(&shared.observer),
+                strict: shared.alone,
+            };
+            replicas.spawn_local(replica.run());
+        }
+        (shared.observer)(&Event::Following { db: path });
+        Ok(Follower {
+            shared,
+            stop,
+            capture,
+            board,
+            replicas,
+            last_error: None,
+            wal_reported: false,
+            _watches: watches,
+            _sweep: shared.sweep.add(&db, &hint),
+            hint,
+            _home: home,
+        })
+    }
+
+    fn path(&self) -> &Path {
+        self.capture.db().path()
+    }
+
+    async fn run(mut self) -> Result<End, FollowError> {
+        let end = self.look_on().await;
+        // Nobody may wait for a pin that can't come.
+        self.board.refuse_pins();
+        self.replicas.shutdown().await;
+        end
+    }
+
+    async fn look_on(&mut self) -> Result<End, FollowError> {
+        let mut gaps = Gaps::default();
+        loop {
+            // Asked before the look: what was committed before the stop is then captured by it.
+            let stopping = self.stop.is_asked();
+            let now = Instant::now();
+            let look = self.capture.look(now).map_err(|source| self.tail_error(source))?;
+            if look.more {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            if stopping && !self.board.is_closing() && !look.near {
+                self.board.close();
+            }
+            if look.captured {
+                gaps.restart();
+                self.report_large_log();
+            }
+            if self.hint.take_moved() && !self.capture.db().is_same().map_err(io_error(self.path()))? {
+                return Ok(End::Replaced);
+            }
+            let at = self.next_look(&mut gaps, look, now);
+            if let Some(end) = self.wait(at, &mut gaps).await? {
+                return Ok(end);
+            }
+        }
+    }
+
+    fn tail_error(&self, source: TailError) -> FollowError {
+        FollowError::Tail { db: self.path().to_owned(), source }
+    }
+
+    /// When to look again without a hint.
+    fn next_look(&mut self, gaps: &mut Gaps, look: Look, now: Instant) -> Option<Instant> {
+        let by_gaps = gaps.next(look.near, now);
+        let by_guard = self.capture.deadline();
+        let by_turn = (self.capture.in_turn() && by_gaps.is_none_or(|t| t > now + TURN_GAP))
+            .then(|| now + TURN_GAP * 5);
+        [by_gaps, by_guard, by_turn, self.idle_at()].into_iter().flatten().min().map(|t| t.max(now + GAPS[0]))
+    }
+
+    /// When the log of an idle database is to be given back.
+    fn idle_at(&self) -> Option<Instant> {
+        let large = self.capture.db().wal().len().is_ok_and(|len| len > limits::WAL_IDLE_BYTES);
+        (large && self.capture.is_settled()).then(|| self.capture.last_change() + IDLE)
+    }
+
+    /// Waits for a hint, a helper thread, a replica's end, the stop, or `at`.
+    async fn wait(&mut self, at: Option<Instant>, gaps: &mut Gaps) -> Result<Option<End>, FollowError> {
+        if self.board.all_busy() && !self.capture.in_turn() {
+            // No hurry: what comes now rides the next upload.
+            self.shared.naps.until(Instant::now() + BUSY_GAP).await;
+        }
+        let idle = self.idle_at().is_some_and(|t| t <= Instant::now());
+        if idle {
+            self.capture.give_back_log().map_err(|e| self.tail_error(e))?;
+        }
+        tokio::select! {
+            result = helper(self.capture.phase()) => {
+                self.capture.locked(result).map_err(|e| FollowError::Tail { db: self.capture.db().path().to_owned(), source: e })?;
+            }
+            () = self.hint.wait() => gaps.restart(),
+            () = nap_until(&self.shared.naps, at), if at.is_some() => {}
+            joined = self.replicas.join_next() => return self.replica_ended(joined),
+            () = self.stop.asked(), if !self.board.is_closing() => {}
+        }
+        Ok(None)
+    }
+
+    /// A pipeline has ended. The others go on; when none is left, the database is done.
+    fn replica_ended(
+        &mut self,
+        joined: Option<Result<Result<(), ReplicaError>, tokio::task::JoinError>>,
+    ) -> Result<Option<End>, FollowError> {
+        match joined {
+            Some(Ok(Ok(()))) => {}
+            Some(Ok(Err(e))) => {
+                if !self.replicas.is_empty() {
+                    tracing::error!(db = %self.path().display(), error = %e, "this replica has stopped; the others go on");
+                }
+                self.last_error = Some(e);
+            }
+            Some(Err(e)) => std::panic::resume_unwind(e.into_panic()),
+            None => {}
+        }
+        if !self.replicas.is_empty() {
+            return Ok(None);
+        }
+        match self.last_error.take() {
+            Some(source) => Err(FollowError::Replica { db: self.path().to_owned(), source }),
+            None => Ok(Some(End::Stopped)),
+        }
+    }
+
+    /// Says once that neither turns nor rounds get the log to start over.
+    fn report_large_log(&mut self) {
+        if self.wal_reported {
+            return;
+        }
+        let frames = u64::from(self.board.mark().pos.frame.0);
+        let bytes = frames * u64::from(self.capture.db().page_size().get());
+        if bytes > limits::WAL_REPORT_BYTES {
+            self.wal_reported = true;
+            tracing::warn!(
+                db = %self.path().display(),
+                bytes,
+                "the log grows: something (a reader with an old snapshot, or a large upload) keeps it from starting over"
+            );
+        }
+    }
+}
+
+async fn nap_until(naps: &Naps, at: Option<Instant>) {
+    if let Some(at) = at {
+        naps.until(at).await;
+    }
+}
+
+/// Waits for the helper thread of the phase; for ever if it has none.
+async fn helper(phase: &mut Phase) -> io::Result<()> {
+    match phase {
+        Phase::Closing(work)
+        | Phase::GivingBack(work)
+        | Phase::Round { work, .. }
+        | Phase::Healing { work, .. } => work.await.map_err(io::Error::other)?,
+        Phase::Cruise | Phase::Turn { .. } => std::future::pending().await,
+    }
+}
+
+/// When to look again after a hint.
+#[derive(Debug, Default)]
+struct Gaps {
+    next: usize,
+    near_since: Option<Instant>,
+    /// No hint since the gaps were used up.
+    quiet: bool,
+}
+
+impl Gaps {
+    fn restart(&mut self) {
+        *self = Gaps::default();
+    }
+
+    fn next(&mut self, near: bool, now: Instant) -> Option<Instant> {
+        if self.quiet && !near {
+            return None;
+        }
+        if let Some(gap) = GAPS.get(self.next) {
+            self.next += 1;
+            return Some(now + *gap);
+        }
+        self.quiet = true;
+        if !near {
+            self.near_since = None;
+            return None;
+        }
+        let since = *self.near_since.get_or_insert(now);
+        (now.duration_since(since) < NEAR_MAX).then(|| now + NEAR_GAP)
+    }
+}

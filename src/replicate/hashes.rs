@@ -1,0 +1,164 @@
+//! A hash of each page as the replica has it, kept beside the database.
+//!
+//! When frames of the log were missed, the pages that differ from their hash are what the replica lacks. An entry is written only after
+//! the store has answered for the page, so a stale one costs an upload and never hides a change.
+//!
+//! The file is an array of 16-byte entries, XXH3-128 of page 1, 2, ... with the seed of the state file, little-endian. An entry of 0, or
+//! beyond the end, means "not known".
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+use crate::base::Pgno;
+use crate::io::File;
+
+const ENTRY_BYTES: usize = 16;
+const MODE: u32 = 0o600;
+
+/// Entries of one write at most.
+const RUN_MAX: usize = 4096;
+
+/// The hashes of one replica.
+#[derive(Debug, Clone)]
+pub struct PageHashes {
+    file: File,
+    seed: u64,
+}
+
+/// The hash of a page.
+#[must_use]
+pub fn hash_page(seed: u64, page: &[u8]) -> u128 {
+    xxh3_128_with_seed(page, seed)
+}
+
+impl PageHashes {
+    fn path(dir: &Path) -> PathBuf {
+        dir.join("pages")
+    }
+
+    /// The hashes in the folder of a replica; none known if there is no file.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn open(dir: &Path, seed: u64) -> io::Result<PageHashes> {
+        Ok(PageHashes { file: File::open_or_create(&PageHashes::path(dir), MODE)?, seed })
+    }
+
+    /// An empty file beside the present one, to be filled and then put into its place by [`PageHashes::replace`].
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn begin_new(dir: &Path, seed: u64) -> io::Result<PageHashes> {
+        let file = File::open_or_create(&dir.join("pages.new"), MODE)?;
+        file.std().set_len(0)?;
+        Ok(PageHashes { file, seed })
+    }
+
+    /// Puts a file begun by [`PageHashes::begin_new`] into place.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn replace(dir: &Path) -> io::Result<()> {
+        std::fs::rename(dir.join("pages.new"), PageHashes::path(dir))
+    }
+
+    /// The seed.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The file, for an fsync.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The entries of `count` pages from `first` on; 0 for those not known.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn read(&self, first: Pgno, count: usize) -> io::Result<Vec<u128>> {
+        let mut bytes = vec![0; count * ENTRY_BYTES];
+        self.file.pread(&mut bytes, first.index() as u64 * ENTRY_BYTES as u64)?;
+        let entry = |b: &[u8]| u128::from_le_bytes(b.try_into().expect("an entry has 16 bytes"));
+        Ok(bytes.chunks_exact(ENTRY_BYTES).map(entry).collect())
+    }
+
+    /// Writes entries in ascending order of pages; neighbours go out in one write.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn write(&self, entries: impl IntoIterator<Item = (Pgno, u128)>) -> io::Result<()> {
+        let mut run: Vec<u8> = Vec::new();
+        let mut first: Option<Pgno> = None;
+        for (pgno, hash) in entries {
+            let next = first.map(|f| f.index() + run.len() / ENTRY_BYTES);
+            if next != Some(pgno.index()) || run.len() >= RUN_MAX * ENTRY_BYTES {
+                self.write_run(first, &run)?;
+                run.clear();
+                first = Some(pgno);
+            }
+            run.extend_from_slice(&hash.to_le_bytes());
+        }
+        self.write_run(first, &run)
+    }
+
+    fn write_run(&self, first: Option<Pgno>, run: &[u8]) -> io::Result<()> {
+        match first {
+            Some(first) => self.file.pwrite_all(run, first.index() as u64 * ENTRY_BYTES as u64),
+            None => Ok(()),
+        }
+    }
+
+    /// Forgets the entries of pages above `size_pages`.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn shrink(&self, size_pages: u32) -> io::Result<()> {
+        let len = u64::from(size_pages) * ENTRY_BYTES as u64;
+        if self.file.len()? > len {
+            self.file.std().set_len(len)?;
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is known.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.file.len()? == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pg(n: u32) -> Pgno {
+        Pgno::new(n).unwrap()
+    }
+
+    #[test]
+    fn entries_come_back_and_a_shrink_forgets() {
+        let dir = tempfile::tempdir().unwrap();
+        let h = PageHashes::open(dir.path(), 1).unwrap();
+        assert!(h.is_empty().unwrap());
+        h.write([(pg(2), 2), (pg(3), 3), (pg(9), 9)]).unwrap();
+        assert_eq!(h.read(pg(1), 10).unwrap(), [0, 2, 3, 0, 0, 0, 0, 0, 9, 0]);
+        h.shrink(2).unwrap();
+        assert_eq!(h.read(pg(1), 10).unwrap(), [0, 2, 0, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_long_run_is_cut_and_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let h = PageHashes::open(dir.path(), 1).unwrap();
+        let n = RUN_MAX as u32 * 2 + 5;
+        h.write((1..=n).map(|i| (pg(i), u128::from(i)))).unwrap();
+        assert!(h.read(pg(1), n as usize).unwrap().into_iter().eq((1..=n).map(u128::from)));
+    }
+}

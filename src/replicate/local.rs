@@ -1,0 +1,181 @@
+//! One replica's state beside the database: the point it has reached, and the hashes of its pages.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::hashes::PageHashes;
+use super::state::{Point, State, StateFile, boot_id};
+use crate::base::clock::Millis;
+use crate::base::{PageSize, Pgno, Txid};
+use crate::io::Engine;
+use crate::sqlite::database::FileId;
+
+/// Page hashes and state are flushed to the disk this often while they change, so that a crash of the host costs little.
+const SYNC_EVERY: Duration = Duration::from_secs(30);
+
+/// State and hashes of one replica.
+#[derive(Debug)]
+pub struct Local {
+    dir: PathBuf,
+    file: StateFile,
+    hashes: Option<PageHashes>,
+    state: State,
+    synced_at: Instant,
+}
+
+impl Local {
+    /// Opens what is in `dir`. Without a believable state there are no hashes either.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn open(dir: PathBuf, page_size: PageSize, db: FileId) -> io::Result<Local> {
+        let (file, found) = StateFile::open(&dir)?;
+        let fresh = State {
+            page_size,
+            boot: boot_id(),
+            db,
+            durable: Point::default(),
+            intended: Point::default(),
+            seed: fastrand::u64(..),
+            hashes_synced: Txid(0),
+            timestamp: Millis(0),
+        };
+        let believed = found.filter(|s| s.page_size == page_size && s.durable.txid != Txid(0));
+        let hashes = match believed {
+            Some(s) => Some(PageHashes::open(&dir, s.seed)?).filter(|h| !h.is_empty().unwrap_or(true)),
+            None => None,
+        };
+        let mut state = believed.unwrap_or(fresh);
+        if state.boot != fresh.boot {
+            // The host went down: only what had reached the disk counts, and no position in the log.
+            state.durable =
+                Point { txid: state.hashes_synced, size_pages: state.durable.size_pages, ..Point::default() };
+            state.intended = state.durable;
+        }
+        let hashes = hashes.filter(|_| state.durable.txid != Txid(0));
+        if state.db != db {
+            state.durable.pos = Point::default().pos;
+        }
+        (state.boot, state.db) = (fresh.boot, fresh.db);
+        Ok(Local { dir, file, hashes, state, synced_at: Instant::now() })
+    }
+
+    /// The state.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The hashes, if any are known.
+    #[must_use]
+    pub fn hashes(&self) -> Option<&PageHashes> {
+        self.hashes.as_ref()
+    }
+
+    /// A header timestamp for now, never going backwards.
+    pub fn next_timestamp(&mut self) -> Millis {
+        self.state.timestamp = self.state.timestamp.max(Millis::now());
+        self.state.timestamp
+    }
+
+    /// The store had newer files than this state: timestamps must not go behind theirs.
+    pub fn not_before(&mut self, timestamp: Millis) {
+        self.state.timestamp = self.state.timestamp.max(timestamp);
+    }
+
+    /// A batch is about to be uploaded.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn intend(&mut self, point: Point) -> io::Result<()> {
+        self.state.intended = point;
+        self.file.write(&self.state)
+    }
+
+    /// The store has answered for `point`, whose pages have these hashes, ascending.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn acknowledge(
+        &mut self,
+        point: Point,
+        pages: impl IntoIterator<Item = (Pgno, u128)>,
+    ) -> io::Result<()> {
+        if let Some(hashes) = &self.hashes {
+            if point.size_pages < self.state.durable.size_pages {
+                hashes.shrink(point.size_pages)?;
+            }
+            hashes.write(pages)?;
+        }
+        self.state.durable = point;
+        self.state.intended = point;
+        self.file.write(&self.state)
+    }
+
+    /// An empty set of hashes to be filled while an image is uploaded.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn begin_hashes(&self) -> io::Result<PageHashes> {
+        PageHashes::begin_new(&self.dir, self.state.seed)
+    }
+
+    /// The seed of the hashes.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.state.seed
+    }
+
+    /// The store has answered for an image whose hashes were filled in by [`Local::begin_hashes`].
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn acknowledge_image(&mut self, point: Point, hashes: PageHashes) -> io::Result<()> {
+        // Between these two steps the hashes are newer than the state, which only makes the next start look further.
+        PageHashes::replace(&self.dir)?;
+        self.hashes = Some(hashes);
+        self.state.hashes_synced = Txid(0);
+        self.acknowledge(point, [])
+    }
+
+    /// The replica has gone on to `point` without us: these pages are not what the hashes say.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn advance(&mut self, point: Point, pages: &[Pgno], size_pages_min: u32) -> io::Result<()> {
+        if let Some(hashes) = &self.hashes {
+            hashes.write(pages.iter().map(|p| (*p, 0)))?;
+            hashes.shrink(size_pages_min)?;
+        }
+        self.state.durable = point;
+        self.state.intended = point;
+        self.file.write(&self.state)
+    }
+
+    /// The hashes can't be used: a full image is the only way on.
+    pub fn distrust(&mut self) {
+        self.hashes = None;
+        self.state.hashes_synced = Txid(0);
+    }
+
+    /// When the next flush to the disk is due, if anything has changed since the last.
+    #[must_use]
+    pub fn sync_due(&self) -> Option<Instant> {
+        let changed = self.hashes.is_some() && self.state.hashes_synced != self.state.durable.txid;
+        changed.then(|| self.synced_at + SYNC_EVERY)
+    }
+
+    /// Flushes hashes and state to the disk.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub async fn sync(&mut self, engine: &Engine) -> io::Result<()> {
+        self.synced_at = Instant::now();
+        let Some(hashes) = &self.hashes else { return Ok(()) };
+        engine.sync_data(hashes.file()).await?;
+        self.state.hashes_synced = self.state.durable.txid;
+        self.file.write(&self.state)?;
+        engine.sync_data(self.file.file()).await
+    }
+}

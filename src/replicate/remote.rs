@@ -1,0 +1,215 @@
+//! What the store has, and how a replica goes on from there.
+
+use super::local::Local;
+use super::state::Point;
+use crate::base::clock::Millis;
+use crate::base::{Level, LtxId, PageSize, Pgno, Txid, limits};
+use crate::ltx::{HEADER_LEN, Header, LtxError, Tail, TailState};
+use crate::store::{Entry, Scope, Store, StoreError};
+
+/// Level-0 files that are looked into at most to learn which pages changed without us. More cost as much as an image.
+const CATCH_UP_FILES: u64 = 2_000;
+
+/// Bytes of the first look at the end of a file, where the page index is.
+const TAIL_BYTES: u64 = 16 << 10;
+
+/// What the store had at the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remote {
+    /// Newest TXID of all levels; 0 for an empty replica.
+    pub newest: Txid,
+    /// Newest TXID of level 0.
+    pub newest_raw: Txid,
+    /// Number of objects.
+    pub objects: usize,
+}
+
+/// How a replica goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// The log proves that what is pending is all that changed.
+    Follow,
+    /// Compare page hashes; the reason says why.
+    Repair(String),
+    /// Upload every page; the reason says why.
+    Image(String),
+}
+
+/// Why a replica can't be gone on with.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file of the replica.
+    #[error("{id} of {url} can't be read: {source}")]
+    Ltx {
+        /// The replica.
+        url: String,
+        /// The file.
+        id: LtxId,
+        /// The cause.
+        source: LtxError,
+    },
+    /// Another page size.
+    #[error(
+        "{url} holds a database with pages of {found} bytes, this one has {expected}: a replica keeps its page size; give this database \
+         an empty replica path"
+    )]
+    PageSize {
+        /// The replica.
+        url: String,
+        /// Of the replica.
+        found: PageSize,
+        /// Of the database.
+        expected: PageSize,
+    },
+}
+
+/// Lists the replica.
+///
+/// # Errors
+/// The store.
+pub async fn look(store: &dyn Store) -> Result<Remote, StoreError> {
+    let entries = store.list(Scope::All).await?;
+    let newest = |level: Option<Level>| {
+        let of_level = |e: &&Entry| level.is_none_or(|l| e.id.level == l);
+        entries.iter().filter(of_level).map(|e| e.id.max).max().unwrap_or_default()
+    };
+    Ok(Remote { newest: newest(None), newest_raw: newest(Some(Level::RAW)), objects: entries.len() })
+}
+
+/// Decides how to go on, and brings the local state up to what the store has. `continuity` is what the log says about the local state: `Ok` if all
+/// changes since its durable point are pending.
+///
+/// # Errors
+/// [`RemoteError`].
+pub async fn decide(
+    store: &dyn Store,
+    remote: &Remote,
+    local: &mut Local,
+    continuity: &Result<(), String>,
+    page_size: PageSize,
+) -> Result<Start, RemoteError> {
+    if remote.newest == Txid(0) {
+        return Ok(Start::Image("the replica is empty".to_owned()));
+    }
+    if remote.newest_raw == remote.newest {
+        let header = header_of(store, LtxId::raw(remote.newest_raw)).await?;
+        if header.page_size != page_size {
+            let url = store.url().to_owned();
+            return Err(RemoteError::PageSize { url, found: header.page_size, expected: page_size });
+        }
+        local.not_before(header.timestamp);
+    }
+    let state = *local.state();
+    if local.hashes().is_none() {
+        return Ok(Start::Image("there are no page hashes for it on this host".to_owned()));
+    }
+    let by_log = |local: &Local| match continuity {
+        Ok(()) if local.hashes().is_some() => Start::Follow,
+        Ok(()) => Start::Image("there are no page hashes".to_owned()),
+        Err(reason) => Start::Repair(reason.clone()),
+    };
+    if remote.newest == state.durable.txid {
+        return Ok(by_log(local));
+    }
+    if remote.newest < state.durable.txid {
+        let reason = format!("it ends at {}, but {} was stored before", remote.newest, state.durable.txid);
+        local.distrust();
+        return Ok(Start::Image(reason));
+    }
+    match changed_since(store, state.durable.txid, remote).await? {
+        Some(changes) => {
+            let ours = remote.newest == state.intended.txid;
+            let point = Point { txid: remote.newest, size_pages: changes.size_pages, ..state.durable };
+            local.not_before(changes.timestamp);
+            local
+                .advance(point, &changes.pages, changes.size_pages_min.min(state.durable.size_pages))
+                .map_err(|e| {
+                    StoreError::new(crate::store::ErrorKind::Fatal, format!("cannot write local state: {e}"))
+                })?;
+            if ours {
+                // Our own upload that was stored but not acknowledged: its pages are pending again, which costs them once more.
+                return Ok(by_log(local));
+            }
+            let reason =
+                format!("another program stored up to {} since {}", remote.newest, state.durable.txid);
+            Ok(Start::Repair(reason))
+        }
+        None => {
+            let reason = format!(
+                "it is at {}, and what changed since {} is not known",
+                remote.newest, state.durable.txid
+            );
+            local.distrust();
+            Ok(Start::Image(reason))
+        }
+    }
+}
+
+/// What others stored.
+struct Changes {
+    pages: Vec<Pgno>,
+    size_pages: u32,
+    size_pages_min: u32,
+    timestamp: Millis,
+}
+
+/// The pages in the level-0 files after `since`; `None` if they are not all there.
+async fn changed_since(
+    store: &dyn Store,
+    since: Txid,
+    remote: &Remote,
+) -> Result<Option<Changes>, RemoteError> {
+    if remote.newest_raw != remote.newest || remote.newest.0 - since.0 > CATCH_UP_FILES {
+        return Ok(None);
+    }
+    let mut changes =
+        Changes { pages: Vec::new(), size_pages: 0, size_pages_min: u32::MAX, timestamp: Millis(0) };
+    for txid in since.0 + 1..=remote.newest.0 {
+        let id = LtxId::raw(Txid(txid));
+        let Some(entry) = store.head(id).await? else { return Ok(None) };
+        let header = header_of(store, id).await?;
+        let Some(tail) = tail_of(store, id, entry.size).await? else { return Ok(None) };
+        changes.pages.extend(tail.index.iter().map(|e| e.pgno));
+        changes.size_pages = header.commit;
+        changes.size_pages_min = changes.size_pages_min.min(header.commit);
+        changes.timestamp = changes.timestamp.max(header.timestamp);
+    }
+    changes.pages.sort_unstable();
+    changes.pages.dedup();
+    Ok(Some(changes))
+}
+
+/// The header of a file.
+///
+/// # Errors
+/// [`RemoteError`].
+pub async fn header_of(store: &dyn Store, id: LtxId) -> Result<Header, RemoteError> {
+    let bytes = store.get(id, 0..HEADER_LEN as u64).await?;
+    let found = bytes
+        .first_chunk::<HEADER_LEN>()
+        .ok_or(LtxError::Truncated { len: bytes.len() as u64, part: "header" });
+    found.and_then(Header::parse).map_err(|source| RemoteError::Ltx {
+        url: store.url().to_owned(),
+        id,
+        source,
+    })
+}
+
+/// The page index of a file; `None` if it has none that can be used.
+async fn tail_of(store: &dyn Store, id: LtxId, size: u64) -> Result<Option<Tail>, RemoteError> {
+    let mut want = TAIL_BYTES;
+    loop {
+        if want > limits::XML_BYTES as u64 * 8 {
+            return Ok(None);
+        }
+        let bytes = store.get(id, size.saturating_sub(want)..size).await?;
+        match Tail::parse(size, &bytes) {
+            Ok(TailState::Parsed(tail)) => return Ok(Some(tail)),
+            Ok(TailState::NeedMore(more)) if more > want => want = more,
+            _ => return Ok(None),
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! What lsfast keeps beside a database: a lock, and for each replica how far it reaches.
+//!
+//! For a database `DIR/NAME` everything is in `DIR/.NAME-lsfast/`:
+//!
+//! | file | content |
+//! |---|---|
+//! | `lock` | locked while a process follows the database |
+//! | `REPLICA/state` | two slots of 512 bytes, written in turns; the valid one with the higher sequence number counts |
+//! | `REPLICA/pages` | page hashes, see `hashes` |
+//!
+//! `REPLICA` is a hash of the place, 16 hex digits. A slot, all integers little-endian:
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 8 | `LSFSTATE` |
+//! | 8 | 4 | version, 1 |
+//! | 12 | 4 | page size |
+//! | 16 | 8 | sequence number of the slot |
+//! | 24 | 16 | boot id of the host |
+//! | 40 | 16 | device and inode of the database |
+//! | 56 | 32 | *durable* point: the store has answered |
+//! | 88 | 32 | *intended* point: being uploaded |
+//! | 120 | 8 | seed of the page hashes |
+//! | 128 | 8 | TXID as of which the page hashes are on disk; 0 = never |
+//! | 136 | 8 | newest timestamp written to a header |
+//! | 144 | 360 | 0 |
+//! | 504 | 8 | CRC-64/GO-ISO of bytes 0..504 |
+//!
+//! A point: TXID (8), salts (4 + 4), frame (4), database size in pages (4), running checksum (4 + 4).
+//!
+//! The state is written without fsync: after a crash of the process it is exact, after a crash of the host it is believed
+//! only as far as the boot id and the hash field allow.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::base::clock::Millis;
+use crate::base::crc64::crc64;
+use crate::base::{FrameNo, PageSize, Salts, Txid};
+use crate::io::{File, durable, read_small};
+use crate::sqlite::checksum::Sum;
+use crate::sqlite::database::FileId;
+use crate::wal::tail::WalPos;
+
+const SLOT_BYTES: usize = 512;
+const MAGIC: [u8; 8] = *b"LSFSTATE";
+const VERSION: u32 = 1;
+/// Permissions of what is kept: page hashes tell something about the content.
+const MODE: u32 = 0o600;
+
+/// How far a replica reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Point {
+    /// The batch.
+    pub txid: Txid,
+    /// Where it ends in the log.
+    pub pos: WalPos,
+    /// Pages in the database after it.
+    pub size_pages: u32,
+}
+
+/// What is known of one replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct State {
+    /// Bytes in a page.
+    pub page_size: PageSize,
+    /// The host's present run.
+    pub boot: [u8; 16],
+    /// The database file.
+    pub db: FileId,
+    /// The store has answered for this.
+    pub durable: Point,
+    /// This is, or was, being uploaded.
+    pub intended: Point,
+    /// Seed of the page hashes.
+    pub seed: u64,
+    /// The page hashes are on disk as of this TXID.
+    pub hashes_synced: Txid,
+    /// Newest header timestamp.
+    pub timestamp: Millis,
+}
+
+/// The folder beside a database, locked for this process.
+#[derive(Debug)]
+pub struct Home {
+    dir: PathBuf,
+    _lock: File,
+}
+
+/// Why the folder can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// Another process follows the database.
+    #[error("another lsfast already follows {0}: stop it first (it holds the lock {1})")]
+    Taken(PathBuf, PathBuf),
+    /// The operating system.
+    #[error("cannot keep state in {path}: {source}")]
+    Io {
+        /// The folder or file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+/// The folder of a database.
+#[must_use]
+pub fn home_of(db: &Path) -> PathBuf {
+    let name = db.file_name().unwrap_or_default().to_string_lossy();
+    durable::directory_of(db).join(format!(".{name}-lsfast"))
+}
+
+impl Home {
+    /// Makes the folder if need be, and locks it.
+    ///
+    /// # Errors
+    /// [`HomeError::Taken`] if another process has it.
+    pub fn take(db: &Path) -> Result<Home, HomeError> {
+        let dir = home_of(db);
+        let io_error = |path: &Path| {
+            let path = path.to_owned();
+            move |source| HomeError::Io { path, source }
+        };
+        durable::create_dir_all(&dir).map_err(io_error(&dir))?;
+        let path = dir.join("lock");
+        let lock = File::open_or_create(&path, MODE).map_err(io_error(&path))?;
+        match lock.std().try_lock() {
+            Ok(()) => Ok(Home { dir, _lock: lock }),
+            Err(std::fs::TryLockError::WouldBlock) => Err(HomeError::Taken(db.to_owned(), path)),
+            Err(std::fs::TryLockError::Error(e)) => Err(io_error(&path)(e)),
+        }
+    }
+
+    /// The folder of one replica, made if need be.
+    ///
+    /// # Errors
+    /// [`HomeError::Io`].
+    pub fn replica(&self, identity: &str) -> Result<PathBuf, HomeError> {
+        let dir = self.dir.join(format!("{:016x}", xxhash_rust::xxh3::xxh3_64(identity.as_bytes())));
+        durable::create_dir_all(&dir).map_err(|source| HomeError::Io { path: dir.clone(), source })?;
+        Ok(dir)
+    }
+}
+
+/// The state file of one replica.
+#[derive(Debug)]
+pub struct StateFile {
+    file: File,
+    sequence: u64,
+}
+
+impl StateFile {
+    /// Opens the state of a replica; `None` for the state if there is none that can be believed.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn open(dir: &Path) -> io::Result<(StateFile, Option<State>)> {
+        let file = File::open_or_create(&dir.join("state"), MODE)?;
+        let mut bytes = [0; 2 * SLOT_BYTES];
+        let have = file.pread(&mut bytes, 0)?;
+        let newest = bytes[..have].chunks_exact(SLOT_BYTES).filter_map(decode).max_by_key(|(seq, _)| *seq);
+        let sequence = newest.as_ref().map_or(0, |(seq, _)| *seq);
+        Ok((StateFile { file, sequence }, newest.map(|(_, state)| state)))
+    }
+
+    /// Writes the state, without fsync.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn write(&mut self, state: &State) -> io::Result<()> {
+        self.sequence += 1;
+        let slot = self.sequence % 2 * SLOT_BYTES as u64;
+        self.file.pwrite_all(&encode(self.sequence, state), slot)
+    }
+
+    /// The file, for an fsync.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+/// The boot id of this host; zeros where the kernel does not tell, which then never proves anything wrong.
+#[must_use]
+pub fn boot_id() -> [u8; 16] {
+    let mut id = [0; 16];
+    if let Ok(text) = read_small(Path::new("/proc/sys/kernel/random/boot_id"), 64) {
+        let digits: Vec<u8> =
+            text.iter().filter_map(|b| (*b as char).to_digit(16).map(|d| d as u8)).collect();
+        for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = pair[0] << 4 | pair[1];
+        }
+    }
+    id
+}
+
+fn encode(sequence: u64, s: &State) -> [u8; SLOT_BYTES] {
+    let mut out = Vec::with_capacity(SLOT_BYTES);
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&VERSION.to_le_bytes());
+    out.extend_from_slice(&s.page_size.get().to_le_bytes());
+    out.extend_from_slice(&sequence.to_le_bytes());
+    out.extend_from_slice(&s.boot);
+    out.extend_from_slice(&s.db.dev.to_le_bytes());
+    out.extend_from_slice(&s.db.ino.to_le_bytes());
+    for p in [&s.durable, &s.intended] {
+        out.extend_from_slice(&p.txid.0.to_le_bytes());
+        for word in [p.pos.salts.one, p.pos.salts.two, p.pos.frame.0, p.size_pages, p.pos.sum.0, p.pos.sum.1]
+        {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+    }
+    out.extend_from_slice(&s.seed.to_le_bytes());
+    out.extend_from_slice(&s.hashes_synced.0.to_le_bytes());
+    out.extend_from_slice(&s.timestamp.0.to_le_bytes());
+    out.resize(SLOT_BYTES - 8, 0);
+    out.extend_from_slice(&crc64(&out).to_le_bytes());
+    out.try_into().expect("a slot has a fixed size")
+}
+
+/// Takes little-endian fields one after the other.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let (head, rest) = self.0.split_first_chunk::<N>().expect("a slot has all its fields");
+        self.0 = rest;
+        *head
+    }
+
+    fn u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.take())
+    }
+
+    fn u64(&mut self) -> u64 {
+        u64::from_le_bytes(self.take())
+    }
+
+    fn point(&mut self) -> Point {
+        let txid = Txid(self.u64());
+        let salts = Salts { one: self.u32(), two: self.u32() };
+        let frame = FrameNo(self.u32());
+        let size_pages = self.u32();
+        let sum = Sum(self.u32(), self.u32());
+        Point { txid, pos: WalPos { salts, frame, sum }, size_pages }
+    }
+}
+
+fn decode(slot: &[u8]) -> Option<(u64, State)> {
+    let (body, crc) = slot.split_at_checked(SLOT_BYTES - 8)?;
+    let mut f = Fields(body);
+    if crc != crc64(body).to_le_bytes() || f.take() != MAGIC || f.u32() != VERSION {
+        return None;
+    }
+    let page_size = PageSize::new(f.u32()).ok()?;
+    let sequence = f.u64();
+    let state = State {
+        page_size,
+        boot: f.take(),
+        db: FileId { dev: f.u64(), ino: f.u64() },
+        durable: f.point(),
+        intended: f.point(),
+        seed: f.u64(),
+        hashes_synced: Txid(f.u64()),
+        timestamp: Millis(f.u64().cast_signed()),
+    };
+    Some((sequence, state))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(txid: u64) -> State {
+        let pos = WalPos { salts: Salts { one: 1, two: 2 }, frame: FrameNo(3), sum: Sum(4, 5) };
+        let point = Point { txid: Txid(txid), pos, size_pages: 6 };
+        State {
+            page_size: PageSize::new(4096).unwrap(),
+            boot: [7; 16],
+            db: FileId { dev: 8, ino: 9 },
+            durable: point,
+            intended: Point { txid: Txid(txid + 1), ..point },
+            seed: 10,
+            hashes_synced: Txid(11),
+            timestamp: Millis(-12),
+        }
+    }
+
+    #[test]
+    fn a_torn_write_leaves_the_state_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut file, none) = StateFile::open(dir.path()).unwrap();
+        assert_eq!(none, None);
+        for txid in 1..=5 {
+            file.write(&sample(txid)).unwrap();
+            assert_eq!(StateFile::open(dir.path()).unwrap().1, Some(sample(txid)));
+        }
+        // The slot of the last write (sequence 5) is the second one; damage it as a torn write would.
+        file.file().pwrite_all(b"torn", SLOT_BYTES as u64 + 60).unwrap();
+        assert_eq!(StateFile::open(dir.path()).unwrap().1, Some(sample(4)));
+    }
+
+    #[test]
+    fn a_second_process_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = dir.path().join("app.db");
+        let first = Home::take(&db).unwrap();
+        assert!(matches!(Home::take(&db), Err(HomeError::Taken(..))));
+        drop(first);
+        Home::take(&db).unwrap();
+    }
+}

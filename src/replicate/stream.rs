@@ -1,0 +1,252 @@
+//! Large batches: images, and sets of pages that are not held in memory. Read from a pinned database, compressed on worker threads, sent
+//! in parts; memory is bounded by [`IN_FLIGHT`] chunks and the parts of the upload.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+
+use super::board::Pin;
+use super::hashes::{PageHashes, hash_page};
+use super::source::PageSource;
+use crate::base::{LtxId, PageSize, Pgno};
+use crate::io::Engine;
+use crate::ltx::{Encoder, FrameBlock, Header, LtxError, encoded_len_max};
+use crate::store::{PutOptions, Store, StoreError, Upload};
+
+/// Raw bytes of one chunk.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Chunks being read or compressed at once.
+const IN_FLIGHT: usize = 4;
+
+/// Why a large batch could not be stored.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The database.
+    #[error("cannot read the database: {0}")]
+    Read(#[from] io::Error),
+    /// The pages are not what the header says.
+    #[error(transparent)]
+    Ltx(#[from] LtxError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What was read may be of two states: the pin did not hold.
+    #[error("the log was rebuilt while the database was read")]
+    Void,
+    /// The store, when everything had been sent: it may have kept the object.
+    #[error("{source}")]
+    Finish {
+        /// The cause.
+        source: StoreError,
+        /// Bytes of the object.
+        size: u64,
+    },
+}
+
+/// Consecutive pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Run {
+    first: Pgno,
+    count: usize,
+}
+
+/// Cuts ascending page numbers into runs of at most one chunk.
+fn runs(page_size: PageSize, pages: impl Iterator<Item = Pgno>) -> impl Iterator<Item = Run> {
+    let max = (CHUNK_BYTES / page_size.bytes()).max(1);
+    let mut pages = pages.peekable();
+    std::iter::from_fn(move || {
+        let first = pages.next()?;
+        let mut count = 1;
+        while count < max && pages.next_if(|p| p.get() == first.get() + count as u32).is_some() {
+            count += 1;
+        }
+        Some(Run { first, count })
+    })
+}
+
+/// What a chunk became.
+struct Chunk {
+    block: FrameBlock,
+    hashes: Vec<(Pgno, u128)>,
+}
+
+/// A batch to be streamed.
+pub struct Stream<'a> {
+    /// Where to.
+    pub store: &'a dyn Store,
+    /// Reads.
+    pub engine: &'a Engine,
+    /// The pinned state.
+    pub source: Arc<PageSource>,
+    /// The file's header.
+    pub header: Header,
+    /// Which name.
+    pub id: LtxId,
+    /// How to store it.
+    pub options: PutOptions,
+    /// What keeps the source readable.
+    pub pin: &'a Pin,
+}
+
+impl Stream<'_> {
+    /// Stores `pages`, ascending, and notes their hashes in `hashes`, which must not be in use before this has succeeded. Returns the size
+    /// of the object.
+    ///
+    /// # Errors
+    /// [`StreamError`]. After [`StreamError::Finish`] the object may be there.
+    pub async fn send(
+        &self,
+        pages: impl Iterator<Item = Pgno>,
+        count: usize,
+        hashes: &mut Vec<(Pgno, u128)>,
+        hash_file: Option<&PageHashes>,
+        seed: u64,
+    ) -> Result<u64, StreamError> {
+        let size_max = encoded_len_max(self.header.page_size, count) as u64;
+        let mut upload = self.store.upload(self.id, size_max, self.options).await?;
+        match self.parts(&mut *upload, pages, hashes, hash_file, seed).await {
+            // Everything has been read: what comes now can't change it any more.
+            Ok(_) if !self.pin.held() => {
+                upload.abort().await;
+                Err(StreamError::Void)
+            }
+            Ok(size) => match upload.finish().await {
+                Ok(()) => Ok(size),
+                Err(source) => Err(StreamError::Finish { source, size }),
+            },
+            Err(e) => {
+                upload.abort().await;
+                Err(e)
+            }
+        }
+    }
+
+    async fn parts(
+        &self,
+        upload: &mut dyn Upload,
+        pages: impl Iterator<Item = Pgno>,
+        hashes: &mut Vec<(Pgno, u128)>,
+        hash_file: Option<&PageHashes>,
+        seed: u64,
+    ) -> Result<u64, StreamError> {
+        let (mut encoder, head) = Encoder::new(self.header)?;
+        upload.write(head).await?;
+        let mut runs = runs(self.header.page_size, pages);
+        let mut in_flight: VecDeque<JoinHandle<Result<Chunk, StreamError>>> = VecDeque::new();
+        loop {
+            while in_flight.len() < IN_FLIGHT
+                && let Some(run) = runs.next()
+            {
+                in_flight.push_back(self.begin(run, seed));
+            }
+            let Some(chunk) = in_flight.pop_front() else { break };
+            let chunk = chunk.await.map_err(io::Error::other)??;
+            match hash_file {
+                Some(file) => file.write(chunk.hashes)?,
+                None => hashes.extend(chunk.hashes),
+            }
+            upload.write(encoder.push(chunk.block)?).await?;
+        }
+        let (tail, _, size) = encoder.finish()?;
+        upload.write(tail).await?;
+        Ok(size)
+    }
+
+    fn begin(&self, run: Run, seed: u64) -> JoinHandle<Result<Chunk, StreamError>> {
+        let source = Arc::clone(&self.source);
+        let page_size = self.header.page_size;
+        let read = read_run(self.engine, &source, run);
+        tokio::spawn(async move {
+            let (mut bytes, have) = read.await?;
+            tokio::task::spawn_blocking(move || {
+                source.overlay(run.first, &mut bytes, have)?;
+                let pages = || {
+                    let numbers = (run.first.get()..).filter_map(Pgno::new);
+                    numbers.zip(bytes.chunks_exact(page_size.bytes()))
+                };
+                let block = FrameBlock::encode(page_size, pages())?;
+                let hashes = pages().map(|(p, page)| (p, hash_page(seed, page))).collect();
+                Ok(Chunk { block, hashes })
+            })
+            .await
+            .map_err(io::Error::other)?
+        })
+    }
+}
+
+fn read_run(
+    engine: &Engine,
+    source: &PageSource,
+    run: Run,
+) -> impl Future<Output = io::Result<(Vec<u8>, usize)>> + Send + 'static + use<> {
+    let page_size = source.page_size();
+    let bytes = vec![0; run.count * page_size.bytes()];
+    let read = engine.read_at(source.file(), bytes, run.first.offset(page_size));
+    async move {
+        let (have, bytes) = read.await;
+        Ok((bytes, have?))
+    }
+}
+
+/// The pages of the source whose hash is not the one kept, in ascending order.
+///
+/// # Errors
+/// The operating system.
+pub async fn differing(
+    engine: &Engine,
+    source: &Arc<PageSource>,
+    hashes: &PageHashes,
+) -> io::Result<Vec<Pgno>> {
+    let mut runs = runs(source.page_size(), source.all_pages());
+    let mut in_flight: VecDeque<JoinHandle<io::Result<Vec<Pgno>>>> = VecDeque::new();
+    let mut differ = Vec::new();
+    loop {
+        while in_flight.len() < IN_FLIGHT
+            && let Some(run) = runs.next()
+        {
+            let (source, hashes) = (Arc::clone(source), hashes.clone());
+            let read = read_run(engine, &source, run);
+            in_flight.push_back(tokio::spawn(async move {
+                let (bytes, have) = read.await?;
+                tokio::task::spawn_blocking(move || compare(&source, &hashes, run, bytes, have))
+                    .await
+                    .map_err(io::Error::other)?
+            }));
+        }
+        let Some(chunk) = in_flight.pop_front() else { return Ok(differ) };
+        differ.extend(chunk.await.map_err(io::Error::other)??);
+    }
+}
+
+fn compare(
+    source: &PageSource,
+    hashes: &PageHashes,
+    run: Run,
+    mut bytes: Vec<u8>,
+    have: usize,
+) -> io::Result<Vec<Pgno>> {
+    source.overlay(run.first, &mut bytes, have)?;
+    let kept = hashes.read(run.first, run.count)?;
+    let pages = bytes.chunks_exact(source.page_size().bytes()).zip(kept);
+    let differs = |(i, (page, kept)): (usize, (&[u8], u128))| {
+        let equal = kept != 0 && kept == hash_page(hashes.seed(), page);
+        if equal { None } else { Pgno::new(run.first.get() + i as u32) }
+    };
+    Ok(pages.enumerate().filter_map(differs).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_consecutive_and_bounded() {
+        let size = PageSize::new(65536).unwrap();
+        let pages = (1..=20).chain([22, 30]).filter_map(Pgno::new);
+        let got: Vec<_> = runs(size, pages).map(|r| (r.first.get(), r.count)).collect();
+        assert_eq!(got, [(1, 16), (17, 4), (22, 1), (30, 1)]);
+    }
+}

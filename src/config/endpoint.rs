@@ -1,0 +1,244 @@
+//! Where a store answers.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::ConfigError;
+
+/// Plain or encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// Plain HTTP: nothing is encrypted, the payload is signed.
+    Http,
+    /// HTTP over TLS.
+    Https,
+}
+
+impl Scheme {
+    /// `http` or `https`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+
+    const fn port(self) -> u16 {
+        match self {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        }
+    }
+}
+
+/// The address of a server: `https://host[:port][/path]`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct EndpointUrl {
+    /// Plain or encrypted.
+    pub scheme: Scheme,
+    /// Host name in lower case, or an address; an IPv6 address stands in brackets.
+    pub host: String,
+    /// Port where it is not the scheme's own.
+    pub port: Option<u16>,
+    /// What stands before the bucket in every path: empty, or `/a/b` without a slash at its end.
+    pub path: String,
+}
+
+impl EndpointUrl {
+    /// Reads `host`, `host:port` or a whole URL. Without a scheme, loopback and private addresses mean `http`, all
+    /// others `https`. `what` names the source in errors.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] naming `what`.
+    pub fn parse(text: &str, what: &str) -> Result<EndpointUrl, ConfigError> {
+        let bad = |expected| ConfigError::Value { what: what.to_owned(), value: text.to_owned(), expected };
+        let (scheme, rest) = match text.split_once("://") {
+            Some(("http", rest)) => (Some(Scheme::Http), rest),
+            Some(("https", rest)) => (Some(Scheme::Https), rest),
+            Some(_) => return Err(bad("an http:// or https:// URL")),
+            None => (None, text),
+        };
+        if rest.contains('@') {
+            // The value may be a password: it is not repeated.
+            return Err(ConfigError::Value {
+                what: what.to_owned(),
+                value: "...@...".to_owned(),
+                expected: "a URL without user name and password",
+            });
+        }
+        if rest.contains(['?', '#']) {
+            return Err(bad("a URL without a query"));
+        }
+        let (authority, path) = match rest.find('/') {
+            Some(at) => rest.split_at(at),
+            None => (rest, ""),
+        };
+        let (host, port) = split_port(authority).ok_or_else(|| bad("a host with a port from 1 to 65535"))?;
+        if !is_host(host) {
+            return Err(bad("a host name or an address"));
+        }
+        let host = host.to_ascii_lowercase();
+        let scheme = scheme.unwrap_or(if is_local(&host) { Scheme::Http } else { Scheme::Https });
+        let port = port.filter(|p| *p != scheme.port());
+        Ok(EndpointUrl { scheme, host, port, path: path.trim_end_matches('/').to_owned() })
+    }
+
+    /// `host` or `host:port`, as in a Host header.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        match self.port {
+            Some(port) => format!("{}:{port}", self.host),
+            None => self.host.clone(),
+        }
+    }
+}
+
+impl fmt::Display for EndpointUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}", self.scheme.as_str(), self.authority(), self.path)
+    }
+}
+
+impl fmt::Debug for EndpointUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A provider's endpoint rule, or one address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// Amazon's own: the host follows from the region.
+    Aws,
+    /// A server named by the user.
+    At(EndpointUrl),
+}
+
+impl Endpoint {
+    /// Recognises Amazon's own hosts (`s3.amazonaws.com`, `s3.REGION.amazonaws.com`), and returns the region in the
+    /// name.
+    #[must_use]
+    pub fn of(url: EndpointUrl) -> (Endpoint, Option<String>) {
+        let plain = url.port.is_none() && url.path.is_empty() && url.scheme == Scheme::Https;
+        let Some(name) = url.host.strip_suffix(".cn").unwrap_or(&url.host).strip_suffix(".amazonaws.com")
+        else {
+            return (Endpoint::At(url), None);
+        };
+        match name.strip_prefix("s3") {
+            Some("") if plain => (Endpoint::Aws, None),
+            Some(rest) if plain => match rest.strip_prefix(['.', '-']) {
+                Some(region) if is_region(region) => {
+                    let region = region.to_owned();
+                    (Endpoint::Aws, Some(region))
+                }
+                _ => (Endpoint::At(url), None),
+            },
+            _ => (Endpoint::At(url), None),
+        }
+    }
+
+    /// The address for a region.
+    #[must_use]
+    pub fn url(&self, region: &str) -> EndpointUrl {
+        match self {
+            Endpoint::At(url) => url.clone(),
+            Endpoint::Aws => {
+                let end = if region.starts_with("cn-") { ".cn" } else { "" };
+                EndpointUrl {
+                    scheme: Scheme::Https,
+                    host: format!("s3.{region}.amazonaws.com{end}"),
+                    port: None,
+                    path: String::new(),
+                }
+            }
+        }
+    }
+}
+
+/// `eu-central-1`, `us-gov-west-1`: letters and hyphens, then a number.
+fn is_region(s: &str) -> bool {
+    let shape = s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    shape && s.contains('-') && s.ends_with(|c: char| c.is_ascii_digit())
+}
+
+/// Host and port; `None` for a port that is no number. IPv6 addresses keep their brackets.
+pub(super) fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
+    let after_bracket = authority.rfind(']').map_or(0, |at| at + 1);
+    match authority[after_bracket..].rfind(':') {
+        None => Some((authority, None)),
+        Some(at) => {
+            let (host, port) = authority.split_at(after_bracket + at);
+            match port[1..].parse::<u16>() {
+                Ok(port) if port != 0 => Some((host, Some(port))),
+                _ => None,
+            }
+        }
+    }
+}
+
+fn is_host(host: &str) -> bool {
+    if let Some(inner) = host.strip_prefix('[') {
+        return inner.strip_suffix(']').is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok());
+    }
+    !host.is_empty()
+        && host.len() <= 253
+        && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+}
+
+/// Whether the host is this machine or one beside it.
+pub(super) fn is_local(host: &str) -> bool {
+    let name = host.trim_matches(['[', ']']);
+    match name.parse::<IpAddr>() {
+        Ok(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_private() || ip == Ipv4Addr::UNSPECIFIED,
+        Ok(IpAddr::V6(ip)) => ip.is_loopback() || ip.is_unique_local(),
+        Err(_) => {
+            name == "localhost"
+                || name.ends_with(".localhost")
+                || name.ends_with(".local")
+                || !name.contains('.')
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints() {
+        for (text, shown) in [
+            ("https://S3.Example.com", "https://s3.example.com"),
+            ("https://s3.example.com:443/", "https://s3.example.com"),
+            ("s3.example.com", "https://s3.example.com"),
+            ("s3.example.com:9000", "https://s3.example.com:9000"),
+            ("localhost:9000", "http://localhost:9000"),
+            ("192.168.1.5:9000", "http://192.168.1.5:9000"),
+            ("[::1]:9000", "http://[::1]:9000"),
+            ("minio:9000", "http://minio:9000"),
+            ("http://8.8.8.8", "http://8.8.8.8"),
+            ("https://x.supabase.co/storage/v1/s3/", "https://x.supabase.co/storage/v1/s3"),
+        ] {
+            assert_eq!(EndpointUrl::parse(text, "endpoint").unwrap().to_string(), shown);
+        }
+        for bad in ["", "https://", "ftp://x", "https://a b", "host:0", "host:99999", "[::1", "https://h?x=1"]
+        {
+            EndpointUrl::parse(bad, "endpoint").unwrap_err();
+        }
+        let e = EndpointUrl::parse("https://key:hush@host", "endpoint").unwrap_err().to_string();
+        assert!(!e.contains("hush"), "{e}");
+    }
+
+    #[test]
+    fn amazon_is_recognised() {
+        let of = |s| Endpoint::of(EndpointUrl::parse(s, "endpoint").unwrap());
+        assert_eq!(of("https://s3.amazonaws.com"), (Endpoint::Aws, None));
+        assert_eq!(of("s3.eu-central-1.amazonaws.com"), (Endpoint::Aws, Some("eu-central-1".into())));
+        assert_eq!(of("s3-us-west-2.amazonaws.com"), (Endpoint::Aws, Some("us-west-2".into())));
+        assert_eq!(of("s3.cn-north-1.amazonaws.com.cn"), (Endpoint::Aws, Some("cn-north-1".into())));
+        for other in ["https://s3.example.com", "http://s3.amazonaws.com", "https://amazonaws.com.evil.org"] {
+            assert!(matches!(of(other), (Endpoint::At(_), None)), "{other}");
+        }
+        assert_eq!(Endpoint::Aws.url("cn-north-1").to_string(), "https://s3.cn-north-1.amazonaws.com.cn");
+    }
+}

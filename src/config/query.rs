@@ -1,0 +1,107 @@
+//! Parameters of a replica URL, in camelCase or with hyphens.
+
+use super::ConfigError;
+use super::resolve::{decode, shown};
+
+/// Every known parameter, as documented.
+pub(super) const NAMES: [&str; 7] =
+    ["endpoint", "region", "force-path-style", "skip-verify", "ca-cert", "sign-payload", "checksum"];
+
+/// Letters that may differ between a mistyped name and the one that is suggested.
+const DISTANCE_MAX: usize = 3;
+
+/// Parameters by their documented name.
+#[derive(Debug, Default)]
+pub(super) struct Query(Vec<(&'static str, String)>);
+
+impl Query {
+    /// Reads what stands behind the question mark of `url`.
+    pub(super) fn parse(query: &str, url: &str) -> Result<Query, ConfigError> {
+        let mut found = Query::default();
+        for pair in query.split('&').filter(|p| !p.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, "true"));
+            let spaced = value.replace('+', " ");
+            let value = decode(&spaced).ok_or_else(|| ConfigError::Escape(shown(url)))?;
+            let known = NAMES.into_iter().find(|n| fold(n) == fold(name));
+            let Some(known) = known else {
+                let (url, name) = (shown(url), name.to_owned());
+                return Err(ConfigError::Parameter { nearest: nearest(&name), url, name });
+            };
+            found.0.retain(|(n, _)| *n != known);
+            found.0.push((known, value));
+        }
+        Ok(found)
+    }
+
+    /// The value of a parameter that is there and not empty.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(n, v)| *n == name && !v.is_empty()).map(|(_, v)| v.as_str())
+    }
+
+    /// A yes or a no.
+    pub(super) fn flag(&self, name: &'static str) -> Result<Option<bool>, ConfigError> {
+        match self.get(name).map(str::to_ascii_lowercase).as_deref() {
+            None => Ok(None),
+            Some("true" | "1" | "yes" | "on") => Ok(Some(true)),
+            Some("false" | "0" | "no" | "off") => Ok(Some(false)),
+            Some(other) => Err(ConfigError::Value {
+                what: format!("parameter {name}"),
+                value: other.to_owned(),
+                expected: "true or false",
+            }),
+        }
+    }
+}
+
+/// One spelling for `force-path-style`, `forcePathStyle` and `force_path_style`.
+fn fold(name: &str) -> String {
+    name.chars().filter(|c| !matches!(c, '-' | '_')).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+fn nearest(name: &str) -> Option<&'static str> {
+    let name = fold(name);
+    NAMES
+        .into_iter()
+        .map(|n| (distance(&fold(n), &name), n))
+        .min()
+        .filter(|(d, n)| *d <= DISTANCE_MAX && *d * 2 <= n.len())
+        .map(|(_, n)| n)
+}
+
+/// Letters to insert, remove or replace to get from `a` to `b` (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().take(64).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings_and_suggestions() {
+        let q = Query::parse("forcePathStyle=true&skip-verify&endpoint=http%3A%2F%2Fx%3A1&region=", "s3://b")
+            .unwrap();
+        assert_eq!(q.flag("force-path-style").unwrap(), Some(true));
+        assert_eq!(q.flag("skip-verify").unwrap(), Some(true));
+        assert_eq!(q.get("endpoint"), Some("http://x:1"));
+        assert_eq!(q.get("region"), None);
+        let e = Query::parse("endpiont=x", "s3://b/p?endpiont=x").unwrap_err().to_string();
+        assert_eq!(e, r#"replica URL "s3://b/p": unknown parameter "endpiont"; did you mean "endpoint"?"#);
+        let e = Query::parse("zzz=x", "s3://b").unwrap_err().to_string();
+        assert!(e.contains("known are endpoint, region"), "{e}");
+        let e =
+            Query::parse("skipVerify=maybe", "s3://b").unwrap().flag("skip-verify").unwrap_err().to_string();
+        assert_eq!(e, r#"parameter skip-verify: "maybe" is not true or false"#);
+    }
+}

@@ -45,6 +45,25 @@ pub const POOL_IDLE: usize = 16;
 /// How long an idle connection is trusted. Servers close theirs after 5 to 75 s; an older one is closed unused.
 pub const POOL_IDLE_TIME: Duration = Duration::from_secs(20);
 
+/// Age at which a connection is not used again, so that a change in the name service is followed.
+pub const POOL_AGE: Duration = Duration::from_secs(300);
+
+/// Time for TCP to connect, and again for TLS to agree. Beyond it the attempt has failed.
+pub const CONNECT_TIME: Duration = Duration::from_secs(5);
+
+/// Bytes of an answer that reports an error. The rest is not read.
+pub const ERROR_BYTES: usize = 64 << 10;
+
+/// Objects up to this size are copied by one CopyObject, by S3's rule. Larger ones are copied in parts.
+pub const COPY_BYTES: u64 = 5 << 30;
+
+/// A part of a copy made in parts.
+pub const COPY_PART_BYTES: u64 = 1 << 30;
+
+/// Changes of plan within one request (region, clock, redirect, a header that the store refuses). One more is an
+/// error.
+pub const REPLANS: u32 = 6;
+
 /// Longest wait between two attempts of one request.
 pub const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
 

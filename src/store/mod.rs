@@ -7,6 +7,7 @@
 
 mod error;
 pub mod file;
+pub mod s3;
 
 pub use error::{ErrorKind, StoreError};
 

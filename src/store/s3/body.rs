@@ -1,0 +1,170 @@
+//! Request bodies: chunks that are sent as they lie in memory, as often as it takes.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use sha2::{Digest, Sha256};
+
+/// Handed to the connection at once, at most: larger chunks are cut (not copied), so that progress can be seen.
+const FRAME_BYTES: usize = 128 << 10;
+
+/// The SHA-256 of nothing.
+const SHA256_EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+/// The content of a request. Cheap to clone; its checksums are made once.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Payload(Arc<Content>);
+
+#[derive(Debug, Default)]
+struct Content {
+    chunks: Vec<Bytes>,
+    len: u64,
+    sha256: OnceLock<String>,
+    crc32: OnceLock<u32>,
+}
+
+impl Payload {
+    pub(super) fn new(chunks: Vec<Bytes>) -> Payload {
+        let len = chunks.iter().map(|c| c.len() as u64).sum();
+        Payload(Arc::new(Content { chunks, len, ..Content::default() }))
+    }
+
+    pub(super) fn chunks(&self) -> &[Bytes] {
+        &self.0.chunks
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.0.len
+    }
+
+    /// Lower-case hex, for the signature.
+    pub(super) fn sha256(&self) -> &str {
+        if self.0.len == 0 {
+            return SHA256_EMPTY;
+        }
+        self.0.sha256.get_or_init(|| {
+            let mut hash = Sha256::new();
+            self.0.chunks.iter().for_each(|c| hash.update(c));
+            hash.finalize().iter().fold(String::with_capacity(64), |mut hex, b| {
+                hex.push(char::from_digit(u32::from(b >> 4), 16).unwrap_or('0'));
+                hex.push(char::from_digit(u32::from(b & 15), 16).unwrap_or('0'));
+                hex
+            })
+        })
+    }
+
+    pub(super) fn crc32(&self) -> u32 {
+        *self.0.crc32.get_or_init(|| {
+            let mut crc = crc32fast::Hasher::new();
+            self.0.chunks.iter().for_each(|c| crc.update(c));
+            crc.finalize()
+        })
+    }
+
+    /// Whether the content is `other`, byte for byte.
+    pub(super) fn equals(&self, other: &[u8]) -> bool {
+        let mut rest = other;
+        for chunk in &self.0.chunks {
+            match rest.split_at_checked(chunk.len()) {
+                Some((head, tail)) if head == chunk => rest = tail,
+                _ => return false,
+            }
+        }
+        rest.is_empty()
+    }
+
+    /// A body to send, and the counter of what the connection has taken of it.
+    pub(super) fn body(&self) -> (Chunks, Arc<AtomicU64>) {
+        let taken = Arc::new(AtomicU64::new(0));
+        let queue = self.0.chunks.iter().filter(|c| !c.is_empty()).cloned().collect();
+        (Chunks { queue, left: self.0.len, taken: Arc::clone(&taken) }, taken)
+    }
+}
+
+/// A body of known length, in chunks.
+#[derive(Debug)]
+pub(super) struct Chunks {
+    queue: VecDeque<Bytes>,
+    left: u64,
+    taken: Arc<AtomicU64>,
+}
+
+impl Body for Chunks {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Some(front) = self.queue.front_mut() else { return Poll::Ready(None) };
+        let frame = if front.len() > FRAME_BYTES {
+            front.split_to(FRAME_BYTES)
+        } else {
+            self.queue.pop_front().unwrap_or_default()
+        };
+        self.left -= frame.len() as u64;
+        self.taken.fetch_add(frame.len() as u64, Ordering::Relaxed);
+        Poll::Ready(Some(Ok(Frame::data(frame))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksums_and_comparison_do_not_depend_on_the_cut() {
+        let whole = Payload::new(vec![Bytes::from_static(b"123456789")]);
+        let cut = Payload::new(vec![
+            Bytes::from_static(b"1234"),
+            Bytes::new(),
+            Bytes::from_static(b"5678"),
+            Bytes::from_static(b"9"),
+        ]);
+        assert_eq!(whole.crc32(), 0xcbf4_3926);
+        assert_eq!(cut.crc32(), whole.crc32());
+        assert_eq!(cut.sha256(), whole.sha256());
+        assert_eq!(cut.sha256(), "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225");
+        assert!(cut.equals(b"123456789"));
+        for other in [&b"12345678"[..], b"1234567890", b"", b"123456780"] {
+            assert!(!cut.equals(other));
+        }
+        assert_eq!(Payload::default().sha256().len(), 64);
+        assert!(Payload::default().equals(b""));
+    }
+
+    #[test]
+    fn a_body_is_cut_into_frames_without_copying() {
+        let big = Bytes::from(vec![7; FRAME_BYTES * 2 + 10]);
+        let payload = Payload::new(vec![Bytes::from_static(b"head"), big.clone()]);
+        let (mut body, taken) = payload.body();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut lengths = Vec::new();
+        let mut second = None;
+        while let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut body).poll_frame(&mut cx) {
+            let data = frame.into_data().unwrap();
+            lengths.push(data.len());
+            second = second.or((lengths.len() == 2).then_some(data));
+        }
+        assert_eq!(lengths, [4, FRAME_BYTES, FRAME_BYTES, 10]);
+        assert_eq!(second.unwrap().as_ptr(), big.as_ptr());
+        assert_eq!(taken.load(Ordering::Relaxed), payload.len());
+        assert!(body.is_end_stream());
+    }
+}

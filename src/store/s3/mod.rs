@@ -1,0 +1,5 @@
+//! S3
+mod body;
+mod encode;
+mod sign;
+pub mod xml;

@@ -1,0 +1,335 @@
+//! The XML of S3: what it answers and the two documents that we send.
+//!
+//! Answers are read by element name, whatever the namespace; unknown elements are skipped. A document is bounded by
+//! [`limits::XML_BYTES`] before it gets here, its depth is bounded here.
+
+use std::fmt::Write as _;
+
+use quick_xml::events::Event;
+use quick_xml::reader::Reader;
+
+use crate::base::clock::Millis;
+use crate::base::limits;
+
+/// Elements inside each other. S3 needs 5.
+const DEPTH_MAX: usize = 16;
+
+/// Why an answer cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum XmlError {
+    /// the answer is {0} bytes of XML, more than lsfast reads
+    #[error("the answer is {0} bytes of XML, more than the {max} that lsfast reads", max = limits::XML_BYTES)]
+    TooLong(usize),
+    /// the answer is not the XML that S3 sends
+    #[error("the answer is not the XML that S3 sends: {0}")]
+    Malformed(String),
+    /// An element that must be there is not.
+    #[error("the answer lacks {0}")]
+    Missing(&'static str),
+    /// An element holds what it must not hold.
+    #[error("the answer holds {value:?} as {element}")]
+    Value {
+        /// Its name.
+        element: &'static str,
+        /// Its text.
+        value: String,
+    },
+}
+
+/// An `<Error>` document.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ErrorBody {
+    /// `NoSuchBucket` and so on.
+    pub code: String,
+    /// The server's words.
+    pub message: String,
+    /// The region to use, in `AuthorizationHeaderMalformed` and some redirects.
+    pub region: String,
+    /// The host to use, in redirects.
+    pub endpoint: String,
+}
+
+/// One object of a listing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListEntry {
+    /// Key as it stands in the document.
+    pub key: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// When it was written.
+    pub modified: Millis,
+}
+
+/// A page of ListObjectsV2.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListPage {
+    /// Objects.
+    pub entries: Vec<ListEntry>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<String>,
+    /// Whether keys are percent-encoded.
+    pub url_encoded: bool,
+}
+
+/// An object that DeleteObjects did not delete.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeleteError {
+    /// Its key.
+    pub key: String,
+    /// Why, as a code.
+    pub code: String,
+    /// Why, in words.
+    pub message: String,
+}
+
+/// Calls `leaf` with the path of names and the text at the end of each element.
+fn visit(xml: &[u8], mut leaf: impl FnMut(&[String], &str) -> Result<(), XmlError>) -> Result<(), XmlError> {
+    if xml.len() > limits::XML_BYTES {
+        return Err(XmlError::TooLong(xml.len()));
+    }
+    let xml = std::str::from_utf8(xml).map_err(|_| XmlError::Malformed("it is not UTF-8".into()))?;
+    let malformed = |e: quick_xml::Error| XmlError::Malformed(e.to_string());
+    let mut reader = Reader::from_str(xml.trim_start_matches('\u{feff}'));
+    let mut path: Vec<String> = Vec::new();
+    let mut text = String::new();
+    let mut seen = false;
+    loop {
+        match reader.read_event().map_err(malformed)? {
+            Event::Start(e) => {
+                if path.len() == DEPTH_MAX {
+                    return Err(XmlError::Malformed("elements are nested too deeply".into()));
+                }
+                path.push(local(e.name().as_ref()));
+                text.clear();
+                seen = true;
+            }
+            Event::Empty(e) => {
+                path.push(local(e.name().as_ref()));
+                leaf(&path, "")?;
+                path.pop();
+                text.clear();
+                seen = true;
+            }
+            Event::End(_) => {
+                leaf(&path, text.trim())?;
+                path.pop();
+                text.clear();
+            }
+            Event::Text(e) => text.push_str(&e.xml10_content()),
+            Event::CData(e) => text.push_str(&e.xml10_content()),
+            Event::GeneralRef(e) => match e.resolve_char_ref().map_err(malformed)? {
+                Some(c) => text.push(c),
+                None => text.push_str(quick_xml::escape::resolve_predefined_entity(&e).unwrap_or("\u{fffd}")),
+            },
+            Event::Eof if path.is_empty() && seen => return Ok(()),
+            Event::Eof => return Err(XmlError::Malformed("it ends in the middle".into())),
+            Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) => {}
+        }
+    }
+}
+
+fn local(name: &str) -> String {
+    name.rsplit(':').next().unwrap_or(name).to_owned()
+}
+
+fn names<'a, const N: usize>(path: &'a [String]) -> Option<[&'a str; N]> {
+    let path: [&String; N] = path.iter().collect::<Vec<_>>().try_into().ok()?;
+    Some(path.map(String::as_str))
+}
+
+/// Reads an `<Error>` document; `None` for anything else, such as the HTML page of a proxy.
+#[must_use]
+pub fn error(xml: &[u8]) -> Option<ErrorBody> {
+    let mut body = ErrorBody::default();
+    let mut found = false;
+    let read = visit(xml, |path, text| {
+        // Some stores wrap it: <ErrorResponse><Error><Code>.
+        if let Some(at) = path.iter().position(|n| n == "Error")
+            && at <= 1
+        {
+            found = true;
+            match path[at + 1..].iter().map(String::as_str).collect::<Vec<_>>()[..] {
+                ["Code"] => text.clone_into(&mut body.code),
+                ["Message"] => text.clone_into(&mut body.message),
+                ["Region"] => text.clone_into(&mut body.region),
+                ["Endpoint"] => text.clone_into(&mut body.endpoint),
+                _ => {}
+            }
+        }
+        Ok(())
+    });
+    (read.is_ok() && found).then_some(body)
+}
+
+/// Reads a page of ListObjectsV2.
+///
+/// # Errors
+/// [`XmlError`]: a listing that cannot be read whole is none.
+pub fn list(xml: &[u8]) -> Result<ListPage, XmlError> {
+    let mut page = ListPage::default();
+    let mut truncated = false;
+    let mut root = false;
+    let mut entry = (ListEntry::default(), false);
+    visit(xml, |path, text| {
+        if let Some(["ListBucketResult"]) = names(path) {
+            root = true;
+        } else if let Some(["ListBucketResult", name]) = names(path) {
+            match name {
+                "IsTruncated" => truncated = text == "true",
+                "NextContinuationToken" => page.next = Some(text.to_owned()),
+                "EncodingType" => page.url_encoded = text.eq_ignore_ascii_case("url"),
+                "Contents" => {
+                    let (done, sized) = std::mem::take(&mut entry);
+                    if done.key.is_empty() {
+                        return Err(XmlError::Missing("the key of an object"));
+                    }
+                    if !sized {
+                        return Err(XmlError::Missing("the size of an object"));
+                    }
+                    page.entries.push(done);
+                }
+                _ => {}
+            }
+        } else if let Some(["ListBucketResult", "Contents", name]) = names(path) {
+            match name {
+                "Key" => text.clone_into(&mut entry.0.key),
+                "Size" => {
+                    let bad = |_| XmlError::Value { element: "Size", value: text.to_owned() };
+                    entry = (
+                        ListEntry { size: text.parse().map_err(bad)?, ..std::mem::take(&mut entry.0) },
+                        true,
+                    );
+                }
+                "LastModified" => {
+                    let bad = || XmlError::Value { element: "LastModified", value: text.to_owned() };
+                    entry.0.modified = Millis::parse_rfc3339(text).ok_or_else(bad)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    })?;
+    if !root {
+        return Err(XmlError::Missing("ListBucketResult"));
+    }
+    if !truncated {
+        page.next = None;
+    } else if page.next.as_deref().is_none_or(str::is_empty) {
+        return Err(XmlError::Missing("the token of the next page"));
+    }
+    Ok(page)
+}
+
+/// Reads the upload id of CreateMultipartUpload.
+///
+/// # Errors
+/// [`XmlError`] when there is none.
+pub fn upload_id(xml: &[u8]) -> Result<String, XmlError> {
+    one(xml, "InitiateMultipartUploadResult", "UploadId", "UploadId")
+}
+
+/// Reads the ETag of CopyObject or UploadPartCopy.
+///
+/// # Errors
+/// [`XmlError`] when there is none.
+pub fn copy_etag(xml: &[u8], of_part: bool) -> Result<String, XmlError> {
+    one(xml, if of_part { "CopyPartResult" } else { "CopyObjectResult" }, "ETag", "ETag")
+}
+
+fn one(xml: &[u8], root: &str, element: &str, missing: &'static str) -> Result<String, XmlError> {
+    let mut found = String::new();
+    visit(xml, |path, text| {
+        if let Some([a, b]) = names(path)
+            && a == root
+            && b == element
+        {
+            text.clone_into(&mut found);
+        }
+        Ok(())
+    })?;
+    if found.is_empty() { Err(XmlError::Missing(missing)) } else { Ok(found) }
+}
+
+/// Reads what DeleteObjects did not delete.
+///
+/// # Errors
+/// [`XmlError`] when the answer is no such document.
+pub fn delete_errors(xml: &[u8]) -> Result<Vec<DeleteError>, XmlError> {
+    let mut errors = Vec::new();
+    let mut root = false;
+    let mut error = DeleteError::default();
+    visit(xml, |path, text| {
+        match names::<3>(path) {
+            Some(["DeleteResult", "Error", "Key"]) => text.clone_into(&mut error.key),
+            Some(["DeleteResult", "Error", "Code"]) => text.clone_into(&mut error.code),
+            Some(["DeleteResult", "Error", "Message"]) => text.clone_into(&mut error.message),
+            _ => {}
+        }
+        if let Some(["DeleteResult", "Error"]) = names(path) {
+            errors.push(std::mem::take(&mut error));
+        }
+        root |= names(path) == Some(["DeleteResult"]);
+        Ok(())
+    })?;
+    if root { Ok(errors) } else { Err(XmlError::Missing("DeleteResult")) }
+}
+
+/// The body of DeleteObjects; only failures are answered.
+#[must_use]
+pub fn delete_request<'a>(keys: impl IntoIterator<Item = &'a str>) -> String {
+    let mut xml = String::from("<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
+    for key in keys {
+        xml.push_str("<Object><Key>");
+        escape(&mut xml, key);
+        xml.push_str("</Key></Object>");
+    }
+    xml.push_str("<Quiet>true</Quiet></Delete>");
+    xml
+}
+
+/// One part of a multipart upload, as the store answered it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// From 1.
+    pub number: u32,
+    /// ETag with its quotes.
+    pub etag: String,
+    /// CRC-32 in Base64, where it was sent with the part.
+    pub crc32: Option<String>,
+}
+
+/// The body of CompleteMultipartUpload.
+#[must_use]
+pub fn complete_request(parts: &[Part]) -> String {
+    let mut xml = String::from("<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
+    for part in parts {
+        let _ = write!(xml, "<Part><PartNumber>{}</PartNumber><ETag>", part.number);
+        escape(&mut xml, &part.etag);
+        xml.push_str("</ETag>");
+        if let Some(crc32) = &part.crc32 {
+            let _ = write!(xml, "<ChecksumCRC32>{crc32}</ChecksumCRC32>");
+        }
+        xml.push_str("</Part>");
+    }
+    xml.push_str("</CompleteMultipartUpload>");
+    xml
+}
+
+fn escape(out: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            c if c.is_control() => {
+                let _ = write!(out, "&#{};", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "xml_tests.rs"]
+mod tests;

@@ -1,0 +1,142 @@
+use super::*;
+
+#[test]
+fn a_page_of_a_listing() {
+    let xml = br#"<?xml version="1.0" encoding="UTF-8"?>
+<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
+    <Name>bucket</Name>
+    <Prefix/>
+    <KeyCount>205</KeyCount>
+    <MaxKeys>1000</MaxKeys>
+    <EncodingType>url</EncodingType>
+    <IsTruncated>true</IsTruncated>
+    <Contents>
+        <Key>a%20b/0000/x.ltx</Key>
+        <LastModified>2009-10-12T17:50:30.000Z</LastModified>
+        <ETag>"fba9dede5f27731c9771645a39863328"</ETag>
+        <Size>434234</Size>
+        <StorageClass>STANDARD</StorageClass>
+        <Owner><ID>75aa57f</ID><DisplayName>me</DisplayName></Owner>
+    </Contents>
+    <Contents><Key>b&amp;c&#x2F;d</Key><Size>0</Size></Contents>
+    <NextContinuationToken>1ueGcxLPRx1Tr/XYExHnhbYLgveDs2J/wm36Hy4vbOwM=</NextContinuationToken>
+</ListBucketResult>"#;
+    let page = list(xml).unwrap();
+    assert!(page.url_encoded);
+    assert_eq!(page.next.as_deref(), Some("1ueGcxLPRx1Tr/XYExHnhbYLgveDs2J/wm36Hy4vbOwM="));
+    assert_eq!(
+        page.entries,
+        [
+            ListEntry { key: "a%20b/0000/x.ltx".into(), size: 434_234, modified: Millis(1_255_369_830_000) },
+            ListEntry { key: "b&c/d".into(), size: 0, modified: Millis(0) },
+        ]
+    );
+}
+
+#[test]
+fn an_empty_listing_with_a_prefix_on_every_element() {
+    let xml =
+        br#"<s3:ListBucketResult xmlns:s3="x"><s3:IsTruncated>false</s3:IsTruncated></s3:ListBucketResult>"#;
+    assert_eq!(list(xml).unwrap(), ListPage::default());
+}
+
+#[test]
+fn listings_that_are_none() {
+    for (xml, expected) in [
+        ("<html><body>hello</body></html>", "the answer lacks ListBucketResult"),
+        ("", "the answer is not the XML that S3 sends: it ends in the middle"),
+        ("<ListBucketResult><Contents>", "the answer is not the XML that S3 sends: it ends in the middle"),
+        (
+            "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>",
+            "the answer lacks the token of the next page",
+        ),
+        (
+            "<ListBucketResult><Contents><Key>a</Key></Contents></ListBucketResult>",
+            "the answer lacks the size of an object",
+        ),
+        (
+            "<ListBucketResult><Contents><Size>1</Size></Contents></ListBucketResult>",
+            "the answer lacks the key of an object",
+        ),
+        (
+            "<ListBucketResult><Contents><Size>-1</Size></Contents></ListBucketResult>",
+            r#"the answer holds "-1" as Size"#,
+        ),
+        (
+            "<ListBucketResult><Contents><LastModified>soon</LastModified></Contents></ListBucketResult>",
+            r#"the answer holds "soon" as LastModified"#,
+        ),
+    ] {
+        assert_eq!(list(xml.as_bytes()).unwrap_err().to_string(), expected, "{xml}");
+    }
+    let deep = "<a>".repeat(100) + &"</a>".repeat(100);
+    assert!(list(deep.as_bytes()).unwrap_err().to_string().contains("too deeply"));
+    assert_eq!(list(&vec![b' '; limits::XML_BYTES + 1]), Err(XmlError::TooLong(limits::XML_BYTES + 1)));
+}
+
+#[test]
+fn errors_of_several_stores_and_pages_that_are_none() {
+    let aws = br#"<?xml version="1.0" encoding="UTF-8"?>
+<Error><Code>AuthorizationHeaderMalformed</Code><Message>The authorization header is malformed; the region 'us-east-1' is wrong; expecting 'eu-west-1'</Message><Region>eu-west-1</Region><RequestId>1</RequestId></Error>"#;
+    let body = error(aws).unwrap();
+    assert_eq!((body.code.as_str(), body.region.as_str()), ("AuthorizationHeaderMalformed", "eu-west-1"));
+
+    let redirect =
+        b"<Error><Code>PermanentRedirect</Code><Endpoint>b.s3-eu-west-1.amazonaws.com</Endpoint></Error>";
+    assert_eq!(error(redirect).unwrap().endpoint, "b.s3-eu-west-1.amazonaws.com");
+
+    let wrapped = b"<ErrorResponse xmlns='x'><Error><Code>Throttled</Code><Message>slow &lt;down&gt;</Message></Error></ErrorResponse>";
+    let body = error(wrapped).unwrap();
+    assert_eq!((body.code.as_str(), body.message.as_str()), ("Throttled", "slow <down>"));
+
+    for none in [
+        "<html><body><h1>502 Bad Gateway</h1></body></html>",
+        "<!DOCTYPE html><html><br></html>",
+        "oops",
+        "",
+        "<Error>",
+    ] {
+        assert_eq!(error(none.as_bytes()), None, "{none}");
+    }
+}
+
+#[test]
+fn uploads_and_copies() {
+    let xml = b"<InitiateMultipartUploadResult><Bucket>b</Bucket><Key>k</Key><UploadId>VXBsb2Fk</UploadId></InitiateMultipartUploadResult>";
+    assert_eq!(upload_id(xml).unwrap(), "VXBsb2Fk");
+    assert_eq!(upload_id(b"<x/>").unwrap_err(), XmlError::Missing("UploadId"));
+    let xml = b"<CopyObjectResult><LastModified>2009-10-12T17:50:30.000Z</LastModified><ETag>&quot;9b2cf535&quot;</ETag></CopyObjectResult>";
+    assert_eq!(copy_etag(xml, false).unwrap(), "\"9b2cf535\"");
+    let xml = b"<CopyPartResult><ETag>\"9b2cf535\"</ETag></CopyPartResult>";
+    assert_eq!(copy_etag(xml, true).unwrap(), "\"9b2cf535\"");
+    assert_eq!(copy_etag(xml, false).unwrap_err(), XmlError::Missing("ETag"));
+}
+
+#[test]
+fn deletions() {
+    let xml = b"<DeleteResult><Deleted><Key>a</Key></Deleted><Error><Key>b</Key><Code>AccessDenied</Code><Message>Access Denied</Message></Error></DeleteResult>";
+    let failed =
+        DeleteError { key: "b".into(), code: "AccessDenied".into(), message: "Access Denied".into() };
+    assert_eq!(delete_errors(xml).unwrap(), [failed]);
+    assert_eq!(delete_errors(b"<DeleteResult xmlns='x'/>").unwrap(), []);
+    assert_eq!(delete_errors(b"<html></html>").unwrap_err(), XmlError::Missing("DeleteResult"));
+}
+
+#[test]
+fn documents_that_we_send() {
+    assert_eq!(
+        delete_request(["a&b", "c"]),
+        "<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Object><Key>a&amp;b</Key></Object>\
+         <Object><Key>c</Key></Object><Quiet>true</Quiet></Delete>"
+    );
+    let parts = [
+        Part { number: 1, etag: "\"a\"".into(), crc32: Some("AAAAAA==".into()) },
+        Part { number: 2, etag: "b".into(), crc32: None },
+    ];
+    assert_eq!(
+        complete_request(&parts),
+        "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Part><PartNumber>1</PartNumber>\
+         <ETag>&quot;a&quot;</ETag><ChecksumCRC32>AAAAAA==</ChecksumCRC32></Part><Part><PartNumber>2</PartNumber>\
+         <ETag>b</ETag></Part></CompleteMultipartUpload>"
+    );
+}

@@ -10,16 +10,19 @@ pub mod file;
 pub mod s3;
 
 pub use error::{ErrorKind, StoreError};
+pub use s3::{ClientOptions, Clients, RetryPolicy, S3Store};
 
 use std::fmt;
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId};
+use crate::config::{Kind, Location};
 
 /// A boxed future that may move between threads.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -110,4 +113,19 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Opens connections ahead of the first use. Never fails.
     fn prewarm(&self) -> BoxFuture<'_, ()>;
+}
+
+/// Opens the replica at `location`. No request is made.
+///
+/// # Errors
+/// [`StoreError`] for missing credentials, or a CA file that cannot be used.
+pub fn open(location: &Location, options: &ClientOptions) -> Result<Arc<dyn Store>> {
+    match &location.kind {
+        Kind::S3(s3) => Ok(Arc::new(S3Store::open(&location.url, s3, options)?)),
+        // SEAM: `FileStore::new(path)` belongs here.
+        Kind::File(path) => {
+            let message = format!("file://{}: directories are not yet replicas", path.display());
+            Err(StoreError::new(ErrorKind::Fatal, message))
+        }
+    }
 }

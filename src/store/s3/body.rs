@@ -36,10 +36,6 @@ impl Payload {
         Payload(Arc::new(Content { chunks, len, ..Content::default() }))
     }
 
-    pub(super) fn chunks(&self) -> &[Bytes] {
-        &self.0.chunks
-    }
-
     pub(super) fn len(&self) -> u64 {
         self.0.len
     }

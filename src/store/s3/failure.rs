@@ -51,8 +51,12 @@ pub(super) struct Detail {
     pub(super) retry_after: Option<Duration>,
     /// The server's clock.
     pub(super) date: Option<SystemTime>,
+    /// The time in the request's signature.
+    pub(super) signed_at: Option<SystemTime>,
     /// The region to use.
     pub(super) region: Option<String>,
+    /// The region that was signed for.
+    pub(super) signed_for: String,
     /// Where to ask instead.
     pub(super) location: Option<String>,
     pub(super) source: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -63,7 +67,10 @@ impl Failure {
         Failure { class, message: message.into(), detail: Box::default() }
     }
 
-    pub(super) fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failure {
+    pub(super) fn with_source(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Failure {
         self.detail.source = Some(source.into());
         self
     }

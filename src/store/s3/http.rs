@@ -38,17 +38,27 @@ pub trait Connect: Send + Sync + fmt::Debug {
 
 /// The network.
 #[derive(Clone)]
-pub(super) struct Network(HttpsConnector<HttpConnector>);
+pub(super) struct Network {
+    http: HttpConnector,
+    tls: Option<HttpsConnector<HttpConnector>>,
+}
 
 impl Network {
+    /// With TLS where the scheme says so.
     pub(super) fn new(tls: Arc<ClientConfig>) -> Network {
+        let plain = Network::plain();
+        Network { tls: Some(HttpsConnector::from((plain.http.clone(), tls))), http: plain.http }
+    }
+
+    /// Without TLS: the certificates of the system are not even read.
+    pub(super) fn plain() -> Network {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         // Without it, a body that does not end on a segment waits for the peer's delayed acknowledgement.
         http.set_nodelay(true);
         http.set_connect_timeout(Some(limits::CONNECT_TIME));
         http.set_keepalive(Some(limits::POOL_IDLE_TIME));
-        Network(HttpsConnector::from((http, tls)))
+        Network { http, tls: None }
     }
 }
 
@@ -60,13 +70,25 @@ impl fmt::Debug for Network {
 
 impl Connect for Network {
     fn connect(&self, to: &Uri) -> BoxFuture<'_, Result<Box<dyn Io>, BoxError>> {
-        let mut connector = self.0.clone();
-        let to = to.clone();
+        let (network, to) = (self.clone(), to.clone());
         Box::pin(async move {
-            std::future::poll_fn(|cx| connector.poll_ready(cx)).await?;
-            Ok(Box::new(connector.call(to).await?) as Box<dyn Io>)
+            match (network.tls, to.scheme_str()) {
+                (Some(tls), _) => open(tls, to).await,
+                (None, Some("http")) => open(network.http, to).await,
+                (None, _) => Err("this endpoint was opened without TLS".into()),
+            }
         })
     }
+}
+
+async fn open<C>(mut connector: C, to: Uri) -> Result<Box<dyn Io>, BoxError>
+where
+    C: Service<Uri>,
+    C::Response: Io + 'static,
+    C::Error: Into<BoxError>,
+{
+    std::future::poll_fn(|cx| connector.poll_ready(cx)).await.map_err(Into::into)?;
+    Ok(Box::new(connector.call(to).await.map_err(Into::into)?))
 }
 
 /// The TLS configuration for `options`.
@@ -77,7 +99,10 @@ pub(super) fn tls_config(options: &TlsOptions) -> Result<Arc<ClientConfig>, Stor
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(broken)?;
     let mut config = if options.skip_verify {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAll(provider))).with_no_client_auth()
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AcceptAll(provider)))
+            .with_no_client_auth()
     } else {
         builder.with_root_certificates(roots(options.ca_cert.as_deref())?).with_no_client_auth()
     };
@@ -169,17 +194,22 @@ pub(super) fn connect_failure(to: &Uri, error: BoxError) -> Failure {
     }
     let text = innermost(error.as_ref());
     if chain(error.as_ref()).any(|e| e.to_string().starts_with("dns error")) {
-        let message = format!("the name {host} cannot be resolved ({text}): check the endpoint and the name service");
+        let message =
+            format!("the name {host} cannot be resolved ({text}): check the endpoint and the name service");
         return Failure::new(Class::Unreachable, message).with_source(error);
     }
     let kind = find::<io::Error>(error.as_ref()).map(io::Error::kind);
     let (class, message) = match kind {
-        Some(io::ErrorKind::ConnectionRefused) => {
-            (Class::Unreachable, format!("nothing listens at {place} (connection refused): check the endpoint"))
-        }
+        Some(io::ErrorKind::ConnectionRefused) => (
+            Class::Unreachable,
+            format!("nothing listens at {place} (connection refused): check the endpoint"),
+        ),
         Some(io::ErrorKind::TimedOut) => (
             Class::Unreachable,
-            format!("{place} does not answer within {}s: check the endpoint and the firewall", limits::CONNECT_TIME.as_secs()),
+            format!(
+                "{place} does not answer within {}s: check the endpoint and the firewall",
+                limits::CONNECT_TIME.as_secs()
+            ),
         ),
         Some(io::ErrorKind::UnexpectedEof) if to.scheme_str() == Some("https") => {
             (Class::Transient, format!("{place} closed the connection while TLS was being set up"))
@@ -206,10 +236,14 @@ fn tls_sentence(host: &str, place: &str, error: &rustls::Error) -> String {
              ?skip-verify=true"
         ),
         rustls::Error::InvalidCertificate(Cert::UnknownIssuer) => {
-            format!("the certificate of {place} is signed by an authority that this machine does not trust: {own_ca}")
+            format!(
+                "the certificate of {place} is signed by an authority that this machine does not trust: {own_ca}"
+            )
         }
         rustls::Error::InvalidCertificate(Cert::Expired | Cert::ExpiredContext { .. }) => {
-            format!("the certificate of {place} has expired: renew it on the server, and check this machine's clock")
+            format!(
+                "the certificate of {place} has expired: renew it on the server, and check this machine's clock"
+            )
         }
         rustls::Error::InvalidCertificate(Cert::NotValidYet | Cert::NotValidYetContext { .. }) => {
             format!("the certificate of {place} is not valid yet: check this machine's clock")
@@ -230,11 +264,17 @@ fn plain_name(name: &str) -> &str {
 }
 
 /// The errors behind an error, outermost first; looks into `io::Error`, whose source skips what it carries.
-pub(super) fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |e| match e.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(inner) => Some(inner as &(dyn StdError + 'static)),
-        None => e.source(),
-    })
+pub(super) fn chain<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |e| cause(*e))
+}
+
+fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
+    }
 }
 
 pub(super) fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {

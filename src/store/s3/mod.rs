@@ -1,5 +1,193 @@
-//! S3
+//! Replicas in a bucket of any store that speaks S3.
+//!
+//! One request travels like this: an operation (`put`, `get`, ...) makes a [`Call`](request::Call); `retry` attempts
+//! it until it succeeds or its time is over; each attempt asks for the present credentials, region and corrected
+//! time, signs (`sign`), takes a connection from the `pool` of its host and sends. An answer that is no success is
+//! read by `classify` (what it means) and `sentence` (what to tell the user). What a store turns out not to know
+//! (`If-None-Match`, the checksum header, DeleteObjects, CopyObject) is remembered by the `client` for the process.
+//!
+//! Keys are glued literally: PREFIX + `/` + level as four hex digits + `/` + `MIN-MAX.ltx`. An empty prefix gives keys
+//! that begin with a slash.
+
 mod body;
+mod classify;
+mod client;
+mod compare;
+mod copy;
+mod delete;
 mod encode;
+mod failure;
+mod get;
+mod head;
+mod http;
+mod list;
+mod multipart;
+mod pool;
+mod put;
+mod request;
+mod retry;
+mod sentence;
 mod sign;
+mod wishes;
 pub mod xml;
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+pub use client::{ClientOptions, Clients, RetryPolicy};
+pub use http::{Connect, Io};
+
+use super::{BoxFuture, Entry, ErrorKind, PutOptions, Result, Scope, Store, StoreError, Upload};
+use crate::base::LtxId;
+use crate::config::{Addressing, CredentialError, CredentialSource, S3Location};
+use body::Payload;
+use client::Client;
+
+/// A replica in a bucket. Cheap to clone.
+#[derive(Clone)]
+pub struct S3Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    url: String,
+    location: S3Location,
+    options: ClientOptions,
+    client: Arc<Client>,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("S3").field("url", &self.url).field("endpoint", &self.location.endpoint.value).finish()
+    }
+}
+
+impl fmt::Debug for S3Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl S3Store {
+    /// Opens the replica; no request is made. `url` is how messages call it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Credentials`] when there are none, [`ErrorKind::Tls`] when the CA file cannot be used.
+    pub fn open(url: &str, location: &S3Location, options: &ClientOptions) -> Result<S3Store> {
+        if matches!(location.credentials, CredentialSource::Missing) {
+            let message = format!("{url}: {}", CredentialError::Missing);
+            return Err(StoreError::new(ErrorKind::Credentials, message));
+        }
+        let client = options.clients.get(location, options)?;
+        let inner =
+            Inner { url: url.to_owned(), location: location.clone(), options: options.clone(), client };
+        Ok(S3Store { inner: Arc::new(inner) })
+    }
+
+    /// Times one PUT of `bytes`, signed and sent as the content of an object is, over the same connections, to a key
+    /// beside the replica that no listing of LTX files contains. It is the floor for every upload of that size;
+    /// [`delete_scratch`](S3Store::delete_scratch) removes the object.
+    ///
+    /// # Errors
+    /// As any PUT.
+    pub async fn put_scratch(&self, name: &str, bytes: Bytes) -> Result<Duration> {
+        let key = self.inner.scratch_key(name);
+        let began = tokio::time::Instant::now();
+        self.inner.put_scratch(&key, Payload::new(vec![bytes])).await?;
+        Ok(began.elapsed())
+    }
+
+    /// Removes what [`put_scratch`](S3Store::put_scratch) wrote.
+    ///
+    /// # Errors
+    /// As any DELETE; an object that is not there is none.
+    pub async fn delete_scratch(&self, name: &str) -> Result<()> {
+        self.inner.delete_one(&self.inner.scratch_key(name)).await
+    }
+}
+
+impl Inner {
+    fn key(&self, id: LtxId) -> String {
+        format!("{}/{:04x}/{}", self.location.prefix, id.level.get(), id.file_name())
+    }
+
+    fn scratch_key(&self, name: &str) -> String {
+        format!("{}/lsfast-scratch/{name}", self.location.prefix)
+    }
+
+    async fn prewarm(&self) {
+        let region = self.region();
+        let mut url = self.location.endpoint.value.url(&region);
+        if self.location.addressing.value == Addressing::VirtualHost {
+            url.host = format!("{}.{}", self.location.bucket, url.host);
+        }
+        let warmed = match self.client.pool(url.scheme, &url.authority()) {
+            Ok(pool) => pool.prewarm().await,
+            Err(e) => Err(e),
+        };
+        if let Err(e) = warmed {
+            tracing::debug!(replica = %self.url, error = %e, "no connection ahead of use");
+        }
+    }
+}
+
+impl Store for S3Store {
+    fn url(&self) -> &str {
+        &self.inner.url
+    }
+
+    fn identity(&self) -> String {
+        let location = &self.inner.location;
+        format!("s3 {} {}/{}", location.endpoint_url(), location.bucket, location.prefix)
+    }
+
+    fn list(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<Entry>>> {
+        Box::pin(self.inner.list(scope))
+    }
+
+    fn put<'a>(&'a self, id: LtxId, body: Vec<Bytes>, options: PutOptions) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.inner.put(&self.inner.key(id), Payload::new(body), options).await })
+    }
+
+    fn upload<'a>(
+        &'a self,
+        id: LtxId,
+        size_max: u64,
+        options: PutOptions,
+    ) -> BoxFuture<'a, Result<Box<dyn Upload>>> {
+        let upload = multipart::Parts::new(Arc::clone(&self.inner), self.inner.key(id), size_max, options);
+        Box::pin(async move { upload.map(|u| Box::new(u) as Box<dyn Upload>) })
+    }
+
+    fn get<'a>(&'a self, id: LtxId, range: Range<u64>) -> BoxFuture<'a, Result<Bytes>> {
+        Box::pin(async move { self.inner.get(&self.inner.key(id), range).await })
+    }
+
+    fn head<'a>(&'a self, id: LtxId) -> BoxFuture<'a, Result<Option<Entry>>> {
+        Box::pin(async move {
+            let found = self.inner.head(&self.inner.key(id)).await?;
+            Ok(found.map(|f| Entry { id, size: f.size, modified: f.created.unwrap_or(f.modified) }))
+        })
+    }
+
+    fn delete<'a>(&'a self, ids: &'a [LtxId]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let keys: Vec<String> = ids.iter().map(|id| self.inner.key(*id)).collect();
+            self.inner.delete(&keys).await
+        })
+    }
+
+    fn copy<'a>(&'a self, from: LtxId, to: LtxId, options: PutOptions) -> BoxFuture<'a, Result<()>> {
+        Box::pin(
+            async move { copy::copy(&self.inner, &self.inner.key(from), &self.inner.key(to), options).await },
+        )
+    }
+
+    fn prewarm(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.inner.prewarm())
+    }
+}

@@ -198,6 +198,10 @@ impl Pool {
                     let now = Instant::now();
                     let mut idle = pool.idle();
                     idle.retain(|i| pool.usable(i, now));
+                    if idle.is_empty() {
+                        // Under the lock: whoever parks next sees that nobody reaps.
+                        pool.reaping.store(false, Ordering::Release);
+                    }
                     idle.iter().map(|i| i.parked + pool.idle_time).min()
                 };
                 match next {

@@ -1,0 +1,426 @@
+//! One client for each endpoint and process: connections, the correction of the clock, and what the store was found
+//! not to know.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use http::uri::{Authority, PathAndQuery, Scheme as HttpScheme};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use tokio::time::Instant;
+
+use super::body::Payload;
+use super::failure::{Class, Failure};
+use super::http::{Connect, Network, find, innermost, tls_config};
+use super::pool::{Conn, Pool};
+use crate::base::limits;
+use crate::config::{Endpoint, EndpointUrl, S3Location, Scheme, TlsOptions};
+use crate::store::StoreError;
+
+/// How long one request may take, and how often it is tried.
+#[derive(Debug, Clone)]
+pub struct RetryPolicy {
+    /// No further attempt begins after this time.
+    pub total: Duration,
+    /// The same while there is no connection at all: nothing listens, or the name is unknown.
+    pub unreachable: Duration,
+    /// Wait after the first failed attempt; doubles each time, with jitter, up to [`limits::RETRY_WAIT_MAX`].
+    pub wait_first: Duration,
+    /// Time of an attempt that moves no bytes.
+    pub attempt: Duration,
+    /// An attempt gets a second more for each so many bytes that it moves.
+    pub bytes_per_second: u64,
+    /// An attempt during which not one byte moves for so long has failed.
+    pub stall: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> RetryPolicy {
+        RetryPolicy {
+            total: Duration::from_secs(30),
+            unreachable: Duration::from_secs(5),
+            wait_first: Duration::from_millis(100),
+            attempt: Duration::from_secs(10),
+            bytes_per_second: 64 << 10,
+            stall: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What is shared by all stores that a process opens, and how they behave.
+#[derive(Debug, Clone)]
+pub struct ClientOptions {
+    /// Clients by endpoint; clone it to share them.
+    pub clients: Clients,
+    /// Attempts and their time.
+    pub retry: RetryPolicy,
+    /// Requests under way at once for one upload or copy in parts.
+    pub transfers: usize,
+    /// Whether to keep one connection more ready than is used.
+    pub spare: bool,
+    /// How long an idle connection is kept.
+    pub idle: Duration,
+    /// Objects up to this size are copied by one request.
+    pub copy_bytes: u64,
+    /// A part of a copy in parts.
+    pub copy_part_bytes: u64,
+}
+
+impl Default for ClientOptions {
+    fn default() -> ClientOptions {
+        ClientOptions {
+            clients: Clients::default(),
+            retry: RetryPolicy::default(),
+            transfers: limits::TRANSFERS,
+            spare: true,
+            idle: limits::POOL_IDLE_TIME,
+            copy_bytes: limits::COPY_BYTES,
+            copy_part_bytes: limits::COPY_PART_BYTES,
+        }
+    }
+}
+
+/// The clients of a process, one for each endpoint and way of checking certificates.
+#[derive(Clone, Default)]
+pub struct Clients(Arc<Registry>);
+
+#[derive(Default)]
+struct Registry {
+    connector: Option<Arc<dyn Connect>>,
+    clients: Mutex<HashMap<(Option<EndpointUrl>, TlsOptions), Arc<Client>>>,
+}
+
+impl Clients {
+    /// Clients that reach their servers by `connector` instead of the network.
+    pub fn with_connector(connector: Arc<dyn Connect>) -> Clients {
+        Clients(Arc::new(Registry { connector: Some(connector), clients: Mutex::default() }))
+    }
+
+    /// Connections opened so far, by all clients.
+    #[must_use]
+    pub fn connections_opened(&self) -> u64 {
+        let clients = self.0.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.values().map(|c| c.connections_opened()).sum()
+    }
+
+    pub(super) fn get(
+        &self,
+        location: &S3Location,
+        options: &ClientOptions,
+    ) -> Result<Arc<Client>, StoreError> {
+        let endpoint = match &location.endpoint.value {
+            Endpoint::Aws => None,
+            Endpoint::At(url) => Some(url.clone()),
+        };
+        let plain = endpoint.as_ref().is_some_and(|url| url.scheme == Scheme::Http);
+        // Over plain HTTP nothing is checked, so that the options for it make no difference.
+        let tls = if plain { TlsOptions::default() } else { location.tls.clone() };
+        let mut clients = self.0.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&(endpoint.clone(), tls.clone())) {
+            return Ok(Arc::clone(client));
+        }
+        let connector = match &self.0.connector {
+            Some(connector) => Arc::clone(connector),
+            None if plain => Arc::new(Network::plain()),
+            None => Arc::new(Network::new(tls_config(&tls)?)),
+        };
+        let client = Arc::new(Client::new(connector, options));
+        clients.insert((endpoint, tls), Arc::clone(&client));
+        Ok(client)
+    }
+}
+
+impl fmt::Debug for Clients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clients")
+    }
+}
+
+/// What the store answered it does not know. Remembered for the process, so that it is tried once.
+#[derive(Debug, Default)]
+pub(super) struct Refused {
+    pub(super) checksum: AtomicBool,
+    pub(super) create_only: AtomicBool,
+    pub(super) batch_delete: AtomicBool,
+    pub(super) copy: AtomicBool,
+}
+
+/// One endpoint.
+#[derive(Debug)]
+pub(super) struct Client {
+    connector: Arc<dyn Connect>,
+    spare: bool,
+    idle: Duration,
+    pools: Mutex<HashMap<String, Arc<Pool>>>,
+    skew_ms: AtomicI64,
+    regions: Mutex<HashMap<String, String>>,
+    pub(super) refused: Refused,
+}
+
+/// A signed request, ready to go.
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) scheme: Scheme,
+    pub(super) authority: String,
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) headers: HeaderMap,
+    pub(super) payload: Payload,
+    /// Until the head of the answer is there.
+    pub(super) head_time: Duration,
+    /// From there to the end of the answer.
+    pub(super) body_time: Duration,
+    pub(super) stall: Duration,
+    pub(super) fresh: bool,
+}
+
+impl Client {
+    fn new(connector: Arc<dyn Connect>, options: &ClientOptions) -> Client {
+        Client {
+            connector,
+            spare: options.spare,
+            idle: options.idle,
+            pools: Mutex::default(),
+            skew_ms: AtomicI64::new(0),
+            regions: Mutex::default(),
+            refused: Refused::default(),
+        }
+    }
+
+    fn connections_opened(&self) -> u64 {
+        let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.values().map(|p| p.opened()).sum()
+    }
+
+    /// The time by the server's clock, as far as it is known.
+    pub(super) fn now(&self) -> SystemTime {
+        let skew = self.skew_ms.load(Ordering::Relaxed);
+        let by = Duration::from_millis(skew.unsigned_abs());
+        if skew >= 0 { SystemTime::now() + by } else { SystemTime::now() - by }
+    }
+
+    /// Takes the server's time.
+    pub(super) fn correct_clock(&self, server: SystemTime) {
+        let skew = match server.duration_since(SystemTime::now()) {
+            Ok(ahead) => i64::try_from(ahead.as_millis()).unwrap_or(0),
+            Err(behind) => -i64::try_from(behind.duration().as_millis()).unwrap_or(0),
+        };
+        self.skew_ms.store(skew, Ordering::Relaxed);
+    }
+
+    /// The region that the store named for a bucket.
+    pub(super) fn region_of(&self, bucket: &str) -> Option<String> {
+        self.regions.lock().unwrap_or_else(PoisonError::into_inner).get(bucket).cloned()
+    }
+
+    pub(super) fn remember_region(&self, bucket: &str, region: String) {
+        self.regions.lock().unwrap_or_else(PoisonError::into_inner).insert(bucket.to_owned(), region);
+    }
+
+    pub(super) fn pool(&self, scheme: Scheme, authority: &str) -> Result<Arc<Pool>, Failure> {
+        let name = format!("{}://{authority}", scheme.as_str());
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pool) = pools.get(&name) {
+            return Ok(Arc::clone(pool));
+        }
+        let broken = |_| {
+            let message = format!("{authority:?} is no host: correct the endpoint or the bucket");
+            Failure::new(Class::Final(crate::store::ErrorKind::Fatal), message)
+        };
+        let scheme = if scheme == Scheme::Http { HttpScheme::HTTP } else { HttpScheme::HTTPS };
+        let to = Uri::builder()
+            .scheme(scheme)
+            .authority(Authority::try_from(authority).map_err(|e| broken(e.into()))?)
+            .path_and_query(PathAndQuery::from_static("/"))
+            .build()
+            .map_err(broken)?;
+        let pool = Pool::new(to, Arc::clone(&self.connector), self.spare, self.idle);
+        pools.insert(name, Arc::clone(&pool));
+        Ok(pool)
+    }
+
+    /// Sends one request and waits for the head of the answer.
+    pub(super) async fn send(&self, wire: Wire) -> Result<Answer, Failure> {
+        let pool = self.pool(wire.scheme, &wire.authority)?;
+        let deadline = Instant::now() + wire.head_time;
+        let late = || {
+            let message =
+                format!("{} did not answer within {}s", wire.authority, wire.head_time.as_secs_f32());
+            Failure::new(Class::Transient, message)
+        };
+        let connecting = tokio::time::timeout_at(deadline, pool.checkout(wire.fresh));
+        let mut conn = connecting.await.map_err(|_| late())??;
+
+        let (body, taken) = wire.payload.body();
+        let mut request = Request::new(body);
+        *request.method_mut() = wire.method.clone();
+        *request.uri_mut() = wire.path.parse().map_err(|e: http::uri::InvalidUri| {
+            Failure::new(Class::Final(crate::store::ErrorKind::Fatal), format!("the key makes no URL: {e}"))
+        })?;
+        *request.headers_mut() = wire.headers;
+
+        let sending = conn.sender.send_request(request);
+        let watched = watch(sending, &taken, wire.payload.len(), wire.stall, deadline);
+        let response = match watched.await {
+            Watched::Done(Ok(response)) => response,
+            Watched::Done(Err(e)) => return Err(send_failure(&wire.authority, wire.scheme, conn.reused, e)),
+            Watched::Stalled => {
+                let message = format!("{} took no byte for {}s", wire.authority, wire.stall.as_secs_f32());
+                return Err(Failure::new(Class::Transient, message));
+            }
+            Watched::Late => return Err(late()),
+        };
+        let (head, incoming) = response.into_parts();
+        let mut answer = Answer {
+            status: head.status,
+            headers: head.headers,
+            body: AnswerBody {
+                incoming,
+                conn: Some(conn),
+                pool,
+                deadline: Instant::now() + wire.body_time,
+                stall: wire.stall,
+            },
+        };
+        if answer.body.incoming.is_end_stream() {
+            answer.body.finish();
+        }
+        Ok(answer)
+    }
+}
+
+enum Watched<T> {
+    Done(T),
+    Stalled,
+    Late,
+}
+
+/// Waits for `sending`, as long as the connection takes bytes of the body now and then, or has taken them all.
+async fn watch<F: Future>(
+    sending: F,
+    taken: &AtomicU64,
+    len: u64,
+    stall: Duration,
+    deadline: Instant,
+) -> Watched<F::Output> {
+    let mut sending = std::pin::pin!(sending);
+    let mut before = 0;
+    loop {
+        let look = (Instant::now() + stall).min(deadline);
+        if let Ok(done) = tokio::time::timeout_at(look, sending.as_mut()).await {
+            return Watched::Done(done);
+        }
+        let now = taken.load(Ordering::Relaxed);
+        if Instant::now() >= deadline {
+            return Watched::Late;
+        }
+        if now == before && now < len {
+            return Watched::Stalled;
+        }
+        before = now;
+    }
+}
+
+fn send_failure(authority: &str, scheme: Scheme, reused: bool, error: hyper::Error) -> Failure {
+    if error.is_parse() {
+        let hint = match scheme {
+            Scheme::Http => format!("; if it serves TLS, write endpoint=https://{authority}"),
+            Scheme::Https => String::new(),
+        };
+        let message = format!("{authority} does not answer in HTTP{hint}");
+        return Failure::new(Class::Unreachable, message).with_source(error);
+    }
+    // A request over a connection that waited may have met the server's own idle limit.
+    let class = if reused { Class::Stale } else { Class::Transient };
+    let message = if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+        format!("{authority} closed the connection before it answered")
+    } else if let Some(io) = find::<std::io::Error>(&error) {
+        format!("the connection to {authority} broke: {}", innermost(io))
+    } else {
+        format!("the connection to {authority} broke: {}", innermost(&error))
+    };
+    Failure::new(class, message).with_source(error)
+}
+
+/// The head of an answer, and its body to come.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: AnswerBody,
+}
+
+/// The body of an answer. Read to its end, it gives its connection back; dropped before, the connection is closed.
+#[derive(Debug)]
+pub(super) struct AnswerBody {
+    incoming: Incoming,
+    conn: Option<Conn>,
+    pool: Arc<Pool>,
+    deadline: Instant,
+    stall: Duration,
+}
+
+impl AnswerBody {
+    /// The next bytes, `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        loop {
+            if self.conn.is_none() {
+                return Ok(None);
+            }
+            let until = (Instant::now() + self.stall).min(self.deadline);
+            match tokio::time::timeout_at(until, self.incoming.frame()).await {
+                Err(_) => return Err(Failure::new(Class::Transient, "the answer stalled")),
+                Ok(Some(Err(e))) => {
+                    let message = format!("the answer broke off: {}", innermost(&e));
+                    return Err(Failure::new(Class::Transient, message).with_source(e));
+                }
+                Ok(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        if self.incoming.is_end_stream() {
+                            self.finish();
+                        }
+                        return Ok(Some(data));
+                    }
+                }
+                Ok(None) => self.finish(),
+            }
+        }
+    }
+
+    /// The whole body, if it has no more than `max` bytes.
+    pub(super) async fn collect(&mut self, max: usize) -> Result<Bytes, Failure> {
+        let mut all = BytesMut::new();
+        let mut first = Bytes::new();
+        let mut frames = 0u32;
+        while let Some(data) = self.next().await? {
+            if first.len() + all.len() + data.len() > max {
+                let kind = crate::store::ErrorKind::Fatal;
+                return Err(Failure::new(
+                    Class::Final(kind),
+                    format!("the answer is longer than {max} bytes"),
+                ));
+            }
+            frames += 1;
+            match frames {
+                1 => first = data,
+                2 => {
+                    all.extend_from_slice(&std::mem::take(&mut first));
+                    all.extend_from_slice(&data);
+                }
+                _ => all.extend_from_slice(&data),
+            }
+        }
+        Ok(if frames > 1 { all.freeze() } else { first })
+    }
+
+    fn finish(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            self.pool.park(conn);
+        }
+    }
+}

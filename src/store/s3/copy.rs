@@ -1,0 +1,210 @@
+//! CopyObject, UploadPartCopy for large objects, and through this host where the store has neither.
+//!
+//! A create-only copy is guarded by a HEAD of its target: few stores honour `If-None-Match` on a copy, and those that
+//! do not ignore it silently.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use http::Method;
+use tokio::task::JoinSet;
+
+use super::Inner;
+use super::encode;
+use super::failure::{Class, Failure};
+use super::head::Found;
+use super::multipart::{AbortOnDrop, Begun, Parts};
+use super::put::CREATED;
+use super::request::Call;
+use super::xml::{self, Part};
+use crate::base::limits;
+use crate::store::{ErrorKind, PutOptions, Result, StoreError, Upload};
+
+/// Time that every copy gets.
+const COPY_TIME: Duration = Duration::from_secs(60);
+
+/// And a second more for each so many bytes.
+const COPY_BYTES_PER_SECOND: u64 = 8 << 20;
+
+/// Copies `from` to `to` within the bucket.
+pub(super) async fn copy(inner: &Arc<Inner>, from: &str, to: &str, options: PutOptions) -> Result<()> {
+    let Some(source) = inner.head(from).await? else {
+        let message = format!("copy of {}: there is no such object", inner.object(from));
+        return Err(StoreError::new(ErrorKind::NotFound, message));
+    };
+    if options.create_only
+        && let Some(target) = inner.head(to).await?
+    {
+        return inner.settle_copy(from, &source, to, &target).await;
+    }
+    if inner.client.refused.copy.load(Ordering::Relaxed) {
+        return through_host(inner, from, source.size, to, options).await;
+    }
+    let copied = if source.size <= inner.options.copy_bytes {
+        inner.copy_whole(from, source.size, to, options).await
+    } else {
+        copy_parts(inner, from, source.size, to, options).await?
+    };
+    match copied {
+        Ok(()) => Ok(()),
+        Err(failure) if failure.class == Class::Unsupported => {
+            if !inner.client.refused.copy.swap(true, Ordering::Relaxed) {
+                tracing::debug!(replica = %inner.url, "the store cannot copy: copies go through this host from now on");
+            }
+            through_host(inner, from, source.size, to, options).await
+        }
+        Err(failure) => Err(inner.error(&Call::new(Method::PUT, Some(to)), failure)),
+    }
+}
+
+/// Reads and writes, a part at a time.
+async fn through_host(
+    inner: &Arc<Inner>,
+    from: &str,
+    size: u64,
+    to: &str,
+    options: PutOptions,
+) -> Result<()> {
+    let mut upload = Box::new(Parts::new(Arc::clone(inner), to.to_owned(), size, options)?);
+    let mut at = 0;
+    while at < size {
+        let end = size.min(at + limits::GET_PART_BYTES);
+        let piece = inner.get(from, at..end).await?;
+        if piece.len() as u64 != end - at {
+            let message = format!("copy of {}: it became shorter while it was read", inner.object(from));
+            return Err(StoreError::new(ErrorKind::Corrupt, message));
+        }
+        at = end;
+        upload.write(piece).await?;
+    }
+    upload.finish().await
+}
+
+type Copied = std::result::Result<(), Failure>;
+
+/// By UploadPartCopy.
+async fn copy_parts(
+    inner: &Arc<Inner>,
+    from: &str,
+    size: u64,
+    to: &str,
+    options: PutOptions,
+) -> Result<Copied> {
+    let begun = inner.begin_upload(to, options, false).await?;
+    let mut guard = AbortOnDrop::new(inner, to, begun.clone());
+    let copied = match send_parts(inner, from, size, to, &begun).await {
+        Ok(parts) => inner.complete_upload(to, &begun, &parts, false).await,
+        Err(failure) => Err(failure),
+    };
+    match copied {
+        Ok(()) => {
+            guard.disarm();
+            Ok(Ok(()))
+        }
+        Err(failure) => {
+            // The upload may be gone because an attempt to complete it succeeded and its answer was lost.
+            if failure.class == Class::Final(ErrorKind::NotFound)
+                && let (Some(source), Some(target)) = (inner.head(from).await?, inner.head(to).await?)
+            {
+                guard.disarm();
+                return inner.settle_copy(from, &source, to, &target).await.map(Ok);
+            }
+            guard.abort().await;
+            Ok(Err(failure))
+        }
+    }
+}
+
+async fn send_parts(
+    inner: &Arc<Inner>,
+    from: &str,
+    size: u64,
+    to: &str,
+    begun: &Begun,
+) -> std::result::Result<Vec<Part>, Failure> {
+    let part_bytes = inner.options.copy_part_bytes.max(size.div_ceil(limits::PARTS_MAX)).max(1);
+    let mut sending: JoinSet<std::result::Result<Part, Failure>> = JoinSet::new();
+    let mut parts = Vec::new();
+    let mut at = 0;
+    let mut number = 0;
+    while at < size || !sending.is_empty() {
+        if at < size && sending.len() < inner.options.transfers.max(1) {
+            let end = size.min(at + part_bytes);
+            number += 1;
+            let (inner, begun) = (Arc::clone(inner), begun.clone());
+            let (from, to) = (from.to_owned(), to.to_owned());
+            sending.spawn(async move { inner.copy_part(&from, at, end, &to, &begun, number).await });
+            at = end;
+        } else if let Some(joined) = sending.join_next().await {
+            let lost = |e| Failure::new(Class::Final(ErrorKind::Fatal), "a part was lost").with_source(e);
+            parts.push(joined.map_err(lost)??);
+        }
+    }
+    parts.sort_by_key(|p| p.number);
+    Ok(parts)
+}
+
+impl Inner {
+    fn copy_source(&self, key: &str) -> String {
+        let mut source = String::new();
+        encode::push_path(&mut source, &self.location.bucket);
+        source.push('/');
+        encode::push_path(&mut source, key);
+        source
+    }
+
+    async fn copy_whole(&self, from: &str, size: u64, to: &str, options: PutOptions) -> Copied {
+        let mut call = Call::new(Method::PUT, Some(to))
+            .header("x-amz-copy-source", self.copy_source(from))
+            .header("x-amz-metadata-directive", "REPLACE")
+            .header("content-type", "application/octet-stream")
+            .header(CREATED, options.created.to_rfc3339());
+        call.error_in_success = true;
+        call.extra_time = copy_time(size);
+        let reply = self.run(&call).await?;
+        // An answer without an ETag is an answer of something that did not understand the copy.
+        xml::copy_etag(&reply.body, false).map(|_| ()).map_err(not_a_copy)
+    }
+
+    async fn copy_part(
+        &self,
+        from: &str,
+        at: u64,
+        end: u64,
+        to: &str,
+        begun: &Begun,
+        number: u32,
+    ) -> std::result::Result<Part, Failure> {
+        let mut call = Call::new(Method::PUT, Some(to))
+            .query("partNumber", number.to_string())
+            .query("uploadId", begun.id.clone())
+            .header("x-amz-copy-source", self.copy_source(from))
+            .header("x-amz-copy-source-range", format!("bytes={at}-{}", end - 1));
+        call.error_in_success = true;
+        call.extra_time = copy_time(end - at);
+        let reply = self.run(&call).await?;
+        let etag = xml::copy_etag(&reply.body, true).map_err(not_a_copy)?;
+        Ok(Part { number, etag, crc32: None })
+    }
+
+    /// Success if the target holds what the source holds, a conflict otherwise.
+    async fn settle_copy(&self, from: &str, source: &Found, to: &str, target: &Found) -> Result<()> {
+        let known = |a: &str, b: &str| !a.is_empty() && a == b;
+        let same = source.size == target.size
+            && (known(&source.etag, &target.etag)
+                || known(source.crc32.as_deref().unwrap_or(""), target.crc32.as_deref().unwrap_or(""))
+                || self.crc_of(from, source.size).await? == self.crc_of(to, target.size).await?);
+        if same { Ok(()) } else { Err(self.conflict(to, source.size, target)) }
+    }
+}
+
+fn copy_time(size: u64) -> Duration {
+    COPY_TIME + Duration::from_secs(size / COPY_BYTES_PER_SECOND)
+}
+
+/// A store without CopyObject may take the request for an ordinary PUT of nothing.
+fn not_a_copy(e: xml::XmlError) -> Failure {
+    let message = format!("the answer to the copy is none: {e}");
+    Failure::new(Class::Unsupported, message).with_source(e)
+}

@@ -1,0 +1,111 @@
+//! DeleteObjects in batches, or one DELETE for each object where the store does not have it.
+
+use std::sync::atomic::Ordering;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use http::Method;
+use md5::{Digest, Md5};
+
+use super::Inner;
+use super::failure::{Class, Failure};
+use super::request::Call;
+use super::retry::Retry;
+use super::xml;
+use crate::base::limits;
+use crate::store::{ErrorKind, Result, StoreError};
+
+/// Codes of single objects that may work later.
+const LATER: [&str; 4] = ["InternalError", "SlowDown", "ServiceUnavailable", "OperationAborted"];
+
+impl Inner {
+    /// Removes objects; those that are not there are no error.
+    pub(super) async fn delete(&self, keys: &[String]) -> Result<()> {
+        for batch in keys.chunks(limits::DELETE_BATCH) {
+            if batch.len() == 1 || self.client.refused.batch_delete.load(Ordering::Relaxed) {
+                for key in batch {
+                    self.delete_one(key).await?;
+                }
+            } else {
+                self.delete_batch(batch).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn delete_one(&self, key: &str) -> Result<()> {
+        let call = Call::new(Method::DELETE, Some(key));
+        match self.run(&call).await {
+            Ok(_) => Ok(()),
+            Err(failure) if failure.class == Class::Final(ErrorKind::NotFound) => Ok(()),
+            Err(failure) => Err(self.error(&call, failure)),
+        }
+    }
+
+    async fn delete_batch(&self, batch: &[String]) -> Result<()> {
+        let mut left: Vec<&str> = batch.iter().map(String::as_str).collect();
+        let mut call = delete_call(&left);
+        let mut retry = Retry::new(self, &call);
+        while !left.is_empty() {
+            let failure = match self.attempt_whole(&call, &retry.plan, limits::XML_BYTES).await {
+                Ok(reply) => match self.not_deleted(&reply.body, &mut left)? {
+                    Some(later) => later,
+                    None => return Ok(()),
+                },
+                Err(failure) if failure.class == Class::Unsupported => {
+                    if !self.client.refused.batch_delete.swap(true, Ordering::Relaxed) {
+                        tracing::debug!(replica = %self.url, "the store has no DeleteObjects: one DELETE each from now on");
+                    }
+                    for key in left {
+                        self.delete_one(key).await?;
+                    }
+                    return Ok(());
+                }
+                Err(failure) => failure,
+            };
+            retry.after(failure).await.map_err(|f| self.error(&call, f))?;
+            call = delete_call(&left);
+        }
+        Ok(())
+    }
+
+    /// Reads what was not deleted; keeps in `left` what may be tried again, and answers with the failure to wait for.
+    fn not_deleted(&self, body: &[u8], left: &mut Vec<&str>) -> Result<Option<Failure>> {
+        let subject = format!("DELETE s3://{}", self.location.bucket);
+        let errors = xml::delete_errors(body)
+            .map_err(|e| StoreError::new(ErrorKind::Corrupt, format!("{subject}: {e}")).with_source(e))?;
+        let failed: Vec<_> = errors
+            .into_iter()
+            .filter(|e| !matches!(e.code.as_str(), "NoSuchKey" | "NoSuchVersion"))
+            .collect();
+        if let Some(e) = failed.iter().find(|e| !LATER.contains(&e.code.as_str())) {
+            let kind = if e.code == "AccessDenied" { ErrorKind::Credentials } else { ErrorKind::Fatal };
+            let advice = if e.code == "AccessDenied" { "; allow s3:DeleteObject on it" } else { "" };
+            return Err(StoreError::new(
+                kind,
+                format!(
+                    "{subject}: {} of {} objects are still there, among them {} ({}: {}){advice}",
+                    failed.len(),
+                    left.len(),
+                    e.key,
+                    e.code,
+                    e.message.trim_end_matches('.')
+                ),
+            ));
+        }
+        let Some(first) = failed.first() else { return Ok(None) };
+        let failure = Failure::new(
+            Class::Transient,
+            format!("{} objects are still there ({})", failed.len(), first.code),
+        );
+        left.retain(|key| failed.iter().any(|e| e.key == *key));
+        Ok(Some(failure))
+    }
+}
+
+fn delete_call<'a>(keys: &[&str]) -> Call<'a> {
+    let xml = xml::delete_request(keys.iter().copied());
+    // S3 wants proof that the list of victims arrived whole; this is the form that every store knows.
+    let md5 = BASE64.encode(Md5::digest(xml.as_bytes()));
+    Call::new(Method::POST, None).query("delete", "").header("content-md5", md5).xml(xml)
+}

@@ -1,0 +1,111 @@
+//! ListObjectsV2, all pages.
+
+use std::ops::ControlFlow;
+
+use http::Method;
+
+use super::Inner;
+use super::encode::decode_key;
+use super::request::Call;
+use super::xml::{self, ListEntry};
+use crate::base::{Level, LtxId, limits};
+use crate::store::{Entry, ErrorKind, Result, Scope, StoreError};
+
+impl Inner {
+    /// Lists a level, or everything below the prefix by one listing.
+    pub(super) async fn list(&self, scope: Scope) -> Result<Vec<Entry>> {
+        let root = format!("{}/", self.location.prefix);
+        let prefix = match scope {
+            Scope::All => root.clone(),
+            Scope::Level(level) => format!("{root}{:04x}/", level.get()),
+        };
+        let mut entries = Vec::new();
+        let mut token: Option<String> = None;
+        loop {
+            match self.list_page(&prefix, &root, token.as_deref(), &mut entries).await? {
+                ControlFlow::Break(()) => break,
+                ControlFlow::Continue(next) if token.as_ref() == Some(&next) => {
+                    let message = format!(
+                        "LIST s3://{}/{prefix}: the store answers the same page again",
+                        self.location.bucket
+                    );
+                    return Err(StoreError::new(ErrorKind::Corrupt, message));
+                }
+                ControlFlow::Continue(next) => token = Some(next),
+            }
+        }
+        entries.sort_unstable_by_key(|e| e.id);
+        entries.dedup_by_key(|e| e.id);
+        Ok(entries)
+    }
+
+    async fn list_page(
+        &self,
+        prefix: &str,
+        root: &str,
+        token: Option<&str>,
+        entries: &mut Vec<Entry>,
+    ) -> Result<ControlFlow<(), String>> {
+        let mut call = Call::new(Method::GET, None)
+            .query("encoding-type", "url")
+            .query("list-type", "2")
+            .query("prefix", prefix);
+        if let Some(token) = token {
+            call = call.query("continuation-token", token);
+        }
+        // One page has up to 1,000 objects; it comes at the pace of a large answer.
+        call.answer_bytes = limits::XML_BYTES as u64;
+        let reply = self.run_bounded(&call, limits::XML_BYTES).await.map_err(|f| self.error(&call, f))?;
+        let page = xml::list(&reply.body).map_err(|e| {
+            let message = format!("LIST s3://{}/{prefix}: {e}", self.location.bucket);
+            StoreError::new(ErrorKind::Corrupt, message).with_source(e)
+        })?;
+        entries.extend(page.entries.iter().filter_map(|e| entry(e, root, page.url_encoded)));
+        Ok(page.next.map_or(ControlFlow::Break(()), ControlFlow::Continue))
+    }
+}
+
+/// `ROOT` + `LLLL/NAME` as an entry; `None` for every other key.
+fn entry(listed: &ListEntry, root: &str, url_encoded: bool) -> Option<Entry> {
+    let decoded = url_encoded.then(|| decode_key(&listed.key));
+    let key = decoded.as_deref().unwrap_or(&listed.key);
+    let (level, name) = key.strip_prefix(root)?.split_once('/')?;
+    if level.len() != 4 || level.bytes().any(|b| !matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        return None;
+    }
+    let level = Level::new(u32::from_str_radix(level, 16).ok()?).ok()?;
+    let id = LtxId::parse_file_name(level, name)?;
+    Some(Entry { id, size: listed.size, modified: listed.modified })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::Millis;
+
+    #[test]
+    fn only_names_of_ltx_files_below_the_prefix() {
+        let name = "0000000000000001-000000000000000a.ltx";
+        let of = |key: String, root: &str, encoded: bool| {
+            let listed = ListEntry { key, size: 7, modified: Millis(1) };
+            entry(&listed, root, encoded).map(|e| (e.id.level.get(), e.id.min.0, e.id.max.0))
+        };
+        assert_eq!(of(format!("db/0009/{name}"), "db/", false), Some((9, 1, 10)));
+        assert_eq!(of(format!("/0000/{name}"), "/", false), Some((0, 1, 10)));
+        assert_eq!(of(format!("a%20b%2F/0001/{name}"), "a b//", true), Some((1, 1, 10)));
+        assert_eq!(of(format!("a+b/0001/{name}"), "a b/", true), Some((1, 1, 10)));
+        for key in [
+            format!("db/9/{name}"),
+            format!("db/000a/{name}"),
+            format!("db/000A/{name}"),
+            format!("db/+001/{name}"),
+            format!("db/0000/x/{name}"),
+            format!("db/0000/{name}.tmp"),
+            format!("other/0000/{name}"),
+            "db/generations/x".to_owned(),
+            "db/".to_owned(),
+        ] {
+            assert_eq!(of(key.clone(), "db/", false), None, "{key}");
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! An object written in parts: CreateMultipartUpload, UploadPart, CompleteMultipartUpload, AbortMultipartUpload.
+//!
+//! The size of a part follows from the greatest possible length, so that 10,000 parts are always enough. At most
+//! [`ClientOptions::transfers`](super::ClientOptions::transfers) parts are under way; with the one that is being
+//! filled, that many parts and one more are in memory. What fits into one part becomes one PUT.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use http::header::ETAG;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
+use super::Inner;
+use super::body::Payload;
+use super::compare::Fingerprint;
+use super::failure::{Class, Failure};
+use super::put::{CHECKSUM, CREATED, base64_crc};
+use super::request::Call;
+use super::xml::{self, Part};
+use crate::base::limits;
+use crate::store::{BoxFuture, ErrorKind, PutOptions, Result, StoreError, Upload};
+
+/// Time for the store to put an object together. It sends white space meanwhile, but not all do.
+const COMPLETE_TIME: Duration = Duration::from_secs(300);
+
+/// Bytes of a part, for an object of at most `size_max` bytes.
+pub(super) fn part_bytes(size_max: u64, wanted: Option<u64>) -> u64 {
+    const STEP: u64 = 1 << 20;
+    let needed = size_max.div_ceil(limits::PARTS_MAX).next_multiple_of(STEP);
+    wanted.unwrap_or(limits::PART_BYTES).max(needed).max(limits::PART_BYTES_MIN)
+}
+
+/// An upload that has begun at the store.
+#[derive(Debug, Clone)]
+pub(super) struct Begun {
+    pub(super) id: String,
+    /// Whether parts carry a checksum.
+    pub(super) checksum: bool,
+}
+
+impl Inner {
+    /// Begins an upload.
+    pub(super) async fn begin_upload(&self, key: &str, options: PutOptions, checksum: bool) -> Result<Begun> {
+        let mut ways = self.ways(false);
+        ways.now.checksum &= checksum;
+        loop {
+            let mut call = Call::new(Method::POST, Some(key))
+                .query("uploads", "")
+                .header("content-type", "application/octet-stream")
+                .header(CREATED, options.created.to_rfc3339());
+            if ways.now.checksum {
+                call = call.header("x-amz-checksum-algorithm", "CRC32");
+            }
+            match self.run(&call).await {
+                Ok(reply) => {
+                    let id = xml::upload_id(&reply.body).map_err(|e| {
+                        let message = format!("{}: {e}", self.subject(&call));
+                        StoreError::new(ErrorKind::Corrupt, message).with_source(e)
+                    })?;
+                    if checksum {
+                        self.remember_refusal(&ways);
+                    }
+                    return Ok(Begun { id, checksum: ways.now.checksum });
+                }
+                Err(failure) => ways.next(failure).map_err(|f| self.error(&call, f))?,
+            }
+        }
+    }
+
+    async fn upload_part(&self, key: &str, begun: &Begun, number: u32, payload: Payload) -> Result<Part> {
+        let mut call = Call::new(Method::PUT, Some(key))
+            .query("partNumber", number.to_string())
+            .query("uploadId", begun.id.as_str())
+            .content(payload.clone());
+        let crc32 = begun.checksum.then(|| base64_crc(payload.crc32()));
+        if let Some(crc32) = &crc32 {
+            call = call.header(CHECKSUM, crc32.as_str());
+        }
+        let reply = self.run(&call).await.map_err(|f| self.error(&call, f))?;
+        let etag = reply.headers.get(ETAG).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        if etag.is_empty() {
+            let message = format!("{}: the answer to part {number} lacks the ETag", self.subject(&call));
+            return Err(StoreError::new(ErrorKind::Corrupt, message));
+        }
+        Ok(Part { number, etag: etag.to_owned(), crc32 })
+    }
+
+    /// Makes the object visible. A failure of class `Precondition` means that the key is taken; `NotFound`, that the
+    /// upload is no longer there, as after an earlier attempt whose answer was lost.
+    pub(super) async fn complete_upload(
+        &self,
+        key: &str,
+        begun: &Begun,
+        parts: &[Part],
+        create_only: bool,
+    ) -> std::result::Result<(), Failure> {
+        let call = |guarded: bool| {
+            let mut call = Call::new(Method::POST, Some(key))
+                .query("uploadId", begun.id.as_str())
+                .xml(xml::complete_request(parts));
+            if guarded {
+                call = call.header("if-none-match", "*");
+            }
+            call.extra_time = COMPLETE_TIME;
+            call.error_in_success = true;
+            call
+        };
+        if create_only && self.ways(true).now.create_only {
+            match self.run(&call(true)).await {
+                Ok(_) => return Ok(()),
+                // A store may honour the header on PUT only; that says nothing about PUT.
+                Err(f) if matches!(f.class, Class::Unsupported | Class::Final(ErrorKind::Fatal)) => {}
+                Err(f) => return Err(f),
+            }
+        }
+        if create_only {
+            match self.head(key).await {
+                Ok(None) => {}
+                Ok(Some(_)) => return Err(Failure::new(Class::Precondition, "the object exists")),
+                Err(e) => return Err(Failure::new(Class::Final(e.kind()), e.to_string()).with_source(e)),
+            }
+        }
+        self.run(&call(false)).await.map(|_| ())
+    }
+
+    pub(super) async fn abort_upload(&self, key: &str, begun: &Begun) {
+        let call = Call::new(Method::DELETE, Some(key)).query("uploadId", begun.id.as_str());
+        match self.run(&call).await {
+            Ok(_) => {}
+            Err(f) if f.class == Class::Final(ErrorKind::NotFound) => {}
+            Err(f) => {
+                tracing::debug!(object = %self.object(key), error = %f, "an unfinished upload stays at the store")
+            }
+        }
+    }
+}
+
+/// Aborts what has begun at the store, unless it was completed.
+#[derive(Debug)]
+pub(super) struct AbortOnDrop {
+    inner: Arc<Inner>,
+    key: String,
+    begun: Option<Begun>,
+}
+
+impl AbortOnDrop {
+    pub(super) fn new(inner: &Arc<Inner>, key: &str, begun: Begun) -> AbortOnDrop {
+        AbortOnDrop { inner: Arc::clone(inner), key: key.to_owned(), begun: Some(begun) }
+    }
+
+    /// There is nothing left to abort.
+    pub(super) fn disarm(&mut self) {
+        self.begun = None;
+    }
+
+    /// Aborts now.
+    pub(super) async fn abort(mut self) {
+        if let Some(begun) = self.begun.take() {
+            self.inner.abort_upload(&self.key, &begun).await;
+        }
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        let Some(begun) = self.begun.take() else { return };
+        // Without a runtime nothing can be sent; the store's own rule for unfinished uploads has to do it.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let (inner, key) = (Arc::clone(&self.inner), std::mem::take(&mut self.key));
+        runtime.spawn(async move { inner.abort_upload(&key, &begun).await });
+    }
+}
+
+/// An upload in parts.
+#[derive(Debug)]
+pub(super) struct Parts {
+    inner: Arc<Inner>,
+    key: String,
+    options: PutOptions,
+    part_bytes: u64,
+    size_max: u64,
+    /// The part that is being filled.
+    filling: Vec<Bytes>,
+    filled: u64,
+    total: u64,
+    crc32: crc32fast::Hasher,
+    // Before `begun`, so that parts stop before the upload is aborted.
+    sending: JoinSet<Result<Part>>,
+    begun: Option<(Begun, AbortOnDrop)>,
+    next: u32,
+    sent: Vec<Part>,
+}
+
+impl Parts {
+    pub(super) fn new(inner: Arc<Inner>, key: String, size_max: u64, options: PutOptions) -> Result<Parts> {
+        let part_bytes = part_bytes(size_max, inner.location.quirks.part_bytes);
+        Ok(Parts {
+            inner,
+            key,
+            options,
+            part_bytes,
+            size_max,
+            filling: Vec::new(),
+            filled: 0,
+            total: 0,
+            crc32: crc32fast::Hasher::new(),
+            begun: None,
+            next: 1,
+            sending: JoinSet::new(),
+            sent: Vec::new(),
+        })
+    }
+
+    async fn add(&mut self, mut bytes: Bytes) -> Result<()> {
+        self.total += bytes.len() as u64;
+        if self.total > self.size_max {
+            let message = format!(
+                "PUT {}: {} bytes were written to an upload announced with at most {}",
+                self.inner.object(&self.key),
+                self.total,
+                self.size_max
+            );
+            return Err(StoreError::new(ErrorKind::Fatal, message));
+        }
+        self.crc32.update(&bytes);
+        while !bytes.is_empty() {
+            // A full part waits for a further byte: it may be the only one.
+            if self.filled == self.part_bytes {
+                self.send_part().await?;
+            }
+            let room = usize::try_from(self.part_bytes - self.filled).unwrap_or(usize::MAX);
+            let piece = bytes.split_to(room.min(bytes.len()));
+            self.filled += piece.len() as u64;
+            self.filling.push(piece);
+        }
+        Ok(())
+    }
+
+    /// Sends the filled part in the background, when there is room for it.
+    async fn send_part(&mut self) -> Result<()> {
+        let begun = match &self.begun {
+            Some((begun, _)) => begun.clone(),
+            None => {
+                let begun = self.inner.begin_upload(&self.key, self.options, true).await?;
+                let guard = AbortOnDrop::new(&self.inner, &self.key, begun.clone());
+                self.begun.insert((begun, guard)).0.clone()
+            }
+        };
+        while self.sending.len() >= self.inner.options.transfers.max(1) {
+            self.join_one().await?;
+        }
+        let payload = Payload::new(std::mem::take(&mut self.filling));
+        self.filled = 0;
+        let (number, inner, key) = (self.next, Arc::clone(&self.inner), self.key.clone());
+        self.next += 1;
+        self.sending.spawn(async move { inner.upload_part(&key, &begun, number, payload).await });
+        Ok(())
+    }
+
+    async fn join_one(&mut self) -> Result<()> {
+        match self.sending.join_next().await {
+            Some(Ok(part)) => self.sent.push(part?),
+            Some(Err(e)) => {
+                let message = format!("PUT {}: a part was lost: {e}", self.inner.object(&self.key));
+                return Err(StoreError::new(ErrorKind::Fatal, message).with_source(e));
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    async fn complete(&mut self) -> Result<()> {
+        if self.begun.is_none() {
+            let payload = Payload::new(std::mem::take(&mut self.filling));
+            return self.inner.put(&self.key, payload, self.options).await;
+        }
+        if self.filled > 0 {
+            self.send_part().await?;
+        }
+        while !self.sending.is_empty() {
+            self.join_one().await?;
+        }
+        let Some((begun, guard)) = &mut self.begun else { return Ok(()) };
+        self.sent.sort_by_key(|p| p.number);
+        assert!(self.sent.iter().map(|p| p.number).eq(1..self.next), "every part is there, once");
+        let done = self.inner.complete_upload(&self.key, begun, &self.sent, self.options.create_only).await;
+        let failure = match done {
+            Ok(()) => {
+                guard.disarm();
+                return Ok(());
+            }
+            Err(failure) => failure,
+        };
+        if matches!(failure.class, Class::Precondition | Class::Final(ErrorKind::NotFound))
+            && let Some(found) = self.inner.head(&self.key).await?
+        {
+            return self.inner.settle_by(&self.key, &self.fingerprint(), &found).await;
+        }
+        let call = Call::new(Method::POST, Some(&self.key));
+        Err(self.inner.error(&call, failure))
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        let parts: Option<Vec<&str>> = self.sent.iter().map(|p| p.crc32.as_deref()).collect();
+        Fingerprint {
+            size: self.total,
+            crc32: self.crc32.clone().finalize(),
+            composite: parts.and_then(|p| composite(&p)),
+        }
+    }
+
+    /// Stops the parts under way and takes what is to be aborted.
+    async fn stop(&mut self) {
+        self.sending.shutdown().await;
+        if let Some((_, guard)) = self.begun.take() {
+            guard.abort().await;
+        }
+    }
+}
+
+/// The checksum of the checksums of parts, as S3 notes it: `BASE64-N`.
+fn composite(parts: &[&str]) -> Option<String> {
+    use base64::Engine as _;
+    let mut crc = crc32fast::Hasher::new();
+    for part in parts {
+        crc.update(&base64::engine::general_purpose::STANDARD.decode(part).ok()?);
+    }
+    Some(format!("{}-{}", base64_crc(crc.finalize()), parts.len()))
+}
+
+impl Upload for Parts {
+    fn write<'a>(&'a mut self, bytes: Bytes) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.add(bytes))
+    }
+
+    fn finish(mut self: Box<Self>) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async move {
+            let done = self.complete().await;
+            // After a success nothing is left to stop.
+            self.stop().await;
+            done
+        })
+    }
+
+    fn abort(mut self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move { self.stop().await })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_thousand_parts_are_enough_for_every_length() {
+        const MIB: u64 = 1 << 20;
+        assert_eq!(part_bytes(0, None), 8 * MIB);
+        assert_eq!(part_bytes(1 << 30, None), 8 * MIB);
+        assert_eq!(part_bytes(1 << 30, Some(1)), 5 * MIB);
+        assert_eq!(part_bytes(1 << 30, Some(64 * MIB)), 64 * MIB);
+        for size in [80_000 * MIB, 80_000 * MIB + 1, 5 << 40] {
+            let part = part_bytes(size, Some(1));
+            assert!(size.div_ceil(part) <= limits::PARTS_MAX, "{size}");
+            assert_eq!(part % MIB, 0);
+        }
+    }
+
+    #[test]
+    fn checksum_of_checksums() {
+        // CRC-32 of the eight bytes cbf43926 cbf43926.
+        let part = base64_crc(0xcbf4_3926);
+        let both = [0xcb, 0xf4, 0x39, 0x26, 0xcb, 0xf4, 0x39, 0x26];
+        assert_eq!(composite(&[&part, &part]), Some(format!("{}-2", base64_crc(crc32fast::hash(&both)))));
+        assert_eq!(composite(&["?"]), None);
+    }
+}

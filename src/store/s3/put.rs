@@ -1,0 +1,90 @@
+//! PUT: one object from memory.
+//!
+//! Where the store refuses `If-None-Match`, a HEAD comes before a create-only PUT. That is not atomic, but it still
+//! stops a second writer who writes at his own pace; only two writers within one round trip of each other would slip
+//! through.
+//!
+//! A 412 means that the key is taken: by an earlier attempt of this very PUT whose answer was lost, which is success,
+//! or by somebody else, which is a conflict. The content decides (`compare`).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use http::Method;
+
+use super::Inner;
+use super::body::Payload;
+use super::failure::Class;
+use super::request::Call;
+use super::wishes::Wishes;
+use crate::base::clock::Millis;
+use crate::store::{ErrorKind, PutOptions, Result, StoreError};
+
+/// CRC-32 of the content, big-endian, in Base64.
+pub(super) const CHECKSUM: &str = "x-amz-checksum-crc32";
+
+/// Timestamp of the LTX header; the key is Litestream's.
+pub(super) const CREATED: &str = "x-amz-meta-litestream-timestamp";
+
+/// Times that an object may appear and vanish again between our requests.
+const RACES_MAX: u32 = 3;
+
+/// A CRC-32 as a header wants it.
+pub(super) fn base64_crc(crc: u32) -> String {
+    BASE64.encode(crc.to_be_bytes())
+}
+
+fn call<'a>(key: &'a str, payload: &Payload, options: PutOptions, wishes: Wishes) -> Call<'a> {
+    let mut call = Call::new(Method::PUT, Some(key))
+        .content(payload.clone())
+        .header("content-type", "application/octet-stream")
+        .header(CREATED, options.created.to_rfc3339());
+    if wishes.create_only {
+        call = call.header("if-none-match", "*");
+    }
+    if wishes.checksum {
+        call = call.header(CHECKSUM, base64_crc(payload.crc32()));
+    }
+    call
+}
+
+impl Inner {
+    /// Writes one object.
+    pub(super) async fn put(&self, key: &str, payload: Payload, options: PutOptions) -> Result<()> {
+        let mut ways = self.ways(options.create_only);
+        let mut races = 0;
+        loop {
+            if options.create_only
+                && !ways.now.create_only
+                && let Some(found) = self.head(key).await?
+            {
+                return self.settle(key, &payload, &found).await;
+            }
+            let call = call(key, &payload, options, ways.now);
+            let failure = match self.run(&call).await {
+                Ok(_) => {
+                    self.remember_refusal(&ways);
+                    return Ok(());
+                }
+                Err(failure) => failure,
+            };
+            if options.create_only && failure.class == Class::Precondition {
+                if let Some(found) = self.head(key).await? {
+                    return self.settle(key, &payload, &found).await;
+                }
+                // Deleted meanwhile: the key is free again.
+                races += 1;
+                if races > RACES_MAX {
+                    let message = format!("{}: the object appears and vanishes again", self.subject(&call));
+                    return Err(StoreError::new(ErrorKind::Transient, message));
+                }
+            } else {
+                ways.next(failure).map_err(|f| self.error(&call, f))?;
+            }
+        }
+    }
+
+    /// A PUT that may replace, otherwise like any other.
+    pub(super) async fn put_scratch(&self, key: &str, payload: Payload) -> Result<()> {
+        self.put(key, payload, PutOptions { created: Millis::now(), create_only: false }).await
+    }
+}

@@ -1,0 +1,253 @@
+//! From an operation to a signed request, and one attempt at it.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{HOST, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+
+use super::body::Payload;
+use super::classify;
+use super::client::{Answer, Wire};
+use super::encode;
+use super::failure::{Class, Failure};
+use super::sentence::{About, sentence};
+use super::sign::{Signed, Signer, sign};
+use super::{Inner, xml};
+use crate::base::limits;
+use crate::config::{Addressing, CredentialError, Credentials, EndpointUrl, Scheme, SignPayload};
+use crate::store::ErrorKind;
+
+/// One operation, before region, credentials and time are known.
+#[derive(Debug, Clone)]
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    /// `None` for an operation on the bucket.
+    pub(super) key: Option<&'a str>,
+    pub(super) query: Vec<(&'static str, Cow<'a, str>)>,
+    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) payload: Payload,
+    /// Whether the payload is the content of an object, which need not be signed over TLS.
+    pub(super) content: bool,
+    /// The bytes of an object that are wanted.
+    pub(super) range: Option<Range<u64>>,
+    /// Bytes of the answer, for the deadline.
+    pub(super) answer_bytes: u64,
+    /// Time that the server itself needs, beyond the usual.
+    pub(super) extra_time: Duration,
+    /// Whether a success may carry an error in its body.
+    pub(super) error_in_success: bool,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(method: Method, key: Option<&'a str>) -> Call<'a> {
+        Call {
+            method,
+            key,
+            query: Vec::new(),
+            headers: Vec::new(),
+            payload: Payload::default(),
+            content: false,
+            range: None,
+            answer_bytes: 0,
+            extra_time: Duration::ZERO,
+            error_in_success: false,
+        }
+    }
+
+    pub(super) fn query(mut self, name: &'static str, value: impl Into<Cow<'a, str>>) -> Call<'a> {
+        self.query.push((name, value.into()));
+        self
+    }
+
+    pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Call<'a> {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// A document for the server.
+    pub(super) fn xml(mut self, xml: String) -> Call<'a> {
+        self.payload = Payload::new(vec![Bytes::from(xml)]);
+        self.headers.push(("content-type", "application/xml".into()));
+        self
+    }
+
+    /// The content of an object.
+    pub(super) fn content(mut self, payload: Payload) -> Call<'a> {
+        self.payload = payload;
+        self.content = true;
+        self
+    }
+}
+
+/// What an attempt depends on beside the call; changed by replanning.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// Take a new connection.
+    pub(super) fresh: bool,
+    /// Ask this server instead.
+    pub(super) redirect: Option<EndpointUrl>,
+}
+
+/// A success, read to its end.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Inner {
+    /// The region to sign for: what the store said, or what the configuration says.
+    pub(super) fn region(&self) -> String {
+        self.client.region_of(&self.location.bucket).unwrap_or_else(|| self.location.region.value.clone())
+    }
+
+    /// The address, and the path with its query.
+    fn target(&self, call: &Call<'_>, plan: &Plan, region: &str) -> (EndpointUrl, String) {
+        let mut url = match &plan.redirect {
+            Some(url) => url.clone(),
+            None => self.location.endpoint.value.url(region),
+        };
+        let bucket = &self.location.bucket;
+        let mut path = url.path.clone();
+        match self.location.addressing.value {
+            Addressing::Path => {
+                path.push('/');
+                encode::push_path(&mut path, bucket);
+                if call.key.is_some() {
+                    path.push('/');
+                }
+            }
+            Addressing::VirtualHost => {
+                if plan.redirect.is_none() {
+                    url.host = format!("{bucket}.{}", url.host);
+                }
+                path.push('/');
+            }
+        }
+        encode::push_path(&mut path, call.key.unwrap_or_default());
+        for (i, (name, value)) in call.query.iter().enumerate() {
+            path.push(if i == 0 { '?' } else { '&' });
+            encode::push_query(&mut path, name);
+            path.push('=');
+            encode::push_query(&mut path, value);
+        }
+        (url, path)
+    }
+
+    async fn credentials(&self) -> Result<Arc<Credentials>, Failure> {
+        self.location.credentials.credentials().await.map_err(|e| {
+            let class = match e {
+                CredentialError::Source { transient: true, .. } => Class::Transient,
+                CredentialError::Source { .. } | CredentialError::Missing => Class::Credentials,
+            };
+            Failure::new(class, e.to_string())
+        })
+    }
+
+    /// One attempt, signed now. An answer other than a success is read, and comes out as the failure.
+    pub(super) async fn attempt(&self, call: &Call<'_>, plan: &Plan) -> Result<Answer, Failure> {
+        let credentials = self.credentials().await?;
+        let region = self.region();
+        let signed_at = self.client.now();
+        let (url, path) = self.target(call, plan, &region);
+        let signer = Signer { credentials: &credentials, region: &region, time: signed_at };
+        let headers = self.headers(call, &url, &path, signer)?;
+        let policy = &self.options.retry;
+        let moving = |bytes: u64| Duration::from_secs(bytes / policy.bytes_per_second.max(1));
+        let wire = Wire {
+            scheme: url.scheme,
+            authority: url.authority(),
+            method: call.method.clone(),
+            path,
+            headers,
+            payload: call.payload.clone(),
+            head_time: policy.attempt + moving(call.payload.len()) + call.extra_time,
+            body_time: policy.attempt + moving(call.answer_bytes) + call.extra_time,
+            stall: policy.stall + call.extra_time,
+            fresh: plan.fresh,
+        };
+        let mut answer = self.client.send(wire).await?;
+        if answer.status.is_success() {
+            return Ok(answer);
+        }
+        // Best effort: an error without its words is still an error.
+        let body = answer.body.collect(limits::ERROR_BYTES).await.unwrap_or_default();
+        Err(self.failure(call, answer.status, &answer.headers, &body, &credentials, &region, signed_at))
+    }
+
+    /// One attempt whose success is read to its end, up to `max` bytes.
+    pub(super) async fn attempt_whole(
+        &self,
+        call: &Call<'_>,
+        plan: &Plan,
+        max: usize,
+    ) -> Result<Reply, Failure> {
+        let signed_at = self.client.now();
+        let mut answer = self.attempt(call, plan).await?;
+        let body = answer.body.collect(max).await?;
+        if call.error_in_success && xml::error(&body).is_some() {
+            // S3 answers 200 before it begins to copy or to complete; what went wrong then stands in the body.
+            let (credentials, region) = (self.credentials().await?, self.region());
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            return Err(self.failure(call, status, &answer.headers, &body, &credentials, &region, signed_at));
+        }
+        Ok(Reply { headers: answer.headers, body })
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn failure(
+        &self,
+        call: &Call<'_>,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        credentials: &Credentials,
+        region: &str,
+        signed_at: SystemTime,
+    ) -> Failure {
+        let (mut class, mut detail) = classify::read(status, headers, body, signed_at);
+        let about = About {
+            location: &self.location,
+            credentials,
+            region,
+            method: &call.method,
+            keyed: call.key.is_some(),
+        };
+        let message = sentence(class, &detail, about);
+        region.clone_into(&mut detail.signed_for);
+        if class == Class::Credentials && self.location.credentials.refused(credentials) {
+            class = Class::Transient;
+        }
+        Failure { class, message, detail: Box::new(detail) }
+    }
+
+    fn headers(
+        &self,
+        call: &Call<'_>,
+        url: &EndpointUrl,
+        path: &str,
+        signer: Signer<'_>,
+    ) -> Result<HeaderMap, Failure> {
+        let fatal = |message: String| Failure::new(Class::Final(ErrorKind::Fatal), message);
+        let mut headers = HeaderMap::with_capacity(call.headers.len() + 8);
+        for (name, value) in &call.headers {
+            let value = HeaderValue::from_str(value).map_err(|e| fatal(format!("header {name}: {e}")))?;
+            headers.insert(HeaderName::from_static(name), value);
+        }
+        let host = HeaderValue::from_str(&url.authority()).map_err(|e| fatal(format!("host: {e}")))?;
+        headers.insert(HOST, host);
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("lsfast/", env!("CARGO_PKG_VERSION"))));
+        let whole = format!("{}://{}{path}", url.scheme.as_str(), url.authority());
+        let signed = match self.location.quirks.sign_payload {
+            SignPayload::Auto if call.content && url.scheme == Scheme::Https => Signed::Unsigned,
+            SignPayload::Never if call.content => Signed::Unsigned,
+            _ => Signed::Sha256(call.payload.sha256()),
+        };
+        sign(signer, &call.method, &whole, &mut headers, signed).map_err(|e| fatal(e.to_string()))?;
+        Ok(headers)
+    }
+}

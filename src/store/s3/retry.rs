@@ -1,0 +1,223 @@
+//! The loop around an attempt: what is tried again, when, and when it ends.
+//!
+//! A retry that heals leaves one line at debug level for each failed attempt, and nothing above.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Inner;
+use super::classify::apart;
+use super::failure::{Class, Failure};
+use super::request::{Call, Plan, Reply};
+use crate::base::limits;
+use crate::config::{Addressing, EndpointUrl};
+use crate::store::{ErrorKind, StoreError};
+
+/// A server's wish to wait is granted up to this.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
+
+/// Clocks nearer than this are the same.
+const SKEW_SAME: Duration = Duration::from_secs(1);
+
+/// The attempts at one call.
+#[derive(Debug)]
+pub(super) struct Retry<'a> {
+    inner: &'a Inner,
+    subject: String,
+    started: Instant,
+    attempts: u32,
+    waits: u32,
+    replans: u32,
+    pub(super) plan: Plan,
+}
+
+impl<'a> Retry<'a> {
+    pub(super) fn new(inner: &'a Inner, call: &Call<'_>) -> Retry<'a> {
+        Retry {
+            inner,
+            subject: inner.subject(call),
+            started: Instant::now(),
+            attempts: 0,
+            waits: 0,
+            replans: 0,
+            plan: Plan::default(),
+        }
+    }
+
+    /// Some of the answer has arrived: time and waits begin anew.
+    pub(super) fn progress(&mut self) {
+        self.started = Instant::now();
+        self.waits = 0;
+    }
+
+    /// Waits and answers `Ok` if the call is to be tried again; otherwise the failure comes back, final.
+    pub(super) async fn after(&mut self, failure: Failure) -> Result<(), Failure> {
+        self.attempts += 1;
+        let fresh = std::mem::take(&mut self.plan.fresh);
+        let policy = &self.inner.options.retry;
+        let budget = match failure.class {
+            // A fresh connection cannot be stale: then it is an ordinary break.
+            Class::Stale if !fresh => {
+                self.plan.fresh = true;
+                self.note(&failure, Duration::ZERO);
+                return Ok(());
+            }
+            Class::Skewed | Class::OtherRegion | Class::Redirect => return self.replan(failure),
+            Class::Stale | Class::Transient => policy.total,
+            Class::Unreachable => policy.unreachable,
+            Class::Credentials | Class::Precondition | Class::Unsupported | Class::Final(_) => {
+                return Err(failure);
+            }
+        };
+        let wait = self.wait(failure.detail.retry_after);
+        if self.started.elapsed() + wait >= budget {
+            return Err(self.give_up(failure));
+        }
+        self.note(&failure, wait);
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+
+    /// Doubles with each wait, up to a maximum; a random half of it spreads clients that failed together.
+    fn wait(&mut self, asked: Option<Duration>) -> Duration {
+        let policy = &self.inner.options.retry;
+        let most = policy.wait_first.saturating_mul(1 << self.waits.min(16)).min(limits::RETRY_WAIT_MAX);
+        self.waits += 1;
+        let wait = most.mul_f64(0.5 + fastrand::f64() / 2.0);
+        asked.map_or(wait, |a| wait.max(a.min(RETRY_AFTER_MAX)))
+    }
+
+    fn note(&self, failure: &Failure, wait: Duration) {
+        tracing::debug!(
+            request = %self.subject,
+            attempt = self.attempts,
+            wait_ms = wait.as_millis() as u64,
+            error = %failure,
+            "trying again"
+        );
+    }
+
+    fn give_up(&self, mut failure: Failure) -> Failure {
+        if self.attempts > 1 {
+            let seconds = self.started.elapsed().as_secs_f32();
+            failure.message =
+                format!("{} attempts in {seconds:.1}s failed, the last: {}", self.attempts, failure.message);
+        }
+        failure
+    }
+
+    /// Changes what made the attempt fail, if that can be changed.
+    fn replan(&mut self, failure: Failure) -> Result<(), Failure> {
+        self.replans += 1;
+        if self.replans > limits::REPLANS {
+            return Err(failure);
+        }
+        let changed = match failure.class {
+            Class::Skewed => self.correct_clock(&failure),
+            Class::OtherRegion => self.change_region(&failure),
+            Class::Redirect => self.redirect(&failure),
+            _ => false,
+        };
+        if !changed {
+            return Err(failure);
+        }
+        self.note(&failure, Duration::ZERO);
+        Ok(())
+    }
+
+    /// Takes the server's time, if the signature's was another.
+    fn correct_clock(&mut self, failure: &Failure) -> bool {
+        let (Some(date), Some(signed_at)) = (failure.detail.date, failure.detail.signed_at) else {
+            return false;
+        };
+        self.inner.client.correct_clock(date);
+        apart(date, signed_at) > SKEW_SAME
+    }
+
+    /// A region that the user wrote is not replaced: he may mean another bucket of that name elsewhere.
+    fn change_region(&mut self, failure: &Failure) -> bool {
+        let location = &self.inner.location;
+        match &failure.detail.region {
+            // Compared with what was signed: another request may have learnt it meanwhile.
+            Some(region) if !location.region.origin.is_explicit() && *region != failure.detail.signed_for => {
+                self.inner.client.remember_region(&location.bucket, region.clone());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Follows to a host that serves the same bucket, by the same scheme, for this call only.
+    fn redirect(&mut self, failure: &Failure) -> bool {
+        let location = &self.inner.location;
+        let Some(to) = failure.detail.location.as_deref() else { return false };
+        let to = to.split(['?', '#']).next().unwrap_or(to);
+        let Ok(mut url) = EndpointUrl::parse(to, "redirect") else { return false };
+        let path = std::mem::take(&mut url.path);
+        let same_bucket = match location.addressing.value {
+            Addressing::VirtualHost => url.host.starts_with(&format!("{}.", location.bucket)),
+            Addressing::Path => {
+                let base = location.endpoint_url().path;
+                url.path.clone_from(&base);
+                let rest = path.strip_prefix(&base).and_then(|p| p.strip_prefix('/')).unwrap_or_default();
+                rest.split('/').next() == Some(location.bucket.as_str())
+            }
+        };
+        if !same_bucket || url.scheme != location.endpoint_url().scheme {
+            return false;
+        }
+        self.plan.redirect = Some(url);
+        true
+    }
+}
+
+impl Inner {
+    /// Attempts `call` until it succeeds or finally fails.
+    pub(super) async fn run(&self, call: &Call<'_>) -> Result<Reply, Failure> {
+        self.run_bounded(call, limits::ERROR_BYTES).await
+    }
+
+    /// The same, with the most bytes of the answer.
+    pub(super) async fn run_bounded(&self, call: &Call<'_>, max: usize) -> Result<Reply, Failure> {
+        let mut retry = Retry::new(self, call);
+        loop {
+            match self.attempt_whole(call, &retry.plan, max).await {
+                Ok(reply) => return Ok(reply),
+                Err(failure) => retry.after(failure).await?,
+            }
+        }
+    }
+
+    /// `PUT s3://bucket/key`
+    pub(super) fn subject(&self, call: &Call<'_>) -> String {
+        match call.key {
+            Some(key) => format!("{} {}", call.method, self.object(key)),
+            None => format!("{} s3://{}", call.method, self.location.bucket),
+        }
+    }
+
+    /// `s3://bucket/key`
+    pub(super) fn object(&self, key: &str) -> String {
+        format!("s3://{}/{key}", self.location.bucket)
+    }
+
+    /// The error for the caller of the store.
+    pub(super) fn error(&self, call: &Call<'_>, failure: Failure) -> StoreError {
+        let kind = match failure.class {
+            Class::Stale | Class::Transient | Class::Unreachable => ErrorKind::Transient,
+            Class::OtherRegion => ErrorKind::WrongRegion,
+            Class::Credentials => ErrorKind::Credentials,
+            Class::Precondition => ErrorKind::Conflict,
+            Class::Final(kind) => kind,
+            Class::Skewed | Class::Redirect | Class::Unsupported => ErrorKind::Fatal,
+        };
+        let detail = *failure.detail;
+        let error = StoreError::new(kind, format!("{}: {}", self.subject(call), failure.message))
+            .with_retry_after(detail.retry_after);
+        match detail.source {
+            Some(source) => error.with_source(source),
+            None => error,
+        }
+    }
+}

@@ -10,6 +10,7 @@ pub mod file;
 pub mod s3;
 
 pub use error::{ErrorKind, StoreError};
+pub use file::FileStore;
 pub use s3::{ClientOptions, Clients, RetryPolicy, S3Store};
 
 use std::fmt;
@@ -122,10 +123,6 @@ pub trait Store: Send + Sync + fmt::Debug {
 pub fn open(location: &Location, options: &ClientOptions) -> Result<Arc<dyn Store>> {
     match &location.kind {
         Kind::S3(s3) => Ok(Arc::new(S3Store::open(&location.url, s3, options)?)),
-        // SEAM: `FileStore::new(path)` belongs here.
-        Kind::File(path) => {
-            let message = format!("file://{}: directories are not yet replicas", path.display());
-            Err(StoreError::new(ErrorKind::Fatal, message))
-        }
+        Kind::File(path) => Ok(Arc::new(FileStore::new(path))),
     }
 }

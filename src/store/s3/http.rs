@@ -21,6 +21,7 @@ use tower_service::Service;
 use super::failure::{Class, Failure};
 use crate::base::limits;
 use crate::config::TlsOptions;
+use crate::io::read_small;
 use crate::store::{BoxFuture, ErrorKind, StoreError};
 
 /// A byte stream to a server.
@@ -119,7 +120,7 @@ fn roots(ca_cert: Option<&Path>) -> Result<RootCertStore, StoreError> {
         let refuse = |why: String| {
             StoreError::new(ErrorKind::Tls, format!("CA certificate {}: {why}", path.display()))
         };
-        let pem = std::fs::read(path).map_err(|e| refuse(e.to_string()))?;
+        let pem = read_small(path, limits::CA_BYTES).map_err(|e| refuse(e.to_string()))?;
         let mut added = 0;
         for cert in CertificateDer::pem_slice_iter(&pem) {
             let cert = cert.map_err(|e| refuse(format!("not a certificate in PEM: {e}")))?;

@@ -73,6 +73,7 @@ pub mod config;
 pub mod io;
 pub mod ltx;
 pub mod replicate;
+pub mod restore;
 pub mod sqlite;
 pub mod store;
 pub mod wal;

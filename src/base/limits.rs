@@ -84,3 +84,18 @@ pub const IO_THREADS: usize = 4;
 
 /// A read up to this length is tried in the page cache before it goes to the I/O engine.
 pub const IO_CACHED_READ_BYTES: usize = 256 << 10;
+
+/// Bytes of LTX files that a restore has asked for and not decoded yet. Further requests wait.
+pub const RESTORE_BYTES: u64 = 40 << 20;
+
+/// One write of a restore, at most. Longer runs of pages take several.
+pub const RESTORE_WRITE_BYTES: usize = 1 << 20;
+
+/// A run of pages from this length on is written by the I/O engine, a shorter one by a plain call at once.
+pub const RESTORE_ENGINE_BYTES: usize = 64 << 10;
+
+/// Writes under way for each decoding thread of a restore. It waits for the oldest when there are more.
+pub const RESTORE_WRITES: usize = 4;
+
+/// Decoding threads of a restore, however many cores there are.
+pub const RESTORE_THREADS: usize = 16;

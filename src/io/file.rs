@@ -111,6 +111,17 @@ impl File {
         sys::forget_cached(self.0.as_fd());
     }
 
+    /// Who holds a POSIX or OFD lock on any of these bytes, in words; `None` if nobody but this descriptor does.
+    ///
+    /// # Errors
+    /// Those of `fcntl(2)`.
+    pub fn locked_by(&self, from: u64, len: u64) -> io::Result<Option<String>> {
+        Ok(sys::locked_by(self.0.as_fd(), from, len)?.map(|pid| match pid {
+            0.. => format!("process {pid}"),
+            _ => "another process".to_owned(),
+        }))
+    }
+
     /// The file of the standard library, for what is not offered here. Don't clone or reopen it.
     #[must_use]
     pub fn std(&self) -> &std::fs::File {

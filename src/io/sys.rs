@@ -95,3 +95,20 @@ pub(super) fn forget_cached(file: BorrowedFd<'_>) {
     // SAFETY: no memory is passed; the descriptor is borrowed and therefore open.
     unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
 }
+
+/// Process that holds a lock on any of these bytes which would forbid to write them; -1 if it cannot be told.
+pub(super) fn locked_by(file: BorrowedFd<'_>, from: u64, len: u64) -> io::Result<Option<libc::pid_t>> {
+    let wide = |n: u64| libc::off_t::try_from(n).map_err(|_| io::ErrorKind::InvalidInput);
+    // SAFETY: `flock` is a plain structure of integers, for which zeros are a value.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_WRLCK as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock.l_start = wide(from)?;
+    lock.l_len = wide(len)?;
+    // SAFETY: the descriptor is borrowed and therefore open, and `lock` lives until the call returns.
+    let rc = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
+    if rc != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((i32::from(lock.l_type) != libc::F_UNLCK).then_some(lock.l_pid))
+}

@@ -9,7 +9,7 @@ use super::decode::page_checksum;
 use super::frame::{self, Look};
 use super::header::{HEADER_LEN, Header, Trailer};
 use super::order::PageOrder;
-use super::{IndexEntry, LtxError, Tail};
+use super::{FileEnd, IndexEntry, LtxError, Tail};
 use crate::base::Pgno;
 use crate::base::crc64::{Crc64, combine, crc64};
 
@@ -126,12 +126,28 @@ impl FileCheck {
     /// # Errors
     /// Ranges that are missing, a snapshot that lacks pages, or a checksum that does not agree.
     pub fn finish(self, tail: &Tail) -> Result<Trailer, LtxError> {
-        if self.offset != tail.frames_end {
-            return Err(LtxError::RangeOrder { expected: self.offset, found: tail.frames_end });
+        self.finish_with(tail.frames_end, (tail.trailer, tail.crc, tail.crc_len))
+    }
+
+    /// Compares with the end of a file that was read in order, whatever its index says.
+    ///
+    /// # Errors
+    /// As [`FileCheck::finish`].
+    pub fn finish_in_order(self, end: FileEnd) -> Result<Trailer, LtxError> {
+        let frames_end = end.frames_end;
+        self.finish_with(frames_end, end.finish()?)
+    }
+
+    fn finish_with(
+        self,
+        frames_end: u64,
+        (trailer, crc, crc_len): (Trailer, u64, u64),
+    ) -> Result<Trailer, LtxError> {
+        if self.offset != frames_end {
+            return Err(LtxError::RangeOrder { expected: self.offset, found: frames_end });
         }
         self.order.finish()?;
-        let crc = combine(self.crc, tail.crc, tail.crc_len);
-        tail.trailer.verify(&self.header, crc, self.database)?;
-        Ok(tail.trailer)
+        trailer.verify(&self.header, combine(self.crc, crc, crc_len), self.database)?;
+        Ok(trailer)
     }
 }

@@ -33,6 +33,7 @@ mod legacy;
 mod merge;
 mod order;
 mod reader;
+mod walk;
 
 pub use check::{FileCheck, PartialCheck, decode_frames};
 pub use decode::{Decoder, Step};
@@ -42,6 +43,7 @@ pub use header::{HEADER_LEN, Header, TRAILER_LEN, Trailer, WalRange};
 pub use index::{IndexEntry, Tail, TailState};
 pub use merge::{Merge, PageSource};
 pub use reader::LtxReader;
+pub use walk::{FileEnd, FrameWalk, Next};
 
 /// Set in every checksum that an LTX file stores, so that 0 can mean "none".
 pub const CHECKSUM_FLAG: u64 = 1 << 63;

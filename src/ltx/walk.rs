@@ -1,0 +1,109 @@
+//! Reading a file in order without decoding it: where its frames begin and end.
+//!
+//! For files that are fetched in order and decoded on many cores. [`FrameWalk`] finds the frames in the bytes as they
+//! come and needs no index, so a file with a wrong one is no special case; the ranges that it finds go through
+//! [`decode_frames`](super::decode_frames). What follows the frames goes through [`FileEnd`], which keeps nothing of
+//! it but the last bytes: an index is as long as the file has pages.
+
+use super::frame::{self, HEAD_SHORT, Look, TERMINATOR};
+use super::header::{HEADER_LEN, Header, TRAILER_LEN, Trailer};
+use super::{IndexEntry, LtxError};
+use crate::base::PageSize;
+use crate::base::crc64::Crc64;
+
+/// What comes next in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// A frame, whole within the bytes given.
+    Frame(IndexEntry),
+    /// At least this many bytes are needed to tell; never more than one frame can have.
+    Need(usize),
+    /// The terminator: no more frames. The bytes after it are those of [`FileEnd`].
+    End,
+}
+
+/// Finds frame after frame. Page numbers are not judged here but where the frames are decoded.
+#[derive(Debug, Clone)]
+pub struct FrameWalk {
+    page_size: PageSize,
+    offset: u64,
+}
+
+impl FrameWalk {
+    /// At the first frame, right after the header.
+    #[must_use]
+    pub fn new(header: &Header) -> FrameWalk {
+        FrameWalk { page_size: header.page_size, offset: HEADER_LEN as u64 }
+    }
+
+    /// Offset in the file of what comes next.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Looks at `bytes`, which are those of the file from [`FrameWalk::offset`] on and may be cut anywhere, and goes
+    /// on if there is a whole frame, or the terminator.
+    ///
+    /// # Errors
+    /// Bytes that no frame begins with.
+    pub fn step(&mut self, bytes: &[u8]) -> Result<Next, LtxError> {
+        Ok(match frame::look(bytes, self.page_size)? {
+            Look::Need(n) => Next::Need(n),
+            Look::Terminator => {
+                self.offset += HEAD_SHORT as u64;
+                Next::End
+            }
+            Look::Frame(shape) => {
+                let len = u32::try_from(shape.len).expect("a frame is short");
+                let entry = IndexEntry { pgno: shape.pgno, offset: self.offset, len };
+                self.offset += u64::from(len);
+                Next::Frame(entry)
+            }
+        })
+    }
+}
+
+/// What follows the frames of a file, taken in pieces cut anywhere.
+#[derive(Debug, Clone)]
+pub struct FileEnd {
+    /// Offset of the terminator.
+    pub(super) frames_end: u64,
+    crc: Crc64,
+    crc_len: u64,
+    /// The last bytes seen, which are not in `crc` yet.
+    last: Vec<u8>,
+}
+
+impl FileEnd {
+    /// Right after the terminator, which `walk` has just passed.
+    #[must_use]
+    pub fn new(walk: &FrameWalk) -> FileEnd {
+        let mut crc = Crc64::new();
+        crc.update(&TERMINATOR);
+        let frames_end = walk.offset.saturating_sub(HEAD_SHORT as u64);
+        FileEnd { frames_end, crc, crc_len: HEAD_SHORT as u64, last: Vec::with_capacity(2 * TRAILER_LEN) }
+    }
+
+    /// The next bytes of the file.
+    pub fn push(&mut self, bytes: &[u8]) {
+        let (before, last) = bytes.split_at(bytes.len().saturating_sub(TRAILER_LEN));
+        let leaves = (self.last.len() + bytes.len()).saturating_sub(TRAILER_LEN).min(self.last.len());
+        self.crc.update(&self.last[..leaves]);
+        self.last.drain(..leaves);
+        self.crc.update(before);
+        self.crc_len += (leaves + before.len()) as u64;
+        self.last.extend_from_slice(last);
+    }
+
+    /// The trailer, and the CRC of what the file checksum covers after the frames, with its length.
+    pub(super) fn finish(mut self) -> Result<(Trailer, u64, u64), LtxError> {
+        let Some(last) = self.last.first_chunk::<TRAILER_LEN>() else {
+            let len = self.frames_end + self.crc_len + self.last.len() as u64;
+            return Err(LtxError::Truncated { len, part: "trailer" });
+        };
+        let trailer = Trailer::parse(last);
+        self.crc.update(&last[..8]);
+        Ok((trailer, self.crc.value(), self.crc_len + 8))
+    }
+}

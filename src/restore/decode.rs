@@ -1,0 +1,153 @@
+//! From the parts of LTX files to the pages of a database file, on all cores.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc as threads};
+
+use tokio::sync::mpsc;
+
+use super::RestoreError;
+use super::fetch::Part;
+use super::walk::{Batch, Shape, Walk};
+use super::write::Writer;
+use crate::base::limits;
+use crate::io::{Engine, File};
+use crate::ltx::decode_frames;
+use crate::store::Entry;
+
+/// What the decoding threads need.
+pub(super) struct Decode {
+    pub(super) url: String,
+    /// Newest first.
+    pub(super) files: Vec<Entry>,
+    pub(super) engine: Engine,
+    pub(super) file: File,
+    /// For messages.
+    pub(super) path: std::path::PathBuf,
+    /// Says that there was an error and no more parts are wanted.
+    pub(super) failed: tokio::sync::Notify,
+}
+
+/// Shared by the decoding threads.
+struct Crew<'a> {
+    decode: &'a Decode,
+    queue: Mutex<threads::Receiver<Batch>>,
+    stop: AtomicBool,
+    error: Mutex<Option<RestoreError>>,
+    written: AtomicU64,
+    need: AtomicU64,
+}
+
+impl Decode {
+    /// Takes all parts, decodes and proves them and writes each page once. Blocks its thread.
+    pub(super) fn run(&self, mut parts: mpsc::Receiver<Part>) -> Result<Shape, RestoreError> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from).min(limits::RESTORE_THREADS);
+        let (sender, queue) = threads::sync_channel(2 * cores);
+        let crew = Crew {
+            decode: self,
+            queue: Mutex::new(queue),
+            stop: AtomicBool::new(false),
+            error: Mutex::new(None),
+            written: AtomicU64::new(0),
+            need: AtomicU64::new(0),
+        };
+        let walked = std::thread::scope(|scope| {
+            for n in 0..cores {
+                let name = format!("lsfast-decode-{n}");
+                let crew = &crew;
+                let started = std::thread::Builder::new().name(name).spawn_scoped(scope, move || crew.work());
+                if let Err(cause) = started {
+                    crew.fail(RestoreError::output("start a thread for", &self.path, 0, cause));
+                }
+            }
+            let walked = crew.walk(&mut parts, &sender);
+            // The threads end when the queue has; the fetcher ends when its parts are not taken.
+            drop((sender, parts));
+            walked
+        });
+        if let Some(e) = crew.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(e);
+        }
+        let (shape, proofs) = walked?;
+        // The other half of the pair: whatever the threads did, no file counts that was not proven to its last byte,
+        // and no database that is not as long as its pages.
+        assert!(proofs.iter().all(|p| p.is_proven()) && proofs.len() == self.files.len());
+        let lock = u64::from(shape.header.page_size.lock_page().get() <= shape.header.commit);
+        let pages = shape.bytes() - lock * u64::from(shape.header.page_size.get());
+        assert_eq!(crew.written.into_inner(), pages, "each page is written exactly once");
+        Ok(shape)
+    }
+}
+
+impl Crew<'_> {
+    fn walk(
+        &self,
+        parts: &mut mpsc::Receiver<Part>,
+        sender: &threads::SyncSender<Batch>,
+    ) -> Result<(Shape, Vec<Arc<super::proof::Proof>>), RestoreError> {
+        let mut walk = Walk::new(&self.decode.url, &self.decode.files);
+        let mut sized = false;
+        while let Some(part) = parts.blocking_recv() {
+            walk.part(part, |batch| !self.stop.load(Ordering::Relaxed) && sender.send(batch).is_ok())?;
+            if let Some(shape) = walk.shape().filter(|_| !sized) {
+                sized = true;
+                self.size(shape)?;
+            }
+        }
+        let shape = walk.shape().ok_or(RestoreError::Interrupted)?;
+        Ok((shape, walk.finish()?))
+    }
+
+    /// Gives the file its length at once, so that no write has to extend it and the lock page is a hole.
+    fn size(&self, shape: Shape) -> Result<(), RestoreError> {
+        let need = shape.bytes();
+        self.need.store(need, Ordering::Relaxed);
+        let sized = self.decode.file.std().set_len(need);
+        sized.map_err(|e| RestoreError::output("write", &self.decode.path, need, e))
+    }
+
+    fn work(&self) {
+        let mut writer = Writer::new(self.decode.engine.clone(), self.decode.file.clone());
+        loop {
+            let next = self.queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(batch) = next else { break };
+            // After an error the queue is emptied, so that nobody waits for room in it.
+            if !self.stop.load(Ordering::Relaxed)
+                && let Err(e) = self.batch(&mut writer, batch)
+            {
+                self.fail(e);
+            }
+        }
+        match writer.finish() {
+            Ok(written) => drop(self.written.fetch_add(written, Ordering::Relaxed)),
+            Err(e) => self.fail(self.not_written(e)),
+        }
+    }
+
+    fn batch(&self, writer: &mut Writer, batch: Batch) -> Result<(), RestoreError> {
+        let Batch { header, proof, number, bytes, offset, frames, wanted, hold } = batch;
+        let mut written = Ok(());
+        let mut wanted = wanted.into_iter();
+        let check = decode_frames(&header, &bytes, offset, &frames, |pgno, page| {
+            if wanted.next() == Some(true) && written.is_ok() {
+                written = writer.page(pgno.offset(header.page_size), page);
+            }
+        });
+        drop((bytes, hold));
+        let object = proof.object;
+        let corrupt = |cause| RestoreError::Corrupt { object, url: self.decode.url.clone(), cause };
+        written.map_err(|e| self.not_written(e))?;
+        proof.add(number, check.map_err(corrupt)?).map_err(corrupt)?;
+        writer.flush().map_err(|e| self.not_written(e))
+    }
+
+    fn not_written(&self, e: std::io::Error) -> RestoreError {
+        RestoreError::output("write", &self.decode.path, self.need.load(Ordering::Relaxed), e)
+    }
+
+    /// Keeps the first error and stops the others.
+    fn fail(&self, e: RestoreError) {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
+        self.stop.store(true, Ordering::Relaxed);
+        self.decode.failed.notify_one();
+    }
+}

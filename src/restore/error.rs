@@ -1,0 +1,192 @@
+//! What can go wrong with a restore, each as one line that says what to do.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::plan::PlanError;
+use crate::base::{LtxId, PageSize, Pgno};
+use crate::ltx::LtxError;
+use crate::store::StoreError;
+
+/// Why there is no restored database. The output is as it was, unless a message says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// the store failed
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// nothing was replicated there
+    #[error(
+        "no replica at {url}: it holds no LTX files; check the URL, or wait for the first upload (replicas of \
+         Litestream 0.3 are not looked for)"
+    )]
+    Empty {
+        /// Where.
+        url: String,
+    },
+    /// that state cannot be had
+    #[error("cannot restore from {url}: {cause}")]
+    Plan {
+        /// Where.
+        url: String,
+        /// Why.
+        #[source]
+        cause: PlanError,
+    },
+    /// a planned object has gone
+    #[error(
+        "{object} of {url} was removed while this restore ran, as happens when old files are merged: run it again"
+    )]
+    Vanished {
+        /// Which.
+        object: LtxId,
+        /// Where.
+        url: String,
+    },
+    /// an object is damaged
+    #[error(
+        "{object} of {url} is damaged ({cause}): restore an earlier state, or repair the replica with a new image"
+    )]
+    Corrupt {
+        /// Which.
+        object: LtxId,
+        /// Where.
+        url: String,
+        /// In what way.
+        #[source]
+        cause: LtxError,
+    },
+    /// an object is shorter than the listing said
+    #[error(
+        "{object} of {url} ends after {found} bytes, but the listing said {expected}: run the restore again"
+    )]
+    Short {
+        /// Which.
+        object: LtxId,
+        /// Where.
+        url: String,
+        /// Size by the listing.
+        expected: u64,
+        /// Bytes that came.
+        found: u64,
+    },
+    /// an object is not what its name says
+    #[error("{object} of {url} holds TXIDs {found}: it was renamed or misplaced; restore an earlier state")]
+    Misnamed {
+        /// Which.
+        object: LtxId,
+        /// Where.
+        url: String,
+        /// TXIDs of the header.
+        found: String,
+    },
+    /// page sizes differ
+    #[error(
+        "{object} of {url} has pages of {found} bytes, newer files have {expected}: two databases were replicated to \
+         this place; restore a state before or give each its own place"
+    )]
+    PageSize {
+        /// Which.
+        object: LtxId,
+        /// Where.
+        url: String,
+        /// Of this file.
+        found: PageSize,
+        /// Of the newer ones.
+        expected: PageSize,
+    },
+    /// no file has a page
+    #[error(
+        "{missing} of {commit} is in none of the files at {url} that could hold it (nonsequential page numbers): the \
+         replica is incomplete; restore an earlier state, or repair it with a new image"
+    )]
+    MissingPage {
+        /// The first such page.
+        missing: Pgno,
+        /// Pages of the database.
+        commit: u32,
+        /// Where.
+        url: String,
+    },
+    /// something is where the database shall be
+    #[error("{path} exists: remove it or choose another output, or use --force to replace the database")]
+    Exists {
+        /// What is there.
+        path: PathBuf,
+    },
+    /// a directory, or something else that no database can be
+    #[error("{path} is not a file: name the database file itself, such as {path}/app.db")]
+    NotAFile {
+        /// What is there.
+        path: PathBuf,
+    },
+    /// the database to be replaced is open
+    #[error("{path} is in use by {by}: stop it first; it is not replaced, not even with --force")]
+    InUse {
+        /// The database.
+        path: PathBuf,
+        /// Who.
+        by: String,
+    },
+    /// the database to be replaced cannot be brought to rest
+    #[error("cannot close the log of the old {path} before it is replaced: {cause}; it is as it was")]
+    Settle {
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: rusqlite::Error,
+    },
+    /// a file could not be written
+    #[error("cannot {what} {path}: {cause}")]
+    Output {
+        /// What was tried.
+        what: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// no room
+    #[error(
+        "cannot write {path}: the disk, the quota or the file size limit is used up ({cause}); {need} bytes are needed"
+    )]
+    Full {
+        /// Which file.
+        path: PathBuf,
+        /// Bytes of the whole database.
+        need: u64,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// SQLite finds the restored database damaged
+    #[error(
+        "the restored database fails SQLite's integrity check ({finding}) and is discarded; the replica holds what was \
+         replicated, so the source is likely damaged too: restore an earlier state, or use --integrity-check none"
+    )]
+    Integrity {
+        /// The first finding.
+        finding: String,
+    },
+    /// the work was cut off
+    #[error("the restore was cut off")]
+    Interrupted,
+}
+
+impl RestoreError {
+    /// An error while writing the output, sorted.
+    pub(super) fn output(
+        what: &'static str,
+        path: &std::path::Path,
+        need: u64,
+        cause: io::Error,
+    ) -> RestoreError {
+        let path = path.to_owned();
+        if crate::io::durable::is_full(&cause) {
+            RestoreError::Full { path, need, cause }
+        } else {
+            RestoreError::Output { what, path, cause }
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Which files a restore uses.
+//!
+//! 1. The last image of level 9, by minimum and maximum TXID, is the beginning; its maximum is the position.
+//! 2. Again and again, of all files of levels 8 to 0 that follow the position (`min <= position + 1`) and go beyond
+//!    it, the one that goes farthest; of equals the one that begins earlier, then the higher level, then the older.
+//! 3. Until nothing fits.
+//!
+//! A wanted TXID keeps files that end at or before it, and the plan must end there. A wanted time keeps files that
+//! were made strictly before it. Without either, a file beyond a gap is an error.
+
+use crate::base::clock::Millis;
+use crate::base::{Level, LtxId, Txid};
+use crate::store::Entry;
+
+/// Which state is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Until {
+    /// The newest.
+    #[default]
+    Newest,
+    /// That of a transaction id, inclusive.
+    Txid(Txid),
+    /// The newest of those that were stored strictly before a time.
+    Before(Millis),
+}
+
+/// Why there is no plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// no files at all
+    #[error("there are no LTX files")]
+    Empty,
+    /// nothing begins at TXID 1
+    #[error("the first image is missing: the oldest file is {oldest}, and a restore must begin at TXID 1")]
+    NoImage {
+        /// The file that comes first.
+        oldest: LtxId,
+    },
+    /// files after a gap
+    #[error(
+        "the files are non-contiguous: they reach TXID {reached}, and {next} comes after a gap; restoring only to \
+         {reached} is possible by asking for that TXID"
+    )]
+    Gap {
+        /// Where the unbroken part ends.
+        reached: Txid,
+        /// The first file after it.
+        next: LtxId,
+    },
+    /// a TXID that no files end at
+    #[error("TXID {wanted} is not available: {nearest}")]
+    Txid {
+        /// The wanted one.
+        wanted: Txid,
+        /// What can be had instead, as a clause.
+        nearest: String,
+    },
+    /// a time outside that of the replica
+    #[error("no state of {wanted} is there: the files were made from {oldest} to {newest}")]
+    Time {
+        /// The wanted time.
+        wanted: Millis,
+        /// Time of the oldest file.
+        oldest: Millis,
+        /// Time of the newest file.
+        newest: Millis,
+    },
+}
+
+/// Makes the plan: files in the order in which they build on each other, never empty.
+///
+/// # Errors
+/// One for each reason why that state cannot be had.
+pub fn plan(entries: &[Entry], until: Until) -> Result<Vec<Entry>, PlanError> {
+    if entries.is_empty() {
+        return Err(PlanError::Empty);
+    }
+    check_time(entries, until)?;
+    let fits = |e: &&Entry| match until {
+        Until::Newest => true,
+        Until::Txid(wanted) => e.id.max <= wanted,
+        Until::Before(time) => e.modified < time,
+    };
+    let chain = chain(entries.iter().filter(fits));
+    let Some(reached) = chain.last().map(|e| e.id.max) else {
+        return Err(no_image(entries, until));
+    };
+    match until {
+        Until::Txid(wanted) if reached != wanted => {
+            Err(PlanError::Txid { wanted, nearest: format!("the nearest state before it is {reached}") })
+        }
+        Until::Newest => match entries.iter().map(|e| e.id).filter(|id| id.max > reached).min_by_key(order) {
+            Some(next) => Err(PlanError::Gap { reached, next }),
+            None => Ok(chain),
+        },
+        Until::Txid(_) | Until::Before(_) => Ok(chain),
+    }
+}
+
+/// The longest unbroken chain, by the rules of the module text.
+fn chain<'a>(fitting: impl Iterator<Item = &'a Entry>) -> Vec<Entry> {
+    let (images, mut others): (Vec<&Entry>, Vec<&Entry>) =
+        fitting.partition(|e| e.id.level == Level::SNAPSHOT);
+    let image = images.into_iter().filter(|e| e.id.min.0 == 1).max_by_key(|e| (e.id.min, e.id.max));
+    let mut chain: Vec<Entry> = image.into_iter().copied().collect();
+    let mut position = image.map_or(Txid(0), |e| e.id.max);
+    // Files that begin early enough only become more as the position moves, so the best of them is kept at hand.
+    others.sort_unstable_by_key(|e| std::cmp::Reverse(e.id.min));
+    let rank = |e: &Entry| (e.id.max, std::cmp::Reverse(e.id.min), e.id.level, std::cmp::Reverse(e.modified));
+    let mut best: Option<&Entry> = None;
+    loop {
+        while let Some(e) = others.pop_if(|e| e.id.min.0 <= position.0.saturating_add(1)) {
+            best = best.into_iter().chain([e]).max_by_key(|e| rank(e));
+        }
+        match best {
+            Some(e) if e.id.max > position => {
+                chain.push(*e);
+                position = e.id.max;
+            }
+            _ => return chain,
+        }
+    }
+}
+
+fn check_time(entries: &[Entry], until: Until) -> Result<(), PlanError> {
+    let Until::Before(wanted) = until else { return Ok(()) };
+    let times = || entries.iter().map(|e| e.modified);
+    let (oldest, newest) = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
+    // At the time of the oldest file itself there is nothing before it.
+    if wanted <= oldest || wanted > newest {
+        return Err(PlanError::Time { wanted, oldest, newest });
+    }
+    Ok(())
+}
+
+fn no_image(entries: &[Entry], until: Until) -> PlanError {
+    let oldest = entries.iter().map(|e| e.id).min_by_key(order);
+    match (until, oldest) {
+        (Until::Txid(wanted), Some(oldest)) if oldest.min.0 == 1 => {
+            let first = entries.iter().filter(|e| e.id.min.0 == 1).map(|e| e.id.max).min();
+            let nearest = format!("the first state is {}", first.unwrap_or_default());
+            PlanError::Txid { wanted, nearest }
+        }
+        (_, Some(oldest)) => PlanError::NoImage { oldest },
+        (_, None) => PlanError::Empty,
+    }
+}
+
+fn order(id: &LtxId) -> (Txid, Txid, Level) {
+    (id.min, id.max, id.level)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry(level: u32, min: u64, max: u64, modified: i64) -> Entry {
+        let id = LtxId::new(Level::new(level).unwrap(), Txid(min), Txid(max)).unwrap();
+        Entry { id, size: 1, modified: Millis(modified) }
+    }
+
+    /// Every plan that the real Litestream made for the vectors, and everything that it refused.
+    #[test]
+    fn plans_of_the_real_binary() {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/manifest.json");
+        let manifest: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(dir).unwrap()).unwrap();
+        let mut checked = (0, 0);
+        for replica in manifest["v05"].as_array().unwrap() {
+            let entries: Vec<Entry> = replica["files"].as_array().unwrap().iter().map(listed).collect();
+            for restore in replica["restores"].as_array().unwrap() {
+                let until = match (restore["txid"].as_u64(), restore["before_ms"].as_i64()) {
+                    (Some(txid), _) => Until::Txid(Txid(txid)),
+                    (_, Some(time)) => Until::Before(Millis(time)),
+                    _ => Until::Newest,
+                };
+                let plan = plan(&entries, until).unwrap();
+                let names: Vec<String> =
+                    plan.iter().map(|e| format!("ltx/{}/{}", e.id.level, e.id.file_name())).collect();
+                let expected: Vec<&str> =
+                    restore["plan"].as_array().unwrap().iter().map(|p| p.as_str().unwrap()).collect();
+                assert_eq!(names, expected, "{} {until:?}", replica["dir"]);
+                checked.0 += 1;
+            }
+            for txid in replica["unreachable_txids"].as_array().unwrap() {
+                let until = Until::Txid(Txid(txid.as_u64().unwrap()));
+                assert!(matches!(plan(&entries, until), Err(PlanError::Txid { .. })), "{until:?}");
+                checked.1 += 1;
+            }
+            for time in replica["refused_before_ms"].as_array().unwrap() {
+                let until = Until::Before(Millis(time["before_ms"].as_i64().unwrap()));
+                assert!(matches!(plan(&entries, until), Err(PlanError::Time { .. })), "{until:?}");
+                checked.1 += 1;
+            }
+        }
+        assert!(checked.0 > 100 && checked.1 > 10, "{checked:?}");
+    }
+
+    fn listed(file: &serde_json::Value) -> Entry {
+        let path = file["path"].as_str().unwrap();
+        let [_, level, name]: [&str; 3] = path.split('/').collect::<Vec<_>>().try_into().unwrap();
+        let id = LtxId::parse_file_name(Level::new(level.parse().unwrap()).unwrap(), name).unwrap();
+        Entry {
+            id,
+            size: file["size"].as_u64().unwrap(),
+            modified: Millis(file["mtime_ms"].as_i64().unwrap()),
+        }
+    }
+
+    #[test]
+    fn an_empty_replica_a_missing_image_and_a_gap() {
+        assert_eq!(plan(&[], Until::Newest), Err(PlanError::Empty));
+        let headless = [entry(0, 5, 5, 0), entry(0, 4, 4, 0)];
+        assert_eq!(plan(&headless, Until::Newest), Err(PlanError::NoImage { oldest: headless[1].id }));
+        let gap = [entry(0, 1, 1, 0), entry(0, 2, 2, 0), entry(0, 5, 5, 0), entry(1, 4, 5, 0)];
+        let e = plan(&gap, Until::Newest).unwrap_err();
+        assert_eq!(e, PlanError::Gap { reached: Txid(2), next: gap[3].id });
+        assert_eq!(plan(&gap, Until::Txid(Txid(2))).unwrap(), gap[..2]);
+        let e = plan(&gap, Until::Txid(Txid(4))).unwrap_err().to_string();
+        assert_eq!(
+            e,
+            "TXID 0000000000000004 is not available: the nearest state before it is 0000000000000002"
+        );
+    }
+
+    #[test]
+    fn a_later_file_of_level_9_that_is_no_image_is_no_beginning() {
+        let entries = [entry(9, 1, 3, 0), entry(9, 2, 4, 0), entry(0, 4, 4, 0)];
+        assert_eq!(plan(&entries[..1], Until::Newest).unwrap(), entries[..1]);
+        assert_eq!(plan(&entries, Until::Newest).unwrap(), [entries[0], entries[2]]);
+    }
+
+    #[test]
+    fn the_largest_txid_does_not_overflow() {
+        let entries = [entry(0, 1, u64::MAX, 0)];
+        assert_eq!(plan(&entries, Until::Newest).unwrap(), entries);
+    }
+
+    /// The rules as they are written down, word for word.
+    fn model(entries: &[Entry]) -> (Vec<Entry>, Txid) {
+        let mut plan = Vec::new();
+        let mut images: Vec<_> =
+            entries.iter().filter(|e| e.id.level.get() == 9 && e.id.min.0 == 1).collect();
+        images.sort_by_key(|e| (e.id.min, e.id.max));
+        plan.extend(images.last().map(|e| **e));
+        let mut position = plan.last().map_or(0, |e| e.id.max.0);
+        loop {
+            let mut best: Option<&Entry> = None;
+            for e in entries.iter().filter(|e| e.id.level.get() != 9) {
+                let fits = e.id.min.0 <= position + 1 && e.id.max.0 > position;
+                let better = |b: &Entry| {
+                    (e.id.max, u64::MAX - e.id.min.0, e.id.level, -e.modified.0)
+                        > (b.id.max, u64::MAX - b.id.min.0, b.id.level, -b.modified.0)
+                };
+                if fits && best.is_none_or(better) {
+                    best = Some(e);
+                }
+            }
+            let Some(e) = best else { return (plan, Txid(position)) };
+            position = e.id.max.0;
+            plan.push(*e);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_quick_way_is_the_written_way(
+            files in proptest::collection::btree_set((0u32..=9, 1u64..20, 0u64..6), 1..40),
+        ) {
+            let entries: Vec<Entry> = files.iter().map(|&(l, min, more)| entry(l, min, min + more, 0)).collect();
+            let (expected, reached) = model(&entries);
+            match plan(&entries, Until::Newest) {
+                Ok(got) => prop_assert_eq!(got, expected),
+                Err(PlanError::Gap { reached: r, next }) => {
+                    prop_assert_eq!(r, reached);
+                    prop_assert!(next.max > reached);
+                }
+                Err(PlanError::NoImage { .. }) => prop_assert!(expected.is_empty()),
+                Err(e) => prop_assert!(false, "{e}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The place where the database goes, and what is there already.
+//!
+//! # Replacing a database
+//!
+//! A log of the old database must never be found beside the new one: SQLite would replay it. And until the new one
+//! is there the old one must be whole, log included. Two files cannot change their names at once, so the old database
+//! is first brought to rest by SQLite itself:
+//!
+//! 1. Nobody else has it open: no lock on it or on its wal-index is held by anyone. Else refuse.
+//! 2. `PRAGMA journal_mode=DELETE` moves the log into the old database (or rolls its journal back) and removes it.
+//!    SQLite needs the database for itself for that, so somebody who came after step 1 is noticed. Killed here, the
+//!    old database is whole, with its log or without one.
+//! 3. What is still there of `-wal`, `-shm` and `-journal` has no content that counts, and is removed; the directory
+//!    is flushed. The old database is whole without them.
+//! 4. The new file is renamed over the old; the directory is flushed. Before: the old one, whole. After: the new one,
+//!    alone.
+//!
+//! Only when SQLite cannot read the old database at all, which is why somebody restores it, step 2 is replaced: its
+//! log or journal is renamed to end in `-replaced` and removed after step 4. Killed between, the damaged database
+//! lies there with its log under that name; nothing is replayed, nothing is lost.
+
+use std::ffi::OsString;
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::RestoreError;
+use crate::io::File;
+use crate::io::durable::{self, Existing, Pending};
+
+/// What SQLite keeps beside a database.
+const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// Mode of a new database, before the umask: that of SQLite.
+const MODE: u32 = 0o644;
+
+/// Bytes of a database that SQLite locks: pending, reserved and shared.
+const LOCKS: (u64, u64) = (0x4000_0000, 512);
+
+/// Bytes of a wal-index that SQLite locks.
+const SHM_LOCKS: (u64, u64) = (120, 9);
+
+/// Where the database goes.
+#[derive(Debug)]
+pub(super) struct Target {
+    path: PathBuf,
+    force: bool,
+}
+
+impl Target {
+    /// Looks at the place without changing anything.
+    pub(super) fn examine(output: &Path, force: bool) -> Result<Target, RestoreError> {
+        let failed = |e| RestoreError::output("look at", output, 0, e);
+        // SQLite keeps the log beside the file that a link means.
+        let path = match std::fs::symlink_metadata(output) {
+            Ok(meta) if meta.is_symlink() => std::fs::canonicalize(output).map_err(failed)?,
+            Ok(_) => output.to_owned(),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => output.to_owned(),
+            Err(e) => return Err(failed(e)),
+        };
+        match std::fs::metadata(&path) {
+            Ok(meta) if !meta.is_file() => return Err(RestoreError::NotAFile { path }),
+            _ if path.file_name().is_none() => return Err(RestoreError::NotAFile { path }),
+            _ => {}
+        }
+        let target = Target { path, force };
+        target.may_replace()?;
+        Ok(target)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn sidecar(&self, suffix: &str) -> PathBuf {
+        let mut name = OsString::from(self.path.as_os_str());
+        name.push(suffix);
+        PathBuf::from(name)
+    }
+
+    /// Whether what is there may go.
+    fn may_replace(&self) -> Result<(), RestoreError> {
+        let there = |path: &Path| match std::fs::symlink_metadata(path) {
+            Ok(_) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(RestoreError::output("look at", path, 0, e)),
+        };
+        let sidecars = SIDECARS.map(|s| self.sidecar(s));
+        for path in [&self.path].into_iter().chain(&sidecars) {
+            if there(path)? && !self.force {
+                return Err(RestoreError::Exists { path: path.clone() });
+            }
+        }
+        for (path, locks) in [(&self.path, LOCKS), (&sidecars[1], SHM_LOCKS)] {
+            self.not_locked(path, locks)?;
+        }
+        Ok(())
+    }
+
+    fn not_locked(&self, path: &Path, (from, len): (u64, u64)) -> Result<(), RestoreError> {
+        // No connection of this process is open on a database that is about to be replaced, so closing this
+        // descriptor drops no locks of ours.
+        let locked = match File::open(path).and_then(|f| f.locked_by(from, len)) {
+            Ok(locked) => locked,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => return Err(RestoreError::output("look at", path, 0, e)),
+        };
+        match locked {
+            None => Ok(()),
+            Some(by) => Err(RestoreError::InUse { path: self.path.clone(), by }),
+        }
+    }
+
+    /// Makes the temporary file beside the place, and removes those that killed restores left there.
+    pub(super) fn begin(&self) -> Result<Pending, RestoreError> {
+        let directory = durable::directory_of(&self.path);
+        durable::create_dir_all(directory).map_err(|e| RestoreError::output("make", directory, 0, e))?;
+        self.sweep(directory);
+        let temporary = durable::temporary_beside(&self.path);
+        let failed = |e| RestoreError::output("write", &temporary, 0, e);
+        let pending = Pending::create(temporary.clone(), MODE).map_err(failed)?;
+        // Tells other restores that somebody is at work here. The lock goes with the process.
+        pending.file().std().lock().map_err(failed)?;
+        if let Ok(old) = std::fs::metadata(&self.path) {
+            take_over(&old, pending.file());
+        }
+        Ok(pending)
+    }
+
+    fn sweep(&self, directory: &Path) {
+        let (Some(name), Ok(entries)) = (self.path.file_name(), std::fs::read_dir(directory)) else { return };
+        let prefix = format!(".{}.", name.to_string_lossy());
+        for entry in entries.flatten() {
+            let other = entry.file_name().to_string_lossy().into_owned();
+            let ours = other.strip_prefix(&prefix).and_then(|r| r.strip_suffix(".tmp"));
+            let ours = ours.is_some_and(|r| r.bytes().all(|b| b.is_ascii_digit() || b == b'-'));
+            if ours && File::open(&entry.path()).is_ok_and(|f| f.std().try_lock().is_ok()) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// Puts the complete, verified, flushed file into its place. Blocks its thread.
+    pub(super) fn install(&self, pending: Pending) -> Result<(), RestoreError> {
+        self.may_replace()?;
+        let failed = |e| RestoreError::output("replace", &self.path, 0, e);
+        if !self.force {
+            return pending.commit(&self.path, Existing::Refuse).map_err(|e| match e.kind() {
+                io::ErrorKind::AlreadyExists => RestoreError::Exists { path: self.path.clone() },
+                _ => failed(e),
+            });
+        }
+        let aside = if self.path.exists() { self.settle()? } else { Vec::new() };
+        for sidecar in SIDECARS.map(|s| self.sidecar(s)) {
+            match std::fs::remove_file(&sidecar) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(RestoreError::output("remove", &sidecar, 0, e));
+                }
+                _ => {}
+            }
+        }
+        durable::sync_dir_of(&self.path).map_err(failed)?;
+        if let Err(e) = pending.commit(&self.path, Existing::Replace) {
+            for (from, to) in &aside {
+                let _ = std::fs::rename(to, from);
+            }
+            return Err(failed(e));
+        }
+        for (_, to) in &aside {
+            let _ = std::fs::remove_file(to);
+        }
+        Ok(())
+    }
+
+    /// Step 2 of the module text. Gives the names of what had to be put aside.
+    fn settle(&self) -> Result<Vec<(PathBuf, PathBuf)>, RestoreError> {
+        let logs = ["-wal", "-journal"].map(|s| self.sidecar(s));
+        if !logs.iter().any(|l| l.exists()) {
+            return Ok(Vec::new());
+        }
+        let Err(cause) = close_log(&self.path) else { return Ok(Vec::new()) };
+        match cause.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                Err(RestoreError::InUse { path: self.path.clone(), by: "another process".into() })
+            }
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => self.put_aside(&logs),
+            _ => Err(RestoreError::Settle { path: self.path.clone(), cause }),
+        }
+    }
+
+    fn put_aside(&self, logs: &[PathBuf]) -> Result<Vec<(PathBuf, PathBuf)>, RestoreError> {
+        let mut aside = Vec::new();
+        for log in logs {
+            let mut name = OsString::from(log.as_os_str());
+            name.push("-replaced");
+            let to = PathBuf::from(name);
+            match std::fs::rename(log, &to) {
+                Ok(()) => aside.push((log.clone(), to)),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(RestoreError::output("rename", log, 0, e)),
+            }
+        }
+        Ok(aside)
+    }
+}
+
+fn close_log(path: &Path) -> rusqlite::Result<()> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(std::time::Duration::ZERO)?;
+    let mode: String = connection.query_row("PRAGMA journal_mode=DELETE", [], |row| row.get(0))?;
+    // A rollback journal is rolled back by the first read.
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    connection.close().map_err(|(_, e)| e)?;
+    if mode == "delete" { Ok(()) } else { Err(busy()) }
+}
+
+fn busy() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY), None)
+}
+
+/// The new file belongs to whom the old one did, as far as this process may do that.
+fn take_over(old: &Metadata, new: &File) {
+    let mode = std::fs::Permissions::from_mode(old.permissions().mode() & 0o7777);
+    let _ = std::os::unix::fs::fchown(new.std(), Some(old.uid()), Some(old.gid()));
+    let _ = new.std().set_permissions(mode);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! SQLite's own look at a restored database before it gets its name.
+
+use std::path::Path;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::RestoreError;
+
+/// How thoroughly SQLite looks at the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Integrity {
+    /// Not at all. The checksums of the replica are verified all the same.
+    None,
+    /// `PRAGMA quick_check`: pages, records and their order, without comparing indexes with tables.
+    #[default]
+    Quick,
+    /// `PRAGMA integrity_check`.
+    Full,
+}
+
+/// What came of the look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not asked for.
+    Skipped,
+    /// SQLite found nothing.
+    Ok,
+    /// SQLite could not look, for a reason that says nothing about the pages, such as a function that only the
+    /// application has.
+    NotChecked(String),
+}
+
+/// Checks the database file. Takes no locks and makes no files beside it. Blocks its thread.
+pub(super) fn check(path: &Path, integrity: Integrity) -> Result<Verdict, RestoreError> {
+    let pragma = match integrity {
+        Integrity::None => return Ok(Verdict::Skipped),
+        Integrity::Quick => "PRAGMA quick_check(1)",
+        Integrity::Full => "PRAGMA integrity_check(1)",
+    };
+    match first_finding(path, pragma) {
+        Ok(finding) if finding == "ok" => Ok(Verdict::Ok),
+        Ok(finding) => Err(RestoreError::Integrity { finding: one_line(&finding) }),
+        Err(e) => match e.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Err(RestoreError::Integrity { finding: one_line(&e.to_string()) })
+            }
+            _ => Ok(Verdict::NotChecked(one_line(&e.to_string()))),
+        },
+    }
+}
+
+fn first_finding(path: &Path, pragma: &str) -> rusqlite::Result<String> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(immutable_uri(path), flags)?;
+    connection.query_row(pragma, [], |row| row.get(0))
+}
+
+/// Nobody else knows the file yet, so SQLite needs neither locks nor a log beside it.
+fn immutable_uri(path: &Path) -> String {
+    use std::fmt::Write;
+    use std::os::unix::ffi::OsStrExt;
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut uri = String::from("file://");
+    for &byte in absolute.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte) {
+            uri.push(char::from(byte));
+        } else {
+            // Writing to a string does not fail.
+            let _ = write!(uri, "%{byte:02x}");
+        }
+    }
+    uri + "?immutable=1"
+}
+
+fn one_line(text: &str) -> String {
+    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((cut, _)) = line.char_indices().nth(200) {
+        line.truncate(cut);
+        line.push_str("...");
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_good_a_damaged_and_a_strange_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a name?with#odd %bytes.db");
+        let connection = Connection::open(&path).unwrap();
+        connection.pragma_update(None, "journal_mode", "wal").unwrap();
+        connection.execute_batch("create table t(a, b); create index i on t(b)").unwrap();
+        for n in 0..500 {
+            connection.execute("insert into t values(?1, hex(randomblob(50)))", [n]).unwrap();
+        }
+        drop(connection);
+        for integrity in [Integrity::Quick, Integrity::Full] {
+            assert_eq!(check(&path, integrity).unwrap(), Verdict::Ok);
+        }
+        assert_eq!(check(Path::new("/nowhere"), Integrity::None).unwrap(), Verdict::Skipped);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is made beside it");
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[5 * 4096..6 * 4096].fill(0xff);
+        std::fs::write(&path, &bytes).unwrap();
+        let e = check(&path, Integrity::Quick).unwrap_err().to_string();
+        assert!(e.starts_with("the restored database fails SQLite's integrity check ("), "{e}");
+        std::fs::write(
+            &path,
+            b"not a database at all, whatever it is called, and long enough to look at: ".repeat(20),
+        )
+        .unwrap();
+        assert!(check(&path, Integrity::Quick).is_err());
+    }
+
+    #[test]
+    fn what_sqlite_cannot_judge_is_not_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("own function.db");
+        let connection = Connection::open(&path).unwrap();
+        let flags = rusqlite::functions::FunctionFlags::SQLITE_UTF8
+            | rusqlite::functions::FunctionFlags::SQLITE_DETERMINISTIC;
+        connection.create_scalar_function("own", 1, flags, |_| Ok(1)).unwrap();
+        connection.execute_batch("create table t(a check(own(a))); insert into t values(1)").unwrap();
+        drop(connection);
+        let verdict = check(&path, Integrity::Quick).unwrap();
+        assert!(matches!(&verdict, Verdict::NotChecked(why) if why.contains("own")), "{verdict:?}");
+    }
+}

@@ -7,6 +7,7 @@ mod bench;
 mod log;
 mod replicate;
 mod report;
+mod setup;
 mod signals;
 
 use std::path::PathBuf;

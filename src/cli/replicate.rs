@@ -1,13 +1,17 @@
 //! `lsfast replicate DB [URL...]`
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 
-use super::Global;
-use crate::config::parse_duration;
+use super::report::print_line;
+use super::setup::{self, Stores};
+use super::{Global, signals};
+use crate::config::{Location, parse_duration};
+use crate::replicate::{self, DatabaseOptions, Options, ReplicaOptions};
 
 /// Replicate a live database until told to stop.
 ///
@@ -31,9 +35,43 @@ pub struct ReplicateArgs {
 
 /// Runs the command.
 pub(super) fn run(global: &Global, args: ReplicateArgs) -> anyhow::Result<()> {
-    let stop = super::signals::watch().context("signals cannot be watched")?;
-    _ = (global, args, stop);
-    anyhow::bail!("replicate is not in this build")
+    let (stopper, stop) = replicate::stop();
+    signals::watch(stopper).context("signals cannot be caught")?;
+    let stores = Stores::new(global);
+    let mut replicas = Vec::new();
+    for location in locations(&stores, &args)? {
+        replicas.push(ReplicaOptions { store: stores.open(&location)?, sync_interval: args.sync_interval });
+    }
+    let engine = setup::engine(global)?;
+    let urls: Vec<&str> = replicas.iter().map(|r| r.store.url()).collect();
+    tracing::info!(
+        db = %args.db.display(),
+        to = urls.join(" "),
+        io = engine.kind().to_string(),
+        version = env!("CARGO_PKG_VERSION"),
+        "replicating"
+    );
+    let options = Options {
+        databases: vec![DatabaseOptions { path: args.db, replicas }],
+        engine,
+        shutdown_timeout: args.shutdown_timeout,
+        observer: Arc::new(|_| {}),
+    };
+    let event_loop = setup::event_loop()?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&event_loop, replicate::run(options, stop))?;
+    tracing::info!("stopped: everything is stored");
+    Ok(())
+}
+
+/// Where to: by URL, or beside the database, which is said before anything else.
+fn locations(stores: &Stores, args: &ReplicateArgs) -> anyhow::Result<Vec<Location>> {
+    if !args.urls.is_empty() {
+        return args.urls.iter().map(|url| stores.resolve(url)).collect();
+    }
+    let location = Location::directory(std::path::absolute(default_replica(&args.db))?);
+    print_line(&format!("replicating {} to {}", args.db.display(), location.url))?;
+    Ok(vec![location])
 }
 
 /// `DB-replica` beside the database.

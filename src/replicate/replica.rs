@@ -18,7 +18,7 @@ use super::state::Point;
 use super::stream::{Stream, StreamError, differing};
 use super::{Event, Observer};
 use crate::base::clock::Millis;
-use crate::base::{LtxId, Pgno, Salts, Txid, limits};
+use crate::base::{FrameNo, LtxId, Pgno, Txid, limits};
 use crate::io::Engine;
 use crate::ltx::{Header, LtxError, WalRange, encode_file};
 use crate::sqlite::database::Database;
@@ -202,18 +202,11 @@ impl Replica {
 
     /// The part of the log between the durable point and `mark`.
     fn wal_range(&self, mark: &Mark) -> WalRange {
-        let size = self.db.page_size();
-        let end = format::frame_offset(size, mark.pos.frame) + format::frame_bytes(size) as u64;
-        let end = if mark.pos.frame.0 == 0 { format::HEADER_BYTES as u64 } else { end };
+        let end_of = |frame: FrameNo| format::frame_offset(self.db.page_size(), FrameNo(frame.0 + 1));
         let before = self.local.state().durable.pos;
-        let same = before.salts == mark.pos.salts
-            && before.salts != Salts::default()
-            && before.frame <= mark.pos.frame;
-        let offset = if same && before.frame.0 > 0 {
-            format::frame_offset(size, before.frame) + format::frame_bytes(size) as u64
-        } else {
-            format::HEADER_BYTES as u64
-        };
+        let same = before.salts == mark.pos.salts && before.frame <= mark.pos.frame;
+        let offset = end_of(if same { before.frame } else { FrameNo(0) });
+        let end = end_of(mark.pos.frame);
         WalRange { offset, size: end - offset, salts: mark.pos.salts }
     }
 

@@ -48,14 +48,16 @@ pub fn encode_file_into<'a>(
 ) -> Result<(), LtxError> {
     let bytes = writable(header)?;
     let pages = pages.into_iter();
-    out.clear();
-    out.reserve(encoded_len_max(header.page_size, pages.size_hint().0));
-    out.extend_from_slice(&bytes);
+    // What the buffer held stays until it is overwritten: that saves zeroing it again.
+    let len_max = encoded_len_max(header.page_size, pages.size_hint().0);
+    out.reserve(len_max.saturating_sub(out.len()));
+    out.resize(out.len().max(HEADER_LEN), 0);
+    out[..HEADER_LEN].copy_from_slice(&bytes);
     let mut packer = Packer::new(header.page_size);
     packer.crc.update(&bytes);
     let mut order = PageOrder::new(header);
     let mut index = IndexWriter::default();
-    let mut end = out.len();
+    let mut end = HEADER_LEN;
     for (pgno, page) in pages {
         order.accept(pgno)?;
         let len = packer.pack(pgno, page, out, end)?;

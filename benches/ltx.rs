@@ -2,6 +2,8 @@
 //!
 //! What to read off: `encode/*/file` against `encode/*/lz4`, `decode/*/ranges` against `decode/*/lz4`.
 
+#![allow(clippy::disallowed_methods, reason = "the database is closed when it is read")]
+
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

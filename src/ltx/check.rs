@@ -30,7 +30,10 @@ pub struct PartialCheck {
 /// `bytes` are the bytes of the file from `first_offset` on.
 ///
 /// # Errors
-/// Whatever is wrong with a frame; [`LtxError::IndexMismatch`] if it is not what the index says.
+/// [`LtxError::IndexMismatch`] if a frame is not what the index says, or whatever is wrong with it. In a file whose
+/// index is wrong the first error, in the order of the file, is a mismatch; a range after that may meet anything. So
+/// whoever decodes ranges in any order reads the file from its beginning after every error: a good file proves good
+/// then, and a bad one gives its true reason.
 pub fn decode_frames(
     header: &Header,
     bytes: &[u8],
@@ -42,7 +45,7 @@ pub fn decode_frames(
     let mut check = PartialCheck { start, end: start, pages: None, crc: 0, crc_len: 0, database: 0 };
     let Some(first) = entries.first() else { return Ok(check) };
     let mut page = vec![0; header.page_size.bytes()];
-    let mut order = PageOrder::within(header, first.pgno)?;
+    let mut order = None;
     let with_database = !header.no_checksum && header.is_snapshot();
     let mut crc = Crc64::new();
     for entry in entries {
@@ -50,12 +53,13 @@ pub fn decode_frames(
             return Err(LtxError::RangeOrder { expected: check.end, found: entry.offset });
         }
         let frame = slice(bytes, first_offset, entry)?;
-        let shape = match frame::look(frame, header.page_size)? {
-            Look::Frame(shape) if shape.len == frame.len() && shape.pgno == entry.pgno => shape,
+        let shape = match frame::look(frame, header.page_size) {
+            Ok(Look::Frame(shape)) if shape.len == frame.len() && shape.pgno == entry.pgno => shape,
             _ => return Err(LtxError::IndexMismatch { pgno: entry.pgno, offset: entry.offset }),
         };
-        if check.pages.is_some() {
-            order.accept(entry.pgno)?;
+        match &mut order {
+            None => order = Some(PageOrder::within(header, entry.pgno)?),
+            Some(order) => order.accept(entry.pgno)?,
         }
         frame::unpack(shape, frame, &mut page)?;
         crc.update(&frame[..shape.head]);

@@ -21,7 +21,7 @@ use crate::base::{PageSize, Pgno};
 /// Bytes of the index length and the trailer.
 const END_LEN: usize = 8 + TRAILER_LEN;
 
-/// The shortest file: no frames, an index of its end mark alone.
+/// The shortest file with an index: no frames, an end mark alone.
 pub const FILE_LEN_MIN: u64 = (HEADER_LEN + HEAD_SHORT + 1 + END_LEN) as u64;
 
 /// Longest varint triple of a file that can exist: 5 bytes page number, 10 offset, 3 length.
@@ -80,10 +80,10 @@ impl Tail {
     /// Parses the end of a file of `file_size` bytes, of which `last` are the last ones.
     ///
     /// # Errors
-    /// [`LtxError::Truncated`] if no file is so short, [`LtxError::Index`] if the index cannot be used.
+    /// [`LtxError::Index`] if the index cannot be used.
     pub fn parse(file_size: u64, last: &[u8]) -> Result<TailState, LtxError> {
         if file_size < FILE_LEN_MIN {
-            return Err(LtxError::Truncated { len: file_size, part: "first part" });
+            return Err(LtxError::Index("the file is too short to have one"));
         }
         let Some((before, end)) = last.split_last_chunk::<END_LEN>() else {
             return Ok(TailState::NeedMore(END_LEN as u64));

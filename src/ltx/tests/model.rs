@@ -142,6 +142,30 @@ proptest! {
         }
     }
 
+    /// What the stream takes, the index refuses for its own faults only; what the stream refuses is refused.
+    #[test]
+    fn readers_agree_on_damaged_files(
+        history in histories(),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        in_index in any::<bool>(),
+    ) {
+        for mut file in history.play().files {
+            let end = file.len() - 24;
+            for (at, byte) in &damage {
+                let at = if in_index { end - 1 - at.index(end.min(60)) } else { at.index(file.len()) };
+                file[at] = *byte;
+            }
+            if let Err(LtxError::FileChecksum { computed, .. }) = stream(&file, &[usize::MAX]) {
+                file[end + 16..].copy_from_slice(&computed.to_be_bytes());
+            }
+            match (stream(&file, &[usize::MAX]), ranges(&file, 2)) {
+                (Ok(streamed), Ok(indexed)) => prop_assert_eq!(streamed, indexed),
+                (Ok(_), Err(e)) => prop_assert!(e.is_index_fault(), "{}", e),
+                (Err(_), indexed) => prop_assert!(indexed.is_err()),
+            }
+        }
+    }
+
     #[test]
     fn noise_is_an_error(bytes in prop::collection::vec(any::<u8>(), 0..400), valid_header in any::<bool>()) {
         let mut file = if valid_header { header(size(512), 9, 2, 2).to_bytes().to_vec() } else { Vec::new() };

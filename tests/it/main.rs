@@ -3,6 +3,7 @@
 
 mod layers;
 mod ltx;
+mod s3;
 mod support;
 mod vectors;
 mod wal;

@@ -103,12 +103,12 @@ async fn copy_parts(
             Ok(Ok(()))
         }
         Err(failure) => {
-            // The upload may be gone because an attempt to complete it succeeded and its answer was lost.
-            if failure.class == Class::Final(ErrorKind::NotFound)
-                && let (Some(source), Some(target)) = (inner.head(from).await?, inner.head(to).await?)
+            // An attempt to complete it may have succeeded and its answer may be lost.
+            if let (Ok(Some(source)), Ok(Some(target))) = (inner.head(from).await, inner.head(to).await)
+                && inner.settle_copy(from, &source, to, &target).await.is_ok()
             {
                 guard.disarm();
-                return inner.settle_copy(from, &source, to, &target).await.map(Ok);
+                return Ok(Ok(()));
             }
             guard.abort().await;
             Ok(Err(failure))

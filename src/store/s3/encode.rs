@@ -27,9 +27,9 @@ pub(super) fn push_query(out: &mut String, text: &str) {
     push(out, text, false);
 }
 
-/// Reverses the `encoding-type=url` of a listing, where a space may be a plus. Bytes that make no UTF-8 and percent
-/// signs that encode nothing stay as they are: such a key is not one of ours.
-pub(super) fn decode_key(text: &str) -> String {
+/// Reverses the `encoding-type=url` of a listing, where a space may be a plus (AWS) or not. Bytes that make no UTF-8
+/// and percent signs that encode nothing stay as they are: such a key is not one of ours.
+pub(super) fn decode_key(text: &str, plus_is_space: bool) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -40,7 +40,7 @@ pub(super) fn decode_key(text: &str) -> String {
                 out.push((high * 16 + low) as u8);
                 at += 3;
             }
-            (b'+', ..) => {
+            (b'+', ..) if plus_is_space => {
                 out.push(b' ');
                 at += 1;
             }
@@ -70,7 +70,7 @@ mod tests {
             let mut out = String::new();
             push_path(&mut out, key);
             assert_eq!(out, expected);
-            assert_eq!(decode_key(&out), key);
+            assert_eq!(decode_key(&out, true), key);
         }
         let mut out = String::new();
         push_query(&mut out, "a/b~c");
@@ -79,9 +79,10 @@ mod tests {
 
     #[test]
     fn odd_listings_do_not_break() {
-        assert_eq!(decode_key("a+b"), "a b");
-        assert_eq!(decode_key("100%"), "100%");
-        assert_eq!(decode_key("%zz"), "%zz");
-        assert_eq!(decode_key("%ff"), "%ff");
+        assert_eq!(decode_key("a+b", true), "a b");
+        assert_eq!(decode_key("a+b%2B", false), "a+b+");
+        assert_eq!(decode_key("100%", true), "100%");
+        assert_eq!(decode_key("%zz", true), "%zz");
+        assert_eq!(decode_key("%ff", true), "%ff");
     }
 }

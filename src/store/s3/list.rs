@@ -66,16 +66,26 @@ impl Inner {
 }
 
 /// `ROOT` + `LLLL/NAME` as an entry; `None` for every other key.
+///
+/// Stores differ in what they encode, and some say that they did and did not. All keys of the answer begin with what
+/// was asked for, so that whichever reading begins with it is the right one.
 fn entry(listed: &ListEntry, root: &str, url_encoded: bool) -> Option<Entry> {
-    let decoded = url_encoded.then(|| decode_key(&listed.key));
-    let key = decoded.as_deref().unwrap_or(&listed.key);
-    let (level, name) = key.strip_prefix(root)?.split_once('/')?;
+    let read = |key: &str| key.strip_prefix(root).and_then(ltx_name);
+    let decoded = || {
+        let of = |plus_is_space| read(&decode_key(&listed.key, plus_is_space));
+        url_encoded.then(|| of(true).or_else(|| of(false))).flatten()
+    };
+    let id = decoded().or_else(|| read(&listed.key))?;
+    Some(Entry { id, size: listed.size, modified: listed.modified })
+}
+
+/// `LLLL/NAME`
+fn ltx_name(rest: &str) -> Option<LtxId> {
+    let (level, name) = rest.split_once('/')?;
     if level.len() != 4 || level.bytes().any(|b| !matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
         return None;
     }
-    let level = Level::new(u32::from_str_radix(level, 16).ok()?).ok()?;
-    let id = LtxId::parse_file_name(level, name)?;
-    Some(Entry { id, size: listed.size, modified: listed.modified })
+    LtxId::parse_file_name(Level::new(u32::from_str_radix(level, 16).ok()?).ok()?, name)
 }
 
 #[cfg(test)]
@@ -94,6 +104,8 @@ mod tests {
         assert_eq!(of(format!("/0000/{name}"), "/", false), Some((0, 1, 10)));
         assert_eq!(of(format!("a%20b%2F/0001/{name}"), "a b//", true), Some((1, 1, 10)));
         assert_eq!(of(format!("a+b/0001/{name}"), "a b/", true), Some((1, 1, 10)));
+        assert_eq!(of(format!("a+b%2F0001/{name}"), "a+b/", true), Some((1, 1, 10)));
+        assert_eq!(of(format!("a%20/0001/{name}"), "a%20/", true), Some((1, 1, 10)));
         for key in [
             format!("db/9/{name}"),
             format!("db/000a/{name}"),

@@ -294,10 +294,20 @@ impl Parts {
             }
             Err(failure) => failure,
         };
-        if matches!(failure.class, Class::Precondition | Class::Final(ErrorKind::NotFound))
-            && let Some(found) = self.inner.head(&self.key).await?
-        {
-            return self.inner.settle_by(&self.key, &self.fingerprint(), &found).await;
+        // An earlier attempt may have succeeded and its answer may be lost: then the upload is no longer there, which
+        // stores report in different ways. What lies under the key decides.
+        let taken = failure.class == Class::Precondition;
+        let found = if taken {
+            self.inner.head(&self.key).await?
+        } else {
+            self.inner.head(&self.key).await.unwrap_or(None)
+        };
+        if let Some(found) = found {
+            match self.inner.settle_by(&self.key, &self.fingerprint(), &found).await {
+                Err(conflict) if taken => return Err(conflict),
+                Err(_) => {}
+                Ok(()) => return Ok(()),
+            }
         }
         let call = Call::new(Method::POST, Some(&self.key));
         Err(self.inner.error(&call, failure))

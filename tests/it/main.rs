@@ -4,6 +4,7 @@
 mod layers;
 mod ltx;
 mod s3;
+mod stress;
 mod support;
 mod vectors;
 mod wal;

@@ -1,0 +1,63 @@
+//! What a seed decides.
+
+use fastrand::Rng;
+
+/// Chance for one process of a seed. Neighbouring seeds alone give similar first numbers.
+pub fn rng(seed: u64, process: u64) -> Rng {
+    let mut rng = Rng::with_seed((seed << 8 | process).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    rng.u64(..);
+    rng
+}
+
+/// When lsfast is killed, and when it comes back, in transactions that the writers have finished together.
+#[derive(Debug, Clone, Copy)]
+pub struct Kill {
+    pub at: u32,
+    pub back_at: u32,
+}
+
+/// One run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub seed: u64,
+    pub page_size: u32,
+    /// Rows that nobody touches after the first image: whoever uploads their pages again uploaded too much.
+    pub cold_rows: u32,
+    pub writers: usize,
+    /// Transactions of each writer.
+    pub transactions: u32,
+    /// Whether a process issues checkpoints of all modes all the time.
+    pub checkpointer: bool,
+    /// Whether the writers run VACUUM now and then.
+    pub vacuums: bool,
+    pub sync_interval: &'static str,
+    /// When lsfast starts.
+    pub start_at: u32,
+    /// In order of time, not overlapping.
+    pub kills: Vec<Kill>,
+}
+
+impl Plan {
+    pub fn new(seed: u64) -> Plan {
+        let mut rng = rng(seed, 0);
+        let writers = 2;
+        let transactions = rng.u32(300..1500);
+        let total = transactions * writers as u32;
+        let start_at = if rng.bool() { 0 } else { rng.u32(..total / 4) };
+        let mut points: Vec<u32> = (0..2 * rng.usize(0..5)).map(|_| rng.u32(start_at..total)).collect();
+        points.sort_unstable();
+        let kills = points.chunks_exact(2).map(|p| Kill { at: p[0], back_at: p[1] }).collect();
+        Plan {
+            seed,
+            page_size: *rng.choice(&[512, 1024, 4096]).expect("not empty"),
+            cold_rows: rng.u32(50..400),
+            writers,
+            transactions,
+            checkpointer: rng.u8(..10) < 8,
+            vacuums: rng.bool(),
+            sync_interval: rng.choice(["0s", "20ms", "1s"]).expect("not empty"),
+            start_at,
+            kills,
+        }
+    }
+}

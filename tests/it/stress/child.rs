@@ -167,15 +167,15 @@ impl Writer {
 
     fn statement(&mut self) -> String {
         let (who, bytes) = (self.index, self.rng.u32(10..2000));
-        match self.rng.u8(..20) {
-            0..11 => format!("INSERT INTO t(who, x) VALUES({who}, randomblob({bytes}))"),
-            11 => format!("INSERT INTO t(who, x) VALUES({who}, randomblob({}))", 20 * bytes),
-            12..16 => format!(
+        match self.rng.u8(..60) {
+            0..34 => format!("INSERT INTO t(who, x) VALUES({who}, randomblob({bytes}))"),
+            34..36 => format!("INSERT INTO t(who, x) VALUES({who}, randomblob({}))", 20 * bytes),
+            36..49 => format!(
                 "UPDATE t SET x = randomblob({bytes}), who = {who} WHERE id % 7 = {} \
                  AND id >= (SELECT abs(random()) % (max(id) + 1) FROM t)",
                 self.rng.u8(..7)
             ),
-            16..19 => "DELETE FROM t WHERE id IN (SELECT id FROM t ORDER BY random() LIMIT 5)".into(),
+            49..59 => "DELETE FROM t WHERE id IN (SELECT id FROM t ORDER BY random() LIMIT 2)".into(),
             _ => format!("DELETE FROM t WHERE id % 5 = {}", self.rng.u8(..5)),
         }
     }

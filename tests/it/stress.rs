@@ -8,6 +8,7 @@ mod child;
 mod compare;
 mod plan;
 mod process;
+mod replica;
 mod run;
 
 use std::ops::RangeInclusive;

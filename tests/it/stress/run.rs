@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::fs;
-use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 
 use anyhow::{Context as _, anyhow, ensure};
@@ -11,6 +10,7 @@ use rusqlite::Connection;
 use super::compare;
 use super::plan::Plan;
 use super::process::{HANG, Lsfast, Part, Place, Report, program, tail};
+use super::replica;
 
 /// What happened in a run, or in all.
 #[derive(Debug, Default)]
@@ -87,7 +87,7 @@ fn run_in(at: &Place<'_>) -> anyhow::Result<Totals> {
         lsfast.start()?;
     }
     lsfast.stop()?;
-    totals.files = compare_all(at, &expected).map_err(|e| e.context(lsfast.tail()))?;
+    totals.files = compare_all(at, &expected, totals.vacuums).map_err(|e| e.context(lsfast.tail()))?;
     Ok(totals)
 }
 
@@ -159,7 +159,7 @@ fn bail_if_failed(parts: &mut [Part]) -> anyhow::Result<()> {
 }
 
 /// The restored database against the source. Gives the number of files at level 0.
-fn compare_all(at: &Place<'_>, expected: &[i64]) -> anyhow::Result<u64> {
+fn compare_all(at: &Place<'_>, expected: &[i64], vacuums: u64) -> anyhow::Result<u64> {
     let restored = at.dir.join("restored.db");
     let output = program().args(["restore", "-o"]).arg(&restored).arg(&at.replica).output()?;
     ensure!(
@@ -186,15 +186,10 @@ fn compare_all(at: &Place<'_>, expected: &[i64]) -> anyhow::Result<u64> {
         db.close().map_err(|(_, e)| e)?;
     }
     compare::pages(&at.db, &restored, at.plan.page_size as usize)?;
-    level_0(&at.dir.join("replica/ltx/0"))
+    replica::check(&at.dir.join("replica/ltx/0"), vacuums)
 }
 
 /// Commits of each writer.
 fn ledger(db: &Connection) -> rusqlite::Result<Vec<i64>> {
     db.prepare("SELECT n FROM ledger ORDER BY who")?.query_map([], |r| r.get(0))?.collect()
-}
-
-fn level_0(dir: &Path) -> anyhow::Result<u64> {
-    let entries = fs::read_dir(dir).with_context(|| dir.display().to_string())?;
-    Ok(entries.count() as u64)
 }

@@ -9,4 +9,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export LSFAST_STRESS_SEEDS="${1:-500}"
-exec cargo test --release --test it stress::guard -- --exact --nocapture
+exec cargo test --release --test it stress:: -- --nocapture --test-threads=1

@@ -20,58 +20,76 @@ use plan::Plan;
 /// Seeds of a run that nobody asked for more.
 const SEEDS_DEFAULT: RangeInclusive<u64> = 1..=20;
 
+const SEEDS_ALONE_DEFAULT: RangeInclusive<u64> = 1..=5;
+
 /// Runs at once. Two of them on two cores starve each other a little, which is wanted.
 const JOBS_DEFAULT: usize = 2;
 
-fn seeds() -> RangeInclusive<u64> {
-    let Ok(wanted) = std::env::var("LSFAST_STRESS_SEEDS") else { return SEEDS_DEFAULT };
+fn seeds() -> Option<RangeInclusive<u64>> {
+    let wanted = std::env::var("LSFAST_STRESS_SEEDS").ok()?;
     let number = |s: &str| s.trim().parse().ok();
     let range = match wanted.split_once('-') {
         Some((first, last)) => number(first).zip(number(last)),
         None => number(&wanted).map(|last| (1, last)),
     };
     let (first, last) = range.unwrap_or_else(|| panic!("LSFAST_STRESS_SEEDS={wanted} is not N or A-B"));
-    first..=last
+    Some(first..=last)
 }
 
-#[test]
-fn guard() {
-    let seeds = seeds();
+/// Runs one plan for each seed and fails if any of them did.
+fn run_all(seeds: RangeInclusive<u64>, plan: fn(u64) -> Plan) -> run::Totals {
     let jobs = std::env::var("LSFAST_STRESS_JOBS").ok().and_then(|n| n.parse().ok()).unwrap_or(JOBS_DEFAULT);
     let next = AtomicU64::new(*seeds.start());
     let failures = Mutex::new(Vec::new());
     let totals = Mutex::new(run::Totals::default());
+    let one_after_the_other = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if !seeds.contains(&seed) {
+                return;
+            }
+            match run::run(&plan(seed)) {
+                Ok(one) => {
+                    eprintln!("seed {seed}: {one}");
+                    totals.lock().expect("no panic").add(&one);
+                }
+                Err(e) => {
+                    eprintln!("seed {seed}: FAILED: {e:#}");
+                    failures.lock().expect("no panic").push(format!("seed {seed}: {e:#}"));
+                }
+            }
+        }
+    };
     std::thread::scope(|threads| {
         for _ in 0..jobs.max(1) {
-            threads.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if !seeds.contains(&seed) {
-                        return;
-                    }
-                    match run::run(&Plan::new(seed)) {
-                        Ok(one) => {
-                            eprintln!("seed {seed}: {one}");
-                            totals.lock().expect("no panic").add(&one);
-                        }
-                        Err(e) => {
-                            eprintln!("seed {seed}: FAILED: {e:#}");
-                            failures.lock().expect("no panic").push(format!("seed {seed}: {e:#}"));
-                        }
-                    }
-                }
-            });
+            threads.spawn(one_after_the_other);
         }
     });
     let totals = totals.into_inner().expect("no panic");
     eprintln!("seeds {} to {}: {totals}", seeds.start(), seeds.end());
     let failures = failures.into_inner().expect("no panic");
     assert!(failures.is_empty(), "{} seeds failed:\n{}", failures.len(), failures.join("\n"));
-    // A run in which nothing happened proves nothing.
-    assert!(totals.committed > 0 && totals.kills > 0 && totals.checkpoints > 0, "{totals}");
+    totals
 }
 
-/// Not a test: what the processes of [`guard`] run.
+#[test]
+fn guard() {
+    let totals = run_all(seeds().unwrap_or(SEEDS_DEFAULT), Plan::new);
+    // A run in which nothing happened proves nothing.
+    assert!(totals.committed > 0, "{totals}");
+    if seeds().is_none() {
+        assert!(totals.kills > 0 && totals.checkpoints > 0 && totals.vacuums > 0, "{totals}");
+    }
+}
+
+/// With `busy_timeout` 0, no other writer and no other checkpointer, each SQLITE_BUSY would come from lsfast.
+#[test]
+fn a_lone_writer_never_finds_its_database_busy() {
+    let totals = run_all(seeds().unwrap_or(SEEDS_ALONE_DEFAULT), Plan::alone);
+    assert!(totals.committed > 0, "{totals}");
+}
+
+/// Not a test: what the processes of a run do.
 #[test]
 #[ignore = "a process of the stress test"]
 fn child() {

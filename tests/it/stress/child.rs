@@ -13,7 +13,7 @@ use rusqlite::{Connection, ErrorCode};
 
 use super::plan::{Plan, rng};
 
-/// `writer N` or `checkpointer`.
+/// `writer N`, `alone 0` or `checkpointer`.
 pub const ROLE: &str = "LSFAST_STRESS_ROLE";
 /// The seed of the plan.
 pub const SEED: &str = "LSFAST_STRESS_SEED";
@@ -30,7 +30,8 @@ pub fn main() {
     else {
         return;
     };
-    let plan = Plan::new(seed.parse().expect("a seed"));
+    let seed = seed.parse().expect("a seed");
+    let plan = if role.starts_with("alone") { Plan::alone(seed) } else { Plan::new(seed) };
     let stop = Arc::new(AtomicBool::new(false));
     let closed = Arc::clone(&stop);
     std::thread::spawn(move || {
@@ -39,8 +40,8 @@ pub fn main() {
     });
     let db = PathBuf::from(db);
     match role.split_once(' ') {
-        Some(("writer", n)) => Writer::new(db, plan, n.parse().expect("a number"), stop).run(),
-        _ => checkpoint(&db, &plan, &stop),
+        Some((_, n)) => Writer::new(db, plan, n.parse().expect("a number"), stop).run(),
+        None => checkpoint(&db, &plan, &stop),
     }
 }
 
@@ -79,7 +80,7 @@ impl Writer {
     fn run(mut self) {
         let mut connection = self.connect();
         for done in 1..=self.plan.transactions {
-            if self.rng.u8(..100) < 2 {
+            if !self.plan.alone && self.rng.u8(..100) < 2 {
                 connection.close().expect("a connection closes");
                 connection = self.connect();
             }
@@ -110,7 +111,7 @@ impl Writer {
 
     fn connect(&mut self) -> Connection {
         let pick = |rng: &mut Rng, from: &[u32]| from[rng.usize(..from.len())];
-        let timeout = pick(&mut self.rng, &[0, 0, 20, 5000]);
+        let timeout = if self.plan.alone { 0 } else { pick(&mut self.rng, &[0, 0, 20, 5000]) };
         let autocheckpoint = pick(&mut self.rng, &[0, 1, 10, 50, 200, 1000]);
         let cache = pick(&mut self.rng, &[5, 50, 2000]);
         let synchronous = pick(&mut self.rng, &[0, 1, 2]);

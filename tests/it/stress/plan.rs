@@ -24,6 +24,8 @@ pub struct Plan {
     /// Rows that nobody touches after the first image: whoever uploads their pages again uploaded too much.
     pub cold_rows: u32,
     pub writers: usize,
+    /// One writer and nobody else, with no patience: whatever it has to wait for is the fault of lsfast.
+    pub alone: bool,
     /// Transactions of each writer.
     pub transactions: u32,
     /// Whether a process issues checkpoints of all modes all the time.
@@ -52,6 +54,7 @@ impl Plan {
             page_size: *rng.choice(&[512, 1024, 4096]).expect("not empty"),
             cold_rows: rng.u32(50..400),
             writers,
+            alone: false,
             transactions,
             checkpointer: rng.u8(..10) < 8,
             vacuums: rng.bool(),
@@ -59,5 +62,14 @@ impl Plan {
             start_at,
             kills,
         }
+    }
+
+    /// The same for one writer alone.
+    pub fn alone(seed: u64) -> Plan {
+        let mut plan = Plan::new(seed);
+        // The writer is there first and stays, so that opening and recovery are nobody's business but its own.
+        plan.start_at = plan.start_at.clamp(1, plan.transactions / 2);
+        plan.kills.retain(|kill| kill.at < plan.transactions);
+        Plan { writers: 1, alone: true, checkpointer: false, ..plan }
     }
 }

@@ -9,11 +9,21 @@ pub fn rng(seed: u64, process: u64) -> Rng {
     rng
 }
 
-/// When lsfast is killed, and when it comes back, in transactions that the writers have finished together.
+/// When lsfast is away, in transactions that the writers have finished together.
 #[derive(Debug, Clone, Copy)]
-pub struct Kill {
-    pub at: u32,
-    pub back_at: u32,
+pub struct Absence {
+    pub from: u32,
+    pub to: u32,
+    pub how: How,
+}
+
+/// How lsfast is away.
+#[derive(Debug, Clone, Copy)]
+pub enum How {
+    /// By SIGKILL; then it is started again.
+    Killed,
+    /// By SIGSTOP, as on a starved host; then it goes on where it was.
+    Stopped,
 }
 
 /// One run.
@@ -36,7 +46,7 @@ pub struct Plan {
     /// When lsfast starts.
     pub start_at: u32,
     /// In order of time, not overlapping.
-    pub kills: Vec<Kill>,
+    pub absences: Vec<Absence>,
 }
 
 impl Plan {
@@ -46,9 +56,15 @@ impl Plan {
         let transactions = rng.u32(300..1500);
         let total = transactions * writers as u32;
         let start_at = if rng.bool() { 0 } else { rng.u32(..total / 4) };
-        let mut points: Vec<u32> = (0..2 * rng.usize(0..5)).map(|_| rng.u32(start_at..total)).collect();
+        let mut points: Vec<u32> = (0..2 * rng.usize(0..8)).map(|_| rng.u32(start_at..total)).collect();
         points.sort_unstable();
-        let kills = points.chunks_exact(2).map(|p| Kill { at: p[0], back_at: p[1] }).collect();
+        let absences = points.chunks_exact(2).map(|p| {
+            // A stop long enough to matter and short enough to come often.
+            let (how, to) =
+                if rng.bool() { (How::Killed, p[1]) } else { (How::Stopped, p[1].min(p[0] + 40)) };
+            Absence { from: p[0], to, how }
+        });
+        let absences = absences.collect();
         Plan {
             seed,
             page_size: *rng.choice(&[512, 1024, 4096]).expect("not empty"),
@@ -60,7 +76,7 @@ impl Plan {
             vacuums: rng.bool(),
             sync_interval: rng.choice(["0s", "20ms", "1s"]).expect("not empty"),
             start_at,
-            kills,
+            absences,
         }
     }
 
@@ -69,7 +85,7 @@ impl Plan {
         let mut plan = Plan::new(seed);
         // The writer is there first and stays, so that opening and recovery are nobody's business but its own.
         plan.start_at = plan.start_at.clamp(1, plan.transactions / 2);
-        plan.kills.retain(|kill| kill.at < plan.transactions);
+        plan.absences.retain(|absence| absence.from < plan.transactions);
         Plan { writers: 1, alone: true, checkpointer: false, ..plan }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail, ensure};
 
 use super::child::{DATABASE, REPORT, ROLE, SEED};
-use super::plan::Plan;
+use super::plan::{How, Plan};
 
 /// A run in which nothing moves for so long hangs. It is no measure of speed.
 pub const HANG: Duration = Duration::from_secs(180);
@@ -110,15 +110,12 @@ pub struct Lsfast<'a> {
     /// Gets a message with the first line that the process logs: from then on it listens to signals.
     ready: Option<Receiver<()>>,
     pub kills: u64,
+    pub stops: u64,
 }
 
 impl<'a> Lsfast<'a> {
     pub fn new(at: &'a Place<'a>) -> Lsfast<'a> {
-        Lsfast { at, log: at.dir.join("lsfast.log"), process: None, ready: None, kills: 0 }
-    }
-
-    pub fn is_running(&self) -> bool {
-        self.process.is_some()
+        Lsfast { at, log: at.dir.join("lsfast.log"), process: None, ready: None, kills: 0, stops: 0 }
     }
 
     pub fn start(&mut self) -> anyhow::Result<()> {
@@ -156,10 +153,36 @@ impl<'a> Lsfast<'a> {
         Ok(())
     }
 
-    pub fn kill(&mut self) -> anyhow::Result<()> {
+    fn kill(&mut self) -> anyhow::Result<()> {
         self.check()?;
         drop(self.process.take().expect("it runs"));
         self.kills += 1;
+        Ok(())
+    }
+
+    /// Takes lsfast away.
+    pub fn leave(&mut self, how: How) -> anyhow::Result<()> {
+        match how {
+            How::Killed => self.kill(),
+            How::Stopped => {
+                self.stops += 1;
+                self.signal("-STOP")
+            }
+        }
+    }
+
+    /// Brings it back.
+    pub fn come_back(&mut self, how: How) -> anyhow::Result<()> {
+        match how {
+            How::Killed => self.start(),
+            How::Stopped => self.signal("-CONT"),
+        }
+    }
+
+    fn signal(&self, name: &str) -> anyhow::Result<()> {
+        let process = self.process.as_ref().expect("it runs");
+        let status = Command::new("kill").arg(name).arg(process.0.id().to_string()).status()?;
+        ensure!(status.success(), "kill {name}: {status}");
         Ok(())
     }
 
@@ -168,9 +191,8 @@ impl<'a> Lsfast<'a> {
         self.check()?;
         let ready = self.ready.take().expect("it runs");
         ready.recv_timeout(HANG).map_err(|e| anyhow!("lsfast logs nothing: {e}"))?;
+        self.signal("-TERM")?;
         let mut process = self.process.take().expect("it runs");
-        let killed = Command::new("kill").arg("-TERM").arg(process.0.id().to_string()).status()?;
-        ensure!(killed.success(), "kill -TERM: {killed}");
         let status = process.0.wait()?;
         ensure!(status.success(), "lsfast was told to stop and ended with {status}:\n{}", self.tail());
         Ok(())

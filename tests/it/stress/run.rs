@@ -7,7 +7,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use rusqlite::Connection;
 
 use super::compare;
-use super::plan::Plan;
+use super::plan::{How, Plan};
 use super::process::{HANG, Lsfast, Part, Place, Report, program, tail};
 use super::replica;
 
@@ -19,6 +19,7 @@ pub struct Totals {
     pub vacuums: u64,
     pub checkpoints: u64,
     pub kills: u64,
+    pub stops: u64,
     pub files: u64,
 }
 
@@ -29,17 +30,18 @@ impl Totals {
         self.vacuums += other.vacuums;
         self.checkpoints += other.checkpoints;
         self.kills += other.kills;
+        self.stops += other.stops;
         self.files += other.files;
     }
 }
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Totals { committed, busy, vacuums, checkpoints, kills, files } = self;
+        let Totals { committed, busy, vacuums, checkpoints, kills, stops, files } = self;
         write!(
             f,
             "{committed} commits, {busy} busy, {vacuums} vacuums, {checkpoints} complete checkpoints, \
-             {kills} kills, {files} files"
+             {kills} kills, {stops} stops, {files} files"
         )
     }
 }
@@ -70,7 +72,7 @@ fn run_in(at: &Place<'_>) -> anyhow::Result<Totals> {
     drop(sender);
     follow(at, &mut lsfast, &mut parts, &reports)?;
 
-    let mut totals = Totals { kills: lsfast.kills, ..Totals::default() };
+    let mut totals = Totals { kills: lsfast.kills, stops: lsfast.stops, ..Totals::default() };
     let mut expected = Vec::new();
     for part in &mut parts {
         let [first, busy, vacuums] = part.finish()?;
@@ -87,9 +89,6 @@ fn run_in(at: &Place<'_>) -> anyhow::Result<Totals> {
         ensure!(totals.busy == 0, "the lone writer found its database busy {} times", totals.busy);
     }
     expected.resize(2, 0);
-    if !lsfast.is_running() {
-        lsfast.start()?;
-    }
     lsfast.stop()?;
     totals.files = compare_all(at, &expected, totals.vacuums).map_err(|e| e.context(lsfast.tail()))?;
     Ok(totals)
@@ -118,19 +117,19 @@ fn follow(
     reports: &Receiver<(usize, Report)>,
 ) -> anyhow::Result<()> {
     let mut open = parts.len();
-    let mut kills = at.plan.kills.iter().peekable();
-    let mut start_at = Some(at.plan.start_at);
+    let mut absences = at.plan.absences.iter().peekable();
+    // To start late is an absence too.
+    let mut away = Some((at.plan.start_at, How::Killed));
     let mut done = 0;
     while open > 0 {
-        if start_at.is_some_and(|at| done >= at) {
-            lsfast.start()?;
-            start_at = None;
+        if let Some((_, how)) = away.take_if(|(to, _)| done >= *to) {
+            lsfast.come_back(how)?;
         }
-        if lsfast.is_running()
-            && let Some(kill) = kills.next_if(|kill| done >= kill.at)
+        if away.is_none()
+            && let Some(absence) = absences.next_if(|absence| done >= absence.from)
         {
-            lsfast.kill()?;
-            start_at = Some(kill.back_at);
+            lsfast.leave(absence.how)?;
+            away = Some((absence.to, absence.how));
         }
         let (index, report) = reports
             .recv_timeout(HANG)
@@ -150,7 +149,7 @@ fn follow(
             bail_if_failed(parts)?;
         }
     }
-    Ok(())
+    away.map_or(Ok(()), |(_, how)| lsfast.come_back(how))
 }
 
 fn bail_if_failed(parts: &mut [Part]) -> anyhow::Result<()> {

@@ -11,6 +11,7 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 
 use super::child::{DATABASE, REPORT, ROLE, SEED};
 use super::plan::{How, Plan};
+use super::replica::STARTED;
 
 /// A run in which nothing moves for so long hangs. It is no measure of speed.
 pub const HANG: Duration = Duration::from_secs(180);
@@ -121,6 +122,7 @@ impl<'a> Lsfast<'a> {
     pub fn start(&mut self) -> anyhow::Result<()> {
         assert!(self.process.is_none(), "one at a time");
         let mut log = File::options().create(true).append(true).open(&self.log)?;
+        writeln!(log, "{STARTED}")?;
         let mut process = program()
             .args(["replicate", "--log-level", "debug", "--sync-interval", self.at.plan.sync_interval])
             .arg(&self.at.db)
@@ -198,8 +200,13 @@ impl<'a> Lsfast<'a> {
         Ok(())
     }
 
+    /// All that it logged in this run.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     pub fn tail(&self) -> String {
-        tail(&fs::read_to_string(&self.log).unwrap_or_default())
+        tail(&self.log())
     }
 }
 

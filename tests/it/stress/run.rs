@@ -21,6 +21,7 @@ pub struct Totals {
     pub kills: u64,
     pub stops: u64,
     pub files: u64,
+    pub repairs: u64,
 }
 
 impl Totals {
@@ -32,16 +33,17 @@ impl Totals {
         self.kills += other.kills;
         self.stops += other.stops;
         self.files += other.files;
+        self.repairs += other.repairs;
     }
 }
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Totals { committed, busy, vacuums, checkpoints, kills, stops, files } = self;
+        let Totals { committed, busy, vacuums, checkpoints, kills, stops, files, repairs } = self;
         write!(
             f,
             "{committed} commits, {busy} busy, {vacuums} vacuums, {checkpoints} complete checkpoints, \
-             {kills} kills, {stops} stops, {files} files"
+             {kills} kills, {stops} stops, {files} files, {repairs} repairs"
         )
     }
 }
@@ -90,7 +92,11 @@ fn run_in(at: &Place<'_>) -> anyhow::Result<Totals> {
     }
     expected.resize(2, 0);
     lsfast.stop()?;
-    totals.files = compare_all(at, &expected, totals.vacuums).map_err(|e| e.context(lsfast.tail()))?;
+    let level_0 = at.dir.join("replica/ltx/0");
+    let stored = compare_all(at, &expected)
+        .and_then(|()| replica::check(&level_0, &lsfast.log(), totals.vacuums))
+        .map_err(|e| e.context(lsfast.tail()))?;
+    (totals.files, totals.repairs) = (stored.files, stored.repairs);
     Ok(totals)
 }
 
@@ -161,8 +167,8 @@ fn bail_if_failed(parts: &mut [Part]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The restored database against the source. Gives the number of files at level 0.
-fn compare_all(at: &Place<'_>, expected: &[i64], vacuums: u64) -> anyhow::Result<u64> {
+/// The restored database against the source.
+fn compare_all(at: &Place<'_>, expected: &[i64]) -> anyhow::Result<()> {
     let restored = at.dir.join("restored.db");
     let output = program().args(["restore", "-o"]).arg(&restored).arg(&at.replica).output()?;
     ensure!(
@@ -188,8 +194,7 @@ fn compare_all(at: &Place<'_>, expected: &[i64], vacuums: u64) -> anyhow::Result
         ensure!(busy == 0, "a lock is left on a database that nobody uses");
         db.close().map_err(|(_, e)| e)?;
     }
-    compare::pages(&at.db, &restored, at.plan.page_size as usize)?;
-    replica::check(&at.dir.join("replica/ltx/0"), vacuums)
+    compare::pages(&at.db, &restored, at.plan.page_size as usize)
 }
 
 /// Commits of each writer.

@@ -18,7 +18,7 @@ use super::state::Point;
 use super::stream::{Stream, StreamError, differing};
 use super::{Event, Observer};
 use crate::base::clock::Millis;
-use crate::base::{FrameNo, LtxId, Pgno, Txid, limits};
+use crate::base::{FrameNo, LtxId, Pgno, Salts, Txid, limits};
 use crate::io::Engine;
 use crate::ltx::{Header, LtxError, WalRange, encode_file};
 use crate::sqlite::database::Database;
@@ -95,7 +95,7 @@ impl Replica {
     /// # Errors
     /// [`ReplicaError`].
     pub async fn run(mut self) -> Result<(), ReplicaError> {
-        let Some(remote) = self.first_contact().await? else { return Ok(()) };
+        let remote = self.first_contact().await?;
         let start = self.decide(&remote).await?;
         let mut next = self.next_txid(&remote);
         match start {
@@ -117,9 +117,7 @@ impl Replica {
                     continue;
                 }
                 self.store_pending(&mut next).await?;
-                if !stopping {
-                    continue;
-                }
+                continue;
             }
             if stopping {
                 return self.finish().await;
@@ -163,19 +161,16 @@ impl Replica {
         waited
     }
 
-    /// Asks the store what it has, for as long as it takes. `None` when the stop came first.
-    async fn first_contact(&mut self) -> Result<Option<Remote>, ReplicaError> {
+    /// Asks the store what it has, for as long as it takes.
+    async fn first_contact(&mut self) -> Result<Remote, ReplicaError> {
         let mut trouble = Trouble::default();
         loop {
-            let result = tokio::select! {
-                r = remote::look(&*self.store) => r,
-                () = self.board.closing() => return Ok(None),
-            };
-            match result {
+            // Not cut short by a stop: what was committed until then has to be stored all the same.
+            match remote::look(&*self.store).await {
                 Ok(remote) => {
                     trouble.over(self);
                     self.store.prewarm().await;
-                    return Ok(Some(remote));
+                    return Ok(remote);
                 }
                 Err(e) if self.strict && !e.is_transient() => return Err(e.into()),
                 Err(e) => trouble.wait(self, &e).await,
@@ -202,12 +197,13 @@ impl Replica {
 
     /// The part of the log between the durable point and `mark`.
     fn wal_range(&self, mark: &Mark) -> WalRange {
-        let end_of = |frame: FrameNo| format::frame_offset(self.db.page_size(), FrameNo(frame.0 + 1));
+        let size = self.db.page_size();
         let before = self.local.state().durable.pos;
-        let same = before.salts == mark.pos.salts && before.frame <= mark.pos.frame;
-        let offset = end_of(if same { before.frame } else { FrameNo(0) });
-        let end = end_of(mark.pos.frame);
-        WalRange { offset, size: end - offset, salts: mark.pos.salts }
+        let same = before.salts == mark.pos.salts
+            && before.salts != Salts::default()
+            && before.frame <= mark.pos.frame;
+        let offset = format::frame_end(size, if same { before.frame } else { FrameNo(0) });
+        WalRange { offset, size: format::frame_end(size, mark.pos.frame) - offset, salts: mark.pos.salts }
     }
 
     /// Stores what is pending as the next batch.

@@ -174,6 +174,12 @@ pub const fn frame_offset(page_size: PageSize, frame: FrameNo) -> u64 {
     HEADER_BYTES as u64 + (frame.0 as u64 - 1) * frame_bytes(page_size) as u64
 }
 
+/// Where in the file a frame ends; for frame 0, which stands for the header, the end of that.
+#[must_use]
+pub const fn frame_end(page_size: PageSize, frame: FrameNo) -> u64 {
+    HEADER_BYTES as u64 + frame.0 as u64 * frame_bytes(page_size) as u64
+}
+
 fn be32<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
@@ -244,6 +250,8 @@ mod tests {
         let size = PageSize::new(4096).unwrap();
         assert_eq!(frame_offset(size, FrameNo(1)), 32);
         assert_eq!(frame_offset(size, FrameNo(3)), 32 + 2 * 4120);
+        assert_eq!(frame_end(size, FrameNo(2)), frame_offset(size, FrameNo(3)));
+        assert_eq!(frame_end(size, FrameNo(0)), 32);
         assert_eq!(frame_offset(PageSize::MAX, FrameNo(u32::MAX)), 32 + (u64::from(u32::MAX) - 1) * 65560);
     }
 

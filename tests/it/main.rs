@@ -1,8 +1,8 @@
 //! What a user of lsfast, or another program, would see. One binary, so that it is linked once.
-#![allow(clippy::disallowed_methods, reason = "tests open whatever they like")]
 
 mod layers;
 mod ltx;
+mod peers;
 mod s3;
 mod stress;
 mod support;

@@ -1,5 +1,6 @@
 //! What a user of lsfast, or another program, would see. One binary, so that it is linked once.
 
+mod errors;
 mod interop;
 mod layers;
 mod ltx;

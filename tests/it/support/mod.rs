@@ -5,6 +5,7 @@ pub mod logs;
 pub mod ltx_file;
 pub mod s3;
 pub mod tls;
+pub mod canned;
 pub mod http;
 pub mod litestream;
 pub mod lsfast;

@@ -99,7 +99,7 @@ pub fn run() -> ExitCode {
     log::install(cli.global.log_level, cli.global.log_format);
     let outcome = std::panic::catch_unwind(|| match cli.command {
         Command::Replicate(args) => replicate::run(&cli.global, args),
-        Command::Bench(args) => bench::run(&cli.global, args),
+        Command::Bench(args) => bench::run(&cli.global, &args),
     });
     match outcome {
         Ok(Ok(())) => ExitCode::SUCCESS,

@@ -1,0 +1,57 @@
+//! Is what came back what was there?
+
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use crate::base::PageSize;
+use crate::io::File;
+
+/// Number of pages that differ, those that only one of the two has included.
+///
+/// The log of `database` is written back first; nobody may use it any more.
+pub(super) fn differing_pages(database: &Path, restored: &Path, size: PageSize) -> anyhow::Result<usize> {
+    let connection = rusqlite::Connection::open(database).context("the database cannot be opened again")?;
+    let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |r| r.get(0))?;
+    anyhow::ensure!(busy == 0, "the log of the database cannot be written back: somebody uses it");
+    connection.close().map_err(|(_, e)| e)?;
+    compare(database, restored, size).context("the databases cannot be compared")
+}
+
+fn compare(left: &Path, right: &Path, size: PageSize) -> std::io::Result<usize> {
+    let (left, right) = (File::open(left)?, File::open(right)?);
+    let bytes = size.bytes();
+    let pages = |file: &File| file.len().map(|len| len.div_ceil(bytes as u64));
+    let (left_pages, right_pages) = (pages(&left)?, pages(&right)?);
+    let (mut a, mut b) = (vec![0; bytes], vec![0; bytes]);
+    let mut differing = usize::try_from(left_pages.abs_diff(right_pages)).unwrap_or(usize::MAX);
+    for page in 0..left_pages.min(right_pages) {
+        left.pread_exact(&mut a, page * bytes as u64)?;
+        right.pread_exact(&mut b, page * bytes as u64)?;
+        differing += usize::from(a != b);
+    }
+    Ok(differing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_page_that_differs_counts() {
+        let size = PageSize::new(512).expect("a page size");
+        let dir = std::env::temp_dir().join(format!("lsfast-bench-compare-{}", std::process::id()));
+        std::fs::create_dir(&dir).expect("a folder");
+        let (left, right) = (dir.join("left"), dir.join("right"));
+        let mut bytes = vec![7; 512 * 4];
+        std::fs::write(&left, &bytes).expect("a file");
+        std::fs::write(&right, &bytes).expect("a file");
+        assert_eq!(compare(&left, &right, size).expect("files"), 0);
+        bytes[512] = 8;
+        bytes[512 * 4 - 1] = 8;
+        bytes.extend([7; 512]);
+        std::fs::write(&right, &bytes).expect("a file");
+        assert_eq!(compare(&left, &right, size).expect("files"), 3);
+        std::fs::remove_dir_all(&dir).expect("a folder");
+    }
+}

@@ -1,0 +1,94 @@
+//! Where a run of the bench leaves its things, and how they are removed.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use super::super::setup::Stores;
+use crate::config::Location;
+use crate::store::{Scope, Store};
+
+/// A folder of its own on this machine, and two replicas: one to be written by the pipeline, one for raw PUTs.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// Database and restored database.
+    pub(super) local: PathBuf,
+    /// How the user calls the place of the replica.
+    pub(super) name: String,
+    /// The pipeline's.
+    pub(super) replica: Arc<dyn Store>,
+    /// For the same bytes once more.
+    pub(super) raw: Arc<dyn Store>,
+    /// A directory that the replicas are in, to be removed.
+    directory: Option<PathBuf>,
+}
+
+impl Place {
+    /// Makes the folder. `url` is where the user wants the replica; beside the database without one.
+    pub(super) fn new(stores: &Stores, url: Option<&str>) -> anyhow::Result<Place> {
+        let unique = format!("lsfast-bench-{:08x}", fastrand::u32(..));
+        let local = std::env::temp_dir().join(&unique);
+        let (name, replica, raw, directory) = match url {
+            None => {
+                let at = |part: &str| Location::directory(local.join("store").join(part));
+                (String::from("a temporary directory"), at("replica"), at("raw"), None)
+            }
+            Some(url) => {
+                let at = |part: &str| stores.resolve(&below(url, &format!("{unique}/{part}")));
+                let scratch = stores.resolve(&below(url, &unique))?;
+                (
+                    scratch.url.clone(),
+                    at("replica")?,
+                    at("raw")?,
+                    scratch.directory_path().map(Path::to_path_buf),
+                )
+            }
+        };
+        let (replica, raw) = (stores.open(&replica)?, stores.open(&raw)?);
+        std::fs::create_dir(&local).with_context(|| format!("cannot make the folder {}", local.display()))?;
+        Ok(Place { local, name, replica, raw, directory })
+    }
+
+    /// Removes everything.
+    pub(super) async fn clean(&self) -> anyhow::Result<()> {
+        for store in [&self.replica, &self.raw] {
+            let ids: Vec<_> = store.list(Scope::All).await?.iter().map(|e| e.id).collect();
+            store.delete(&ids).await?;
+        }
+        for directory in self.directory.iter().chain([&self.local]) {
+            match std::fs::remove_dir_all(directory) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(e).with_context(|| format!("cannot remove {}", directory.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `URL/part`, before the parameters of the URL.
+fn below(url: &str, part: &str) -> String {
+    let (path, parameters) = url.split_once('?').map_or((url, None), |(p, q)| (p, Some(q)));
+    let path = path.trim_end_matches('/');
+    match parameters {
+        Some(parameters) => format!("{path}/{part}?{parameters}"),
+        None => format!("{path}/{part}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_goes_before_the_parameters() {
+        assert_eq!(
+            below("s3://b/p/?region=x&endpoint=http://h/", "q"),
+            "s3://b/p/q?region=x&endpoint=http://h/"
+        );
+        assert_eq!(below("s3://b", "q/r"), "s3://b/q/r");
+        assert_eq!(below("file:///d/", "q"), "file:///d/q");
+    }
+}

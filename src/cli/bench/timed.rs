@@ -1,0 +1,124 @@
+//! A store that notes when each object of level 0 was answered, and what was in it.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::base::{Level, LtxId};
+use crate::store::{BoxFuture, Entry, PutOptions, Result, Scope, Store, Upload};
+
+/// One object of level 0, stored.
+#[derive(Debug)]
+pub(super) struct Stored {
+    /// When the store answered.
+    pub(super) at: Instant,
+    /// Its content; empty if it went in parts, as the first image does.
+    pub(super) body: Vec<Bytes>,
+}
+
+/// Passes everything on.
+pub(super) struct TimedStore {
+    inner: Arc<dyn Store>,
+    stored: UnboundedSender<Stored>,
+}
+
+impl TimedStore {
+    pub(super) fn new(inner: Arc<dyn Store>, stored: UnboundedSender<Stored>) -> TimedStore {
+        TimedStore { inner, stored }
+    }
+}
+
+impl fmt::Debug for TimedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl Store for TimedStore {
+    fn url(&self) -> &str {
+        self.inner.url()
+    }
+
+    fn identity(&self) -> String {
+        self.inner.identity()
+    }
+
+    fn list(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<Entry>>> {
+        self.inner.list(scope)
+    }
+
+    fn put<'a>(&'a self, id: LtxId, body: Vec<Bytes>, options: PutOptions) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            // Counts references; the bytes are not copied.
+            let copy = body.clone();
+            self.inner.put(id, body, options).await?;
+            if id.level == Level::RAW {
+                // Nobody listens any more when the measurement is over.
+                _ = self.stored.send(Stored { at: Instant::now(), body: copy });
+            }
+            Ok(())
+        })
+    }
+
+    fn upload<'a>(
+        &'a self,
+        id: LtxId,
+        size_max: u64,
+        options: PutOptions,
+    ) -> BoxFuture<'a, Result<Box<dyn Upload>>> {
+        Box::pin(async move {
+            let inner = self.inner.upload(id, size_max, options).await?;
+            let stored = (id.level == Level::RAW).then(|| self.stored.clone());
+            Ok(Box::new(TimedUpload { inner, stored }) as Box<dyn Upload>)
+        })
+    }
+
+    fn get<'a>(&'a self, id: LtxId, range: Range<u64>) -> BoxFuture<'a, Result<Bytes>> {
+        self.inner.get(id, range)
+    }
+
+    fn head<'a>(&'a self, id: LtxId) -> BoxFuture<'a, Result<Option<Entry>>> {
+        self.inner.head(id)
+    }
+
+    fn delete<'a>(&'a self, ids: &'a [LtxId]) -> BoxFuture<'a, Result<()>> {
+        self.inner.delete(ids)
+    }
+
+    fn copy<'a>(&'a self, from: LtxId, to: LtxId, options: PutOptions) -> BoxFuture<'a, Result<()>> {
+        self.inner.copy(from, to, options)
+    }
+
+    fn prewarm(&self) -> BoxFuture<'_, ()> {
+        self.inner.prewarm()
+    }
+}
+
+struct TimedUpload {
+    inner: Box<dyn Upload>,
+    stored: Option<UnboundedSender<Stored>>,
+}
+
+impl Upload for TimedUpload {
+    fn write<'a>(&'a mut self, bytes: Bytes) -> BoxFuture<'a, Result<()>> {
+        self.inner.write(bytes)
+    }
+
+    fn finish(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async move {
+            self.inner.finish().await?;
+            if let Some(stored) = self.stored {
+                _ = stored.send(Stored { at: Instant::now(), body: Vec::new() });
+            }
+            Ok(())
+        })
+    }
+
+    fn abort(self: Box<Self>) -> BoxFuture<'static, ()> {
+        self.inner.abort()
+    }
+}

@@ -188,6 +188,11 @@ impl Capture {
             Err(e) => return self.damaged(e, now),
         };
         self.damaged_since = None;
+        if self.board.is_closing() {
+            // The last look is over. What is committed now is for the next start; large batches still get their pins.
+            self.board.grant_pins();
+            return Ok(Look::default());
+        }
         if self.lost.is_some() {
             self.enter_anew(&header)?;
             if self.lost.is_some() {

@@ -261,7 +261,7 @@ impl<'a> Follower<'a> {
                 tokio::task::yield_now().await;
                 continue;
             }
-            if stopping && !self.board.is_closing() && !look.near {
+            if stopping && !self.board.is_closing() && self.capture.is_settled() {
                 self.board.close();
             }
             if look.captured {

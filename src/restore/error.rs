@@ -96,7 +96,7 @@ pub enum RestoreError {
     },
     /// no file has a page
     #[error(
-        "{missing} of {commit} is in none of the files at {url} that could hold it (nonsequential page numbers): the \
+        "page {missing} of {commit} is in none of the files at {url} that could hold it (nonsequential page numbers): the \
          replica is incomplete; restore an earlier state, or repair it with a new image"
     )]
     MissingPage {

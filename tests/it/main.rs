@@ -6,6 +6,7 @@ mod interop;
 mod layers;
 mod ltx;
 mod peers;
+mod restore;
 mod s3;
 mod stress;
 mod support;

@@ -166,8 +166,10 @@ async fn replicated(
         Err(e) => std::panic::resume_unwind(e.into_panic()),
     };
     tokio::select! {
+        // When both are ready, the pipeline's own error says more.
+        biased;
         r = &mut pipeline => return Err(ended(r)),
-        first = stored.recv() => _ = first.context("the pipeline is gone")?,
+        Some(_) = stored.recv() => {}
     }
     let halt = Arc::new(AtomicBool::new(false));
     let writing = {
@@ -176,6 +178,7 @@ async fn replicated(
         tokio::task::spawn_blocking(move || writer::write(&db, end, gap, &halt, &made))
     };
     let measured = tokio::select! {
+        biased;
         r = &mut pipeline => Err(ended(r)),
         m = measure::measure(&mut commits, &mut stored, place.raw.as_ref(), LAST_UPLOADS) => m,
         () = interrupted.asked() => Err(anyhow::anyhow!("interrupted: nothing was measured to its end")),

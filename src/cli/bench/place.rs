@@ -1,12 +1,12 @@
 //! Where a run of the bench leaves its things, and how they are removed.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 
 use super::super::setup::Stores;
-use crate::config::Location;
+use crate::config::{Kind, Location};
 use crate::store::{Scope, Store};
 
 /// A folder of its own on this machine, and two replicas: one to be written by the pipeline, one for raw PUTs.
@@ -35,14 +35,14 @@ impl Place {
                 (String::from("a temporary directory"), at("replica"), at("raw"), None)
             }
             Some(url) => {
-                let at = |part: &str| stores.resolve(&below(url, &format!("{unique}/{part}")));
-                let scratch = stores.resolve(&below(url, &unique))?;
-                (
-                    scratch.url.clone(),
-                    at("replica")?,
-                    at("raw")?,
-                    scratch.directory_path().map(Path::to_path_buf),
-                )
+                let at = |part: &str| stores.resolve(&below(url, part));
+                let scratch = at(&unique)?;
+                let directory = match scratch.kind {
+                    Kind::File(path) => Some(path),
+                    Kind::S3(_) => None,
+                };
+                let [replica, raw] = ["replica", "raw"].map(|part| at(&format!("{unique}/{part}")));
+                (scratch.url, replica?, raw?, directory)
             }
         };
         let (replica, raw) = (stores.open(&replica)?, stores.open(&raw)?);

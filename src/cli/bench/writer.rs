@@ -66,7 +66,7 @@ pub(super) fn write(
     let connection = Connection::open(path).context("the writer cannot open the database")?;
     connection.busy_timeout(Duration::from_secs(10))?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    let mut number = 0;
+    let mut number = 0_u64;
     while Instant::now() < end && !stop.load(Ordering::Relaxed) {
         std::thread::sleep(gap.mul_f64(exponential()));
         number += 1;

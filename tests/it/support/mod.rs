@@ -1,17 +1,17 @@
 //! Shared by the tests of this folder.
 
-pub mod fault;
-pub mod logs;
-pub mod ltx_file;
-pub mod s3;
-pub mod tls;
 pub mod canned;
+pub mod fault;
 pub mod http;
 pub mod litestream;
+pub mod logs;
 pub mod lsfast;
+pub mod ltx_file;
 pub mod peers;
 pub mod place;
 pub mod process;
+pub mod s3;
 pub mod sqlite;
+pub mod tls;
 pub mod vectors;
 pub mod weed;

@@ -12,7 +12,7 @@ use super::RestoreError;
 use super::claims::Claims;
 use super::fetch::Part;
 use super::proof::Proof;
-use crate::base::limits;
+use crate::base::{PageSize, Txid, limits};
 use crate::ltx::{FileCheck, FileEnd, FrameWalk, HEADER_LEN, Header, IndexEntry, LtxError, Next};
 use crate::store::Entry;
 
@@ -49,7 +49,7 @@ enum Place {
     /// Before the end of the header.
     Header,
     Frames(Open, FrameWalk),
-    End(Open, FileEnd),
+    End(Open, Box<FileEnd>),
 }
 
 struct Open {
@@ -147,11 +147,11 @@ impl<'a> Walk<'a> {
         self.carry.clear();
         let header = *check.header();
         if (header.min, header.max) != (entry.id.min, entry.id.max) {
-            return Err(Wrong::Name(header));
+            return Err(Wrong::Name(header.min, header.max));
         }
         let shape = *self.shape.get_or_insert(Shape { header });
         if header.page_size != shape.header.page_size {
-            return Err(Wrong::PageSize(header, shape));
+            return Err(Wrong::PageSize(header.page_size, shape.header.page_size));
         }
         let claims = self.claims.get_or_insert_with(|| Claims::new(header.commit, header.page_size));
         claims.next_file(header.commit);
@@ -244,7 +244,7 @@ impl<'a> Walk<'a> {
             unreachable!("called among frames only")
         };
         drop(bytes.split_to(bytes.len().min(crate::ltx::frame::HEAD_SHORT)));
-        self.place = Place::End(open, FileEnd::new(&walk));
+        self.place = Place::End(open, Box::new(FileEnd::new(&walk)));
     }
 
     fn end_file(&mut self, entry: &Entry) -> Result<(), RestoreError> {
@@ -252,7 +252,7 @@ impl<'a> Walk<'a> {
         let ended = match std::mem::replace(&mut self.place, Place::Header) {
             Place::Header => Err(cut("header")),
             Place::Frames(..) => Err(cut("pages")),
-            Place::End(open, end) => open.proof.end(open.batches, end).map_err(Wrong::Ltx),
+            Place::End(open, end) => open.proof.end(open.batches, *end).map_err(Wrong::Ltx),
         };
         self.begun += 1;
         ended.map_err(|e| e.into_error(self.url, entry))
@@ -284,8 +284,10 @@ impl Open {
 /// What is wrong with a file, before it is known by name.
 enum Wrong {
     Ltx(LtxError),
-    Name(Header),
-    PageSize(Header, Shape),
+    /// TXIDs of the header.
+    Name(Txid, Txid),
+    /// That of the file and that of newer ones.
+    PageSize(PageSize, PageSize),
     Stopped,
 }
 
@@ -300,10 +302,8 @@ impl Wrong {
         let (object, url) = (entry.id, url.to_owned());
         match self {
             Wrong::Ltx(cause) => RestoreError::Corrupt { object, url, cause },
-            Wrong::Name(h) => RestoreError::Misnamed { object, url, found: format!("{}-{}", h.min, h.max) },
-            Wrong::PageSize(h, shape) => {
-                RestoreError::PageSize { object, url, found: h.page_size, expected: shape.header.page_size }
-            }
+            Wrong::Name(min, max) => RestoreError::Misnamed { object, url, found: format!("{min}-{max}") },
+            Wrong::PageSize(found, expected) => RestoreError::PageSize { object, url, found, expected },
             Wrong::Stopped => RestoreError::Interrupted,
         }
     }

@@ -202,8 +202,8 @@ fn each_error_is_one_line_that_says_what_to_do() {
 
     let replica = tempfile::tempdir().expect("a directory");
     let store = FileStore::new(replica.path());
-    let step = super::made::Step { commit: 1, pages: [(1, 2)].into() };
-    super::made::put(&store, PageSize::MAX, &[step.clone(), step.clone(), step.clone(), step]);
+    let step = made::Step { commit: 1, pages: [(1, 2)].into() };
+    made::put(&store, PageSize::MAX, &[step.clone(), step.clone(), step.clone(), step]);
     runtime().block_on(store.delete(&[LtxId::raw(Txid(3))])).expect("deleted");
     let e = restore(store, engine, options()).expect_err("a gap").to_string();
     assert!(

@@ -99,3 +99,6 @@ pub const RESTORE_WRITES: usize = 4;
 
 /// Decoding threads of a restore, however many cores there are.
 pub const RESTORE_THREADS: usize = 16;
+
+/// Requests under way at once for one restore, at most, whatever `--parallelism` says.
+pub const RESTORE_TRANSFERS_MAX: usize = 64;

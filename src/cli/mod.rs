@@ -7,6 +7,7 @@ mod bench;
 mod log;
 mod replicate;
 mod report;
+mod restore;
 mod setup;
 mod signals;
 
@@ -87,6 +88,8 @@ pub enum IoEngine {
 pub enum Command {
     /// Replicate a live database until told to stop
     Replicate(replicate::ReplicateArgs),
+    /// Restore a database from a replica
+    Restore(restore::RestoreArgs),
     /// Measure how fast a commit is safe here, then restore and compare
     Bench(bench::BenchArgs),
 }
@@ -99,6 +102,8 @@ pub fn run() -> ExitCode {
     log::install(cli.global.log_level, cli.global.log_format);
     let outcome = std::panic::catch_unwind(|| match cli.command {
         Command::Replicate(args) => replicate::run(&cli.global, args),
+        Command::Bench(args) => bench::run(&cli.global, &args),
+        Command::Restore(args) => restore::run(&cli.global, args),
         Command::Bench(args) => bench::run(&cli.global, &args),
     });
     match outcome {

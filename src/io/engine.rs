@@ -148,7 +148,7 @@ impl Engine {
         }
         let pending = match cached {
             Some(n) => Err((n, buf)),
-            None => Ok(self.submit(file, |reply| Work::Read { buf, offset, done: 0, reply })),
+            None => Ok(self.submit(file, |reply| Work::Read { buf, offset, reply })),
         };
         async move {
             match pending {
@@ -156,6 +156,17 @@ impl Engine {
                 Ok(answer) => answer.await.unwrap_or_else(|| (Err(stopped()), Vec::new())),
             }
         }
+    }
+
+    /// Like [`Engine::read_at`], without a look into the page cache: for what is known not to be there.
+    pub fn read_at_queued(
+        &self,
+        file: &File,
+        buf: Vec<u8>,
+        offset: u64,
+    ) -> impl Future<Output = (io::Result<usize>, Vec<u8>)> + Send + 'static + use<> {
+        let answer: Answer<WithBuffer<usize>> = self.submit(file, |reply| Work::Read { buf, offset, reply });
+        async move { answer.await.unwrap_or_else(|| (Err(stopped()), Vec::new())) }
     }
 
     /// Like [`Engine::read_at`], but a file that ends too early is an error of kind `UnexpectedEof`.

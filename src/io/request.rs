@@ -11,8 +11,8 @@ pub(super) type WithBuffer<T> = (io::Result<T>, Vec<u8>);
 
 /// One piece of work.
 pub(super) enum Work {
-    /// Fill the buffer from the file, until it is full or the file ends. `done` bytes are there already.
-    Read { buf: Vec<u8>, offset: u64, done: usize, reply: oneshot::Sender<WithBuffer<usize>> },
+    /// Fill the buffer from the file, until it is full or the file ends.
+    Read { buf: Vec<u8>, offset: u64, reply: oneshot::Sender<WithBuffer<usize>> },
     /// Write the whole buffer.
     Write { buf: Vec<u8>, offset: u64, reply: oneshot::Sender<WithBuffer<()>> },
     /// Flush to the disk, without metadata that is not needed to read the data back if `data_only`.
@@ -32,8 +32,8 @@ impl Work {
     /// Does it with plain calls on this thread, and answers. A caller that has gone away is no error.
     pub(super) fn run_plainly(self, file: &File) {
         match self {
-            Work::Read { mut buf, offset, done, reply } => {
-                let result = file.pread(&mut buf[done..], offset + done as u64).map(|n| done + n);
+            Work::Read { mut buf, offset, reply } => {
+                let result = file.pread(&mut buf, offset);
                 let _ = reply.send((result, buf));
             }
             Work::Write { buf, offset, reply } => {

@@ -49,6 +49,8 @@ fn what_is_written_is_read_back() {
             let (result, read) = wait(engine.read_exact_at(&file, vec![0; len], 10));
             result.unwrap();
             assert!(read == data, "{len} bytes");
+            let (result, read) = wait(engine.read_at_queued(&file, vec![0; len], 10));
+            assert!(result.unwrap() == len && read == data, "{len} bytes, queued");
         }
     });
 }

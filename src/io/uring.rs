@@ -92,8 +92,8 @@ async fn serve(mut queue: mpsc::UnboundedReceiver<Request>, places: &Semaphore) 
 
 async fn run(work: Work, file: &File, uring: &tokio_uring::fs::File) {
     match work {
-        Work::Read { buf, offset, done, reply } => {
-            let _ = reply.send(read(uring, buf, offset, done).await);
+        Work::Read { buf, offset, reply } => {
+            let _ = reply.send(read(uring, buf, offset).await);
         }
         Work::Write { buf, offset, reply } => {
             let _ = reply.send(write(uring, buf, offset).await);
@@ -112,13 +112,9 @@ async fn set_len(file: File, len: u64, reply: oneshot::Sender<io::Result<()>>) {
     let _ = reply.send(done.unwrap_or_else(|e| Err(io::Error::other(e))));
 }
 
-async fn read(
-    file: &tokio_uring::fs::File,
-    mut buf: Vec<u8>,
-    offset: u64,
-    mut done: usize,
-) -> WithBuffer<usize> {
+async fn read(file: &tokio_uring::fs::File, mut buf: Vec<u8>, offset: u64) -> WithBuffer<usize> {
     let len = buf.len();
+    let mut done = 0;
     while done < len {
         let end = len.min(done + OP_BYTES_MAX);
         let (result, slice) = file.read_at(buf.slice(done..end), offset + done as u64).await;

@@ -204,12 +204,13 @@ impl Capture {
         let before = self.taken.commits;
         if header.salts != self.tail.salts() {
             match self.follow_reset(&header) {
-                Ok(true) => {}
+                // Look anew: proving a turn reads further than this header says.
+                Ok(true) => return Ok(Look { more: true, ..self.note_captured(before, now) }),
                 Ok(false) => return Ok(Look::default()),
                 Err(e) => return self.unreadable(e, now),
             }
         }
-        if header.salts == self.tail.salts() && header.mx_frame < self.tail.last() {
+        if header.mx_frame < self.tail.last() {
             let (published, read) = (header.mx_frame.0, self.tail.last().0);
             self.lose(&TailError::Shorter { published, read }.to_string(), now);
             return Ok(Look { more: true, ..Look::default() });
@@ -219,18 +220,24 @@ impl Capture {
             Err(e) => return self.unreadable(e, now),
         };
         self.read_tries = 0;
+        let look = self.note_captured(before, now);
+        if !whole {
+            return Ok(Look { more: true, ..look });
+        }
+        self.check_count(&header);
+        let moved = self.step_guard(header.mx_frame, now)?;
+        let near = !look.captured && !moved && self.peek()?;
+        Ok(Look { more: moved, near, ..look })
+    }
+
+    /// Wakes the pipelines if commits were taken since there were `before`.
+    fn note_captured(&mut self, before: u32, now: Instant) -> Look {
         let captured = self.taken.commits != before;
         if captured {
             self.last_change = now;
             self.board.wake_all();
         }
-        if !whole {
-            return Ok(Look { captured, more: true, near: false });
-        }
-        self.check_count(&header);
-        let moved = self.step_guard(header.mx_frame, now)?;
-        let near = !captured && !moved && self.peek()?;
-        Ok(Look { captured, more: moved, near })
+        Look { captured, ..Look::default() }
     }
 
     /// Takes what is published in the present generation. `Ok(true)` when that is all.

@@ -170,7 +170,7 @@ pub enum RestoreError {
         finding: String,
     },
     /// the work was cut off
-    #[error("the restore was cut off")]
+    #[error("the restore was interrupted; nothing has been changed")]
     Interrupted,
 }
 

@@ -1,4 +1,4 @@
-//! Any bytes as an LTX file, read as a stream and by the index: no panic, and the same answer.
+//! Any bytes as an LTX file, read as a stream, in order and by the index: no panic, and the same answer.
 //!
 //! With the first byte odd, checksums are repaired first, so that files get beyond them. What the stream accepts, the
 //! index may only refuse because of the index.
@@ -7,7 +7,8 @@
 use libfuzzer_sys::fuzz_target;
 use lsfast::base::Pgno;
 use lsfast::ltx::{
-    Decoder, FileCheck, Header, LtxError, Step, Tail, TailState, Trailer, decode_frames, encode_file,
+    Decoder, FileCheck, FileEnd, FrameWalk, Header, LtxError, Next, Step, Tail, TailState, Trailer,
+    decode_frames, encode_file,
 };
 
 type Pages = Vec<(Pgno, Vec<u8>)>;
@@ -49,6 +50,34 @@ fn ranges(bytes: &[u8], frames: usize) -> Result<(Header, Pages, Trailer), LtxEr
     Ok((header, pages, trailer))
 }
 
+/// Reads in order, a frame at a time, without the index.
+fn in_order(bytes: &[u8], piece: usize) -> Result<(Header, Pages, Trailer), LtxError> {
+    let cut = || LtxError::Truncated { len: bytes.len() as u64, part: "pages" };
+    let mut check = FileCheck::new(bytes.first_chunk().ok_or_else(cut)?)?;
+    let (header, mut pages) = (*check.header(), Pages::new());
+    let mut walk = FrameWalk::new(&header);
+    loop {
+        let rest = &bytes[walk.offset() as usize..];
+        match walk.step(rest)? {
+            Next::Frame(entry) => {
+                let sink = |n: Pgno, page: &[u8]| pages.push((n, page.to_vec()));
+                check.add(&decode_frames(&header, rest, entry.offset, &[entry], sink)?)?;
+            }
+            Next::Need(n) => {
+                assert!(n > rest.len());
+                return Err(cut());
+            }
+            Next::End => break,
+        }
+    }
+    let mut end = FileEnd::new(&walk);
+    for piece in bytes[walk.offset() as usize..].chunks(piece) {
+        end.push(piece);
+    }
+    let trailer = check.finish_in_order(end)?;
+    Ok((header, pages, trailer))
+}
+
 /// Writes the checksums that the file should have.
 fn repair(bytes: &mut [u8]) {
     for _ in 0..3 {
@@ -73,6 +102,10 @@ fuzz_target!(|input: &[u8]| {
     }
     let whole = stream(&file, usize::MAX);
     let pieces = stream(&file, 1 + usize::from(*cut));
+    match (&whole, in_order(&file, 1 + usize::from(*cut))) {
+        (Ok(whole), Ok(walked)) => assert_eq!(whole, &walked),
+        (whole, walked) => assert!(whole.is_err() && walked.is_err(), "{whole:?}\n{walked:?}"),
+    }
     let indexed = ranges(&file, 1 + usize::from(choice / 2));
     match (whole, pieces, indexed) {
         (Ok(whole), Ok(pieces), indexed) => {

@@ -64,6 +64,34 @@ fn ranges(bytes: &[u8], frames: usize) -> Result<(Header, Pages, Trailer), LtxEr
     Ok((header, pages, trailer))
 }
 
+/// Reads in order, a frame at a time, without the index.
+fn in_order(bytes: &[u8], piece: usize) -> Result<(Header, Pages, Trailer), LtxError> {
+    let cut = || LtxError::Truncated { len: bytes.len() as u64, part: "pages" };
+    let mut check = FileCheck::new(bytes.first_chunk().ok_or_else(cut)?)?;
+    let (header, mut pages) = (*check.header(), Pages::new());
+    let mut walk = FrameWalk::new(&header);
+    loop {
+        let rest = &bytes[walk.offset() as usize..];
+        match walk.step(rest)? {
+            Next::Frame(entry) => {
+                let sink = |n: Pgno, page: &[u8]| drop(pages.insert(n.get(), page.to_vec()));
+                check.add(&decode_frames(&header, rest, entry.offset, &[entry], sink)?)?;
+            }
+            Next::Need(n) => {
+                assert!(n > rest.len());
+                return Err(cut());
+            }
+            Next::End => break,
+        }
+    }
+    let mut end = FileEnd::new(&walk);
+    for piece in bytes[walk.offset() as usize..].chunks(piece) {
+        end.push(piece);
+    }
+    let trailer = check.finish_in_order(end)?;
+    Ok((header, pages, trailer))
+}
+
 fn merge(files: &[Vec<u8>]) -> Result<(Header, Pages), LtxError> {
     let sources = files.iter().map(|f| LtxReader::new(&f[..])).collect::<Result<Vec<_>, _>>()?;
     let mut merge = Merge::new(sources)?;

@@ -104,6 +104,7 @@ proptest! {
             let (header, pages, trailer) = stream(file, &cuts).unwrap();
             prop_assert_eq!(header.commit, change.commit);
             prop_assert_eq!(&ranges(file, frames).unwrap(), &(header, pages.clone(), trailer));
+            prop_assert_eq!(&in_order(file, cuts[0]).unwrap(), &(header, pages.clone(), trailer));
             prop_assert_eq!(&in_blocks(header, &pages, &blocks), file);
             prop_assert!(file.len() <= encoded_len_max(history.page_size, pages.len()));
         }
@@ -157,6 +158,10 @@ proptest! {
             }
             if let Err(LtxError::FileChecksum { computed, .. }) = stream(&file, &[usize::MAX]) {
                 file[end + 16..].copy_from_slice(&computed.to_be_bytes());
+            }
+            match (stream(&file, &[usize::MAX]), in_order(&file, 9)) {
+                (Ok(streamed), Ok(walked)) => prop_assert_eq!(streamed, walked),
+                (streamed, walked) => prop_assert!(streamed.is_err() && walked.is_err()),
             }
             match (stream(&file, &[usize::MAX]), ranges(&file, 2)) {
                 (Ok(streamed), Ok(indexed)) => prop_assert_eq!(streamed, indexed),

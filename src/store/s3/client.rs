@@ -89,10 +89,13 @@ impl Default for ClientOptions {
 #[derive(Clone, Default)]
 pub struct Clients(Arc<Registry>);
 
+/// Endpoint, `None` for AWS, and how its certificate is checked.
+type Place = (Option<EndpointUrl>, TlsOptions);
+
 #[derive(Default)]
 struct Registry {
     connector: Option<Arc<dyn Connect>>,
-    clients: Mutex<HashMap<(Option<EndpointUrl>, TlsOptions), Arc<Client>>>,
+    clients: Mutex<HashMap<Place, Arc<Client>>>,
 }
 
 impl Clients {

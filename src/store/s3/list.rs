@@ -17,26 +17,55 @@ impl Inner {
         let root = format!("{}/", self.location.prefix);
         let prefix = match scope {
             Scope::All => root.clone(),
-            Scope::Level(level) => format!("{root}{:04x}/", level.get()),
+            Scope::Level(level) => level_prefix(&root, level),
         };
+        let mut entries = self.list_prefix(&prefix, &root).await?;
+        let cleaned = clean(&root);
+        if entries.is_empty() && cleaned != root {
+            entries = self.list_cleaned(scope, &cleaned).await?;
+        }
+        entries.sort_unstable_by_key(|e| e.id);
+        entries.dedup_by_key(|e| e.id);
+        Ok(entries)
+    }
+
+    /// Some stores (SeaweedFS) drop empty parts of keys: what was put at `/0000/x` is listed as `0000/x`, and a listing
+    /// below `/` is empty. On others `0000/x` is somebody else's object, so that one of those found has to answer to
+    /// our name for it.
+    async fn list_cleaned(&self, scope: Scope, root: &str) -> Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        match scope {
+            Scope::All if !root.is_empty() => entries = self.list_prefix(root, root).await?,
+            // Below nothing lies the whole bucket.
+            Scope::All => {
+                for level in Level::all() {
+                    entries.extend(self.list_prefix(&level_prefix(root, level), root).await?);
+                }
+            }
+            Scope::Level(level) => entries = self.list_prefix(&level_prefix(root, level), root).await?,
+        }
+        match entries.first() {
+            Some(first) if self.head(&self.key(first.id)).await?.is_none() => Ok(Vec::new()),
+            _ => Ok(entries),
+        }
+    }
+
+    /// All pages of one listing.
+    async fn list_prefix(&self, prefix: &str, root: &str) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
         let mut token: Option<String> = None;
         loop {
-            match self.list_page(&prefix, &root, token.as_deref(), &mut entries).await? {
-                ControlFlow::Break(()) => break,
+            match self.list_page(prefix, root, token.as_deref(), &mut entries).await? {
+                ControlFlow::Break(()) => return Ok(entries),
                 ControlFlow::Continue(next) if token.as_ref() == Some(&next) => {
-                    let message = format!(
-                        "LIST s3://{}/{prefix}: the store answers the same page again",
-                        self.location.bucket
-                    );
+                    let bucket = &self.location.bucket;
+                    let message =
+                        format!("LIST s3://{bucket}/{prefix}: the store answers the same page again");
                     return Err(StoreError::new(ErrorKind::Corrupt, message));
                 }
                 ControlFlow::Continue(next) => token = Some(next),
             }
         }
-        entries.sort_unstable_by_key(|e| e.id);
-        entries.dedup_by_key(|e| e.id);
-        Ok(entries)
     }
 
     async fn list_page(
@@ -63,6 +92,16 @@ impl Inner {
         entries.extend(page.entries.iter().filter_map(|e| entry(e, root, page.url_encoded)));
         Ok(page.next.map_or(ControlFlow::Break(()), ControlFlow::Continue))
     }
+}
+
+fn level_prefix(root: &str, level: Level) -> String {
+    format!("{root}{:04x}/", level.get())
+}
+
+/// Without empty parts, and with a slash at its end unless nothing is left.
+fn clean(root: &str) -> String {
+    let parts: Vec<&str> = root.split('/').filter(|p| !p.is_empty()).collect();
+    if parts.is_empty() { String::new() } else { parts.join("/") + "/" }
 }
 
 /// `ROOT` + `LLLL/NAME` as an entry; `None` for every other key.
@@ -118,6 +157,13 @@ mod tests {
             "db/".to_owned(),
         ] {
             assert_eq!(of(key.clone(), "db/", false), None, "{key}");
+        }
+    }
+
+    #[test]
+    fn roots_without_empty_parts() {
+        for (root, cleaned) in [("/", ""), ("db/", "db/"), ("db//", "db/"), ("/a//b/", "a/b/"), ("//", "")] {
+            assert_eq!(clean(root), cleaned);
         }
     }
 }

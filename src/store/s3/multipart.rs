@@ -132,7 +132,7 @@ impl Inner {
             Ok(_) => {}
             Err(f) if f.class == Class::Final(ErrorKind::NotFound) => {}
             Err(f) => {
-                tracing::debug!(object = %self.object(key), error = %f, "an unfinished upload stays at the store")
+                tracing::debug!(object = %self.object(key), error = %f, "an unfinished upload stays at the store");
             }
         }
     }

@@ -82,8 +82,7 @@ impl Pool {
 
     /// An idle connection, or a new one; always a new one if `fresh`.
     pub(super) async fn checkout(&self, fresh: bool) -> Result<Conn, Failure> {
-        while !fresh {
-            let Some(mut idle) = self.pop() else { break };
+        while let Some(mut idle) = if fresh { None } else { self.pop() } {
             // Errors out at once when the server has closed it; waits for the rest of an answer otherwise.
             if idle.sender.ready().await.is_ok() {
                 return Ok(Conn { sender: idle.sender, born: idle.born, reused: true });

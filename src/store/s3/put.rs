@@ -60,12 +60,9 @@ impl Inner {
                 return self.settle(key, &payload, &found).await;
             }
             let call = call(key, &payload, options, ways.now);
-            let failure = match self.run(&call).await {
-                Ok(_) => {
-                    self.remember_refusal(&ways);
-                    return Ok(());
-                }
-                Err(failure) => failure,
+            let Err(failure) = self.run(&call).await else {
+                self.remember_refusal(&ways);
+                return Ok(());
             };
             if options.create_only && failure.class == Class::Precondition {
                 if let Some(found) = self.head(key).await? {

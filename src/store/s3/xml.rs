@@ -132,7 +132,7 @@ fn local(name: &str) -> String {
     name.rsplit(':').next().unwrap_or(name).to_owned()
 }
 
-fn names<'a, const N: usize>(path: &'a [String]) -> Option<[&'a str; N]> {
+fn names<const N: usize>(path: &[String]) -> Option<[&str; N]> {
     let path: [&String; N] = path.iter().collect::<Vec<_>>().try_into().ok()?;
     Some(path.map(String::as_str))
 }

@@ -375,3 +375,28 @@ async fn the_same_page_again_and_again_is_an_error() {
     let e = store.list(Scope::All).await.unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Corrupt);
 }
+
+/// SeaweedFS drops empty parts of keys, and lists nothing below a slash.
+#[tokio::test]
+async fn a_store_that_cleans_keys_is_listed_all_the_same() {
+    let page = |keys: &[&str]| {
+        let contents: String =
+            keys.iter().map(|k| format!("<Contents><Key>{k}</Key><Size>1</Size></Contents>")).collect();
+        answer(200, &[], &format!("<ListBucketResult>{contents}</ListBucketResult>"))
+    };
+    let name = raw(1).file_name();
+    for answers_to_our_name in [true, false] {
+        let server = FaultServer::start(None);
+        let store = open(&url(server.addr, ""), &impatient());
+        server.push("GET", page(&[]));
+        server.push("GET", page(&[&format!("0000/{name}")]));
+        (1..=9).for_each(|_| server.push("GET", page(&[])));
+        if !answers_to_our_name {
+            server.push("HEAD", answer(404, &[], ""));
+        }
+        let listed = store.list(Scope::All).await.unwrap();
+        assert_eq!(listed.len(), usize::from(answers_to_our_name));
+        let head = server.seen().into_iter().find(|s| s.method == "HEAD").unwrap();
+        assert_eq!(head.path, format!("/bucket//0000/{name}"));
+    }
+}

@@ -3,6 +3,7 @@
 mod basic;
 mod faults;
 mod messages;
+mod real;
 mod tls;
 
 use bytes::Bytes;

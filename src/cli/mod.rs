@@ -102,7 +102,6 @@ pub fn run() -> ExitCode {
     log::install(cli.global.log_level, cli.global.log_format);
     let outcome = std::panic::catch_unwind(|| match cli.command {
         Command::Replicate(args) => replicate::run(&cli.global, args),
-        Command::Bench(args) => bench::run(&cli.global, &args),
         Command::Restore(args) => restore::run(&cli.global, args),
         Command::Bench(args) => bench::run(&cli.global, &args),
     });

@@ -32,12 +32,22 @@ pub struct Slot {
     pub gap: Option<String>,
 }
 
+/// A transaction that is in the log, whole and verified, but not published yet: its commit is some hundred microseconds away.
+#[derive(Debug, Clone)]
+pub struct Near {
+    /// Where the database will be.
+    pub mark: Mark,
+    /// Its frames, in order.
+    pub pages: Rc<[(Pgno, Page)]>,
+}
+
 /// The shared state of one database.
 #[derive(Debug)]
 pub struct Board {
     slots: RefCell<Vec<Slot>>,
     changed: Vec<Notify>,
     mark: Cell<Mark>,
+    near: RefCell<Option<Near>>,
     pins: Cell<u32>,
     /// Goes up when a pin can't be honoured any more.
     epoch: Cell<u64>,
@@ -55,6 +65,7 @@ impl Board {
             slots: RefCell::new((0..replicas).map(|_| Slot::default()).collect()),
             changed: (0..replicas).map(|_| Notify::new()).collect(),
             mark: Cell::default(),
+            near: RefCell::default(),
             pins: Cell::new(0),
             epoch: Cell::new(0),
             pin_requests: RefCell::default(),
@@ -87,6 +98,21 @@ impl Board {
         }
         pages.clear();
         self.mark.set(mark);
+    }
+
+    /// Shows what is about to be committed, so that batches can be made ahead.
+    pub fn show_near(&self, near: Option<Near>) {
+        let wake = near.is_some();
+        *self.near.borrow_mut() = near;
+        if wake {
+            self.wake_all();
+        }
+    }
+
+    /// What is about to be committed.
+    #[must_use]
+    pub fn near(&self) -> Option<Near> {
+        self.near.borrow().clone()
     }
 
     /// Puts pages that one replica lacks at the start.

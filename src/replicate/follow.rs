@@ -219,6 +219,7 @@ impl<'a> Follower<'a> {
                 pace: Pace::new(replica.sync_interval, tokio::time::Instant::now()),
                 observer: Arc::clone(&shared.observer),
                 strict: shared.alone,
+                prepared: None,
             };
             replicas.spawn_local(replica.run());
         }

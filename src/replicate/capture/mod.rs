@@ -12,30 +12,26 @@
 //!
 //! What can't be proven is *lost*: every replica is told to compare page hashes with the database, and the capture goes on from the present.
 
+mod loss;
+
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::board::{Board, Mark};
+use super::board::{Board, Mark, Near};
 use super::guard::{Guard, Phase};
 use super::pending::Page;
 use crate::base::{FrameNo, Pgno};
 use crate::sqlite::database::Database;
-use crate::sqlite::walindex::{WalIndexError, WalIndexHeader};
+use crate::sqlite::walindex::WalIndexHeader;
 use crate::wal::frames::{Chain, CommittedRun};
 use crate::wal::tail::{Found, Tail, TailError, WalPos};
 
 /// Bytes of log taken at one look; the loop then lets others run.
 const LOOK_BYTES: usize = 4 << 20;
 
-/// A header that stays damaged longer than any writer needs to publish it.
-const DAMAGED_AFTER: Duration = Duration::from_millis(2);
-
 /// Frames looked at before they are published.
 const PEEK_FRAMES: usize = 32;
-
-/// Looks at a log that can't be read as published, before that counts as lost.
-const READ_TRIES: u32 = 5;
 
 /// What a look found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,14 +51,6 @@ enum Closing {
     Held,
     /// Nothing was held for a moment: prove that nothing was missed.
     Prove,
-}
-
-/// A transaction that was read, verified and copied before it was published.
-#[derive(Debug)]
-struct Near {
-    pages: Vec<(Pgno, Page)>,
-    size_pages: u32,
-    end: Chain,
 }
 
 /// What was taken from the log and how much of it.
@@ -91,8 +79,7 @@ impl Taken {
     /// The open pages are a whole transaction.
     fn committed(&mut self, size_pages: u32, end: Chain) {
         self.commits = self.commits.wrapping_add(1);
-        let pos = WalPos { salts: end.salts, frame: end.last(), sum: end.sum };
-        let mark = Mark { pos, size_pages, change: self.change() };
+        let mark = Mark { pos: pos_of(&end), size_pages, change: self.change() };
         self.board.commit(&mut self.open, 1, mark);
     }
 
@@ -110,7 +97,8 @@ pub struct Capture {
     guard: Guard,
     board: Rc<Board>,
     taken: Taken,
-    near: Option<Near>,
+    /// A transaction that was read, verified and copied before it was published, and the position after it.
+    near: Option<(Near, Chain)>,
     closing: Option<Closing>,
     /// Why the present position is not proven, until the log has been entered anew.
     lost: Option<String>,
@@ -242,15 +230,19 @@ impl Capture {
 
     /// Takes what is published in the present generation. `Ok(true)` when that is all.
     fn take(&mut self, header: &WalIndexHeader) -> Result<bool, TailError> {
-        if let Some(near) = self.near.take()
-            && header.mx_frame == near.end.last()
-            && header.frame_sum == near.end.sum
-            && header.salts == near.end.salts
-        {
-            self.tail.promote(near.end);
-            self.taken.open = near.pages;
-            self.taken.committed(near.size_pages, near.end);
-            return Ok(true);
+        if let Some((near, end)) = self.near.take() {
+            let published =
+                header.mx_frame == end.last() && header.frame_sum == end.sum && header.salts == end.salts;
+            if published {
+                self.tail.promote(end);
+                self.taken.open.extend(near.pages.iter().cloned());
+                self.taken.committed(near.mark.size_pages, end);
+                return Ok(true);
+            }
+            if header.mx_frame == self.tail.last() {
+                self.near = Some((near, end));
+                return Ok(true);
+            }
         }
         let taken = &mut self.taken;
         let whole = self.tail.read_to(header.mx_frame, LOOK_BYTES, |found| taken.found(found))?;
@@ -381,103 +373,20 @@ impl Capture {
         Ok(())
     }
 
-    /// A recovery counts commits anew. It keeps the frames, so that the position must still stand.
-    fn recount_after_recovery(&mut self) -> Result<(), TailError> {
-        self.near = None;
-        match self.db.shm().header() {
-            Ok(h)
-                if h.salts == self.tail.salts()
-                    && h.mx_frame >= self.tail.last()
-                    && self.tail.stands()? =>
-            {
-                tracing::info!(db = %self.db.path().display(), "the damaged wal-index was rebuilt; nothing was missed");
-                // How many commits the rebuilt count holds is not known: leave the count out until the log is entered anew.
-                self.counts = false;
-            }
-            Ok(_) => self.lose("the wal-index was rebuilt and the log is not where it was", Instant::now()),
-            Err(_) => {}
-        }
-        Ok(())
-    }
-
-    /// Reads a whole transaction that is in the log but not published. `Ok(true)` if there is one.
+    /// Reads a whole transaction that is in the log but not published, and shows it to the pipelines. `Ok(true)` if there is one.
     fn peek(&mut self) -> Result<bool, TailError> {
         if self.near.is_some() || !self.taken.open.is_empty() {
             return Ok(self.near.is_some());
         }
-        self.near = self.tail.peek(PEEK_FRAMES, |run| Near {
-            pages: images(&run).collect(),
-            size_pages: run.size_pages,
-            end: run.end,
+        let change = self.taken.change().wrapping_add(1);
+        self.near = self.tail.peek(PEEK_FRAMES, |run| {
+            let mark = Mark { pos: pos_of(&run.end), size_pages: run.size_pages, change };
+            (Near { mark, pages: images(&run).collect() }, run.end)
         })?;
+        if let Some((near, _)) = &self.near {
+            self.board.show_near(Some(near.clone()));
+        }
         Ok(self.near.is_some())
-    }
-
-    /// The header is being published, or damaged.
-    fn damaged(&mut self, e: WalIndexError, now: Instant) -> Result<Look, TailError> {
-        let since = *self.damaged_since.get_or_insert(now);
-        if now.duration_since(since) >= DAMAGED_AFTER && self.guard.in_cruise() {
-            tracing::warn!(
-                db = %self.db.path().display(),
-                reason = %e,
-                "the wal-index is damaged, as by a writer that was killed; letting SQLite rebuild it"
-            );
-            self.board.void_pins();
-            if self.guard.heal()? {
-                self.damaged_since = None;
-            }
-        }
-        Ok(Look { near: true, ..Look::default() })
-    }
-
-    fn unreadable(&mut self, e: TailError, now: Instant) -> Result<Look, TailError> {
-        if let TailError::Io(_) = e {
-            return Err(e);
-        }
-        self.read_tries += 1;
-        // A reset between the look at the wal-index and the reading does this; the next look sees it.
-        if self.read_tries >= READ_TRIES && !self.guard.is_open() {
-            self.read_tries = 0;
-            self.lose(&e.to_string(), now);
-        }
-        Ok(Look { near: true, ..Look::default() })
-    }
-
-    fn lose(&mut self, reason: &str, now: Instant) {
-        tracing::warn!(
-            db = %self.db.path().display(),
-            reason,
-            "continuity of the log is not proven; comparing page hashes and storing what differs"
-        );
-        self.lost = Some(reason.to_owned());
-        self.taken.open.clear();
-        self.near = None;
-        self.last_change = now;
-        self.board.void_pins();
-        self.board.lose(reason);
-    }
-
-    /// After a loss: reads the present generation through, capturing nothing, and goes on behind it. The replicas compare hashes at a later
-    /// moment, when everything before is in the database or its log.
-    fn enter_anew(&mut self, header: &WalIndexHeader) -> Result<(), TailError> {
-        if !self.guard.in_cruise() {
-            return Ok(());
-        }
-        let (tail, mark) = match read_through(&self.db, header) {
-            Ok(entered) => entered,
-            Err(TailError::Io(e)) => return Err(e.into()),
-            // The log moved on while it was read: at the next look.
-            Err(_) => return Ok(()),
-        };
-        self.tail = tail;
-        self.taken.commits = 0;
-        self.taken.count_base = header.change;
-        self.counts = true;
-        self.lost = None;
-        self.closing = Some(Closing::Held);
-        self.guard.enter_cruise();
-        self.board.set_mark(mark);
-        Ok(())
     }
 
     /// Whether a pin may be given, and a log be given back: cruise, nothing open.
@@ -498,16 +407,11 @@ impl Capture {
     }
 }
 
+fn pos_of(end: &Chain) -> WalPos {
+    WalPos { salts: end.salts, frame: end.last(), sum: end.sum }
+}
+
 /// The frames of a transaction, copied.
 fn images<'a>(run: &CommittedRun<'a>) -> impl Iterator<Item = (Pgno, Page)> + use<'a> {
     run.frames().map(|(_, pgno, page)| (pgno, Page::from(page)))
-}
-
-/// Reads a generation through from its first frame to what is published, and returns the tail behind it.
-pub(super) fn read_through(db: &Database, header: &WalIndexHeader) -> Result<(Tail, Mark), TailError> {
-    let mut tail = Tail::new(db.wal().clone(), db.page_size(), header.salts);
-    while !tail.read_to(header.mx_frame, usize::MAX, |_| {})? {}
-    tail.check_published(header)?;
-    let mark = Mark { pos: tail.pos(), size_pages: header.n_page, change: header.change };
-    Ok((tail, mark))
 }

@@ -1,0 +1,112 @@
+//! When the log can't be read as published, or can't be proven: damaged headers, losses, and how capture goes on after them.
+
+use std::time::{Duration, Instant};
+
+use super::super::board::Mark;
+use super::{Capture, Closing, Look};
+use crate::sqlite::database::Database;
+use crate::sqlite::walindex::{WalIndexError, WalIndexHeader};
+use crate::wal::tail::{Tail, TailError};
+
+/// A header that stays damaged longer than any writer needs to publish it.
+const DAMAGED_AFTER: Duration = Duration::from_millis(2);
+
+/// Looks at a log that can't be read as published, before that counts as lost.
+const READ_TRIES: u32 = 5;
+
+impl Capture {
+    /// A recovery counts commits anew. It keeps the frames, so that the position must still stand.
+    pub(super) fn recount_after_recovery(&mut self) -> Result<(), TailError> {
+        self.near = None;
+        match self.db.shm().header() {
+            Ok(h)
+                if h.salts == self.tail.salts()
+                    && h.mx_frame >= self.tail.last()
+                    && self.tail.stands()? =>
+            {
+                tracing::info!(db = %self.db.path().display(), "the damaged wal-index was rebuilt; nothing was missed");
+                // How many commits the rebuilt count holds is not known: leave the count out until the log is entered anew.
+                self.counts = false;
+            }
+            Ok(_) => self.lose("the wal-index was rebuilt and the log is not where it was", Instant::now()),
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
+    /// The header is being published, or damaged.
+    pub(super) fn damaged(&mut self, e: WalIndexError, now: Instant) -> Result<Look, TailError> {
+        let since = *self.damaged_since.get_or_insert(now);
+        if now.duration_since(since) >= DAMAGED_AFTER && self.guard.in_cruise() {
+            tracing::warn!(
+                db = %self.db.path().display(),
+                reason = %e,
+                "the wal-index is damaged, as by a writer that was killed; letting SQLite rebuild it"
+            );
+            self.board.void_pins();
+            if self.guard.heal()? {
+                self.damaged_since = None;
+            }
+        }
+        Ok(Look { near: true, ..Look::default() })
+    }
+
+    pub(super) fn unreadable(&mut self, e: TailError, now: Instant) -> Result<Look, TailError> {
+        if let TailError::Io(_) = e {
+            return Err(e);
+        }
+        self.read_tries += 1;
+        // A reset between the look at the wal-index and the reading does this; the next look sees it.
+        if self.read_tries >= READ_TRIES && !self.guard.is_open() {
+            self.read_tries = 0;
+            self.lose(&e.to_string(), now);
+        }
+        Ok(Look { near: true, ..Look::default() })
+    }
+
+    pub(super) fn lose(&mut self, reason: &str, now: Instant) {
+        tracing::warn!(
+            db = %self.db.path().display(),
+            reason,
+            "continuity of the log is not proven; comparing page hashes and storing what differs"
+        );
+        self.lost = Some(reason.to_owned());
+        self.taken.open.clear();
+        self.near = None;
+        self.last_change = now;
+        self.board.void_pins();
+        self.board.lose(reason);
+    }
+
+    /// After a loss: reads the present generation through, capturing nothing, and goes on behind it. The replicas compare hashes at a later
+    /// moment, when everything before is in the database or its log.
+    pub(super) fn enter_anew(&mut self, header: &WalIndexHeader) -> Result<(), TailError> {
+        if !self.guard.in_cruise() {
+            return Ok(());
+        }
+        let (tail, mark) = match read_through(&self.db, header) {
+            Ok(entered) => entered,
+            Err(TailError::Io(e)) => return Err(e.into()),
+            // The log moved on while it was read: at the next look.
+            Err(_) => return Ok(()),
+        };
+        self.tail = tail;
+        self.taken.commits = 0;
+        self.taken.count_base = header.change;
+        self.counts = true;
+        self.lost = None;
+        self.closing = Some(Closing::Held);
+        self.guard.enter_cruise();
+        self.board.set_mark(mark);
+        Ok(())
+    }
+}
+
+/// Reads a generation through from its first frame to what is published, and returns the tail behind it.
+fn read_through(db: &Database, header: &WalIndexHeader) -> Result<(Tail, Mark), TailError> {
+    let mut tail = Tail::new(db.wal().clone(), db.page_size(), header.salts);
+    while !tail.read_to(header.mx_frame, usize::MAX, |_| {})? {}
+    tail.check_published(header)?;
+    let mark = Mark { pos: tail.pos(), size_pages: header.n_page, change: header.change };
+    Ok((tail, mark))
+}

@@ -1,0 +1,151 @@
+//! Batches whose pages are all in memory: one file, one PUT.
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::super::board::Mark;
+use super::super::hashes::hash_page;
+use super::super::pending::{Page, Pending};
+use super::super::state::Point;
+use super::trouble::Trouble;
+use super::{Replica, ReplicaError};
+use crate::base::clock::Millis;
+use crate::base::{FrameNo, LtxId, Pgno, Salts, Txid};
+use crate::ltx::{Header, LtxError, WalRange, encode_file};
+use crate::store::{ErrorKind, PutOptions};
+use crate::wal::format;
+
+/// A batch with more pages than this is compressed on a worker thread.
+const INLINE_PAGES: usize = 64;
+
+/// A batch that is ready to be sent.
+struct Batch {
+    id: LtxId,
+    point: Point,
+    mark: Mark,
+    created: Millis,
+    bytes: Bytes,
+    pages: Vec<(Pgno, Page)>,
+}
+
+impl Batch {
+    fn new(header: &Header, mark: Mark, bytes: Vec<u8>, pages: Vec<(Pgno, Page)>) -> Batch {
+        let point = Point { txid: header.max, pos: mark.pos, size_pages: mark.size_pages };
+        let (id, created) = (LtxId::raw(header.max), header.timestamp);
+        Batch { id, point, mark, created, bytes: bytes.into(), pages }
+    }
+}
+
+/// A batch made of a transaction that was not published yet.
+pub struct Prepared {
+    /// Where the database was.
+    before: Mark,
+    batch: Batch,
+}
+
+/// The pages of a batch in order; all have images.
+fn sorted(pending: Pending, mark: &Mark) -> Vec<(Pgno, Page)> {
+    pending.into_sorted(mark.size_pages).into_iter().filter_map(|(p, page)| Some((p, page?))).collect()
+}
+
+fn encode(header: &Header, pages: &[(Pgno, Page)]) -> Result<Vec<u8>, LtxError> {
+    encode_file(header, pages.iter().map(|(p, page)| (*p, &**page)))
+}
+
+impl Replica {
+    /// The part of the log between the durable point and `mark`.
+    pub(super) fn wal_range(&self, mark: &Mark) -> WalRange {
+        let size = self.db.page_size();
+        let before = self.local.state().durable.pos;
+        let same = before.salts == mark.pos.salts
+            && before.salts != Salts::default()
+            && before.frame <= mark.pos.frame;
+        let offset = format::frame_end(size, if same { before.frame } else { FrameNo(0) });
+        WalRange { offset, size: format::frame_end(size, mark.pos.frame) - offset, salts: mark.pos.salts }
+    }
+
+    /// Stores what is pending as the next batch.
+    pub(super) async fn store_pending(&mut self, next: &mut Txid) -> Result<(), ReplicaError> {
+        if self.board.slot(self.index, |s| s.pending.has_numbers_only()) {
+            return self.store_numbers(next).await;
+        }
+        let mark = self.board.mark();
+        let pending = self.board.slot(self.index, |s| std::mem::take(&mut s.pending));
+        let batch = match self.prepared.take() {
+            // Nothing but the transaction that it was made of has come.
+            Some(p) if p.batch.mark == mark && p.batch.id.max == *next && pending.commits() == 1 => p.batch,
+            _ => match self.encode(*next, mark, pending).await? {
+                Some(batch) => batch,
+                None => return Ok(()),
+            },
+        };
+        self.pace.spend(Instant::now());
+        self.local.intend(batch.point).map_err(ReplicaError::Local)?;
+        self.put(&batch).await?;
+        let seed = self.local.seed();
+        let hashes = batch.pages.iter().map(|(p, page)| (*p, hash_page(seed, page)));
+        self.local.acknowledge(batch.point, hashes).map_err(ReplicaError::Local)?;
+        self.report(&batch.mark, batch.point.txid, batch.bytes.len() as u64, batch.pages.len());
+        *next = next.next();
+        Ok(())
+    }
+
+    /// Makes the next batch of a transaction whose commit is near, while its writer waits for the disk. It is sent when it is published.
+    pub(super) fn prepare(&mut self, txid: Txid) -> Result<(), ReplicaError> {
+        let before = self.board.mark();
+        let Some(near) = self.board.near() else { return Ok(()) };
+        let known = self.prepared.as_ref().is_some_and(|p| p.batch.mark == near.mark && p.before == before);
+        if known || near.mark.change != before.change.wrapping_add(1) || near.pages.len() > INLINE_PAGES {
+            return Ok(());
+        }
+        let mut pending = Pending::new();
+        near.pages.iter().for_each(|(p, page)| pending.insert(*p, page));
+        let header = self.header(txid, &near.mark);
+        let pages = sorted(pending, &near.mark);
+        let batch = Batch::new(&header, near.mark, encode(&header, &pages)?, pages);
+        self.prepared = Some(Prepared { before, batch });
+        Ok(())
+    }
+
+    fn header(&mut self, txid: Txid, mark: &Mark) -> Header {
+        let created = self.local.next_timestamp();
+        Header::new(self.db.page_size(), mark.size_pages, (txid, txid), created, self.wal_range(mark))
+    }
+
+    async fn encode(
+        &mut self,
+        txid: Txid,
+        mark: Mark,
+        pending: Pending,
+    ) -> Result<Option<Batch>, ReplicaError> {
+        if mark.size_pages == 0 {
+            return Ok(None);
+        }
+        let header = self.header(txid, &mark);
+        let pages = sorted(pending, &mark);
+        if pages.len() <= INLINE_PAGES {
+            return Ok(Some(Batch::new(&header, mark, encode(&header, &pages)?, pages)));
+        }
+        let encoded =
+            tokio::task::spawn_blocking(move || encode(&header, &pages).map(|bytes| (bytes, pages)));
+        let (bytes, pages) = encoded.await.map_err(|e| ReplicaError::Local(std::io::Error::other(e)))??;
+        Ok(Some(Batch::new(&header, mark, bytes, pages)))
+    }
+
+    /// Puts the same bytes under the same name until the store answers.
+    async fn put(&mut self, batch: &Batch) -> Result<(), ReplicaError> {
+        let options = PutOptions { created: batch.created, create_only: true };
+        let mut trouble = Trouble::default();
+        self.board.begin_upload();
+        let result = loop {
+            match self.store.put(batch.id, vec![batch.bytes.clone()], options).await {
+                Ok(()) => break Ok(()),
+                Err(e) if e.kind() == ErrorKind::Conflict => break Err(e.into()),
+                Err(e) => trouble.wait(self, &e).await,
+            }
+        };
+        self.board.end_upload();
+        trouble.over(self);
+        result
+    }
+}

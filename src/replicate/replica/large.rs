@@ -1,0 +1,245 @@
+//! What is too large to hold: images, repairs, and batches of which only the page numbers are known.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::super::board::{Mark, Pin};
+use super::super::hashes::PageHashes;
+use super::super::pending::Pending;
+use super::super::source::PageSource;
+use super::super::state::Point;
+use super::super::stream::{Stream, StreamError, differing};
+use super::trouble::{RETRY_WAIT_MIN, Trouble};
+use super::{Replica, ReplicaError};
+use crate::base::{LtxId, Pgno, Txid};
+use crate::ltx::Header;
+use crate::store::{ErrorKind, PutOptions, StoreError};
+
+impl Replica {
+    /// Stores a batch of which only the page numbers are known.
+    pub(super) async fn store_numbers(&mut self, next: &mut Txid) -> Result<(), ReplicaError> {
+        loop {
+            let pin = self.pin().await?;
+            let mark = self.board.mark();
+            let pending = self.board.slot(self.index, |s| std::mem::take(&mut s.pending));
+            let numbers: Vec<Pgno> =
+                pending.into_sorted(mark.size_pages).into_iter().map(|(p, _)| p).collect();
+            if self.store_pages(next, &pin, mark, &numbers).await? {
+                return Ok(());
+            }
+            self.put_back(&numbers);
+        }
+    }
+
+    /// Pages that could not be stored are pending again.
+    fn put_back(&self, numbers: &[Pgno]) {
+        self.board.slot(self.index, |s| {
+            let mut again = Pending::new();
+            numbers.iter().for_each(|p| again.insert_number(*p));
+            again.merge(std::mem::take(&mut s.pending));
+            s.pending = again;
+        });
+    }
+
+    async fn pin(&self) -> Result<Pin, ReplicaError> {
+        self.board.pin().await.ok_or(ReplicaError::CaptureEnded)
+    }
+
+    async fn source(&self, mark: Mark) -> Result<Arc<PageSource>, StreamError> {
+        let db = Arc::clone(&self.db);
+        let source = tokio::task::spawn_blocking(move || PageSource::new(&db, &mark)).await;
+        Ok(Arc::new(source.map_err(std::io::Error::other)??))
+    }
+
+    /// Reads the pages at `mark` under the pin and stores them as the next batch. `Ok(false)` if that has to be done anew.
+    async fn store_pages(
+        &mut self,
+        next: &mut Txid,
+        pin: &Pin,
+        mark: Mark,
+        pages: &[Pgno],
+    ) -> Result<bool, ReplicaError> {
+        let source = match self.source(mark).await {
+            Ok(source) => source,
+            Err(e) => return self.retry_stream(e).await.map(|()| false),
+        };
+        let mut hashes = Vec::new();
+        let numbers = pages.iter().copied().filter(|p| p.get() <= source.size_pages());
+        let sent = self.send(*next, mark, pin, &source, numbers, pages.len(), &mut hashes, None).await;
+        match sent {
+            Ok((point, size)) => {
+                self.local.acknowledge(point, hashes).map_err(ReplicaError::Local)?;
+                self.report(&mark, point.txid, size, pages.len());
+                *next = next.next();
+                Ok(true)
+            }
+            Err(e) => self.retry_stream(e).await.map(|()| false),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one call site each for images and for sets of pages")]
+    async fn send(
+        &mut self,
+        txid: Txid,
+        mark: Mark,
+        pin: &Pin,
+        source: &Arc<PageSource>,
+        pages: impl Iterator<Item = Pgno>,
+        count: usize,
+        hashes: &mut Vec<(Pgno, u128)>,
+        hash_file: Option<&PageHashes>,
+    ) -> Result<(Point, u64), StreamError> {
+        let size_pages = source.size_pages();
+        let created = self.local.next_timestamp();
+        let header =
+            Header::new(source.page_size(), size_pages, (txid, txid), created, self.wal_range(&mark));
+        let point = Point { txid, pos: mark.pos, size_pages };
+        self.local.intend(point)?;
+        let id = LtxId::raw(txid);
+        let stream = Stream {
+            store: &*self.store,
+            engine: &self.engine,
+            source: Arc::clone(source),
+            header,
+            id,
+            options: PutOptions { created, create_only: true },
+            pin,
+        };
+        self.board.begin_upload();
+        let sent = stream.send(pages, count, hashes, hash_file, self.local.seed()).await;
+        self.board.end_upload();
+        match sent {
+            Ok(size) => Ok((point, size)),
+            Err(StreamError::Finish { source, size }) => {
+                self.was_kept(id, size, source).await.map(|()| (point, size))
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The answer to the last request of an upload was lost: the object may be there all the same.
+    async fn was_kept(&self, id: LtxId, size: u64, cause: StoreError) -> Result<(), StreamError> {
+        if !cause.is_transient() {
+            return Err(cause.into());
+        }
+        let mut trouble = Trouble::default();
+        loop {
+            match self.store.head(id).await {
+                Ok(Some(entry)) if entry.size == size => return Ok(()),
+                Ok(_) => return Err(cause.into()),
+                Err(e) if e.is_transient() => trouble.wait(self, &e).await,
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    /// Waits before a large batch is tried again, or ends the replica if that can't help.
+    async fn retry_stream(&self, e: StreamError) -> Result<(), ReplicaError> {
+        match e {
+            StreamError::Store(e) | StreamError::Finish { source: e, .. } => {
+                if e.kind() == ErrorKind::Conflict {
+                    return Err(e.into());
+                }
+                Trouble::default().wait(self, &e).await;
+                Ok(())
+            }
+            StreamError::Read(e) => {
+                tracing::warn!(db = %self.db_name(), error = %e, "cannot read the database for a batch; trying again");
+                tokio::time::sleep(RETRY_WAIT_MIN).await;
+                Ok(())
+            }
+            StreamError::Void => Ok(()),
+            StreamError::Ltx(e) => Err(e.into()),
+        }
+    }
+
+    /// Uploads the whole database as the next batch.
+    pub(super) async fn image(&mut self, next: &mut Txid, reason: &str) -> Result<(), ReplicaError> {
+        tracing::info!(db = %self.db_name(), replica = self.store.url(), reason, "storing an image of the whole database");
+        let start = Instant::now();
+        loop {
+            let pin = self.pin().await?;
+            let mark = self.take_over();
+            match self.image_once(*next, mark, &pin).await {
+                Ok((point, size, hashes)) => {
+                    self.local.acknowledge_image(point, hashes).map_err(ReplicaError::Local)?;
+                    self.report(&mark, point.txid, size, point.size_pages as usize);
+                    let ms = start.elapsed().as_millis();
+                    tracing::info!(db = %self.db_name(), replica = self.store.url(), txid = %point.txid, bytes = size, ms, "image stored");
+                    *next = next.next();
+                    return Ok(());
+                }
+                Err(e) => self.retry_stream(e).await?,
+            }
+        }
+    }
+
+    /// Everything before this moment will be in the state that is read now: nothing is pending, no gap counts.
+    fn take_over(&self) -> Mark {
+        self.board.slot(self.index, |s| {
+            s.pending = Pending::new();
+            s.gap = None;
+        });
+        self.board.mark()
+    }
+
+    async fn image_once(
+        &mut self,
+        txid: Txid,
+        mark: Mark,
+        pin: &Pin,
+    ) -> Result<(Point, u64, PageHashes), StreamError> {
+        let source = self.source(mark).await?;
+        let hashes = self.local.begin_hashes()?;
+        let count = source.size_pages() as usize;
+        let pages = source.all_pages();
+        let (point, size) =
+            self.send(txid, mark, pin, &source, pages, count, &mut Vec::new(), Some(&hashes)).await?;
+        Ok((point, size, hashes))
+    }
+
+    /// Compares page hashes with the database and stores the pages that differ.
+    pub(super) async fn repair(&mut self, next: &mut Txid, reason: &str) -> Result<(), ReplicaError> {
+        loop {
+            let Some(hashes) = self.local.hashes().cloned() else {
+                return self.image(next, reason).await;
+            };
+            let pin = self.pin().await?;
+            let mark = self.take_over();
+            let compared = match self.source(mark).await {
+                Ok(source) => differing(&self.engine, &source, &hashes)
+                    .await
+                    .map_err(StreamError::from)
+                    .map(|d| (source, d)),
+                Err(e) => Err(e),
+            };
+            let (source, differ) = match compared {
+                Ok(compared) => compared,
+                Err(e) => {
+                    self.board.slot(self.index, |s| s.gap = Some(reason.to_owned()));
+                    self.retry_stream(e).await?;
+                    continue;
+                }
+            };
+            if !pin.held() {
+                continue;
+            }
+            let shrunk = source.size_pages() < self.local.state().durable.size_pages;
+            tracing::info!(
+                db = %self.db_name(), replica = self.store.url(), reason, pages = differ.len(), of = source.size_pages(),
+                "compared page hashes; storing the pages that differ"
+            );
+            if differ.is_empty() && !shrunk {
+                let point = Point { pos: mark.pos, ..self.local.state().durable };
+                self.local.acknowledge(point, []).map_err(ReplicaError::Local)?;
+                self.report(&mark, point.txid, 0, 0);
+                return Ok(());
+            }
+            if self.store_pages(next, &pin, mark, &differ).await? {
+                return Ok(());
+            }
+            self.board.slot(self.index, |s| s.gap = Some(reason.to_owned()));
+        }
+    }
+}

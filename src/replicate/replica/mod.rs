@@ -1,0 +1,200 @@
+//! The pipeline of one replica: from pending pages to a durable position. One upload is under way at a time.
+
+mod batch;
+mod large;
+mod trouble;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+pub use batch::Prepared;
+
+use self::trouble::Trouble;
+use super::board::{Board, Mark};
+use super::local::Local;
+use super::pace::Pace;
+use super::remote::{self, Remote, RemoteError, Start};
+use super::{Event, Observer};
+use crate::base::Txid;
+use crate::io::Engine;
+use crate::ltx::LtxError;
+use crate::sqlite::database::Database;
+use crate::store::{Store, StoreError};
+
+/// Why a replica has stopped for good.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplicaError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What the store has.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// The pages.
+    #[error("cannot make a batch: {0}")]
+    Ltx(#[from] LtxError),
+    /// The state beside the database.
+    #[error("cannot write local state: {0}")]
+    Local(std::io::Error),
+    /// The database can't be read any more.
+    #[error("capture of the database has ended")]
+    CaptureEnded,
+}
+
+/// One replica of one database.
+pub struct Replica {
+    /// Its number on the board.
+    pub index: usize,
+    /// Its store.
+    pub store: Arc<dyn Store>,
+    /// File work.
+    pub engine: Engine,
+    /// What capture knows.
+    pub board: Rc<Board>,
+    /// The database.
+    pub db: Arc<Database>,
+    /// State beside the database.
+    pub local: Local,
+    /// What the log says about the state: `Ok` if everything since its durable point is pending.
+    pub continuity: Result<(), String>,
+    /// When batches may leave.
+    pub pace: Pace,
+    /// Who wants to know.
+    pub observer: Observer,
+    /// Whether a store that refuses at the first contact ends the replica.
+    pub strict: bool,
+    /// The next batch, made ahead of its commit.
+    pub prepared: Option<Prepared>,
+}
+
+impl Replica {
+    fn db_name(&self) -> std::path::Display<'_> {
+        self.db.path().display()
+    }
+
+    /// Runs until the stop is asked for and everything captured by then is stored, or until it can't go on.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn run(mut self) -> Result<(), ReplicaError> {
+        let remote = self.first_contact().await?;
+        let start = self.decide(&remote).await?;
+        let mut next = self.next_txid(&remote);
+        match start {
+            Start::Follow => {
+                tracing::info!(db = %self.db_name(), replica = self.store.url(), txid = %Txid(next.0 - 1), "going on from the log");
+            }
+            Start::Repair(reason) => self.repair(&mut next, &reason).await?,
+            Start::Image(reason) => self.image(&mut next, &reason).await?,
+        }
+        loop {
+            if let Some(reason) = self.board.slot(self.index, |s| s.gap.clone()) {
+                self.repair(&mut next, &reason).await?;
+                continue;
+            }
+            let waiting = self.board.slot(self.index, |s| !s.pending.is_empty());
+            let stopping = self.board.is_closing();
+            if waiting {
+                if !stopping && !self.wait_for_pace().await {
+                    continue;
+                }
+                self.store_pending(&mut next).await?;
+                continue;
+            }
+            if stopping {
+                return self.finish().await;
+            }
+            self.prepare(next)?;
+            self.wait_for_work().await;
+        }
+    }
+
+    async fn finish(&mut self) -> Result<(), ReplicaError> {
+        self.local.sync(&self.engine).await.map_err(ReplicaError::Local)?;
+        let txid = self.local.state().durable.txid;
+        tracing::info!(db = %self.db_name(), replica = self.store.url(), txid = %txid, "everything is stored");
+        Ok(())
+    }
+
+    async fn wait_for_work(&mut self) {
+        let due = self.local.sync_due().map(Instant::from_std);
+        tokio::select! {
+            () = self.board.changed(self.index) => {}
+            () = self.board.closing() => {}
+            () = sleep_until(due), if due.is_some() => {
+                if let Err(e) = self.local.sync(&self.engine).await {
+                    tracing::warn!(db = %self.db_name(), error = %e, "cannot flush page hashes to the disk");
+                }
+            }
+        }
+    }
+
+    /// Waits until a batch may leave; false if the wait was cut short.
+    async fn wait_for_pace(&mut self) -> bool {
+        let at = self.pace.ready_at(Instant::now());
+        if at <= Instant::now() {
+            return true;
+        }
+        self.board.begin_upload();
+        let waited = tokio::select! {
+            () = tokio::time::sleep_until(at) => true,
+            () = self.board.closing() => false,
+        };
+        self.board.end_upload();
+        waited
+    }
+
+    /// Asks the store what it has, for as long as it takes.
+    async fn first_contact(&mut self) -> Result<Remote, ReplicaError> {
+        let mut trouble = Trouble::default();
+        loop {
+            // Not cut short by a stop: what was committed until then has to be stored all the same.
+            match remote::look(&*self.store).await {
+                Ok(remote) => {
+                    trouble.over(self);
+                    self.store.prewarm().await;
+                    return Ok(remote);
+                }
+                Err(e) if self.strict && !e.is_transient() => return Err(e.into()),
+                Err(e) => trouble.wait(self, &e).await,
+            }
+        }
+    }
+
+    async fn decide(&mut self, remote: &Remote) -> Result<Start, ReplicaError> {
+        let mut trouble = Trouble::default();
+        loop {
+            let size = self.db.page_size();
+            match remote::decide(&*self.store, remote, &mut self.local, &self.continuity, size).await {
+                Ok(start) => return Ok(start),
+                Err(RemoteError::Store(e)) if e.is_transient() => trouble.wait(self, &e).await,
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    /// The TXID after everything that the store or the local state knows.
+    fn next_txid(&self, remote: &Remote) -> Txid {
+        remote.newest.max(self.local.state().durable.txid).next()
+    }
+
+    fn report(&self, mark: &Mark, txid: Txid, bytes: u64, pages: usize) {
+        tracing::debug!(db = %self.db_name(), replica = self.store.url(), txid = %txid, pages, bytes, "stored");
+        (self.observer)(&Event::Durable {
+            db: self.db.path(),
+            replica: self.index,
+            txid,
+            change: mark.change,
+            bytes,
+            pages,
+        });
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at).await;
+    }
+}

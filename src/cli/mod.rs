@@ -34,9 +34,9 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// How much to log
-    #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
-    pub log_level: LogLevel,
+    /// How much to log [default: info; for bench: warn]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log_level: Option<LogLevel>,
     /// How to log: one logfmt line or one JSON object for each event
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -99,7 +99,12 @@ pub enum Command {
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     report::install_panic_hook();
-    log::install(cli.global.log_level, cli.global.log_format);
+    let level = match cli.command {
+        // Its result is what it prints.
+        Command::Bench(_) => LogLevel::Warn,
+        Command::Replicate(_) => LogLevel::Info,
+    };
+    log::install(cli.global.log_level.unwrap_or(level), cli.global.log_format);
     let outcome = std::panic::catch_unwind(|| match cli.command {
         Command::Replicate(args) => replicate::run(&cli.global, args),
         Command::Restore(args) => restore::run(&cli.global, args),

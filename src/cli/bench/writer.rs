@@ -141,8 +141,8 @@ mod tests {
         let (send, mut commits) = tokio::sync::mpsc::unbounded_channel();
         let stop = AtomicBool::new(false);
         let mut last = 0;
+        let end = Instant::now() + Duration::from_secs(600);
         std::thread::scope(|threads| {
-            let end = Instant::now() + Duration::from_secs(600);
             let writer = threads.spawn(|| write(&path, end, Duration::from_micros(100), &stop, &send));
             while last < 5 {
                 let commit = commits.blocking_recv().expect("a commit");

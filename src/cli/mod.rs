@@ -102,7 +102,7 @@ pub fn run() -> ExitCode {
     let level = match cli.command {
         // Its result is what it prints.
         Command::Bench(_) => LogLevel::Warn,
-        Command::Replicate(_) => LogLevel::Info,
+        Command::Replicate(_) | Command::Restore(_) => LogLevel::Info,
     };
     log::install(cli.global.log_level.unwrap_or(level), cli.global.log_format);
     let outcome = std::panic::catch_unwind(|| match cli.command {

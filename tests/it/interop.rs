@@ -6,6 +6,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use crate::support::place::Place;
+use crate::support::s3::S3Server;
 use crate::support::sqlite::{self, Workload};
 use crate::support::weed::Weed;
 use crate::support::{litestream, lsfast};
@@ -207,4 +208,24 @@ fn litestream_takes_over_a_directory() {
 #[test]
 fn litestream_takes_over_in_weed() {
     litestream_takes_over_in(&Place::Weed(Weed::start()));
+}
+
+#[test]
+fn litestream_restores_what_lsfast_wrote_to_an_s3_server_in_process() {
+    litestream_restores_from(&Place::S3s(S3Server::start()));
+}
+
+#[test]
+fn lsfast_restores_what_litestream_wrote_to_an_s3_server_in_process() {
+    lsfast_restores_from(&Place::S3s(S3Server::start()));
+}
+
+#[test]
+fn lsfast_takes_over_in_an_s3_server_in_process() {
+    lsfast_takes_over_in(&Place::S3s(S3Server::start()));
+}
+
+#[test]
+fn litestream_takes_over_in_an_s3_server_in_process() {
+    litestream_takes_over_in(&Place::S3s(S3Server::start()));
 }

@@ -1,8 +1,21 @@
 //! The helpers of these tests, tried on the real programs alone: what fails here is no fault of lsfast.
 
+use std::process::Command;
+
 use crate::support::place::Place;
 use crate::support::sqlite::{self, Workload};
-use crate::support::{http, litestream, weed};
+use crate::support::{http, litestream, peers, weed};
+
+#[test]
+fn the_peers_are_those_that_the_tests_were_written_for() {
+    let found =
+        [(peers::litestream(), "0.5.17"), (peers::litestream_v03(), "v0.3.13"), (peers::weed(), "4.48")];
+    for (program, version) in found {
+        let output = Command::new(&program).arg("version").output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains(version), "{} is {said}, not {version}", program.display());
+    }
+}
 
 #[test]
 fn weed_stores_and_refuses() {

@@ -17,11 +17,6 @@ pub fn weed() -> PathBuf {
     required("weed", "WEED_BIN")
 }
 
-/// Another S3 server, where somebody has one: no package holds it.
-pub fn minio() -> Option<PathBuf> {
-    std::env::var_os("MINIO_BIN").map(PathBuf::from)
-}
-
 /// A test without its peer proves nothing, so it fails and says what to do.
 fn required(name: &str, variable: &str) -> PathBuf {
     if let Some(path) = std::env::var_os(variable) {

@@ -2,16 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+use super::s3::{self, S3Server};
 use super::weed::{self, Weed};
 use super::{http, process};
 
 /// A place for replicas, named by a prefix each.
-#[derive(Debug)]
 pub enum Place {
     /// Below a directory.
     Dir(PathBuf),
     /// In SeaweedFS.
     Weed(Weed),
+    /// In the S3 server of this process.
+    S3s(S3Server),
 }
 
 impl Place {
@@ -24,6 +26,7 @@ impl Place {
                 weed::BUCKET,
                 weed.endpoint()
             ),
+            Place::S3s(server) => format!("{}&region=us-east-1&force-path-style=true", server.url(prefix)),
         }
     }
 
@@ -31,30 +34,28 @@ impl Place {
     pub fn litestream_yaml(&self, prefix: &str) -> String {
         match self {
             Place::Dir(dir) => format!("type: file\npath: {}", dir.join(prefix).display()),
-            Place::Weed(weed) => format!(
-                "type: s3\nbucket: {}\npath: {prefix}\nendpoint: {}\nregion: us-east-1\nforce-path-style: true",
-                weed::BUCKET,
-                weed.endpoint()
-            ),
+            Place::Weed(weed) => s3_yaml(weed::BUCKET, prefix, &weed.endpoint()),
+            Place::S3s(server) => s3_yaml(s3::BUCKET, prefix, &format!("http://{}", server.addr)),
         }
     }
 
     /// Credentials, for both programs.
     pub fn env(&self) -> Vec<(String, String)> {
-        let pair = |name: &str, value: &str| (String::from(name), String::from(value));
-        match self {
-            Place::Dir(_) => Vec::new(),
-            Place::Weed(_) => vec![
-                pair("AWS_ACCESS_KEY_ID", weed::ACCESS_KEY),
-                pair("AWS_SECRET_ACCESS_KEY", weed::SECRET_KEY),
-            ],
-        }
+        let keys = match self {
+            Place::Dir(_) => return Vec::new(),
+            Place::Weed(_) => (weed::ACCESS_KEY, weed::SECRET_KEY),
+            Place::S3s(_) => (s3::ACCESS_KEY, s3::SECRET_KEY),
+        };
+        [("AWS_ACCESS_KEY_ID", keys.0), ("AWS_SECRET_ACCESS_KEY", keys.1)]
+            .map(|(name, value)| (String::from(name), String::from(value)))
+            .to_vec()
     }
 
     /// Names of the LTX files of a level, in order.
     pub fn names(&self, prefix: &str, level: u8) -> Vec<String> {
         let mut names = match self {
             Place::Dir(dir) => files(&dir.join(prefix).join("ltx").join(level.to_string())),
+            Place::S3s(server) => files(&server.bucket_dir().join(prefix).join(format!("{level:04x}"))),
             Place::Weed(weed) => {
                 let folder = format!("{prefix}/{level:04x}/");
                 let path = format!("/{}?list-type=2&max-keys=1000&prefix={folder}", weed::BUCKET);
@@ -83,6 +84,12 @@ impl Place {
             (self.last_txid(prefix, level) >= txid).then_some(())
         });
     }
+}
+
+fn s3_yaml(bucket: &str, prefix: &str, endpoint: &str) -> String {
+    format!(
+        "type: s3\nbucket: {bucket}\npath: {prefix}\nendpoint: {endpoint}\nregion: us-east-1\nforce-path-style: true"
+    )
 }
 
 fn files(dir: &Path) -> Vec<String> {

@@ -1,0 +1,174 @@
+//! The command line as a user meets it.
+
+use std::ffi::OsStr;
+use std::net::TcpListener;
+use std::path::Path;
+
+use crate::support::place::Place;
+use crate::support::process::Process;
+use crate::support::sqlite::{self, Workload};
+use crate::support::{canned, lsfast};
+
+fn start(db: &Path, more: &[&str]) -> Process {
+    let mut command = lsfast::command([OsStr::new("replicate"), db.as_os_str()]);
+    command.args(more);
+    Process::start("lsfast replicate", command)
+}
+
+fn application(db: &Path) {
+    Workload::new(3).run(&sqlite::create(db, 4096), 20);
+}
+
+#[test]
+fn a_database_that_does_not_exist_yet_is_waited_for() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let db = dir.path().join("app.db");
+    let place = Place::Dir(dir.path().to_path_buf());
+    let process = start(&db, &[&place.url("replica")]);
+    let line = process.wait_for_line("waiting for the database");
+    assert!(line.contains("app.db") && line.contains("level=info"), "{line}");
+    application(&db);
+    place.wait_for_txid("replica", 0, 1);
+    process.stop();
+    let out = dir.path().join("out.db");
+    lsfast::restore(&out, &place.url("replica"), &[], &[]);
+    assert_eq!(sqlite::dump_hash(&out), sqlite::dump_hash(&db));
+}
+
+#[test]
+fn without_a_url_the_copy_goes_beside_the_database() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let db = dir.path().join("app.db");
+    application(&db);
+    let process = start(&db, &["--log-level", "error"]);
+    let place = Place::Dir(dir.path().to_path_buf());
+    place.wait_for_txid("app.db-replica", 0, 1);
+    let output = process.stop();
+    let first = output.lines().next().expect("a line");
+    assert!(first.contains(&format!("{}-replica", db.display())), "{output}");
+}
+
+#[test]
+fn a_rollback_journal_is_switched_to_wal_and_the_log_says_so() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let db = dir.path().join("app.db");
+    let connection = sqlite::create(&db, 4096);
+    connection.pragma_update(None, "journal_mode", "DELETE").expect("a pragma");
+    drop(connection);
+    let place = Place::Dir(dir.path().to_path_buf());
+    let process = start(&db, &[&place.url("replica")]);
+    place.wait_for_txid("replica", 0, 1);
+    let output = process.stop();
+    assert!(output.contains("switched the database to WAL mode"), "{output}");
+    let mode: String =
+        sqlite::open(&db).query_row("PRAGMA journal_mode", [], |r| r.get(0)).expect("a journal mode");
+    assert_eq!(mode, "wal");
+}
+
+#[test]
+fn each_line_of_the_log_is_logfmt_or_json() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let db = dir.path().join("app.db");
+    application(&db);
+    let place = Place::Dir(dir.path().to_path_buf());
+    for (format, prefix) in [("text", "one"), ("json", "two")] {
+        let process = start(&db, &[&place.url(prefix), "--log-format", format, "--log-level", "debug"]);
+        place.wait_for_txid(prefix, 0, 1);
+        let output = process.stop();
+        assert!(output.lines().count() > 1, "{output}");
+        for line in output.lines() {
+            if format == "text" {
+                assert!(
+                    line.starts_with("ts=2") && line.contains(" level=") && line.contains(" message="),
+                    "{line}"
+                );
+            } else {
+                let event: serde_json::Value = serde_json::from_str(line).expect(line);
+                for key in ["timestamp", "level", "message"] {
+                    assert!(event[key].is_string(), "{key} in {line}");
+                }
+            }
+        }
+    }
+}
+
+/// The store takes connections and never answers, so that the final sync hangs.
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let db = dir.path().join("app.db");
+    application(&db);
+    let deaf = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!(
+        "s3://bucket/app?endpoint=http://{}&region=us-east-1&force-path-style=true",
+        deaf.local_addr().expect("an address")
+    );
+    let mut command = lsfast::command([OsStr::new("replicate"), db.as_os_str(), OsStr::new(&url)]);
+    command.args(["--shutdown-timeout", "1h"]);
+    command.env("AWS_ACCESS_KEY_ID", "AKIDSOMEBODY").env("AWS_SECRET_ACCESS_KEY", "some-secret");
+    let mut process = Process::start("lsfast replicate", command);
+    process.wait_for_line("message=replicating");
+    process.signal("TERM");
+    process.wait_for_line("a second signal ends at once");
+    assert!(process.runs());
+    process.signal("INT");
+    assert_eq!(process.wait().code(), Some(1));
+    let output = process.output();
+    assert!(
+        output.lines().any(|l| l.starts_with("error: ended at once by a second signal (SIGINT)")),
+        "{output}"
+    );
+}
+
+#[test]
+fn a_final_sync_that_takes_too_long_is_an_error_that_says_so() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let db = dir.path().join("app.db");
+    application(&db);
+    let url = format!(
+        "s3://bucket/app?endpoint=http://{}&region=us-east-1&force-path-style=true",
+        canned::plain(canned::answer("503 Slow Down", &[], "<Error><Code>SlowDown</Code></Error>"))
+    );
+    let mut command = lsfast::command([OsStr::new("replicate"), db.as_os_str(), OsStr::new(&url)]);
+    command.args(["--shutdown-timeout", "200ms"]);
+    command.env("AWS_ACCESS_KEY_ID", "AKIDSOMEBODY").env("AWS_SECRET_ACCESS_KEY", "some-secret");
+    let mut process = Process::start("lsfast replicate", command);
+    process.wait_for_line("message=replicating");
+    process.signal("TERM");
+    assert_eq!(process.wait().code(), Some(1));
+    let output = process.output();
+    let last = output.lines().last().expect("a line");
+    assert!(last.starts_with("error: not everything is stored") && last.contains("200ms"), "{output}");
+}
+
+#[test]
+fn the_version_is_that_of_the_package() {
+    let output = lsfast::run(lsfast::command(["--version"]));
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), concat!("lsfast ", env!("CARGO_PKG_VERSION")));
+}
+
+/// The bench is the first command that a newcomer runs; it proves by itself that what comes back is what was there.
+#[test]
+fn the_bench_measures_compares_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let store = dir.path().join("store");
+    let url = format!("file://{}", store.display());
+    for url in [None, Some(url.as_str())] {
+        let mut command = lsfast::command(["bench", "--json", "--duration", "300ms", "--gap", "5ms"]);
+        command.args(url).env("TMPDIR", dir.path());
+        let output = lsfast::run(command);
+        assert!(output.status.success(), "{}", lsfast::stderr(&output));
+        let outcome: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(outcome["pages_differing"], 0);
+        let count = |key: &str| outcome[key].as_u64().expect("a number");
+        assert!(count("commits") >= count("uploads") && count("uploads") > 0, "{outcome}");
+        for key in ["commit_to_stored", "raw_put"] {
+            assert!(outcome[key]["p50_us"].as_u64() <= outcome[key]["max_us"].as_u64(), "{outcome}");
+        }
+    }
+    _ = std::fs::remove_dir(&store);
+    let left: Vec<_> =
+        std::fs::read_dir(dir.path()).expect("the folder").flatten().map(|e| e.path()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}

@@ -56,15 +56,18 @@ type Read = (Tail, Mark, Vec<Result<Pending, String>>);
 
 fn read(db: &Arc<Database>, header: &WalIndexHeader, states: &[State]) -> Result<Read, TailError> {
     let mut since: Vec<Result<Pending, String>> = states.iter().map(|s| begins_in(s, header)).collect();
-    let mut tail = Tail::new(db.wal().clone(), db.page_size(), header.salts);
     // The places where replicas stand, in order, then the end.
     let mut stops: Vec<FrameNo> =
         states.iter().zip(&since).filter(|(_, s)| s.is_ok()).map(|(s, _)| s.durable.pos.frame).collect();
     stops.push(header.mx_frame);
     stops.sort_unstable();
+    stops.dedup();
+    let mut tail = Tail::new(db.wal().clone(), db.page_size(), header.salts);
+    // Pages of a transaction that goes on behind a stop, which is then no place where a replica can stand.
+    let mut open = Vec::new();
     for stop in stops {
         let from = tail.last();
-        read_piece(&mut tail, stop, |pgno, page| {
+        let whole = read_piece(&mut tail, stop, stop == header.mx_frame, &mut open, |pgno, page| {
             for (state, pending) in states.iter().zip(&mut since) {
                 if let Ok(pending) = pending
                     && state.durable.pos.frame <= from
@@ -75,7 +78,7 @@ fn read(db: &Arc<Database>, header: &WalIndexHeader, states: &[State]) -> Result
         })?;
         for (state, pending) in states.iter().zip(&mut since) {
             let pos = state.durable.pos;
-            if pending.is_ok() && pos.frame == stop && from < stop && tail.pos() != pos {
+            if pending.is_ok() && pos.frame == stop && from < stop && !(whole && tail.pos() == pos) {
                 *pending =
                     Err("the log was cut and written anew since it was stored, as after a loss of power"
                         .to_owned());
@@ -87,16 +90,29 @@ fn read(db: &Arc<Database>, header: &WalIndexHeader, states: &[State]) -> Result
     Ok((tail, mark, since))
 }
 
-fn read_piece(tail: &mut Tail, stop: FrameNo, mut page_of: impl FnMut(Pgno, &Page)) -> Result<(), TailError> {
-    let mut take = |found: Found<'_>| {
-        let frames = match found {
-            Found::Open(frames) => frames,
-            Found::Committed(run) => run.frames(),
-        };
-        frames.for_each(|(_, pgno, page)| page_of(pgno, &Page::from(page)));
+/// Reads up to `stop` and gives the pages of the transactions that end there or before. Whether one ends there; at the end of the log it must.
+fn read_piece(
+    tail: &mut Tail,
+    stop: FrameNo,
+    last: bool,
+    open: &mut Vec<(Pgno, Page)>,
+    mut page_of: impl FnMut(Pgno, &Page),
+) -> Result<bool, TailError> {
+    let mut take = |found: Found<'_>| match found {
+        Found::Open(frames) => open.extend(frames.map(|(_, pgno, page)| (pgno, Page::from(page)))),
+        Found::Committed(run) => {
+            open.drain(..).for_each(|(pgno, page)| page_of(pgno, &page));
+            run.frames().for_each(|(_, pgno, page)| page_of(pgno, &Page::from(page)));
+        }
     };
-    while !tail.read_to(stop, usize::MAX, &mut take)? {}
-    Ok(())
+    loop {
+        match tail.read_to(stop, usize::MAX, &mut take) {
+            Ok(true) => return Ok(true),
+            Ok(false) => {}
+            Err(TailError::Published { .. }) if !last => return Ok(false),
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 /// Whether a replica's durable point may lie in the present generation of the log.

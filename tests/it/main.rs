@@ -7,6 +7,7 @@ mod interop;
 mod layers;
 mod ltx;
 mod peers;
+mod replicate;
 mod restore;
 mod s3;
 mod stress;

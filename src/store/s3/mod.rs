@@ -27,7 +27,7 @@ mod put;
 mod request;
 mod retry;
 mod sentence;
-mod sign;
+pub mod sign;
 mod wishes;
 pub mod xml;
 
@@ -43,7 +43,7 @@ pub use http::{Connect, Io};
 
 use super::{BoxFuture, Entry, ErrorKind, PutOptions, Result, Scope, Store, StoreError, Upload};
 use crate::base::LtxId;
-use crate::config::{Addressing, CredentialError, CredentialSource, S3Location};
+use crate::config::{Addressing, CredentialError, CredentialSource, Endpoint, S3Location};
 use body::Payload;
 use client::Client;
 
@@ -101,6 +101,21 @@ impl S3Store {
         Ok(began.elapsed())
     }
 
+    /// Finds out whether the store keeps a create-only PUT from replacing an object, by two of them to one scratch key.
+    /// A store that ignores the condition silently is remembered like one that refuses it: HEAD comes before PUT from
+    /// then on. Three requests; worth it once for each endpoint that is not known.
+    ///
+    /// # Errors
+    /// As any PUT.
+    pub async fn probe_create_only(&self) -> Result<bool> {
+        let name = format!("probe-{:016x}", fastrand::u64(..));
+        let key = self.inner.scratch_key(&name);
+        let honoured = self.inner.probe_create_only(&key).await;
+        let deleted = self.inner.delete_one(&key).await;
+        let honoured = honoured?;
+        deleted.map(|()| honoured)
+    }
+
     /// Removes what [`put_scratch`](S3Store::put_scratch) wrote.
     ///
     /// # Errors
@@ -142,7 +157,12 @@ impl Store for S3Store {
 
     fn identity(&self) -> String {
         let location = &self.inner.location;
-        format!("s3 {} {}/{}", location.endpoint_url(), location.bucket, location.prefix)
+        // The names of buckets at AWS are the same from every region.
+        let endpoint = match &location.endpoint.value {
+            Endpoint::Aws => "aws".to_owned(),
+            Endpoint::At(url) => url.to_string(),
+        };
+        format!("s3 {endpoint} {}/{}", location.bucket, location.prefix)
     }
 
     fn list(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<Entry>>> {

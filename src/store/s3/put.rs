@@ -7,8 +7,11 @@
 //! A 412 means that the key is taken: by an earlier attempt of this very PUT whose answer was lost, which is success,
 //! or by somebody else, which is a conflict. The content decides (`compare`).
 
+use std::sync::atomic::Ordering;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
 use http::Method;
 
 use super::Inner;
@@ -83,5 +86,25 @@ impl Inner {
     /// A PUT that may replace, otherwise like any other.
     pub(super) async fn put_scratch(&self, key: &str, payload: Payload) -> Result<()> {
         self.put(key, payload, PutOptions { created: Millis::now(), create_only: false }).await
+    }
+
+    /// Whether the second create-only PUT of other content to `key` is refused.
+    pub(super) async fn probe_create_only(&self, key: &str) -> Result<bool> {
+        let options = PutOptions { created: Millis::now(), create_only: true };
+        self.put(key, Payload::new(vec![Bytes::from_static(b"first")]), options).await?;
+        let ways = self.ways(true);
+        if !ways.now.create_only {
+            return Ok(false);
+        }
+        let call = call(key, &Payload::new(vec![Bytes::from_static(b"second")]), options, ways.now);
+        match self.run(&call).await {
+            Ok(_) => {
+                self.client.refused.create_only.store(true, Ordering::Relaxed);
+                tracing::debug!(replica = %self.url, "the store ignores If-None-Match: HEAD comes before PUT from now on");
+                Ok(false)
+            }
+            Err(failure) if failure.class == Class::Precondition => Ok(true),
+            Err(failure) => Err(self.error(&call, failure)),
+        }
     }
 }

@@ -20,7 +20,7 @@ const SERVICE: &str = "s3";
 
 /// What the signature says about the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Signed<'a> {
+pub enum Signed<'a> {
     /// Its SHA-256 in hex.
     Sha256(&'a str),
     /// Nothing: TLS and a checksum header protect it.
@@ -29,26 +29,35 @@ pub(super) enum Signed<'a> {
 
 /// A request that cannot be signed, because a value in it cannot be part of a header or a URL.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SignError {
+pub enum SignError {
+    /// The request cannot be signed.
     #[error("the request cannot be signed: {0}")]
     Sigv4(#[from] aws_sigv4::http_request::SigningError),
+    /// The request cannot be signed for lack of a parameter.
     #[error("the request cannot be signed: {0}")]
     Params(#[from] v4::signing_params::BuildError),
+    /// A header holds characters that HTTP does not allow.
     #[error("the request cannot be signed: header {0} holds characters that HTTP does not allow")]
     Header(String),
 }
 
 /// Who signs, for where and when.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Signer<'a> {
-    pub(super) credentials: &'a Credentials,
-    pub(super) region: &'a str,
-    pub(super) time: SystemTime,
+pub struct Signer<'a> {
+    /// The keys.
+    pub credentials: &'a Credentials,
+    /// Region of the bucket.
+    pub region: &'a str,
+    /// The time by the server's clock.
+    pub time: SystemTime,
 }
 
 /// Adds `authorization`, `x-amz-date`, `x-amz-content-sha256` and, for temporary credentials,
 /// `x-amz-security-token` to `headers`. `url` is the whole URL, encoded as it will be sent.
-pub(super) fn sign(
+///
+/// # Errors
+/// [`SignError`]: a value that fits no header or URL.
+pub fn sign(
     signer: Signer<'_>,
     method: &Method,
     url: &str,

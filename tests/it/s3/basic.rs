@@ -264,6 +264,14 @@ async fn paths_on_the_wire() {
     assert!(hashes[3].len() == 64 && hashes[4] == "UNSIGNED-PAYLOAD", "{hashes:?}");
 }
 
+#[test]
+fn the_same_replica_has_one_identity() {
+    let of = |url: &str| open(url, &options()).identity();
+    assert_eq!(of("s3://bucket/db"), "s3 aws bucket/db");
+    assert_eq!(of("s3://bucket/db/?region=eu-west-1"), "s3 aws bucket/db");
+    assert_eq!(of("s3://bucket/db?endpoint=http://X:80/"), "s3 http://x bucket/db");
+}
+
 #[tokio::test]
 async fn connections_are_shared_and_one_is_spare() {
     let server = S3Server::start();

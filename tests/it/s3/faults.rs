@@ -400,3 +400,21 @@ async fn a_store_that_cleans_keys_is_listed_all_the_same() {
         assert_eq!(head.path, format!("/bucket//0000/{name}"));
     }
 }
+
+#[tokio::test]
+async fn a_store_that_ignores_conditions_is_found_out() {
+    let server = S3Server::start();
+    let store = open(&server.url("db"), &impatient());
+    assert!(store.probe_create_only().await.unwrap());
+    assert_eq!(server.keys(), Vec::<String>::new());
+    store.put(raw(1), vec![content(10, 1)], new()).await.unwrap();
+
+    // Says yes to everything.
+    let server = FaultServer::start(None);
+    let store = open(&url(server.addr, "db"), &impatient());
+    assert!(!store.probe_create_only().await.unwrap());
+    server.push("HEAD", answer(404, &[], ""));
+    store.put(raw(1), vec![content(10, 1)], new()).await.unwrap();
+    let methods: Vec<_> = server.seen().iter().map(|s| s.method.clone()).collect();
+    assert_eq!(methods, ["PUT", "PUT", "DELETE", "HEAD", "PUT"]);
+}

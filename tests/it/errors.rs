@@ -61,6 +61,7 @@ fn replicated(dir: &Path) -> (PathBuf, Place) {
     let db = dir.join("app.db");
     let connection = sqlite::create(&db, 4096);
     Workload::new(1).run(&connection, 30);
+    connection.execute("INSERT INTO items VALUES (9999, 'large', randomblob(1 << 20))", []).expect("a row");
     let place = Place::Dir(dir.join("replicas"));
     let process = lsfast::replicate(&db, &[place.url("app")], &[]);
     place.wait_for_txid("app", 0, 1);
@@ -142,7 +143,7 @@ fn a_certificate_for_another_name_or_from_nobody() {
 fn a_disk_that_is_full_during_a_restore() {
     let dir = folder();
     let (db, place) = replicated(dir.path());
-    assert!(std::fs::metadata(&db).expect("a database").len() > 512 << 10, "the database would fit");
+    assert!(sqlite::image(&db).len() > 1 << 20, "the database would fit");
     let small = dir.path().join("small");
     std::fs::create_dir(&small).expect("a folder");
     let script = "mount -t tmpfs -o size=256k tmpfs \"$1\" || exit 77; shift; \"$@\"; code=$?; ls -A \"$0\" >&2; exit $code";

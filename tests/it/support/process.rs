@@ -76,11 +76,6 @@ impl Process {
         self.child.try_wait().expect("a child").is_none()
     }
 
-    /// Its process id.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Sends a signal by name: `TERM`, `INT`, `KILL`, `STOP`, `CONT`.
     pub fn signal(&self, name: &str) {
         // The shell's own kill: there on every machine, and needs no unsafe code here.

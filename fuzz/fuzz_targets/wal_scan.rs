@@ -14,9 +14,9 @@ use lsfast::wal::frames::{Chain, End};
 /// Makes the header right, and each frame whose byte 16 is even.
 fn repair(log: &mut [u8]) {
     let Some(header) = log.first_chunk_mut::<HEADER_BYTES>() else { return };
-    header[..8].copy_from_slice(&[0x37, 0x7f, 0x06, 0x82 | header[3] & 1, 0x00, 0x2d, 0xe2, 0x18]);
-    header[8..12].copy_from_slice(&(512u32 << (header[11] % 8)).to_be_bytes());
-    let big = header[3] & 1 == 1;
+    let (big, exponent) = (header[3] & 1 == 1, header[11] % 8);
+    header[..8].copy_from_slice(&[0x37, 0x7f, 0x06, 0x82 | u8::from(big), 0x00, 0x2d, 0xe2, 0x18]);
+    header[8..12].copy_from_slice(&(512u32 << exponent).to_be_bytes());
     let mut sum = checksum::plain(big, Sum::ZERO, &header[..24]);
     header[24..].copy_from_slice(&sum.to_be_bytes());
     let salts: [u8; 8] = header[16..24].try_into().expect("8 bytes");

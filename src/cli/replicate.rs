@@ -59,7 +59,10 @@ pub(super) fn run(global: &Global, args: ReplicateArgs) -> anyhow::Result<()> {
     };
     let event_loop = setup::event_loop()?;
     let local = tokio::task::LocalSet::new();
-    local.block_on(&event_loop, replicate::run(options, stop))?;
+    let result = local.block_on(&event_loop, replicate::run(options, stop));
+    // A helper thread may wait for a lock that the application holds; the end of the process gives up all that is held.
+    event_loop.shutdown_background();
+    result?;
     tracing::info!("stopped: everything is stored");
     Ok(())
 }

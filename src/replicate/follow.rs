@@ -220,6 +220,7 @@ impl<'a> Follower<'a> {
                 observer: Arc::clone(&shared.observer),
                 strict: shared.alone,
                 prepared: None,
+                local_failed: false,
             };
             replicas.spawn_local(replica.run());
         }

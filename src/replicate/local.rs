@@ -155,7 +155,10 @@ impl Local {
 
     /// The hashes can't be used: a full image is the only way on.
     pub fn distrust(&mut self) {
-        self.hashes = None;
+        if let Some(hashes) = self.hashes.take() {
+            // Cutting a file works on a full disk, too. If even that fails the disk is gone, and the state with it.
+            let _ = hashes.file().std().set_len(0);
+        }
         self.state.hashes_synced = Txid(0);
     }
 

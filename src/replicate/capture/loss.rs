@@ -93,7 +93,7 @@ impl Capture {
         self.tail = tail;
         self.taken.commits = 0;
         self.taken.count_base = header.change;
-        self.counts = true;
+        self.counts = !self.padded;
         self.lost = None;
         self.closing = Some(Closing::Held);
         self.guard.enter_cruise();

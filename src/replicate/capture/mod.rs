@@ -102,8 +102,9 @@ pub struct Capture {
     closing: Option<Closing>,
     /// Why the present position is not proven, until the log has been entered anew.
     lost: Option<String>,
-    /// Whether a commit has one commit frame here.
+    /// Whether the count can be relied on: not after a recovery, nor ever beside a writer that pads.
     counts: bool,
+    padded: bool,
     damaged_since: Option<Instant>,
     read_tries: u32,
     last_change: Instant,
@@ -131,6 +132,7 @@ impl Capture {
             closing: None,
             lost: None,
             counts: true,
+            padded: false,
             damaged_since: None,
             read_tries: 0,
             last_change: now,
@@ -327,7 +329,7 @@ impl Capture {
     fn check_count(&mut self, header: &WalIndexHeader) {
         if self.guard.in_cruise() && self.closing.is_none() && self.counts && !self.count_matches(header) {
             tracing::debug!(db = %self.db.path().display(), "commit frames and commits are counted differently; going by locks alone");
-            self.counts = false;
+            (self.counts, self.padded) = (false, true);
         }
     }
 

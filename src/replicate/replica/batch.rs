@@ -80,11 +80,13 @@ impl Replica {
             },
         };
         self.pace.spend(Instant::now());
-        self.local.intend(batch.point).map_err(ReplicaError::Local)?;
+        let said = self.local.intend(batch.point);
+        self.say_local(said);
         self.put(&batch).await?;
         let seed = self.local.seed();
         let hashes = batch.pages.iter().map(|(p, page)| (*p, hash_page(seed, page)));
-        self.local.acknowledge(batch.point, hashes).map_err(ReplicaError::Local)?;
+        let noted = self.local.acknowledge(batch.point, hashes);
+        self.noted(noted);
         self.report(&batch.mark, batch.point.txid, batch.bytes.len() as u64, batch.pages.len());
         *next = next.next();
         Ok(())
@@ -128,7 +130,7 @@ impl Replica {
         }
         let encoded =
             tokio::task::spawn_blocking(move || encode(&header, &pages).map(|bytes| (bytes, pages)));
-        let (bytes, pages) = encoded.await.map_err(|e| ReplicaError::Local(std::io::Error::other(e)))??;
+        let (bytes, pages) = encoded.await.map_err(|e| ReplicaError::Worker(e.to_string()))??;
         Ok(Some(Batch::new(&header, mark, bytes, pages)))
     }
 

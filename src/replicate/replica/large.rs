@@ -69,7 +69,8 @@ impl Replica {
         let sent = self.send(*next, mark, pin, &source, numbers, pages.len(), &mut hashes, None).await;
         match sent {
             Ok((point, size)) => {
-                self.local.acknowledge(point, hashes).map_err(ReplicaError::Local)?;
+                let noted = self.local.acknowledge(point, hashes);
+                self.noted(noted);
                 self.report(&mark, point.txid, size, pages.len());
                 *next = next.next();
                 Ok(true)
@@ -95,7 +96,8 @@ impl Replica {
         let header =
             Header::new(source.page_size(), size_pages, (txid, txid), created, self.wal_range(&mark));
         let point = Point { txid, pos: mark.pos, size_pages };
-        self.local.intend(point)?;
+        let said = self.local.intend(point);
+        self.say_local(said);
         let id = LtxId::raw(txid);
         let stream = Stream {
             store: &*self.store,
@@ -163,7 +165,8 @@ impl Replica {
             let mark = self.take_over();
             match self.image_once(*next, mark, &pin).await {
                 Ok((point, size, hashes)) => {
-                    self.local.acknowledge_image(point, hashes).map_err(ReplicaError::Local)?;
+                    let noted = self.local.acknowledge_image(point, hashes);
+                    self.noted(noted);
                     self.report(&mark, point.txid, size, point.size_pages as usize);
                     let ms = start.elapsed().as_millis();
                     tracing::info!(db = %self.db_name(), replica = self.store.url(), txid = %point.txid, bytes = size, ms, "image stored");
@@ -232,7 +235,8 @@ impl Replica {
             );
             if differ.is_empty() && !shrunk {
                 let point = Point { pos: mark.pos, ..self.local.state().durable };
-                self.local.acknowledge(point, []).map_err(ReplicaError::Local)?;
+                let noted = self.local.acknowledge(point, []);
+                self.noted(noted);
                 self.report(&mark, point.txid, 0, 0);
                 return Ok(());
             }

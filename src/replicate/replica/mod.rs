@@ -35,9 +35,9 @@ pub enum ReplicaError {
     /// The pages.
     #[error("cannot make a batch: {0}")]
     Ltx(#[from] LtxError),
-    /// The state beside the database.
-    #[error("cannot write local state: {0}")]
-    Local(std::io::Error),
+    /// A helper thread is gone.
+    #[error("a worker thread has failed: {0}")]
+    Worker(String),
     /// The database can't be read any more.
     #[error("capture of the database has ended")]
     CaptureEnded,
@@ -67,6 +67,8 @@ pub struct Replica {
     pub strict: bool,
     /// The next batch, made ahead of its commit.
     pub prepared: Option<Prepared>,
+    /// Whether it was said that the state beside the database can't be written.
+    pub local_failed: bool,
 }
 
 impl Replica {
@@ -112,7 +114,8 @@ impl Replica {
     }
 
     async fn finish(&mut self) -> Result<(), ReplicaError> {
-        self.local.sync(&self.engine).await.map_err(ReplicaError::Local)?;
+        let synced = self.local.sync(&self.engine).await;
+        self.noted(synced);
         let txid = self.local.state().durable.txid;
         tracing::info!(db = %self.db_name(), replica = self.store.url(), txid = %txid, "everything is stored");
         Ok(())
@@ -178,6 +181,25 @@ impl Replica {
     /// The TXID after everything that the store or the local state knows.
     fn next_txid(&self, remote: &Remote) -> Txid {
         remote.newest.max(self.local.state().durable.txid).next()
+    }
+
+    /// Judges a write of page hashes and state. A disk that is full must not end replication: hashes that can't be kept are given up.
+    fn noted(&mut self, written: std::io::Result<()>) {
+        if written.is_err() {
+            self.local.distrust();
+        }
+        self.say_local(written);
+    }
+
+    /// Says once that the state beside the database can't be written. An old state costs the next start a look at what was stored since.
+    fn say_local(&mut self, written: std::io::Result<()>) {
+        let Err(e) = written else { return };
+        if !std::mem::replace(&mut self.local_failed, true) {
+            tracing::warn!(
+                db = %self.db_name(), replica = self.store.url(), error = %e,
+                "cannot write the state beside the database; replication goes on, but the next start may have to store everything"
+            );
+        }
     }
 
     fn report(&self, mark: &Mark, txid: Txid, bytes: u64, pages: usize) {

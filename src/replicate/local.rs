@@ -41,7 +41,9 @@ impl Local {
             hashes_synced: Txid(0),
             timestamp: Millis(0),
         };
-        let believed = found.filter(|s| s.page_size == page_size && s.durable.txid != Txid(0));
+        // A state without a durable point may still tell of a first image whose answer never came.
+        let known = |s: &State| s.durable.txid != Txid(0) || s.intended.txid != Txid(0);
+        let believed = found.filter(|s| s.page_size == page_size && known(s));
         let hashes = match believed {
             Some(s) => Some(PageHashes::open(&dir, s.seed)?).filter(|h| !h.is_empty().unwrap_or(true)),
             None => None,

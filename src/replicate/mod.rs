@@ -11,6 +11,7 @@ pub mod guard;
 pub mod hashes;
 mod local;
 mod open;
+mod own;
 pub mod pace;
 pub mod pending;
 mod remote;

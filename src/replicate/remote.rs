@@ -1,11 +1,12 @@
 //! What the store has, and how a replica goes on from there.
 
 use super::local::Local;
+use super::own;
 use super::state::Point;
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, PageSize, Pgno, Txid, limits};
 use crate::ltx::{HEADER_LEN, Header, LtxError, Tail, TailState};
-use crate::store::{Entry, Scope, Store, StoreError};
+use crate::store::{Entry, ErrorKind, Scope, Store, StoreError};
 
 /// Level-0 files that are looked into at most to learn which pages changed without us. More cost as much as an image.
 const CATCH_UP_FILES: u64 = 2_000;
@@ -103,14 +104,18 @@ pub async fn decide(
         local.not_before(header.timestamp);
     }
     let state = *local.state();
-    if local.hashes().is_none() {
-        return Ok(Start::Image("there are no page hashes for it on this host".to_owned()));
-    }
     let by_log = |local: &Local| match continuity {
         Ok(()) if local.hashes().is_some() => Start::Follow,
         Ok(()) => Start::Image("there are no page hashes".to_owned()),
         Err(reason) => Start::Repair(reason.clone()),
     };
+    let is_next = remote.newest == state.durable.txid.next() && remote.newest == state.intended.txid;
+    if is_next && remote.newest_raw == remote.newest && own::adopt(store, local).await? {
+        return Ok(by_log(local));
+    }
+    if local.hashes().is_none() {
+        return Ok(Start::Image("there are no page hashes for it on this host".to_owned()));
+    }
     if remote.newest == state.durable.txid {
         return Ok(by_log(local));
     }
@@ -121,18 +126,11 @@ pub async fn decide(
     }
     match changed_since(store, state.durable.txid, remote).await? {
         Some(changes) => {
-            let ours = remote.newest == state.intended.txid;
             let point = Point { txid: remote.newest, size_pages: changes.size_pages, ..state.durable };
             local.not_before(changes.timestamp);
             local
                 .advance(point, &changes.pages, changes.size_pages_min.min(state.durable.size_pages))
-                .map_err(|e| {
-                    StoreError::new(crate::store::ErrorKind::Fatal, format!("cannot write local state: {e}"))
-                })?;
-            if ours {
-                // Our own upload that was stored but not acknowledged: its pages are pending again, which costs them once more.
-                return Ok(by_log(local));
-            }
+                .map_err(state_error)?;
             let reason =
                 format!("another program stored up to {} since {}", remote.newest, state.durable.txid);
             Ok(Start::Repair(reason))
@@ -199,7 +197,7 @@ pub async fn header_of(store: &dyn Store, id: LtxId) -> Result<Header, RemoteErr
 }
 
 /// The page index of a file; `None` if it has none that can be used.
-async fn tail_of(store: &dyn Store, id: LtxId, size: u64) -> Result<Option<Tail>, RemoteError> {
+pub(super) async fn tail_of(store: &dyn Store, id: LtxId, size: u64) -> Result<Option<Tail>, RemoteError> {
     let mut want = TAIL_BYTES;
     loop {
         if want > limits::XML_BYTES as u64 * 8 {
@@ -212,4 +210,10 @@ async fn tail_of(store: &dyn Store, id: LtxId, size: u64) -> Result<Option<Tail>
             _ => return Ok(None),
         }
     }
+}
+
+/// The local state can't be written: nothing that heals by itself.
+pub(super) fn state_error(e: std::io::Error) -> RemoteError {
+    let message = format!("cannot write local state: {e}");
+    StoreError::new(ErrorKind::Fatal, message).with_source(e).into()
 }

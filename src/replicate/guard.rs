@@ -190,10 +190,13 @@ impl Guard {
     pub fn step_turn(&mut self, now: Instant) -> io::Result<bool> {
         let Phase::Turn { slot, since, backfilled } = self.phase else { return Ok(false) };
         if self.shm().held_by_other(LOCK_CKPT)? {
-            // Let go while the checkpoint runs, so that the very next commit can reset the log.
-            self.shm().unlock(lock_read(slot))?;
+            // Let go while the checkpoint runs, so that the very next commit can reset the log. The thread that then waits for CKPT does it:
+            // the less time between the two calls, the rarer a second checkpoint that goes unseen.
             let shm = Arc::clone(self.db.shm());
-            let work = tokio::task::spawn_blocking(move || shm.lock_blocking(LOCK_CKPT, LockKind::Exclusive));
+            let work = tokio::task::spawn_blocking(move || {
+                shm.unlock(lock_read(slot))?;
+                shm.lock_blocking(LOCK_CKPT, LockKind::Exclusive)
+            });
             self.phase = Phase::Closing(work);
             return Ok(true);
         }

@@ -201,6 +201,7 @@ mod tests {
     fn answers_that_do_not() {
         for (length, range) in [
             ("10", "bytes 1-10/100"),
+            ("9", "bytes 1-9/100"),
             ("5", "bytes 0-4/100"),
             ("11", "bytes 0-10/100"),
             ("9", "bytes 0-9/100"),

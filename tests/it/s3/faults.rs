@@ -108,6 +108,23 @@ async fn a_connection_that_the_server_closed_while_it_was_idle() {
     assert_eq!(server.keys().len(), 8);
 }
 
+/// Without a wait, and so also where no time is left for one.
+#[tokio::test]
+async fn a_reset_of_a_used_connection_is_healed_at_once() {
+    let server = FaultServer::start(None);
+    let mut options = impatient();
+    options.retry.total = Duration::ZERO;
+    let store = open(&url(server.addr, "db"), &options);
+    store.put(raw(1), vec![content(10, 1)], new()).await.unwrap();
+    server.push("PUT", Fault::ResetIn);
+    store.put(raw(2), vec![content(10, 1)], new()).await.unwrap();
+    assert_eq!(server.connections(), 2);
+    // A new connection that is reset is another matter.
+    server.push("PUT", Fault::ResetIn);
+    server.push("PUT", Fault::ResetIn);
+    assert!(store.put(raw(3), vec![content(10, 1)], new()).await.unwrap_err().is_transient());
+}
+
 #[tokio::test]
 async fn each_attempt_is_signed_anew() {
     let server = FaultServer::start(None);

@@ -86,7 +86,10 @@ pub const IO_THREADS: usize = 4;
 pub const IO_CACHED_READ_BYTES: usize = 256 << 10;
 
 /// Bytes of LTX files that a restore has asked for and not decoded yet. Further requests wait.
-pub const RESTORE_BYTES: u64 = 40 << 20;
+pub const RESTORE_BYTES: u64 = 28 << 20;
+
+/// One ranged GET of a restore. Longer files take several.
+pub const RESTORE_PART_BYTES: u64 = 4 << 20;
 
 /// One write of a restore, at most. Longer runs of pages take several.
 pub const RESTORE_WRITE_BYTES: usize = 1 << 20;

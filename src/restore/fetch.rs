@@ -55,9 +55,9 @@ impl Drop for Task {
 fn cuts(files: &[Entry]) -> impl Iterator<Item = Cut> {
     files.iter().enumerate().flat_map(|(file, entry)| {
         let size = entry.size;
-        (0..size.div_ceil(limits::GET_PART_BYTES)).map(move |n| {
-            let start = n * limits::GET_PART_BYTES;
-            let end = size.min(start + limits::GET_PART_BYTES);
+        (0..size.div_ceil(limits::RESTORE_PART_BYTES)).map(move |n| {
+            let start = n * limits::RESTORE_PART_BYTES;
+            let end = size.min(start + limits::RESTORE_PART_BYTES);
             Cut { file, range: start..end, is_last: end == size }
         })
     })

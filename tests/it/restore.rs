@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::support::vectors::{list, manifest, number, path, sha256, text};
 
+mod command;
 mod faults;
 mod made;
 

@@ -134,7 +134,7 @@ fn files_of_several_parts_are_put_together() {
                 let mut options = without_check(dir.path().join("out.db"));
                 options.parallel = parallel;
                 let report = restore(store.clone(), &engine, options).expect("a restore");
-                assert!(report.fetched_bytes > 2 * limits::GET_PART_BYTES, "several parts");
+                assert!(report.fetched_bytes > 2 * limits::RESTORE_PART_BYTES, "several parts");
                 assert_eq!(sha256(&fs::read(&report.output).expect("the output")), expected);
             }
         }

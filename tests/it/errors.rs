@@ -81,6 +81,11 @@ fn keys_that_the_server_does_not_accept() {
     );
     let unknown = with_keys(restore(&out, &url), "AKIDSOMEBODY", "wrong-secret");
     fails(unknown, &["does not know the access key", &server.endpoint()]);
+    // A first start with wrong keys ends at once instead of trying for ever: nobody reads a log that fills up.
+    let db = dir.path().join("app.db");
+    drop(sqlite::create(&db, 4096));
+    let at_start = with_keys(replicate(&db, &url), weed::ACCESS_KEY, "wrong-secret");
+    fails(at_start, &["secret key does not belong to the access key"]);
     let none = restore(&out, &url);
     fails(none, &["no credentials", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"]);
     assert!(!out.exists());
@@ -92,6 +97,10 @@ fn a_bucket_that_does_not_exist() {
     let url = s3_url("no-such-bucket", &server.endpoint());
     let command = with_keys(restore(&dir.path().join("out.db"), &url), weed::ACCESS_KEY, weed::SECRET_KEY);
     fails(command, &["bucket no-such-bucket does not exist", "aws s3 mb s3://no-such-bucket"]);
+    let db = dir.path().join("app.db");
+    drop(sqlite::create(&db, 4096));
+    let at_start = with_keys(replicate(&db, &url), weed::ACCESS_KEY, weed::SECRET_KEY);
+    fails(at_start, &["bucket no-such-bucket does not exist"]);
 }
 
 #[test]

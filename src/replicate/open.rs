@@ -100,7 +100,7 @@ fn read_piece(
 ) -> Result<bool, TailError> {
     let mut take = |found: Found<'_>| match found {
         Found::Open(frames) => open.extend(frames.map(|(_, pgno, page)| (pgno, Page::from(page)))),
-        Found::Committed(run) => {
+        Found::Committed(_, run) => {
             open.drain(..).for_each(|(pgno, page)| page_of(pgno, &page));
             run.frames().for_each(|(_, pgno, page)| page_of(pgno, &Page::from(page)));
         }

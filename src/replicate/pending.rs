@@ -1,6 +1,7 @@
 //! Pages that were committed but are not stored yet.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,13 +10,34 @@ use crate::base::{Pgno, limits};
 /// The image of one page.
 pub type Page = Arc<[u8]>;
 
+/// A set of page numbers.
+pub type PgnoSet = HashSet<Pgno, BuildHasherDefault<PgnoHasher>>;
+
+/// Page numbers are small, dense and not chosen by an enemy of the hash table: one multiplication spreads them well enough.
+#[derive(Debug, Default)]
+pub struct PgnoHasher(u64);
+
+impl Hasher for PgnoHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|b| self.write_u32(u32::from(*b)));
+    }
+
+    fn write_u32(&mut self, n: u32) {
+        self.0 = (self.0 ^ u64::from(n)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
+}
+
 /// The pages that one replica still has to store, each once, as of the last captured commit.
 ///
 /// Images are kept up to [`limits::PENDING_BYTES`]. Beyond it only the numbers stay: the pages are then read from the database and its
 /// log when the batch is made. Nothing is lost by that, since a batch holds the last image of each page anyway.
 #[derive(Debug, Default)]
 pub struct Pending {
-    pages: HashMap<Pgno, Option<Page>>,
+    pages: HashMap<Pgno, Option<Page>, BuildHasherDefault<PgnoHasher>>,
     bytes: usize,
     /// The bound was reached: only numbers from now on, until the batch is made.
     full: bool,

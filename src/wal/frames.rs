@@ -349,6 +349,25 @@ impl<'a> Scan<'a> {
         Frames::new(self.chain.page_size, FrameNo(self.chain.next.0 - frames as u32), open)
     }
 
+    /// All runs that are left, as one, and their number. A page that several of them changed then occurs several times: the last one counts.
+    pub fn next_all(&mut self) -> Option<(u32, CommittedRun<'a>)> {
+        let (bytes, first) = (self.bytes, FrameNo(self.chain.next.0 - self.open_frames()));
+        let mut last = self.next()?;
+        let mut runs = 1;
+        for run in self {
+            last = run;
+            runs += 1;
+        }
+        let page_size = last.end.page_size;
+        let len = (last.end.next.0 - first.0) as usize * format::frame_bytes(page_size);
+        let frames = Frames::new(page_size, first, &bytes[..len]);
+        Some((runs, CommittedRun { frames, ..last }))
+    }
+
+    fn open_frames(&self) -> u32 {
+        (self.open_bytes / format::frame_bytes(self.chain.page_size)) as u32
+    }
+
     /// How the walk ended.
     ///
     /// # Panics

@@ -76,8 +76,8 @@ pub struct WalPos {
 pub enum Found<'a> {
     /// Frames of a transaction whose commit comes in a later piece.
     Open(Frames<'a>),
-    /// The frames (the last ones) of a transaction, which is now whole.
-    Committed(CommittedRun<'a>),
+    /// The frames of so many transactions, one behind the other, which are now whole; the first of them may have begun in `Open` frames.
+    Committed(u32, CommittedRun<'a>),
 }
 
 /// How a walk through the rest of an old generation ended.
@@ -169,8 +169,8 @@ impl Tail {
             budget = budget.saturating_sub(piece);
             let bytes = fill(&mut self.buffer, &self.wal, piece, chain.offset())?;
             let mut scan = chain.scan(bytes, limit);
-            for run in &mut scan {
-                found(Found::Committed(run));
+            if let Some((commits, run)) = scan.next_all() {
+                found(Found::Committed(commits, run));
             }
             let scanned = scan.finish();
             let reached = scanned.after_valid.last() == limit;
@@ -234,7 +234,7 @@ impl Tail {
         loop {
             let bytes = fill(&mut self.buffer, &self.wal, piece, chain.offset())?;
             let mut scan = chain.scan(bytes, UNLIMITED);
-            let runs: Vec<CommittedRun<'_>> = scan.by_ref().collect();
+            let runs = scan.next_all();
             let scanned = scan.finish();
             let end_of_file = bytes.len() < piece;
             if matches!(scanned.end, End::NeedBytes { .. }) && !end_of_file {
@@ -250,11 +250,9 @@ impl Tail {
                 // The end of the file proves nothing: a TRUNCATE checkpoint or a size limit may have cut it.
                 End::NeedBytes { .. } | End::ZeroSalts | End::Limit => false,
             };
-            let commits = runs.len() as u32;
-            if let Some(last) = runs.last() {
-                self.chain = Some(last.end);
-            }
-            runs.into_iter().for_each(|run| found(Found::Committed(run)));
+            let Some((commits, run)) = runs else { return Ok(Walk { commits: 0, proven }) };
+            self.chain = Some(run.end);
+            found(Found::Committed(commits, run));
             return Ok(Walk { commits, proven });
         }
     }

@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use super::board::{Board, Mark, Near};
 use super::guard::{Guard, Phase};
-use super::pending::Page;
+use super::pending::{Page, PgnoSet};
 use crate::base::{FrameNo, Pgno};
 use crate::sqlite::database::Database;
 use crate::sqlite::walindex::WalIndexHeader;
@@ -59,6 +59,8 @@ struct Taken {
     board: Rc<Board>,
     /// Pages of a transaction whose commit has not been read yet.
     open: Vec<(Pgno, Page)>,
+    /// Pages met in a run, kept for its memory.
+    seen: PgnoSet,
     /// Commits taken.
     commits: u32,
     /// The wal-index's count of commits when ours was 0.
@@ -69,18 +71,28 @@ impl Taken {
     fn found(&mut self, found: Found<'_>) {
         match found {
             Found::Open(frames) => self.open.extend(frames.map(|(_, pgno, page)| (pgno, Page::from(page)))),
-            Found::Committed(run) => {
-                self.open.extend(images(&run));
-                self.committed(run.size_pages, run.end);
+            Found::Committed(commits, run) => {
+                self.last_images(&run);
+                self.committed(commits, run.size_pages, run.end);
             }
         }
     }
 
-    /// The open pages are a whole transaction.
-    fn committed(&mut self, size_pages: u32, end: Chain) {
-        self.commits = self.commits.wrapping_add(1);
+    /// Copies the last image of each page; a busy writer changes the same few pages over and over.
+    fn last_images(&mut self, run: &CommittedRun<'_>) {
+        self.seen.clear();
+        for (_, pgno, page) in run.frames().rev() {
+            if self.seen.insert(pgno) {
+                self.open.push((pgno, Page::from(page)));
+            }
+        }
+    }
+
+    /// The open pages are so many whole transactions.
+    fn committed(&mut self, commits: u32, size_pages: u32, end: Chain) {
+        self.commits = self.commits.wrapping_add(commits);
         let mark = Mark { pos: pos_of(&end), size_pages, change: self.change() };
-        self.board.commit(&mut self.open, 1, mark);
+        self.board.commit(&mut self.open, u64::from(commits), mark);
     }
 
     /// The wal-index's count of commits, if none was missed.
@@ -126,7 +138,13 @@ impl Capture {
             db,
             tail,
             guard,
-            taken: Taken { board: Rc::clone(&board), open: Vec::new(), commits: 0, count_base: mark.change },
+            taken: Taken {
+                board: Rc::clone(&board),
+                open: Vec::new(),
+                seen: PgnoSet::default(),
+                commits: 0,
+                count_base: mark.change,
+            },
             board,
             near: None,
             closing: None,
@@ -238,7 +256,7 @@ impl Capture {
             if published {
                 self.tail.promote(end);
                 self.taken.open.extend(near.pages.iter().cloned());
-                self.taken.committed(near.mark.size_pages, end);
+                self.taken.committed(1, near.mark.size_pages, end);
                 return Ok(true);
             }
             if header.mx_frame == self.tail.last() {

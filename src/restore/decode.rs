@@ -87,22 +87,35 @@ impl Crew<'_> {
         let mut walk = Walk::new(&self.decode.url, &self.decode.files);
         let mut sized = false;
         while let Some(part) = parts.blocking_recv() {
-            walk.part(part, |batch| !self.stop.load(Ordering::Relaxed) && sender.send(batch).is_ok())?;
-            if let Some(shape) = walk.shape().filter(|_| !sized) {
+            walk.part(part, |batch| {
+                if !sized && !self.size(batch.shape) {
+                    return false;
+                }
                 sized = true;
-                self.size(shape)?;
-            }
+                !self.stop.load(Ordering::Relaxed) && sender.send(batch).is_ok()
+            })?;
         }
         let shape = walk.shape().ok_or(RestoreError::Interrupted)?;
-        Ok((shape, walk.finish()?))
+        let proofs = walk.finish()?;
+        // No file had any page: the database is empty.
+        if !sized && !self.size(shape) {
+            return Err(RestoreError::Interrupted);
+        }
+        Ok((shape, proofs))
     }
 
-    /// Gives the file its length at once, so that no write has to extend it and the lock page is a hole.
-    fn size(&self, shape: Shape) -> Result<(), RestoreError> {
+    /// Gives the file its length before the first page is written, so that no write has to extend it and the lock
+    /// page is a hole. False if that cannot be done.
+    fn size(&self, shape: Shape) -> bool {
         let need = shape.bytes();
         self.need.store(need, Ordering::Relaxed);
-        let sized = self.decode.file.std().set_len(need);
-        sized.map_err(|e| RestoreError::output("write", &self.decode.path, need, e))
+        match self.decode.file.std().set_len(need) {
+            Ok(()) => true,
+            Err(e) => {
+                self.fail(RestoreError::output("write", &self.decode.path, need, e));
+                false
+            }
+        }
     }
 
     fn work(&self) {
@@ -124,7 +137,7 @@ impl Crew<'_> {
     }
 
     fn batch(&self, writer: &mut Writer, batch: Batch) -> Result<(), RestoreError> {
-        let Batch { header, proof, number, bytes, offset, frames, wanted, hold } = batch;
+        let Batch { shape: _, header, proof, number, bytes, offset, frames, wanted, hold } = batch;
         let mut written = Ok(());
         let mut wanted = wanted.into_iter();
         let check = decode_frames(&header, &bytes, offset, &frames, |pgno, page| {

@@ -18,6 +18,8 @@ use crate::store::Entry;
 
 /// Frames that are decoded together, and their place in the file.
 pub(super) struct Batch {
+    /// The database to be.
+    pub(super) shape: Shape,
     pub(super) header: Header,
     pub(super) proof: Arc<Proof>,
     pub(super) number: u64,
@@ -53,6 +55,7 @@ enum Place {
 }
 
 struct Open {
+    shape: Shape,
     header: Header,
     proof: Arc<Proof>,
     batches: u64,
@@ -157,7 +160,7 @@ impl<'a> Walk<'a> {
         claims.next_file(header.commit);
         let proof = Arc::new(Proof::new(entry.id, check));
         self.proofs.push(Arc::clone(&proof));
-        self.place = Place::Frames(Open { header, proof, batches: 0 }, FrameWalk::new(&header));
+        self.place = Place::Frames(Open { shape, header, proof, batches: 0 }, FrameWalk::new(&header));
         Ok(())
     }
 
@@ -277,7 +280,7 @@ impl Open {
         let number = self.batches;
         self.batches += 1;
         let (proof, hold) = (Arc::clone(&self.proof), Arc::clone(hold));
-        Batch { header: self.header, proof, number, bytes, offset, frames, wanted, hold }
+        Batch { shape: self.shape, header: self.header, proof, number, bytes, offset, frames, wanted, hold }
     }
 }
 

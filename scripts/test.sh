@@ -71,7 +71,7 @@ step "peers: the real programs, by their package clients" scripts/fetch-peers.sh
 step "format" cargo fmt --check
 step "lints" cargo clippy --all-targets --quiet -- -D warnings
 step "lints without io_uring" cargo clippy --no-default-features --quiet -- -D warnings
-step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --quiet
+step "documentation" env RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --no-deps --document-private-items --quiet
 step "documentation tests" doc_tests
 
 if [ "$fuzz_seconds" = 0 ]; then

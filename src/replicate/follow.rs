@@ -53,6 +53,9 @@ const TURN_GAP: Duration = Duration::from_micros(200);
 /// An idle database whose log is larger than [`limits::WAL_IDLE_BYTES`] gives it back after this time.
 const IDLE: Duration = Duration::from_secs(10);
 
+/// The wait after an attempt to do so, whether it succeeded or not.
+const IDLE_AGAIN: Duration = Duration::from_secs(60);
+
 /// Why a database can't be followed (any more).
 #[derive(Debug, thiserror::Error)]
 pub enum FollowError {
@@ -168,6 +171,8 @@ struct Follower<'a> {
     replicas: JoinSet<Result<(), ReplicaError>>,
     last_error: Option<ReplicaError>,
     wal_reported: bool,
+    /// No sooner is an idle log given back.
+    idle_not_before: Instant,
     // Dropped last: the watches and the lock.
     _watches: Vec<Watch>,
     _sweep: Rc<super::sweep::Entry>,
@@ -233,6 +238,7 @@ impl<'a> Follower<'a> {
             replicas,
             last_error: None,
             wal_reported: false,
+            idle_not_before: Instant::now(),
             _watches: watches,
             _sweep: shared.sweep.add(&db, &hint),
             hint,
@@ -296,7 +302,8 @@ impl<'a> Follower<'a> {
     /// When the log of an idle database is to be given back.
     fn idle_at(&self) -> Option<Instant> {
         let large = self.capture.db().wal().len().is_ok_and(|len| len > limits::WAL_IDLE_BYTES);
-        (large && self.capture.is_settled()).then(|| self.capture.last_change() + IDLE)
+        (large && self.capture.is_settled())
+            .then(|| (self.capture.last_change() + IDLE).max(self.idle_not_before))
     }
 
     /// Waits for a hint, a helper thread, a replica's end, the stop, or `at`.
@@ -305,8 +312,10 @@ impl<'a> Follower<'a> {
             // No hurry: what comes now rides the next upload.
             self.shared.naps.until(Instant::now() + BUSY_GAP).await;
         }
-        let idle = self.idle_at().is_some_and(|t| t <= Instant::now());
-        if idle {
+        let now = Instant::now();
+        if self.idle_at().is_some_and(|t| t <= now) {
+            // A reader with an old snapshot can prevent it: not again at once.
+            self.idle_not_before = now + IDLE_AGAIN;
             self.capture.give_back_log().map_err(|e| self.tail_error(e))?;
         }
         tokio::select! {

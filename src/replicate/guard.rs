@@ -249,8 +249,12 @@ impl Guard {
         self.shm().unlock(LOCK_CKPT)?;
         let db = Arc::clone(&self.db);
         self.phase = Phase::GivingBack(tokio::task::spawn_blocking(move || {
-            if let Err(e) = db.checkpoint(CheckpointMode::Truncate) {
-                tracing::debug!(db = %db.path().display(), error = %e, "own checkpoint failed");
+            // The first copies what is left without a lock that a writer could notice, so that the second, which needs the writer's lock,
+            // holds it for no longer than cutting the file takes.
+            for mode in [CheckpointMode::Passive, CheckpointMode::Truncate] {
+                if let Err(e) = db.checkpoint(mode) {
+                    tracing::debug!(db = %db.path().display(), error = %e, "own checkpoint failed");
+                }
             }
             db.shm().lock_blocking(LOCK_CKPT, LockKind::Exclusive)
         }));

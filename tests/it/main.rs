@@ -12,5 +12,6 @@ mod restore;
 mod s3;
 mod stress;
 mod support;
+mod tail;
 mod vectors;
 mod wal;

@@ -18,6 +18,8 @@ impl Capture {
     /// A recovery counts commits anew. It keeps the frames, so that the position must still stand.
     pub(super) fn recount_after_recovery(&mut self) -> Result<(), TailError> {
         self.near = None;
+        // How many commits the rebuilt count holds is not known before everything is captured.
+        (self.counts, self.recount) = (false, true);
         match self.db.shm().header() {
             Ok(h)
                 if h.salts == self.tail.salts()
@@ -25,8 +27,6 @@ impl Capture {
                     && self.tail.stands()? =>
             {
                 tracing::info!(db = %self.db.path().display(), "the damaged wal-index was rebuilt; nothing was missed");
-                // How many commits the rebuilt count holds is not known: leave the count out until the log is entered anew.
-                self.counts = false;
             }
             Ok(_) => self.lose("the wal-index was rebuilt and the log is not where it was", Instant::now()),
             Err(_) => {}

@@ -117,6 +117,8 @@ pub struct Capture {
     /// Whether the count can be relied on: not after a recovery, nor ever beside a writer that pads.
     counts: bool,
     padded: bool,
+    /// A recovery has counted anew: take its count over when everything is captured.
+    recount: bool,
     damaged_since: Option<Instant>,
     read_tries: u32,
     last_change: Instant,
@@ -151,6 +153,7 @@ impl Capture {
             lost: None,
             counts: true,
             padded: false,
+            recount: false,
             damaged_since: None,
             read_tries: 0,
             last_change: now,
@@ -345,7 +348,14 @@ impl Capture {
 
     /// In cruise and after everything was taken, the counts must agree; if not, commits are not counted alike here.
     fn check_count(&mut self, header: &WalIndexHeader) {
-        if self.guard.in_cruise() && self.closing.is_none() && self.counts && !self.count_matches(header) {
+        if !self.guard.in_cruise() || self.closing.is_some() {
+            return;
+        }
+        if std::mem::take(&mut self.recount) {
+            self.taken.count_base = header.change.wrapping_sub(self.taken.commits);
+            self.counts = !self.padded;
+        }
+        if self.counts && !self.count_matches(header) {
             tracing::debug!(db = %self.db.path().display(), "commit frames and commits are counted differently; going by locks alone");
             (self.counts, self.padded) = (false, true);
         }

@@ -8,15 +8,21 @@ use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
 
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
+use super::nap::Naps;
 use super::sys;
 
 /// Bytes read from the instance at once: some hundred events.
 const EVENTS_BYTES: usize = 16 << 10;
+
+/// The pause after each read, so that the events of a busy writer merge instead of being read one by one. Whoever was given a hint looks
+/// again at shorter gaps than this by itself.
+const READ_GAP: Duration = Duration::from_micros(200);
 
 /// The watches of one single-threaded runtime.
 #[derive(Clone, Debug)]
@@ -44,6 +50,11 @@ impl Hint {
     /// Whether the file may have been removed, renamed or replaced since this was asked last.
     pub fn take_moved(&self) -> bool {
         self.moved.take()
+    }
+
+    /// The file may have been removed, renamed or replaced while nobody watched.
+    pub fn note_moved(&self) {
+        self.moved.set(true);
     }
 
     /// Gives a hint by hand.
@@ -74,12 +85,12 @@ impl Watches {
     ///
     /// # Errors
     /// What the operating system says; at the limit of instances the message names the setting.
-    pub fn new() -> io::Result<Watches> {
+    pub fn new(naps: &Naps) -> io::Result<Watches> {
         let inotify = Inotify::init().map_err(|e| explain(&e, "max_user_instances"))?;
         let shared = Shared { watches: RefCell::new(inotify.watches()), table: RefCell::default() };
         let watches = Watches(Rc::new(shared));
         let inotify = sys::readable(inotify)?;
-        tokio::task::spawn_local(read_events(inotify, Rc::downgrade(&watches.0)));
+        tokio::task::spawn_local(read_events(inotify, Rc::downgrade(&watches.0), naps.clone()));
         Ok(watches)
     }
 
@@ -128,13 +139,16 @@ impl Drop for Watch {
     }
 }
 
-async fn read_events(mut inotify: AsyncFd<Inotify>, shared: Weak<Shared>) {
+async fn read_events(mut inotify: AsyncFd<Inotify>, shared: Weak<Shared>, naps: Naps) {
     let mut buffer = vec![0; EVENTS_BYTES];
     loop {
         let Ok(mut ready) = inotify.readable_mut().await else { return };
         let Some(shared) = shared.upgrade() else { return };
         match ready.get_inner_mut().read_events(&mut buffer) {
-            Ok(events) => shared.dispatch(events.map(|e| (e.wd, e.mask))),
+            Ok(events) => {
+                shared.dispatch(events.map(|e| (e.wd, e.mask)));
+                naps.until(Instant::now() + READ_GAP).await;
+            }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => {
@@ -174,7 +188,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("log");
             std::fs::write(&path, b"a").unwrap();
-            let watches = Watches::new().unwrap();
+            let watches = Watches::new(&Naps::new().unwrap()).unwrap();
             let (first, second) = (Rc::new(Hint::default()), Rc::new(Hint::default()));
             let one = watches.add(&path, Of::File, &first).unwrap();
             let _two = watches.add(&path, Of::File, &second).unwrap();
@@ -193,7 +207,7 @@ mod tests {
         let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         tokio::task::LocalSet::new().block_on(&rt, async {
             let dir = tempfile::tempdir().unwrap();
-            let watches = Watches::new().unwrap();
+            let watches = Watches::new(&Naps::new().unwrap()).unwrap();
             let hint = Rc::new(Hint::default());
             let _watch = watches.add(dir.path(), Of::Directory, &hint).unwrap();
             std::fs::write(dir.path().join("app.db"), b"x").unwrap();

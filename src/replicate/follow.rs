@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::board::Board;
 use super::capture::{Capture, Look};
+use super::gaps::{GAPS, Gaps};
 use super::guard::Phase;
 use super::local::Local;
 use super::open::{self, Opened};
@@ -26,29 +27,17 @@ use crate::io::watch::{Hint, Of, Watch, Watches};
 use crate::sqlite::database::{Database, FileId, OpenError, sibling};
 use crate::wal::tail::TailError;
 
-/// Looks after a hint: so long after the one before. SQLite publishes a commit after the last event that it causes.
-const GAPS: [Duration; 8] = [
-    Duration::from_micros(40),
-    Duration::from_micros(80),
-    Duration::from_micros(160),
-    Duration::from_micros(320),
-    Duration::from_micros(640),
-    Duration::from_millis(1),
-    Duration::from_millis(2),
-    Duration::from_millis(4),
-];
-
-/// Looks while a commit is known to be near (its frames are there), once the gaps are used up.
-const NEAR_GAP: Duration = Duration::from_millis(1);
-
-/// A transaction that stays unpublished longer than this was rolled back or its writer is gone: the next hint will tell.
-const NEAR_MAX: Duration = Duration::from_secs(30);
-
 /// The gap between looks while all replicas are uploading: commits gather meanwhile anyway.
 const BUSY_GAP: Duration = Duration::from_millis(1);
 
 /// The gap between looks in a turn: a checkpoint takes a millisecond at least.
 const TURN_GAP: Duration = Duration::from_micros(200);
+
+/// So many looks in close succession that find commits make a busy log.
+const BUSY_LOOKS: u32 = 16;
+
+/// So many looks by the clock that find nothing make an idle one.
+const IDLE_LOOKS: u32 = 20;
 
 /// An idle database whose log is larger than [`limits::WAL_IDLE_BYTES`] gives it back after this time.
 const IDLE: Duration = Duration::from_secs(10);
@@ -161,6 +150,28 @@ async fn wait_for(path: &Path, shared: &Shared, stop: &Stop) -> Result<Option<Ar
     }
 }
 
+/// How the loop learns of commits.
+enum Notice {
+    /// The database file and its log are watched.
+    Hints {
+        _watches: [Watch; 2],
+        /// Looks in close succession that found commits.
+        streak: u32,
+    },
+    /// The log is looked at every [`BUSY_GAP`].
+    Clock {
+        /// Looks in succession that found nothing.
+        idle: u32,
+    },
+}
+
+impl Notice {
+    fn hints(shared: &Shared, db: &Path, hint: &Rc<Hint>) -> io::Result<Notice> {
+        let watch = |path: &Path| shared.watches.add(path, Of::File, hint);
+        Ok(Notice::Hints { _watches: [watch(db)?, watch(&sibling(db, "-wal"))?], streak: 0 })
+    }
+}
+
 /// One opening of a database.
 struct Follower<'a> {
     shared: &'a Shared,
@@ -171,10 +182,13 @@ struct Follower<'a> {
     replicas: JoinSet<Result<(), ReplicaError>>,
     last_error: Option<ReplicaError>,
     wal_reported: bool,
+    last_captured: Instant,
     /// No sooner is an idle log given back.
     idle_not_before: Instant,
-    // Dropped last: the watches and the lock.
-    _watches: Vec<Watch>,
+    /// When it is to be given back, as far as is known.
+    idle_due: Option<Instant>,
+    notice: Notice,
+    // Dropped last: the lock.
     _sweep: Rc<super::sweep::Entry>,
     _home: Home,
 }
@@ -196,11 +210,7 @@ impl<'a> Follower<'a> {
         }
         let hint = Rc::new(Hint::default());
         // Watched before the first look, so that no commit falls between.
-        let watches = [path.clone(), sibling(path, "-wal")]
-            .iter()
-            .map(|p| shared.watches.add(p, Of::File, &hint))
-            .collect::<io::Result<Vec<_>>>()
-            .map_err(io_error(path))?;
+        let notice = Notice::hints(shared, path, &hint).map_err(io_error(path))?;
         let states: Vec<_> = locals.iter().map(|l| *l.state()).collect();
         let to_open = Arc::clone(&db);
         let opened = tokio::task::spawn_blocking(move || open::open(&to_open, &states)).await;
@@ -238,8 +248,10 @@ impl<'a> Follower<'a> {
             replicas,
             last_error: None,
             wal_reported: false,
+            last_captured: Instant::now(),
             idle_not_before: Instant::now(),
-            _watches: watches,
+            idle_due: None,
+            notice,
             _sweep: shared.sweep.add(&db, &hint),
             hint,
             _home: home,
@@ -279,6 +291,9 @@ impl<'a> Follower<'a> {
             if self.hint.take_moved() && !self.capture.db().is_same().map_err(io_error(self.path()))? {
                 return Ok(End::Replaced);
             }
+            if self.adapt(look, now)? {
+                continue;
+            }
             let at = self.next_look(&mut gaps, look, now);
             if let Some(end) = self.wait(at, &mut gaps).await? {
                 return Ok(end);
@@ -296,7 +311,55 @@ impl<'a> Follower<'a> {
         let by_guard = self.capture.deadline();
         let by_turn = (self.capture.in_turn() && by_gaps.is_none_or(|t| t > now + TURN_GAP))
             .then(|| now + TURN_GAP * 5);
-        [by_gaps, by_guard, by_turn, self.idle_at()].into_iter().flatten().min().map(|t| t.max(now + GAPS[0]))
+        // Not asked of the system while there is something to look at.
+        self.idle_due = if by_gaps.is_none() { self.idle_at() } else { None };
+        [by_gaps, by_guard, by_turn, self.idle_due].into_iter().flatten().min().map(|t| t.max(now + GAPS[0]))
+    }
+
+    /// A busy log is looked at by the clock: hints would cost its writer, and this loop, more than the looks do. `Ok(true)` if the hints have
+    /// been turned on again, so that one more look is due.
+    fn adapt(&mut self, look: Look, now: Instant) -> Result<bool, FollowError> {
+        match &mut self.notice {
+            Notice::Hints { streak, .. } => {
+                let busy = look.captured && now.duration_since(self.last_captured) < BUSY_GAP * 4;
+                *streak = if busy {
+                    *streak + 1
+                } else if look.captured {
+                    0
+                } else {
+                    *streak
+                };
+                if *streak >= BUSY_LOOKS {
+                    self.notice = Notice::Clock { idle: 0 };
+                }
+            }
+            Notice::Clock { idle } => {
+                *idle = if look.captured { 0 } else { *idle + 1 };
+                if *idle >= IDLE_LOOKS {
+                    let hints = Notice::hints(self.shared, self.path(), &self.hint);
+                    self.notice = hints.map_err(io_error(self.path()))?;
+                    // What happened to the files meanwhile was not seen.
+                    self.hint.note_moved();
+                    return Ok(true);
+                }
+            }
+        }
+        if look.captured {
+            self.last_captured = now;
+        }
+        Ok(false)
+    }
+
+    /// How long not to look, whatever comes.
+    fn pause(&self) -> Option<Duration> {
+        let by_clock = matches!(self.notice, Notice::Clock { .. });
+        match (by_clock, self.capture.in_turn()) {
+            (true, true) => Some(TURN_GAP),
+            (true, false) => Some(BUSY_GAP),
+            // No hurry: what comes now rides the next upload.
+            (false, false) if self.board.all_busy() => Some(BUSY_GAP),
+            (false, _) => None,
+        }
     }
 
     /// When the log of an idle database is to be given back.
@@ -307,13 +370,16 @@ impl<'a> Follower<'a> {
     }
 
     /// Waits for a hint, a helper thread, a replica's end, the stop, or `at`.
-    async fn wait(&mut self, at: Option<Instant>, gaps: &mut Gaps) -> Result<Option<End>, FollowError> {
-        if self.board.all_busy() && !self.capture.in_turn() {
-            // No hurry: what comes now rides the next upload.
-            self.shared.naps.until(Instant::now() + BUSY_GAP).await;
+    async fn wait(&mut self, mut at: Option<Instant>, gaps: &mut Gaps) -> Result<Option<End>, FollowError> {
+        if let Some(pause) = self.pause() {
+            let until = Instant::now() + pause;
+            self.shared.naps.until(until).await;
+            if matches!(self.notice, Notice::Clock { .. }) {
+                at = Some(until);
+            }
         }
         let now = Instant::now();
-        if self.idle_at().is_some_and(|t| t <= now) {
+        if self.idle_due.is_some_and(|t| t <= now) {
             // A reader with an old snapshot can prevent it: not again at once.
             self.idle_not_before = now + IDLE_AGAIN;
             self.capture.give_back_log().map_err(|e| self.tail_error(e))?;
@@ -387,37 +453,5 @@ async fn helper(phase: &mut Phase) -> io::Result<()> {
         | Phase::Round { work, .. }
         | Phase::Healing { work, .. } => work.await.map_err(io::Error::other)?,
         Phase::Cruise | Phase::Turn { .. } => std::future::pending().await,
-    }
-}
-
-/// When to look again after a hint.
-#[derive(Debug, Default)]
-struct Gaps {
-    next: usize,
-    near_since: Option<Instant>,
-    /// No hint since the gaps were used up.
-    quiet: bool,
-}
-
-impl Gaps {
-    fn restart(&mut self) {
-        *self = Gaps::default();
-    }
-
-    fn next(&mut self, near: bool, now: Instant) -> Option<Instant> {
-        if self.quiet && !near {
-            return None;
-        }
-        if let Some(gap) = GAPS.get(self.next) {
-            self.next += 1;
-            return Some(now + *gap);
-        }
-        self.quiet = true;
-        if !near {
-            self.near_since = None;
-            return None;
-        }
-        let since = *self.near_since.get_or_insert(now);
-        (now.duration_since(since) < NEAR_MAX).then(|| now + NEAR_GAP)
     }
 }

@@ -7,6 +7,7 @@
 pub mod board;
 pub mod capture;
 mod follow;
+mod gaps;
 pub mod guard;
 pub mod hashes;
 mod local;
@@ -154,11 +155,12 @@ pub enum ReplicateError {
 /// # Errors
 /// [`ReplicateError`]; the other databases have been brought to a stop as if asked.
 pub async fn run(options: Options, stop: Stop) -> Result<(), ReplicateError> {
+    let naps = Naps::new()?;
     let shared = follow::Shared {
         engine: options.engine,
         observer: options.observer,
-        naps: Naps::new()?,
-        watches: Watches::new()?,
+        watches: Watches::new(&naps)?,
+        naps,
         sweep: sweep::Sweep::start(),
         alone: options.databases.iter().map(|d| d.replicas.len()).sum::<usize>() == 1,
     };

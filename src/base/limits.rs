@@ -105,3 +105,6 @@ pub const RESTORE_THREADS: usize = 16;
 
 /// Requests under way at once for one restore, at most, whatever `--parallelism` says.
 pub const RESTORE_TRANSFERS_MAX: usize = 64;
+
+/// Databases that are followed because they were found in directories. Beyond it, a database is refused with an error in the log.
+pub const DATABASES_MAX: usize = 100_000;

@@ -1,21 +1,25 @@
 //! The command line: one file per command, and what they share.
 //!
-//! A command gives back `anyhow::Result<()>`; [`run`] turns an error into exactly one line on standard error and
+//! A command gives back its exit code; [`run`] turns an error into exactly one line on standard error and
 //! exit code 1. Usage errors are clap's, with exit code 2. Results go to standard output, logs to standard error.
 
 mod bench;
+mod flags;
 mod log;
+mod manual;
 mod replicate;
 mod report;
 mod restore;
 mod setup;
 mod signals;
+mod version;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+use crate::store::HostAnswer;
 pub use report::one_line;
 
 /// Replicates live SQLite databases to S3 or a directory, and restores them.
@@ -46,6 +50,15 @@ pub struct Global {
     /// PEM file of certificate authorities to trust beside those of the system
     #[arg(long, global = true, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
+    /// Where the store answers, for replica URLs that do not say it
+    #[arg(long, global = true, value_name = "URL")]
+    pub endpoint: Option<String>,
+    /// Region of the store, for replica URLs that do not say it
+    #[arg(long, global = true, value_name = "REGION")]
+    pub region: Option<String>,
+    /// Use ADDRESS for the host NAME instead of asking the name service; NAME may begin with `*.`
+    #[arg(long, global = true, value_name = "NAME=ADDRESS[:PORT]")]
+    pub resolve: Vec<HostAnswer>,
 }
 
 /// Levels of the log.
@@ -92,26 +105,38 @@ pub enum Command {
     Restore(restore::RestoreArgs),
     /// Measure how fast a commit is safe here, then restore and compare
     Bench(bench::BenchArgs),
+    /// Print the version of lsfast and of what it is built on
+    Version(version::VersionArgs),
+    /// Write man pages, or print one
+    Man(manual::ManArgs),
+    /// Print a completion script for a shell
+    Completions(manual::CompletionsArgs),
 }
 
 /// Parses the command line, runs the command, reports its error. The whole program.
 #[must_use]
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let command = Cli::command();
+    let matches = command.clone().get_matches_from(flags::normalise(&command, std::env::args_os()));
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     report::install_panic_hook();
     let level = match cli.command {
         // Its result is what it prints.
         Command::Bench(_) => LogLevel::Warn,
         Command::Replicate(_) | Command::Restore(_) => LogLevel::Info,
+        Command::Version(_) | Command::Man(_) | Command::Completions(_) => LogLevel::Warn,
     };
     log::install(cli.global.log_level.unwrap_or(level), cli.global.log_format);
     let outcome = std::panic::catch_unwind(|| match cli.command {
         Command::Replicate(args) => replicate::run(&cli.global, args),
-        Command::Restore(args) => restore::run(&cli.global, args),
-        Command::Bench(args) => bench::run(&cli.global, &args),
+        Command::Restore(args) => restore::run(&cli.global, args).map(|()| ExitCode::SUCCESS),
+        Command::Bench(args) => bench::run(&cli.global, &args).map(|()| ExitCode::SUCCESS),
+        Command::Version(args) => version::run(&args),
+        Command::Man(args) => manual::man(&args),
+        Command::Completions(args) => manual::completions(&args),
     });
     match outcome {
-        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Ok(code)) => code,
         Ok(Err(e)) if report::is_closed_pipe(&e) => ExitCode::SUCCESS,
         Ok(Err(e)) => {
             report::print_error(&one_line(&e));

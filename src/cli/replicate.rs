@@ -1,6 +1,7 @@
 //! `lsfast replicate DB [URL...]`
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ pub struct ReplicateArgs {
 }
 
 /// Runs the command.
-pub(super) fn run(global: &Global, args: ReplicateArgs) -> anyhow::Result<()> {
+pub(super) fn run(global: &Global, args: ReplicateArgs) -> anyhow::Result<ExitCode> {
     let (stopper, stop) = replicate::stop();
     signals::watch(stopper).context("signals cannot be caught")?;
     let stores = Stores::new(global);
@@ -52,7 +53,9 @@ pub(super) fn run(global: &Global, args: ReplicateArgs) -> anyhow::Result<()> {
         "replicating"
     );
     let options = Options {
-        databases: vec![DatabaseOptions { path: args.db, replicas }],
+        databases: vec![DatabaseOptions::new(args.db, replicas)],
+        directories: Vec::new(),
+        once: false,
         engine,
         shutdown_timeout: args.shutdown_timeout,
         observer: Arc::new(|_| {}),
@@ -64,7 +67,7 @@ pub(super) fn run(global: &Global, args: ReplicateArgs) -> anyhow::Result<()> {
     event_loop.shutdown_background();
     result?;
     tracing::info!("stopped: everything is stored");
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Where to: by URL, or beside the database, which is said before anything else.

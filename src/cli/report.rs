@@ -45,8 +45,16 @@ pub(super) struct OutputError(std::io::Error);
 /// # Errors
 /// [`OutputError`] if it cannot be written.
 pub(super) fn print_line(line: &str) -> Result<(), OutputError> {
+    print_text(&format!("{line}\n"))
+}
+
+/// Writes text, which ends its own lines, to standard output.
+///
+/// # Errors
+/// [`OutputError`] if it cannot be written.
+pub(super) fn print_text(text: &str) -> Result<(), OutputError> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(OutputError)
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(OutputError)
 }
 
 /// Reports a panic as one line of the same form as any error, and lets it unwind.

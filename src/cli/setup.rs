@@ -38,12 +38,18 @@ pub(super) struct Stores {
 
 impl Stores {
     pub(super) fn new(global: &Global) -> Stores {
-        let flags = Overrides { ca_cert: global.ca_cert.clone(), ..Overrides::default() };
+        let flags = Overrides {
+            endpoint: global.endpoint.clone(),
+            region: global.region.clone(),
+            ca_cert: global.ca_cert.clone(),
+            ..Overrides::default()
+        };
         let env = Env::new(
             std::env::vars_os()
                 .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
         );
-        Stores { flags, env, client: ClientOptions::default() }
+        let client = ClientOptions { answers: global.resolve.clone(), ..ClientOptions::default() };
+        Stores { flags, env, client }
     }
 
     /// What a URL means, by flags and environment.

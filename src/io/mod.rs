@@ -20,6 +20,7 @@ mod engine;
 mod file;
 pub mod nap;
 mod plain;
+mod process;
 mod request;
 mod sys;
 #[cfg(test)]
@@ -31,4 +32,5 @@ pub mod watch;
 
 pub use engine::{Engine, IoChoice, IoError, IoKind};
 pub use file::{File, read_small};
+pub use process::{raise_descriptor_limit, send_signal};
 pub use wait::wait;

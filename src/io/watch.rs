@@ -4,13 +4,14 @@
 //! watch then stays with the inode.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
+use inotify::{Event, EventMask, Inotify, WatchDescriptor, WatchMask};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
@@ -19,6 +20,9 @@ use super::sys;
 
 /// Bytes read from the instance at once: some hundred events.
 const EVENTS_BYTES: usize = 16 << 10;
+
+/// So many arrivals are kept by name until somebody asks; with more, everything is looked at.
+const ARRIVALS_MAX: usize = 4096;
 
 /// The pause after each read, so that the events of a busy writer merge instead of being read one by one. Whoever was given a hint looks
 /// again at shorter gaps than this by itself.
@@ -31,7 +35,23 @@ pub struct Watches(Rc<Shared>);
 #[derive(Debug)]
 struct Shared {
     watches: RefCell<inotify::Watches>,
-    table: RefCell<HashMap<WatchDescriptor, Vec<Rc<Hint>>>>,
+    table: RefCell<HashMap<WatchDescriptor, Vec<Watcher>>>,
+}
+
+#[derive(Debug)]
+struct Watcher {
+    hint: Rc<Hint>,
+    /// The directory whose arrivals are wanted by name.
+    directory: Option<PathBuf>,
+}
+
+/// What appeared in watched directories.
+#[derive(Debug, Default)]
+pub struct Arrivals {
+    /// By path.
+    pub paths: BTreeSet<PathBuf>,
+    /// Some were lost: look at everything.
+    pub lost: bool,
 }
 
 /// Where the hints of one watcher arrive.
@@ -39,6 +59,7 @@ struct Shared {
 pub struct Hint {
     notify: Notify,
     moved: Cell<bool>,
+    arrivals: RefCell<Arrivals>,
 }
 
 impl Hint {
@@ -55,6 +76,20 @@ impl Hint {
     /// The file may have been removed, renamed or replaced while nobody watched.
     pub fn note_moved(&self) {
         self.moved.set(true);
+    }
+
+    /// What appeared since this was asked last, in directories watched for [`Of::Arrivals`].
+    pub fn take_arrivals(&self) -> Arrivals {
+        self.arrivals.take()
+    }
+
+    fn note_arrival(&self, path: PathBuf) {
+        let mut arrivals = self.arrivals.borrow_mut();
+        if arrivals.paths.len() < ARRIVALS_MAX {
+            arrivals.paths.insert(path);
+        } else {
+            arrivals.lost = true;
+        }
     }
 
     /// Gives a hint by hand.
@@ -78,6 +113,8 @@ pub enum Of {
     File,
     /// Files that appear in a directory.
     Directory,
+    /// Files and directories that appear in a directory, by name; not those that SQLite makes beside a database.
+    Arrivals,
 }
 
 impl Watches {
@@ -104,10 +141,15 @@ impl Watches {
             Of::Directory => {
                 WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::CLOSE_WRITE | WatchMask::ONLYDIR
             }
+            Of::Arrivals => WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::ONLYDIR,
         };
+        // Several may watch one directory, each for its own kind of event.
+        let mask = if of == Of::File { mask } else { mask | WatchMask::MASK_ADD };
         let descriptor =
             self.0.watches.borrow_mut().add(path, mask).map_err(|e| explain(&e, "max_user_watches"))?;
-        self.0.table.borrow_mut().entry(descriptor.clone()).or_default().push(Rc::clone(hint));
+        let directory = (of == Of::Arrivals).then(|| path.to_owned());
+        let watcher = Watcher { hint: Rc::clone(hint), directory };
+        self.0.table.borrow_mut().entry(descriptor.clone()).or_default().push(watcher);
         Ok(Watch { shared: Rc::clone(&self.0), descriptor, hint: Rc::clone(hint) })
     }
 }
@@ -127,11 +169,11 @@ fn explain(e: &io::Error, setting: &str) -> io::Error {
 impl Drop for Watch {
     fn drop(&mut self) {
         let mut table = self.shared.table.borrow_mut();
-        let Some(hints) = table.get_mut(&self.descriptor) else { return };
-        if let Some(at) = hints.iter().position(|h| Rc::ptr_eq(h, &self.hint)) {
-            hints.swap_remove(at);
+        let Some(watchers) = table.get_mut(&self.descriptor) else { return };
+        if let Some(at) = watchers.iter().position(|w| Rc::ptr_eq(&w.hint, &self.hint)) {
+            watchers.swap_remove(at);
         }
-        if hints.is_empty() {
+        if watchers.is_empty() {
             table.remove(&self.descriptor);
             // The kernel has removed it already if the file is gone.
             let _ = self.shared.watches.borrow_mut().remove(self.descriptor.clone());
@@ -146,7 +188,7 @@ async fn read_events(mut inotify: AsyncFd<Inotify>, shared: Weak<Shared>, naps: 
         let Some(shared) = shared.upgrade() else { return };
         match ready.get_inner_mut().read_events(&mut buffer) {
             Ok(events) => {
-                shared.dispatch(events.map(|e| (e.wd, e.mask)));
+                shared.dispatch(events);
                 naps.until(Instant::now() + READ_GAP).await;
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
@@ -160,21 +202,37 @@ async fn read_events(mut inotify: AsyncFd<Inotify>, shared: Weak<Shared>, naps: 
 }
 
 impl Shared {
-    fn dispatch(&self, events: impl Iterator<Item = (WatchDescriptor, EventMask)>) {
+    fn dispatch<'a>(&self, events: impl Iterator<Item = Event<&'a OsStr>>) {
         let table = self.table.borrow();
-        for (descriptor, mask) in events {
-            if mask.contains(EventMask::Q_OVERFLOW) {
-                table.values().flatten().for_each(|h| h.give());
+        for event in events {
+            if event.mask.contains(EventMask::Q_OVERFLOW) {
+                for watcher in table.values().flatten() {
+                    if watcher.directory.is_some() {
+                        watcher.hint.arrivals.borrow_mut().lost = true;
+                    }
+                    watcher.hint.give();
+                }
                 return;
             }
             let moved =
                 EventMask::ATTRIB | EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED;
-            for hint in table.get(&descriptor).into_iter().flatten() {
-                hint.moved.set(hint.moved.get() || mask.intersects(moved));
+            for Watcher { hint, directory } in table.get(&event.wd).into_iter().flatten() {
+                if let (Some(directory), Some(name)) = (directory, event.name) {
+                    if is_sqlites_own(name) {
+                        continue;
+                    }
+                    hint.note_arrival(directory.join(name));
+                }
+                hint.moved.set(hint.moved.get() || event.mask.intersects(moved));
                 hint.give();
             }
         }
     }
+}
+
+/// The files that SQLite makes and removes beside a database, some of them with each transaction.
+fn is_sqlites_own(name: &OsStr) -> bool {
+    [&b"-wal"[..], b"-shm", b"-journal"].iter().any(|end| name.as_encoded_bytes().ends_with(end))
 }
 
 #[cfg(test)]
@@ -212,6 +270,34 @@ mod tests {
             let _watch = watches.add(dir.path(), Of::Directory, &hint).unwrap();
             std::fs::write(dir.path().join("app.db"), b"x").unwrap();
             hint.wait().await;
+        });
+    }
+
+    #[test]
+    fn arrivals_have_names_and_the_files_of_sqlite_are_none() {
+        let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&rt, async {
+            let dir = tempfile::tempdir().unwrap();
+            let watches = Watches::new(&Naps::new().unwrap()).unwrap();
+            let hint = Rc::new(Hint::default());
+            let _watch = watches.add(dir.path(), Of::Arrivals, &hint).unwrap();
+            for name in ["app.db-wal", "app.db-shm", "app.db-journal", "app.db"] {
+                std::fs::write(dir.path().join(name), b"x").unwrap();
+            }
+            std::fs::create_dir(dir.path().join("sub")).unwrap();
+            let mut seen = BTreeSet::new();
+            while seen.len() < 2 {
+                hint.wait().await;
+                let arrivals = hint.take_arrivals();
+                assert!(!arrivals.lost);
+                seen.extend(arrivals.paths);
+            }
+            assert_eq!(seen, [dir.path().join("app.db"), dir.path().join("sub")].into());
+            for n in 0..=ARRIVALS_MAX {
+                hint.note_arrival(dir.path().join(n.to_string()));
+            }
+            let arrivals = hint.take_arrivals();
+            assert!(arrivals.lost && arrivals.paths.len() == ARRIVALS_MAX);
         });
     }
 }

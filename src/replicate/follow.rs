@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::board::Board;
 use super::capture::{Capture, Look};
+use super::files::{Files, Followed};
 use super::gaps::{GAPS, Gaps};
 use super::guard::Phase;
 use super::local::Local;
@@ -41,6 +42,9 @@ const IDLE_LOOKS: u32 = 20;
 
 /// An idle database whose log is larger than [`limits::WAL_IDLE_BYTES`] gives it back after this time.
 const IDLE: Duration = Duration::from_secs(10);
+
+/// How long the last commits of a database that was removed may take to be stored.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// The wait after an attempt to do so, whether it succeeded or not.
 const IDLE_AGAIN: Duration = Duration::from_secs(60);
@@ -78,6 +82,39 @@ pub enum FollowError {
         /// Why the last one ended.
         source: ReplicaError,
     },
+    /// It is to be replicated once, and is not there.
+    #[error("{0} does not exist: there is nothing to replicate")]
+    Missing(PathBuf),
+    /// Two names of one file.
+    #[error("{db} is the same file as {other}, which is followed already: name it once")]
+    Same {
+        /// The database.
+        db: PathBuf,
+        /// Its other name.
+        other: PathBuf,
+    },
+}
+
+impl FollowError {
+    /// Whether the cause may go away by itself or by the work of an administrator, with no harm done by another try.
+    pub(super) fn is_worth_another_try(&self) -> bool {
+        match self {
+            FollowError::Replica { source, .. } => !matches!(
+                source,
+                ReplicaError::Store(e) if e.kind() == crate::store::ErrorKind::Conflict
+            ),
+            FollowError::Missing(_) | FollowError::Same { .. } => false,
+            FollowError::Open(_)
+            | FollowError::Home(_)
+            | FollowError::Tail { .. }
+            | FollowError::Io { .. } => true,
+        }
+    }
+
+    /// Whether the file is just no database, as many files in a directory are not.
+    pub(super) fn is_no_database(&self) -> bool {
+        matches!(self, FollowError::Open(OpenError::Header(_) | OpenError::NotAFile(..)))
+    }
 }
 
 /// What all databases of the process share.
@@ -88,8 +125,21 @@ pub struct Shared {
     pub(super) naps: Naps,
     pub(super) watches: Watches,
     pub(super) sweep: Sweep,
+    /// Which file is followed under which name.
+    pub(super) files: Files,
     /// There is one replica in all: if its store refuses at the first contact, that is the answer.
     pub(super) alone: bool,
+    /// What is there is stored, once: nothing is waited for.
+    pub(super) once: bool,
+}
+
+/// How following a database ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// As asked.
+    Stopped,
+    /// It was removed, and is not waited for.
+    Gone,
 }
 
 /// How following one opening of a database ended.
@@ -103,16 +153,30 @@ enum End {
 ///
 /// # Errors
 /// [`FollowError`].
-pub async fn follow(options: DatabaseOptions, shared: Shared, stop: Stop) -> Result<(), FollowError> {
+pub async fn follow(options: &DatabaseOptions, shared: &Shared, stop: &Stop) -> Result<Ended, FollowError> {
+    let path = &options.path;
     loop {
-        let Some(db) = wait_for(&options.path, &shared, &stop).await? else { return Ok(()) };
+        let (db, _file) = match wait_for(options, shared, stop).await? {
+            Waited::Opened(db, file) => (db, file),
+            Waited::Stopped => return Ok(Ended::Stopped),
+            Waited::Gone => return Ok(Ended::Gone),
+        };
         if db.was_switched() {
-            tracing::info!(db = %options.path.display(), "switched the database to WAL mode (journal_mode=WAL)");
+            tracing::info!(db = %path.display(), "switched the database to WAL mode (journal_mode=WAL)");
         }
-        match Follower::begin(&options, &shared, &stop, db).await?.run().await? {
-            End::Stopped => return Ok(()),
+        let end = match Follower::begin(options, shared, stop, db).await {
+            Ok(follower) => follower.run().await?,
+            // Removed between its opening and the first watch.
+            Err(FollowError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => End::Replaced,
+            Err(e) => return Err(e),
+        };
+        match end {
+            End::Stopped => return Ok(Ended::Stopped),
+            End::Replaced if options.leave_when_gone => {
+                tracing::info!(db = %path.display(), "the database was replaced or removed");
+            }
             End::Replaced => {
-                tracing::warn!(db = %options.path.display(), "the database was replaced or removed; waiting for it to come back");
+                tracing::warn!(db = %path.display(), "the database was replaced or removed; waiting for it to come back");
             }
         }
     }
@@ -123,16 +187,34 @@ fn io_error(path: &Path) -> impl Fn(io::Error) -> FollowError + use<> {
     move |source| FollowError::Io { db: db.clone(), source }
 }
 
-/// Opens the database, waiting for it to exist. `None` when the stop came first.
-async fn wait_for(path: &Path, shared: &Shared, stop: &Stop) -> Result<Option<Arc<Database>>, FollowError> {
+enum Waited {
+    Opened(Arc<Database>, Followed),
+    Stopped,
+    Gone,
+}
+
+/// Opens the database, waiting for it to exist.
+async fn wait_for(options: &DatabaseOptions, shared: &Shared, stop: &Stop) -> Result<Waited, FollowError> {
+    let path = &options.path;
     let mut watch: Option<Watch> = None;
     let hint = Rc::new(Hint::default());
     loop {
-        let to_open = path.to_owned();
+        // Before it is opened: closing a second descriptor of the file would drop the locks of the first.
+        let file = match FileId::at(path).map_err(io_error(path))? {
+            Some(id) => Some(shared.files.take(id, path)?),
+            None if options.leave_when_gone => return Ok(Waited::Gone),
+            None => None,
+        };
+        let to_open = path.clone();
         let opened = tokio::task::spawn_blocking(move || Database::open(&to_open)).await;
-        match opened.map_err(io::Error::other).map_err(io_error(path))? {
-            Ok(db) => return Ok(Some(Arc::new(db))),
-            Err(e) if e.is_too_early() => {
+        match (opened.map_err(io::Error::other).map_err(io_error(path))?, file) {
+            (Ok(db), Some(file)) if FileId::of(db.file().std()).is_ok_and(|id| id == file.id) => {
+                return Ok(Waited::Opened(Arc::new(db), file));
+            }
+            // It came, or was replaced, between the two looks.
+            (Ok(_), _) => continue,
+            (Err(e), _) if e.is_too_early() && shared.once => return Err(FollowError::Missing(path.clone())),
+            (Err(e), _) if e.is_too_early() => {
                 if watch.is_none() {
                     tracing::info!(db = %path.display(), reason = %e, "waiting for the database");
                     let dir = directory_of(path);
@@ -140,12 +222,12 @@ async fn wait_for(path: &Path, shared: &Shared, stop: &Stop) -> Result<Option<Ar
                     continue;
                 }
             }
-            Err(e) => return Err(e.into()),
+            (Err(e), _) => return Err(e.into()),
         }
         tokio::select! {
             () = hint.wait() => {}
             () = tokio::time::sleep(limits::SAFETY_TICK) => {}
-            () = stop.asked() => return Ok(None),
+            () = stop.asked() => return Ok(Waited::Stopped),
         }
     }
 }
@@ -264,10 +346,22 @@ impl<'a> Follower<'a> {
 
     async fn run(mut self) -> Result<End, FollowError> {
         let end = self.look_on().await;
+        if matches!(end, Ok(End::Replaced)) {
+            self.store_the_last().await;
+        }
         // Nobody may wait for a pin that can't come.
         self.board.refuse_pins();
         self.replicas.shutdown().await;
         end
+    }
+
+    /// The files are gone, but what was captured of them is in memory or behind open descriptors: it is stored for as long as that is quick.
+    async fn store_the_last(&mut self) {
+        self.board.close();
+        let all = async { while self.replicas.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_WORDS, all).await.is_err() {
+            tracing::warn!(db = %self.path().display(), "the last commits before the database was removed could not be stored in time");
+        }
     }
 
     async fn look_on(&mut self) -> Result<End, FollowError> {
@@ -336,10 +430,13 @@ impl<'a> Follower<'a> {
             Notice::Clock { idle } => {
                 *idle = if look.captured { 0 } else { *idle + 1 };
                 if *idle >= IDLE_LOOKS {
-                    let hints = Notice::hints(self.shared, self.path(), &self.hint);
-                    self.notice = hints.map_err(io_error(self.path()))?;
-                    // What happened to the files meanwhile was not seen.
+                    // What happened to the files meanwhile was not seen; they may be gone, too.
                     self.hint.note_moved();
+                    match Notice::hints(self.shared, self.path(), &self.hint) {
+                        Ok(hints) => self.notice = hints,
+                        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                        Err(e) => return Err(io_error(self.path())(e)),
+                    }
                     return Ok(true);
                 }
             }

@@ -6,6 +6,9 @@
 
 pub mod board;
 pub mod capture;
+mod directories;
+mod files;
+mod fleet;
 mod follow;
 mod gaps;
 pub mod guard;
@@ -28,6 +31,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+pub use directories::{Choose, DirectoryOptions};
 pub use follow::FollowError;
 pub use replica::ReplicaError;
 
@@ -81,6 +85,15 @@ pub struct DatabaseOptions {
     pub path: PathBuf,
     /// Its replicas, at least one.
     pub replicas: Vec<ReplicaOptions>,
+    /// When it is removed, it is not waited for to come back.
+    pub leave_when_gone: bool,
+}
+
+impl DatabaseOptions {
+    /// A database with its replicas, which is waited for as long as it is not there.
+    pub fn new(path: impl Into<PathBuf>, replicas: Vec<ReplicaOptions>) -> DatabaseOptions {
+        DatabaseOptions { path: path.into(), replicas, leave_when_gone: false }
+    }
 }
 
 /// What to replicate, and how.
@@ -88,6 +101,10 @@ pub struct DatabaseOptions {
 pub struct Options {
     /// The databases.
     pub databases: Vec<DatabaseOptions>,
+    /// Directories of databases.
+    pub directories: Vec<DirectoryOptions>,
+    /// Store what is there, and end.
+    pub once: bool,
     /// File work.
     pub engine: Engine,
     /// How long the last uploads may take once the stop is asked for.
@@ -140,6 +157,12 @@ pub enum ReplicateError {
     /// A database can't be followed.
     #[error(transparent)]
     Follow(#[from] FollowError),
+    /// A directory of databases.
+    #[error("{0}")]
+    Directory(String),
+    /// The replication of one database ended by a failed assertion.
+    #[error("{}: a defect of lsfast ended its replication", .0.display())]
+    Panicked(PathBuf),
     /// The last uploads took too long.
     #[error(
         "not everything is stored: the last uploads took longer than {0:?} (--shutdown-timeout). Nothing is lost: the next start of lsfast \
@@ -148,43 +171,41 @@ pub enum ReplicateError {
     Timeout(Duration),
 }
 
-/// Follows all databases until the stop is asked for and everything is stored, or until one can't be followed any more.
+/// Follows all databases until the stop is asked for and everything is stored. With one database, an error of its is the end; of several, those
+/// that can be followed are.
 ///
 /// Must run on one thread with a `LocalSet`.
 ///
 /// # Errors
-/// [`ReplicateError`]; the other databases have been brought to a stop as if asked.
+/// [`ReplicateError`], the first; everything else has been brought to a stop as if asked.
 pub async fn run(options: Options, stop: Stop) -> Result<(), ReplicateError> {
     let naps = Naps::new()?;
+    let watches = Watches::new(&naps)?;
+    let directories = directories::Directories::new(options.directories, &watches);
     let shared = follow::Shared {
         engine: options.engine,
         observer: options.observer,
-        watches: Watches::new(&naps)?,
+        watches,
         naps,
         sweep: sweep::Sweep::start(),
-        alone: options.databases.iter().map(|d| d.replicas.len()).sum::<usize>() == 1,
+        files: files::Files::default(),
+        alone: directories.is_empty()
+            && options.databases.iter().map(|d| d.replicas.len()).sum::<usize>() == 1,
+        once: options.once,
     };
-    // A database that ends with an error ends the others in order.
-    let (failed, inner) = self::stop();
-    let mut tasks = tokio::task::JoinSet::new();
-    for database in options.databases {
-        tasks.spawn_local(follow::follow(database, shared.clone(), inner.clone()));
+    let (ask_all, inner) = self::stop();
+    let mut fleet = fleet::Fleet::new(options.databases, directories, shared, inner);
+    if options.once {
+        // What is there when they are opened is stored, and then they end.
+        fleet.look_once().await;
+        ask_all.ask();
     }
-    let mut first_error = None;
     let mut deadline: Option<tokio::time::Instant> = None;
     loop {
         tokio::select! {
-            joined = tasks.join_next() => match joined {
-                None => break,
-                Some(Ok(Ok(()))) => {}
-                Some(Ok(Err(e))) => {
-                    first_error.get_or_insert(e);
-                    failed.ask();
-                }
-                Some(Err(e)) => std::panic::resume_unwind(e.into_panic()),
-            },
+            () = fleet.serve() => break,
             () = stop.asked(), if deadline.is_none() => {
-                failed.ask();
+                ask_all.ask();
                 deadline = Some(tokio::time::Instant::now() + options.shutdown_timeout);
             }
             () = sleep_until(deadline), if deadline.is_some() => {
@@ -192,7 +213,7 @@ pub async fn run(options: Options, stop: Stop) -> Result<(), ReplicateError> {
             }
         }
     }
-    first_error.map_or(Ok(()), |e| Err(e.into()))
+    fleet.into_error().map_or(Ok(()), Err)
 }
 
 async fn sleep_until(deadline: Option<tokio::time::Instant>) {

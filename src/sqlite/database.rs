@@ -86,7 +86,7 @@ impl OpenError {
 }
 
 /// Which file a path means: device and inode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileId {
     /// Device.
     pub dev: u64,

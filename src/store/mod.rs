@@ -11,7 +11,7 @@ pub mod s3;
 
 pub use error::{ErrorKind, StoreError};
 pub use file::FileStore;
-pub use s3::{ClientOptions, Clients, RetryPolicy, S3Store};
+pub use s3::{ClientOptions, Clients, HostAnswer, RetryPolicy, S3Store};
 
 use std::fmt;
 use std::future::Future;

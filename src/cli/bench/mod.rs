@@ -151,10 +151,12 @@ async fn replicated(
     let store: Arc<dyn Store> = Arc::new(TimedStore::new(place.replica.clone(), answers));
     let (stopper, stop) = replicate::stop();
     let options = Options {
-        databases: vec![DatabaseOptions {
-            path: db.to_path_buf(),
-            replicas: vec![ReplicaOptions { store, sync_interval: args.sync_interval }],
-        }],
+        databases: vec![DatabaseOptions::new(
+            db,
+            vec![ReplicaOptions { store, sync_interval: args.sync_interval }],
+        )],
+        directories: Vec::new(),
+        once: false,
         engine: engine.clone(),
         shutdown_timeout: LAST_UPLOADS,
         observer: Arc::new(|_| {}),

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::body::Payload;
 use super::failure::{Class, Failure};
 use super::http::{Connect, Network, find, innermost, tls_config};
+use super::names::{HostAnswer, Names};
 use super::pool::{Conn, Pool};
 use crate::base::limits;
 use crate::config::{Endpoint, EndpointUrl, S3Location, Scheme, TlsOptions};
@@ -69,6 +70,8 @@ pub struct ClientOptions {
     pub copy_bytes: u64,
     /// A part of a copy in parts.
     pub copy_part_bytes: u64,
+    /// Addresses of names that the name service is not asked for. Those of the first store of an endpoint count.
+    pub answers: Vec<HostAnswer>,
 }
 
 impl Default for ClientOptions {
@@ -81,6 +84,7 @@ impl Default for ClientOptions {
             idle: limits::POOL_IDLE_TIME,
             copy_bytes: limits::COPY_BYTES,
             copy_part_bytes: limits::COPY_PART_BYTES,
+            answers: Vec::new(),
         }
     }
 }
@@ -129,8 +133,8 @@ impl Clients {
         }
         let connector = match &self.0.connector {
             Some(connector) => Arc::clone(connector),
-            None if plain => Arc::new(Network::plain()),
-            None => Arc::new(Network::new(tls_config(&tls)?)),
+            None if plain => Arc::new(Network::plain(Names::new(&options.answers))),
+            None => Arc::new(Network::new(tls_config(&tls)?, Names::new(&options.answers))),
         };
         let client = Arc::new(Client::new(connector, options));
         clients.insert((endpoint, tls), Arc::clone(&client));

@@ -19,6 +19,7 @@ use rustls::{
 use tower_service::Service;
 
 use super::failure::{Class, Failure};
+use super::names::Names;
 use crate::base::limits;
 use crate::config::TlsOptions;
 use crate::io::read_small;
@@ -40,20 +41,20 @@ pub trait Connect: Send + Sync + fmt::Debug {
 /// The network.
 #[derive(Clone)]
 pub(super) struct Network {
-    http: HttpConnector,
-    tls: Option<HttpsConnector<HttpConnector>>,
+    http: HttpConnector<Names>,
+    tls: Option<HttpsConnector<HttpConnector<Names>>>,
 }
 
 impl Network {
     /// With TLS where the scheme says so.
-    pub(super) fn new(tls: Arc<ClientConfig>) -> Network {
-        let plain = Network::plain();
+    pub(super) fn new(tls: Arc<ClientConfig>, names: Names) -> Network {
+        let plain = Network::plain(names);
         Network { tls: Some(HttpsConnector::from((plain.http.clone(), tls))), http: plain.http }
     }
 
     /// Without TLS: the certificates of the system are not even read.
-    pub(super) fn plain() -> Network {
-        let mut http = HttpConnector::new();
+    pub(super) fn plain(names: Names) -> Network {
+        let mut http = HttpConnector::new_with_resolver(names);
         http.enforce_http(false);
         // Without it, a body that does not end on a segment waits for the peer's delayed acknowledgement.
         http.set_nodelay(true);

@@ -22,6 +22,7 @@ mod head;
 mod http;
 mod list;
 mod multipart;
+mod names;
 mod pool;
 mod put;
 mod request;
@@ -40,6 +41,7 @@ use bytes::Bytes;
 
 pub use client::{ClientOptions, Clients, RetryPolicy};
 pub use http::{Connect, Io};
+pub use names::HostAnswer;
 
 use super::{BoxFuture, Entry, ErrorKind, PutOptions, Result, Scope, Store, StoreError, Upload};
 use crate::base::LtxId;

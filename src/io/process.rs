@@ -1,0 +1,35 @@
+//! What concerns processes rather than files.
+
+use std::io;
+
+use super::sys;
+
+/// Sends a signal to one process. The caller must know that the number is still that process's: a child that was not waited for.
+///
+/// # Errors
+/// What the operating system says.
+pub fn send_signal(pid: u32, signal: i32) -> io::Result<()> {
+    sys::kill(pid, signal)
+}
+
+/// Raises the soft limit of open descriptors to the hard one, and gives it: each database takes some four.
+///
+/// # Errors
+/// What the operating system says; the limit is then as before.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    sys::raise_descriptors()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_gets_its_signal() {
+        use std::os::unix::process::ExitStatusExt as _;
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        send_signal(child.id(), libc::SIGTERM).unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGTERM));
+        assert!(raise_descriptor_limit().unwrap() > 0);
+    }
+}

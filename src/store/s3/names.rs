@@ -1,0 +1,113 @@
+//! Names of servers: by the name service, or as the user says (`--resolve NAME=ADDRESS[:PORT]`).
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
+use tower_service::Service;
+
+/// One answer of the user's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostAnswer {
+    /// A host name in lower case, or `*.` and the end of one.
+    name: String,
+    /// Where it is; port 0 leaves the port as it is.
+    address: SocketAddr,
+}
+
+impl FromStr for HostAnswer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<HostAnswer, String> {
+        let wrong = || "write NAME=ADDRESS or NAME=ADDRESS:PORT, such as s3.example.com=10.0.0.5 or *.example.com=127.0.0.1:9000";
+        let (name, address) = text.split_once('=').ok_or_else(wrong)?;
+        if name.is_empty() {
+            return Err(wrong().to_owned());
+        }
+        let bare = address.trim_start_matches('[').trim_end_matches(']');
+        let address = match (bare.parse::<IpAddr>(), address.parse::<SocketAddr>()) {
+            (Ok(ip), _) => SocketAddr::new(ip, 0),
+            (_, Ok(address)) => address,
+            _ => return Err(wrong().to_owned()),
+        };
+        Ok(HostAnswer { name: name.to_ascii_lowercase(), address })
+    }
+}
+
+impl HostAnswer {
+    fn is_for(&self, name: &str) -> bool {
+        match self.name.strip_prefix('*') {
+            Some(end) => name.len() > end.len() && name.ends_with(end),
+            None => self.name == name,
+        }
+    }
+}
+
+/// How names become addresses.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    own: Arc<[HostAnswer]>,
+    system: GaiResolver,
+}
+
+impl Names {
+    /// The user's answers first, then the system's.
+    pub(super) fn new(own: &[HostAnswer]) -> Names {
+        Names { own: own.into(), system: GaiResolver::new() }
+    }
+
+    fn own(&self, name: &str) -> Option<SocketAddr> {
+        let name = name.to_ascii_lowercase();
+        self.own.iter().find(|a| a.is_for(&name)).map(|a| a.address)
+    }
+}
+
+impl Service<Name> for Names {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.system.poll_ready(cx)
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        if let Some(address) = self.own(name.as_str()) {
+            return Box::pin(std::future::ready(Ok(vec![address].into_iter())));
+        }
+        let asked = self.system.call(name);
+        Box::pin(async move { Ok(asked.await?.collect::<Vec<_>>().into_iter()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_answers_are_for_whole_names_or_all_below_one() {
+        let answers: Vec<HostAnswer> =
+            ["S3.Example.com=10.0.0.5", "*.example.org=127.0.0.1:9000", "six=[::1]", "v6=::1"]
+                .map(|t| t.parse().unwrap())
+                .into();
+        let names = Names::new(&answers);
+        for (name, expected) in [
+            ("s3.example.com", Some("10.0.0.5:0")),
+            ("S3.EXAMPLE.COM", Some("10.0.0.5:0")),
+            ("x.s3.example.com", None),
+            ("a.b.example.org", Some("127.0.0.1:9000")),
+            ("example.org", None),
+            ("six", Some("[::1]:0")),
+            ("v6", Some("[::1]:0")),
+        ] {
+            assert_eq!(names.own(name).map(|a| a.to_string()).as_deref(), expected, "{name}");
+        }
+        for wrong in ["", "a", "=1.2.3.4", "a=b", "a=1.2.3.4:x"] {
+            assert!(wrong.parse::<HostAnswer>().unwrap_err().contains("NAME=ADDRESS:PORT"), "{wrong}");
+        }
+    }
+}

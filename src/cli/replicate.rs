@@ -1,6 +1,9 @@
-//! `lsfast replicate DB [URL...]`
+//! `lsfast replicate [DB [URL...]]`
 
-use std::path::{Path, PathBuf};
+mod fill;
+mod plan;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +11,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::report::print_line;
 use super::setup::{self, Stores};
 use super::{Global, signals};
-use crate::config::{Location, parse_duration};
-use crate::replicate::{self, DatabaseOptions, Options, ReplicaOptions};
+use crate::config::parse_duration;
+use crate::io::raise_descriptor_limit;
+use crate::replicate::{self, Options, Stop};
+use plan::Plan;
 
-/// Replicate a live database until told to stop.
+/// Replicate live databases until told to stop.
 ///
 /// SIGINT or SIGTERM ends it after a final sync; a second signal ends it at once.
 #[derive(Debug, Args)]
@@ -26,6 +30,15 @@ pub struct ReplicateArgs {
     /// DB-replica beside the database
     #[arg(value_name = "URL")]
     pub urls: Vec<String>,
+    /// Run this command beside the replication and end with it, after a final sync and with its exit status; signals are handed on to it
+    #[arg(long, value_name = "COMMAND")]
+    pub exec: Option<String>,
+    /// Store what is committed now, and end
+    #[arg(long, conflicts_with = "exec")]
+    pub once: bool,
+    /// First restore each database that does not exist, if there is a replica of it
+    #[arg(long)]
+    pub restore_if_db_not_exists: bool,
     /// How long the final sync may take
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     pub shutdown_timeout: Duration,
@@ -36,64 +49,55 @@ pub struct ReplicateArgs {
 
 /// Runs the command.
 pub(super) fn run(global: &Global, args: ReplicateArgs) -> anyhow::Result<ExitCode> {
-    let (stopper, stop) = replicate::stop();
-    signals::watch(stopper).context("signals cannot be caught")?;
     let stores = Stores::new(global);
-    let mut replicas = Vec::new();
-    for location in locations(&stores, &args)? {
-        replicas.push(ReplicaOptions { store: stores.open(&location)?, sync_interval: args.sync_interval });
-    }
+    let plan = Plan::new(&stores, &args)?;
     let engine = setup::engine(global)?;
-    let urls: Vec<&str> = replicas.iter().map(|r| r.store.url()).collect();
-    tracing::info!(
-        db = %args.db.display(),
-        to = urls.join(" "),
-        io = engine.kind().to_string(),
-        version = env!("CARGO_PKG_VERSION"),
-        "replicating"
-    );
+    if let Err(e) = raise_descriptor_limit() {
+        tracing::warn!(error = %e, "the limit of open files cannot be raised; each database takes some four");
+    }
+    plan.announce(&engine);
+    let event_loop = setup::event_loop()?;
+    if args.restore_if_db_not_exists {
+        event_loop.block_on(fill::fill(&plan.databases, &engine))?;
+    }
     let options = Options {
-        databases: vec![DatabaseOptions::new(args.db, replicas)],
-        directories: Vec::new(),
-        once: false,
+        databases: plan.databases,
+        directories: plan.directories,
+        once: args.once,
         engine,
         shutdown_timeout: args.shutdown_timeout,
         observer: Arc::new(|_| {}),
     };
-    let event_loop = setup::event_loop()?;
+    let (stopper, stop) = replicate::stop();
+    let Some(command) = &args.exec else {
+        signals::watch(stopper).context("signals cannot be caught")?;
+        serve(event_loop, options, stop)?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let command = signals::words(command)?;
+    let name = command.get_program().to_owned();
+    let program = signals::watch_with(command, stopper)
+        .with_context(|| format!("--exec: {} cannot be started", name.display()))?;
+    let served = serve(event_loop, options, stop);
+    // If replication failed, the program must not go on without it.
+    let status = program.end().with_context(|| format!("--exec: {} cannot be waited for", name.display()))?;
+    served?;
+    Ok(exit_code(status))
+}
+
+fn serve(event_loop: tokio::runtime::Runtime, options: Options, stop: Stop) -> anyhow::Result<()> {
     let local = tokio::task::LocalSet::new();
     let result = local.block_on(&event_loop, replicate::run(options, stop));
     // A helper thread may wait for a lock that the application holds; the end of the process gives up all that is held.
     event_loop.shutdown_background();
     result?;
     tracing::info!("stopped: everything is stored");
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
-/// Where to: by URL, or beside the database, which is said before anything else.
-fn locations(stores: &Stores, args: &ReplicateArgs) -> anyhow::Result<Vec<Location>> {
-    if !args.urls.is_empty() {
-        return args.urls.iter().map(|url| stores.resolve(url)).collect();
-    }
-    let location = Location::directory(std::path::absolute(default_replica(&args.db))?);
-    print_line(&format!("replicating {} to {}", args.db.display(), location.url))?;
-    Ok(vec![location])
-}
-
-/// `DB-replica` beside the database.
-fn default_replica(db: &Path) -> PathBuf {
-    let mut name = db.as_os_str().to_os_string();
-    name.push("-replica");
-    PathBuf::from(name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_default_replica_stands_beside_the_database() {
-        assert_eq!(default_replica(Path::new("/data/app.db")), Path::new("/data/app.db-replica"));
-        assert_eq!(default_replica(Path::new("app.db")), Path::new("app.db-replica"));
-    }
+/// The status as a shell reports it: 128 and the number of the signal that ended it.
+fn exit_code(status: std::process::ExitStatus) -> ExitCode {
+    use std::os::unix::process::ExitStatusExt as _;
+    let code = status.code().or_else(|| status.signal().map(|s| 128 + s)).unwrap_or(1);
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
 }

@@ -3,6 +3,7 @@
 
 mod cli;
 mod errors;
+mod exec;
 mod interop;
 mod layers;
 mod ltx;

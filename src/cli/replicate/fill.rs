@@ -1,0 +1,43 @@
+//! `--restore-if-db-not-exists`: a fresh host gets its databases before anybody uses them.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use crate::io::{Engine, durable};
+use crate::replicate::DatabaseOptions;
+use crate::restore::{self, RestoreError, RestoreOptions, Silent};
+
+/// Restores each database that is not there, from the first of its replicas that holds something.
+///
+/// # Errors
+/// If a replica can't be read: an application must not begin with an empty database because its store was away.
+pub(super) async fn fill(databases: &[DatabaseOptions], engine: &Engine) -> anyhow::Result<()> {
+    for database in databases {
+        if !database.path.exists() {
+            fill_one(database, engine)
+                .await
+                .with_context(|| format!("{} cannot be restored", database.path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+async fn fill_one(database: &DatabaseOptions, engine: &Engine) -> anyhow::Result<()> {
+    let path = &database.path;
+    durable::create_dir_all(durable::directory_of(path))?;
+    for replica in &database.replicas {
+        let url = replica.store.url();
+        let options = RestoreOptions::new(path);
+        match restore::run(Arc::clone(&replica.store), engine, options, &Silent).await {
+            Ok(report) => {
+                tracing::info!(db = %path.display(), from = url, txid = %report.txid, pages = report.pages, "restored");
+                return Ok(());
+            }
+            Err(RestoreError::Empty { .. }) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    tracing::info!(db = %path.display(), "no replica holds it yet: nothing to restore");
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! `lsfast replicate` around a program, once, and onto an empty host.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use crate::support::place::Place;
+use crate::support::process::Process;
+use crate::support::sqlite::{self, Workload};
+use crate::support::{lsfast, process};
+
+struct Case {
+    dir: tempfile::TempDir,
+    place: Place,
+}
+
+impl Case {
+    fn new() -> Case {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let place = Place::Dir(dir.path().to_path_buf());
+        Case { dir, place }
+    }
+
+    fn db(&self) -> std::path::PathBuf {
+        self.dir.path().join("app.db")
+    }
+
+    fn url(&self) -> String {
+        self.place.url("replica")
+    }
+
+    fn replicate(&self, more: &[&str]) -> std::process::Command {
+        let mut command = lsfast::command([OsStr::new("replicate")]);
+        command.args(more).arg(self.db()).arg(self.url());
+        command
+    }
+
+    fn is_restored_as(&self, db: &Path) {
+        let out = self.dir.path().join("out.db");
+        lsfast::restore(&out, &self.url(), &[], &["--force"]);
+        assert_eq!(sqlite::dump_hash(&out), sqlite::dump_hash(db));
+    }
+}
+
+#[test]
+fn the_status_of_the_program_is_that_of_lsfast_and_its_last_commit_is_stored() {
+    let case = Case::new();
+    let connection = sqlite::create(&case.db(), 4096);
+    let script = format!("sh -c 'while [ ! -e {}/go ]; do sleep 0.01; done; exit 7'", case.dir.path().display());
+    let mut process = Process::start("lsfast", case.replicate(&["-exec", &script]));
+    process.wait_for_line("replicating");
+    Workload::new(1).run(&connection, 20);
+    std::fs::write(case.dir.path().join("go"), b"").expect("a file");
+    assert_eq!(process.wait().code(), Some(7));
+    case.is_restored_as(&case.db());
+}
+
+#[test]
+fn a_signal_goes_to_the_program_which_may_still_commit() {
+    let case = Case::new();
+    let connection = sqlite::create(&case.db(), 4096);
+    let script =
+        r#"sh -c 'trap "echo asked" TERM; echo ready; while [ ! -e done ]; do sleep 0.01; done; kill -9 $$'"#;
+    let mut command = case.replicate(&["-exec", script]);
+    command.current_dir(case.dir.path());
+    let mut process = Process::start("lsfast", command);
+    process.wait_for_line("ready");
+    process.signal("TERM");
+    process.wait_for_line("asked");
+    assert!(process.runs());
+    Workload::new(2).run(&connection, 20);
+    std::fs::write(case.dir.path().join("done"), b"").expect("a file");
+    // As a shell says it: 128 + SIGKILL.
+    assert_eq!(process.wait().code(), Some(137));
+    case.is_restored_as(&case.db());
+}
+
+#[test]
+fn a_program_does_not_go_on_without_replication() {
+    let case = Case::new();
+    std::fs::write(case.db(), vec![b'x'; 8192]).expect("a file");
+    let mut process = Process::start("lsfast", case.replicate(&["-exec", "sleep 1000"]));
+    assert_eq!(process.wait().code(), Some(1));
+    let output = process.output();
+    assert!(output.contains("not a SQLite database") && output.contains("SIGTERM"), "{output}");
+}
+
+#[test]
+fn a_program_that_cannot_be_started_is_named() {
+    let case = Case::new();
+    let output = lsfast::run(case.replicate(&["-exec", "no-such-program x"]));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(lsfast::stderr(&output).contains("error: --exec: no-such-program cannot be started"));
+}
+
+#[test]
+fn once_stores_what_is_there_and_ends() {
+    let case = Case::new();
+    let output = lsfast::run(case.replicate(&["-once"]));
+    assert_eq!(output.status.code(), Some(1));
+    let text = lsfast::stderr(&output);
+    assert!(text.contains("app.db does not exist: there is nothing to replicate"), "{text}");
+
+    let connection = sqlite::create(&case.db(), 4096);
+    let mut work = Workload::new(3);
+    for _ in 0..3 {
+        work.run(&connection, 10);
+        let output = lsfast::run(case.replicate(&["-once"]));
+        assert!(output.status.success(), "{}", lsfast::stderr(&output));
+        case.is_restored_as(&case.db());
+    }
+    assert_eq!(case.place.last_txid("replica", 0), 3);
+}
+
+#[test]
+fn an_empty_host_gets_its_database_before_the_program_runs() {
+    let case = Case::new();
+    Workload::new(4).run(&sqlite::create(&case.db(), 4096), 20);
+    let expected = sqlite::dump_hash(&case.db());
+    // Nothing is stored yet: nothing to restore, and no error.
+    let mut process = Process::start("lsfast", case.replicate(&["-restore-if-db-not-exists"]));
+    case.place.wait_for_txid("replica", 0, 1);
+    process.signal("TERM");
+    assert!(process.wait().success());
+    for name in ["app.db", "app.db-wal", "app.db-shm"] {
+        // The last two are gone if lsfast was the last connection.
+        _ = std::fs::remove_file(case.dir.path().join(name));
+    }
+    let script = format!("cp {} {}/seen.db", case.db().display(), case.dir.path().display());
+    let output = lsfast::run(case.replicate(&["-restore-if-db-not-exists", "-exec", &script]));
+    assert!(output.status.success(), "{}", lsfast::stderr(&output));
+    assert_eq!(sqlite::dump_hash(&case.dir.path().join("seen.db")), expected);
+}
+
+#[test]
+fn one_place_for_two_replicas_is_refused() {
+    let case = Case::new();
+    let mut command = case.replicate(&[]);
+    command.arg(format!("{}/", case.url()));
+    let output = lsfast::run(command);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(lsfast::stderr(&output).contains("is named twice"), "{}", lsfast::stderr(&output));
+}
+
+#[test]
+fn the_last_commits_of_a_removed_database_are_stored_and_a_new_one_is_followed() {
+    let case = Case::new();
+    let connection = sqlite::create(&case.db(), 4096);
+    let process = Process::start("lsfast", case.replicate(&["-log-level", "debug"]));
+    case.place.wait_for_txid("replica", 0, 1);
+    Workload::new(5).run(&connection, 50);
+    let before = sqlite::dump_hash(&case.db());
+    for name in ["app.db", "app.db-wal", "app.db-shm"] {
+        std::fs::remove_file(case.dir.path().join(name)).expect("a file");
+    }
+    process.wait_for_line("the database was replaced or removed; waiting");
+    let out = case.dir.path().join("old.db");
+    lsfast::restore(&out, &case.url(), &[], &[]);
+    assert_eq!(sqlite::dump_hash(&out), before);
+    drop(connection);
+    let connection = sqlite::create(&case.db(), 4096);
+    Workload::new(6).run(&connection, 20);
+    process::until("the new database to be stored", || {
+        let out = case.dir.path().join("new.db");
+        lsfast::restore(&out, &case.url(), &[], &["--force"]);
+        (sqlite::dump_hash(&out) == sqlite::dump_hash(&case.db())).then_some(())
+    });
+    process.stop();
+}

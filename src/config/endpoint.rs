@@ -3,7 +3,9 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::ConfigError;
+use super::location::Addressing;
+use super::provider::{self, Region};
+use super::{ConfigError, aws};
 
 /// Plain or encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -110,56 +112,88 @@ impl fmt::Debug for EndpointUrl {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// Amazon's own: the host follows from the region.
-    Aws,
+    Aws {
+        /// The hosts that have IPv6 addresses too.
+        dual_stack: bool,
+        /// The hosts with validated cryptography.
+        fips: bool,
+    },
     /// A server named by the user.
     At(EndpointUrl),
 }
 
+/// What the address of an endpoint says.
+#[derive(Debug, Clone)]
+pub(super) struct Recognised {
+    pub(super) endpoint: Endpoint,
+    /// The region in its name, or the provider's only one.
+    pub(super) region: Option<String>,
+    /// A bucket before the provider's host.
+    pub(super) bucket: Option<String>,
+    pub(super) provider: Option<&'static provider::Provider>,
+    /// The style that this address needs.
+    pub(super) addressing: Option<Addressing>,
+}
+
 impl Endpoint {
-    /// Recognises Amazon's own hosts (`s3.amazonaws.com`, `s3.REGION.amazonaws.com`), and returns the region in the
-    /// name.
+    /// Amazon's usual hosts.
+    pub const AWS: Endpoint = Endpoint::Aws { dual_stack: false, fips: false };
+
+    /// Whether this is Amazon's.
     #[must_use]
-    pub fn of(url: EndpointUrl) -> (Endpoint, Option<String>) {
-        let plain = url.port.is_none() && url.path.is_empty() && url.scheme == Scheme::Https;
-        let Some(name) = url.host.strip_suffix(".cn").unwrap_or(&url.host).strip_suffix(".amazonaws.com")
-        else {
-            return (Endpoint::At(url), None);
-        };
-        match name.strip_prefix("s3") {
-            Some("") if plain => (Endpoint::Aws, None),
-            Some(rest) if plain => match rest.strip_prefix(['.', '-']) {
-                Some(region) if is_region(region) => {
-                    let region = region.to_owned();
-                    (Endpoint::Aws, Some(region))
-                }
-                _ => (Endpoint::At(url), None),
-            },
-            _ => (Endpoint::At(url), None),
-        }
+    pub fn is_aws(&self) -> bool {
+        matches!(self, Endpoint::Aws { .. })
     }
 
     /// The address for a region.
     #[must_use]
     pub fn url(&self, region: &str) -> EndpointUrl {
-        match self {
-            Endpoint::At(url) => url.clone(),
-            Endpoint::Aws => {
-                let end = if region.starts_with("cn-") { ".cn" } else { "" };
-                EndpointUrl {
-                    scheme: Scheme::Https,
-                    host: format!("s3.{region}.amazonaws.com{end}"),
-                    port: None,
-                    path: String::new(),
-                }
-            }
-        }
+        let (dual_stack, fips) = match self {
+            Endpoint::At(url) => return url.clone(),
+            Endpoint::Aws { dual_stack, fips } => (*dual_stack, *fips),
+        };
+        let fips = if fips { "-fips" } else { "" };
+        let dual_stack = if dual_stack { ".dualstack" } else { "" };
+        let host = format!("s3{fips}{dual_stack}.{region}.{}", aws::suffix(region));
+        EndpointUrl { scheme: Scheme::Https, host, port: None, path: String::new() }
     }
 }
 
-/// `eu-central-1`, `us-gov-west-1`: letters and hyphens, then a number.
-fn is_region(s: &str) -> bool {
-    let shape = s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    shape && s.contains('-') && s.ends_with(|c: char| c.is_ascii_digit())
+/// Looks for the rules of Amazon and of other providers in an address.
+pub(super) fn recognise(url: EndpointUrl) -> Result<Recognised, &'static str> {
+    let none = |endpoint| Recognised { endpoint, region: None, bucket: None, provider: None, addressing: None };
+    // Behind another port or path is a proxy or a tunnel, which is used as it was named.
+    if url.port.is_some() {
+        return Ok(none(Endpoint::At(url)));
+    }
+    match aws::host(&url.host) {
+        None => {}
+        Some(aws::AwsHost::Website) => {
+            return Err("serves web sites and takes no uploads: name the bucket alone, s3://BUCKET/PREFIX");
+        }
+        Some(aws::AwsHost::Api { dual_stack, fips, region, bucket }) => {
+            if url.scheme == Scheme::Https && url.path.is_empty() {
+                let endpoint = Endpoint::Aws { dual_stack, fips };
+                return Ok(Recognised { region, bucket, ..none(endpoint) });
+            }
+            let host = bucket.as_ref().map_or(&*url.host, |b| &url.host[b.len() + 1..]).to_owned();
+            return Ok(Recognised { region, bucket, ..none(Endpoint::At(EndpointUrl { host, ..url })) });
+        }
+        Some(aws::AwsHost::Fixed { host, region, bucket, virtual_host }) => {
+            let style = if virtual_host { Addressing::VirtualHost } else { Addressing::Path };
+            let endpoint = Endpoint::At(EndpointUrl { host, ..url });
+            return Ok(Recognised { region, bucket, addressing: Some(style), ..none(endpoint) });
+        }
+    }
+    let Some(found) = provider::of_host(&url.host) else { return Ok(none(Endpoint::At(url))) };
+    let region = match found.provider.region {
+        Region::Always(region) => Some(region.to_owned()),
+        Region::InName => found.region.map(str::to_owned),
+    };
+    let bucket = found.bucket.map(str::to_owned);
+    let path = if url.path.is_empty() { found.path.to_owned() } else { url.path.clone() };
+    let endpoint = Endpoint::At(EndpointUrl { host: found.host(), path, ..url });
+    Ok(Recognised { region, bucket, provider: Some(found.provider), ..none(endpoint) })
 }
 
 /// Host and port; `None` for a port that is no number. IPv6 addresses keep their brackets.
@@ -231,14 +265,24 @@ mod tests {
 
     #[test]
     fn amazon_is_recognised() {
-        let of = |s| Endpoint::of(EndpointUrl::parse(s, "endpoint").unwrap());
-        assert_eq!(of("https://s3.amazonaws.com"), (Endpoint::Aws, None));
-        assert_eq!(of("s3.eu-central-1.amazonaws.com"), (Endpoint::Aws, Some("eu-central-1".into())));
-        assert_eq!(of("s3-us-west-2.amazonaws.com"), (Endpoint::Aws, Some("us-west-2".into())));
-        assert_eq!(of("s3.cn-north-1.amazonaws.com.cn"), (Endpoint::Aws, Some("cn-north-1".into())));
-        for other in ["https://s3.example.com", "http://s3.amazonaws.com", "https://amazonaws.com.evil.org"] {
-            assert!(matches!(of(other), (Endpoint::At(_), None)), "{other}");
+        let of = |s| {
+            let found = recognise(EndpointUrl::parse(s, "endpoint").unwrap()).unwrap();
+            let region = found.region.clone().unwrap_or_else(|| "us-east-1".into());
+            (found.endpoint.is_aws(), found.endpoint.url(&region).to_string())
+        };
+        for (text, aws, url) in [
+            ("https://s3.amazonaws.com", true, "https://s3.us-east-1.amazonaws.com"),
+            ("s3.eu-central-1.amazonaws.com", true, "https://s3.eu-central-1.amazonaws.com"),
+            ("s3-us-west-2.amazonaws.com", true, "https://s3.us-west-2.amazonaws.com"),
+            ("s3.cn-north-1.amazonaws.com.cn", true, "https://s3.cn-north-1.amazonaws.com.cn"),
+            ("s3-fips.dualstack.us-east-2.amazonaws.com", true, "https://s3-fips.dualstack.us-east-2.amazonaws.com"),
+            ("http://s3.amazonaws.com", false, "http://s3.amazonaws.com"),
+            ("https://s3.example.com", false, "https://s3.example.com"),
+            ("https://amazonaws.com.evil.org", false, "https://amazonaws.com.evil.org"),
+        ] {
+            assert_eq!(of(text), (aws, url.to_owned()), "{text}");
         }
-        assert_eq!(Endpoint::Aws.url("cn-north-1").to_string(), "https://s3.cn-north-1.amazonaws.com.cn");
+        let website = EndpointUrl::parse("b.s3-website.eu-central-1.amazonaws.com", "endpoint").unwrap();
+        recognise(website).unwrap_err();
     }
 }

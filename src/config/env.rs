@@ -2,22 +2,69 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::{Component, Path, PathBuf};
 
-/// Environment variables, taken once at start.
+/// Environment variables and the working directory, taken once at start.
 #[derive(Clone, Default)]
-pub struct Env(BTreeMap<String, String>);
+pub struct Env {
+    vars: BTreeMap<String, String>,
+    directory: Option<PathBuf>,
+}
 
 impl Env {
     /// From names and values, as `std::env::vars()` gives them.
     pub fn new<N: Into<String>, V: Into<String>>(vars: impl IntoIterator<Item = (N, V)>) -> Env {
-        Env(vars.into_iter().map(|(n, v)| (n.into(), v.into())).collect())
+        Env { vars: vars.into_iter().map(|(n, v)| (n.into(), v.into())).collect(), directory: None }
+    }
+
+    /// The same, with the directory that relative paths are relative to. Without one they stay relative.
+    #[must_use]
+    pub fn in_directory(mut self, directory: impl Into<PathBuf>) -> Env {
+        self.directory = Some(directory.into());
+        self
+    }
+
+    /// `path` from the root, without `.` and `..`; a `~/` at its beginning is the home directory, if there is one.
+    #[must_use]
+    pub fn absolute(&self, path: &Path) -> PathBuf {
+        let at_home = match (path.strip_prefix("~"), self.get("HOME")) {
+            (Ok(rest), Some(home)) => Some(Path::new(home).join(rest)),
+            _ => None,
+        };
+        let path = at_home.as_deref().unwrap_or(path);
+        let path = match &self.directory {
+            Some(directory) => directory.join(path),
+            None => path.to_path_buf(),
+        };
+        let mut clean = PathBuf::new();
+        for part in path.components() {
+            match part {
+                Component::CurDir => {}
+                Component::ParentDir => {
+                    let inside = clean.components().next_back();
+                    match inside {
+                        Some(Component::Normal(_)) => _ = clean.pop(),
+                        Some(Component::RootDir) => {}
+                        _ => clean.push(".."),
+                    }
+                }
+                part => clean.push(part),
+            }
+        }
+        clean
+    }
+
+    /// The value as it is, also if it is empty.
+    #[must_use]
+    pub fn raw(&self, name: &str) -> Option<&str> {
+        self.vars.get(name).map(String::as_str)
     }
 
     /// The value without the white space around it (a key pasted with its newline is a common accident); `None` if
     /// the variable is unset or empty.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(|v| v.trim()).filter(|v| !v.is_empty())
+        self.vars.get(name).map(|v| v.trim()).filter(|v| !v.is_empty())
     }
 
     /// The first of `names` that is set, with its name.
@@ -30,7 +77,7 @@ impl Env {
 /// Names only: values may be secrets.
 impl fmt::Debug for Env {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.vars.keys()).finish()
     }
 }
 

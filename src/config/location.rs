@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use super::fields::ReplicaFields;
 use super::{CredentialSource, Endpoint, EndpointUrl};
 
 /// Where a value came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// The replica URL.
     Url,
@@ -14,8 +16,17 @@ pub enum Origin {
     Flag(&'static str),
     /// An environment variable.
     Env(&'static str),
+    /// A line of the config file.
+    File {
+        /// The file.
+        path: Arc<str>,
+        /// The line, from 1.
+        line: u32,
+    },
     /// The name of the endpoint.
     Endpoint,
+    /// What is known about the provider of this name.
+    Provider(&'static str),
     /// Nobody said anything.
     Default,
 }
@@ -24,8 +35,8 @@ impl Origin {
     /// Whether the user wrote this value for this replica, so that it must not be replaced by a better guess. A
     /// variable of the environment does not count: hosts of AWS set `AWS_REGION` by themselves.
     #[must_use]
-    pub fn is_explicit(self) -> bool {
-        matches!(self, Origin::Url | Origin::Flag(_) | Origin::Endpoint)
+    pub fn is_explicit(&self) -> bool {
+        matches!(self, Origin::Url | Origin::Flag(_) | Origin::File { .. } | Origin::Endpoint)
     }
 }
 
@@ -35,7 +46,9 @@ impl fmt::Display for Origin {
             Origin::Url => f.write_str("the replica URL"),
             Origin::Flag(name) => write!(f, "the flag --{name}"),
             Origin::Env(name) => write!(f, "the environment ({name})"),
+            Origin::File { path, line } => write!(f, "the config file ({path}:{line})"),
             Origin::Endpoint => f.write_str("the name of the endpoint"),
+            Origin::Provider(name) => write!(f, "what {name} needs"),
             Origin::Default => f.write_str("the default"),
         }
     }
@@ -54,6 +67,11 @@ impl<T> Sourced<T> {
     /// A value with its origin.
     pub const fn new(value: T, origin: Origin) -> Sourced<T> {
         Sourced { value, origin }
+    }
+
+    /// Another value with the same origin.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Sourced<U> {
+        Sourced { value: change(self.value), origin: self.origin }
     }
 }
 
@@ -127,8 +145,14 @@ pub struct S3Location {
     pub tls: TlsOptions,
     /// What is special about this store.
     pub quirks: Quirks,
+    /// What a provider of this name is known for, where the endpoint is one's.
+    pub provider: Option<&'static str>,
+    /// The ARN of an access point, where `bucket` is the label of one.
+    pub access_point: Option<String>,
     /// Who we are.
     pub credentials: CredentialSource,
+    /// All that was said about this replica, with its origins; what has no other place here is used from here.
+    pub fields: Box<ReplicaFields>,
 }
 
 impl S3Location {
@@ -136,6 +160,26 @@ impl S3Location {
     #[must_use]
     pub fn endpoint_url(&self) -> EndpointUrl {
         self.endpoint.value.url(&self.region.value)
+    }
+
+    /// What tells this place from every other: endpoint, bucket and prefix. The names of buckets at AWS are the same
+    /// from every region.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        let endpoint = match &self.endpoint.value {
+            Endpoint::Aws { .. } => "aws".to_owned(),
+            Endpoint::At(url) => url.to_string(),
+        };
+        format!("s3 {endpoint} {}/{}", self.bucket, self.prefix)
+    }
+
+    /// How a copy names the bucket of its source.
+    #[must_use]
+    pub fn copy_source(&self) -> String {
+        match &self.access_point {
+            Some(arn) => format!("{arn}/object"),
+            None => self.bucket.clone(),
+        }
     }
 }
 
@@ -155,4 +199,15 @@ pub struct Location {
     pub url: String,
     /// What and where.
     pub kind: Kind,
+}
+
+impl Location {
+    /// What tells this place from every other.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        match &self.kind {
+            Kind::File(path) => format!("file {}", path.display()),
+            Kind::S3(s3) => s3.identity(),
+        }
+    }
 }

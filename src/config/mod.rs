@@ -3,13 +3,20 @@
 //! No side effects: the environment comes in as an [`Env`], files are named and not read, nothing is looked up in
 //! the network.
 
+mod aws;
 mod credentials;
 mod duration;
 mod endpoint;
 mod env;
+mod explain;
+mod fields;
+mod host;
 mod location;
+mod provider;
 mod query;
 mod resolve;
+mod text;
+mod values;
 
 pub use credentials::{
     CredentialError, CredentialFuture, CredentialSource, Credentials, ProvideCredentials, Secret,
@@ -17,6 +24,9 @@ pub use credentials::{
 pub use duration::{DurationError, parse_duration};
 pub use endpoint::{Endpoint, EndpointUrl, Scheme};
 pub use env::Env;
+pub use explain::Line;
+pub use fields::ReplicaFields;
+pub use host::{Ambiguity, Reading};
 pub use location::{
     Addressing, Checksum, Kind, Location, Origin, Quirks, S3Location, SignPayload, Sourced, TlsOptions,
 };
@@ -28,16 +38,6 @@ pub enum ConfigError {
     /// `{0}` has no scheme; write s3://BUCKET/PREFIX or file:///DIRECTORY
     #[error("replica URL {0:?} has no scheme; write s3://BUCKET/PREFIX or file:///DIRECTORY")]
     NoScheme(String),
-    /// A scheme lsfast does not have.
-    #[error(
-        "replica URL {url:?}: lsfast has no {scheme}:// replicas; write s3://BUCKET/PREFIX or file:///DIRECTORY"
-    )]
-    Scheme {
-        /// The URL without user name and password.
-        url: String,
-        /// Its scheme.
-        scheme: String,
-    },
     /// A file URL that does not name an absolute directory.
     #[error("replica URL {0:?} names no absolute directory; write file:///DIRECTORY with three slashes")]
     File(String),
@@ -58,15 +58,87 @@ pub enum ConfigError {
         /// The rule it breaks.
         why: &'static str,
     },
-    /// A bucket that looks like a server.
-    #[error("replica URL {url:?}: {host:?} looks like a server, not like a bucket of AWS; {advice}")]
-    HostLike {
+    /// A server and no bucket.
+    #[error("replica URL {url:?} names the server {host} and no bucket; write s3://{host}/BUCKET/PREFIX")]
+    NoBucketAt {
         /// The URL.
         url: String,
-        /// What stands where the bucket belongs.
+        /// The server.
         host: String,
-        /// The lines to write.
+    },
+    /// A URL that can mean several places.
+    #[error("{0}")]
+    Ambiguous(Box<Ambiguity>),
+    /// A host that no replica can be on.
+    #[error("{host} {why}")]
+    Server {
+        /// The host.
+        host: String,
+        /// Why not, and what to write.
+        why: &'static str,
+    },
+    /// An ARN that is no access point.
+    #[error("{arn:?} cannot hold a replica: {why}")]
+    AccessPoint {
+        /// The ARN.
+        arn: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// What follows the host is no port. It is not repeated: it may be a password.
+    #[error("the replica URL has a colon behind its host, and no port from 1 to 65535 after it")]
+    Port,
+    /// A region of nobody, and no endpoint.
+    #[error("region {region:?} (from {origin}) is not one of AWS, and no endpoint is set; {advice}")]
+    RegionAlone {
+        /// The region.
+        region: String,
+        /// Where it came from.
+        origin: Origin,
+        /// What to write.
         advice: String,
+    },
+    /// A character that no key should hold.
+    #[error("the {what} {value:?} holds a control character: remove it")]
+    Control {
+        /// Bucket or path.
+        what: &'static str,
+        /// What it holds.
+        value: String,
+    },
+    /// Two keys that exclude each other.
+    #[error("{first} and {second} of a replica exclude each other: the URL says both")]
+    Both {
+        /// One key.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+    },
+    /// A replica without a place.
+    #[error("the replica names no {missing}: {advice}")]
+    Incomplete {
+        /// The missing key.
+        missing: &'static str,
+        /// What to write.
+        advice: &'static str,
+    },
+    /// A kind of replica lsfast does not have.
+    #[error("lsfast has no {kind} replicas; {advice}")]
+    Kind {
+        /// The kind.
+        kind: String,
+        /// What to use instead.
+        advice: String,
+    },
+    /// Half a pair of keys in the config file.
+    #[error("{have} is set in {origin} and {missing} is not; set both or none")]
+    HalfKeys {
+        /// The key that is set.
+        have: &'static str,
+        /// The key that is not.
+        missing: &'static str,
+        /// Where.
+        origin: Origin,
     },
     /// A query parameter nobody knows.
     #[error("replica URL {url:?}: unknown parameter {name:?}{}", hint(.nearest))]

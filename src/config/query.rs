@@ -1,11 +1,24 @@
 //! Parameters of a replica URL, in camelCase or with hyphens.
 
 use super::ConfigError;
-use super::resolve::{decode, shown};
+use super::text::{decode, shown};
+use super::values::parse_bool;
 
 /// Every known parameter, as documented.
-pub(super) const NAMES: [&str; 7] =
-    ["endpoint", "region", "force-path-style", "skip-verify", "ca-cert", "sign-payload", "checksum"];
+pub(super) const NAMES: [&str; 12] = [
+    "endpoint",
+    "region",
+    "force-path-style",
+    "skip-verify",
+    "ca-cert",
+    "sign-payload",
+    "checksum",
+    "require-content-md5",
+    "storage-class",
+    "part-size",
+    "concurrency",
+    "sse-kms-key-id",
+];
 
 /// Letters that may differ between a mistyped name and the one that is suggested.
 const DISTANCE_MAX: usize = 3;
@@ -40,13 +53,12 @@ impl Query {
 
     /// A yes or a no.
     pub(super) fn flag(&self, name: &'static str) -> Result<Option<bool>, ConfigError> {
-        match self.get(name).map(str::to_ascii_lowercase).as_deref() {
-            None => Ok(None),
-            Some("true" | "1" | "yes" | "on") => Ok(Some(true)),
-            Some("false" | "0" | "no" | "off") => Ok(Some(false)),
-            Some(other) => Err(ConfigError::Value {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        match parse_bool(text) {
+            Some(value) => Ok(Some(value)),
+            None => Err(ConfigError::Value {
                 what: format!("parameter {name}"),
-                value: other.to_owned(),
+                value: text.to_owned(),
                 expected: "true or false",
             }),
         }
@@ -59,8 +71,13 @@ fn fold(name: &str) -> String {
 }
 
 fn nearest(name: &str) -> Option<&'static str> {
+    nearest_of(NAMES, name)
+}
+
+/// The known name that `name` was probably meant to be.
+pub(super) fn nearest_of<'n>(names: impl IntoIterator<Item = &'n str>, name: &str) -> Option<&'n str> {
     let name = fold(name);
-    NAMES
+    names
         .into_iter()
         .map(|n| (distance(&fold(n), &name), n))
         .min()

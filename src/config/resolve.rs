@@ -1,19 +1,29 @@
-//! From a replica URL, flags and the environment to a [`Location`].
+//! From all that is said about a replica to a [`Location`].
 //!
-//! Each value is taken from the first place that has it: URL, flag, environment, name of the endpoint, default.
+//! Each value is taken from the first place that has it: flag, replica in the config file, top of the config file,
+//! URL, environment, name of the endpoint, what is known of the provider, default. Only the region in the name of an
+//! endpoint comes before the one of the environment: hosts of AWS set `AWS_REGION` by themselves.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::endpoint::{is_local, split_port};
+use super::aws::{self, AccessPoint};
+use super::endpoint::{Recognised, recognise};
+use super::host::{Ambiguity, Parts, Place, place};
 use super::location::{
     Addressing, Checksum, Kind, Location, Origin, Quirks, S3Location, SignPayload, Sourced, TlsOptions,
 };
 use super::query::Query;
-use super::{ConfigError, CredentialSource, Endpoint, EndpointUrl, Env};
+use super::text::{check_bucket, clean, decode, has_user_info, shown};
+use super::{
+    ConfigError, CredentialSource, Credentials, Endpoint, EndpointUrl, Env, ReplicaFields, Scheme, provider,
+};
+use crate::base::limits;
 
 const REGION_DEFAULT: &str = "us-east-1";
 
-/// What flags on the command line say, where the URL does not.
+/// What flags on the command line say. They win over everything else.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
     /// `--endpoint`
@@ -24,19 +34,93 @@ pub struct Overrides {
     pub ca_cert: Option<PathBuf>,
     /// `--skip-verify`
     pub skip_verify: bool,
+    /// Ambiguous URLs that were settled, and the URL of the reading that is right: see [`Overrides::settle`].
+    pub settled: BTreeMap<String, String>,
+}
+
+impl Overrides {
+    /// From now on the ambiguous URL is read in the way of this number.
+    pub fn settle(&mut self, ambiguity: &Ambiguity, reading: usize) {
+        self.settled.insert(ambiguity.url.clone(), ambiguity.readings[reading].url.clone());
+    }
+
+    fn fields(&self) -> ReplicaFields {
+        let text = |v: &Option<String>, name| v.clone().map(|v| Sourced::new(v, Origin::Flag(name)));
+        ReplicaFields {
+            endpoint: text(&self.endpoint, "endpoint"),
+            region: text(&self.region, "region"),
+            ca_cert: self.ca_cert.clone().map(|v| Sourced::new(v, Origin::Flag("ca-cert"))),
+            skip_verify: self.skip_verify.then(|| Sourced::new(true, Origin::Flag("skip-verify"))),
+            ..ReplicaFields::default()
+        }
+    }
 }
 
 impl Location {
-    /// Resolves `s3://BUCKET/PREFIX?...` or `file:///DIRECTORY`.
+    /// Resolves `s3://BUCKET/PREFIX?...`, `s3://HOST/BUCKET/PREFIX`, `https://HOST/BUCKET/PREFIX` or
+    /// `file:///DIRECTORY`.
     ///
     /// # Errors
-    /// [`ConfigError`] saying what to write instead.
+    /// [`ConfigError`] saying what to write instead; [`ConfigError::Ambiguous`] for a URL that can mean several places.
     pub fn resolve(url: &str, flags: &Overrides, env: &Env) -> Result<Location, ConfigError> {
-        let (scheme, rest) = url.split_once("://").ok_or_else(|| ConfigError::NoScheme(shown(url)))?;
-        match scheme {
-            "file" => file(url, rest),
-            "s3" => s3(url, rest, flags, env),
-            other => Err(ConfigError::Scheme { url: shown(url), scheme: other.to_owned() }),
+        Location::of_fields(ReplicaFields::of_url(url), flags, env)
+    }
+
+    /// Resolves an ambiguous URL in the way of `reading`.
+    ///
+    /// # Errors
+    /// As [`resolve`](Location::resolve).
+    pub fn resolve_reading(
+        ambiguity: &Ambiguity,
+        reading: usize,
+        flags: &Overrides,
+        env: &Env,
+    ) -> Result<Location, ConfigError> {
+        Location::resolve(&ambiguity.readings[reading].url, flags, env)
+    }
+
+    /// Resolves what is said about a replica.
+    ///
+    /// # Errors
+    /// As [`resolve`](Location::resolve).
+    pub fn of_fields(fields: ReplicaFields, flags: &Overrides, env: &Env) -> Result<Location, ConfigError> {
+        let fields = flags.fields().or(fields);
+        if let Some(path) = fields.path.as_ref().filter(|p| p.value.contains("://")) {
+            let (what, value) = (format!("path from {}", path.origin), shown(&path.value));
+            return Err(ConfigError::Value { what, value, expected: "a path: write a URL under the key url" });
+        }
+        if let Some(url) = &fields.url {
+            let url = flags.settled.get(&url.value).unwrap_or(&url.value).clone();
+            let (scheme, rest) = url.split_once("://").ok_or_else(|| ConfigError::NoScheme(shown(&url)))?;
+            match scheme {
+                _ if fields.path.is_some() => {
+                    return Err(ConfigError::Both { first: "url", second: "path" });
+                }
+                "file" => return file(&url, rest),
+                _ if fields.bucket.is_some() => {
+                    return Err(ConfigError::Both { first: "url", second: "bucket" });
+                }
+                "s3" => return s3_url(&url, None, rest, fields, env),
+                "http" => return s3_url(&url, Some(Scheme::Http), rest, fields, env),
+                "https" => return s3_url(&url, Some(Scheme::Https), rest, fields, env),
+                other => return Err(no_such_kind(other, &fields)),
+            }
+        }
+        match fields.kind.as_ref().map(|k| k.value.as_str()) {
+            Some("s3") => s3_fields(fields, env),
+            Some("file") | None => {
+                if fields.kind.is_none() && (fields.bucket.is_some() || fields.endpoint.is_some()) {
+                    let advice = "write type: s3 for a bucket, or type: file for a directory";
+                    return Err(ConfigError::Incomplete { missing: "type", advice });
+                }
+                let Some(path) = &fields.path else {
+                    let advice = "write url: s3://BUCKET/PREFIX, or type: file and path: DIRECTORY";
+                    return Err(ConfigError::Incomplete { missing: "place", advice });
+                };
+                check_text("path", &path.value)?;
+                Ok(Location::directory(env.absolute(Path::new(&path.value))))
+            }
+            Some(other) => Err(no_such_kind(other, &fields)),
         }
     }
 
@@ -45,6 +129,25 @@ impl Location {
         let path = path.into();
         Location { url: format!("file://{}", path.display()), kind: Kind::File(path) }
     }
+}
+
+fn no_such_kind(kind: &str, fields: &ReplicaFields) -> ConfigError {
+    let known: String = kind.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
+    let advice = match known.as_str() {
+        "gs" | "gcs" => {
+            let text = fields.url.as_ref().map_or("", |u| u.value.as_str());
+            let place = text.split_once("://").map_or("", |(_, rest)| rest.split('?').next().unwrap_or(""));
+            let place = if place.is_empty() || place.contains('@') { "BUCKET/PREFIX" } else { place };
+            format!(
+                "Google Cloud Storage speaks S3 too: make an HMAC key, and write \
+                 s3://{place}?endpoint=https://storage.googleapis.com"
+            )
+        }
+        "oss" => "Alibaba Cloud OSS speaks S3 too: write s3://BUCKET/PREFIX?endpoint=https://s3.oss-REGION.aliyuncs.com"
+            .to_owned(),
+        _ => "write s3://BUCKET/PREFIX or file:///DIRECTORY".to_owned(),
+    };
+    ConfigError::Kind { kind: known, advice }
 }
 
 fn file(url: &str, rest: &str) -> Result<Location, ConfigError> {
@@ -60,233 +163,302 @@ fn file(url: &str, rest: &str) -> Result<Location, ConfigError> {
     Ok(Location::directory(clean(&path)))
 }
 
-fn s3(url: &str, rest: &str, flags: &Overrides, env: &Env) -> Result<Location, ConfigError> {
-    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (bucket, path) = match place.find('/') {
-        Some(at) => place.split_at(at),
-        None => (place, "/"),
-    };
-    if bucket.contains('@') {
-        return Err(ConfigError::UserInfo(shown(url)));
-    }
-    if bucket.is_empty() {
+fn s3_url(
+    url: &str,
+    scheme: Option<Scheme>,
+    rest: &str,
+    fields: ReplicaFields,
+    env: &Env,
+) -> Result<Location, ConfigError> {
+    let (whole, query) = rest.split_once('?').unwrap_or((rest, ""));
+    if whole.is_empty() || whole.starts_with('/') {
         return Err(ConfigError::NoBucket(shown(url)));
     }
-    let query = Query::parse(query, url)?;
-    let path = decode(path).ok_or_else(|| ConfigError::Escape(shown(url)))?;
-    let prefix = clean(&path).trim_start_matches('/').to_owned();
-
-    let (endpoint, in_name) = endpoint(&query, flags, env)?;
-    let region = region(&query, flags, env, in_name)?;
-    if endpoint.origin == Origin::Default && is_host_like(bucket) {
-        return Err(host_like(url, bucket, &prefix));
+    if has_user_info(rest) {
+        return Err(ConfigError::UserInfo(shown(url)));
     }
-    check_bucket(bucket, &endpoint.value)?;
-    let addressing = addressing(&query, &endpoint, bucket)?;
+    let of_query = ReplicaFields::of_query(&Query::parse(query, url)?)?;
+    let fields = fields.or(of_query);
+    if scheme.is_none() && whole.starts_with("arn:") {
+        let (point, path) = access_point(whole)?;
+        let prefix = unescaped(path, url)?;
+        return finish(Place::AccessPoint { point, prefix }, fields, env);
+    }
+    let (authority, path) = whole.split_at(whole.find('/').unwrap_or(whole.len()));
+    let path = unescaped(path, url)?;
+    let beside = fields.endpoint.clone().or_else(|| ReplicaFields::of_env(env).endpoint);
+    let beside = beside.map(|e| endpoint_url(&e)).transpose()?;
+    let parts = Parts { url, scheme, authority, path: &path, query };
+    finish(place(parts, beside.as_ref())?, fields, env)
+}
+
+/// The path of a URL, decoded and without needless slashes.
+fn unescaped(path: &str, url: &str) -> Result<String, ConfigError> {
+    let path = decode(path).ok_or_else(|| ConfigError::Escape(shown(url)))?;
+    Ok(clean(&path).trim_start_matches('/').to_owned())
+}
+
+fn access_point(text: &str) -> Result<(AccessPoint, &str), ConfigError> {
+    AccessPoint::parse(text).map_err(|why| ConfigError::AccessPoint { arn: text.to_owned(), why })
+}
+
+fn s3_fields(mut fields: ReplicaFields, env: &Env) -> Result<Location, ConfigError> {
+    // As Litestream: glued to the keys as it is.
+    let prefix = fields.path.take().map_or_else(String::new, |p| p.value);
+    let bucket = fields.bucket.as_ref().map_or("", |b| b.value.as_str());
+    if bucket.starts_with("arn:") {
+        let (point, rest) = access_point(bucket)?;
+        if !rest.is_empty() {
+            let why = "write what follows the access point's name under the key path";
+            return Err(ConfigError::AccessPoint { arn: bucket.to_owned(), why });
+        }
+        return finish(Place::AccessPoint { point, prefix }, fields, env);
+    }
+    let bucket = bucket.to_owned();
+    finish(Place::Bucket { bucket, prefix }, fields, env)
+}
+
+fn endpoint_url(endpoint: &Sourced<String>) -> Result<EndpointUrl, ConfigError> {
+    EndpointUrl::parse(&endpoint.value, &what("endpoint", &endpoint.origin))
+}
+
+/// How messages call a value: by the name of its parameter, flag or variable where that says it all.
+fn what(name: &str, origin: &Origin) -> String {
+    match origin {
+        Origin::Url => format!("parameter {name}"),
+        Origin::Flag(flag) => format!("--{flag}"),
+        Origin::Env(variable) => (*variable).to_owned(),
+        other => format!("{name} from {other}"),
+    }
+}
+
+/// The endpoint, what its name says, and the bucket and prefix.
+struct Found {
+    endpoint: Sourced<Endpoint>,
+    server: Recognised,
+    bucket: String,
+    prefix: String,
+    access_point: Option<String>,
+}
+
+fn finish(place: Place, fields: ReplicaFields, env: &Env) -> Result<Location, ConfigError> {
+    let from_env = ReplicaFields::of_env(env);
+    let found = find(place, &fields, &from_env)?;
+    check_text("bucket", &found.bucket)?;
+    check_text("path", &found.prefix)?;
+    let region = region(&found, &fields, from_env.region.as_ref())?;
+    check_bucket(&found.bucket, &found.endpoint.value)?;
+    let addressing = addressing(&found, &fields);
+    let quirks = quirks(&found, &fields)?;
+    let credentials = match static_keys(&fields)? {
+        Some(keys) => keys,
+        None => CredentialSource::from_env(env)?,
+    };
+    let ca_cert = fields.ca_cert.clone().or(from_env.ca_cert);
     let location = S3Location {
         region,
-        bucket: bucket.to_owned(),
         addressing,
         tls: TlsOptions {
-            skip_verify: query.flag("skip-verify")?.unwrap_or(flags.skip_verify),
-            ca_cert: query.get("ca-cert").map(PathBuf::from).or_else(|| flags.ca_cert.clone()),
+            skip_verify: fields.skip_verify.as_ref().is_some_and(|s| s.value),
+            ca_cert: ca_cert.as_ref().map(|c| c.value.clone()),
         },
-        quirks: quirks(&query)?,
-        credentials: CredentialSource::from_env(env)?,
-        endpoint,
-        prefix,
+        quirks,
+        provider: provider_name(&found),
+        credentials,
+        fields: Box::new(ReplicaFields { ca_cert, ..fields }),
+        endpoint: found.endpoint,
+        bucket: found.bucket,
+        prefix: found.prefix,
+        access_point: found.access_point,
     };
     let slash = if location.prefix.is_empty() { "" } else { "/" };
-    let url = format!("s3://{}{slash}{}", location.bucket, location.prefix);
+    let name = location.access_point.as_ref().unwrap_or(&location.bucket);
+    let url = format!("s3://{name}{slash}{}", location.prefix);
     Ok(Location { url, kind: Kind::S3(Box::new(location)) })
 }
 
-type FoundEndpoint = (Sourced<Endpoint>, Option<String>);
-
-fn endpoint(query: &Query, flags: &Overrides, env: &Env) -> Result<FoundEndpoint, ConfigError> {
-    let (text, origin, what) = if let Some(text) = query.get("endpoint") {
-        (text, Origin::Url, "parameter endpoint")
-    } else if let Some(text) = &flags.endpoint {
-        (text.as_str(), Origin::Flag("endpoint"), "--endpoint")
-    } else if let Some((name, text)) = env.first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]) {
-        (text, Origin::Env(name), name)
-    } else {
-        return Ok((Sourced::new(Endpoint::Aws, Origin::Default), None));
-    };
-    let (endpoint, region) = Endpoint::of(EndpointUrl::parse(text, what)?);
-    Ok((Sourced::new(endpoint, origin), region))
+fn provider_name(found: &Found) -> Option<&'static str> {
+    if found.endpoint.value.is_aws() { Some("AWS") } else { found.server.provider.map(|p| p.name) }
 }
 
-fn region(
-    query: &Query,
-    flags: &Overrides,
-    env: &Env,
-    in_name: Option<String>,
-) -> Result<Sourced<String>, ConfigError> {
-    let region = if let Some(region) = query.get("region") {
-        Sourced::new(region.to_owned(), Origin::Url)
-    } else if let Some(region) = &flags.region {
-        Sourced::new(region.clone(), Origin::Flag("region"))
-    } else if let Some(region) = in_name {
-        Sourced::new(region, Origin::Endpoint)
-    } else if let Some((name, region)) = env.first(&["AWS_REGION", "AWS_DEFAULT_REGION"]) {
-        Sourced::new(region.to_owned(), Origin::Env(name))
-    } else {
-        Sourced::new(REGION_DEFAULT.to_owned(), Origin::Default)
+fn find(place: Place, fields: &ReplicaFields, from_env: &ReplicaFields) -> Result<Found, ConfigError> {
+    let (named, bucket, prefix, access_point) = match place {
+        Place::Bucket { bucket, prefix } => (None, bucket, prefix, None),
+        Place::Server { server, bucket, prefix } => (Some(server), bucket, prefix, None),
+        Place::AccessPoint { point, prefix } => {
+            let address = EndpointUrl {
+                scheme: Scheme::Https,
+                host: point.host(),
+                port: None,
+                path: String::new(),
+            };
+            let server = Recognised {
+                endpoint: Endpoint::At(address),
+                region: Some(point.region.clone()),
+                bucket: None,
+                provider: None,
+                addressing: Some(Addressing::VirtualHost),
+            };
+            (Some(Box::new(server)), point.label(), prefix, Some(point.arn()))
+        }
     };
+    let beside = match (&fields.endpoint, &named) {
+        (Some(endpoint), _) => Some(endpoint),
+        (None, Some(_)) => None,
+        (None, None) => from_env.endpoint.as_ref(),
+    };
+    let (mut server, origin) = match (beside, named) {
+        (Some(endpoint), _) => {
+            let url = endpoint_url(endpoint)?;
+            let host = url.host.clone();
+            let server = recognise(url).map_err(|why| ConfigError::Server { host, why })?;
+            (server, endpoint.origin.clone())
+        }
+        (None, Some(server)) => (*server, Origin::Url),
+        (None, None) => by_region(fields, from_env)?,
+    };
+    let bucket = match (server.bucket.take(), bucket) {
+        (Some(before), bucket) if bucket.is_empty() => before,
+        // The endpoint was written with its bucket before it.
+        (_, bucket) => bucket,
+    };
+    if bucket.is_empty() {
+        return Err(ConfigError::Incomplete { missing: "bucket", advice: "write bucket: NAME beside type: s3" });
+    }
+    let endpoint = Sourced::new(server.endpoint.clone(), origin);
+    Ok(Found { endpoint, server, bucket, prefix, access_point })
+}
+
+/// AWS, unless the region is one that only another provider has.
+fn by_region(fields: &ReplicaFields, env: &ReplicaFields) -> Result<(Recognised, Origin), ConfigError> {
+    let aws = Recognised {
+        endpoint: Endpoint::AWS,
+        region: None,
+        bucket: None,
+        provider: None,
+        addressing: None,
+    };
+    let Some(region) = fields.region.as_ref().or(env.region.as_ref()) else {
+        return Ok((aws, Origin::Default));
+    };
+    check_region(region)?;
+    if aws::is_region(&region.value) {
+        return Ok((aws, Origin::Default));
+    }
+    let owners = provider::of_region(&region.value);
+    if let [(provider, host)] = owners.as_slice()
+        && let Ok(server) = EndpointUrl::parse(host, "endpoint").map(recognise)
+    {
+        let host = host.clone();
+        let server = server.map_err(|why| ConfigError::Server { host, why })?;
+        return Ok((server, Origin::Provider(provider.name)));
+    }
+    let lines: Vec<String> = owners.iter().map(|(p, host)| format!("endpoint {host} for {}", p.name)).collect();
+    let advice = if lines.is_empty() {
+        "set the endpoint of your provider, or a region of AWS such as eu-central-1".to_owned()
+    } else {
+        format!("set {}", lines.join(", or "))
+    };
+    Err(ConfigError::RegionAlone { region: region.value.clone(), origin: region.origin.clone(), advice })
+}
+
+fn check_region(region: &Sourced<String>) -> Result<(), ConfigError> {
     // It becomes part of a host name and of a header.
     let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-    if region.value.len() > 64 || !region.value.bytes().all(fits) {
+    if region.value.is_empty() || region.value.len() > 64 || !region.value.bytes().all(fits) {
         return Err(ConfigError::Value {
             what: format!("region from {}", region.origin),
-            value: region.value,
+            value: region.value.clone(),
             expected: "a region such as eu-central-1",
         });
-    }
-    Ok(region)
-}
-
-fn addressing(
-    query: &Query,
-    endpoint: &Sourced<Endpoint>,
-    bucket: &str,
-) -> Result<Sourced<Addressing>, ConfigError> {
-    if let Some(path) = query.flag("force-path-style")? {
-        let value = if path { Addressing::Path } else { Addressing::VirtualHost };
-        return Ok(Sourced::new(value, Origin::Url));
-    }
-    // A certificate for *.s3.REGION.amazonaws.com covers one label, so a bucket with a dot goes into the path.
-    let value = match endpoint.value {
-        Endpoint::Aws if !bucket.contains('.') => Addressing::VirtualHost,
-        _ => Addressing::Path,
-    };
-    Ok(Sourced::new(value, Origin::Default))
-}
-
-fn quirks(query: &Query) -> Result<Quirks, ConfigError> {
-    let value = |name: &str, value: &str, expected| ConfigError::Value {
-        what: format!("parameter {name}"),
-        value: value.to_owned(),
-        expected,
-    };
-    let sign_payload = match query.get("sign-payload") {
-        None | Some("auto") => SignPayload::Auto,
-        Some("always" | "true") => SignPayload::Always,
-        Some("never" | "false") => SignPayload::Never,
-        Some(other) => return Err(value("sign-payload", other, "auto, always or never")),
-    };
-    let checksum = match query.get("checksum") {
-        None | Some("crc32") => Checksum::Crc32,
-        Some("none") => Checksum::None,
-        Some(other) => return Err(value("checksum", other, "crc32 or none")),
-    };
-    Ok(Quirks { sign_payload, checksum, ..Quirks::default() })
-}
-
-/// Whether a name in the place of the bucket is more likely a server: a dot, a port, an address, or this machine.
-fn is_host_like(name: &str) -> bool {
-    name.contains(['.', ':', '[']) || name == "localhost"
-}
-
-fn host_like(url: &str, host: &str, prefix: &str) -> ConfigError {
-    let bare = split_port(host).map_or(host, |(h, _)| h);
-    let scheme = if is_local(bare) { "http" } else { "https" };
-    let (bucket, rest) = prefix.split_once('/').unwrap_or((prefix, ""));
-    let bucket = if bucket.is_empty() { "BUCKET" } else { bucket };
-    let rest = if rest.is_empty() && prefix.is_empty() { "PREFIX" } else { rest };
-    let slash = if rest.is_empty() { "" } else { "/" };
-    let mut advice =
-        format!("if it is a server, write s3://{bucket}{slash}{rest}?endpoint={scheme}://{host}");
-    let is_address = bare.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
-    let label = host.split_once('.').filter(|(_, server)| server.contains(['.', ':']) && !is_address);
-    if let Some((label, server)) = label {
-        let slash = if prefix.is_empty() { "" } else { "/" };
-        let bare = split_port(server).map_or(server, |(h, _)| h);
-        let scheme = if is_local(bare) { "http" } else { "https" };
-        advice += &format!(
-            "; if {label:?} is a bucket of that server, write s3://{label}{slash}{prefix}?endpoint={scheme}://{server}"
-        );
-    }
-    if check_bucket(host, &Endpoint::Aws).is_ok() && host != "localhost" {
-        let slash = if prefix.is_empty() { "" } else { "/" };
-        advice += &format!(
-            "; if it is a bucket of AWS, write s3://{host}{slash}{prefix}?endpoint=https://s3.amazonaws.com"
-        );
-    }
-    ConfigError::HostLike { url: shown(url), host: host.to_owned(), advice }
-}
-
-fn check_bucket(bucket: &str, endpoint: &Endpoint) -> Result<(), ConfigError> {
-    let bad = |why| Err(ConfigError::Bucket { bucket: bucket.to_owned(), why });
-    if bucket.len() > 255
-        || !bucket.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
-    {
-        return bad("it may hold letters, digits, hyphens and dots");
-    }
-    if bucket == "." || bucket == ".." || bucket.contains("..") {
-        return bad("two dots must not stand together");
-    }
-    if *endpoint != Endpoint::Aws {
-        return Ok(());
-    }
-    if !(3..=63).contains(&bucket.len()) {
-        return bad("on AWS it has 3 to 63 characters");
-    }
-    if bucket.bytes().any(|b| b.is_ascii_uppercase() || b == b'_') {
-        return bad("on AWS it holds no upper-case letters and no underscores");
-    }
-    if bucket.starts_with(['-', '.']) || bucket.ends_with(['-', '.']) {
-        return bad("on AWS it begins and ends with a letter or a digit");
-    }
-    if bucket.parse::<std::net::Ipv4Addr>().is_ok() {
-        return bad("on AWS it is not an address");
     }
     Ok(())
 }
 
-/// Shortens a path as Litestream does for URLs: no empty, `.` or `..` parts, no slash at the end.
-fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
+fn region(
+    found: &Found,
+    fields: &ReplicaFields,
+    env: Option<&Sourced<String>>,
+) -> Result<Sourced<String>, ConfigError> {
+    let in_name = || {
+        let origin = match found.server.provider {
+            Some(p) if matches!(p.region, provider::Region::Always(_)) => Origin::Provider(p.name),
+            _ => Origin::Endpoint,
+        };
+        found.server.region.clone().map(|r| Sourced::new(r, origin))
+    };
+    let region = fields
+        .region
+        .clone()
+        .or_else(in_name)
+        .or_else(|| env.cloned())
+        .unwrap_or_else(|| Sourced::new(REGION_DEFAULT.to_owned(), Origin::Default));
+    check_region(&region)?;
+    Ok(region)
 }
 
-/// Decodes `%41`; `None` for a percent sign without two hex digits, or bytes that are not UTF-8.
-pub(super) fn decode(text: &str) -> Option<String> {
-    if !text.contains('%') {
-        return Some(text.to_owned());
+fn addressing(found: &Found, fields: &ReplicaFields) -> Sourced<Addressing> {
+    if let Some(style) = found.server.addressing {
+        return Sourced::new(style, Origin::Endpoint);
     }
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(b) = bytes.next() {
-        if b == b'%' {
-            let digit = |b: Option<u8>| char::from(b?).to_digit(16);
-            let (high, low) = (digit(bytes.next())?, digit(bytes.next())?);
-            out.push((high * 16 + low) as u8);
-        } else {
-            out.push(b);
-        }
+    if let Some(path) = &fields.force_path_style {
+        let value = if path.value { Addressing::Path } else { Addressing::VirtualHost };
+        return Sourced::new(value, path.origin.clone());
     }
-    String::from_utf8(out).ok()
+    // A certificate for *.s3.REGION.amazonaws.com covers one label, so a bucket with a dot goes into the path.
+    let is_label =
+        found.bucket.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    match (found.server.provider, &found.endpoint.value) {
+        (_, Endpoint::Aws { .. }) if is_label => Sourced::new(Addressing::VirtualHost, Origin::Default),
+        (Some(p), _) if is_label => Sourced::new(p.addressing, Origin::Provider(p.name)),
+        _ => Sourced::new(Addressing::Path, Origin::Default),
+    }
 }
 
-/// The URL for messages: user name, password and parameters are left out.
-pub(super) fn shown(url: &str) -> String {
-    let url = url.split('?').next().unwrap_or(url);
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let end = rest.find('/').unwrap_or(rest.len());
-    match rest[..end].rfind('@') {
-        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
-        None => url.to_owned(),
+fn quirks(found: &Found, fields: &ReplicaFields) -> Result<Quirks, ConfigError> {
+    let provider = found.server.provider;
+    if let Some(size) = fields.part_size.as_ref().filter(|s| s.value < limits::PART_BYTES_MIN) {
+        return Err(ConfigError::Value {
+            what: format!("part-size from {}", size.origin),
+            value: size.value.to_string(),
+            expected: "at least 5MiB (5242880), as S3 demands",
+        });
     }
+    Ok(Quirks {
+        sign_payload: fields.sign_payload.as_ref().map_or(SignPayload::Auto, |s| s.value),
+        checksum: match &fields.checksum {
+            Some(checksum) => checksum.value,
+            None => provider.map_or(Checksum::Crc32, |p| p.checksum),
+        },
+        create_only: if found.endpoint.value.is_aws() { Some(true) } else { provider.and_then(|p| p.create_only) },
+        part_bytes: fields.part_size.as_ref().map(|s| s.value),
+    })
+}
+
+/// Keys that stand beside the replica.
+fn static_keys(fields: &ReplicaFields) -> Result<Option<CredentialSource>, ConfigError> {
+    let half = |have, missing, origin: &Origin| ConfigError::HalfKeys { have, missing, origin: origin.clone() };
+    let (id, secret) = match (&fields.access_key_id, &fields.secret_access_key, &fields.session_token) {
+        (Some(id), Some(secret), _) => (id, secret),
+        (Some(id), None, _) => return Err(half("access-key-id", "secret-access-key", &id.origin)),
+        (None, Some(secret), _) => return Err(half("secret-access-key", "access-key-id", &secret.origin)),
+        (None, None, Some(token)) => return Err(half("session-token", "access-key-id", &token.origin)),
+        (None, None, None) => return Ok(None),
+    };
+    Ok(Some(CredentialSource::Static(Arc::new(Credentials {
+        access_key_id: id.value.clone(),
+        secret_access_key: secret.value.clone(),
+        session_token: fields.session_token.as_ref().map(|t| t.value.clone()),
+        origin: id.origin.to_string(),
+        expires: None,
+    }))))
+}
+
+fn check_text(what: &'static str, value: &str) -> Result<(), ConfigError> {
+    if value.chars().any(char::is_control) {
+        return Err(ConfigError::Control { what, value: value.to_owned() });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

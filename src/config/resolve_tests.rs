@@ -1,9 +1,5 @@
 use super::*;
 
-fn resolve(url: &str) -> Result<Location, ConfigError> {
-    Location::resolve(url, &Overrides::default(), &Env::default())
-}
-
 fn s3_of(location: &Location) -> &S3Location {
     match &location.kind {
         Kind::S3(s3) => s3,
@@ -11,157 +7,213 @@ fn s3_of(location: &Location) -> &S3Location {
     }
 }
 
-/// `endpoint region bucket prefix style`
-fn row(url: &str, env: &Env) -> String {
-    match Location::resolve(url, &Overrides::default(), env) {
-        Ok(location) => {
-            let s3 = s3_of(&location);
+/// `endpoint region bucket prefix style origin-of-endpoint`
+fn described(found: Result<Location, ConfigError>) -> String {
+    let location = match found {
+        Ok(location) => location,
+        Err(e) => return e.to_string(),
+    };
+    match &location.kind {
+        Kind::File(path) => format!("directory {}", path.display()),
+        Kind::S3(s3) => {
             let style = match s3.addressing.value {
                 Addressing::VirtualHost => "host",
                 Addressing::Path => "path",
             };
-            format!("{} {} {} {:?} {style}", s3.endpoint_url(), s3.region.value, s3.bucket, s3.prefix)
+            let (url, region, origin) = (s3.endpoint_url(), &s3.region.value, &s3.endpoint.origin);
+            format!("{url} {region} {} {:?} {style} {origin}", s3.bucket, s3.prefix)
         }
-        Err(e) => e.to_string(),
     }
+}
+
+fn env(vars: &[(&str, &str)]) -> Env {
+    Env::new(vars.iter().copied())
 }
 
 #[test]
 fn urls() {
-    let none = Env::default();
-    for (url, expected) in [
-        ("s3://bucket/app.db", r#"https://s3.us-east-1.amazonaws.com us-east-1 bucket "app.db" host"#),
-        ("s3://bucket", r#"https://s3.us-east-1.amazonaws.com us-east-1 bucket "" host"#),
-        ("s3://bucket/", r#"https://s3.us-east-1.amazonaws.com us-east-1 bucket "" host"#),
-        ("s3://bucket//a//b/", r#"https://s3.us-east-1.amazonaws.com us-east-1 bucket "a/b" host"#),
-        ("s3://bucket/a%20b%2Bc", r#"https://s3.us-east-1.amazonaws.com us-east-1 bucket "a b+c" host"#),
-        ("s3://bucket/p?region=eu-west-1", r#"https://s3.eu-west-1.amazonaws.com eu-west-1 bucket "p" host"#),
-        (
-            "s3://bucket/p?endpoint=http://localhost:9000",
-            r#"http://localhost:9000 us-east-1 bucket "p" path"#,
-        ),
-        (
-            "s3://bucket/p?endpoint=s3.example.com&forcePathStyle=false",
-            r#"https://s3.example.com us-east-1 bucket "p" host"#,
-        ),
-        (
-            "s3://my.bucket/p?endpoint=https://s3.eu-west-1.amazonaws.com",
-            r#"https://s3.eu-west-1.amazonaws.com eu-west-1 my.bucket "p" path"#,
-        ),
-        ("s3://Up_per/p?endpoint=http://h:1", r#"http://h:1 us-east-1 Up_per "p" path"#),
-    ] {
-        assert_eq!(row(url, &none), expected, "{url}");
+    let table = include_str!("resolve_table.txt");
+    let mut rows = 0;
+    let mut wrong = String::new();
+    for block in table.split("\n\n").filter(|b| !b.trim().is_empty()) {
+        let lines: Vec<&str> = block.lines().filter(|l| !l.starts_with('#')).collect();
+        let [input, expected @ ..] = lines.as_slice() else { continue };
+        let mut fields = ReplicaFields::default();
+        let mut flags = Overrides::default();
+        let mut vars = Vec::new();
+        for word in input.split(' ') {
+            let file = || Origin::File { path: "lsfast.yml".into(), line: 7 };
+            let (name, value) = match word.split_once("://") {
+                Some((scheme, _)) if !scheme.contains('=') => ("url", word),
+                _ => word.split_once('=').expect(word),
+            };
+            let said = |v: &str, origin| Some(Sourced::new(v.to_owned(), origin));
+            match name {
+                "url" if word.starts_with("url=") => fields.url = said(value, file()),
+                "url" => fields.url = said(value, Origin::Url),
+                "--endpoint" => flags.endpoint = Some(value.to_owned()),
+                "--region" => flags.region = Some(value.to_owned()),
+                "type" => fields.kind = said(value, file()),
+                "bucket" => fields.bucket = said(value, file()),
+                "path" => fields.path = said(value, file()),
+                "endpoint" => fields.endpoint = said(value, file()),
+                "region" => fields.region = said(value, file()),
+                "force-path-style" => {
+                    fields.force_path_style = Some(Sourced::new(value == "true", file()));
+                }
+                _ if name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_') => {
+                    vars.push((name.to_owned(), value.to_owned()));
+                }
+                _ => panic!("{word}"),
+            }
+        }
+        let env = Env::new(vars).in_directory("/work");
+        let found = described(Location::of_fields(fields, &flags, &env));
+        let expected = expected.join("\n");
+        if found != expected {
+            wrong += &format!("{input}\n{found}\n  instead of\n{expected}\n\n");
+        }
+        rows += 1;
     }
+    assert!(wrong.is_empty(), "\n{wrong}");
+    assert!(rows >= 80, "only {rows} rows");
 }
 
 #[test]
-fn environment_fills_what_the_url_leaves_out() {
-    let env = Env::new([
-        ("AWS_ENDPOINT_URL", "https://generic.example.com"),
-        ("AWS_ENDPOINT_URL_S3", "https://s3.example.com"),
-        ("AWS_REGION", "eu-north-1"),
-        ("AWS_DEFAULT_REGION", "eu-south-1"),
-    ]);
-    assert_eq!(row("s3://b/p", &env), r#"https://s3.example.com eu-north-1 b "p" path"#);
-    assert_eq!(row("s3://b/p?endpoint=http://h:1&region=x-1", &env), r#"http://h:1 x-1 b "p" path"#);
-    let location = Location::resolve("s3://b/p", &Overrides::default(), &env).unwrap();
-    assert_eq!(s3_of(&location).region.origin, Origin::Env("AWS_REGION"));
-    assert!(!s3_of(&location).region.origin.is_explicit());
-    let flags = Overrides {
-        endpoint: Some("http://flag:1".into()),
-        region: Some("f-1".into()),
-        ..Overrides::default()
+fn origins_of_regions_and_styles() {
+    let none = Overrides::default();
+    let vars = env(&[("AWS_REGION", "eu-north-1")]);
+    let of = |url: &str| {
+        let location = Location::resolve(url, &none, &vars).unwrap();
+        let s3 = s3_of(&location);
+        (s3.region.origin.clone(), s3.addressing.origin.clone())
     };
-    let location = Location::resolve("s3://b/p", &flags, &env).unwrap();
-    assert_eq!(s3_of(&location).endpoint_url().to_string(), "http://flag:1");
-    assert_eq!(s3_of(&location).region, Sourced::new("f-1".to_owned(), Origin::Flag("region")));
+    assert_eq!(of("s3://b/p?endpoint=http://h:1"), (Origin::Env("AWS_REGION"), Origin::Default));
+    assert!(!Origin::Env("AWS_REGION").is_explicit());
+    assert_eq!(of("s3://b/p?region=eu-west-3").0, Origin::Url);
+    let spaces = Origin::Provider("DigitalOcean Spaces");
+    assert_eq!(of("s3://b.nyc3.digitaloceanspaces.com/p"), (Origin::Endpoint, spaces));
+    let r2 = Origin::Provider("Cloudflare R2");
+    assert_eq!(of("s3://b/p?endpoint=https://acc.r2.cloudflarestorage.com").0, r2);
+    assert!(!r2.is_explicit());
 }
 
 #[test]
-fn a_server_in_the_place_of_the_bucket_never_goes_to_aws() {
-    for (url, lines) in [
-        (
-            "s3://s3.example.com/litestream/app.db",
-            vec![
-                "s3://litestream/app.db?endpoint=https://s3.example.com;",
-                "s3://s3.example.com/litestream/app.db?endpoint=https://s3.amazonaws.com",
-            ],
-        ),
-        ("s3://localhost:9000/bucket/p", vec!["s3://bucket/p?endpoint=http://localhost:9000"]),
-        ("s3://localhost/bucket/p", vec!["s3://bucket/p?endpoint=http://localhost"]),
-        ("s3://192.168.1.5:9000/bucket/p", vec!["s3://bucket/p?endpoint=http://192.168.1.5:9000"]),
-        ("s3://[::1]:9000/bucket", vec!["s3://bucket?endpoint=http://[::1]:9000"]),
-        (
-            "s3://bucket.localhost:9000/p",
-            vec![
-                "s3://p?endpoint=http://bucket.localhost:9000",
-                "s3://bucket/p?endpoint=http://localhost:9000",
-            ],
-        ),
-        (
-            "s3://space.nyc3.digitaloceanspaces.com/db",
-            vec!["s3://space/db?endpoint=https://nyc3.digitaloceanspaces.com"],
-        ),
-        ("s3://minio.example.com", vec!["s3://BUCKET/PREFIX?endpoint=https://minio.example.com"]),
-    ] {
-        let e = resolve(url).unwrap_err();
-        assert!(matches!(e, ConfigError::HostLike { .. }), "{e:?}");
-        for line in lines {
-            assert!(format!("{e};").contains(line), "{url}: {e}");
+fn an_ambiguous_url_can_be_settled() {
+    let url = "s3://litestream.example.com/qt.db?region=x-1";
+    let e = Location::resolve(url, &Overrides::default(), &Env::default()).unwrap_err();
+    let ConfigError::Ambiguous(ambiguity) = e else { panic!("{e}") };
+    assert!(ambiguity.can_be_probed());
+    assert_eq!(ambiguity.readings.len(), 3);
+    assert_eq!(ambiguity.readings[1].endpoint.to_string(), "https://example.com");
+    assert_eq!(ambiguity.readings[1].bucket.as_deref(), Some("litestream"));
+    let one = Location::resolve_reading(&ambiguity, 1, &Overrides::default(), &Env::default());
+    assert_eq!(described(one), r#"https://example.com x-1 litestream "qt.db" path the replica URL"#);
+    let mut flags = Overrides::default();
+    flags.settle(&ambiguity, 0);
+    let settled = Location::resolve(url, &flags, &Env::default());
+    assert_eq!(
+        described(settled),
+        r#"https://litestream.example.com x-1 qt.db "" path the replica URL"#
+    );
+
+    let e = Location::resolve("s3://backup.example.com", &Overrides::default(), &Env::default()).unwrap_err();
+    let ConfigError::Ambiguous(ambiguity) = e else { panic!("{e}") };
+    assert!(!ambiguity.can_be_probed());
+}
+
+#[test]
+fn every_reading_resolves_to_what_it_says() {
+    for url in ["s3://a.b.c/d/e%25f?region=x-1", "https://a.s3.b.c/d", "s3://a.minio.b.c:9000/d/e", "s3://my.b/p"] {
+        let e = Location::resolve(url, &Overrides::default(), &Env::default()).unwrap_err();
+        let ConfigError::Ambiguous(ambiguity) = e else { panic!("{url}: {e}") };
+        for (i, reading) in ambiguity.readings.iter().enumerate() {
+            let location =
+                Location::resolve_reading(&ambiguity, i, &Overrides::default(), &Env::default()).unwrap();
+            let s3 = s3_of(&location);
+            assert_eq!(Some(&s3.bucket), reading.bucket.as_ref(), "{reading:?}");
+            if !s3.endpoint.value.is_aws() {
+                assert_eq!(s3.endpoint_url(), reading.endpoint, "{reading:?}");
+            }
         }
     }
-    // With an endpoint the name is a bucket, whatever it looks like.
-    resolve("s3://my.bucket/p?endpoint=http://localhost:9000").unwrap();
 }
 
 #[test]
-fn what_is_refused() {
-    for (url, expected) in [
-        ("app.db", r#"replica URL "app.db" has no scheme; write s3://BUCKET/PREFIX or file:///DIRECTORY"#),
-        (
-            "gs://bucket/p",
-            r#"replica URL "gs://bucket/p": lsfast has no gs:// replicas; write s3://BUCKET/PREFIX or file:///DIRECTORY"#,
-        ),
-        ("s3:///p", r#"replica URL "s3:///p" names no bucket; write s3://BUCKET/PREFIX"#),
-        ("s3://ab/p", r#""ab" cannot be a bucket name: on AWS it has 3 to 63 characters"#),
-        (
-            "s3://Bucket/p",
-            r#""Bucket" cannot be a bucket name: on AWS it holds no upper-case letters and no underscores"#,
-        ),
-        ("s3://b$b/p", r#""b$b" cannot be a bucket name: it may hold letters, digits, hyphens and dots"#),
-        (
-            "s3://bucket/p?region=a/b",
-            r#"region from the replica URL: "a/b" is not a region such as eu-central-1"#,
-        ),
-        (
-            "file://dir/x",
-            r#"replica URL "file://dir/x" names no absolute directory; write file:///DIRECTORY with three slashes"#,
-        ),
-        (
-            "s3://bucket/100%",
-            r#"replica URL "s3://bucket/100%": a percent sign must be followed by two hex digits, together valid UTF-8; write %25 for a percent sign"#,
-        ),
+fn a_secret_in_the_url_is_refused_and_not_repeated() {
+    for url in [
+        "s3://AKIA:HUSH-HUSH@bucket/p",
+        "s3://AKIA:HUSH-HUSH/more@bucket/p",
+        "s3://AKIA:12345/HUSH-HUSH@bucket/p",
+        "s3://AKIA:x?HUSH-HUSH@bucket/p",
+        "s3://HUSH-HUSH@bucket/p",
+        "https://key:HUSH-HUSH@host/bucket",
+        "s3://bucket/p?secret-access-key=HUSH-HUSH",
+        "s3://bucket/p?endpoint=https://key:HUSH-HUSH@host",
+        "s3://bucket/p?sse-customer-key=HUSH-HUSH",
+        "s3://host:HUSH-HUSH/p",
+        "gs://key:HUSH-HUSH@bucket/p",
+        "HUSH://key:HUSH-HUSH@bucket/p",
+        "postgres:HUSH@x?HUSH-HUSH",
     ] {
-        assert_eq!(row(url, &Env::default()), expected);
+        let e = Location::resolve(url, &Overrides::default(), &Env::default()).unwrap_err();
+        assert!(!format!("{e} {e:?}").contains("HUSH-HUSH"), "{url}: {e}");
     }
+    let e = Location::resolve("s3://AKIA:hush@bucket/p", &Overrides::default(), &Env::default()).unwrap_err();
+    assert!(e.to_string().contains("AWS_SECRET_ACCESS_KEY"), "{e}");
 }
 
 #[test]
-fn a_password_in_the_url_is_refused_and_not_repeated() {
-    let e = resolve("s3://AKIA:hush@bucket/p").unwrap_err().to_string();
-    assert!(e.contains("AWS_SECRET_ACCESS_KEY"), "{e}");
-    assert!(!e.contains("hush") && !e.contains("AKIA"), "{e}");
-    let e = resolve("s3://bucket/p?secret-access-key=hush").unwrap_err().to_string();
-    assert!(e.contains("secret-access-key") && !e.contains("hush"), "{e}");
+fn keys_beside_the_replica_come_whole_or_not_at_all() {
+    let file = |line| Origin::File { path: "/etc/lsfast.yml".into(), line };
+    let mut fields = ReplicaFields::of_url("s3://bucket/p");
+    fields.access_key_id = Some(Sourced::new("AKIAFILE00000".into(), file(3)));
+    let vars = env(&[("AWS_ACCESS_KEY_ID", "AKIAENV000000"), ("AWS_SECRET_ACCESS_KEY", "s")]);
+    let e = Location::of_fields(fields.clone(), &Overrides::default(), &vars).unwrap_err();
+    assert_eq!(
+        e.to_string(),
+        "access-key-id is set in the config file (/etc/lsfast.yml:3) and secret-access-key is not; set both or none"
+    );
+    fields.secret_access_key = Some(Sourced::new(crate::config::Secret::new("hush"), file(4)));
+    let location = Location::of_fields(fields, &Overrides::default(), &vars).unwrap();
+    let CredentialSource::Static(keys) = &s3_of(&location).credentials else { panic!() };
+    assert_eq!(keys.origin, "the config file (/etc/lsfast.yml:3)");
+    assert_eq!(keys.access_key_id, "AKIAFILE00000");
+    let lines: Vec<String> = location.explain().iter().map(ToString::to_string).collect();
+    let text = lines.join("\n");
+    assert!(text.contains("access key AKIA...00  (the config file (/etc/lsfast.yml:3))"), "{text}");
+    assert!(!text.contains("hush"), "{text}");
 }
 
 #[test]
-fn directories() {
-    for (url, path) in [("file:///a/b", "/a/b"), ("file:///a//b/../c/", "/a/c"), ("file:///a%20b", "/a b")] {
-        let location = resolve(url).unwrap();
-        match location.kind {
-            Kind::File(p) => assert_eq!(p, PathBuf::from(path)),
-            Kind::S3(s3) => panic!("{s3:?}"),
-        }
-    }
+fn certificates_named_by_the_environment() {
+    let vars = env(&[("SSL_CERT_FILE", "/a.pem"), ("AWS_CA_BUNDLE", "/b.pem")]);
+    let location = Location::resolve("s3://bucket/p", &Overrides::default(), &vars).unwrap();
+    let s3 = s3_of(&location);
+    assert_eq!(s3.tls.ca_cert, Some(PathBuf::from("/b.pem")));
+    assert_eq!(s3.fields.ca_cert.as_ref().unwrap().origin, Origin::Env("AWS_CA_BUNDLE"));
+    let flags = Overrides { ca_cert: Some("/c.pem".into()), ..Overrides::default() };
+    let location = Location::resolve("s3://bucket/p?ca-cert=/d.pem", &flags, &vars).unwrap();
+    assert_eq!(s3_of(&location).tls.ca_cert, Some(PathBuf::from("/c.pem")));
+}
+
+#[test]
+fn an_access_point_keeps_its_arn_for_copies() {
+    let arn = "arn:aws:s3:eu-west-1:123456789012:accesspoint/ap-1";
+    let location =
+        Location::resolve(&format!("s3://{arn}/db"), &Overrides::default(), &Env::default()).unwrap();
+    let s3 = s3_of(&location);
+    assert_eq!(s3.copy_source(), format!("{arn}/object"));
+    assert_eq!(location.url, format!("s3://{arn}/db"));
+}
+
+#[test]
+fn one_place_has_one_identity() {
+    let of = |url: &str| {
+        Location::resolve(url, &Overrides::default(), &Env::default()).unwrap().identity()
+    };
+    assert_eq!(of("s3://bucket/p?region=eu-west-1"), of("s3://bucket.s3.eu-west-1.amazonaws.com/p/"));
+    assert_eq!(of("s3://b.nyc3.digitaloceanspaces.com/p"), of("https://nyc3.digitaloceanspaces.com/b/p"));
+    assert_ne!(of("s3://bucket/p"), of("s3://bucket/p?endpoint=http://h:1"));
+    assert_eq!(of("file:///a//b"), of("file:///a/b/"));
 }

@@ -121,7 +121,7 @@ impl Clients {
         options: &ClientOptions,
     ) -> Result<Arc<Client>, StoreError> {
         let endpoint = match &location.endpoint.value {
-            Endpoint::Aws => None,
+            Endpoint::Aws { .. } => None,
             Endpoint::At(url) => Some(url.clone()),
         };
         let plain = endpoint.as_ref().is_some_and(|url| url.scheme == Scheme::Http);

@@ -148,7 +148,7 @@ async fn send_parts(
 impl Inner {
     fn copy_source(&self, key: &str) -> String {
         let mut source = String::new();
-        encode::push_path(&mut source, &self.location.bucket);
+        encode::push_path(&mut source, &self.location.copy_source());
         source.push('/');
         encode::push_path(&mut source, key);
         source

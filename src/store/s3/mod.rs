@@ -45,7 +45,7 @@ pub use names::HostAnswer;
 
 use super::{BoxFuture, Entry, ErrorKind, PutOptions, Result, Scope, Store, StoreError, Upload};
 use crate::base::LtxId;
-use crate::config::{Addressing, CredentialError, CredentialSource, Endpoint, S3Location};
+use crate::config::{Addressing, CredentialError, CredentialSource, S3Location};
 use body::Payload;
 use client::Client;
 
@@ -158,13 +158,7 @@ impl Store for S3Store {
     }
 
     fn identity(&self) -> String {
-        let location = &self.inner.location;
-        // The names of buckets at AWS are the same from every region.
-        let endpoint = match &location.endpoint.value {
-            Endpoint::Aws => "aws".to_owned(),
-            Endpoint::At(url) => url.to_string(),
-        };
-        format!("s3 {endpoint} {}/{}", location.bucket, location.prefix)
+        self.inner.location.identity()
     }
 
     fn list(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<Entry>>> {

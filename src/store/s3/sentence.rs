@@ -146,7 +146,7 @@ fn permission(about: About<'_>) -> (&'static str, String) {
 fn bucket(about: About<'_>) -> String {
     let location = about.location;
     let endpoint = endpoint(about);
-    let from = match location.endpoint.origin {
+    let from = match &location.endpoint.origin {
         Origin::Default => " (no endpoint was given)".to_owned(),
         origin => format!(" (the endpoint from {origin})"),
     };
@@ -155,7 +155,7 @@ fn bucket(about: About<'_>) -> String {
     } else {
         format!(" --endpoint-url {endpoint}")
     };
-    let style = match (location.addressing.value, location.endpoint.origin) {
+    let style = match (location.addressing.value, &location.endpoint.origin) {
         (Addressing::VirtualHost, Origin::Default) | (Addressing::Path, _) => "",
         (Addressing::VirtualHost, _) => ", or try force-path-style=true",
     };
@@ -168,7 +168,7 @@ fn bucket(about: About<'_>) -> String {
 
 fn region(detail: &Detail, about: About<'_>) -> String {
     let (bucket, now) = (&about.location.bucket, about.region);
-    let from = about.location.region.origin;
+    let from = &about.location.region.origin;
     match &detail.region {
         Some(region) => format!(
             "bucket {bucket} is in region {region}, not in {now} (from {from}): write region={region} in the \

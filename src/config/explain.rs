@@ -1,0 +1,132 @@
+//! What was resolved, line by line, each value with its origin. Secrets are hidden.
+
+use std::fmt;
+
+use super::location::{Addressing, Checksum, Kind, Location, Origin, S3Location, SignPayload, Sourced};
+use super::{CredentialSource, ReplicaFields};
+
+/// One line: a name, its value, and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// The name of the setting.
+    pub name: String,
+    /// The value, in words.
+    pub value: String,
+    /// In words that stand in brackets; empty if there is nothing to say.
+    pub origin: String,
+}
+
+impl Line {
+    pub(super) fn new(name: impl Into<String>, value: impl ToString, origin: impl ToString) -> Line {
+        Line { name: name.into(), value: value.to_string(), origin: origin.to_string() }
+    }
+
+    pub(super) fn of<T: ToString>(name: impl Into<String>, value: &Sourced<T>) -> Line {
+        Line::new(name, value.value.to_string(), &value.origin)
+    }
+
+    /// The same line, further to the right.
+    #[must_use]
+    pub fn indented(mut self, by: usize) -> Line {
+        self.name.insert_str(0, &" ".repeat(by));
+        self
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.value)?;
+        if !self.origin.is_empty() {
+            write!(f, "  ({})", self.origin)?;
+        }
+        Ok(())
+    }
+}
+
+impl Location {
+    /// All of it, line by line.
+    #[must_use]
+    pub fn explain(&self) -> Vec<Line> {
+        match &self.kind {
+            Kind::File(path) => vec![Line::new("directory", path.display(), "")],
+            Kind::S3(s3) => s3.explain(),
+        }
+    }
+}
+
+impl S3Location {
+    fn explain(&self) -> Vec<Line> {
+        let provider = self.provider.map_or_else(String::new, |p| format!(" ({p})"));
+        let mut lines = vec![
+            Line::new("endpoint", format!("{}{provider}", self.endpoint_url()), &self.endpoint.origin),
+            Line::of("region", &self.region),
+            Line::new("bucket", self.access_point.as_ref().unwrap_or(&self.bucket), place(&self.fields.bucket)),
+            Line::new("path", format!("{:?}", self.prefix), place(&self.fields.path)),
+        ];
+        let style = match self.addressing.value {
+            Addressing::VirtualHost => "in the host name",
+            Addressing::Path => "in the path",
+        };
+        lines.push(Line::new("addressing", style, &self.addressing.origin));
+        lines.extend(self.explain_fields(&self.fields));
+        lines.push(self.explain_credentials());
+        lines
+    }
+
+    fn explain_fields(&self, fields: &ReplicaFields) -> Vec<Line> {
+        let mut lines = Vec::new();
+        if let Some(skip) = fields.skip_verify.as_ref().filter(|s| s.value) {
+            lines.push(Line::new("certificates", "not checked", &skip.origin));
+        }
+        if let Some(file) = &fields.ca_cert {
+            lines.push(Line::new("ca-cert", file.value.display(), &file.origin));
+        }
+        if let Some(sign) = &fields.sign_payload {
+            let value = match sign.value {
+                SignPayload::Auto => "auto",
+                SignPayload::Always => "always",
+                SignPayload::Never => "never",
+            };
+            lines.push(Line::new("sign-payload", value, &sign.origin));
+        }
+        let checksum = match self.quirks.checksum {
+            Checksum::Crc32 => "crc32",
+            Checksum::None => "none",
+        };
+        match (&fields.checksum, self.provider) {
+            (Some(said), _) => lines.push(Line::new("checksum", checksum, &said.origin)),
+            (None, Some(name)) if self.quirks.checksum == Checksum::None => {
+                lines.push(Line::new("checksum", checksum, Origin::Provider(name)));
+            }
+            _ => {}
+        }
+        let mut add = |name, line: Option<Line>| lines.extend(line.map(|l| Line { name, ..l }));
+        add("storage-class".into(), fields.storage_class.as_ref().map(|v| Line::of("", v)));
+        add("part-size".into(), fields.part_size.as_ref().map(|v| Line::of("", v)));
+        add("concurrency".into(), fields.concurrency.as_ref().map(|v| Line::of("", v)));
+        add("sse-kms-key-id".into(), fields.sse_kms_key_id.as_ref().map(|v| Line::of("", v)));
+        if let Some(key) = &fields.sse_customer_key {
+            lines.push(Line::new("sse-customer-key", "(hidden)", &key.origin));
+        }
+        if let Some(path) = &fields.sse_customer_key_path {
+            lines.push(Line::new("sse-customer-key-path", path.value.display(), &path.origin));
+        }
+        lines
+    }
+
+    fn explain_credentials(&self) -> Line {
+        match &self.credentials {
+            CredentialSource::Missing => Line::new("credentials", "none", "nothing is set"),
+            CredentialSource::Static(keys) => {
+                let token = if keys.session_token.is_some() { ", with a session token" } else { "" };
+                Line::new("credentials", format!("access key {}{token}", keys.abbreviated_id()), &keys.origin)
+            }
+            CredentialSource::Provider(provider) => Line::new("credentials", format!("{provider:?}"), ""),
+        }
+    }
+}
+
+/// The origin of bucket or path: the URL, if not a field.
+fn place(field: &Option<Sourced<String>>) -> Origin {
+    field.as_ref().map_or(Origin::Url, |f| f.origin.clone())
+}

@@ -1,0 +1,248 @@
+//! What the host and the path of a replica URL mean.
+//!
+//! A rule decides where the owner can have meant one thing only: an ARN, a port, an address, `localhost`, a known
+//! provider, a first label that is a word for a store (`s3.example.com`), the host of an endpoint that is set
+//! elsewhere, a plain `http://` or `https://` URL. A name with dots that no rule knows may be a bucket of AWS, a
+//! server, or a bucket before its server: then all readings are returned, and nothing is sent anywhere.
+
+use std::fmt;
+
+use super::aws::AccessPoint;
+use super::endpoint::{Recognised, is_local, recognise, split_port};
+use super::text::{check_bucket, shown};
+use super::{ConfigError, Endpoint, EndpointUrl, Scheme};
+
+/// First labels of hosts that are servers of objects.
+const WORDS: [&str; 21] = [
+    "ceph",
+    "garage",
+    "minio",
+    "minio-api",
+    "object",
+    "object-storage",
+    "object-store",
+    "objects",
+    "objectstorage",
+    "objectstore",
+    "oss",
+    "radosgw",
+    "rgw",
+    "rustfs",
+    "s3",
+    "s3-api",
+    "s3api",
+    "s3gw",
+    "seaweedfs",
+    "storage",
+    "store",
+];
+
+/// Ends of names that only exist in private networks: no bucket of AWS is called so.
+const PRIVATE: [&str; 8] = [".local", ".internal", ".lan", ".home", ".home.arpa", ".svc", ".test", ".localdomain"];
+
+/// Ends of names that are files, so that they are hardly buckets.
+const FILES: [&str; 5] = [".db", ".sqlite", ".sqlite3", ".db3", ".sqlite-wal"];
+
+/// What a URL names.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// A bucket of an endpoint that is named elsewhere, or of AWS.
+    Bucket { bucket: String, prefix: String },
+    /// A bucket of a server.
+    Server { server: Box<Recognised>, bucket: String, prefix: String },
+    /// An access point of AWS.
+    AccessPoint { point: AccessPoint, prefix: String },
+}
+
+/// One way to read a URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// In words: `bucket b of the server h`.
+    pub meaning: String,
+    /// The URL to write for it.
+    pub url: String,
+    /// The server to ask whether it is one.
+    pub endpoint: EndpointUrl,
+    /// The bucket to ask for; `None` if the URL does not name one.
+    pub bucket: Option<String>,
+}
+
+/// A URL with several readings. Nothing has been sent to any of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ambiguity {
+    /// The URL as written, its parameters included: the key by which [`super::Overrides::settled`] replaces it.
+    pub url: String,
+    /// All readings.
+    pub readings: Vec<Reading>,
+}
+
+impl Ambiguity {
+    /// Whether asking the servers can tell the readings apart: each names a bucket.
+    #[must_use]
+    pub fn can_be_probed(&self) -> bool {
+        self.readings.iter().all(|r| r.bucket.is_some())
+    }
+}
+
+impl fmt::Display for Ambiguity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "replica URL {:?} can mean several places; write the one that you mean:", shown(&self.url))?;
+        for reading in &self.readings {
+            write!(f, "\n  {}: {}", reading.meaning, reading.url)?;
+        }
+        Ok(())
+    }
+}
+
+/// The parts of a URL.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parts<'a> {
+    /// The whole.
+    pub(super) url: &'a str,
+    /// Of a plain URL.
+    pub(super) scheme: Option<Scheme>,
+    pub(super) authority: &'a str,
+    /// Decoded and cleaned, without a slash at either end.
+    pub(super) path: &'a str,
+    /// Behind the question mark.
+    pub(super) query: &'a str,
+}
+
+/// Reads the host. `explicit` is an endpoint that is set beside the URL.
+pub(super) fn place(parts: Parts<'_>, explicit: Option<&EndpointUrl>) -> Result<Place, ConfigError> {
+    let Parts { url, scheme, authority, path, .. } = parts;
+    if authority.starts_with("arn:") {
+        return Err(ConfigError::AccessPoint { arn: authority.to_owned(), why: "it needs the scheme s3://" });
+    }
+    // The authority is not repeated: what stands behind the colon may be a password.
+    let (host, port) = split_port(authority).ok_or(ConfigError::Port)?;
+    let host = host.to_ascii_lowercase();
+    if host.is_empty() {
+        return Err(ConfigError::NoBucket(shown(url)));
+    }
+    let is_address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
+    let named_elsewhere = explicit.filter(|e| e.host == host || host.ends_with(&format!(".{}", e.host)));
+    let known = || {
+        let at = EndpointUrl { scheme: Scheme::Https, host: host.clone(), port: None, path: String::new() };
+        recognise(at).map_or(true, |r| r.endpoint.is_aws() || r.provider.is_some() || r.addressing.is_some())
+    };
+    let is_server = scheme.is_some()
+        || port.is_some()
+        || is_address
+        || host.starts_with('[')
+        || host == "localhost"
+        || host.ends_with(".localhost")
+        || known();
+    if !is_server && named_elsewhere.is_none() && (explicit.is_some() || !host.contains('.')) {
+        return Ok(Place::Bucket { bucket: authority.to_owned(), prefix: path.to_owned() });
+    }
+    let text = match scheme {
+        Some(scheme) => format!("{}://{authority}", scheme.as_str()),
+        None => authority.to_owned(),
+    };
+    let address = EndpointUrl::parse(&text, &format!("replica URL {:?}", shown(url)))?;
+    if let Some(explicit) = named_elsewhere {
+        let bucket = address.host.strip_suffix(&explicit.host).and_then(|b| b.strip_suffix('.'));
+        let address = EndpointUrl { host: explicit.host.clone(), ..address };
+        return server(parts, address, bucket.map(str::to_owned));
+    }
+    if let Some(bucket) = address.host.strip_suffix(".localhost").map(str::to_owned) {
+        return server(parts, EndpointUrl { host: "localhost".to_owned(), ..address }, Some(bucket));
+    }
+    if is_address || address.host == "localhost" || known() || is_decided(parts, &address) {
+        return server(parts, address, None);
+    }
+    Err(ConfigError::Ambiguous(Box::new(ambiguity(parts, &address))))
+}
+
+/// Whether a name with dots is certainly a server.
+fn is_decided(parts: Parts<'_>, address: &EndpointUrl) -> bool {
+    let labels: Vec<&str> = address.host.split('.').collect();
+    let is_word = |at: usize| labels.get(at).is_some_and(|l| WORDS.contains(l));
+    if is_word(0) {
+        // `storage.example.com/app.db`: hardly a bucket named app.db.
+        let lone_file = !parts.path.contains('/') && FILES.iter().any(|end| parts.path.ends_with(end));
+        return !lone_file || address.port.is_some() || parts.scheme.is_some();
+    }
+    // `backup.s3.example.com`: the bucket may stand before the server.
+    let bucket_before = labels.len() > 2 && is_word(1);
+    let plain = parts.scheme.is_some() || address.port.is_some();
+    let private = labels.len() < 3 && PRIVATE.iter().any(|end| address.host.ends_with(end));
+    !bucket_before && (plain || private)
+}
+
+/// A bucket of this server: before its host, or first in the path.
+fn server(parts: Parts<'_>, address: EndpointUrl, bucket: Option<String>) -> Result<Place, ConfigError> {
+    let host = address.host.clone();
+    let mut server = recognise(address).map_err(|why| ConfigError::Server { host: host.clone(), why })?;
+    let mut path = parts.path;
+    if let Endpoint::At(at) = &server.endpoint {
+        // A path that belongs to the address may have been written out.
+        let own = at.path.trim_start_matches('/');
+        if let Some(rest) = path.strip_prefix(own).filter(|r| r.is_empty() || r.starts_with('/')) {
+            path = rest.trim_start_matches('/');
+        }
+    }
+    let (bucket, prefix) = match bucket.or_else(|| server.bucket.take()) {
+        Some(bucket) => (bucket, path),
+        None => match path.split_once('/').unwrap_or((path, "")) {
+            ("", _) => {
+                return Err(ConfigError::NoBucketAt { url: shown(parts.url), host });
+            }
+            (bucket, prefix) => (bucket.to_owned(), prefix),
+        },
+    };
+    Ok(Place::Server { server: Box::new(server), bucket, prefix: prefix.to_owned() })
+}
+
+/// All readings of a name with dots.
+fn ambiguity(parts: Parts<'_>, address: &EndpointUrl) -> Ambiguity {
+    let host = &address.host;
+    let mut readings = Vec::with_capacity(3);
+    let (bucket, prefix) = parts.path.split_once('/').unwrap_or((parts.path, ""));
+    let bucket = (!bucket.is_empty()).then_some(bucket);
+    readings.push(reading(parts, address.clone(), bucket, prefix));
+    if let Some((label, server)) = host.split_once('.')
+        && server.contains('.')
+    {
+        let mut at = EndpointUrl { host: server.to_owned(), ..address.clone() };
+        if parts.scheme.is_none() && is_local(server) {
+            at.scheme = Scheme::Http;
+        }
+        readings.push(reading(parts, at, Some(label), parts.path));
+    }
+    let private = PRIVATE.iter().any(|end| host.ends_with(end));
+    let plain = parts.scheme.is_some() || address.port.is_some();
+    if !private && !plain && check_bucket(host, &Endpoint::AWS).is_ok() {
+        let aws = EndpointUrl {
+            scheme: Scheme::Https,
+            host: "s3.amazonaws.com".to_owned(),
+            port: None,
+            path: String::new(),
+        };
+        let mut of_aws = reading(parts, aws, Some(host), parts.path);
+        of_aws.meaning = format!("bucket {host} of AWS");
+        readings.push(of_aws);
+    }
+    Ambiguity { url: parts.url.to_owned(), readings }
+}
+
+fn reading(parts: Parts<'_>, endpoint: EndpointUrl, bucket: Option<&str>, prefix: &str) -> Reading {
+    let meaning = match bucket {
+        Some(bucket) => format!("bucket {bucket} of the server {}", endpoint.authority()),
+        None => format!("a bucket of the server {}", endpoint.authority()),
+    };
+    let place = match (bucket, prefix) {
+        (None, _) => "BUCKET/PREFIX".to_owned(),
+        (Some(bucket), "") => bucket.to_owned(),
+        (Some(bucket), prefix) => format!("{bucket}/{}", encoded(prefix)),
+    };
+    let more = if parts.query.is_empty() { String::new() } else { format!("&{}", parts.query) };
+    let url = format!("s3://{place}?endpoint={endpoint}{more}");
+    Reading { meaning, url, endpoint, bucket: bucket.map(str::to_owned) }
+}
+
+/// What a URL's path cannot hold as it is.
+fn encoded(path: &str) -> String {
+    path.replace('%', "%25").replace('?', "%3F").replace('#', "%23")
+}

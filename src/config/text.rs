@@ -1,0 +1,91 @@
+//! The text of URLs: percent signs, slashes, and what of it may be shown.
+
+use super::{ConfigError, Endpoint};
+
+pub(super) fn check_bucket(bucket: &str, endpoint: &Endpoint) -> Result<(), ConfigError> {
+    let bad = |why| Err(ConfigError::Bucket { bucket: bucket.to_owned(), why });
+    if bucket.len() > 255
+        || !bucket.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+    {
+        return bad("it may hold letters, digits, hyphens and dots");
+    }
+    if bucket == "." || bucket == ".." || bucket.contains("..") {
+        return bad("two dots must not stand together");
+    }
+    if !endpoint.is_aws() {
+        return Ok(());
+    }
+    if !(3..=63).contains(&bucket.len()) {
+        return bad("on AWS it has 3 to 63 characters");
+    }
+    if bucket.bytes().any(|b| b.is_ascii_uppercase() || b == b'_') {
+        return bad("on AWS it holds no upper-case letters and no underscores");
+    }
+    if bucket.starts_with(['-', '.']) || bucket.ends_with(['-', '.']) {
+        return bad("on AWS it begins and ends with a letter or a digit");
+    }
+    if bucket.parse::<std::net::Ipv4Addr>().is_ok() {
+        return bad("on AWS it is not an address");
+    }
+    Ok(())
+}
+
+/// Shortens a path as Litestream does for URLs: no empty, `.` or `..` parts, no slash at the end.
+pub(super) fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// Decodes `%41`; `None` for a percent sign without two hex digits, or bytes that are not UTF-8.
+pub(super) fn decode(text: &str) -> Option<String> {
+    if !text.contains('%') {
+        return Some(text.to_owned());
+    }
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(b) = bytes.next() {
+        if b == b'%' {
+            let digit = |b: Option<u8>| char::from(b?).to_digit(16);
+            let (high, low) = (digit(bytes.next())?, digit(bytes.next())?);
+            out.push((high * 16 + low) as u8);
+        } else {
+            out.push(b);
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+/// Whether there is a user name or a password before the host. A secret may hold slashes and question marks, so that
+/// it does not always end where a host would.
+pub(super) fn has_user_info(rest: &str) -> bool {
+    let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
+    if authority.contains('@') {
+        return true;
+    }
+    let Some((name, port)) = authority.split_once(':') else { return false };
+    let is_port = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+    let is_key = name.len() >= 3 && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+    rest.contains('@') && !authority.starts_with(['[']) && name != "arn" && (!is_port || is_key)
+}
+
+/// The URL for messages: user name, password and parameters are left out.
+pub(super) fn shown(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        // No URL at all; it may be anything.
+        return url.split(['?', '@']).next().unwrap_or(url).to_owned();
+    };
+    if has_user_info(rest) {
+        let host = rest.rsplit('@').next().unwrap_or(rest);
+        return format!("{scheme}://{}", host.split('?').next().unwrap_or(host));
+    }
+    format!("{scheme}://{}", rest.split('?').next().unwrap_or(rest))
+}

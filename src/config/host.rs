@@ -187,7 +187,9 @@ fn server(parts: Parts<'_>, address: EndpointUrl, bucket: Option<String>) -> Res
         Some(bucket) => (bucket, path),
         None => match path.split_once('/').unwrap_or((path, "")) {
             ("", _) => {
-                return Err(ConfigError::NoBucketAt { url: shown(parts.url), host });
+                let scheme = parts.scheme.map_or("s3", Scheme::as_str);
+                let server = format!("{scheme}://{}", parts.authority);
+                return Err(ConfigError::NoBucketAt { url: shown(parts.url), server });
             }
             (bucket, prefix) => (bucket.to_owned(), prefix),
         },

@@ -59,12 +59,23 @@ pub enum ConfigError {
         why: &'static str,
     },
     /// A server and no bucket.
-    #[error("replica URL {url:?} names the server {host} and no bucket; write s3://{host}/BUCKET/PREFIX")]
+    #[error("replica URL {url:?} names a server and no bucket; write {server}/BUCKET/PREFIX")]
     NoBucketAt {
         /// The URL.
         url: String,
-        /// The server.
-        host: String,
+        /// The server with its scheme.
+        server: String,
+    },
+    /// A file URL with parameters.
+    #[error("replica URL {0:?}: a directory has no parameters; write what follows the question mark as %3F...")]
+    FileParameter(String),
+    /// An endpoint with another bucket before it.
+    #[error("the endpoint begins with the bucket {before:?}, and the bucket is {bucket:?}: leave it out of the endpoint")]
+    OtherBucket {
+        /// In the endpoint.
+        before: String,
+        /// Beside it.
+        bucket: String,
     },
     /// A URL that can mean several places.
     #[error("{0}")]

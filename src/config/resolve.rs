@@ -152,9 +152,8 @@ fn no_such_kind(kind: &str, fields: &ReplicaFields) -> ConfigError {
 
 fn file(url: &str, rest: &str) -> Result<Location, ConfigError> {
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-    if let Some(pair) = query.split('&').find(|p| !p.is_empty()) {
-        let name = pair.split('=').next().unwrap_or(pair).to_owned();
-        return Err(ConfigError::Parameter { url: shown(url), name, nearest: None });
+    if !query.is_empty() {
+        return Err(ConfigError::FileParameter(shown(url)));
     }
     let path = decode(path).ok_or_else(|| ConfigError::Escape(shown(url)))?;
     if !path.starts_with('/') || path.contains('\0') {
@@ -314,12 +313,17 @@ fn find(place: Place, fields: &ReplicaFields, from_env: &ReplicaFields) -> Resul
             let server = recognise(url).map_err(|why| ConfigError::Server { host, why })?;
             (server, endpoint.origin.clone())
         }
-        (None, Some(server)) => (*server, Origin::Url),
+        (None, Some(server)) => {
+            (*server, fields.bucket.as_ref().map_or(Origin::Url, |b| b.origin.clone()))
+        }
         (None, None) => by_region(fields, from_env)?,
     };
     let bucket = match (server.bucket.take(), bucket) {
         (Some(before), bucket) if bucket.is_empty() => before,
         // The endpoint was written with its bucket before it.
+        (Some(before), bucket) if before != bucket => {
+            return Err(ConfigError::OtherBucket { before, bucket });
+        }
         (_, bucket) => bucket,
     };
     if bucket.is_empty() {

@@ -90,7 +90,7 @@ fn origins_of_regions_and_styles() {
     };
     assert_eq!(of("s3://b/p?endpoint=http://h:1"), (Origin::Env("AWS_REGION"), Origin::Default));
     assert!(!Origin::Env("AWS_REGION").is_explicit());
-    assert_eq!(of("s3://b/p?region=eu-west-3").0, Origin::Url);
+    assert_eq!(of("s3://bucket/p?region=eu-west-3").0, Origin::Url);
     let spaces = Origin::Provider("DigitalOcean Spaces");
     assert_eq!(of("s3://b.nyc3.digitaloceanspaces.com/p"), (Origin::Endpoint, spaces));
     let r2 = Origin::Provider("Cloudflare R2");

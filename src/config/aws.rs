@@ -13,17 +13,8 @@ const PARTITIONS: [(&str, &str); 8] = [
 ];
 
 /// The names of the directions in a region.
-const DIRECTIONS: [&str; 9] = [
-    "north",
-    "south",
-    "east",
-    "west",
-    "central",
-    "northeast",
-    "northwest",
-    "southeast",
-    "southwest",
-];
+const DIRECTIONS: [&str; 9] =
+    ["north", "south", "east", "west", "central", "northeast", "northwest", "southeast", "southwest"];
 
 /// The suffix of host names in a region's partition.
 pub(super) fn suffix(region: &str) -> &'static str {
@@ -174,14 +165,17 @@ impl AccessPoint {
         if service == "s3-object-lambda" {
             return Err("an Object Lambda access point cannot hold a replica");
         }
-        let Some(rest) = resource.strip_prefix("accesspoint/").or_else(|| resource.strip_prefix("accesspoint:"))
+        let Some(rest) =
+            resource.strip_prefix("accesspoint/").or_else(|| resource.strip_prefix("accesspoint:"))
         else {
             return Err("it is not an access point: write arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME");
         };
         let (name, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         if region.is_empty() && name.ends_with(".mrap") {
-            return Err("a multi-region access point needs signatures (SigV4A) that lsfast does not have: name one \
-                        of its buckets");
+            return Err(
+                "a multi-region access point needs signatures (SigV4A) that lsfast does not have: name one \
+                        of its buckets",
+            );
         }
         let is_name = |s: &str| s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         let fits = service == "s3"
@@ -283,12 +277,28 @@ mod tests {
 
     #[test]
     fn regions_by_their_shape() {
-        for yes in ["us-east-1", "ap-southeast-2", "us-gov-west-1", "eusc-de-east-1", "cn-northwest-1", "mx-central-1"]
-        {
+        for yes in [
+            "us-east-1",
+            "ap-southeast-2",
+            "us-gov-west-1",
+            "eusc-de-east-1",
+            "cn-northwest-1",
+            "mx-central-1",
+        ] {
             assert!(is_region(yes), "{yes}");
         }
-        for no in ["nyc3", "auto", "fr-par", "us-west-004", "us-sea-1", "eu2", "ch-gva-2", "", "-east-1", "website-us-east-1"]
-        {
+        for no in [
+            "nyc3",
+            "auto",
+            "fr-par",
+            "us-west-004",
+            "us-sea-1",
+            "eu2",
+            "ch-gva-2",
+            "",
+            "-east-1",
+            "website-us-east-1",
+        ] {
             assert!(!is_region(no), "{no}");
         }
     }

@@ -161,7 +161,8 @@ impl Endpoint {
 
 /// Looks for the rules of Amazon and of other providers in an address.
 pub(super) fn recognise(url: EndpointUrl) -> Result<Recognised, &'static str> {
-    let none = |endpoint| Recognised { endpoint, region: None, bucket: None, provider: None, addressing: None };
+    let none =
+        |endpoint| Recognised { endpoint, region: None, bucket: None, provider: None, addressing: None };
     // Behind another port or path is a proxy or a tunnel, which is used as it was named.
     if url.port.is_some() {
         return Ok(none(Endpoint::At(url)));
@@ -275,7 +276,11 @@ mod tests {
             ("s3.eu-central-1.amazonaws.com", true, "https://s3.eu-central-1.amazonaws.com"),
             ("s3-us-west-2.amazonaws.com", true, "https://s3.us-west-2.amazonaws.com"),
             ("s3.cn-north-1.amazonaws.com.cn", true, "https://s3.cn-north-1.amazonaws.com.cn"),
-            ("s3-fips.dualstack.us-east-2.amazonaws.com", true, "https://s3-fips.dualstack.us-east-2.amazonaws.com"),
+            (
+                "s3-fips.dualstack.us-east-2.amazonaws.com",
+                true,
+                "https://s3-fips.dualstack.us-east-2.amazonaws.com",
+            ),
             ("http://s3.amazonaws.com", false, "http://s3.amazonaws.com"),
             ("https://s3.example.com", false, "https://s3.example.com"),
             ("https://amazonaws.com.evil.org", false, "https://amazonaws.com.evil.org"),

@@ -60,7 +60,11 @@ impl S3Location {
         let mut lines = vec![
             Line::new("endpoint", format!("{}{provider}", self.endpoint_url()), &self.endpoint.origin),
             Line::of("region", &self.region),
-            Line::new("bucket", self.access_point.as_ref().unwrap_or(&self.bucket), place(&self.fields.bucket)),
+            Line::new(
+                "bucket",
+                self.access_point.as_ref().unwrap_or(&self.bucket),
+                place(&self.fields.bucket),
+            ),
             Line::new("path", format!("{:?}", self.prefix), place(&self.fields.path)),
         ];
         let style = match self.addressing.value {

@@ -13,8 +13,7 @@ use super::values::{parse_checksum, parse_concurrency, parse_sign_payload, parse
 use super::{ConfigError, Env, Secret};
 
 /// Names of the variables that hold an endpoint, the first one wins.
-const ENDPOINT_VARIABLES: [&str; 3] =
-    ["LITESTREAM_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];
+const ENDPOINT_VARIABLES: [&str; 3] = ["LITESTREAM_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];
 
 macro_rules! fields {
     ($($(#[$doc:meta])* $name:ident: $kind:ty,)+) => {

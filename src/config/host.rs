@@ -38,7 +38,8 @@ const WORDS: [&str; 21] = [
 ];
 
 /// Ends of names that only exist in private networks: no bucket of AWS is called so.
-const PRIVATE: [&str; 8] = [".local", ".internal", ".lan", ".home", ".home.arpa", ".svc", ".test", ".localdomain"];
+const PRIVATE: [&str; 8] =
+    [".local", ".internal", ".lan", ".home", ".home.arpa", ".svc", ".test", ".localdomain"];
 
 /// Ends of names that are files, so that they are hardly buckets.
 const FILES: [&str; 5] = [".db", ".sqlite", ".sqlite3", ".db3", ".sqlite-wal"];
@@ -86,7 +87,11 @@ impl Ambiguity {
 
 impl fmt::Display for Ambiguity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "replica URL {:?} can mean several places; write the one that you mean:", shown(&self.url))?;
+        write!(
+            f,
+            "replica URL {:?} can mean several places; write the one that you mean:",
+            shown(&self.url)
+        )?;
         for reading in &self.readings {
             write!(f, "\n  {}: {}", reading.meaning, reading.url)?;
         }

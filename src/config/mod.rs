@@ -67,10 +67,14 @@ pub enum ConfigError {
         server: String,
     },
     /// A file URL with parameters.
-    #[error("replica URL {0:?}: a directory has no parameters; write what follows the question mark as %3F...")]
+    #[error(
+        "replica URL {0:?}: a directory has no parameters; write what follows the question mark as %3F..."
+    )]
     FileParameter(String),
     /// An endpoint with another bucket before it.
-    #[error("the endpoint begins with the bucket {before:?}, and the bucket is {bucket:?}: leave it out of the endpoint")]
+    #[error(
+        "the endpoint begins with the bucket {before:?}, and the bucket is {bucket:?}: leave it out of the endpoint"
+    )]
     OtherBucket {
         /// In the endpoint.
         before: String,

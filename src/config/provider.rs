@@ -59,7 +59,12 @@ pub(super) const PROVIDERS: &[Provider] = &[
         name: "Backblaze B2",
         endpoints: &["s3.{region}.backblazeb2.com"],
         regions: &[
-            "us-west-000", "us-west-001", "us-west-002", "us-west-004", "us-east-005", "eu-central-003",
+            "us-west-000",
+            "us-west-001",
+            "us-west-002",
+            "us-west-004",
+            "us-east-005",
+            "eu-central-003",
             "ca-east-006",
         ],
         // "Unsupported header 'x-amz-checksum-crc32' received for this API call."
@@ -77,11 +82,7 @@ pub(super) const PROVIDERS: &[Provider] = &[
         create_only: Some(true),
         ..PLAIN
     },
-    Provider {
-        name: "Wasabi",
-        endpoints: &["s3.{region}.wasabisys.com", "s3.wasabisys.com"],
-        ..PLAIN
-    },
+    Provider { name: "Wasabi", endpoints: &["s3.{region}.wasabisys.com", "s3.wasabisys.com"], ..PLAIN },
     Provider {
         name: "Linode (Akamai) Object Storage",
         endpoints: &["{region}.linodeobjects.com"],
@@ -156,23 +157,18 @@ pub(super) const PROVIDERS: &[Provider] = &[
     },
     Provider {
         name: "Supabase Storage",
-        endpoints: &[
-            "{project}.storage.supabase.co/storage/v1/s3",
-            "{project}.supabase.co/storage/v1/s3",
-        ],
+        endpoints: &["{project}.storage.supabase.co/storage/v1/s3", "{project}.supabase.co/storage/v1/s3"],
         ..PLAIN
     },
     Provider {
         name: "Exoscale Object Storage",
         endpoints: &["sos-{region}.exo.io"],
-        regions: &["ch-gva-2", "ch-dk-2", "de-fra-1", "de-muc-1", "at-vie-1", "at-vie-2", "bg-sof-1", "hr-zag-1"],
+        regions: &[
+            "ch-gva-2", "ch-dk-2", "de-fra-1", "de-muc-1", "at-vie-1", "at-vie-2", "bg-sof-1", "hr-zag-1",
+        ],
         ..PLAIN
     },
-    Provider {
-        name: "Contabo Object Storage",
-        endpoints: &["{region}.contabostorage.com"],
-        ..PLAIN
-    },
+    Provider { name: "Contabo Object Storage", endpoints: &["{region}.contabostorage.com"], ..PLAIN },
 ];
 
 /// A host that a provider's form fits.
@@ -285,7 +281,10 @@ mod tests {
             ("a.b.nyc3.digitaloceanspaces.com", "DigitalOcean Spaces: nyc3.digitaloceanspaces.com nyc3 a.b"),
             ("a.nyc3.cdn.digitaloceanspaces.com", "DigitalOcean Spaces: nyc3.digitaloceanspaces.com nyc3 a"),
             ("digitaloceanspaces.com", "none"),
-            ("b.s3.us-west-004.backblazeb2.com", "Backblaze B2: s3.us-west-004.backblazeb2.com us-west-004 b"),
+            (
+                "b.s3.us-west-004.backblazeb2.com",
+                "Backblaze B2: s3.us-west-004.backblazeb2.com us-west-004 b",
+            ),
             ("acc.r2.cloudflarestorage.com", "Cloudflare R2: acc.r2.cloudflarestorage.com - -"),
             ("acc.eu.r2.cloudflarestorage.com", "Cloudflare R2: acc.eu.r2.cloudflarestorage.com - -"),
             ("b.acc.eu.r2.cloudflarestorage.com", "Cloudflare R2: acc.eu.r2.cloudflarestorage.com - b"),

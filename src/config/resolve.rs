@@ -87,7 +87,11 @@ impl Location {
         let fields = flags.fields().or(fields);
         if let Some(path) = fields.path.as_ref().filter(|p| p.value.contains("://")) {
             let (what, value) = (format!("path from {}", path.origin), shown(&path.value));
-            return Err(ConfigError::Value { what, value, expected: "a path: write a URL under the key url" });
+            return Err(ConfigError::Value {
+                what,
+                value,
+                expected: "a path: write a URL under the key url",
+            });
         }
         if let Some(url) = &fields.url {
             let url = flags.settled.get(&url.value).unwrap_or(&url.value).clone();
@@ -285,12 +289,8 @@ fn find(place: Place, fields: &ReplicaFields, from_env: &ReplicaFields) -> Resul
         Place::Bucket { bucket, prefix } => (None, bucket, prefix, None),
         Place::Server { server, bucket, prefix } => (Some(server), bucket, prefix, None),
         Place::AccessPoint { point, prefix } => {
-            let address = EndpointUrl {
-                scheme: Scheme::Https,
-                host: point.host(),
-                port: None,
-                path: String::new(),
-            };
+            let address =
+                EndpointUrl { scheme: Scheme::Https, host: point.host(), port: None, path: String::new() };
             let server = Recognised {
                 endpoint: Endpoint::At(address),
                 region: Some(point.region.clone()),
@@ -313,9 +313,7 @@ fn find(place: Place, fields: &ReplicaFields, from_env: &ReplicaFields) -> Resul
             let server = recognise(url).map_err(|why| ConfigError::Server { host, why })?;
             (server, endpoint.origin.clone())
         }
-        (None, Some(server)) => {
-            (*server, fields.bucket.as_ref().map_or(Origin::Url, |b| b.origin.clone()))
-        }
+        (None, Some(server)) => (*server, fields.bucket.as_ref().map_or(Origin::Url, |b| b.origin.clone())),
         (None, None) => by_region(fields, from_env)?,
     };
     let bucket = match (server.bucket.take(), bucket) {
@@ -327,7 +325,10 @@ fn find(place: Place, fields: &ReplicaFields, from_env: &ReplicaFields) -> Resul
         (_, bucket) => bucket,
     };
     if bucket.is_empty() {
-        return Err(ConfigError::Incomplete { missing: "bucket", advice: "write bucket: NAME beside type: s3" });
+        return Err(ConfigError::Incomplete {
+            missing: "bucket",
+            advice: "write bucket: NAME beside type: s3",
+        });
     }
     let endpoint = Sourced::new(server.endpoint.clone(), origin);
     Ok(Found { endpoint, server, bucket, prefix, access_point })
@@ -335,13 +336,8 @@ fn find(place: Place, fields: &ReplicaFields, from_env: &ReplicaFields) -> Resul
 
 /// AWS, unless the region is one that only another provider has.
 fn by_region(fields: &ReplicaFields, env: &ReplicaFields) -> Result<(Recognised, Origin), ConfigError> {
-    let aws = Recognised {
-        endpoint: Endpoint::AWS,
-        region: None,
-        bucket: None,
-        provider: None,
-        addressing: None,
-    };
+    let aws =
+        Recognised { endpoint: Endpoint::AWS, region: None, bucket: None, provider: None, addressing: None };
     let Some(region) = fields.region.as_ref().or(env.region.as_ref()) else {
         return Ok((aws, Origin::Default));
     };
@@ -357,7 +353,8 @@ fn by_region(fields: &ReplicaFields, env: &ReplicaFields) -> Result<(Recognised,
         let server = server.map_err(|why| ConfigError::Server { host, why })?;
         return Ok((server, Origin::Provider(provider.name)));
     }
-    let lines: Vec<String> = owners.iter().map(|(p, host)| format!("endpoint {host} for {}", p.name)).collect();
+    let lines: Vec<String> =
+        owners.iter().map(|(p, host)| format!("endpoint {host} for {}", p.name)).collect();
     let advice = if lines.is_empty() {
         "set the endpoint of your provider, or a region of AWS such as eu-central-1".to_owned()
     } else {
@@ -410,8 +407,7 @@ fn addressing(found: &Found, fields: &ReplicaFields) -> Sourced<Addressing> {
         return Sourced::new(value, path.origin.clone());
     }
     // A certificate for *.s3.REGION.amazonaws.com covers one label, so a bucket with a dot goes into the path.
-    let is_label =
-        found.bucket.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    let is_label = found.bucket.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     match (found.server.provider, &found.endpoint.value) {
         (_, Endpoint::Aws { .. }) if is_label => Sourced::new(Addressing::VirtualHost, Origin::Default),
         (Some(p), _) if is_label => Sourced::new(p.addressing, Origin::Provider(p.name)),
@@ -434,14 +430,19 @@ fn quirks(found: &Found, fields: &ReplicaFields) -> Result<Quirks, ConfigError> 
             Some(checksum) => checksum.value,
             None => provider.map_or(Checksum::Crc32, |p| p.checksum),
         },
-        create_only: if found.endpoint.value.is_aws() { Some(true) } else { provider.and_then(|p| p.create_only) },
+        create_only: if found.endpoint.value.is_aws() {
+            Some(true)
+        } else {
+            provider.and_then(|p| p.create_only)
+        },
         part_bytes: fields.part_size.as_ref().map(|s| s.value),
     })
 }
 
 /// Keys that stand beside the replica.
 fn static_keys(fields: &ReplicaFields) -> Result<Option<CredentialSource>, ConfigError> {
-    let half = |have, missing, origin: &Origin| ConfigError::HalfKeys { have, missing, origin: origin.clone() };
+    let half =
+        |have, missing, origin: &Origin| ConfigError::HalfKeys { have, missing, origin: origin.clone() };
     let (id, secret) = match (&fields.access_key_id, &fields.secret_access_key, &fields.session_token) {
         (Some(id), Some(secret), _) => (id, secret),
         (Some(id), None, _) => return Err(half("access-key-id", "secret-access-key", &id.origin)),

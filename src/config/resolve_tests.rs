@@ -112,10 +112,7 @@ fn an_ambiguous_url_can_be_settled() {
     let mut flags = Overrides::default();
     flags.settle(&ambiguity, 0);
     let settled = Location::resolve(url, &flags, &Env::default());
-    assert_eq!(
-        described(settled),
-        r#"https://litestream.example.com x-1 qt.db "" path the replica URL"#
-    );
+    assert_eq!(described(settled), r#"https://litestream.example.com x-1 qt.db "" path the replica URL"#);
 
     let e = Location::resolve("s3://backup.example.com", &Overrides::default(), &Env::default()).unwrap_err();
     let ConfigError::Ambiguous(ambiguity) = e else { panic!("{e}") };
@@ -124,7 +121,9 @@ fn an_ambiguous_url_can_be_settled() {
 
 #[test]
 fn every_reading_resolves_to_what_it_says() {
-    for url in ["s3://a.b.c/d/e%25f?region=x-1", "https://a.s3.b.c/d", "s3://a.minio.b.c:9000/d/e", "s3://my.b/p"] {
+    for url in
+        ["s3://a.b.c/d/e%25f?region=x-1", "https://a.s3.b.c/d", "s3://a.minio.b.c:9000/d/e", "s3://my.b/p"]
+    {
         let e = Location::resolve(url, &Overrides::default(), &Env::default()).unwrap_err();
         let ConfigError::Ambiguous(ambiguity) = e else { panic!("{url}: {e}") };
         for (i, reading) in ambiguity.readings.iter().enumerate() {
@@ -209,9 +208,7 @@ fn an_access_point_keeps_its_arn_for_copies() {
 
 #[test]
 fn one_place_has_one_identity() {
-    let of = |url: &str| {
-        Location::resolve(url, &Overrides::default(), &Env::default()).unwrap().identity()
-    };
+    let of = |url: &str| Location::resolve(url, &Overrides::default(), &Env::default()).unwrap().identity();
     assert_eq!(of("s3://bucket/p?region=eu-west-1"), of("s3://bucket.s3.eu-west-1.amazonaws.com/p/"));
     assert_eq!(of("s3://b.nyc3.digitaloceanspaces.com/p"), of("https://nyc3.digitaloceanspaces.com/b/p"));
     assert_ne!(of("s3://bucket/p"), of("s3://bucket/p?endpoint=http://h:1"));

@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn yes_and_no() {
-        for (text, value) in [("TRUE", Some(true)), ("no", Some(false)), (" 1", Some(true)), ("maybe", None)] {
+        for (text, value) in [("TRUE", Some(true)), ("no", Some(false)), (" 1", Some(true)), ("maybe", None)]
+        {
             assert_eq!(parse_bool(text), value, "{text}");
         }
         assert_eq!(parse_sign_payload("false"), Ok(SignPayload::Never));

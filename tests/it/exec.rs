@@ -45,7 +45,8 @@ impl Case {
 fn the_status_of_the_program_is_that_of_lsfast_and_its_last_commit_is_stored() {
     let case = Case::new();
     let connection = sqlite::create(&case.db(), 4096);
-    let script = format!("sh -c 'while [ ! -e {}/go ]; do sleep 0.01; done; exit 7'", case.dir.path().display());
+    let script =
+        format!("sh -c 'while [ ! -e {}/go ]; do sleep 0.01; done; exit 7'", case.dir.path().display());
     let mut process = Process::start("lsfast", case.replicate(&["-exec", &script]));
     process.wait_for_line("replicating");
     Workload::new(1).run(&connection, 20);

@@ -16,6 +16,7 @@ mod compare;
 mod copy;
 mod delete;
 mod encode;
+mod extras;
 mod failure;
 mod get;
 mod head;
@@ -49,6 +50,9 @@ use crate::config::{Addressing, CredentialError, CredentialSource, S3Location};
 use body::Payload;
 use client::Client;
 
+/// Parts under way at once, whatever the user says: each is in memory.
+const TRANSFERS_MAX: usize = 64;
+
 /// A replica in a bucket. Cheap to clone.
 #[derive(Clone)]
 pub struct S3Store {
@@ -59,6 +63,7 @@ struct Inner {
     url: String,
     location: S3Location,
     options: ClientOptions,
+    extras: extras::Extras,
     client: Arc<Client>,
 }
 
@@ -85,8 +90,13 @@ impl S3Store {
             return Err(StoreError::new(ErrorKind::Credentials, message));
         }
         let client = options.clients.get(location, options)?;
-        let inner =
-            Inner { url: url.to_owned(), location: location.clone(), options: options.clone(), client };
+        let extras = extras::Extras::new(location)?;
+        let mut options = options.clone();
+        if let Some(wanted) = &location.fields.concurrency {
+            options.transfers =
+                usize::try_from(wanted.value).map_or(TRANSFERS_MAX, |n| n.clamp(1, TRANSFERS_MAX));
+        }
+        let inner = Inner { url: url.to_owned(), location: location.clone(), options, extras, client };
         Ok(S3Store { inner: Arc::new(inner) })
     }
 

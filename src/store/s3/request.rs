@@ -238,6 +238,7 @@ impl Inner {
             let value = HeaderValue::from_str(value).map_err(|e| fatal(format!("header {name}: {e}")))?;
             headers.insert(HeaderName::from_static(name), value);
         }
+        self.extras.add(call, &mut headers);
         let host = HeaderValue::from_str(&url.authority()).map_err(|e| fatal(format!("host: {e}")))?;
         headers.insert(HOST, host);
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("lsfast/", env!("CARGO_PKG_VERSION"))));

@@ -54,6 +54,9 @@ pub const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// A file of trusted certificates. A longer one is an error; the largest bundles in use have some 300 KB.
 pub const CA_BYTES: u64 = 4 << 20;
 
+/// A config file. A longer one is an error.
+pub const CONFIG_BYTES: u64 = 1 << 20;
+
 /// Bytes of an answer that reports an error. The rest is not read.
 pub const ERROR_BYTES: usize = 64 << 10;
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::fields::ReplicaFields;
-use super::{CredentialSource, Endpoint, EndpointUrl};
+use super::{ConfigError, CredentialSource, Endpoint, EndpointUrl};
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -209,5 +209,26 @@ impl Location {
             Kind::File(path) => format!("file {}", path.display()),
             Kind::S3(s3) => s3.identity(),
         }
+    }
+
+    /// The place of something below this one, as Litestream joins the path of a database of a directory to that of
+    /// the replica.
+    ///
+    /// # Errors
+    /// [`ConfigError::Control`] for a control character.
+    pub fn join(&self, relative: &str) -> Result<Location, ConfigError> {
+        if relative.chars().any(char::is_control) {
+            return Err(ConfigError::Control { what: "path", value: relative.to_owned() });
+        }
+        let s3 = match &self.kind {
+            Kind::File(path) => return Ok(Location::directory(path.join(relative))),
+            Kind::S3(s3) => s3,
+        };
+        let root = if s3.prefix.starts_with('/') { "/" } else { "" };
+        let parts = s3.prefix.split('/').chain(relative.split('/')).filter(|p| !p.is_empty() && *p != ".");
+        let prefix = format!("{root}{}", parts.collect::<Vec<_>>().join("/"));
+        let name = s3.access_point.as_ref().unwrap_or(&s3.bucket);
+        let url = format!("s3://{name}/{prefix}");
+        Ok(Location { url, kind: Kind::S3(Box::new(S3Location { prefix, ..(**s3).clone() })) })
     }
 }

@@ -10,6 +10,7 @@ mod endpoint;
 mod env;
 mod explain;
 mod fields;
+pub mod file;
 mod host;
 mod location;
 mod provider;
@@ -17,6 +18,8 @@ mod query;
 mod resolve;
 mod text;
 mod values;
+
+use std::path::PathBuf;
 
 pub use credentials::{
     CredentialError, CredentialFuture, CredentialSource, Credentials, ProvideCredentials, Secret,
@@ -30,6 +33,7 @@ pub use host::{Ambiguity, Reading};
 pub use location::{
     Addressing, Checksum, Kind, Location, Origin, Quirks, S3Location, SignPayload, Sourced, TlsOptions,
 };
+pub use file::Config;
 pub use resolve::Overrides;
 
 /// What is wrong with a replica URL or the environment. Secrets are never part of a message.
@@ -103,6 +107,9 @@ pub enum ConfigError {
     /// What follows the host is no port. It is not repeated: it may be a password.
     #[error("the replica URL has a colon behind its host, and no port from 1 to 65535 after it")]
     Port,
+    /// A file name that is no text.
+    #[error("{} is not UTF-8 and cannot be part of a key: rename the file", .0.display())]
+    NotText(PathBuf),
     /// A region of nobody, and no endpoint.
     #[error("region {region:?} (from {origin}) is not one of AWS, and no endpoint is set; {advice}")]
     RegionAlone {

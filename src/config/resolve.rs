@@ -263,7 +263,11 @@ fn finish(place: Place, fields: ReplicaFields, env: &Env) -> Result<Location, Co
         addressing,
         tls: TlsOptions {
             skip_verify: fields.skip_verify.as_ref().is_some_and(|s| s.value),
-            ca_cert: ca_cert.as_ref().map(|c| c.value.clone()),
+            // The certificates of the system are read from SSL_CERT_FILE anyway, where it is set.
+            ca_cert: ca_cert
+                .as_ref()
+                .filter(|c| c.origin != Origin::Env("SSL_CERT_FILE"))
+                .map(|c| c.value.clone()),
         },
         quirks,
         provider: provider_name(&found),

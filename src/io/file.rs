@@ -5,7 +5,7 @@
 use std::fs::{Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -169,12 +169,21 @@ impl AsRawFd for File {
 /// # Errors
 /// `FileTooLarge` above `max` bytes, and those of `open(2)` and `read(2)`.
 pub fn read_small(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    read_small_with_mode(path, max).map(|(bytes, _)| bytes)
+}
+
+/// As [`read_small`], with the mode bits of the file.
+///
+/// # Errors
+/// As [`read_small`].
+pub fn read_small_with_mode(path: &Path, max: u64) -> io::Result<(Vec<u8>, u32)> {
     let file = OpenOptions::new().read(true).open(path)?;
+    let mode = file.metadata()?.mode();
     let mut bytes = Vec::new();
     file.take(max + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max {
         let message = format!("{} is larger than {max} bytes, which is not expected here", path.display());
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
     }
-    Ok(bytes)
+    Ok((bytes, mode))
 }

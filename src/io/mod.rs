@@ -31,6 +31,6 @@ mod wait;
 pub mod watch;
 
 pub use engine::{Engine, IoChoice, IoError, IoKind};
-pub use file::{File, read_small};
+pub use file::{File, read_small, read_small_with_mode};
 pub use process::{raise_descriptor_limit, send_signal};
 pub use wait::wait;

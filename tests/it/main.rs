@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests open whatever they like")]
 
 mod cli;
+mod config;
 mod errors;
 mod exec;
 mod interop;

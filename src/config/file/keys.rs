@@ -1,0 +1,283 @@
+//! Every key of the config file: its name, what stands behind it, and what lsfast does with it.
+//!
+//! `docs/config.md` says the same in prose; a test compares the two.
+
+use super::super::query::nearest_of;
+
+/// What stands behind a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A text, a number, a duration.
+    Text,
+    /// A text that must never be shown.
+    Secret,
+    /// Several texts.
+    Texts,
+    /// Further keys.
+    Section(Scope),
+    /// A list of sections.
+    List(Scope),
+}
+
+/// Where a key may stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    Top,
+    Database,
+    Replica,
+    Level,
+    Snapshot,
+    Validation,
+    Retention,
+    Logging,
+    Socket,
+    Age,
+}
+
+/// What becomes of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// It does what it does in Litestream, or nothing that anybody could miss.
+    Used,
+    /// It has no effect, which is worth a warning.
+    Ignored(&'static str),
+    /// It belongs to a kind of replica that lsfast does not have.
+    Other(&'static str),
+    /// Going on without it would do harm.
+    Refused(&'static str),
+}
+
+/// One key.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) becomes: Use,
+}
+
+const fn text(name: &'static str) -> Key {
+    Key { name, kind: Kind::Text, becomes: Use::Used }
+}
+
+const fn secret(name: &'static str) -> Key {
+    Key { name, kind: Kind::Secret, becomes: Use::Used }
+}
+
+const fn ignored(name: &'static str, why: &'static str) -> Key {
+    Key { name, kind: Kind::Text, becomes: Use::Ignored(why) }
+}
+
+const fn other(name: &'static str, kind: &'static str) -> Key {
+    Key { name, kind: Kind::Text, becomes: Use::Other(kind) }
+}
+
+const fn other_secret(name: &'static str, kind: &'static str) -> Key {
+    Key { name, kind: Kind::Secret, becomes: Use::Other(kind) }
+}
+
+const fn section(name: &'static str, scope: Scope) -> Key {
+    Key { name, kind: Kind::Section(scope), becomes: Use::Used }
+}
+
+const fn list(name: &'static str, scope: Scope) -> Key {
+    Key { name, kind: Kind::List(scope), becomes: Use::Used }
+}
+
+const PACED: &str = "lsfast uploads one batch at a time and bounds it by itself";
+
+/// Keys of a replica that may also stand at the top, for all replicas.
+const SETTINGS: &[Key] = &[
+    text("sync-interval"),
+    ignored("validation-interval", "lsfast checks each object as it is written and read"),
+    ignored("max-sync-ltx-files", PACED),
+    ignored("auto-recover", "lsfast repairs its local state by comparing pages, without being told"),
+    secret("access-key-id"),
+    secret("secret-access-key"),
+    secret("session-token"),
+    text("region"),
+    text("bucket"),
+    text("endpoint"),
+    text("force-path-style"),
+    text("sign-payload"),
+    text("sign-accept-encoding"),
+    text("require-content-md5"),
+    text("skip-verify"),
+    text("ca-cert"),
+    text("checksum"),
+    text("storage-class"),
+    text("part-size"),
+    text("concurrency"),
+    text("sse-customer-algorithm"),
+    secret("sse-customer-key"),
+    text("sse-customer-key-path"),
+    text("sse-kms-key-id"),
+    other("account-name", "abs"),
+    other_secret("account-key", "abs"),
+    other_secret("sas-token", "abs"),
+    other("host", "sftp"),
+    other("user", "sftp"),
+    other_secret("password", "sftp"),
+    other("key-path", "sftp"),
+    other("host-key", "sftp"),
+    other("concurrent-writes", "sftp"),
+    other("webdav-url", "webdav"),
+    other("webdav-username", "webdav"),
+    other_secret("webdav-password", "webdav"),
+    other_secret("jwt", "nats"),
+    other_secret("seed", "nats"),
+    other("creds", "nats"),
+    other_secret("nkey", "nats"),
+    other("username", "nats"),
+    other_secret("token", "nats"),
+    other("tls", "nats"),
+    Key { name: "root-cas", kind: Kind::Texts, becomes: Use::Other("nats") },
+    other("client-cert", "nats"),
+    other("client-key", "nats"),
+    other("max-reconnects", "nats"),
+    other("reconnect-wait", "nats"),
+    other("timeout", "nats"),
+    Key {
+        name: "age",
+        kind: Kind::Section(Scope::Age),
+        becomes: Use::Refused("lsfast does not encrypt: remove it if the replica may be written in the clear"),
+    },
+];
+
+const TOP: &[Key] = &[
+    list("dbs", Scope::Database),
+    list("levels", Scope::Level),
+    section("snapshot", Scope::Snapshot),
+    text("l0-retention"),
+    text("l0-retention-check-interval"),
+    section("retention", Scope::Retention),
+    section("validation", Scope::Validation),
+    ignored("verify-compaction", "lsfast checks every object that it makes, before the upload"),
+    section("logging", Scope::Logging),
+    text("addr"),
+    section("socket", Scope::Socket),
+    ignored("mcp-addr", "lsfast has no MCP server"),
+    text("exec"),
+    text("heartbeat-url"),
+    text("heartbeat-interval"),
+    text("shutdown-sync-timeout"),
+    text("shutdown-sync-interval"),
+];
+
+const DATABASE: &[Key] = &[
+    text("path"),
+    text("dir"),
+    text("pattern"),
+    text("recursive"),
+    text("watch"),
+    text("meta-path"),
+    text("meta-dir"),
+    text("monitor-interval"),
+    text("busy-timeout"),
+    ignored("checkpoint-interval", "lsfast leaves checkpoints to the application and gives it a turn"),
+    ignored("min-checkpoint-page-count", "lsfast leaves checkpoints to the application and gives it a turn"),
+    ignored("max-checkpoint-page-count", "lsfast leaves checkpoints to the application and gives it a turn"),
+    ignored("truncate-page-n", "lsfast gives the space of an idle log back by itself"),
+    ignored("max-sync-wal-bytes", PACED),
+    text("restore-if-db-not-exists"),
+    section("snapshot", Scope::Snapshot),
+    section("replica", Scope::Replica),
+    list("replicas", Scope::Replica),
+];
+
+const REPLICA: &[Key] = &[
+    text("url"),
+    text("type"),
+    text("name"),
+    text("path"),
+    // Of 0.3.
+    text("retention"),
+    ignored("retention-check-interval", "lsfast looks when an object is due"),
+    text("snapshot-interval"),
+];
+
+const INTERVAL: &[Key] = &[text("interval")];
+
+impl Scope {
+    /// All keys that may stand here.
+    pub(super) fn keys(self) -> impl Iterator<Item = &'static Key> {
+        const NONE: &[Key] = &[];
+        const SNAPSHOT: &[Key] = &[text("interval"), text("retention")];
+        const VALIDATION: &[Key] =
+            &[ignored("interval", "lsfast checks each object as it is written and read")];
+        const RETENTION: &[Key] = &[text("enabled")];
+        const LOGGING: &[Key] = &[text("level"), text("type"), text("stderr"), text("source")];
+        const SOCKET: &[Key] = &[text("enabled"), text("path"), text("permissions")];
+        const AGE: &[Key] = &[
+            Key { name: "identities", kind: Kind::Texts, becomes: Use::Used },
+            Key { name: "recipients", kind: Kind::Texts, becomes: Use::Used },
+        ];
+        let (own, shared) = match self {
+            Scope::Top => (TOP, SETTINGS),
+            Scope::Database => (DATABASE, NONE),
+            Scope::Replica => (REPLICA, SETTINGS),
+            Scope::Level => (INTERVAL, NONE),
+            Scope::Snapshot => (SNAPSHOT, NONE),
+            Scope::Validation => (VALIDATION, NONE),
+            Scope::Retention => (RETENTION, NONE),
+            Scope::Logging => (LOGGING, NONE),
+            Scope::Socket => (SOCKET, NONE),
+            Scope::Age => (AGE, NONE),
+        };
+        own.iter().chain(shared)
+    }
+
+    pub(super) fn key(self, name: &str) -> Option<&'static Key> {
+        self.keys().find(|k| k.name == name)
+    }
+
+    /// What was probably meant by a name that is not known here: a similar key, or where the key belongs.
+    pub(super) fn hint(self, name: &str) -> String {
+        if let Some(nearest) = nearest_of(self.keys().map(|k| k.name), name) {
+            return format!("did you mean {nearest}?");
+        }
+        for (scope, place) in [
+            (Scope::Top, "at the top of the file"),
+            (Scope::Database, "beside the path of a database"),
+            (Scope::Replica, "in a replica"),
+        ] {
+            if scope.key(name).is_some() {
+                return format!("it belongs {place}");
+            }
+        }
+        let known: Vec<&str> = self.keys().map(|k| k.name).collect();
+        if known.len() > 20 { "docs/config.md lists all keys".to_owned() } else { format!("known are {}", known.join(", ")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints() {
+        assert_eq!(Scope::Replica.hint("bukcet"), "did you mean bucket?");
+        assert_eq!(Scope::Replica.hint("acess_key_id"), "did you mean access-key-id?");
+        assert_eq!(Scope::Database.hint("endpoint"), "it belongs at the top of the file");
+        assert_eq!(Scope::Top.hint("replica"), "it belongs beside the path of a database");
+        assert_eq!(Scope::Level.hint("zzz"), "known are interval");
+    }
+
+    #[test]
+    fn every_key_is_documented_with_what_becomes_of_it() {
+        let docs = include_str!("../../../docs/config.md");
+        let scopes = [
+            Scope::Top, Scope::Database, Scope::Replica, Scope::Level, Scope::Snapshot, Scope::Validation,
+            Scope::Retention, Scope::Logging, Scope::Socket, Scope::Age,
+        ];
+        for key in scopes.into_iter().flat_map(Scope::keys) {
+            let row = docs.lines().find(|l| l.starts_with('|') && l.contains(&format!("`{}`", key.name)));
+            let row = row.unwrap_or_else(|| panic!("docs/config.md has no row for {}", key.name));
+            match key.becomes {
+                Use::Ignored(_) => assert!(row.contains("ignored"), "{row}"),
+                Use::Refused(_) => assert!(row.contains("refused"), "{row}"),
+                Use::Other(kind) => assert!(row.contains(kind), "{row}"),
+                Use::Used => {}
+            }
+        }
+    }
+}

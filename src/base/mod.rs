@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod crc64;
+pub mod finding;
 mod ids;
 pub mod limits;
 

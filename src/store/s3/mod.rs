@@ -15,6 +15,7 @@ mod client;
 mod compare;
 mod copy;
 mod delete;
+pub mod doctor;
 mod encode;
 mod extras;
 mod failure;

@@ -1,0 +1,101 @@
+//! Proves a replica in a bucket step by step, for `lsfast doctor`: the way to it, the keys, and each request that replication
+//! makes, on scratch objects beside the replica that are removed in the end.
+
+mod certificate;
+mod reach;
+mod rights;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::body::Payload;
+use super::{Inner, S3Store};
+use crate::base::clock::Millis;
+use crate::base::finding::{Finding, Tell};
+use crate::base::limits;
+use crate::config::{CredentialSource, Credentials, S3Location};
+use crate::store::{ClientOptions, RetryPolicy};
+
+/// What is not tried when something before it failed.
+const REQUESTS: [&str; 10] =
+    ["signature", "bucket", "list", "put", "checksum", "get", "head", "create-only", "copy", "multipart"];
+
+/// Examines `location`, which has its chain of credentials already; `url` is how messages call it.
+pub async fn examine(url: &str, location: &S3Location, options: &ClientOptions, tell: Tell<'_>) {
+    let mut location = location.clone();
+    // Two parts, the smallest there are.
+    location.quirks.part_bytes = Some(limits::PART_BYTES_MIN);
+    let options = ClientOptions { retry: patience(), spare: false, ..options.clone() };
+    let keys_missing = matches!(location.credentials, CredentialSource::Missing);
+    if keys_missing {
+        // The way can be examined without keys.
+        location.credentials = CredentialSource::Static(Arc::new(nobody()));
+    }
+    let inner = match S3Store::open(url, &location, &options) {
+        Ok(store) => store.inner,
+        Err(e) => {
+            tell(Finding::fail("tls", e.to_string()));
+            return skip(&REQUESTS, "the endpoint cannot be used", tell);
+        }
+    };
+    tell(Finding::ok("endpoint", place(&inner)));
+    if !reach::reach(&inner, tell).await {
+        return skip(&REQUESTS, "the server cannot be reached", tell);
+    }
+    if !credentials(&inner, keys_missing, tell).await {
+        return skip(&REQUESTS, "there are no credentials", tell);
+    }
+    rights::examine(&inner, tell).await;
+}
+
+/// A person waits: fewer attempts than replication makes.
+fn patience() -> RetryPolicy {
+    RetryPolicy { total: Duration::from_secs(5), unreachable: Duration::ZERO, ..RetryPolicy::default() }
+}
+
+fn nobody() -> Credentials {
+    Credentials {
+        access_key_id: String::new(),
+        secret_access_key: crate::config::Secret::new(""),
+        session_token: None,
+        origin: String::new(),
+        expires: None,
+    }
+}
+
+fn place(inner: &Inner) -> String {
+    let (location, url) = (&inner.location, reach::host_of(inner));
+    format!(
+        "{url} (from {}), region {} (from {}), bucket {} by {} (from {})",
+        location.endpoint.origin,
+        location.region.value,
+        location.region.origin,
+        location.bucket,
+        match location.addressing.value {
+            crate::config::Addressing::Path => "path",
+            crate::config::Addressing::VirtualHost => "name",
+        },
+        location.addressing.origin,
+    )
+}
+
+fn skip(names: &[&'static str], why: &str, tell: Tell<'_>) {
+    names.iter().for_each(|name| tell(Finding::skipped(name, why)));
+}
+
+async fn credentials(inner: &Inner, missing: bool, tell: Tell<'_>) -> bool {
+    let source = if missing { &CredentialSource::Missing } else { &inner.location.credentials };
+    match source.credentials().await {
+        Ok(keys) => {
+            let until =
+                keys.expires.map_or_else(String::new, |t| format!(", until {}", Millis::from_system(t)));
+            let detail = format!("access key {} from {}{until}", keys.abbreviated_id(), keys.origin);
+            tell(Finding::ok("credentials", detail));
+            true
+        }
+        Err(e) => {
+            tell(Finding::fail("credentials", e.to_string()));
+            false
+        }
+    }
+}

@@ -111,3 +111,40 @@ pub const RESTORE_TRANSFERS_MAX: usize = 64;
 
 /// Databases that are followed because they were found in directories. Beyond it, a database is refused with an error in the log.
 pub const DATABASES_MAX: usize = 100_000;
+
+/// An answer of a credential service, or the output of a `credential_process`. A longer one is an error.
+pub const CREDENTIAL_BYTES: usize = 64 << 10;
+
+/// A file of AWS profiles. A longer one is an error.
+pub const PROFILE_BYTES: u64 = 1 << 20;
+
+/// Time for one answer of a credential service on the network. Beyond it the attempt has failed.
+pub const CREDENTIAL_TIME: Duration = Duration::from_secs(10);
+
+/// Time for a credential service on this host or beside it (container, EC2 metadata) to answer.
+pub const METADATA_TIME: Duration = Duration::from_secs(1);
+
+/// Attempts at the EC2 metadata service for one answer: it drops requests when it is busy.
+pub const METADATA_ATTEMPTS: u32 = 3;
+
+/// Time for a `credential_process`. Beyond it it is killed.
+pub const CREDENTIAL_PROCESS_TIME: Duration = Duration::from_secs(60);
+
+/// So long before they expire credentials are asked for anew, or a third of their life if that is shorter.
+pub const CREDENTIAL_LEAD: Duration = Duration::from_secs(300);
+
+/// Credentials are not used for the last of their life: a request that is under way must arrive. A tenth of their life
+/// if that is shorter.
+pub const CREDENTIAL_MARGIN: Duration = Duration::from_secs(10);
+
+/// Wait after the first failure to get credentials; doubles up to the next. Until then the failure is the answer.
+pub const CREDENTIAL_WAIT_FIRST: Duration = Duration::from_secs(1);
+
+/// Longest wait between two attempts to get credentials.
+pub const CREDENTIAL_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Credentials that a store refuses are asked for anew at most this often. A refusal in between is final.
+pub const CREDENTIAL_REASK: Duration = Duration::from_secs(30);
+
+/// Profiles that name each other (`source_profile`). A longer row is an error.
+pub const PROFILE_CHAIN: usize = 8;

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use super::{Global, IoEngine};
 use crate::config::{Env, Location, Overrides};
 use crate::io::{Engine, IoChoice};
+use crate::store::credentials::Sources;
 use crate::store::{self, ClientOptions, Store};
 
 /// One event loop on this thread. Long work goes to the engine's and the store's own threads.
@@ -34,6 +35,7 @@ pub(super) struct Stores {
     flags: Overrides,
     env: Env,
     client: ClientOptions,
+    sources: Sources,
 }
 
 impl Stores {
@@ -49,7 +51,8 @@ impl Stores {
                 .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
         );
         let client = ClientOptions { answers: global.resolve.clone(), ..ClientOptions::default() };
-        Stores { flags, env, client }
+        let sources = Sources::new(env.clone(), &client.answers);
+        Stores { flags, env, client, sources }
     }
 
     /// What a URL means, by flags and environment.
@@ -57,8 +60,10 @@ impl Stores {
         Ok(Location::resolve(url, &self.flags, &self.env)?)
     }
 
-    /// The replica there. No request is made.
+    /// The replica there. No request is made, nobody is asked for credentials yet.
     pub(super) fn open(&self, location: &Location) -> anyhow::Result<Arc<dyn Store>> {
-        Ok(store::open(location, &self.client)?)
+        let mut location = location.clone();
+        self.sources.complete(&mut location).with_context(|| location.url.clone())?;
+        Ok(store::open(&location, &self.client)?)
     }
 }

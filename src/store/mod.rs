@@ -5,6 +5,7 @@
 //! `PATH/ltx/L/NAME`). Implementations retry on their own: an error that comes out of a `Store` is final for
 //! that call, and [`StoreError::kind`] says what kind of final.
 
+pub mod credentials;
 mod error;
 pub mod file;
 pub mod s3;

@@ -3,6 +3,7 @@
 
 mod cli;
 mod config;
+mod credentials;
 mod errors;
 mod exec;
 mod interop;

@@ -106,7 +106,7 @@ pub(super) fn apart(a: SystemTime, b: SystemTime) -> Duration {
 }
 
 /// `Sat, 21 Nov 2026 23:17:31 GMT`
-pub(super) fn http_date(text: &str) -> Option<SystemTime> {
+pub(in crate::store) fn http_date(text: &str) -> Option<SystemTime> {
     let zoned = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
     Some(SystemTime::from(zoned))
 }

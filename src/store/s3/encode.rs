@@ -23,7 +23,7 @@ pub(super) fn push_path(out: &mut String, key: &str) {
 }
 
 /// Adds a name or a value to a query.
-pub(super) fn push_query(out: &mut String, text: &str) {
+pub(in crate::store) fn push_query(out: &mut String, text: &str) {
     push(out, text, false);
 }
 

@@ -40,20 +40,20 @@ pub trait Connect: Send + Sync + fmt::Debug {
 
 /// The network.
 #[derive(Clone)]
-pub(super) struct Network {
+pub(in crate::store) struct Network {
     http: HttpConnector<Names>,
     tls: Option<HttpsConnector<HttpConnector<Names>>>,
 }
 
 impl Network {
     /// With TLS where the scheme says so.
-    pub(super) fn new(tls: Arc<ClientConfig>, names: Names) -> Network {
+    pub(in crate::store) fn new(tls: Arc<ClientConfig>, names: Names) -> Network {
         let plain = Network::plain(names);
         Network { tls: Some(HttpsConnector::from((plain.http.clone(), tls))), http: plain.http }
     }
 
     /// Without TLS: the certificates of the system are not even read.
-    pub(super) fn plain(names: Names) -> Network {
+    pub(in crate::store) fn plain(names: Names) -> Network {
         let mut http = HttpConnector::new_with_resolver(names);
         http.enforce_http(false);
         // Without it, a body that does not end on a segment waits for the peer's delayed acknowledgement.
@@ -94,7 +94,7 @@ where
 }
 
 /// The TLS configuration for `options`.
-pub(super) fn tls_config(options: &TlsOptions) -> Result<Arc<ClientConfig>, StoreError> {
+pub(in crate::store) fn tls_config(options: &TlsOptions) -> Result<Arc<ClientConfig>, StoreError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let broken = |e: rustls::Error| StoreError::new(ErrorKind::Fatal, format!("TLS cannot be set up: {e}"));
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -182,6 +182,11 @@ impl ServerCertVerifier for AcceptAll {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
     }
+}
+
+/// A failed connection to `to` in words.
+pub(in crate::store) fn connect_words(to: &Uri, error: BoxError) -> String {
+    connect_failure(to, error).message
 }
 
 /// What a failed connection to `to` means.

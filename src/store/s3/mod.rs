@@ -45,6 +45,12 @@ pub use client::{ClientOptions, Clients, RetryPolicy};
 pub use http::{Connect, Io};
 pub use names::HostAnswer;
 
+// What the sources of credentials need of this client.
+pub(in crate::store) use classify::http_date;
+pub(in crate::store) use encode::push_query;
+pub(in crate::store) use http::{Network, connect_words, tls_config};
+pub(in crate::store) use names::Names;
+
 use super::{BoxFuture, Entry, ErrorKind, PutOptions, Result, Scope, Store, StoreError, Upload};
 use crate::base::LtxId;
 use crate::config::{Addressing, CredentialError, CredentialSource, S3Location};

@@ -49,14 +49,14 @@ impl HostAnswer {
 
 /// How names become addresses.
 #[derive(Debug, Clone)]
-pub(super) struct Names {
+pub(in crate::store) struct Names {
     own: Arc<[HostAnswer]>,
     system: GaiResolver,
 }
 
 impl Names {
     /// The user's answers first, then the system's.
-    pub(super) fn new(own: &[HostAnswer]) -> Names {
+    pub(in crate::store) fn new(own: &[HostAnswer]) -> Names {
         Names { own: own.into(), system: GaiResolver::new() }
     }
 

@@ -64,6 +64,21 @@ pub fn sign(
     headers: &mut HeaderMap,
     body: Signed<'_>,
 ) -> Result<(), SignError> {
+    sign_for(SERVICE, signer, method, url, headers, body)
+}
+
+/// The same for another service of AWS, at a path that needs no encoding.
+///
+/// # Errors
+/// As [`sign`].
+pub fn sign_for(
+    service: &str,
+    signer: Signer<'_>,
+    method: &Method,
+    url: &str,
+    headers: &mut HeaderMap,
+    body: Signed<'_>,
+) -> Result<(), SignError> {
     let identity = Identity::new(
         signer.credentials.access_key_id.as_str(),
         signer.credentials.secret_access_key.expose(),
@@ -75,7 +90,7 @@ pub fn sign(
     let params = v4::SigningParams::builder()
         .identity(&identity)
         .region(signer.region)
-        .name(SERVICE)
+        .name(service)
         .time(signer.time)
         .settings(settings())
         .build()?

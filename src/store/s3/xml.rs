@@ -83,7 +83,10 @@ pub struct DeleteError {
 }
 
 /// Calls `leaf` with the path of names and the text at the end of each element.
-fn visit(xml: &[u8], mut leaf: impl FnMut(&[String], &str) -> Result<(), XmlError>) -> Result<(), XmlError> {
+pub(in crate::store) fn visit(
+    xml: &[u8],
+    mut leaf: impl FnMut(&[String], &str) -> Result<(), XmlError>,
+) -> Result<(), XmlError> {
     if xml.len() > limits::XML_BYTES {
         return Err(XmlError::TooLong(xml.len()));
     }

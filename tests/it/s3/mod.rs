@@ -12,7 +12,7 @@ use lsfast::base::{Level, LtxId, Txid};
 use lsfast::store::PutOptions;
 
 /// A level-0 name.
-fn raw(n: u64) -> LtxId {
+pub fn raw(n: u64) -> LtxId {
     LtxId::raw(Txid(n))
 }
 
@@ -25,12 +25,12 @@ fn new() -> PutOptions {
     PutOptions { created: Millis(1_795_295_650_801), create_only: true }
 }
 
-fn replacing() -> PutOptions {
+pub fn replacing() -> PutOptions {
     PutOptions { create_only: false, ..new() }
 }
 
 /// Bytes that repeat only after a long while.
-fn content(len: usize, seed: u64) -> Bytes {
+pub fn content(len: usize, seed: u64) -> Bytes {
     let mut random = fastrand::Rng::with_seed(seed);
     std::iter::repeat_with(|| random.u8(..)).take(len).collect::<Vec<_>>().into()
 }

@@ -12,6 +12,7 @@ pub mod place;
 pub mod process;
 pub mod s3;
 pub mod sqlite;
+pub mod standin;
 pub mod tls;
 pub mod vectors;
 pub mod weed;

@@ -8,7 +8,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use lsfast::config::{Env, Location, Overrides};
 use lsfast::store::{ClientOptions, RetryPolicy, S3Store};
-use s3s::auth::SimpleAuth;
+use s3s::auth::{S3Auth, SimpleAuth};
 use s3s::service::S3ServiceBuilder;
 use s3s_fs::FileSystem;
 use tempfile::TempDir;
@@ -30,11 +30,16 @@ pub struct S3Server {
 
 impl S3Server {
     pub fn start() -> S3Server {
+        S3Server::start_for(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY))
+    }
+
+    /// With keys of the test's own.
+    pub fn start_for(keys: impl S3Auth) -> S3Server {
         let root = tempfile::tempdir().expect("a directory");
         std::fs::create_dir(root.path().join(BUCKET)).expect("a bucket");
         let fs = FileSystem::new(root.path()).expect("s3s-fs");
         let mut service = S3ServiceBuilder::new(fs);
-        service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        service.set_auth(keys);
         let service = service.build();
         let (stop, stopped) = oneshot::channel();
         let (addr, thread) = serve(stopped, move |stream| {

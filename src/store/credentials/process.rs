@@ -1,0 +1,90 @@
+//! `credential_process`: a program that prints keys as JSON.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::Command;
+
+use super::Fetched;
+use super::answer::Answer;
+use super::http::{failed, for_now, quote};
+use crate::base::limits;
+use crate::config::CredentialError;
+
+/// Runs `command` by the shell, as the SDKs of AWS do, for at most `time`.
+pub(super) async fn run(command: &str, profile: &str, time: Duration) -> Result<Fetched, CredentialError> {
+    let name = format!("the credential_process of profile {profile}");
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", command])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // A caller that gives up, or a program that takes too long: it ends with this function.
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|e| failed(format!("{name} cannot be started: {e}")))?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let work = async {
+        let (out, err) = tokio::join!(bounded(stdout), bounded(stderr));
+        let (out, err) = (out?, err?);
+        Ok::<_, std::io::Error>((out, err, child.wait().await?))
+    };
+    let (out, err, status) = match tokio::time::timeout(time, work).await {
+        Ok(done) => done.map_err(|e| for_now(format!("{name} cannot be read: {e}")))?,
+        Err(_) => return Err(for_now(format!("{name} did not end within {}s", time.as_secs_f32()))),
+    };
+    if out.len() > limits::CREDENTIAL_BYTES {
+        return Err(failed(format!("{name} printed more than {} bytes", limits::CREDENTIAL_BYTES)));
+    }
+    if !status.success() {
+        let said = quote(&String::from_utf8_lossy(&err));
+        let said = if said.is_empty() { String::new() } else { format!(": {said}") };
+        return Err(for_now(format!("{name} ended with {status}{said}")));
+    }
+    let answer = Answer::read(&name, &out)?;
+    if answer.version != Some(1) {
+        return Err(failed(format!("{name} must print \"Version\": 1")));
+    }
+    answer.credentials(&name, name.clone())
+}
+
+/// Reads to the end, but no further than one byte more than is allowed.
+async fn bounded(from: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(from) = from {
+        from.take(limits::CREDENTIAL_BYTES as u64 + 1).read_to_end(&mut bytes).await?;
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn said(command: &str) -> Result<String, String> {
+        let ran = run(command, "p", Duration::from_secs(30)).await;
+        ran.map(|f| f.credentials.access_key_id).map_err(|e| e.to_string())
+    }
+
+    #[tokio::test]
+    async fn what_a_program_prints() {
+        let json = r#"{"Version":1,"AccessKeyId":"A","SecretAccessKey":"s"}"#;
+        assert_eq!(said(&format!("echo '{json}'")).await, Ok("A".into()));
+        for (command, words) in [
+            ("echo oops >&2; exit 3", "of profile p ended with exit status: 3: oops"),
+            ("echo '{}'", "must print \"Version\": 1"),
+            ("echo hush", "answered no JSON (line 1"),
+            ("yes", "printed more than 65536 bytes"),
+        ] {
+            let e = said(command).await.unwrap_err();
+            assert!(e.contains(words) && !e.contains("hush"), "{command}: {e}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_program_that_does_not_end_is_killed() {
+        let e = run("exec sleep 3600", "p", Duration::from_millis(50)).await.unwrap_err();
+        assert!(e.to_string().contains("did not end within 0.05s"), "{e}");
+    }
+}

@@ -148,3 +148,6 @@ pub const CREDENTIAL_REASK: Duration = Duration::from_secs(30);
 
 /// Profiles that name each other (`source_profile`). A longer row is an error.
 pub const PROFILE_CHAIN: usize = 8;
+
+/// How long a server may take to show whether it speaks S3, where a URL has several readings. One that is slower counts as none.
+pub const PROBE_TIME: Duration = Duration::from_secs(2);

@@ -6,13 +6,20 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
-use super::{LogFormat, LogLevel};
+use super::{Global, LogFormat, LogLevel};
+use crate::config::file::{self, Logging};
 
 /// Sends the events of this program at `level` or graver to standard error.
 ///
 /// Events of other crates are held at WARN whatever the level: at TRACE the signing library writes out the
 /// canonical request, session token and all, and a secret must appear in no log.
-pub(super) fn install(level: LogLevel, format: LogFormat) {
+///
+/// Flags win over the config file; `usual` is the level where neither says one.
+pub(super) fn install(global: &Global, usual: LogLevel, config: Option<&Logging>) {
+    let said = |l: &Logging| l.level.as_ref().map(|l| LogLevel::from(l.value));
+    let level = global.log_level.or_else(|| config.and_then(said)).unwrap_or(usual);
+    let said = |l: &Logging| l.format.as_ref().map(|f| LogFormat::from(f.value));
+    let format = global.log_format.or_else(|| config.and_then(said)).unwrap_or(LogFormat::Text);
     let own = LevelFilter::from(level);
     let targets = Targets::new().with_default(own.min(LevelFilter::WARN)).with_target("lsfast", own);
     match format {
@@ -46,6 +53,27 @@ impl From<LogLevel> for LevelFilter {
             LogLevel::Info => LevelFilter::INFO,
             LogLevel::Debug => LevelFilter::DEBUG,
             LogLevel::Trace => LevelFilter::TRACE,
+        }
+    }
+}
+
+impl From<file::LogLevel> for LogLevel {
+    fn from(level: file::LogLevel) -> LogLevel {
+        match level {
+            file::LogLevel::Error => LogLevel::Error,
+            file::LogLevel::Warn => LogLevel::Warn,
+            file::LogLevel::Info => LogLevel::Info,
+            file::LogLevel::Debug => LogLevel::Debug,
+            file::LogLevel::Trace => LogLevel::Trace,
+        }
+    }
+}
+
+impl From<file::LogFormat> for LogFormat {
+    fn from(format: file::LogFormat) -> LogFormat {
+        match format {
+            file::LogFormat::Text => LogFormat::Text,
+            file::LogFormat::Json => LogFormat::Json,
         }
     }
 }

@@ -4,14 +4,19 @@
 //! exit code 1. Usage errors are clap's, with exit code 2. Results go to standard output, logs to standard error.
 
 mod bench;
+mod choose;
+mod databases;
+mod explain;
 mod flags;
 mod log;
 mod manual;
+mod probe;
 mod replicate;
 mod report;
 mod restore;
 mod setup;
 mod signals;
+mod table;
 mod version;
 
 use std::path::PathBuf;
@@ -21,6 +26,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 
 use crate::store::HostAnswer;
 pub use report::one_line;
+use setup::Setup;
 
 /// Replicates live SQLite databases to S3 or a directory, and restores them.
 #[derive(Debug, Parser)]
@@ -41,9 +47,9 @@ pub struct Global {
     /// How much to log [default: info; for bench: warn]
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log_level: Option<LogLevel>,
-    /// How to log: one logfmt line or one JSON object for each event
-    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
-    pub log_format: LogFormat,
+    /// How to log: one logfmt line or one JSON object for each event [default: text]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
     /// How to read and write files; `auto` uses io_uring where the kernel allows it
     #[arg(long, global = true, value_name = "ENGINE", default_value = "auto")]
     pub io: IoEngine,
@@ -56,6 +62,12 @@ pub struct Global {
     /// Region of the store, for replica URLs that do not say it
     #[arg(long, global = true, value_name = "REGION")]
     pub region: Option<String>,
+    /// The config file [default: $LSFAST_CONFIG, $LITESTREAM_CONFIG, /etc/lsfast.yml, /etc/litestream.yml]
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Leave $VARIABLES in the config file as they are
+    #[arg(long, global = true)]
+    pub no_expand_env: bool,
     /// Use ADDRESS for the host NAME instead of asking the name service; NAME may begin with `*.`
     #[arg(long, global = true, value_name = "NAME=ADDRESS[:PORT]")]
     pub resolve: Vec<HostAnswer>,
@@ -103,6 +115,10 @@ pub enum Command {
     Replicate(replicate::ReplicateArgs),
     /// Restore a database from a replica
     Restore(restore::RestoreArgs),
+    /// List the databases of the config file
+    Databases(databases::DatabasesArgs),
+    /// Show what the config file or a replica URL means, and where each value comes from
+    Explain(explain::ExplainArgs),
     /// Measure how fast a commit is safe here, then restore and compare
     Bench(bench::BenchArgs),
     /// Print the version of lsfast and of what it is built on
@@ -120,30 +136,59 @@ pub fn run() -> ExitCode {
     let matches = command.clone().get_matches_from(flags::normalise(&command, std::env::args_os()));
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     report::install_panic_hook();
-    let level = match cli.command {
-        // Its result is what it prints.
-        Command::Bench(_) => LogLevel::Warn,
-        Command::Replicate(_) | Command::Restore(_) => LogLevel::Info,
-        Command::Version(_) | Command::Man(_) | Command::Completions(_) => LogLevel::Warn,
-    };
-    log::install(cli.global.log_level.unwrap_or(level), cli.global.log_format);
-    let outcome = std::panic::catch_unwind(|| match cli.command {
-        Command::Replicate(args) => replicate::run(&cli.global, args),
-        Command::Restore(args) => restore::run(&cli.global, args).map(|()| ExitCode::SUCCESS),
-        Command::Bench(args) => bench::run(&cli.global, &args).map(|()| ExitCode::SUCCESS),
-        Command::Version(args) => version::run(&args),
-        Command::Man(args) => manual::man(&args),
-        Command::Completions(args) => manual::completions(&args),
-    });
+    let outcome = std::panic::catch_unwind(|| dispatch(cli));
     match outcome {
         Ok(Ok(code)) => code,
         Ok(Err(e)) if report::is_closed_pipe(&e) => ExitCode::SUCCESS,
         Ok(Err(e)) => {
-            report::print_error(&one_line(&e));
+            report::print_error(&report::lines(&e));
             ExitCode::FAILURE
         }
         // The panic hook has said what happened.
         Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let (global, command) = (cli.global, cli.command);
+    let mut setup = Setup::new(&global);
+    let loaded = if command.reads_config() { setup.load_config(&global) } else { Ok(()) };
+    log::install(&global, command.log_level(), setup.config().map(|c| &c.logging));
+    loaded?;
+    for warning in setup.config().iter().flat_map(|c| &c.warnings) {
+        tracing::warn!("{warning}");
+    }
+    match command {
+        Command::Replicate(args) => replicate::run(&global, &mut setup, &args),
+        Command::Restore(args) => restore::run(&global, &mut setup, args).map(|()| ExitCode::SUCCESS),
+        Command::Databases(args) => databases::run(&setup, &args),
+        Command::Explain(args) => explain::run(&mut setup, &args),
+        Command::Bench(args) => bench::run(&global, &mut setup, &args).map(|()| ExitCode::SUCCESS),
+        Command::Version(args) => version::run(&args),
+        Command::Man(args) => manual::man(&args),
+        Command::Completions(args) => manual::completions(&args),
+    }
+}
+
+impl Command {
+    /// Whether the config file has anything to do with it. One that is broken must not stop what does not need it.
+    fn reads_config(&self) -> bool {
+        match self {
+            Command::Replicate(args) => args.urls.is_empty(),
+            Command::Restore(args) => !args.url.contains("://"),
+            Command::Databases(_) => true,
+            Command::Explain(args) => !args.target.as_ref().is_some_and(|t| t.contains("://")),
+            Command::Bench(_) | Command::Version(_) | Command::Man(_) | Command::Completions(_) => false,
+        }
+    }
+
+    /// What is logged if nobody says otherwise.
+    fn log_level(&self) -> LogLevel {
+        match self {
+            Command::Replicate(_) | Command::Restore(_) => LogLevel::Info,
+            // Their result is what they print.
+            _ => LogLevel::Warn,
+        }
     }
 }
 
@@ -161,7 +206,7 @@ mod tests {
         let cli =
             Cli::try_parse_from(["lsfast", "replicate", "a.db", "--log-format", "json", "--io", "plain"])
                 .expect("parses");
-        assert_eq!(cli.global.log_format, LogFormat::Json);
+        assert_eq!(cli.global.log_format, Some(LogFormat::Json));
         assert_eq!(cli.global.io, IoEngine::Plain);
     }
 

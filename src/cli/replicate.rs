@@ -11,21 +11,22 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::setup::{self, Stores};
+use super::setup::{self, Setup};
 use super::{Global, signals};
 use crate::config::parse_duration;
 use crate::io::raise_descriptor_limit;
 use crate::replicate::{self, Options, Stop};
 use plan::Plan;
+pub(super) use plan::default_replica;
 
 /// Replicate live databases until told to stop.
 ///
 /// SIGINT or SIGTERM ends it after a final sync; a second signal ends it at once.
 #[derive(Debug, Args)]
 pub struct ReplicateArgs {
-    /// The database file; waited for if it does not exist yet
+    /// The database file; waited for if it does not exist yet. Without one, all databases of the config file
     #[arg(value_name = "DB")]
-    pub db: PathBuf,
+    pub db: Option<PathBuf>,
     /// Where to: s3://BUCKET/PREFIX or file:///DIR, several for several copies; without one, the directory
     /// DB-replica beside the database
     #[arg(value_name = "URL")]
@@ -39,37 +40,43 @@ pub struct ReplicateArgs {
     /// First restore each database that does not exist, if there is a replica of it
     #[arg(long)]
     pub restore_if_db_not_exists: bool,
-    /// How long the final sync may take
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
-    pub shutdown_timeout: Duration,
-    /// Uploads of a busy database are this far apart on average; a commit after a quiet time leaves at once
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
-    pub sync_interval: Duration,
+    /// How long the final sync may take [default: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub shutdown_timeout: Option<Duration>,
+    /// Uploads of a busy database are this far apart on average; a commit after a quiet time leaves at once [default: 1s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub sync_interval: Option<Duration>,
 }
 
+/// How long the final sync may take, where nobody says otherwise.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Runs the command.
-pub(super) fn run(global: &Global, args: ReplicateArgs) -> anyhow::Result<ExitCode> {
-    let stores = Stores::new(global);
-    let plan = Plan::new(&stores, &args)?;
+pub(super) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> anyhow::Result<ExitCode> {
+    let plan = Plan::new(setup, args)?;
+    let config = setup.config().filter(|_| args.db.is_none());
+    let shutdown_timeout = args
+        .shutdown_timeout
+        .or_else(|| config?.shutdown_sync_timeout.as_ref().map(|t| t.value))
+        .unwrap_or(SHUTDOWN_TIMEOUT);
+    let command = args.exec.as_ref().or_else(|| config?.exec.as_ref().map(|e| &e.value));
     let engine = setup::engine(global)?;
     if let Err(e) = raise_descriptor_limit() {
         tracing::warn!(error = %e, "the limit of open files cannot be raised; each database takes some four");
     }
     plan.announce(&engine);
     let event_loop = setup::event_loop()?;
-    if args.restore_if_db_not_exists {
-        event_loop.block_on(fill::fill(&plan.databases, &engine))?;
-    }
+    event_loop.block_on(fill::fill(&plan.to_fill, &engine))?;
     let options = Options {
         databases: plan.databases,
         directories: plan.directories,
         once: args.once,
         engine,
-        shutdown_timeout: args.shutdown_timeout,
+        shutdown_timeout,
         observer: Arc::new(|_| {}),
     };
     let (stopper, stop) = replicate::stop();
-    let Some(command) = &args.exec else {
+    let Some(command) = command.filter(|_| !args.once) else {
         signals::watch(stopper).context("signals cannot be caught")?;
         serve(event_loop, options, stop)?;
         return Ok(ExitCode::SUCCESS);

@@ -3,6 +3,9 @@
 use std::io::Write as _;
 use std::panic::PanicHookInfo;
 
+use crate::config::ConfigError;
+use crate::config::file::FileError;
+
 /// The message of `error` and of its causes, joined by `: ` on one line.
 ///
 /// A cause that the message above it already tells, word for word, is left out.
@@ -20,6 +23,16 @@ pub fn one_line(error: &anyhow::Error) -> String {
         line.push_str(text.trim_end_matches('.'));
     }
     line
+}
+
+/// As [`one_line`], but for an error that is a list of lines to choose from.
+pub(super) fn lines(error: &anyhow::Error) -> String {
+    let choices = error.chain().find_map(|cause| {
+        let by_url = cause.downcast_ref::<ConfigError>().filter(|e| matches!(e, ConfigError::Ambiguous(_)));
+        let by_file = cause.downcast_ref::<FileError>().filter(|e| e.ambiguity().is_some());
+        by_url.map(ToString::to_string).or_else(|| by_file.map(ToString::to_string))
+    });
+    choices.unwrap_or_else(|| one_line(error))
 }
 
 /// Writes `error: LINE` to standard error.

@@ -10,7 +10,8 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Global, report, setup};
+use super::setup::{self, Setup, Target};
+use super::{Global, choose, report};
 use crate::base::limits;
 use crate::restore::{
     self, Integrity, Progress, Report, RestoreError, RestoreOptions, Stage, Until, Verdict,
@@ -25,10 +26,13 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// the file is flushed to the disk and SQLite finds nothing wrong. On any error OUT is as it was.
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
-    /// The replica: s3://BUCKET/PREFIX or file:///DIR
-    #[arg(value_name = "URL")]
+    /// A database of the config file by its path, or a replica: s3://BUCKET/PREFIX or file:///DIR
+    #[arg(value_name = "DB|URL")]
     pub url: String,
-    /// The database file to make; without it, the last part of the URL's path, in the present directory
+    /// The replica to restore from, by its name in the config file; without it, the one that has most
+    #[arg(long, value_name = "NAME")]
+    pub replica: Option<String>,
+    /// The database file to make; without it, DB, or the last part of the URL's path in the present directory
     #[arg(short, long, value_name = "OUT")]
     pub output: Option<PathBuf>,
     /// Replace OUT once the new database is complete and verified; a database in use is never replaced
@@ -70,18 +74,30 @@ fn parallelism(text: &str) -> Result<usize, String> {
 }
 
 /// Runs the command.
-pub(super) fn run(global: &Global, args: RestoreArgs) -> anyhow::Result<()> {
-    let stores = setup::Stores::new(global);
-    let location = stores.resolve(&args.url)?;
+pub(super) fn run(global: &Global, setup: &mut Setup, args: RestoreArgs) -> anyhow::Result<()> {
+    let engine = setup::engine(global)?;
+    let event_loop = setup::event_loop()?;
+    let (location, default) = match setup.target(&args.url, "restore")? {
+        Target::Replica(location) => {
+            let output = if args.url.contains("://") {
+                default_output(&location.url)
+            } else {
+                Ok(PathBuf::from(&args.url))
+            };
+            (*location, output)
+        }
+        Target::Database(database) => {
+            let location = event_loop.block_on(choose::newest(setup, &database, args.replica.as_deref()))?;
+            (location, Ok(database.path.value.clone()))
+        }
+    };
     let output = match args.output {
         Some(output) => output,
-        None => default_output(&location.url)?,
+        None => default?,
     };
     if args.if_db_not_exists && output.exists() {
         return nothing_done(args.json, &format!("{} exists: nothing to do", output.display()));
     }
-    let engine = setup::engine(global)?;
-    let event_loop = setup::event_loop()?;
     let options = RestoreOptions {
         output,
         force: args.force,
@@ -95,7 +111,7 @@ pub(super) fn run(global: &Global, args: RestoreArgs) -> anyhow::Result<()> {
     };
     let watcher = Watcher::new(std::io::stderr().is_terminal());
     let outcome = event_loop.block_on(async {
-        let store = stores.open(&location)?;
+        let store = setup.open(&location)?;
         let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be caught")?;
         let mut terminate = signal(SignalKind::terminate()).context("signals cannot be caught")?;
         // A restore that is dropped removes its temporary file.

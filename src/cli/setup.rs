@@ -1,11 +1,13 @@
-//! What the commands share: the loop, the engine, and stores by URL.
+//! What the commands share: the environment, the config file, the loop, the engine, and stores.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use super::{Global, IoEngine};
-use crate::config::{Env, Location, Overrides};
+use super::{Global, IoEngine, probe};
+use crate::config::file::{DatabaseConfig, FileError};
+use crate::config::{Config, Env, Location, Overrides};
 use crate::io::{Engine, IoChoice};
 use crate::store::credentials::Sources;
 use crate::store::{self, ClientOptions, Store};
@@ -29,41 +31,143 @@ pub(super) fn engine(global: &Global) -> anyhow::Result<Engine> {
     Ok(engine)
 }
 
-/// Opens stores; those of one endpoint share their connections.
-#[derive(Debug)]
-pub(super) struct Stores {
+/// Flags, environment and config file; opens stores, of which those of one endpoint share their connections.
+#[derive(Debug, Clone)]
+pub(super) struct Setup {
     flags: Overrides,
     env: Env,
     client: ClientOptions,
     sources: Sources,
+    config: Option<Arc<Config>>,
 }
 
-impl Stores {
-    pub(super) fn new(global: &Global) -> Stores {
+/// What a command's argument means.
+#[derive(Debug)]
+pub(super) enum Target {
+    /// A replica by its URL.
+    Replica(Box<Location>),
+    /// A database of the config file.
+    Database(Box<DatabaseConfig>),
+}
+
+impl Setup {
+    pub(super) fn new(global: &Global) -> Setup {
         let flags = Overrides {
             endpoint: global.endpoint.clone(),
             region: global.region.clone(),
             ca_cert: global.ca_cert.clone(),
             ..Overrides::default()
         };
-        let env = Env::new(
-            std::env::vars_os()
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        let vars = std::env::vars_os();
+        let mut env = Env::new(
+            vars.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
         );
+        if let Ok(directory) = std::env::current_dir() {
+            env = env.in_directory(directory);
+        }
         let client = ClientOptions { answers: global.resolve.clone(), ..ClientOptions::default() };
         let sources = Sources::new(env.clone(), &client.answers);
-        Stores { flags, env, client, sources }
+        Setup { flags, env, client, sources, config: None }
     }
 
-    /// What a URL means, by flags and environment.
-    pub(super) fn resolve(&self, url: &str) -> anyhow::Result<Location> {
-        Ok(Location::resolve(url, &self.flags, &self.env)?)
+    /// Reads the config file, if there is one. A URL in it that can mean several places is settled by asking them.
+    pub(super) fn load_config(&mut self, global: &Global) -> anyhow::Result<()> {
+        let expand = !global.no_expand_env;
+        loop {
+            let error: FileError =
+                match Config::open(global.config.as_deref(), &self.flags, &self.env, expand) {
+                    Ok(config) => {
+                        self.config = config.map(Arc::new);
+                        return Ok(());
+                    }
+                    Err(error) => error,
+                };
+            let settled =
+                error.ambiguity().and_then(|a| Some((a, probe::settle(a, &self.flags, &self.client)?)));
+            let Some((ambiguity, reading)) = settled else { return Err(error.into()) };
+            self.flags.settle(ambiguity, reading);
+        }
     }
 
-    /// The replica there. No request is made, nobody is asked for credentials yet.
+    /// The config file.
+    pub(super) fn config(&self) -> Option<&Arc<Config>> {
+        self.config.as_ref()
+    }
+
+    /// The config file, or an error that says where it was looked for.
+    pub(super) fn need_config(&self, instead: &str) -> anyhow::Result<&Arc<Config>> {
+        self.config.as_ref().with_context(|| {
+            format!("there is no config file (/etc/lsfast.yml, /etc/litestream.yml): name one with --config FILE, or {instead}")
+        })
+    }
+
+    /// The environment.
+    pub(super) fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// What a URL means, by flags and environment. One that can mean several places is settled by asking them.
+    pub(super) fn resolve(&mut self, url: &str) -> anyhow::Result<Location> {
+        use crate::config::ConfigError;
+        match Location::resolve(url, &self.flags, &self.env) {
+            Err(ConfigError::Ambiguous(ambiguity)) => {
+                let Some(reading) = probe::settle(&ambiguity, &self.flags, &self.client) else {
+                    return Err(ConfigError::Ambiguous(ambiguity).into());
+                };
+                self.flags.settle(&ambiguity, reading);
+                Ok(Location::resolve(url, &self.flags, &self.env)?)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    /// A replica by its URL, or a database by its path in the config file.
+    pub(super) fn target(&mut self, argument: &str, command: &str) -> anyhow::Result<Target> {
+        if argument.contains("://") {
+            return Ok(Target::Replica(Box::new(self.resolve(argument)?)));
+        }
+        let path = Path::new(argument);
+        if let Some(config) = &self.config
+            && let Some(database) = config.database(path, &self.env)?
+        {
+            return Ok(Target::Database(Box::new(database)));
+        }
+        // What `lsfast replicate DB` makes beside the database.
+        let beside = self.env.absolute(&super::replicate::default_replica(path));
+        if beside.is_dir() {
+            return Ok(Target::Replica(Box::new(Location::directory(beside))));
+        }
+        anyhow::bail!(self.no_such_entry(argument, command))
+    }
+
+    fn no_such_entry(&self, argument: &str, command: &str) -> String {
+        let Some(config) = &self.config else {
+            return format!(
+                "{argument:?} is neither a replica URL (s3://BUCKET/PREFIX, file:///DIR) nor in a config file, since there is none: \
+                 name one with --config FILE"
+            );
+        };
+        let names = config.names();
+        let first = names.first().map_or("DB", String::as_str);
+        let form = if command == "restore" {
+            format!(
+                ". DB is the path as the config file has it; to restore to another place, write: lsfast restore -o {argument} {first}"
+            )
+        } else {
+            String::new()
+        };
+        format!("{argument:?} is no database of {}, which has {}{form}", config.path, names.join(", "))
+    }
+
+    /// The replica there. No request is made.
     pub(super) fn open(&self, location: &Location) -> anyhow::Result<Arc<dyn Store>> {
         let mut location = location.clone();
         self.sources.complete(&mut location).with_context(|| location.url.clone())?;
         Ok(store::open(&location, &self.client)?)
+    }
+
+    /// Where keys for it would come from.
+    pub(super) fn sources(&self) -> &Sources {
+        &self.sources
     }
 }

@@ -29,11 +29,11 @@ pub use endpoint::{Endpoint, EndpointUrl, Scheme};
 pub use env::Env;
 pub use explain::Line;
 pub use fields::ReplicaFields;
+pub use file::Config;
 pub use host::{Ambiguity, Reading};
 pub use location::{
     Addressing, Checksum, Kind, Location, Origin, Quirks, S3Location, SignPayload, Sourced, TlsOptions,
 };
-pub use file::Config;
 pub use resolve::Overrides;
 
 /// What is wrong with a replica URL or the environment. Secrets are never part of a message.

@@ -177,18 +177,7 @@ impl Root {
             self.watched.insert(dir.to_owned(), self.watches.add(dir, Of::Arrivals, &self.hint)?);
         }
         let mut paths = Vec::new();
-        for entry in std::fs::read_dir(dir)? {
-            let entry = entry?;
-            // A link to a directory is not followed: it may lead back up.
-            let kind = entry.file_type()?;
-            if kind.is_dir() {
-                if self.options.recursive && is_searched(&entry.path()) {
-                    todo.push(entry.path());
-                }
-            } else {
-                paths.push(entry.path());
-            }
-        }
+        read_dir(dir, self.options.recursive, todo, &mut paths)?;
         paths.sort_unstable();
         paths.iter().for_each(|path| self.file(path, followed, found));
         Ok(())
@@ -215,6 +204,38 @@ impl Root {
             Some(Err(e)) => found.push(Found::Failed(path.to_owned(), e)),
         }
     }
+}
+
+/// All plain files in a directory, and below it if it is `recursive`, in order.
+///
+/// # Errors
+/// What the operating system says.
+pub fn files_in(directory: &DirectoryOptions) -> io::Result<Vec<PathBuf>> {
+    let (mut todo, mut files) = (vec![directory.path.clone()], Vec::new());
+    while let Some(dir) = todo.pop() {
+        read_dir(&dir, directory.recursive, &mut todo, &mut files)?;
+    }
+    files.sort_unstable();
+    Ok(files)
+}
+
+/// Adds what is in `dir` to `todo` and `files`.
+fn read_dir(
+    dir: &Path,
+    recursive: bool,
+    todo: &mut Vec<PathBuf>,
+    files: &mut Vec<PathBuf>,
+) -> io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        // A link to a directory is not followed: it may lead back up.
+        if !entry.file_type()?.is_dir() {
+            files.push(entry.path());
+        } else if recursive && is_searched(&entry.path()) {
+            todo.push(entry.path());
+        }
+    }
+    Ok(())
 }
 
 /// What lsfast and Litestream keep beside a database holds no databases.

@@ -100,7 +100,7 @@ impl Fleet {
     fn found(&mut self, found: Found) {
         match found {
             Found::Database(database) => {
-                tracing::info!(db = %database.path.display(), "found a database");
+                tracing::debug!(db = %database.path.display(), "found in a directory");
                 self.add(*database);
             }
             Found::Failed(path, error) => {

@@ -17,7 +17,7 @@ use super::local::Local;
 use super::open::{self, Opened};
 use super::pace::Pace;
 use super::replica::{Replica, ReplicaError};
-use super::state::{Home, HomeError};
+use super::state::{Home, HomeError, home_of};
 use super::sweep::Sweep;
 use super::{DatabaseOptions, Event, Observer, Stop};
 use crate::base::limits;
@@ -283,7 +283,7 @@ impl<'a> Follower<'a> {
         db: Arc<Database>,
     ) -> Result<Follower<'a>, FollowError> {
         let path = &options.path;
-        let home = Home::take(path)?;
+        let home = Home::take(path, options.home.clone().unwrap_or_else(|| home_of(path)))?;
         let id = FileId::of(db.file().std()).map_err(io_error(path))?;
         let mut locals = Vec::new();
         for replica in &options.replicas {

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-pub use directories::{Choose, DirectoryOptions};
+pub use directories::{Choose, DirectoryOptions, files_in};
 pub use follow::FollowError;
 pub use replica::ReplicaError;
 
@@ -87,12 +87,14 @@ pub struct DatabaseOptions {
     pub replicas: Vec<ReplicaOptions>,
     /// When it is removed, it is not waited for to come back.
     pub leave_when_gone: bool,
+    /// Where its local state is kept; beside it if nobody says otherwise.
+    pub home: Option<PathBuf>,
 }
 
 impl DatabaseOptions {
     /// A database with its replicas, which is waited for as long as it is not there.
     pub fn new(path: impl Into<PathBuf>, replicas: Vec<ReplicaOptions>) -> DatabaseOptions {
-        DatabaseOptions { path: path.into(), replicas, leave_when_gone: false }
+        DatabaseOptions { path: path.into(), replicas, leave_when_gone: false, home: None }
     }
 }
 

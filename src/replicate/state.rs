@@ -111,12 +111,11 @@ pub fn home_of(db: &Path) -> PathBuf {
 }
 
 impl Home {
-    /// Makes the folder if need be, and locks it.
+    /// Makes the folder of `db` if need be, and locks it.
     ///
     /// # Errors
     /// [`HomeError::Taken`] if another process has it.
-    pub fn take(db: &Path) -> Result<Home, HomeError> {
-        let dir = home_of(db);
+    pub fn take(db: &Path, dir: PathBuf) -> Result<Home, HomeError> {
         let io_error = |path: &Path| {
             let path = path.to_owned();
             move |source| HomeError::Io { path, source }
@@ -304,9 +303,9 @@ mod tests {
     fn a_second_process_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let db = dir.path().join("app.db");
-        let first = Home::take(&db).unwrap();
-        assert!(matches!(Home::take(&db), Err(HomeError::Taken(..))));
+        let first = Home::take(&db, home_of(&db)).unwrap();
+        assert!(matches!(Home::take(&db, home_of(&db)), Err(HomeError::Taken(..))));
         drop(first);
-        Home::take(&db).unwrap();
+        Home::take(&db, home_of(&db)).unwrap();
     }
 }

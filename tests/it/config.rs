@@ -117,8 +117,12 @@ fn a_secret_is_in_no_message_wherever_the_file_breaks() {
         let cuts = (0..text.len()).step_by(7).filter(|at| text.is_char_boundary(*at));
         for at in cuts {
             let (head, tail) = text.split_at(at);
-            for variant in [head.to_owned(), format!("{head}\"{tail}"), format!("{head}: {tail}"), format!("{head}\n\t{tail}")]
-            {
+            for variant in [
+                head.to_owned(),
+                format!("{head}\"{tail}"),
+                format!("{head}: {tail}"),
+                format!("{head}\n\t{tail}"),
+            ] {
                 if let Err(e) = load(&name, &variant) {
                     assert!(!e.contains(SECRET), "{e}\n{variant}");
                     broken += 1;
@@ -149,7 +153,10 @@ fn a_database_of_a_directory_has_places_of_its_own() {
     assert_eq!(found.path.value, Path::new("/data/eu/a.db"));
     assert_eq!(found.meta_path.as_ref().expect("a state").value, Path::new("/state/eu/.a.db-lsfast"));
     let Kind::S3(s3) = &found.replicas[0].location.kind else { panic!("{found:?}") };
-    assert_eq!((s3.prefix.as_str(), found.replicas[0].location.url.as_str()), ("base/eu/a.db", "s3://bucket/base/eu/a.db"));
+    assert_eq!(
+        (s3.prefix.as_str(), found.replicas[0].location.url.as_str()),
+        ("base/eu/a.db", "s3://bucket/base/eu/a.db")
+    );
     let Kind::File(path) = &found.replicas[1].location.kind else { panic!() };
     assert_eq!(path, Path::new("/backup/eu/a.db"));
     for (path, is_there) in [
@@ -213,7 +220,10 @@ fn a_file_with_secrets_that_everybody_can_read_is_worth_a_warning() {
     let literal = "access-key-id: x\nsecret-access-key: HUSH-HUSH\n";
     let found = warned(literal, 0o644);
     assert_eq!(found.len(), 1, "{found:?}");
-    assert!(found[0].contains("lsfast.yml:2: this line holds a secret") && found[0].contains("chmod o-r"), "{found:?}");
+    assert!(
+        found[0].contains("lsfast.yml:2: this line holds a secret") && found[0].contains("chmod o-r"),
+        "{found:?}"
+    );
     assert!(warned(literal, 0o640).is_empty());
     assert!(warned("secret-access-key: $LITESTREAM_SECRET_ACCESS_KEY\n", 0o644).is_empty());
     let origin = Origin::File { path: "x".into(), line: 1 };

@@ -26,7 +26,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::report::print_line;
-use super::setup::{self, Stores};
+use super::setup::{self, Setup};
 use super::{Global, signals};
 use crate::config::parse_duration;
 use crate::io::Engine;
@@ -85,12 +85,11 @@ struct Outcome {
 }
 
 /// Runs the command.
-pub(super) fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<()> {
+pub(super) fn run(global: &Global, setup: &mut Setup, args: &BenchArgs) -> anyhow::Result<()> {
     let (stopper, interrupted) = replicate::stop();
     signals::watch(stopper).context("signals cannot be caught")?;
     let engine = setup::engine(global)?;
-    let stores = Stores::new(global);
-    let place = Place::new(&stores, args.url.as_deref())?;
+    let place = Place::new(setup, args.url.as_deref())?;
     let event_loop = setup::event_loop()?;
     let local = tokio::task::LocalSet::new();
     let outcome = local.block_on(&event_loop, async {

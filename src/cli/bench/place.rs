@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use super::super::setup::Stores;
+use super::super::setup::Setup;
 use crate::config::{Kind, Location};
 use crate::store::{Scope, Store};
 
@@ -26,7 +26,7 @@ pub(super) struct Place {
 
 impl Place {
     /// Makes the folder. `url` is where the user wants the replica; beside the database without one.
-    pub(super) fn new(stores: &Stores, url: Option<&str>) -> anyhow::Result<Place> {
+    pub(super) fn new(setup: &mut Setup, url: Option<&str>) -> anyhow::Result<Place> {
         let unique = format!("lsfast-bench-{:08x}", fastrand::u32(..));
         let local = std::env::temp_dir().join(&unique);
         let (name, replica, raw, directory) = match url {
@@ -35,7 +35,7 @@ impl Place {
                 (String::from("a temporary directory"), at("replica"), at("raw"), None)
             }
             Some(url) => {
-                let at = |part: &str| stores.resolve(&below(url, part));
+                let mut at = |part: &str| setup.resolve(&below(url, part));
                 let scratch = at(&unique)?;
                 let directory = match scratch.kind {
                     Kind::File(path) => Some(path),
@@ -45,7 +45,7 @@ impl Place {
                 (scratch.url, replica?, raw?, directory)
             }
         };
-        let (replica, raw) = (stores.open(&replica)?, stores.open(&raw)?);
+        let (replica, raw) = (setup.open(&replica)?, setup.open(&raw)?);
         std::fs::create_dir(&local).with_context(|| format!("cannot make the folder {}", local.display()))?;
         Ok(Place { local, name, replica, raw, directory })
     }

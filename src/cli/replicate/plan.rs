@@ -1,32 +1,83 @@
-//! What `lsfast replicate` is to do: databases with their replicas, by command line.
+//! What `lsfast replicate` is to do: databases with their replicas, by command line or config file.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::ReplicateArgs;
 use crate::cli::report::print_line;
-use crate::cli::setup::Stores;
+use crate::cli::setup::Setup;
 use crate::config::Location;
+use crate::config::file::{DatabaseConfig, Directory};
 use crate::io::Engine;
-use crate::replicate::{DatabaseOptions, DirectoryOptions, ReplicaOptions};
+use crate::replicate::{Choose, DatabaseOptions, DirectoryOptions, ReplicaOptions};
 
 /// What to replicate.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) databases: Vec<DatabaseOptions>,
     pub(super) directories: Vec<DirectoryOptions>,
+    /// Those to restore first if they are not there.
+    pub(super) to_fill: Vec<DatabaseOptions>,
 }
 
 impl Plan {
-    pub(super) fn new(stores: &Stores, args: &ReplicateArgs) -> anyhow::Result<Plan> {
+    pub(super) fn new(setup: &mut Setup, args: &ReplicateArgs) -> anyhow::Result<Plan> {
+        let mut plan = Plan { databases: Vec::new(), directories: Vec::new(), to_fill: Vec::new() };
+        match &args.db {
+            Some(db) => plan.by_arguments(setup, args, db)?,
+            None => plan.by_config(setup, args)?,
+        }
+        Ok(plan)
+    }
+
+    fn by_arguments(&mut self, setup: &mut Setup, args: &ReplicateArgs, db: &Path) -> anyhow::Result<()> {
+        let configured = match setup.config() {
+            Some(config) if args.urls.is_empty() => config.database(db, setup.env())?,
+            _ => None,
+        };
+        if let Some(database) = configured {
+            return self.add(setup, &database, args);
+        }
+        let interval = args.sync_interval.unwrap_or(SYNC_INTERVAL);
         let mut replicas: Vec<ReplicaOptions> = Vec::new();
-        for location in locations(stores, args)? {
-            let store = stores.open(&location)?;
+        for location in locations(setup, args, db)? {
+            let store = setup.open(&location)?;
             if replicas.iter().any(|r| r.store.identity() == store.identity()) {
                 anyhow::bail!("{} is named twice: each replica needs a place of its own", store.url());
             }
-            replicas.push(ReplicaOptions { store, sync_interval: args.sync_interval });
+            replicas.push(ReplicaOptions { store, sync_interval: interval });
         }
-        Ok(Plan { databases: vec![DatabaseOptions::new(&args.db, replicas)], directories: Vec::new() })
+        self.push(DatabaseOptions::new(db, replicas), args.restore_if_db_not_exists);
+        Ok(())
+    }
+
+    fn by_config(&mut self, setup: &Setup, args: &ReplicateArgs) -> anyhow::Result<()> {
+        let config = Arc::clone(setup.need_config("write lsfast replicate DB URL")?);
+        if config.databases.is_empty() && config.directories.is_empty() {
+            anyhow::bail!("{} names no databases: add one under dbs", config.path);
+        }
+        for database in &config.databases {
+            self.add(setup, database, args)?;
+        }
+        for directory in &config.directories {
+            self.directories.push(directory_options(setup, directory, args.sync_interval));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, setup: &Setup, database: &DatabaseConfig, args: &ReplicateArgs) -> anyhow::Result<()> {
+        let fill =
+            args.restore_if_db_not_exists || database.restore_if_missing.as_ref().is_some_and(|r| r.value);
+        self.push(database_options(setup, database, args.sync_interval)?, fill);
+        Ok(())
+    }
+
+    fn push(&mut self, database: DatabaseOptions, fill: bool) {
+        if fill {
+            self.to_fill.push(database.clone());
+        }
+        self.databases.push(database);
     }
 
     /// Says in the log what begins.
@@ -42,18 +93,55 @@ impl Plan {
     }
 }
 
-/// Where to: by URL, or beside the database, which is said before anything else.
-fn locations(stores: &Stores, args: &ReplicateArgs) -> anyhow::Result<Vec<Location>> {
-    if !args.urls.is_empty() {
-        return args.urls.iter().map(|url| stores.resolve(url)).collect();
+/// Where nobody says otherwise.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
+fn database_options(
+    setup: &Setup,
+    database: &DatabaseConfig,
+    flag: Option<Duration>,
+) -> anyhow::Result<DatabaseOptions> {
+    let mut replicas = Vec::new();
+    for replica in &database.replicas {
+        let said = replica.sync_interval.as_ref().map(|i| i.value);
+        let sync_interval = flag.or(said).unwrap_or(SYNC_INTERVAL);
+        replicas.push(ReplicaOptions { store: setup.open(&replica.location)?, sync_interval });
     }
-    let location = Location::directory(std::path::absolute(default_replica(&args.db))?);
-    print_line(&format!("replicating {} to {}", args.db.display(), location.url))?;
+    let mut options = DatabaseOptions::new(&database.path.value, replicas);
+    options.home = database.meta_path.as_ref().map(|m| m.value.clone());
+    Ok(options)
+}
+
+fn directory_options(setup: &Setup, directory: &Directory, flag: Option<Duration>) -> DirectoryOptions {
+    let (owned, setup) = (directory.clone(), setup.clone());
+    let choose: Choose = Arc::new(move |path| {
+        let relative = path.strip_prefix(&owned.path.value).ok().filter(|r| owned.matches(r))?;
+        let options = owned
+            .database(relative)
+            .map_err(anyhow::Error::from)
+            .and_then(|database| database_options(&setup, &database, flag));
+        Some(options.map_err(|e| crate::cli::one_line(&e)))
+    });
+    DirectoryOptions {
+        path: directory.path.value.clone(),
+        recursive: directory.recursive,
+        watch: directory.watch,
+        choose,
+    }
+}
+
+/// Where to: by URL, or beside the database, which is said before anything else.
+fn locations(setup: &mut Setup, args: &ReplicateArgs, db: &Path) -> anyhow::Result<Vec<Location>> {
+    if !args.urls.is_empty() {
+        return args.urls.iter().map(|url| setup.resolve(url)).collect();
+    }
+    let location = Location::directory(std::path::absolute(default_replica(db))?);
+    print_line(&format!("replicating {} to {}", db.display(), location.url))?;
     Ok(vec![location])
 }
 
 /// `DB-replica` beside the database.
-fn default_replica(db: &Path) -> PathBuf {
+pub(in crate::cli) fn default_replica(db: &Path) -> PathBuf {
     let mut name = db.as_os_str().to_os_string();
     name.push("-replica");
     PathBuf::from(name)

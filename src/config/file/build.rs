@@ -13,8 +13,8 @@ use super::expand::{expand, has_variable};
 use super::keys::{Key, Kind, Use};
 use super::yaml::{Mark, Section, Text, Value};
 use super::{
-    Config, DatabaseConfig, Directory, LogFormat, LogLevel, Logging, ReplicaConfig, Snapshots, Socket, Warning,
-    pattern,
+    Config, DatabaseConfig, Directory, LogFormat, LogLevel, Logging, ReplicaConfig, Snapshots, Socket,
+    Warning, pattern,
 };
 use crate::base::Level;
 
@@ -90,7 +90,9 @@ impl<'a> Builder<'a> {
     fn review(&mut self, section: &Section, kind: Option<&str>) -> Result<(), FileError> {
         for (key, at, value) in &section.entries {
             let why = match (key.becomes, value) {
-                (Use::Used, Value::Section(inner)) if key.kind != Kind::Section(super::keys::Scope::Replica) => {
+                (Use::Used, Value::Section(inner))
+                    if key.kind != Kind::Section(super::keys::Scope::Replica) =>
+                {
                     self.review(inner, kind)?;
                     continue;
                 }
@@ -126,7 +128,12 @@ impl<'a> Builder<'a> {
     }
 
     /// A value with its variables put in; `None` if it is empty.
-    fn expanded(&self, section: &Section, key: &'static str, secret: bool) -> Result<Option<Text>, FileError> {
+    fn expanded(
+        &self,
+        section: &Section,
+        key: &'static str,
+        secret: bool,
+    ) -> Result<Option<Text>, FileError> {
         let Some(text) = section.text(key) else { return Ok(None) };
         let value = if self.expand {
             expand(&text.text, key, secret, self.env).map_err(|problem| self.error(text.at, problem))?
@@ -207,7 +214,8 @@ impl<'a> Builder<'a> {
         // Level 0 is what was written, and the last one holds the snapshots.
         let levels_max = usize::from(Level::SNAPSHOT.get()) - 1;
         if let Some(section) = sections.get(levels_max) {
-            return Err(self.error(section.at, Problem::Keys("there are at most 8 levels between 0 and the snapshots")));
+            return Err(self
+                .error(section.at, Problem::Keys("there are at most 8 levels between 0 and the snapshots")));
         }
         let missing = "a level needs an interval, as in interval: 30s";
         let read = |s: &Section| {
@@ -303,8 +311,7 @@ impl<'a> Builder<'a> {
         // A directory takes nothing from the top of the file: a bucket there is for the others.
         let is_file = matches!(kind.as_deref(), Some("file") | None) && fields.bucket.is_none();
         let fields = if is_file { fields } else { fields.or_global(shared.global.clone()) };
-        let location =
-            Location::of_fields(fields, self.flags, self.env).map_err(|e| self.error(at, e))?;
+        let location = Location::of_fields(fields, self.flags, self.env).map_err(|e| self.error(at, e))?;
         let interval = self.positive(section, "snapshot-interval")?;
         let retention = self.positive(section, "retention")?;
         Ok(ReplicaConfig {
@@ -348,12 +355,16 @@ impl<'a> Builder<'a> {
             || watch.as_ref().is_some_and(|w| w.value);
         let problem = match (&path, &dir) {
             (Some(_), Some(_)) => Some("path and dir exclude each other: write two entries"),
-            (None, None) => Some("a database needs a path: write path: /DIRECTORY/NAME.db, or dir: and pattern:"),
+            (None, None) => {
+                Some("a database needs a path: write path: /DIRECTORY/NAME.db, or dir: and pattern:")
+            }
             (Some(_), None) if only_dirs => {
                 Some("pattern, recursive, watch and meta-dir go with dir, and this entry has a path")
             }
             (None, Some(_)) if pattern.is_none() => Some("dir needs a pattern, as in pattern: \"*.db\""),
-            _ if meta_path.is_some() && meta_dir.is_some() => Some("meta-path and meta-dir exclude each other"),
+            _ if meta_path.is_some() && meta_dir.is_some() => {
+                Some("meta-path and meta-dir exclude each other")
+            }
             _ => None,
         };
         if let Some(problem) = problem {

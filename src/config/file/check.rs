@@ -93,7 +93,14 @@ fn places(config: &Config) -> Result<(), FileError> {
         if let Some(first) = places[..i].iter().find(|first| collide(first, second)) {
             let advice = "each database needs a place of its own: change the path of one of them";
             let (a, b) = (first.replica.line, second.replica.line);
-            return Err(twice(config, "the place of the replica", &second.replica.location.url, a, b, advice));
+            return Err(twice(
+                config,
+                "the place of the replica",
+                &second.replica.location.url,
+                a,
+                b,
+                advice,
+            ));
         }
     }
     Ok(())

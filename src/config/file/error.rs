@@ -98,7 +98,9 @@ pub enum Problem {
         key: &'static str,
     },
     /// `${NAME` with anything but a brace behind it.
-    #[error("{key}: write $NAME or ${{NAME}} for a variable, and $$ for a dollar sign; there are no other forms")]
+    #[error(
+        "{key}: write $NAME or ${{NAME}} for a variable, and $$ for a dollar sign; there are no other forms"
+    )]
     Form {
         /// The key.
         key: &'static str,

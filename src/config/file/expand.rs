@@ -98,7 +98,10 @@ mod tests {
         assert_eq!(expand("$NO", "path", false, &env), unset("path", "NO"));
         assert_eq!(expand("x${NO}", "password", true, &env), unset("password", "NO"));
         assert_eq!(expand("$NO", "password", true, &env), unset("password", "NO"));
-        assert_eq!(expand("pa$word", "password", true, &env), Err(Problem::UnsetInSecret { key: "password" }));
+        assert_eq!(
+            expand("pa$word", "password", true, &env),
+            Err(Problem::UnsetInSecret { key: "password" })
+        );
         assert_eq!(expand("${A:-b}", "path", false, &env), Err(Problem::Form { key: "path" }));
         assert_eq!(expand("${A", "path", false, &env), Err(Problem::Form { key: "path" }));
     }

@@ -139,7 +139,9 @@ const SETTINGS: &[Key] = &[
     Key {
         name: "age",
         kind: Kind::Section(Scope::Age),
-        becomes: Use::Refused("lsfast does not encrypt: remove it if the replica may be written in the clear"),
+        becomes: Use::Refused(
+            "lsfast does not encrypt: remove it if the replica may be written in the clear",
+        ),
     },
 ];
 
@@ -245,7 +247,11 @@ impl Scope {
             }
         }
         let known: Vec<&str> = self.keys().map(|k| k.name).collect();
-        if known.len() > 20 { "docs/config.md lists all keys".to_owned() } else { format!("known are {}", known.join(", ")) }
+        if known.len() > 20 {
+            "docs/config.md lists all keys".to_owned()
+        } else {
+            format!("known are {}", known.join(", "))
+        }
     }
 }
 
@@ -266,8 +272,16 @@ mod tests {
     fn every_key_is_documented_with_what_becomes_of_it() {
         let docs = include_str!("../../../docs/config.md");
         let scopes = [
-            Scope::Top, Scope::Database, Scope::Replica, Scope::Level, Scope::Snapshot, Scope::Validation,
-            Scope::Retention, Scope::Logging, Scope::Socket, Scope::Age,
+            Scope::Top,
+            Scope::Database,
+            Scope::Replica,
+            Scope::Level,
+            Scope::Snapshot,
+            Scope::Validation,
+            Scope::Retention,
+            Scope::Logging,
+            Scope::Socket,
+            Scope::Age,
         ];
         for key in scopes.into_iter().flat_map(Scope::keys) {
             let row = docs.lines().find(|l| l.starts_with('|') && l.contains(&format!("`{}`", key.name)));

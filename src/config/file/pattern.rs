@@ -8,7 +8,11 @@ pub(super) fn check(pattern: &str) -> Result<(), &'static str> {
         match c {
             '\\' if rest.next().is_none() => return Err("a pattern: it ends with a backslash"),
             '[' if class(rest.as_str(), None).is_none() => return Err("a pattern: [ has no matching ]"),
-            '/' => return Err("a pattern: it is for file names, and holds a slash (recursive: true looks below)"),
+            '/' => {
+                return Err(
+                    "a pattern: it is for file names, and holds a slash (recursive: true looks below)",
+                );
+            }
             '[' => rest = class(rest.as_str(), None).map_or("", |(_, after)| after).chars(),
             _ => {}
         }

@@ -172,20 +172,22 @@ impl Keys<'_> {
             Kind::Text | Kind::Secret => {
                 map.next_value::<Option<Spanned<String>>>()?.map(|s| Value::Text(text(s)))
             }
-            Kind::Texts => map
-                .next_value::<Option<Vec<IgnoredAny>>>()?
-                .map(|_| Value::Texts),
+            Kind::Texts => map.next_value::<Option<Vec<IgnoredAny>>>()?.map(|_| Value::Texts),
             Kind::Section(scope) => {
                 map.next_value_seed(Optional(Keys { scope, ..*self }))?.map(Value::Section)
             }
-            Kind::List(scope) => map.next_value_seed(Optional(List(Keys { scope, ..*self })))?.map(Value::List),
+            Kind::List(scope) => {
+                map.next_value_seed(Optional(List(Keys { scope, ..*self })))?.map(Value::List)
+            }
         })
     }
 }
 
 fn shape(kind: Kind) -> &'static str {
     match kind {
-        Kind::Text | Kind::Secret => "one value (in quotes, if it holds : { [ # or begins with one of * & ! % @)",
+        Kind::Text | Kind::Secret => {
+            "one value (in quotes, if it holds : { [ # or begins with one of * & ! % @)"
+        }
         Kind::Texts => "a list of values",
         Kind::Section(_) => "further keys below it, indented",
         Kind::List(_) => "a list below it, each entry beginning with a hyphen",

@@ -30,7 +30,7 @@ pub use chain::Looked;
 use super::{BoxFuture, HostAnswer};
 use crate::base::clock::Millis;
 use crate::config::{
-    CredentialError, CredentialSource, Credentials, Endpoint, Env, Kind, Location, S3Location, TlsOptions,
+    CredentialError, CredentialSource, Credentials, Env, Kind, Location, S3Location, TlsOptions,
 };
 use chain::{Chain, missing};
 use refreshing::Refreshing;
@@ -107,7 +107,7 @@ impl Sources {
 }
 
 fn is_aws(location: &S3Location) -> bool {
-    matches!(location.endpoint.value, Endpoint::Aws)
+    location.endpoint.value.is_aws()
 }
 
 /// What gives keys when asked.

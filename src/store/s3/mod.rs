@@ -26,6 +26,7 @@ mod list;
 mod multipart;
 mod names;
 mod pool;
+pub mod probe_endpoint;
 mod put;
 mod request;
 mod retry;

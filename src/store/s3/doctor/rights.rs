@@ -16,7 +16,7 @@ use super::{REQUESTS, skip};
 use crate::base::clock::Millis;
 use crate::base::finding::{Finding, Tell};
 use crate::base::limits;
-use crate::config::{Addressing, Checksum, Endpoint, Origin};
+use crate::config::{Addressing, Checksum, Origin};
 use crate::store::{ErrorKind, PutOptions, Upload as _};
 
 /// Bytes of the scratch object.
@@ -94,7 +94,7 @@ async fn refused(inner: &Arc<Inner>, failure: &Failure, tell: Tell<'_>) -> bool 
             tell(Finding::fail("list", message));
             return true;
         }
-        Class::Final(ErrorKind::NoBucket) | Class::OtherRegion | Class::Final(ErrorKind::WrongRegion) => {
+        Class::Final(ErrorKind::NoBucket | ErrorKind::WrongRegion) | Class::OtherRegion => {
             tell(Finding::ok("signature", "the store does not complain about it"));
             let mut finding = Finding::fail("bucket", message);
             if let Some(advice) = other_addressing(inner).await {
@@ -120,7 +120,7 @@ async fn refused(inner: &Arc<Inner>, failure: &Failure, tell: Tell<'_>) -> bool 
 /// Whether the bucket answers when it is named the other way, where nobody said how.
 async fn other_addressing(inner: &Arc<Inner>) -> Option<String> {
     let mut location = inner.location.clone();
-    if location.addressing.origin != Origin::Default || location.endpoint.value == Endpoint::Aws {
+    if location.addressing.origin != Origin::Default || location.endpoint.value.is_aws() {
         return None;
     }
     let (other, write) = match location.addressing.value {

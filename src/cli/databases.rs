@@ -1,0 +1,68 @@
+//! `lsfast databases`
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::report::print_text;
+use super::setup::Setup;
+use super::table::Table;
+use crate::config::file::DatabaseConfig;
+use crate::replicate::{Choose, DirectoryOptions, files_in};
+
+/// List the databases of the config file, and those that are in its directories now.
+#[derive(Debug, Args)]
+pub struct DatabasesArgs {
+    /// Print one JSON array instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs the command.
+pub(super) fn run(setup: &Setup, args: &DatabasesArgs) -> anyhow::Result<ExitCode> {
+    let config = setup.need_config("write the database on the command line")?;
+    let mut databases = config.databases.clone();
+    for directory in &config.directories {
+        // Only names are wanted here: nothing is opened.
+        let choose: Choose = Arc::new(|_| None);
+        let options = DirectoryOptions {
+            path: directory.path.value.clone(),
+            recursive: directory.recursive,
+            watch: false,
+            choose,
+        };
+        for path in files_in(&options)? {
+            let relative = path.strip_prefix(&directory.path.value)?;
+            if directory.matches(relative) {
+                databases.push(directory.database(relative)?);
+            }
+        }
+    }
+    let text = if args.json { json(&databases) } else { table(&databases) };
+    print_text(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn urls(database: &DatabaseConfig) -> impl Iterator<Item = &str> {
+    database.replicas.iter().map(|r| r.location.url.as_str())
+}
+
+fn table(databases: &[DatabaseConfig]) -> String {
+    let mut table = Table::new(["path", "replica"]);
+    for database in databases {
+        for (i, url) in urls(database).enumerate() {
+            let path = if i == 0 { database.path.value.display().to_string() } else { String::new() };
+            table.row([path, url.to_owned()]);
+        }
+    }
+    table.to_string()
+}
+
+fn json(databases: &[DatabaseConfig]) -> String {
+    let list: Vec<_> = databases
+        .iter()
+        .map(|d| serde_json::json!({ "path": d.path.value, "replicas": urls(d).collect::<Vec<_>>() }))
+        .collect();
+    format!("{}\n", serde_json::Value::from(list))
+}

@@ -1,0 +1,18 @@
+//! A URL that can mean several places: who answers as an S3 server?
+
+use crate::config::{Ambiguity, Overrides, TlsOptions};
+use crate::store::ClientOptions;
+use crate::store::s3::probe_endpoint;
+
+/// The number of the reading that is right, if asking the servers tells.
+pub(super) fn settle(ambiguity: &Ambiguity, flags: &Overrides, client: &ClientOptions) -> Option<usize> {
+    if !ambiguity.can_be_probed() {
+        return None;
+    }
+    let event_loop = super::setup::event_loop().ok()?;
+    let tls = TlsOptions { skip_verify: flags.skip_verify, ca_cert: flags.ca_cert.clone() };
+    let reading = event_loop.block_on(probe_endpoint::settle(ambiguity, &tls, &client.answers))?;
+    let said = &ambiguity.readings[reading];
+    tracing::info!(url = %said.url, "the URL can mean several places, and only one of them answers: {}", said.meaning);
+    Some(reading)
+}

@@ -6,6 +6,7 @@
 mod bench;
 mod choose;
 mod databases;
+mod doctor;
 mod explain;
 mod flags;
 mod log;
@@ -121,6 +122,8 @@ pub enum Command {
     Explain(explain::ExplainArgs),
     /// Measure how fast a commit is safe here, then restore and compare
     Bench(bench::BenchArgs),
+    /// Prove that a database can be followed and a replica be written
+    Doctor(doctor::DoctorArgs),
     /// Print the version of lsfast and of what it is built on
     Version(version::VersionArgs),
     /// Write man pages, or print one
@@ -164,6 +167,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Databases(args) => databases::run(&setup, &args),
         Command::Explain(args) => explain::run(&mut setup, &args),
         Command::Bench(args) => bench::run(&global, &mut setup, &args).map(|()| ExitCode::SUCCESS),
+        Command::Doctor(args) => doctor::run(&mut setup, &args),
         Command::Version(args) => version::run(&args),
         Command::Man(args) => manual::man(&args),
         Command::Completions(args) => manual::completions(&args),
@@ -177,6 +181,7 @@ impl Command {
             Command::Replicate(args) => args.urls.is_empty(),
             Command::Restore(args) => !args.url.contains("://"),
             Command::Databases(_) => true,
+            Command::Doctor(args) => !args.what.iter().any(|w| w.contains("://")),
             Command::Explain(args) => !args.target.as_ref().is_some_and(|t| t.contains("://")),
             Command::Bench(_) | Command::Version(_) | Command::Man(_) | Command::Completions(_) => false,
         }

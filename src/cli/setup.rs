@@ -7,7 +7,7 @@ use anyhow::Context as _;
 
 use super::{Global, IoEngine, probe};
 use crate::config::file::{DatabaseConfig, FileError};
-use crate::config::{Config, Env, Location, Overrides};
+use crate::config::{Config, CredentialError, Env, Location, Overrides};
 use crate::io::{Engine, IoChoice};
 use crate::store::credentials::Sources;
 use crate::store::{self, ClientOptions, Store};
@@ -162,12 +162,22 @@ impl Setup {
     /// The replica there. No request is made.
     pub(super) fn open(&self, location: &Location) -> anyhow::Result<Arc<dyn Store>> {
         let mut location = location.clone();
-        self.sources.complete(&mut location).with_context(|| location.url.clone())?;
+        self.complete(&mut location).with_context(|| location.url.clone())?;
         Ok(store::open(&location, &self.client)?)
     }
 
     /// Where keys for it would come from.
     pub(super) fn sources(&self) -> &Sources {
         &self.sources
+    }
+
+    /// Gives a location without keys of its own the chain of sources. Asks nobody.
+    pub(super) fn complete(&self, location: &mut Location) -> Result<(), CredentialError> {
+        self.sources.complete(location)
+    }
+
+    /// How stores are opened.
+    pub(super) fn client(&self) -> &ClientOptions {
+        &self.client
     }
 }

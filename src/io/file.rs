@@ -116,10 +116,15 @@ impl File {
     /// # Errors
     /// Those of `fcntl(2)`.
     pub fn locked_by(&self, from: u64, len: u64) -> io::Result<Option<String>> {
-        Ok(sys::locked_by(self.0.as_fd(), from, len)?.map(|pid| match pid {
-            0.. => format!("process {pid}"),
-            _ => "another process".to_owned(),
-        }))
+        Ok(sys::locked_by(self.0.as_fd(), from, len, true)?.map(holder))
+    }
+
+    /// Who holds these bytes for himself alone, so that not even a reader gets a lock on them.
+    ///
+    /// # Errors
+    /// Those of `fcntl(2)`.
+    pub fn held_alone_by(&self, from: u64, len: u64) -> io::Result<Option<String>> {
+        Ok(sys::locked_by(self.0.as_fd(), from, len, false)?.map(holder))
     }
 
     /// The file of the standard library, for what is not offered here. Don't clone or reopen it.
@@ -143,6 +148,13 @@ impl File {
     #[allow(clippy::len_without_is_empty)] // the length of a file is a question to the kernel that can fail
     pub fn len(&self) -> io::Result<u64> {
         self.0.metadata().map(|m| m.len())
+    }
+}
+
+fn holder(pid: libc::pid_t) -> String {
+    match pid {
+        0.. => format!("process {pid}"),
+        _ => "another process".to_owned(),
     }
 }
 

@@ -18,6 +18,7 @@
 pub mod durable;
 mod engine;
 mod file;
+pub mod host;
 pub mod nap;
 mod plain;
 mod process;

@@ -96,12 +96,18 @@ pub(super) fn forget_cached(file: BorrowedFd<'_>) {
     unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
 }
 
-/// Process that holds a lock on any of these bytes which would forbid to write them; -1 if it cannot be told.
-pub(super) fn locked_by(file: BorrowedFd<'_>, from: u64, len: u64) -> io::Result<Option<libc::pid_t>> {
+/// Process that holds a lock on any of these bytes which would forbid to write them (or, if not `exclusive`, to read
+/// them); -1 if it cannot be told.
+pub(super) fn locked_by(
+    file: BorrowedFd<'_>,
+    from: u64,
+    len: u64,
+    exclusive: bool,
+) -> io::Result<Option<libc::pid_t>> {
     let wide = |n: u64| libc::off_t::try_from(n).map_err(|_| io::ErrorKind::InvalidInput);
     // SAFETY: `flock` is a plain structure of integers, for which zeros are a value.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-    lock.l_type = libc::F_WRLCK as libc::c_short;
+    lock.l_type = if exclusive { libc::F_WRLCK } else { libc::F_RDLCK } as libc::c_short;
     lock.l_whence = libc::SEEK_SET as libc::c_short;
     lock.l_start = wide(from)?;
     lock.l_len = wide(len)?;
@@ -136,4 +142,27 @@ pub(super) fn raise_descriptors() -> io::Result<u64> {
         return Err(io::Error::last_os_error());
     }
     Ok(limit.rlim_cur)
+}
+
+/// Bytes that an ordinary user may still write, and the magic number of the file system that `path` is on.
+pub(super) fn file_system(path: &Path) -> io::Result<(u64, u64)> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: `statfs` is a plain structure of integers, for which zeros are a value.
+    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the name is NUL-terminated and `found` has the size that the kernel writes; both live until the call returns.
+    let rc = unsafe { libc::statfs(path.as_ptr(), &raw mut found) };
+    if rc != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let block = u64::try_from(found.f_bsize).unwrap_or(0);
+    // The width of the type differs between machines; the magic numbers have 32 bits.
+    Ok((found.f_bavail.saturating_mul(block), u64::from(found.f_type as u32)))
+}
+
+/// Whether this process, by its effective user, may do what `mode` says to `path`.
+pub(super) fn may(path: &Path, mode: libc::c_int) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the name is NUL-terminated and lives until the call returns.
+    let rc = unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), mode, libc::AT_EACCESS) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -2,6 +2,7 @@
 
 pub mod checksum;
 pub mod database;
+pub mod doctor;
 pub mod header;
 pub mod shm;
 pub mod walindex;

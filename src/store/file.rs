@@ -6,6 +6,7 @@
 //!
 //! Calls run on the blocking threads of the tokio runtime that they are made from.
 
+pub mod doctor;
 mod write;
 
 use std::fmt;

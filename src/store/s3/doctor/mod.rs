@@ -13,21 +13,31 @@ use super::{Inner, S3Store};
 use crate::base::clock::Millis;
 use crate::base::finding::{Finding, Tell};
 use crate::base::limits;
-use crate::config::{CredentialSource, Credentials, S3Location};
+use crate::config::{Addressing, CredentialError, CredentialSource, Credentials, S3Location, Secret};
 use crate::store::{ClientOptions, RetryPolicy};
 
 /// What is not tried when something before it failed.
 const REQUESTS: [&str; 10] =
     ["signature", "bucket", "list", "put", "checksum", "get", "head", "create-only", "copy", "multipart"];
 
-/// Examines `location`, which has its chain of credentials already; `url` is how messages call it.
-pub async fn examine(url: &str, location: &S3Location, options: &ClientOptions, tell: Tell<'_>) {
+/// Examines `location`, which has its chain of credentials already, or `missing` says why not; `url` is how messages call
+/// it.
+pub async fn examine(
+    url: &str,
+    location: &S3Location,
+    missing: Option<CredentialError>,
+    options: &ClientOptions,
+    tell: Tell<'_>,
+) {
     let mut location = location.clone();
     // Two parts, the smallest there are.
     location.quirks.part_bytes = Some(limits::PART_BYTES_MIN);
     let options = ClientOptions { retry: patience(), spare: false, ..options.clone() };
-    let keys_missing = matches!(location.credentials, CredentialSource::Missing);
-    if keys_missing {
+    let missing = match location.credentials {
+        CredentialSource::Missing => Some(missing.unwrap_or(CredentialError::Missing)),
+        CredentialSource::Static(_) | CredentialSource::Provider(_) => None,
+    };
+    if missing.is_some() {
         // The way can be examined without keys.
         location.credentials = CredentialSource::Static(Arc::new(nobody()));
     }
@@ -42,7 +52,7 @@ pub async fn examine(url: &str, location: &S3Location, options: &ClientOptions, 
     if !reach::reach(&inner, tell).await {
         return skip(&REQUESTS, "the server cannot be reached", tell);
     }
-    if !credentials(&inner, keys_missing, tell).await {
+    if !credentials(&inner, missing, tell).await {
         return skip(&REQUESTS, "there are no credentials", tell);
     }
     rights::examine(&inner, tell).await;
@@ -56,7 +66,7 @@ fn patience() -> RetryPolicy {
 fn nobody() -> Credentials {
     Credentials {
         access_key_id: String::new(),
-        secret_access_key: crate::config::Secret::new(""),
+        secret_access_key: Secret::new(""),
         session_token: None,
         origin: String::new(),
         expires: None,
@@ -72,8 +82,8 @@ fn place(inner: &Inner) -> String {
         location.region.origin,
         location.bucket,
         match location.addressing.value {
-            crate::config::Addressing::Path => "path",
-            crate::config::Addressing::VirtualHost => "name",
+            Addressing::Path => "path",
+            Addressing::VirtualHost => "name",
         },
         location.addressing.origin,
     )
@@ -83,9 +93,12 @@ fn skip(names: &[&'static str], why: &str, tell: Tell<'_>) {
     names.iter().for_each(|name| tell(Finding::skipped(name, why)));
 }
 
-async fn credentials(inner: &Inner, missing: bool, tell: Tell<'_>) -> bool {
-    let source = if missing { &CredentialSource::Missing } else { &inner.location.credentials };
-    match source.credentials().await {
+async fn credentials(inner: &Inner, missing: Option<CredentialError>, tell: Tell<'_>) -> bool {
+    let found = match missing {
+        Some(e) => Err(e),
+        None => inner.location.credentials.credentials().await,
+    };
+    match found {
         Ok(keys) => {
             let until =
                 keys.expires.map_or_else(String::new, |t| format!(", until {}", Millis::from_system(t)));

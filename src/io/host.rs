@@ -115,7 +115,7 @@ pub fn open_files_max() -> Option<u64> {
 pub fn without_uring() -> Option<String> {
     Engine::new(IoChoice::Uring).err().map(|e| match e {
         super::IoError::NoUring { cause } => cause,
-        other => other.to_string(),
+        e @ super::IoError::Threads(_) => e.to_string(),
     })
 }
 
@@ -201,8 +201,8 @@ mod tests {
     fn who_has_a_file_open() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
-        std::fs::write(&path, b"x").unwrap();
-        let m = std::fs::metadata(&path).unwrap();
+        fs::write(&path, b"x").unwrap();
+        let m = fs::metadata(&path).unwrap();
         let wanted = [(m.dev(), m.ino())];
         assert_eq!(look_at_processes(&wanted).by, []);
         // It says when it has the file, and ends with its input.
@@ -214,7 +214,7 @@ mod tests {
             .spawn()
             .unwrap();
         let mut line = [0; 5];
-        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
+        io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
         let by = look_at_processes(&wanted).by;
         drop(child.stdin.take());
         child.wait().unwrap();

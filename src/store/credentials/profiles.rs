@@ -231,6 +231,13 @@ region = a
         assert_eq!(e, format!("{}, line 2: a line is \"name = value\"", path.display()));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "([\\[\\]=#; \t\na-z]|profile|sso-session)*", is_config: bool) {
+            let _ = Profiles::default().add(&text, is_config);
+        }
+    }
+
     #[test]
     fn where_the_files_are() {
         let files = Files::of(&Env::new([("HOME", "/h"), ("AWS_CONFIG_FILE", "~/c"), ("AWS_PROFILE", "p")]));

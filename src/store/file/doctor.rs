@@ -72,7 +72,7 @@ fn file_system(there: &Path, tell: Tell<'_>) {
         FsKind::Local => tell(Finding::ok("file system", "a disk of this machine")),
         FsKind::Network(kind) => tell(Finding::warn(
             "file system",
-            format!("{kind}"),
+            kind,
             "check that the server flushes what it is told to flush; when it is away, lsfast waits for it",
         )),
         FsKind::Memory(kind) => tell(Finding::warn(

@@ -1,11 +1,13 @@
 //! What a user reads when there are no keys.
 
 use std::net::TcpListener;
+use std::time::Duration;
 
 use super::source;
 use crate::support::canned::nobody;
 use crate::support::lsfast;
-use crate::support::standin::StandIn;
+use crate::support::s3::S3Server;
+use crate::support::standin::{KeyRing, StandIn};
 
 async fn words(env: &[(&str, String)]) -> String {
     match source(env) {
@@ -90,4 +92,21 @@ fn commands_say_where_they_looked() {
     assert_eq!(output.status.code(), Some(1));
     assert!(said.starts_with("error: s3://bucket/db: no credentials: set AWS_ACCESS_KEY_ID"), "{said}");
     assert!(said.contains("looked at") && said.lines().count() == 1, "{said}");
+}
+
+/// Keys that were fetched, their token, and what they were fetched with: nowhere in the log, at its most talkative.
+#[test]
+fn a_trace_shows_no_secret() {
+    let ring = KeyRing::default();
+    let keys = ring.clone();
+    let service = StandIn::start(move |_| (200, keys.issue(Duration::from_secs(3600)).json()));
+    let server = S3Server::start_for(ring.clone());
+    let mut command = lsfast::command(["restore", "-o", "out.db", &server.url("db"), "--log-level", "trace"]);
+    command.env("HOME", "/nonexistent").env("AWS_CONTAINER_CREDENTIALS_FULL_URI", service.url());
+    command.env("AWS_CONTAINER_AUTHORIZATION_TOKEN", "very-secret-authorization");
+    let output = lsfast::run(command);
+    let said = lsfast::stderr(&output);
+    assert!(ring.accepted() > 0 && service.asked()[0].header("authorization") == "very-secret-authorization");
+    assert!(said.contains("credentials are here") && said.contains("ASIA...01"), "{said}");
+    assert!(!said.contains("very-secret"), "{said}");
 }

@@ -17,8 +17,19 @@ use crate::config::{Addressing, CredentialError, CredentialSource, Credentials, 
 use crate::store::{ClientOptions, RetryPolicy};
 
 /// What is not tried when something before it failed.
-const REQUESTS: [&str; 10] =
-    ["signature", "bucket", "list", "put", "checksum", "get", "head", "create-only", "copy", "multipart"];
+const REQUESTS: [&str; 11] = [
+    "signature",
+    "bucket",
+    "list",
+    "put",
+    "checksum",
+    "get",
+    "head",
+    "create-only",
+    "copy",
+    "multipart",
+    "delete",
+];
 
 /// Examines `location`, which has its chain of credentials already, or `missing` says why not; `url` is how messages call
 /// it.

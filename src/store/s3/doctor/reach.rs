@@ -27,6 +27,9 @@ const ENDS_SOON_DAYS: i64 = 14;
 /// Clocks further apart are worth a word; stores refuse from a quarter of an hour on.
 const SKEW_MAX_MS: i64 = 60_000;
 
+/// Addresses of one name that are tried.
+const ADDRESSES_MAX: usize = 16;
+
 /// Where requests for the bucket go.
 pub(super) fn host_of(inner: &Inner) -> EndpointUrl {
     let mut url = inner.location.endpoint.value.url(&inner.region());
@@ -91,7 +94,7 @@ async fn resolve(inner: &Inner, url: &EndpointUrl, tell: Tell<'_>) -> Option<Vec
 /// Connects to each address; gives the first that answers.
 async fn connect(url: &EndpointUrl, addresses: &[SocketAddr], tell: Tell<'_>) -> Option<SocketAddr> {
     let (mut good, mut bad, mut first) = (Vec::new(), Vec::new(), None);
-    for address in addresses.iter().take(limits::POOL_IDLE) {
+    for address in addresses.iter().take(ADDRESSES_MAX) {
         let began = Instant::now();
         let connecting = tokio::net::TcpStream::connect(address);
         let connected = tokio::time::timeout(limits::CONNECT_TIME, connecting).await;

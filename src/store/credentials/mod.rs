@@ -30,7 +30,7 @@ pub use chain::Looked;
 use super::{BoxFuture, HostAnswer};
 use crate::base::clock::Millis;
 use crate::config::{
-    CredentialError, CredentialSource, Credentials, Env, Kind, Location, S3Location, TlsOptions,
+    CredentialError, CredentialSource, Credentials, Endpoint, Env, Kind, Location, S3Location, TlsOptions,
 };
 use chain::{Chain, missing};
 use refreshing::Refreshing;
@@ -106,8 +106,12 @@ impl Sources {
     }
 }
 
+/// Also where the host is named by itself, as that of an access point or of a VPC.
 fn is_aws(location: &S3Location) -> bool {
-    location.endpoint.value.is_aws()
+    match &location.endpoint.value {
+        Endpoint::Aws { .. } => true,
+        Endpoint::At(url) => url.host.trim_end_matches(".cn").ends_with(".amazonaws.com"),
+    }
 }
 
 /// What gives keys when asked.

@@ -42,7 +42,7 @@ impl Place {
             return url.trim_end_matches('/').to_owned();
         }
         // The domain is that of S3 in the same partition.
-        let s3 = Endpoint::Aws { dual_stack: false, fips: false }.url(&self.region).host;
+        let s3 = Endpoint::AWS.url(&self.region).host;
         let domain = s3.strip_prefix(&format!("s3.{}.", self.region)).unwrap_or("amazonaws.com");
         format!("https://{name}.{}.{domain}", self.region)
     }

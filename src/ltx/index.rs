@@ -149,7 +149,7 @@ fn parse_entries(mut bytes: &[u8], frames_end: u64) -> Result<Vec<IndexEntry>, L
 }
 
 /// Takes one varint from the front.
-fn varint(bytes: &mut &[u8]) -> Result<u64, LtxError> {
+pub(super) fn varint(bytes: &mut &[u8]) -> Result<u64, LtxError> {
     let mut value = 0u64;
     for (i, &b) in bytes.iter().enumerate().take(10) {
         let group = u64::from(b & 0x7f);
@@ -166,7 +166,7 @@ fn varint(bytes: &mut &[u8]) -> Result<u64, LtxError> {
 }
 
 /// Appends one varint.
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;

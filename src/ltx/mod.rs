@@ -33,6 +33,7 @@ mod legacy;
 mod merge;
 mod order;
 mod reader;
+pub mod times;
 mod walk;
 
 pub use check::{FileCheck, PartialCheck, decode_frames};
@@ -43,6 +44,7 @@ pub use header::{HEADER_LEN, Header, TRAILER_LEN, Trailer, WalRange};
 pub use index::{IndexEntry, Tail, TailState};
 pub use merge::{Merge, PageSource};
 pub use reader::LtxReader;
+pub use times::TimesId;
 pub use walk::{FileEnd, FrameWalk, Next};
 
 /// Set in every checksum that an LTX file stores, so that 0 can mean "none".

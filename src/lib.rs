@@ -71,6 +71,7 @@ pub mod base;
 pub mod cli;
 pub mod config;
 pub mod io;
+pub mod legacy;
 pub mod ltx;
 pub mod replicate;
 pub mod restore;

@@ -7,6 +7,7 @@
 //! Calls run on the blocking threads of the tokio runtime that they are made from.
 
 pub mod doctor;
+mod side;
 mod write;
 
 use std::fmt;
@@ -19,10 +20,13 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::{BoxFuture, Entry, ErrorKind, PutOptions, Result, Scope, Store, StoreError, Upload};
+use super::{
+    BoxFuture, Entry, ErrorKind, Listing, PutOptions, Result, Scope, SideId, Store, StoreError, Upload,
+};
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId};
 use crate::io::{File, durable};
+use crate::ltx::TimesId;
 
 /// A temporary file that nobody has touched for this long belongs to a process that is dead.
 const ABANDONED: Duration = Duration::from_secs(3600);
@@ -113,15 +117,14 @@ impl Inner {
         Ok(())
     }
 
-    fn get(&self, id: LtxId, range: &Range<u64>) -> Result<Bytes> {
-        let path = self.path(id);
+    fn get(path: &Path, range: &Range<u64>) -> Result<Bytes> {
         let failed = |e: io::Error| match e.kind() {
             io::ErrorKind::NotFound => {
                 StoreError::new(ErrorKind::NotFound, format!("there is no {}", path.display()))
             }
-            _ => error("read", &path, &e),
+            _ => error("read", path, &e),
         };
-        let file = File::open(&path).map_err(failed)?;
+        let file = File::open(path).map_err(failed)?;
         let size = file.len().map_err(failed)?;
         let end = range.end.min(size);
         let Some(len) = end.checked_sub(range.start).filter(|&l| l > 0) else { return Ok(Bytes::new()) };
@@ -259,7 +262,7 @@ impl Store for FileStore {
     }
 
     fn get<'a>(&'a self, id: LtxId, range: Range<u64>) -> BoxFuture<'a, Result<Bytes>> {
-        self.blocking(move |inner| inner.get(id, &range))
+        self.blocking(move |inner| Inner::get(&inner.path(id), &range))
     }
 
     fn head<'a>(&'a self, id: LtxId) -> BoxFuture<'a, Result<Option<Entry>>> {
@@ -277,6 +280,23 @@ impl Store for FileStore {
 
     fn prewarm(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
+    }
+
+    fn list_all(&self) -> BoxFuture<'_, Result<Listing>> {
+        self.blocking(|inner| Ok(Listing { files: inner.list(Scope::All)?, sides: inner.list_sides()? }))
+    }
+
+    fn get_side<'a>(&'a self, id: SideId, range: Range<u64>) -> BoxFuture<'a, Result<Bytes>> {
+        self.blocking(move |inner| Inner::get(&inner.side_path(id), &range))
+    }
+
+    fn put_times<'a>(&'a self, id: TimesId, body: Bytes) -> BoxFuture<'a, Result<()>> {
+        self.blocking(move |inner| inner.put_times(id, &body))
+    }
+
+    fn delete_times<'a>(&'a self, ids: &'a [TimesId]) -> BoxFuture<'a, Result<()>> {
+        let ids = ids.to_vec();
+        self.blocking(move |inner| inner.delete_times(&ids))
     }
 }
 

@@ -9,10 +9,12 @@ pub mod credentials;
 mod error;
 pub mod file;
 pub mod s3;
+mod side;
 
 pub use error::{ErrorKind, StoreError};
 pub use file::FileStore;
 pub use s3::{ClientOptions, Clients, HostAnswer, RetryPolicy, S3Store};
+pub use side::{Listing, SideEntry, SideId};
 
 use std::fmt;
 use std::future::Future;
@@ -25,6 +27,7 @@ use bytes::Bytes;
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId};
 use crate::config::{Kind, Location};
+use crate::ltx::TimesId;
 
 /// A boxed future that may move between threads.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -115,6 +118,28 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Opens connections ahead of the first use. Never fails.
     fn prewarm(&self) -> BoxFuture<'_, ()>;
+
+    /// Lists LTX files and what lies beside them, at the price of [`Scope::All`] alone.
+    fn list_all(&self) -> BoxFuture<'_, Result<Listing>> {
+        Box::pin(async move { Ok(Listing { files: self.list(Scope::All).await?, sides: Vec::new() }) })
+    }
+
+    /// Reads `range` of an object that is no LTX file, by the rules of [`Store::get`].
+    fn get_side<'a>(&'a self, id: SideId, _range: Range<u64>) -> BoxFuture<'a, Result<Bytes>> {
+        let gone = StoreError::new(ErrorKind::NotFound, format!("there is no {id} at {}", self.url()));
+        Box::pin(std::future::ready(Err(gone)))
+    }
+
+    /// Writes a list of times, or replaces one.
+    fn put_times<'a>(&'a self, id: TimesId, _body: Bytes) -> BoxFuture<'a, Result<()>> {
+        let message = format!("{} keeps no lists of times ({})", self.url(), SideId::Times(id));
+        Box::pin(std::future::ready(Err(StoreError::new(ErrorKind::Fatal, message))))
+    }
+
+    /// Removes lists of times; those that are not there are no error.
+    fn delete_times<'a>(&'a self, _ids: &'a [TimesId]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 /// Opens the replica at `location`. No request is made.

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::base::{Level, LtxId};
-use crate::store::{BoxFuture, Entry, PutOptions, Result, Scope, Store, Upload};
+use crate::ltx::TimesId;
+use crate::store::{BoxFuture, Entry, Listing, PutOptions, Result, Scope, SideId, Store, Upload};
 
 /// One object of level 0, stored.
 #[derive(Debug)]
@@ -95,6 +96,22 @@ impl Store for TimedStore {
 
     fn prewarm(&self) -> BoxFuture<'_, ()> {
         self.inner.prewarm()
+    }
+
+    fn list_all(&self) -> BoxFuture<'_, Result<Listing>> {
+        self.inner.list_all()
+    }
+
+    fn get_side<'a>(&'a self, id: SideId, range: Range<u64>) -> BoxFuture<'a, Result<Bytes>> {
+        self.inner.get_side(id, range)
+    }
+
+    fn put_times<'a>(&'a self, id: TimesId, body: Bytes) -> BoxFuture<'a, Result<()>> {
+        self.inner.put_times(id, body)
+    }
+
+    fn delete_times<'a>(&'a self, ids: &'a [TimesId]) -> BoxFuture<'a, Result<()>> {
+        self.inner.delete_times(ids)
     }
 }
 

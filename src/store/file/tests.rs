@@ -214,3 +214,36 @@ fn one_directory_has_one_identity() {
     assert_ne!(of("real/not/yet"), of("real/not"));
     assert!(of("real").starts_with("file:///"));
 }
+
+#[tokio::test]
+async fn what_lies_beside_the_levels_is_listed_read_and_kept_apart() {
+    let (dir, store) = store();
+    let root = dir.path().join("replica");
+    store.put(raw(1), body("words"), create_only()).await.unwrap();
+    let snapshot = "generations/c9576ca0d0b8b360/snapshots/00000001.snapshot.lz4";
+    let segment = "generations/c9576ca0d0b8b360/wal/00000001_00000020.wal.lz4";
+    for name in [snapshot, segment, &format!("{segment}.tmp"), "generations/x/wal/y", "generations/file"] {
+        let path = root.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, name).unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(WHEN.to_system()).unwrap();
+    }
+    let times = TimesId { min: Txid(1), max: Txid(3) };
+    store.put_times(times, Bytes::from_static(b"old")).await.unwrap();
+    store.put_times(times, Bytes::from_static(b"times")).await.unwrap();
+    let listing = store.list_all().await.unwrap();
+    assert_eq!(listing.files, store.list(Scope::All).await.unwrap());
+    let found: Vec<_> = listing.sides.iter().map(|e| (e.id.path(), e.size)).collect();
+    let times_name = "times/0000000000000001-0000000000000003.times";
+    let all = [snapshot, segment].map(|n| (n.to_owned(), n.len() as u64));
+    assert_eq!(found, [&all[..], &[(times_name.to_owned(), 5)]].concat());
+    assert_eq!(listing.sides[0].modified, WHEN);
+    for (side, content) in listing.sides.iter().zip([snapshot, segment, "times"]) {
+        assert_eq!(store.get_side(side.id, 0..100).await.unwrap(), content.as_bytes());
+        assert_eq!(store.get_side(side.id, 2..4).await.unwrap(), content.as_bytes()[2..4]);
+    }
+    store.delete_times(&[times, times]).await.unwrap();
+    let e = store.get_side(SideId::Times(times), 0..1).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::NotFound);
+    assert_eq!(store.list_all().await.unwrap().sides, listing.sides[..2]);
+}

@@ -52,9 +52,13 @@ pub(in crate::store) use encode::push_query;
 pub(in crate::store) use http::{Network, connect_words, tls_config};
 pub(in crate::store) use names::Names;
 
-use super::{BoxFuture, Entry, ErrorKind, PutOptions, Result, Scope, Store, StoreError, Upload};
+use super::{
+    BoxFuture, Entry, ErrorKind, Listing, PutOptions, Result, Scope, SideId, Store, StoreError, Upload,
+};
 use crate::base::LtxId;
+use crate::base::clock::Millis;
 use crate::config::{Addressing, CredentialError, CredentialSource, S3Location};
+use crate::ltx::TimesId;
 use body::Payload;
 use client::Client;
 
@@ -150,6 +154,14 @@ impl Inner {
         format!("{}/{:04x}/{}", self.location.prefix, id.level.get(), id.file_name())
     }
 
+    /// Litestream 0.3 drops empty parts of its keys, others take the prefix literally.
+    fn side_key(&self, id: SideId) -> String {
+        match id {
+            SideId::Legacy(name) => list::clean(&self.location.prefix) + &name.path(),
+            SideId::Times(_) => format!("{}/{}", self.location.prefix, id.path()),
+        }
+    }
+
     fn scratch_key(&self, name: &str) -> String {
         format!("{}/lsfast-scratch/{name}", self.location.prefix)
     }
@@ -223,5 +235,27 @@ impl Store for S3Store {
 
     fn prewarm(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.inner.prewarm())
+    }
+
+    fn list_all(&self) -> BoxFuture<'_, Result<Listing>> {
+        Box::pin(self.inner.list_all())
+    }
+
+    fn get_side<'a>(&'a self, id: SideId, range: Range<u64>) -> BoxFuture<'a, Result<Bytes>> {
+        Box::pin(async move { self.inner.get(&self.inner.side_key(id), range).await })
+    }
+
+    fn put_times<'a>(&'a self, id: TimesId, body: Bytes) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let options = PutOptions { created: Millis::now(), create_only: false };
+            self.inner.put(&self.inner.side_key(SideId::Times(id)), Payload::new(vec![body]), options).await
+        })
+    }
+
+    fn delete_times<'a>(&'a self, ids: &'a [TimesId]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let keys: Vec<String> = ids.iter().map(|id| self.inner.side_key(SideId::Times(*id))).collect();
+            self.inner.delete(&keys).await
+        })
     }
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lsfast::base::Level;
 use lsfast::base::clock::Millis;
+use lsfast::base::{Level, Txid};
+use lsfast::ltx::TimesId;
 use lsfast::store::s3::{Connect, Io};
 use lsfast::store::{BoxFuture, ClientOptions, Clients, ErrorKind, S3Store, Scope, Store};
 
@@ -322,4 +323,39 @@ fn stores_work_from_any_runtime() {
         if n % 2 == 0 { single().block_on(work) } else { multi.block_on(work) }
     }
     assert_eq!(server.keys().len(), 6);
+}
+
+/// One listing finds LTX files, old replicas and lists of times; each is read by its own name, below a prefix with
+/// empty parts too, which Litestream 0.3 drops.
+#[tokio::test]
+async fn what_lies_beside_the_levels() {
+    let server = S3Server::start();
+    let proxy = FaultServer::start(Some(server.addr));
+    let old = "generations/c9576ca0d0b8b360/snapshots/00000001.snapshot.lz4";
+    let times = TimesId { min: Txid(1), max: Txid(3) };
+    for (prefix, cleaned) in [("a b/db", "a b/db/"), ("c/", "c/")] {
+        let store = open(&crate::support::s3::url(proxy.addr, &prefix.replace(' ', "%20")), &options());
+        let path = server.bucket_dir().join(cleaned).join(old);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, "snapshot").unwrap();
+        store.put(raw(1), vec![content(10, 2)], new()).await.unwrap();
+        store.put_times(times, Bytes::from_static(b"times")).await.unwrap();
+        let before = proxy.count("GET");
+        let listing = store.list_all().await.unwrap();
+        if prefix == "a b/db" {
+            assert_eq!(proxy.count("GET"), before + 1, "one listing for everything");
+        }
+        assert_eq!(listing.files.iter().map(|e| e.id).collect::<Vec<_>>(), [raw(1)], "{prefix}");
+        let paths: Vec<_> = listing.sides.iter().map(|e| e.id.path()).collect();
+        assert_eq!(paths, [old, "times/0000000000000001-0000000000000003.times"], "{prefix}");
+        for (side, expected) in listing.sides.iter().zip(["snapshot", "times"]) {
+            assert_eq!(side.size, expected.len() as u64);
+            assert!(side.modified > Millis(1_700_000_000_000));
+            assert_eq!(store.get_side(side.id, 1..100).await.unwrap(), &expected.as_bytes()[1..]);
+        }
+        store.delete_times(&[times]).await.unwrap();
+        assert_eq!(store.list_all().await.unwrap().sides, listing.sides[..1]);
+        let gone = store.get_side(listing.sides[1].id, 0..1).await.unwrap_err();
+        assert_eq!(gone.kind(), ErrorKind::NotFound);
+    }
 }

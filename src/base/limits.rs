@@ -157,3 +157,6 @@ pub const TIMES_ENTRIES: usize = 1 << 17;
 
 /// Bytes of an object of times. A longer one is ignored; [`TIMES_ENTRIES`] need no more than this.
 pub const TIMES_BYTES: u64 = 3 << 20;
+
+/// One piece of a snapshot or a log of Litestream 0.3 in memory. Longer ones take several.
+pub const LEGACY_READ_BYTES: usize = 1 << 20;

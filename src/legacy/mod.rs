@@ -17,12 +17,12 @@
 //!
 //! [`plan`] says which files a restore takes, [`Apply`] makes a database of them.
 
-//mod apply;
+mod apply;
 mod names;
-//mod plan;
-//mod unpack;
+mod plan;
+mod unpack;
 
-//pub use apply::{Apply, ApplyError, Output};
+pub use apply::{Applied, Apply, ApplyError};
 pub use names::{Generation, LegacyName, WalIndex};
-//pub use plan::{LegacyError, LegacyFile, LegacyPlan, Want, plan, states};
-//pub use unpack::{UnpackError, Unpacked};
+pub use plan::{LegacyError, LegacyFile, LegacyPlan, LegacyState, Want, plan, states};
+pub use unpack::Unpacked;

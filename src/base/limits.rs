@@ -160,3 +160,9 @@ pub const TIMES_BYTES: u64 = 3 << 20;
 
 /// One piece of a snapshot or a log of Litestream 0.3 in memory. Longer ones take several.
 pub const LEGACY_READ_BYTES: usize = 1 << 20;
+
+/// States that one list of restore points shows. Older ones are left out, and the list says so.
+pub const POINTS_MAX: usize = 1_000;
+
+/// Headers that are read at once for a list of restore points.
+pub const HEADERS_AT_ONCE: usize = 16;

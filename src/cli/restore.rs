@@ -14,7 +14,7 @@ use super::setup::{self, Setup, Target};
 use super::{Global, choose, report};
 use crate::base::limits;
 use crate::restore::{
-    self, Integrity, Progress, Report, RestoreError, RestoreOptions, Stage, Until, Verdict,
+    self, Integrity, Progress, Report, RestoreError, RestoreOptions, Selection, Stage, Verdict,
 };
 
 /// Lines about the progress are this far apart where there is no terminal.
@@ -106,7 +106,7 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: RestoreArgs) -> anyh
             IntegrityCheck::Quick => Integrity::Quick,
             IntegrityCheck::Full => Integrity::Full,
         },
-        until: Until::Newest,
+        state: Selection::default(),
         parallel: args.parallelism,
     };
     let watcher = Watcher::new(std::io::stderr().is_terminal());

@@ -67,7 +67,7 @@ impl<R: Read> Read for Unpacked<R> {
         match self.decoder.read(buf) {
             Ok(0) => self.finish().map(|()| 0),
             Ok(n) => Ok(n),
-            Err(e) if e.get_ref().is_some_and(|e| e.is::<lz4_flex::frame::Error>()) => {
+            Err(e) if e.get_ref().and_then(|e| e.downcast_ref::<lz4_flex::frame::Error>()).is_some() => {
                 let head = &self.decoder.get_ref().head;
                 Err(damaged(&match head[..] {
                     _ if AGE.starts_with(&head[..head.len().min(AGE.len())]) => {

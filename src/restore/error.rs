@@ -3,8 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::fetch::Object;
 use super::plan::PlanError;
+use crate::base::clock::Millis;
 use crate::base::{LtxId, PageSize, Pgno};
+use crate::legacy::{ApplyError, LegacyError, LegacyName};
 use crate::ltx::LtxError;
 use crate::store::StoreError;
 
@@ -16,8 +19,8 @@ pub enum RestoreError {
     Store(#[from] StoreError),
     /// nothing was replicated there
     #[error(
-        "no replica at {url}: it holds no LTX files; check the URL, or wait for the first upload (replicas of \
-         Litestream 0.3 are not looked for)"
+        "no replica at {url}: it holds no LTX files and no generations of Litestream 0.3; check the URL, or wait for \
+         the first upload"
     )]
     Empty {
         /// Where.
@@ -32,13 +35,52 @@ pub enum RestoreError {
         #[source]
         cause: PlanError,
     },
+    /// a time before the first state
+    #[error("no state of {wanted} is there: the earliest that {url} can restore is of {earliest}")]
+    TooEarly {
+        /// Where.
+        url: String,
+        /// The wanted time.
+        wanted: Millis,
+        /// Time of the earliest state.
+        earliest: Millis,
+    },
+    /// a TXID of a replica that has none
+    #[error(
+        "{url} holds generations of Litestream 0.3 only, which have no TXIDs: use --timestamp, or --generation and \
+         --index"
+    )]
+    NoTxids {
+        /// Where.
+        url: String,
+    },
+    /// that state of a replica of Litestream 0.3 cannot be had
+    #[error("cannot restore from {url}: {cause}")]
+    Legacy {
+        /// Where.
+        url: String,
+        /// Why.
+        #[source]
+        cause: LegacyError,
+    },
+    /// a file of Litestream 0.3 is damaged, or those before it are missing
+    #[error("{object} of {url} cannot be used ({cause}): restore an earlier state, or another generation")]
+    LegacyFile {
+        /// Which.
+        object: LegacyName,
+        /// Where.
+        url: String,
+        /// In what way.
+        #[source]
+        cause: ApplyError,
+    },
     /// a planned object has gone
     #[error(
         "{object} of {url} was removed while this restore ran, as happens when old files are merged: run it again"
     )]
     Vanished {
         /// Which.
-        object: LtxId,
+        object: Object,
         /// Where.
         url: String,
     },
@@ -61,7 +103,7 @@ pub enum RestoreError {
     )]
     Short {
         /// Which.
-        object: LtxId,
+        object: Object,
         /// Where.
         url: String,
         /// Size by the listing.

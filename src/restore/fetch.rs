@@ -4,6 +4,7 @@
 //! the answers. Bytes that have been asked for and are not decoded yet are bounded by [`limits::RESTORE_BYTES`].
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -12,11 +13,70 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use super::{Progress, RestoreError};
+use crate::base::LtxId;
 use crate::base::limits;
-use crate::store::{Entry, ErrorKind, Store};
+use crate::legacy::{LegacyFile, LegacyName};
+use crate::ltx::TimesId;
+use crate::store::{BoxFuture, Entry, ErrorKind, SideId, Store};
 
 /// The budget is counted in pieces of this size.
 const GRAIN: u64 = 4096;
+
+/// Something that a restore reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Object {
+    /// An LTX file.
+    Ltx(LtxId),
+    /// A file of Litestream 0.3.
+    Legacy(LegacyName),
+    /// A list of times.
+    Times(TimesId),
+}
+
+impl Object {
+    /// Reads a range of it.
+    pub(super) fn get<'a>(
+        &self,
+        store: &'a dyn Store,
+        range: Range<u64>,
+    ) -> BoxFuture<'a, crate::store::Result<Bytes>> {
+        match *self {
+            Object::Ltx(id) => store.get(id, range),
+            Object::Legacy(name) => store.get_side(SideId::Legacy(name), range),
+            Object::Times(id) => store.get_side(SideId::Times(id), range),
+        }
+    }
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Object::Ltx(id) => id.fmt(f),
+            Object::Legacy(name) => name.fmt(f),
+            Object::Times(id) => SideId::Times(id).fmt(f),
+        }
+    }
+}
+
+/// An object that is read whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) object: Object,
+    /// Bytes, by the listing.
+    pub(super) size: u64,
+}
+
+impl From<&Entry> for Wanted {
+    fn from(entry: &Entry) -> Wanted {
+        Wanted { object: Object::Ltx(entry.id), size: entry.size }
+    }
+}
+
+impl From<&LegacyFile> for Wanted {
+    fn from(file: &LegacyFile) -> Wanted {
+        Wanted { object: Object::Legacy(file.name), size: file.size }
+    }
+}
 
 /// A range of a file.
 #[derive(Debug)]
@@ -52,7 +112,7 @@ impl Drop for Task {
     }
 }
 
-fn cuts(files: &[Entry]) -> impl Iterator<Item = Cut> {
+fn cuts(files: &[Wanted]) -> impl Iterator<Item = Cut> {
     files.iter().enumerate().flat_map(|(file, entry)| {
         let size = entry.size;
         (0..size.div_ceil(limits::RESTORE_PART_BYTES)).map(move |n| {
@@ -68,7 +128,7 @@ fn cuts(files: &[Entry]) -> impl Iterator<Item = Cut> {
 /// Ends early, without an error, when nobody takes the parts any more.
 pub(super) async fn fetch(
     store: &Arc<dyn Store>,
-    files: &[Entry],
+    files: &[Wanted],
     parallel: usize,
     parts: mpsc::Sender<Part>,
     progress: &dyn Progress,
@@ -94,8 +154,8 @@ pub(super) async fn fetch(
                 return Ok(());
             }
         };
-        let (id, range, store) = (files[cut.file].id, cut.range.clone(), Arc::clone(store));
-        let answer = Task(tokio::spawn(async move { store.get(id, range).await }));
+        let (object, range, store) = (files[cut.file].object, cut.range.clone(), Arc::clone(store));
+        let answer = Task(tokio::spawn(async move { object.get(&*store, range).await }));
         flying.push_back(Flying { cut, permit, answer });
     }
     for next in flying {
@@ -109,12 +169,12 @@ pub(super) async fn fetch(
 /// Waits for one answer and sends it on; false if nobody takes it.
 async fn deliver(
     store: &Arc<dyn Store>,
-    files: &[Entry],
+    files: &[Wanted],
     Flying { cut, permit, mut answer }: Flying,
     parts: &mpsc::Sender<Part>,
     progress: &dyn Progress,
 ) -> Result<bool, RestoreError> {
-    let Entry { id: object, size, .. } = files[cut.file];
+    let Wanted { object, size } = files[cut.file];
     let url = || store.url().to_owned();
     let answer = tokio::select! {
         answer = &mut answer.0 => answer.map_err(|_| RestoreError::Interrupted)?,
@@ -135,4 +195,9 @@ async fn deliver(
 
 fn grains(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(GRAIN)).unwrap_or(u32::MAX)
+}
+
+/// Requests that it takes to get a file of that size.
+pub(super) const fn requests(size: u64) -> u64 {
+    size.div_ceil(limits::RESTORE_PART_BYTES)
 }

@@ -20,14 +20,21 @@
 //! Nothing has the name of the output before it is whole: the pages go to a temporary file beside it, which gets the
 //! name when each file is proven by its checksum, each page was written, the file is flushed and SQLite found nothing
 //! wrong. See `target` for what happens to a database that is replaced.
+//!
+//! Replicas of Litestream 0.3 go the same way but for the pages: a snapshot and pieces of logs are applied in order by
+//! one thread (`legacy`), by way of a second temporary file as long as the longest log.
 
+mod choose;
 mod claims;
 mod decode;
 mod error;
 mod fetch;
+mod legacy;
 pub mod plan;
+mod points;
 mod proof;
 mod target;
+mod times;
 mod verify;
 mod walk;
 mod write;
@@ -36,20 +43,39 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use choose::{Choice, Files, choose};
 pub use error::RestoreError;
+pub use fetch::Object;
 pub use plan::{PlanError, Until};
+pub use points::{Point, PointState, object_name, points};
 pub use verify::{Integrity, Verdict};
 
 use crate::base::clock::Millis;
 use crate::base::{PageSize, Txid, limits};
 use crate::io::Engine;
 use crate::io::durable::Pending;
-use crate::ltx::LtxError;
-use crate::ltx::index::FILE_LEN_MIN;
-use crate::store::{Entry, Scope, Store};
+use crate::legacy::{Applied, Generation, LegacyPlan, WalIndex};
+use crate::store::{Entry, Store};
 use decode::Decode;
 use target::Target;
 use walk::Shape;
+
+/// Which state is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Selection {
+    /// By TXID or time.
+    pub until: Until,
+    /// Of this generation of Litestream 0.3, whatever else is there.
+    pub generation: Option<Generation>,
+    /// At the end of this log of Litestream 0.3, whatever `until` says.
+    pub index: Option<WalIndex>,
+}
+
+impl From<Until> for Selection {
+    fn from(until: Until) -> Selection {
+        Selection { until, ..Selection::default() }
+    }
+}
 
 /// What is wanted.
 #[derive(Debug, Clone)]
@@ -61,7 +87,7 @@ pub struct RestoreOptions {
     /// How thoroughly SQLite looks at the result.
     pub integrity: Integrity,
     /// Which state.
-    pub until: Until,
+    pub state: Selection,
     /// Requests under way at once.
     pub parallel: usize,
 }
@@ -74,7 +100,7 @@ impl RestoreOptions {
             output: output.into(),
             force: false,
             integrity: Integrity::default(),
-            until: Until::default(),
+            state: Selection::default(),
             parallel: limits::TRANSFERS,
         }
     }
@@ -116,10 +142,14 @@ impl Progress for Silent {
 pub struct Report {
     /// The database, with links resolved.
     pub output: PathBuf,
-    /// Its state: the last transaction id in it.
+    /// Its state: the last transaction id in it; 0 for a state of Litestream 0.3, which counts none.
     pub txid: Txid,
+    /// Generation and log, of a state of Litestream 0.3.
+    pub legacy: Option<(Generation, WalIndex)>,
     /// When that state was stored.
     pub created: Millis,
+    /// Nothing newer has been stored there.
+    pub is_newest: bool,
     /// Bytes in a page.
     pub page_size: PageSize,
     /// Pages of the database.
@@ -149,55 +179,78 @@ pub async fn run(
     progress: &dyn Progress,
 ) -> Result<Report, RestoreError> {
     let start = Instant::now();
-    let RestoreOptions { output, force, integrity, until, parallel } = options;
+    let RestoreOptions { output, force, integrity, state, parallel } = options;
     let target = blocking(move || Target::examine(&output, force)).await?;
-    let files = newest_first(&*store, until).await?;
-    let fetched_bytes = files.iter().map(|e| e.size).sum();
-    progress.planned(files.len(), fetched_bytes);
+    let choice = choose(&*store, state).await?;
+    let wanted = choice.wanted();
+    let fetched_bytes = choice.bytes();
+    progress.planned(wanted.len(), fetched_bytes);
     progress.stage(Stage::Pages);
     let (target, pending) = blocking(move || target.begin().map(|pending| (target, pending))).await?;
-    let shape = pages(&store, engine, (&files, &pending), parallel.max(1), progress).await?;
+    let parallel = parallel.max(1);
+    let restored = match &choice.files {
+        Files::Ltx(files) => {
+            let files: Vec<Entry> = files.iter().rev().copied().collect();
+            let shape = pages(&store, engine, (&files, &pending), parallel, progress).await?;
+            Restored::ltx(shape)
+        }
+        Files::Legacy(plan) => {
+            let (scratch, place) = target.scratch(&pending)?;
+            let applied = legacy::pages(&store, plan, place, parallel, progress).await?;
+            drop(scratch);
+            Restored::legacy(plan, applied)
+        }
+    };
     let pages_time = start.elapsed();
     progress.stage(Stage::Verify);
     // The check reads from the page cache while the disk is written to.
     let flush = engine.sync_all(pending.file());
     let path = pending.path().to_owned();
     let verdict = blocking(move || verify::check(&path, integrity)).await?;
-    flush.await.map_err(|e| RestoreError::output("flush", pending.path(), shape.bytes(), e))?;
+    flush.await.map_err(|e| RestoreError::output("flush", pending.path(), restored.bytes, e))?;
     let length = pending.file().len().map_err(|e| RestoreError::output("look at", pending.path(), 0, e))?;
-    assert_eq!(length, shape.bytes(), "the database has the length that its header says");
+    assert_eq!(length, restored.bytes, "the database has the length that its replica says");
     progress.stage(Stage::Install);
     let target = blocking(move || target.install(pending).map(|()| target)).await?;
-    let header = shape.header;
+    let pages = restored.bytes / u64::from(restored.page_size.get());
     Ok(Report {
         output: target.path().to_owned(),
-        txid: header.max,
-        created: header.timestamp,
-        page_size: header.page_size,
-        pages: header.commit,
-        files: files.len(),
+        txid: restored.txid,
+        legacy: restored.legacy,
+        created: restored.created,
+        is_newest: choice.is_newest,
+        page_size: restored.page_size,
+        pages: u32::try_from(pages).unwrap_or(u32::MAX),
+        files: wanted.len(),
         fetched_bytes,
-        output_bytes: shape.bytes(),
+        output_bytes: restored.bytes,
         integrity: verdict,
         pages_time,
         time: start.elapsed(),
     })
 }
 
-/// Lists once and plans; the newest file comes first.
-async fn newest_first(store: &dyn Store, until: Until) -> Result<Vec<Entry>, RestoreError> {
-    let url = || store.url().to_owned();
-    let entries = store.list(Scope::All).await?;
-    let mut files = plan::plan(&entries, until).map_err(|cause| match cause {
-        PlanError::Empty => RestoreError::Empty { url: url() },
-        cause => RestoreError::Plan { url: url(), cause },
-    })?;
-    if let Some(short) = files.iter().find(|e| e.size < FILE_LEN_MIN) {
-        let cause = LtxError::Truncated { len: short.size, part: "first part" };
-        return Err(RestoreError::Corrupt { object: short.id, url: url(), cause });
+/// The database in the temporary file.
+struct Restored {
+    txid: Txid,
+    legacy: Option<(Generation, WalIndex)>,
+    created: Millis,
+    page_size: PageSize,
+    bytes: u64,
+}
+
+impl Restored {
+    fn ltx(shape: Shape) -> Restored {
+        let Shape { header } = shape;
+        let (txid, created, page_size) = (header.max, header.timestamp, header.page_size);
+        Restored { txid, legacy: None, created, page_size, bytes: shape.bytes() }
     }
-    files.reverse();
-    Ok(files)
+
+    fn legacy(plan: &LegacyPlan, applied: Applied) -> Restored {
+        let Applied { page_size, bytes } = applied;
+        let legacy = Some((plan.generation, plan.index()));
+        Restored { txid: Txid::default(), legacy, created: plan.created(), page_size, bytes }
+    }
 }
 
 /// Gets, proves and writes all pages.
@@ -209,6 +262,7 @@ async fn pages(
     progress: &dyn Progress,
 ) -> Result<Shape, RestoreError> {
     let (sender, parts) = tokio::sync::mpsc::channel(1);
+    let wanted: Vec<_> = files.iter().map(fetch::Wanted::from).collect();
     let decode = Arc::new(Decode {
         url: store.url().to_owned(),
         files: files.to_vec(),
@@ -222,7 +276,7 @@ async fn pages(
         tokio::task::spawn_blocking(move || decode.run(parts))
     };
     let fetched = tokio::select! {
-        fetched = fetch::fetch(store, files, parallel, sender, progress) => fetched,
+        fetched = fetch::fetch(store, &wanted, parallel, sender, progress) => fetched,
         () = decode.failed.notified() => Ok(()),
     };
     let decoded = decoded.await.map_err(join_error)?;

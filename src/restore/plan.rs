@@ -5,8 +5,12 @@
 //!    it, the one that goes farthest; of equals the one that begins earlier, then the higher level, then the older.
 //! 3. Until nothing fits.
 //!
-//! A wanted TXID keeps files that end at or before it, and the plan must end there. A wanted time keeps files that
-//! were made strictly before it. Without either, a file beyond a gap is an error.
+//! A wanted TXID keeps files that end at or before it, and the plan must end there. A wanted time becomes a TXID first:
+//! that of the last batch made strictly before it (`times`); the plan goes as near to it as it can. Without either, a
+//! file beyond a gap is an error.
+//!
+//! Litestream keeps the files that were made before the wanted time instead. That is the same, but for full images:
+//! one that was made later than the time, of a state before it, is of use here and not there.
 
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, Txid};
@@ -22,6 +26,17 @@ pub enum Until {
     Txid(Txid),
     /// The newest of those that were stored strictly before a time.
     Before(Millis),
+}
+
+/// Where a plan shall end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// At the last file.
+    Newest,
+    /// Exactly there.
+    Txid(Txid),
+    /// There, or as near before it as the files allow.
+    UpTo(Txid),
 }
 
 /// Why there is no plan.
@@ -55,45 +70,33 @@ pub enum PlanError {
         /// What can be had instead, as a clause.
         nearest: String,
     },
-    /// a time outside that of the replica
-    #[error("no state of {wanted} is there: the files were made from {oldest} to {newest}")]
-    Time {
-        /// The wanted time.
-        wanted: Millis,
-        /// Time of the oldest file.
-        oldest: Millis,
-        /// Time of the newest file.
-        newest: Millis,
-    },
 }
 
 /// Makes the plan: files in the order in which they build on each other, never empty.
 ///
 /// # Errors
 /// One for each reason why that state cannot be had.
-pub fn plan(entries: &[Entry], until: Until) -> Result<Vec<Entry>, PlanError> {
+pub fn plan(entries: &[Entry], goal: Goal) -> Result<Vec<Entry>, PlanError> {
     if entries.is_empty() {
         return Err(PlanError::Empty);
     }
-    check_time(entries, until)?;
-    let fits = |e: &&Entry| match until {
-        Until::Newest => true,
-        Until::Txid(wanted) => e.id.max <= wanted,
-        Until::Before(time) => e.modified < time,
+    let fits = |e: &&Entry| match goal {
+        Goal::Newest => true,
+        Goal::Txid(wanted) | Goal::UpTo(wanted) => e.id.max <= wanted,
     };
     let chain = chain(entries.iter().filter(fits));
     let Some(reached) = chain.last().map(|e| e.id.max) else {
-        return Err(no_image(entries, until));
+        return Err(no_image(entries, goal));
     };
-    match until {
-        Until::Txid(wanted) if reached != wanted => {
+    match goal {
+        Goal::Txid(wanted) if reached != wanted => {
             Err(PlanError::Txid { wanted, nearest: format!("the nearest state before it is {reached}") })
         }
-        Until::Newest => match entries.iter().map(|e| e.id).filter(|id| id.max > reached).min_by_key(order) {
+        Goal::Newest => match entries.iter().map(|e| e.id).filter(|id| id.max > reached).min_by_key(order) {
             Some(next) => Err(PlanError::Gap { reached, next }),
             None => Ok(chain),
         },
-        Until::Txid(_) | Until::Before(_) => Ok(chain),
+        Goal::Txid(_) | Goal::UpTo(_) => Ok(chain),
     }
 }
 
@@ -122,21 +125,10 @@ fn chain<'a>(fitting: impl Iterator<Item = &'a Entry>) -> Vec<Entry> {
     }
 }
 
-fn check_time(entries: &[Entry], until: Until) -> Result<(), PlanError> {
-    let Until::Before(wanted) = until else { return Ok(()) };
-    let times = || entries.iter().map(|e| e.modified);
-    let (oldest, newest) = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
-    // At the time of the oldest file itself there is nothing before it.
-    if wanted <= oldest || wanted > newest {
-        return Err(PlanError::Time { wanted, oldest, newest });
-    }
-    Ok(())
-}
-
-fn no_image(entries: &[Entry], until: Until) -> PlanError {
+fn no_image(entries: &[Entry], goal: Goal) -> PlanError {
     let oldest = entries.iter().map(|e| e.id).min_by_key(order);
-    match (until, oldest) {
-        (Until::Txid(wanted), Some(oldest)) if oldest.min.0 == 1 => {
+    match (goal, oldest) {
+        (Goal::Txid(wanted) | Goal::UpTo(wanted), Some(oldest)) if oldest.min.0 == 1 => {
             let first = entries.iter().filter(|e| e.id.min.0 == 1).map(|e| e.id.max).min();
             let nearest = format!("the first state is {}", first.unwrap_or_default());
             PlanError::Txid { wanted, nearest }
@@ -171,31 +163,42 @@ mod tests {
         for replica in manifest["v05"].as_array().unwrap() {
             let entries: Vec<Entry> = replica["files"].as_array().unwrap().iter().map(listed).collect();
             for restore in replica["restores"].as_array().unwrap() {
-                let until = match (restore["txid"].as_u64(), restore["before_ms"].as_i64()) {
-                    (Some(txid), _) => Until::Txid(Txid(txid)),
-                    (_, Some(time)) => Until::Before(Millis(time)),
-                    _ => Until::Newest,
+                let goal = match (restore["txid"].as_u64(), restore["before_ms"].as_i64()) {
+                    (Some(txid), _) => Goal::Txid(Txid(txid)),
+                    (_, Some(time)) => Goal::UpTo(last_before(&entries, time).unwrap()),
+                    _ => Goal::Newest,
                 };
-                let plan = plan(&entries, until).unwrap();
+                let plan = plan(&entries, goal).unwrap();
                 let names: Vec<String> =
                     plan.iter().map(|e| format!("ltx/{}/{}", e.id.level, e.id.file_name())).collect();
                 let expected: Vec<&str> =
                     restore["plan"].as_array().unwrap().iter().map(|p| p.as_str().unwrap()).collect();
-                assert_eq!(names, expected, "{} {until:?}", replica["dir"]);
+                if matches!(goal, Goal::UpTo(_)) {
+                    // By way of another image perhaps; the state is the same.
+                    let end = |name: &str| name[name.len() - 20..].to_owned();
+                    assert_eq!(end(names.last().unwrap()), end(expected.last().unwrap()));
+                } else {
+                    assert_eq!(names, expected, "{} {goal:?}", replica["dir"]);
+                }
                 checked.0 += 1;
             }
             for txid in replica["unreachable_txids"].as_array().unwrap() {
-                let until = Until::Txid(Txid(txid.as_u64().unwrap()));
-                assert!(matches!(plan(&entries, until), Err(PlanError::Txid { .. })), "{until:?}");
+                let goal = Goal::Txid(Txid(txid.as_u64().unwrap()));
+                assert!(matches!(plan(&entries, goal), Err(PlanError::Txid { .. })), "{goal:?}");
                 checked.1 += 1;
             }
-            for time in replica["refused_before_ms"].as_array().unwrap() {
-                let until = Until::Before(Millis(time["before_ms"].as_i64().unwrap()));
-                assert!(matches!(plan(&entries, until), Err(PlanError::Time { .. })), "{until:?}");
-                checked.1 += 1;
-            }
+            // Two times are refused: before the first state, and after the newest file.
+            let refused = &replica["refused_before_ms"].as_array().unwrap()[0];
+            assert_eq!(last_before(&entries, refused["before_ms"].as_i64().unwrap()), None);
+            checked.1 += 1;
         }
         assert!(checked.0 > 100 && checked.1 > 10, "{checked:?}");
+    }
+
+    /// The last TXID that a file of the levels below 9 ends at, of those made before a time.
+    fn last_before(entries: &[Entry], time: i64) -> Option<Txid> {
+        let made = entries.iter().filter(|e| e.id.level != Level::SNAPSHOT && e.modified.0 < time);
+        made.map(|e| e.id.max).max()
     }
 
     fn listed(file: &serde_json::Value) -> Entry {
@@ -211,14 +214,14 @@ mod tests {
 
     #[test]
     fn an_empty_replica_a_missing_image_and_a_gap() {
-        assert_eq!(plan(&[], Until::Newest), Err(PlanError::Empty));
+        assert_eq!(plan(&[], Goal::Newest), Err(PlanError::Empty));
         let headless = [entry(0, 5, 5, 0), entry(0, 4, 4, 0)];
-        assert_eq!(plan(&headless, Until::Newest), Err(PlanError::NoImage { oldest: headless[1].id }));
+        assert_eq!(plan(&headless, Goal::Newest), Err(PlanError::NoImage { oldest: headless[1].id }));
         let gap = [entry(0, 1, 1, 0), entry(0, 2, 2, 0), entry(0, 5, 5, 0), entry(1, 4, 5, 0)];
-        let e = plan(&gap, Until::Newest).unwrap_err();
+        let e = plan(&gap, Goal::Newest).unwrap_err();
         assert_eq!(e, PlanError::Gap { reached: Txid(2), next: gap[3].id });
-        assert_eq!(plan(&gap, Until::Txid(Txid(2))).unwrap(), gap[..2]);
-        let e = plan(&gap, Until::Txid(Txid(4))).unwrap_err().to_string();
+        assert_eq!(plan(&gap, Goal::Txid(Txid(2))).unwrap(), gap[..2]);
+        let e = plan(&gap, Goal::Txid(Txid(4))).unwrap_err().to_string();
         assert_eq!(
             e,
             "TXID 0000000000000004 is not available: the nearest state before it is 0000000000000002"
@@ -228,14 +231,14 @@ mod tests {
     #[test]
     fn a_later_file_of_level_9_that_is_no_image_is_no_beginning() {
         let entries = [entry(9, 1, 3, 0), entry(9, 2, 4, 0), entry(0, 4, 4, 0)];
-        assert_eq!(plan(&entries[..1], Until::Newest).unwrap(), entries[..1]);
-        assert_eq!(plan(&entries, Until::Newest).unwrap(), [entries[0], entries[2]]);
+        assert_eq!(plan(&entries[..1], Goal::Newest).unwrap(), entries[..1]);
+        assert_eq!(plan(&entries, Goal::Newest).unwrap(), [entries[0], entries[2]]);
     }
 
     #[test]
     fn the_largest_txid_does_not_overflow() {
         let entries = [entry(0, 1, u64::MAX, 0)];
-        assert_eq!(plan(&entries, Until::Newest).unwrap(), entries);
+        assert_eq!(plan(&entries, Goal::Newest).unwrap(), entries);
     }
 
     /// The rules as they are written down, word for word.
@@ -271,7 +274,7 @@ mod tests {
         ) {
             let entries: Vec<Entry> = files.iter().map(|&(l, min, more)| entry(l, min, min + more, 0)).collect();
             let (expected, reached) = model(&entries);
-            match plan(&entries, Until::Newest) {
+            match plan(&entries, Goal::Newest) {
                 Ok(got) => prop_assert_eq!(got, expected),
                 Err(PlanError::Gap { reached: r, next }) => {
                     prop_assert_eq!(r, reached);

@@ -130,6 +130,23 @@ impl Target {
         Ok(pending)
     }
 
+    /// A second temporary file beside the place, for as long as it is held.
+    pub(super) fn scratch(
+        &self,
+        database: &Pending,
+    ) -> Result<(Pending, super::legacy::Place), RestoreError> {
+        let temporary = durable::temporary_beside(&self.path);
+        let failed = |e| RestoreError::output("write", &temporary, 0, e);
+        let scratch = Pending::create(temporary.clone(), 0o600).map_err(failed)?;
+        scratch.file().std().lock().map_err(failed)?;
+        let place = super::legacy::Place {
+            database: database.file().clone(),
+            scratch: scratch.file().clone(),
+            path: database.path().to_owned(),
+        };
+        Ok((scratch, place))
+    }
+
     fn sweep(&self, directory: &Path) {
         let (Some(name), Ok(entries)) = (self.path.file_name(), std::fs::read_dir(directory)) else { return };
         let prefix = format!(".{}.", name.to_string_lossy());

@@ -109,7 +109,7 @@ proptest! {
         let engine = Engine::new(if plain { IoChoice::Plain } else { IoChoice::Auto }).expect("an engine");
         for upto in [1, steps.len()] {
             let mut options = without_check(dir.path().join("out.db"));
-            options.until = Until::Txid(Txid(upto as u64));
+            options.state = Until::Txid(Txid(upto as u64)).into();
             let report = restore(store.clone(), &engine, options).expect("a restore");
             let found = fs::read(&report.output).expect("the output");
             prop_assert!(found == image(size, &steps[..upto]), "state {upto} of {steps:?}");

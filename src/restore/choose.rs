@@ -1,0 +1,229 @@
+//! Which state, of which format, by which files.
+//!
+//! One listing has everything. Where both formats lie under one path, the newer state wins: without a time the format
+//! with the newest file, with a time the one whose state is nearer to it. A TXID means LTX, a generation or an index
+//! means Litestream 0.3.
+
+use super::fetch::{self, Object, Wanted};
+use super::plan::{self, Goal, PlanError, Until};
+use super::times::Times;
+use super::{RestoreError, Selection};
+use crate::base::Txid;
+use crate::base::clock::Millis;
+use crate::legacy::{self, LegacyError, LegacyFile, LegacyPlan, Want};
+use crate::ltx::LtxError;
+use crate::ltx::index::FILE_LEN_MIN;
+use crate::store::{Entry, Listing, SideId, Store};
+
+/// What a restore reads, in the order in which the files build on each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Files {
+    /// LTX files.
+    Ltx(Vec<Entry>),
+    /// A snapshot of Litestream 0.3 and what follows it.
+    Legacy(LegacyPlan),
+}
+
+/// A state and how to get it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The files.
+    pub files: Files,
+    /// Nothing newer has been stored there.
+    pub is_newest: bool,
+    /// Requests that it took to find out when states were stored, beside the listing.
+    pub lookups: u64,
+}
+
+impl Choice {
+    /// The files as they are fetched by [`run`](super::run): LTX from the newest on, others from the oldest.
+    pub(super) fn wanted(&self) -> Vec<Wanted> {
+        match &self.files {
+            Files::Ltx(files) => files.iter().rev().map(Wanted::from).collect(),
+            Files::Legacy(plan) => plan.files().map(Wanted::from).collect(),
+        }
+    }
+
+    /// Each file with its size, in the order in which they build on each other.
+    #[must_use]
+    pub fn objects(&self) -> Vec<(Object, u64)> {
+        let mut all: Vec<_> = self.wanted().iter().map(|w| (w.object, w.size)).collect();
+        if matches!(self.files, Files::Ltx(_)) {
+            all.reverse();
+        }
+        all
+    }
+
+    /// Bytes of the files.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.wanted().iter().map(|w| w.size).sum()
+    }
+
+    /// GETs that it takes to read the files.
+    #[must_use]
+    pub fn gets(&self) -> u64 {
+        self.wanted().iter().map(|w| fetch::requests(w.size)).sum()
+    }
+
+    /// The last TXID, of LTX files.
+    #[must_use]
+    pub fn txid(&self) -> Option<Txid> {
+        match &self.files {
+            Files::Ltx(files) => files.last().map(|e| e.id.max),
+            Files::Legacy(_) => None,
+        }
+    }
+}
+
+/// Lists once and chooses.
+///
+/// # Errors
+/// [`RestoreError`], for whatever keeps that state from being had.
+pub async fn choose(store: &dyn Store, selection: Selection) -> Result<Choice, RestoreError> {
+    let listing = store.list_all().await?;
+    of_listing(store, &listing, selection).await
+}
+
+pub(super) async fn of_listing(
+    store: &dyn Store,
+    listing: &Listing,
+    selection: Selection,
+) -> Result<Choice, RestoreError> {
+    let Selection { until, generation, index } = selection;
+    let old = legacy_files(listing);
+    let new = Ltx { store, listing };
+    let of_old = |want| {
+        let failed = |cause| legacy_error(store, cause);
+        legacy::plan(&old, generation, want).map(legacy_choice).map_err(failed)
+    };
+    if let Some(index) = index {
+        return checked(store, of_old(Want::Index(index))?);
+    }
+    let has_old = !old.is_empty() || generation.is_some();
+    let has_new = !listing.files.is_empty() && generation.is_none();
+    let choice = match until {
+        Until::Txid(_) if has_old && !has_new => {
+            return Err(RestoreError::NoTxids { url: store.url().to_owned() });
+        }
+        Until::Txid(txid) => new.plan(Goal::Txid(txid))?,
+        Until::Newest if has_old && !new.is_newer_than(&old) => of_old(Want::Newest)?,
+        Until::Newest => new.plan(Goal::Newest)?,
+        Until::Before(time) if !has_new && has_old => of_old(Want::At(time))?,
+        Until::Before(time) if !has_old => new.before(time).await?.0,
+        Until::Before(time) => nearer(new.before(time).await, of_old(Want::At(time)))?,
+    };
+    checked(store, choice)
+}
+
+/// Of both formats the one whose state is nearer to the wanted time.
+fn nearer(
+    new: Result<(Choice, Millis), RestoreError>,
+    old: Result<Choice, RestoreError>,
+) -> Result<Choice, RestoreError> {
+    match (new, old) {
+        (Ok((new, made)), Ok(old)) => {
+            let Files::Legacy(plan) = &old.files else { unreachable!("a plan of Litestream 0.3") };
+            let is_newest = new.is_newest && old.is_newest;
+            let lookups = new.lookups;
+            let chosen = if plan.created() > made { old } else { new };
+            Ok(Choice { is_newest, lookups, ..chosen })
+        }
+        (Ok((new, _)), Err(_)) => Ok(new),
+        (Err(RestoreError::TooEarly { .. }), Ok(old)) => Ok(Choice { is_newest: false, ..old }),
+        (Err(e), Ok(_)) => Err(e),
+        // Each knows only its own earliest state.
+        (
+            Err(RestoreError::TooEarly { url, wanted, earliest }),
+            Err(RestoreError::TooEarly { earliest: other, .. }),
+        ) => Err(RestoreError::TooEarly { url, wanted, earliest: earliest.min(other) }),
+        (Err(e), Err(_)) => Err(e),
+    }
+}
+
+/// The LTX files of a listing.
+struct Ltx<'a> {
+    store: &'a dyn Store,
+    listing: &'a Listing,
+}
+
+impl Ltx<'_> {
+    /// By the times of the uploads on both sides, as Litestream does.
+    fn is_newer_than(&self, old: &[LegacyFile]) -> bool {
+        let newest = self.listing.files.iter().map(|e| e.modified).max();
+        newest >= old.iter().map(|f| f.modified).max()
+    }
+
+    fn plan(&self, goal: Goal) -> Result<Choice, RestoreError> {
+        let url = || self.store.url().to_owned();
+        let files = plan::plan(&self.listing.files, goal).map_err(|cause| match cause {
+            PlanError::Empty => RestoreError::Empty { url: url() },
+            cause => RestoreError::Plan { url: url(), cause },
+        })?;
+        let reached = files.last().map(|e| e.id.max);
+        let is_newest = reached == self.listing.files.iter().map(|e| e.id.max).max();
+        Ok(Choice { files: Files::Ltx(files), is_newest, lookups: 0 })
+    }
+
+    /// The newest state that was stored strictly before a time, and when it was.
+    async fn before(&self, wanted: Millis) -> Result<(Choice, Millis), RestoreError> {
+        if self.listing.files.is_empty() {
+            return Err(RestoreError::Empty { url: self.store.url().to_owned() });
+        }
+        let mut times = Times::new(self.store, self.listing);
+        // Before this there is nothing to restore, whatever was stored.
+        let images = self.listing.files.iter().filter(|e| e.id.min.0 == 1).map(|e| e.id.max);
+        let Some(first) = images.min() else { return self.plan(Goal::Newest).map(|c| (c, wanted)) };
+        let last = times.last_before(wanted).await?.filter(|last| *last >= first);
+        let Some(last) = last else {
+            let earliest = times.at(first).await?.unwrap_or_default();
+            let url = self.store.url().to_owned();
+            return Err(RestoreError::TooEarly { url, wanted, earliest });
+        };
+        let choice = self.plan(Goal::UpTo(last))?;
+        let made = times.at(choice.txid().unwrap_or_default()).await?.unwrap_or_default();
+        Ok((Choice { lookups: times.requests(), ..choice }, made))
+    }
+}
+
+fn legacy_choice(plan: LegacyPlan) -> Choice {
+    Choice { is_newest: plan.is_newest, files: Files::Legacy(plan), lookups: 0 }
+}
+
+fn legacy_error(store: &dyn Store, cause: LegacyError) -> RestoreError {
+    let url = store.url().to_owned();
+    match cause {
+        LegacyError::Empty => RestoreError::Empty { url },
+        LegacyError::TooEarly { wanted, earliest } => RestoreError::TooEarly { url, wanted, earliest },
+        cause => RestoreError::Legacy { url, cause },
+    }
+}
+
+/// The files of Litestream 0.3 in a listing.
+pub(super) fn legacy_files(listing: &Listing) -> Vec<LegacyFile> {
+    let of = |side: &crate::store::SideEntry| match side.id {
+        SideId::Legacy(name) => Some(LegacyFile { name, size: side.size, modified: side.modified }),
+        SideId::Times(_) => None,
+    };
+    listing.sides.iter().filter_map(of).collect()
+}
+
+/// Files that are too short to be any are refused before anything is written.
+fn checked(store: &dyn Store, choice: Choice) -> Result<Choice, RestoreError> {
+    let url = store.url().to_owned();
+    match &choice.files {
+        Files::Ltx(files) => {
+            if let Some(short) = files.iter().find(|e| e.size < FILE_LEN_MIN) {
+                let cause = LtxError::Truncated { len: short.size, part: "first part" };
+                return Err(RestoreError::Corrupt { object: short.id, url, cause });
+            }
+        }
+        Files::Legacy(plan) => {
+            if let Some(empty) = plan.files().find(|f| f.size == 0) {
+                let cause = legacy::ApplyError::Damaged("it is empty".into());
+                return Err(RestoreError::LegacyFile { object: empty.name, url, cause });
+            }
+        }
+    }
+    Ok(choice)
+}

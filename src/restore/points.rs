@@ -1,0 +1,141 @@
+//! What can be restored.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::choose::{self, Choice, Files};
+use super::fetch::Object;
+use super::plan::{self, Goal};
+use super::times::{self, Times};
+use super::{RestoreError, join_error};
+use crate::base::clock::Millis;
+use crate::base::{Level, Txid, limits};
+use crate::legacy::{self, LegacyState};
+use crate::store::{Entry, Store};
+
+/// A state that can be restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Point {
+    /// When it was stored.
+    pub created: Millis,
+    /// How to name it.
+    pub state: PointState,
+    /// The files that it takes, in the order in which they build on each other; of Litestream 0.3 not told.
+    pub files: Vec<Entry>,
+    /// How many files it takes.
+    pub file_count: usize,
+    /// Bytes of those files.
+    pub bytes: u64,
+}
+
+/// How a state is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PointState {
+    /// By its TXID; the level is that of the file that ends with it.
+    Ltx {
+        /// The TXID.
+        txid: Txid,
+        /// The level.
+        level: Level,
+    },
+    /// By generation and log, of Litestream 0.3.
+    Legacy(LegacyState),
+}
+
+/// The newest `limit` states, newest last, and whether there are more.
+///
+/// One listing, and for each state of the answer one request of 100 bytes unless a list of times covers it.
+///
+/// # Errors
+/// [`RestoreError`]; a place without any state is [`RestoreError::Empty`].
+pub async fn points(store: &Arc<dyn Store>, limit: usize) -> Result<(Vec<Point>, bool), RestoreError> {
+    let limit = limit.clamp(1, limits::POINTS_MAX);
+    let listing = store.list_all().await?;
+    let old = choose::legacy_files(&listing);
+    if old.is_empty() && listing.files.is_empty() {
+        return Err(RestoreError::Empty { url: store.url().to_owned() });
+    }
+    let mut ends: Vec<Txid> = listing.files.iter().map(|e| e.id.max).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    // One more than wanted tells whether there are more.
+    let plans: Vec<Vec<Entry>> = ends
+        .iter()
+        .rev()
+        .filter_map(|txid| plan::plan(&listing.files, Goal::Txid(*txid)).ok())
+        .take(limit + 1)
+        .collect();
+    let mut times = Times::new(&**store, &listing);
+    let txids: Vec<Txid> = plans.iter().filter_map(|p| p.last()).map(|e| e.id.max).collect();
+    read_headers(store, &mut times, &txids).await?;
+    let mut points = Vec::new();
+    for files in plans {
+        let Some(last) = files.last().map(|e| e.id) else { continue };
+        let created = times.at(last.max).await?.unwrap_or_default();
+        let state = PointState::Ltx { txid: last.max, level: last.level };
+        let (file_count, bytes) = (files.len(), files.iter().map(|e| e.size).sum());
+        points.push(Point { created, state, files, file_count, bytes });
+    }
+    // Litestream's states of one place are all older or all newer; TXIDs stay in their order whatever the clock did.
+    points.reverse();
+    points.extend(legacy::states(&old).into_iter().rev().take(limit + 1).map(|state| Point {
+        created: state.created,
+        state: PointState::Legacy(state),
+        files: Vec::new(),
+        file_count: state.files,
+        bytes: state.bytes,
+    }));
+    points.sort_by_key(|p| p.created);
+    let more = points.len() > limit;
+    points.drain(..points.len().saturating_sub(limit));
+    Ok((points, more))
+}
+
+/// Reads what no list of times knows, several at once.
+async fn read_headers(
+    store: &Arc<dyn Store>,
+    times: &mut Times<'_>,
+    txids: &[Txid],
+) -> Result<(), RestoreError> {
+    let mut waiting = times.unknown(txids).await?.into_iter();
+    let mut under_way = JoinSet::new();
+    loop {
+        while under_way.len() < limits::HEADERS_AT_ONCE
+            && let Some(entry) = waiting.next()
+        {
+            let store = Arc::clone(store);
+            under_way.spawn(async move { times::header(&*store, &entry).await });
+        }
+        match under_way.join_next().await {
+            Some(header) => times.learn(&header.map_err(join_error)??),
+            None => return Ok(()),
+        }
+    }
+}
+
+impl Choice {
+    /// When the state was stored; takes one small request for LTX files.
+    ///
+    /// # Errors
+    /// A header that cannot be read.
+    pub async fn created(&self, store: &dyn Store) -> Result<Millis, RestoreError> {
+        match &self.files {
+            Files::Legacy(plan) => Ok(plan.created()),
+            Files::Ltx(files) => {
+                let last = files.last().ok_or(RestoreError::Interrupted)?;
+                Ok(times::header(store, last).await?.timestamp)
+            }
+        }
+    }
+}
+
+/// The name of an object as a listing of the replica shows it.
+#[must_use]
+pub fn object_name(object: &Object) -> String {
+    match object {
+        Object::Ltx(id) => format!("{}/{}", id.level, id.file_name()),
+        Object::Legacy(name) => name.path(),
+        Object::Times(id) => crate::store::SideId::Times(*id).path(),
+    }
+}

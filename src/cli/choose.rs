@@ -2,11 +2,22 @@
 
 use anyhow::Context as _;
 
-use super::setup::Setup;
+use super::setup::{Setup, Target};
 use crate::base::Txid;
 use crate::config::Location;
 use crate::config::file::{DatabaseConfig, ReplicaConfig};
 use crate::store::Scope;
+
+/// The replica that an argument means: by its URL, or the best one of a database of the config file.
+///
+/// # Errors
+/// As for [`newest`], and an argument that means nothing.
+pub(super) async fn location(setup: &mut Setup, argument: &str) -> anyhow::Result<Location> {
+    match setup.target(argument, "")? {
+        Target::Replica(location) => Ok(*location),
+        Target::Database(database) => newest(setup, &database, None).await,
+    }
+}
 
 /// The replica called `name`, or the one that reaches furthest. One that can't be read is passed over, and said.
 ///

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::report::print_text;
+use super::report::print_line;
 use super::setup::Setup;
-use super::table::Table;
+use super::table::table;
 use crate::config::file::DatabaseConfig;
 use crate::replicate::{Choose, DirectoryOptions, files_in};
 
@@ -39,8 +39,8 @@ pub(super) fn run(setup: &Setup, args: &DatabasesArgs) -> anyhow::Result<ExitCod
             }
         }
     }
-    let text = if args.json { json(&databases) } else { table(&databases) };
-    print_text(&text)?;
+    let text = if args.json { json(&databases) } else { to_table(&databases) };
+    print_line(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -48,15 +48,15 @@ fn urls(database: &DatabaseConfig) -> impl Iterator<Item = &str> {
     database.replicas.iter().map(|r| r.location.url.as_str())
 }
 
-fn table(databases: &[DatabaseConfig]) -> String {
-    let mut table = Table::new(["path", "replica"]);
+fn to_table(databases: &[DatabaseConfig]) -> String {
+    let mut rows = Vec::new();
     for database in databases {
         for (i, url) in urls(database).enumerate() {
             let path = if i == 0 { database.path.value.display().to_string() } else { String::new() };
-            table.row([path, url.to_owned()]);
+            rows.push(vec![path, url.to_owned()]);
         }
     }
-    table.to_string()
+    table(&["path", "replica"], &[], &rows)
 }
 
 fn json(databases: &[DatabaseConfig]) -> String {
@@ -64,5 +64,5 @@ fn json(databases: &[DatabaseConfig]) -> String {
         .iter()
         .map(|d| serde_json::json!({ "path": d.path.value, "replicas": urls(d).collect::<Vec<_>>() }))
         .collect();
-    format!("{}\n", serde_json::Value::from(list))
+    serde_json::Value::from(list).to_string()
 }

@@ -9,8 +9,10 @@ mod databases;
 mod doctor;
 mod explain;
 mod flags;
+mod generations;
 mod log;
 mod manual;
+mod points;
 mod probe;
 mod replicate;
 mod report;
@@ -19,6 +21,7 @@ mod setup;
 mod signals;
 mod table;
 mod version;
+mod when;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -120,6 +123,14 @@ pub enum Command {
     Databases(databases::DatabasesArgs),
     /// Show what the config file or a replica URL means, and where each value comes from
     Explain(explain::ExplainArgs),
+    /// List the states that can be restored
+    Points(points::PointsArgs),
+    /// List the generations that Litestream 0.3 stored
+    Generations(generations::LegacyListArgs),
+    /// List the snapshots that Litestream 0.3 stored
+    Snapshots(generations::LegacyListArgs),
+    /// List the WAL segments that Litestream 0.3 stored
+    Wal(generations::LegacyListArgs),
     /// Measure how fast a commit is safe here, then restore and compare
     Bench(bench::BenchArgs),
     /// Prove that a database can be followed and a replica be written
@@ -166,6 +177,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Restore(args) => restore::run(&global, &mut setup, args).map(|()| ExitCode::SUCCESS),
         Command::Databases(args) => databases::run(&setup, &args),
         Command::Explain(args) => explain::run(&mut setup, &args),
+        Command::Points(args) => points::run(&mut setup, &args).map(|()| ExitCode::SUCCESS),
+        Command::Generations(args) => generations::run(&mut setup, &args, generations::What::Generations),
+        Command::Snapshots(args) => generations::run(&mut setup, &args, generations::What::Snapshots),
+        Command::Wal(args) => generations::run(&mut setup, &args, generations::What::Wal),
         Command::Bench(args) => bench::run(&global, &mut setup, &args).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::run(&mut setup, &args),
         Command::Version(args) => version::run(&args),
@@ -182,6 +197,10 @@ impl Command {
             Command::Restore(args) => !args.url.contains("://"),
             Command::Databases(_) => true,
             Command::Doctor(args) => !args.what.iter().any(|w| w.contains("://")),
+            Command::Points(args) => !args.url.contains("://"),
+            Command::Generations(args) | Command::Snapshots(args) | Command::Wal(args) => {
+                !args.url.contains("://")
+            }
             Command::Explain(args) => !args.target.as_ref().is_some_and(|t| t.contains("://")),
             Command::Bench(_) | Command::Version(_) | Command::Man(_) | Command::Completions(_) => false,
         }

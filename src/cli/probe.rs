@@ -9,9 +9,13 @@ pub(super) fn settle(ambiguity: &Ambiguity, flags: &Overrides, client: &ClientOp
     if !ambiguity.can_be_probed() {
         return None;
     }
-    let event_loop = super::setup::event_loop().ok()?;
     let tls = TlsOptions { skip_verify: flags.skip_verify, ca_cert: flags.ca_cert.clone() };
-    let reading = event_loop.block_on(probe_endpoint::settle(ambiguity, &tls, &client.answers))?;
+    // On a thread of its own: the caller may stand on an event loop.
+    let ask = || {
+        let event_loop = super::setup::event_loop().ok()?;
+        event_loop.block_on(probe_endpoint::settle(ambiguity, &tls, &client.answers))
+    };
+    let reading = std::thread::scope(|threads| threads.spawn(ask).join().ok().flatten())?;
     let said = &ambiguity.readings[reading];
     tracing::info!(url = %said.url, "the URL can mean several places, and only one of them answers: {}", said.meaning);
     Some(reading)

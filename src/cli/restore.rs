@@ -1,7 +1,7 @@
 //! `lsfast restore [-o OUT] URL`
 
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -11,11 +11,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::setup::{self, Setup, Target};
-use super::{Global, choose, report};
-use crate::base::limits;
-use crate::restore::{
-    self, Integrity, Progress, Report, RestoreError, RestoreOptions, Selection, Stage, Verdict,
-};
+use super::{Global, choose, generations, report, when};
+use crate::base::clock::Millis;
+use crate::base::{Txid, limits};
+use crate::config::Location;
+use crate::legacy::{Generation, WalIndex};
+use crate::restore::{self, Integrity, Progress, RestoreError, RestoreOptions, Selection, Stage, Until};
+
+mod print;
 
 /// Lines about the progress are this far apart where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -35,6 +38,22 @@ pub struct RestoreArgs {
     /// The database file to make; without it, DB, or the last part of the URL's path in the present directory
     #[arg(short, long, value_name = "OUT")]
     pub output: Option<PathBuf>,
+    /// Restore the newest state stored before this time: RFC 3339, a local time such as "2026-11-21 14:03" or
+    /// "yesterday 14:03", or "2h30m ago"
+    #[arg(long, value_name = "TIME", value_parser = when::parse)]
+    pub timestamp: Option<Millis>,
+    /// Restore the state of this transaction id, in hex as `lsfast points` prints it; leading zeros may be left out
+    #[arg(long, value_name = "HEX", value_parser = txid, conflicts_with = "timestamp")]
+    pub txid: Option<Txid>,
+    /// Restore from this generation, which Litestream 0.3 stored
+    #[arg(long, value_name = "ID", value_parser = generations::generation, conflicts_with = "txid")]
+    pub generation: Option<Generation>,
+    /// Restore the state at the end of this WAL index, which Litestream 0.3 stored: hex as `lsfast wal` prints it
+    #[arg(long, value_name = "HEX", value_parser = index, conflicts_with_all = ["timestamp", "txid"])]
+    pub index: Option<WalIndex>,
+    /// Print what would be read, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
     /// Replace OUT once the new database is complete and verified; a database in use is never replaced
     #[arg(long)]
     pub force: bool,
@@ -73,6 +92,31 @@ fn parallelism(text: &str) -> Result<usize, String> {
     }
 }
 
+fn txid(text: &str) -> Result<Txid, String> {
+    let hex = (1..=16).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
+    match u64::from_str_radix(text, 16) {
+        Ok(n) if hex && n > 0 => Ok(Txid(n)),
+        _ => Err("write up to 16 hex digits, such as 00000000000000ab or ab, and not 0".into()),
+    }
+}
+
+fn index(text: &str) -> Result<WalIndex, String> {
+    let hex = (1..=8).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let n = u32::from_str_radix(text, 16).ok().filter(|_| hex);
+    n.and_then(WalIndex::new).ok_or_else(|| "write up to 8 hex digits, such as 0000000a or a".into())
+}
+
+impl RestoreArgs {
+    fn selection(&self) -> Selection {
+        let until = match (self.timestamp, self.txid) {
+            (Some(time), _) => Until::Before(time),
+            (_, Some(txid)) => Until::Txid(txid),
+            _ => Until::Newest,
+        };
+        Selection { until, generation: self.generation, index: self.index }
+    }
+}
+
 /// Runs the command.
 pub(super) fn run(global: &Global, setup: &mut Setup, args: RestoreArgs) -> anyhow::Result<()> {
     let engine = setup::engine(global)?;
@@ -91,12 +135,16 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: RestoreArgs) -> anyh
             (location, Ok(database.path.value.clone()))
         }
     };
+    if args.dry_run {
+        return dry_run(setup, &event_loop, &location, &args);
+    }
+    let state = args.selection();
     let output = match args.output {
         Some(output) => output,
         None => default?,
     };
     if args.if_db_not_exists && output.exists() {
-        return nothing_done(args.json, &format!("{} exists: nothing to do", output.display()));
+        return print::nothing_done(args.json, &format!("{} exists: nothing to do", output.display()));
     }
     let options = RestoreOptions {
         output,
@@ -106,7 +154,7 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: RestoreArgs) -> anyh
             IntegrityCheck::Quick => Integrity::Quick,
             IntegrityCheck::Full => Integrity::Full,
         },
-        state: Selection::default(),
+        state,
         parallel: args.parallelism,
     };
     let watcher = Watcher::new(std::io::stderr().is_terminal());
@@ -127,9 +175,9 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: RestoreArgs) -> anyh
     let is_empty =
         |e: &anyhow::Error| matches!(e.downcast_ref::<RestoreError>(), Some(RestoreError::Empty { .. }));
     match outcome {
-        Ok(report) => print(&report, &location.url, args.json),
+        Ok(report) => print::print(&report, state, &location.url, args.json),
         Err(e) if args.if_replica_exists && is_empty(&e) => {
-            nothing_done(args.json, &format!("no replica at {}: nothing restored", location.url))
+            print::nothing_done(args.json, &format!("no replica at {}: nothing restored", location.url))
         }
         Err(e) => Err(e),
     }
@@ -146,61 +194,24 @@ fn default_output(url: &str) -> anyhow::Result<PathBuf> {
     Ok(PathBuf::from(name))
 }
 
-fn nothing_done(json: bool, reason: &str) -> anyhow::Result<()> {
-    let line = if json {
-        serde_json::json!({ "restored": false, "reason": reason }).to_string()
-    } else {
-        reason.into()
+fn dry_run(
+    setup: &Setup,
+    event_loop: &tokio::runtime::Runtime,
+    location: &Location,
+    args: &RestoreArgs,
+) -> anyhow::Result<()> {
+    let state = args.selection();
+    let (choice, created) = event_loop.block_on(async {
+        let store = setup.open(location)?;
+        let choice = restore::choose(&*store, state).await?;
+        let created = choice.created(&*store).await?;
+        Ok::<_, anyhow::Error>((choice, created))
+    })?;
+    let text = match args.json {
+        true => print::plan_json(&choice, created, &location.url),
+        false => print::plan_text(&choice, created, state),
     };
-    Ok(report::print_line(&line)?)
-}
-
-fn print(report: &Report, url: &str, json: bool) -> anyhow::Result<()> {
-    let line = if json { json_line(report, url) } else { text_line(report, url) };
-    Ok(report::print_line(&line)?)
-}
-
-fn text_line(report: &Report, url: &str) -> String {
-    let Report { output, txid, created, page_size, pages, integrity, time, output_bytes, .. } = report;
-    let checked = match integrity {
-        Verdict::Skipped => String::new(),
-        Verdict::Ok => ", SQLite finds nothing wrong".to_owned(),
-        Verdict::NotChecked(why) => format!(", not checked by SQLite ({why})"),
-    };
-    let rate = *output_bytes as f64 / 1e6 / time.as_secs_f64().max(1e-6);
-    format!(
-        "restored {} from {url}: {pages} pages of {page_size} bytes, TXID {txid} of {created}, in {:.2} s \
-         ({rate:.0} MB/s){checked}",
-        output.display(),
-        time.as_secs_f64(),
-    )
-}
-
-fn json_line(report: &Report, url: &str) -> String {
-    let integrity = match &report.integrity {
-        Verdict::Skipped => "skipped".to_owned(),
-        Verdict::Ok => "ok".to_owned(),
-        Verdict::NotChecked(why) => format!("not checked: {why}"),
-    };
-    serde_json::json!({
-        "restored": true,
-        "url": url,
-        "output": absolute(&report.output).to_string_lossy(),
-        "txid": report.txid.to_string(),
-        "created": report.created.to_rfc3339(),
-        "page_size": report.page_size.get(),
-        "pages": report.pages,
-        "bytes": report.output_bytes,
-        "files": report.files,
-        "fetched_bytes": report.fetched_bytes,
-        "integrity": integrity,
-        "seconds": report.time.as_secs_f64(),
-    })
-    .to_string()
-}
-
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+    Ok(report::print_line(&text)?)
 }
 
 /// Shows how far it is: a bar on a terminal, else a line in the log now and then.
@@ -282,6 +293,8 @@ impl Progress for Watcher {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]

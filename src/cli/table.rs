@@ -1,41 +1,31 @@
-//! Tables on the terminal: a heading, and columns as wide as what is in them.
+//! Columns for people.
 
-use std::fmt;
-
-/// Rows of text.
-#[derive(Debug)]
-pub(super) struct Table<const N: usize> {
-    rows: Vec<[String; N]>,
-    to_the_right: [bool; N],
-}
-
-impl<const N: usize> Table<N> {
-    pub(super) fn new(heading: [&str; N]) -> Table<N> {
-        Table { rows: vec![heading.map(str::to_owned)], to_the_right: [false; N] }
-    }
-
-    pub(super) fn row(&mut self, row: [String; N]) {
-        self.rows.push(row);
-    }
-}
-
-impl<const N: usize> fmt::Display for Table<N> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = |column: usize| self.rows.iter().map(|r| r[column].chars().count()).max().unwrap_or(0);
-        let widths: [usize; N] = std::array::from_fn(width);
-        for row in &self.rows {
-            let mut line = String::new();
-            for (i, cell) in row.iter().enumerate() {
-                let space = " ".repeat(widths[i] - cell.chars().count());
-                let gap = if i == 0 { "" } else { "  " };
-                if self.to_the_right[i] {
-                    line += &format!("{gap}{space}{cell}");
-                } else {
-                    line += &format!("{gap}{cell}{space}");
-                }
-            }
-            writeln!(f, "{}", line.trim_end())?;
+/// Lines with aligned columns, the first one the names; the columns in `right` stand at the right.
+pub(super) fn table(head: &[&str], right: &[usize], rows: &[Vec<String>]) -> String {
+    let widths: Vec<usize> = (0..head.len())
+        .map(|i| rows.iter().map(|r| r[i].chars().count()).chain([head[i].len()]).max().unwrap_or(0))
+        .collect();
+    let line = |cells: Vec<&str>| {
+        let mut line = String::new();
+        for (i, cell) in cells.into_iter().enumerate() {
+            let width = widths[i];
+            line +=
+                &if right.contains(&i) { format!("{cell:>width$}  ") } else { format!("{cell:<width$}  ") };
         }
-        Ok(())
+        line.truncate(line.trim_end().len());
+        line
+    };
+    let rows = rows.iter().map(|r| line(r.iter().map(String::as_str).collect()));
+    std::iter::once(line(head.to_vec())).chain(rows).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn columns_are_aligned() {
+        let rows =
+            [vec!["a".into(), "10".into(), "x".into()], vec!["long".into(), "5".into(), String::new()]];
+        let text = super::table(&["name", "size", "more"], &[1], &rows);
+        assert_eq!(text, "name  size  more\na       10  x\nlong     5");
     }
 }

@@ -107,7 +107,7 @@ pub(super) async fn of_listing(
             return Err(RestoreError::NoTxids { url: store.url().to_owned() });
         }
         Until::Txid(txid) => new.plan(Goal::Txid(txid))?,
-        Until::Newest if has_old && !new.is_newer_than(&old) => of_old(Want::Newest)?,
+        Until::Newest if has_old && !(has_new && new.is_newer_than(&old)) => of_old(Want::Newest)?,
         Until::Newest => new.plan(Goal::Newest)?,
         Until::Before(time) if !has_new && has_old => of_old(Want::At(time))?,
         Until::Before(time) if !has_old => new.before(time).await?.0,
@@ -129,6 +129,8 @@ fn nearer(
             let chosen = if plan.created() > made { old } else { new };
             Ok(Choice { is_newest, lookups, ..chosen })
         }
+        // What begins after the wanted time is newer than what ends before it.
+        (Ok((new, _)), Err(RestoreError::TooEarly { .. })) => Ok(Choice { is_newest: false, ..new }),
         (Ok((new, _)), Err(_)) => Ok(new),
         (Err(RestoreError::TooEarly { .. }), Ok(old)) => Ok(Choice { is_newest: false, ..old }),
         (Err(e), Ok(_)) => Err(e),

@@ -198,6 +198,7 @@ fn grains(bytes: u64) -> u32 {
 }
 
 /// Requests that it takes to get a file of that size.
-pub(super) const fn requests(size: u64) -> u64 {
+#[must_use]
+pub const fn requests(size: u64) -> u64 {
     size.div_ceil(limits::RESTORE_PART_BYTES)
 }

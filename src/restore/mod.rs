@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 
 pub use choose::{Choice, Files, choose};
 pub use error::RestoreError;
-pub use fetch::Object;
+pub use fetch::{Object, requests};
 pub use plan::{PlanError, Until};
 pub use points::{Point, PointState, object_name, points};
 pub use verify::{Integrity, Verdict};

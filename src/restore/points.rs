@@ -77,7 +77,6 @@ pub async fn points(store: &Arc<dyn Store>, limit: usize) -> Result<(Vec<Point>,
         let (file_count, bytes) = (files.len(), files.iter().map(|e| e.size).sum());
         points.push(Point { created, state, files, file_count, bytes });
     }
-    // Litestream's states of one place are all older or all newer; TXIDs stay in their order whatever the clock did.
     points.reverse();
     points.extend(legacy::states(&old).into_iter().rev().take(limit + 1).map(|state| Point {
         created: state.created,

@@ -16,6 +16,7 @@ use crate::support::vectors::{list, manifest, number, path, sha256, text};
 
 mod command;
 mod faults;
+mod legacy;
 mod made;
 
 fn engines() -> Vec<Engine> {

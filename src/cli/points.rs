@@ -1,0 +1,84 @@
+//! `lsfast points URL`
+
+use clap::Args;
+use serde_json::json;
+
+use super::setup::{self, Setup};
+use super::table::table;
+use super::{choose, report};
+use crate::base::limits;
+use crate::restore::{self, Object, Point, PointState, object_name};
+
+/// List the states that can be restored, newest last.
+///
+/// Each line is a state: when it was stored, its TXID for `restore --txid` (or, for replicas of Litestream 0.3, its
+/// generation and index), the level of the file that ends with it, and how many files and bytes a restore reads.
+/// `restore --timestamp` gives the newest state stored before a time.
+#[derive(Debug, Args)]
+pub struct PointsArgs {
+    /// A database of the config file by its path, or a replica: s3://BUCKET/PREFIX or file:///DIR
+    #[arg(value_name = "DB|URL")]
+    pub url: String,
+    /// How many states, at most, of the newest ones; each may take a request of 100 bytes
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = limit)]
+    pub limit: usize,
+    /// Print one JSON object with the names of all files instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn limit(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if (1..=limits::POINTS_MAX).contains(&n) => Ok(n),
+        _ => Err(format!("write a number from 1 to {}", limits::POINTS_MAX)),
+    }
+}
+
+/// Runs the command.
+pub(super) fn run(setup: &mut Setup, args: &PointsArgs) -> anyhow::Result<()> {
+    let event_loop = setup::event_loop()?;
+    let location = event_loop.block_on(choose::location(setup, &args.url))?;
+    let (points, more) = event_loop.block_on(async {
+        let store = setup.open(&location)?;
+        Ok::<_, anyhow::Error>(restore::points(&store, args.limit).await?)
+    })?;
+    let text = if args.json {
+        let points: Vec<_> = points.iter().map(to_json).collect();
+        json!({ "url": location.url, "points": points, "more": more }).to_string()
+    } else {
+        let older = if more { "older states are not shown; --limit N shows more\n" } else { "" };
+        format!("{older}{}", to_table(&points))
+    };
+    Ok(report::print_line(&text)?)
+}
+
+fn to_table(points: &[Point]) -> String {
+    let rows: Vec<Vec<String>> = points
+        .iter()
+        .map(|p| {
+            let (state, level) = match p.state {
+                PointState::Ltx { txid, level } => (txid.to_string(), level.to_string()),
+                PointState::Legacy(s) => (format!("{}/{}", s.generation, s.index), "0.3".into()),
+            };
+            vec![p.created.to_rfc3339(), state, level, p.file_count.to_string(), p.bytes.to_string()]
+        })
+        .collect();
+    table(&["time", "txid", "level", "files", "bytes"], &[3, 4], &rows)
+}
+
+fn to_json(point: &Point) -> serde_json::Value {
+    let Point { created, state, files, file_count, bytes } = point;
+    match state {
+        PointState::Ltx { txid, level } => {
+            let names: Vec<String> = files.iter().map(|e| object_name(&Object::Ltx(e.id))).collect();
+            json!({
+                "format": "ltx", "time": created.to_rfc3339(), "txid": txid.to_string(), "level": level.get(),
+                "bytes": bytes, "file_count": file_count, "files": names,
+            })
+        }
+        PointState::Legacy(s) => json!({
+            "format": "litestream-0.3", "time": created.to_rfc3339(), "generation": s.generation.to_string(),
+            "index": s.index.get(), "offset": s.offset, "bytes": bytes, "file_count": file_count,
+        }),
+    }
+}

@@ -1,0 +1,152 @@
+//! What `lsfast restore` says when it is done.
+
+use std::path::{Path, PathBuf};
+
+use super::super::{report, table::table};
+use crate::base::clock::Millis;
+use crate::restore::{self, Choice, Files, Object, Report, Selection, Until, Verdict, object_name};
+
+pub(super) fn nothing_done(json: bool, reason: &str) -> anyhow::Result<()> {
+    let line = if json {
+        serde_json::json!({ "restored": false, "reason": reason }).to_string()
+    } else {
+        reason.into()
+    };
+    Ok(report::print_line(&line)?)
+}
+
+pub(super) fn print(report: &Report, state: Selection, url: &str, json: bool) -> anyhow::Result<()> {
+    let line = if json { json_line(report, state, url) } else { text_line(report, state, url) };
+    Ok(report::print_line(&line)?)
+}
+
+fn text_line(report: &Report, state: Selection, url: &str) -> String {
+    let Report { output, txid, legacy, created, page_size, pages, integrity, time, output_bytes, .. } =
+        report;
+    let checked = match integrity {
+        Verdict::Skipped => String::new(),
+        Verdict::Ok => ", SQLite finds nothing wrong".to_owned(),
+        Verdict::NotChecked(why) => format!(", not checked by SQLite ({why})"),
+    };
+    let which = match legacy {
+        None => format!("TXID {txid}"),
+        Some((generation, index)) => format!("generation {generation}, index {index},"),
+    };
+    let newest = match state.until {
+        Until::Before(time) if report.is_newest => format!("; nothing was stored between it and {time}"),
+        _ => String::new(),
+    };
+    let rate = *output_bytes as f64 / 1e6 / time.as_secs_f64().max(1e-6);
+    format!(
+        "restored {} from {url}: {pages} pages of {page_size} bytes, {which} of {created}{newest}, in {:.2} s \
+         ({rate:.0} MB/s){checked}",
+        output.display(),
+        time.as_secs_f64(),
+    )
+}
+
+fn json_line(report: &Report, state: Selection, url: &str) -> String {
+    let integrity = match &report.integrity {
+        Verdict::Skipped => "skipped".to_owned(),
+        Verdict::Ok => "ok".to_owned(),
+        Verdict::NotChecked(why) => format!("not checked: {why}"),
+    };
+    let mut line = serde_json::json!({
+        "restored": true,
+        "url": url,
+        "output": absolute(&report.output).to_string_lossy(),
+        "format": if report.legacy.is_some() { "litestream-0.3" } else { "ltx" },
+        "created": report.created.to_rfc3339(),
+        "newest": report.is_newest,
+        "page_size": report.page_size.get(),
+        "pages": report.pages,
+        "bytes": report.output_bytes,
+        "files": report.files,
+        "fetched_bytes": report.fetched_bytes,
+        "integrity": integrity,
+        "seconds": report.time.as_secs_f64(),
+    });
+    match report.legacy {
+        None => line["txid"] = report.txid.to_string().into(),
+        Some((generation, index)) => {
+            line["generation"] = generation.to_string().into();
+            line["index"] = index.get().into();
+        }
+    }
+    if let Until::Before(time) = state.until {
+        line["before"] = time.to_rfc3339().into();
+    }
+    line.to_string()
+}
+
+fn state_of(choice: &Choice) -> String {
+    match (&choice.files, choice.txid()) {
+        (Files::Legacy(plan), _) => format!("generation {}, index {},", plan.generation, plan.index()),
+        (Files::Ltx(_), txid) => format!("TXID {}", txid.unwrap_or_default()),
+    }
+}
+
+pub(super) fn plan_text(choice: &Choice, created: Millis, state: Selection) -> String {
+    let rows: Vec<Vec<String>> = choice
+        .objects()
+        .iter()
+        .map(|(object, size)| {
+            let level = match object {
+                Object::Ltx(id) => id.level.to_string(),
+                _ => "0.3".into(),
+            };
+            vec![object_name(object), level, restore::requests(*size).to_string(), size.to_string()]
+        })
+        .collect();
+    let newest = match state.until {
+        Until::Before(time) if choice.is_newest => format!("; nothing was stored between it and {time}"),
+        _ => String::new(),
+    };
+    format!(
+        "{}\n{} of {created}{newest}: {} files, {} bytes, 1 listing, {} small GETs to find it and {} GETs",
+        table(&["file", "level", "requests", "bytes"], &[2, 3], &rows),
+        state_of(choice),
+        rows.len(),
+        choice.bytes(),
+        choice.lookups,
+        choice.gets(),
+    )
+}
+
+pub(super) fn plan_json(choice: &Choice, created: Millis, url: &str) -> String {
+    let files: Vec<_> = choice
+        .objects()
+        .iter()
+        .map(|(object, size)| {
+            let mut file = serde_json::json!({
+                "name": object_name(object), "bytes": size, "requests": restore::requests(*size),
+            });
+            if let Object::Ltx(id) = object {
+                file["level"] = id.level.get().into();
+                file["min_txid"] = id.min.to_string().into();
+                file["max_txid"] = id.max.to_string().into();
+            }
+            file
+        })
+        .collect();
+    let mut plan = serde_json::json!({
+        "dry_run": true, "url": url, "created": created.to_rfc3339(), "newest": choice.is_newest,
+        "bytes": choice.bytes(), "lookups": choice.lookups, "requests": choice.gets(), "files": files,
+    });
+    match &choice.files {
+        Files::Ltx(_) => {
+            plan["format"] = "ltx".into();
+            plan["txid"] = choice.txid().unwrap_or_default().to_string().into();
+        }
+        Files::Legacy(of) => {
+            plan["format"] = "litestream-0.3".into();
+            plan["generation"] = of.generation.to_string().into();
+            plan["index"] = of.index().get().into();
+        }
+    }
+    plan.to_string()
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}

@@ -1,0 +1,114 @@
+//! Times as people write them.
+
+use jiff::civil::{Date, DateTime, Time};
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp, ToSpan as _, Zoned};
+
+use crate::base::clock::Millis;
+
+/// What can be written, for messages and help.
+pub(super) const FORMS: &str = "write 2026-11-21T14:03:00Z, 2026-11-21T14:03:00+01:00, \"2026-11-21 14:03\", \
+                                \"yesterday 14:03\", 14:03 (the last four in the local time zone) or \"2h30m ago\"";
+
+/// Reads a time, in the local zone where it says none.
+pub(super) fn parse(text: &str) -> Result<Millis, String> {
+    parse_at(text, &Zoned::now())
+}
+
+/// As seen at `now`, whose time zone is the local one.
+fn parse_at(text: &str, now: &Zoned) -> Result<Millis, String> {
+    let text = text.trim();
+    let found = if let Ok(timestamp) = text.parse::<Timestamp>() {
+        Some(timestamp)
+    } else if let Ok(zoned) = text.parse::<Zoned>() {
+        Some(zoned.timestamp())
+    } else if text.ends_with("ago") {
+        let span = text.parse::<Span>().map_err(|_| format!("{text:?} is no time: {FORMS}"))?;
+        now.checked_add(span).ok().map(|z| z.timestamp())
+    } else {
+        civil(text, now).map(|civil| zoned(text, civil, now.time_zone())).transpose()?
+    };
+    let timestamp = found.ok_or_else(|| format!("{text:?} is no time: {FORMS}"))?;
+    // States are known to the millisecond; "strictly before" a part of one includes all of it.
+    let millis = timestamp.as_millisecond();
+    let cut = timestamp.as_nanosecond() > i128::from(millis) * 1_000_000;
+    Ok(Millis(millis + i64::from(cut)))
+}
+
+/// `DATE`, `DATE TIME`, `TIME`, `today TIME`, `yesterday TIME`.
+fn civil(text: &str, now: &Zoned) -> Option<DateTime> {
+    if let Ok(at) = text.parse::<DateTime>() {
+        return Some(at);
+    }
+    let (day, time) = match text.split_once(' ') {
+        Some(("today", time)) => (now.date(), time),
+        Some(("yesterday", time)) => (now.date().checked_sub(1.day()).ok()?, time),
+        Some((day, time)) => (day.parse::<Date>().ok()?, time),
+        None => (now.date(), text),
+    };
+    let time = time.trim();
+    // Else "14" and "1403" would be times.
+    time.contains(':').then(|| time.parse::<Time>().ok()).flatten().map(|time| day.to_datetime(time))
+}
+
+fn zoned(text: &str, civil: DateTime, zone: &TimeZone) -> Result<Timestamp, String> {
+    let ambiguous = zone.to_ambiguous_timestamp(civil);
+    ambiguous.unambiguous().map_err(|_| {
+        format!(
+            "{text:?} does not exist or comes twice, because the clocks are changed then: write it with its offset, \
+             such as {civil}+01:00"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2026-11-22 02:20:11 in a zone one hour ahead of UTC, with summer time.
+    fn now() -> Zoned {
+        let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        "2026-11-22T01:20:11Z".parse::<Timestamp>().unwrap().to_zoned(zone)
+    }
+
+    #[test]
+    fn every_form() {
+        for (text, utc) in [
+            ("2026-11-21T14:03:00Z", "2026-11-21T14:03:00Z"),
+            ("2026-11-21t14:03:00.25z", "2026-11-21T14:03:00.25Z"),
+            ("2026-11-21 14:03:00+02:00", "2026-11-21T12:03:00Z"),
+            ("2026-11-21T14:03:00.0000001Z", "2026-11-21T14:03:00.001Z"),
+            ("2026-11-21 14:03", "2026-11-21T13:03:00Z"),
+            ("2026-07-21 14:03:05", "2026-07-21T12:03:05Z"),
+            ("2026-11-21T14:03:05.5", "2026-11-21T13:03:05.5Z"),
+            ("2026-11-21", "2026-11-20T23:00:00Z"),
+            ("yesterday 14:03", "2026-11-21T13:03:00Z"),
+            ("today 01:00:30", "2026-11-22T00:00:30Z"),
+            ("01:00", "2026-11-22T00:00:00Z"),
+            ("2h ago", "2026-11-21T23:20:11Z"),
+            ("1h 30m ago", "2026-11-21T23:50:11Z"),
+            ("2 days ago", "2026-11-20T01:20:11Z"),
+        ] {
+            assert_eq!(parse_at(text, &now()).unwrap().to_rfc3339(), utc, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_time() {
+        for text in
+            ["", "soon", "14", "1403", "2h", "tomorrow 14:03", "2026-13-01", "ago", "25:00", "1795295650"]
+        {
+            let e = parse_at(text, &now()).unwrap_err();
+            assert!(e.contains("is no time: write "), "{text}: {e}");
+        }
+    }
+
+    #[test]
+    fn hours_that_come_twice_or_never() {
+        for text in ["2026-10-25 02:30", "2026-03-29 02:30"] {
+            let e = parse_at(text, &now()).unwrap_err();
+            assert!(e.contains("write it with its offset"), "{e}");
+        }
+        assert!(parse_at("2026-10-25 02:30+01:00", &now()).is_ok());
+    }
+}

@@ -51,6 +51,9 @@ pub const POOL_AGE: Duration = Duration::from_secs(300);
 /// Time for TCP to connect, and again for TLS to agree. Beyond it the attempt has failed.
 pub const CONNECT_TIME: Duration = Duration::from_secs(5);
 
+/// Time for a server to say whether it speaks S3. One that takes longer has not answered.
+pub const PROBE_TIME: Duration = Duration::from_secs(2);
+
 /// A file of trusted certificates. A longer one is an error; the largest bundles in use have some 300 KB.
 pub const CA_BYTES: u64 = 4 << 20;
 

@@ -55,13 +55,7 @@ impl EndpointUrl {
     /// [`ConfigError::Value`] naming `what`.
     pub fn parse(text: &str, what: &str) -> Result<EndpointUrl, ConfigError> {
         let bad = |expected| ConfigError::Value { what: what.to_owned(), value: text.to_owned(), expected };
-        let (scheme, rest) = match text.split_once("://") {
-            Some(("http", rest)) => (Some(Scheme::Http), rest),
-            Some(("https", rest)) => (Some(Scheme::Https), rest),
-            Some(_) => return Err(bad("an http:// or https:// URL")),
-            None => (None, text),
-        };
-        if rest.contains('@') {
+        if text.contains('@') {
             // The value may be a password: it is not repeated.
             return Err(ConfigError::Value {
                 what: what.to_owned(),
@@ -69,6 +63,12 @@ impl EndpointUrl {
                 expected: "a URL without user name and password",
             });
         }
+        let (scheme, rest) = match text.split_once("://") {
+            Some(("http", rest)) => (Some(Scheme::Http), rest),
+            Some(("https", rest)) => (Some(Scheme::Https), rest),
+            Some(_) => return Err(bad("an http:// or https:// URL")),
+            None => (None, text),
+        };
         if rest.contains(['?', '#']) {
             return Err(bad("a URL without a query"));
         }

@@ -17,12 +17,12 @@ pub struct Line {
 }
 
 impl Line {
-    pub(super) fn new(name: impl Into<String>, value: impl ToString, origin: impl ToString) -> Line {
-        Line { name: name.into(), value: value.to_string(), origin: origin.to_string() }
+    pub(super) fn new(name: &str, value: impl fmt::Display, origin: impl fmt::Display) -> Line {
+        Line { name: name.to_owned(), value: format!("{value}"), origin: format!("{origin}") }
     }
 
-    pub(super) fn of<T: ToString>(name: impl Into<String>, value: &Sourced<T>) -> Line {
-        Line::new(name, value.value.to_string(), &value.origin)
+    pub(super) fn of<T: fmt::Display>(name: &str, value: &Sourced<T>) -> Line {
+        Line::new(name, &value.value, &value.origin)
     }
 
     /// The same line, further to the right.

@@ -318,7 +318,7 @@ mod tests {
         for provider in PROVIDERS {
             for form in provider.endpoints {
                 let host = form.split('/').next().unwrap();
-                let host: String = host.replace('{', "").replace('}', "");
+                let host: String = host.replace(['{', '}'], "");
                 let found = of_host(&host).unwrap_or_else(|| panic!("{host}"));
                 assert_eq!(found.provider.name, provider.name, "{host}");
                 assert_eq!(found.bucket, None, "{host}");

@@ -141,7 +141,12 @@ fn no_such_kind(kind: &str, fields: &ReplicaFields) -> ConfigError {
         "gs" | "gcs" => {
             let text = fields.url.as_ref().map_or("", |u| u.value.as_str());
             let place = text.split_once("://").map_or("", |(_, rest)| rest.split('?').next().unwrap_or(""));
-            let place = if place.is_empty() || place.contains('@') { "BUCKET/PREFIX" } else { place };
+            let place = match (&fields.bucket, &fields.path) {
+                (Some(bucket), Some(path)) => format!("{}/{}", bucket.value, path.value),
+                (Some(bucket), None) => format!("{}/PREFIX", bucket.value),
+                _ if place.is_empty() || place.contains('@') => "BUCKET/PREFIX".to_owned(),
+                _ => place.to_owned(),
+            };
             format!(
                 "Google Cloud Storage speaks S3 too: make an HMAC key, and write \
                  s3://{place}?endpoint=https://storage.googleapis.com"
@@ -205,9 +210,9 @@ fn access_point(text: &str) -> Result<(AccessPoint, &str), ConfigError> {
     AccessPoint::parse(text).map_err(|why| ConfigError::AccessPoint { arn: text.to_owned(), why })
 }
 
-fn s3_fields(mut fields: ReplicaFields, env: &Env) -> Result<Location, ConfigError> {
+fn s3_fields(fields: ReplicaFields, env: &Env) -> Result<Location, ConfigError> {
     // As Litestream: glued to the keys as it is.
-    let prefix = fields.path.take().map_or_else(String::new, |p| p.value);
+    let prefix = fields.path.as_ref().map_or_else(String::new, |p| p.value.clone());
     let bucket = fields.bucket.as_ref().map_or("", |b| b.value.as_str());
     if bucket.starts_with("arn:") {
         let (point, rest) = access_point(bucket)?;
@@ -251,6 +256,11 @@ fn finish(place: Place, fields: ReplicaFields, env: &Env) -> Result<Location, Co
     check_text("path", &found.prefix)?;
     let region = region(&found, &fields, from_env.region.as_ref())?;
     check_bucket(&found.bucket, &found.endpoint.value)?;
+    for (name, value) in
+        [("storage-class", &fields.storage_class), ("sse-kms-key-id", &fields.sse_kms_key_id)]
+    {
+        check_header(name, value.as_ref())?;
+    }
     let addressing = addressing(&found, &fields);
     let quirks = quirks(&found, &fields)?;
     let credentials = match static_keys(&fields)? {
@@ -461,6 +471,18 @@ fn static_keys(fields: &ReplicaFields) -> Result<Option<CredentialSource>, Confi
         origin: id.origin.to_string(),
         expires: None,
     }))))
+}
+
+/// What becomes the value of a header.
+fn check_header(name: &'static str, value: Option<&Sourced<String>>) -> Result<(), ConfigError> {
+    match value.filter(|v| !v.value.bytes().all(|b| b.is_ascii_graphic())) {
+        None => Ok(()),
+        Some(bad) => Err(ConfigError::Value {
+            what: what(name, &bad.origin),
+            value: bad.value.clone(),
+            expected: "made of letters, digits and signs alone",
+        }),
+    }
 }
 
 fn check_text(what: &'static str, value: &str) -> Result<(), ConfigError> {

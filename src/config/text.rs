@@ -81,7 +81,11 @@ pub(super) fn has_user_info(rest: &str) -> bool {
 pub(super) fn shown(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         // No URL at all; it may be anything.
-        return url.split(['?', '@']).next().unwrap_or(url).to_owned();
+        return if url.contains('@') {
+            "...@...".to_owned()
+        } else {
+            url.split('?').next().unwrap_or(url).to_owned()
+        };
     };
     if has_user_info(rest) {
         let host = rest.rsplit('@').next().unwrap_or(rest);

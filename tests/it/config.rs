@@ -8,7 +8,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use lsfast::config::file::{Config, default_paths};
-use lsfast::config::{Env, Kind, Origin, Overrides};
+use lsfast::config::{Ambiguity, EndpointUrl, Env, Kind, Origin, Overrides, Reading, TlsOptions};
+use lsfast::store::s3::probe_endpoint::settle;
+
+use crate::support::canned;
 
 /// No output may hold this word: it stands in the place of every secret.
 const SECRET: &str = "HUSH-HUSH";
@@ -228,4 +231,29 @@ fn a_file_with_secrets_that_everybody_can_read_is_worth_a_warning() {
     assert!(warned("secret-access-key: $LITESTREAM_SECRET_ACCESS_KEY\n", 0o644).is_empty());
     let origin = Origin::File { path: "x".into(), line: 1 };
     assert!(origin.is_explicit());
+}
+
+/// A reading that asks the server at `address`.
+fn reading(address: std::net::SocketAddr, bucket: Option<&str>) -> Reading {
+    let endpoint = EndpointUrl::parse(&format!("http://{address}"), "endpoint").expect("an address");
+    Reading { meaning: String::new(), url: String::new(), endpoint, bucket: bucket.map(str::to_owned) }
+}
+
+#[tokio::test]
+async fn a_probe_settles_only_what_exactly_one_server_answers() {
+    let denied = "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>no</Message></Error>";
+    let absent = "<?xml version=\"1.0\"?><Error><Code>NoSuchBucket</Code><Message>no</Message></Error>";
+    let s3 = || canned::plain(canned::answer("403 Forbidden", &["Server: MinIO"], denied));
+    let other = || canned::plain(canned::answer("404 Not Found", &["Server: AmazonS3"], absent));
+    let web = || canned::plain(canned::answer("200 OK", &["Server: nginx"], "<html></html>"));
+    let settled = async |readings: Vec<Reading>| {
+        let ambiguity = Ambiguity { url: "s3://x.y".to_owned(), readings };
+        settle(&ambiguity, &TlsOptions::default(), &[]).await
+    };
+    let b = Some("b");
+    assert_eq!(settled(vec![reading(web(), b), reading(s3(), b), reading(other(), b)]).await, Some(1));
+    assert_eq!(settled(vec![reading(canned::nobody(), b), reading(s3(), b)]).await, Some(1));
+    assert_eq!(settled(vec![reading(s3(), b), reading(s3(), b)]).await, None);
+    assert_eq!(settled(vec![reading(web(), b), reading(canned::nobody(), b)]).await, None);
+    assert_eq!(settled(vec![reading(s3(), b), reading(web(), None)]).await, None);
 }

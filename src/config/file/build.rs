@@ -38,7 +38,7 @@ impl<'a> Builder<'a> {
     }
 
     pub(super) fn config(mut self, top: &Section) -> Result<Config, FileError> {
-        self.review(top, Some("s3"))?;
+        self.review(top, Some("s3"), "")?;
         let snapshot = self.snapshots(top.section("snapshot"))?;
         let global = self.fields(top)?;
         let sync_interval = self.interval(top, "sync-interval")?;
@@ -87,13 +87,13 @@ impl<'a> Builder<'a> {
     }
 
     /// Warns of keys without effect, and refuses those that must not be passed over. `kind` is the type of replica.
-    fn review(&mut self, section: &Section, kind: Option<&str>) -> Result<(), FileError> {
+    fn review(&mut self, section: &Section, kind: Option<&str>, inside: &str) -> Result<(), FileError> {
         for (key, at, value) in &section.entries {
             let why = match (key.becomes, value) {
                 (Use::Used, Value::Section(inner))
                     if key.kind != Kind::Section(super::keys::Scope::Replica) =>
                 {
-                    self.review(inner, kind)?;
+                    self.review(inner, kind, &format!("{}.", key.name))?;
                     continue;
                 }
                 (Use::Used, _) => {
@@ -110,7 +110,7 @@ impl<'a> Builder<'a> {
                 }
                 (Use::Ignored(why), _) => why.to_owned(),
             };
-            let message = format!("{} is ignored: {why}", key.name);
+            let message = format!("{inside}{} is ignored: {why}", key.name);
             self.warnings.push(Warning { path: Arc::clone(&self.path), line: at.line, message });
         }
         Ok(())
@@ -257,22 +257,23 @@ impl<'a> Builder<'a> {
         })
     }
 
-    fn heartbeat_url(&self, top: &Section) -> Read<String> {
-        let is_http = |t: &str| t.starts_with("http://") || t.starts_with("https://");
-        let found = self.read(top, "heartbeat-url", |t| {
-            if is_http(t) { Ok(t.to_owned()) } else { Err("an http:// or https:// URL") }
-        });
+    fn heartbeat_url(&self, top: &Section) -> Read<Secret> {
+        let key = "heartbeat-url";
+        let Some(url) = self.secret(top, key)? else { return Ok(None) };
+        let text = url.value.expose();
+        if text.starts_with("http://") || text.starts_with("https://") {
+            return Ok(Some(url));
+        }
         // Such URLs often hold a token.
-        found.map_err(|mut e| {
-            if let Problem::Value { value, .. } = &mut e.problem {
-                *value = "...".to_owned();
-            }
-            e
-        })
+        let (value, expected) = ("...".to_owned(), "an http:// or https:// URL".to_owned());
+        let at = top.text(key).map_or(top.at, |t| t.at);
+        Err(self.error(at, Problem::Value { key, value, expected }))
     }
 
     fn fields(&self, section: &Section) -> Result<ReplicaFields, FileError> {
-        let path = |key| Ok(self.text(section, key)?.map(|t| t.map(|t| self.env.absolute(Path::new(&t)))));
+        let path = |key| -> Read<PathBuf> {
+            Ok(self.text(section, key)?.map(|t| t.map(|t| self.env.absolute(Path::new(&t)))))
+        };
         Ok(ReplicaFields {
             bucket: self.text(section, "bucket")?,
             endpoint: self.text(section, "endpoint")?,
@@ -307,7 +308,7 @@ impl<'a> Builder<'a> {
         // What another kind's keys mean does not matter once that kind is refused.
         let place = [section.text("url"), section.text("type"), section.text("path")];
         let at = place.into_iter().flatten().next().map_or(section.at, |t| t.at);
-        self.review(section, kind.as_deref())?;
+        self.review(section, kind.as_deref(), "")?;
         // A directory takes nothing from the top of the file: a bucket there is for the others.
         let is_file = matches!(kind.as_deref(), Some("file") | None) && fields.bucket.is_none();
         let fields = if is_file { fields } else { fields.or_global(shared.global.clone()) };
@@ -338,7 +339,7 @@ impl<'a> Builder<'a> {
     }
 
     fn database(&mut self, section: &Section, global: &Shared<'_>) -> Result<Entry, FileError> {
-        self.review(section, None)?;
+        self.review(section, None, "")?;
         let own = self.snapshots(section.section("snapshot"))?;
         let snapshot = Snapshots {
             interval: own.interval.or_else(|| global.snapshot.interval.clone()),

@@ -73,8 +73,9 @@ impl Config {
         add("exec", plain(self.exec.as_ref()));
         // Its path is often a token.
         let heartbeat = self.heartbeat_url.as_ref().map(|u| {
-            let end = u.value.match_indices('/').nth(2).map_or(u.value.len(), |(at, _)| at);
-            let host = u.value[..end].rsplit('@').next().unwrap_or_default();
+            let text = u.value.expose();
+            let end = text.match_indices('/').nth(2).map_or(text.len(), |(at, _)| at);
+            let host = text[..end].rsplit('@').next().unwrap_or_default();
             Line::new("", format!("{}/...", host.trim_start_matches("https://")), &u.origin)
         });
         add("heartbeat-url", heartbeat);

@@ -24,7 +24,7 @@ pub use database::{DatabaseConfig, Directory, ReplicaConfig};
 pub use error::{FileError, Problem};
 pub use open::{Candidate, default_paths};
 
-use super::{ConfigError, Env, Overrides, Sourced};
+use super::{ConfigError, Env, Overrides, Secret, Sourced};
 
 /// Words for the level of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,8 +128,8 @@ pub struct Config {
     pub socket: Socket,
     /// `exec`
     pub exec: Option<Sourced<String>>,
-    /// `heartbeat-url`
-    pub heartbeat_url: Option<Sourced<String>>,
+    /// `heartbeat-url`; its path is often a token
+    pub heartbeat_url: Option<Sourced<Secret>>,
     /// `heartbeat-interval`
     pub heartbeat_interval: Option<Sourced<Duration>>,
     /// `shutdown-sync-timeout`

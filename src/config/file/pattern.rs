@@ -62,7 +62,7 @@ fn one<'p, 'n>(pattern: &'p str, name: &'n str) -> Option<(&'p str, &'n str)> {
         '\\' => p.next()? == found,
         c => c == found,
     };
-    fits.then(|| (p.as_str(), n.as_str()))
+    fits.then_some((p.as_str(), n.as_str()))
 }
 
 /// Reads what follows `[`: whether `found` is in it, and the rest behind `]`. `None` if it does not end.

@@ -82,13 +82,23 @@ pub(super) fn parse(text: &str, path: &Arc<str>) -> Result<Section, FileError> {
     let options = serde_saphyr::options! { with_snippet: false };
     let read = serde_saphyr::with_deserializer_from_str_with_options(text, options, |d| seed.optional(d));
     match (trouble.into_inner(), read) {
-        (Some((at, problem)), _) => Err(FileError::new(path, at, problem)),
-        (None, Ok(section)) => Ok(section.unwrap_or(Section { at: Mark::default(), entries: Vec::new() })),
-        (None, Err(e)) => {
-            let at = e.location().map(Mark::from).unwrap_or_default();
-            Err(FileError::new(path, at, Problem::Yaml(words(&e))))
+        (trouble, Err(e)) => {
+            let at =
+                e.location().map(Mark::from).filter(|at| at.line > 0).unwrap_or(Mark { line: 1, column: 1 });
+            Err(match trouble {
+                Some((at, problem @ Problem::UnknownKey { .. })) => FileError::new(path, at, problem),
+                Some((_, problem)) if is_shape(&e) => FileError::new(path, at, problem),
+                _ => FileError::new(path, at, Problem::Yaml(words(&e))),
+            })
         }
+        (_, Ok(section)) => Ok(section.unwrap_or(Section { at: Mark::default(), entries: Vec::new() })),
     }
+}
+
+/// Whether the text is YAML, and only another kind of value than the key needs.
+fn is_shape(error: &serde_saphyr::Error) -> bool {
+    let text = error.without_snippet().to_string();
+    text.starts_with("expected ") || text.starts_with("invalid type")
 }
 
 /// What the parser says, without its place, and without names or values out of the file.
@@ -154,7 +164,7 @@ impl<'de> Visitor<'de> for Keys<'_> {
             };
             let value = self.value(key, &mut map).inspect_err(|_| {
                 let mut trouble = self.trouble.borrow_mut();
-                // The deepest key is the one to name.
+                // The deepest key is the one to name, if the kind of value is what is wrong.
                 trouble.get_or_insert((at, Problem::Shape { key: key.name, expected: shape(key.kind) }));
             })?;
             if let Some(value) = value {

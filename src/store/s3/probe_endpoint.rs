@@ -20,18 +20,19 @@ const SERVERS: [&str; 8] =
 /// Asks all readings at once, and returns the only one whose server answers as S3 and does not deny the bucket. `None`
 /// if none does, or more than one, or if a reading names no bucket to ask for: then the user has to say what is meant.
 /// Takes at most [`limits::PROBE_TIME`].
-pub async fn settle(ambiguity: &Ambiguity, tls: &TlsOptions, names: &[HostAnswer]) -> Option<usize> {
+/// `answers` are the user's own names of servers.
+pub async fn settle(ambiguity: &Ambiguity, tls: &TlsOptions, answers: &[HostAnswer]) -> Option<usize> {
     if !ambiguity.can_be_probed() {
         return None;
     }
     let mut asked = JoinSet::new();
     for (i, reading) in ambiguity.readings.iter().enumerate() {
         let (endpoint, bucket, tls) = (reading.endpoint.clone(), reading.bucket.clone()?, tls.clone());
-        let names = names.to_vec();
-        asked.spawn(async move { (i, answers(&endpoint, &bucket, &tls, &names).await) });
+        let names = Names::new(answers);
+        asked.spawn(async move { (i, is_there(&endpoint, &bucket, &tls, names).await) });
     }
-    let answers = asked.join_all().await;
-    let mut those = answers.into_iter().filter(|(_, yes)| *yes).map(|(i, _)| i);
+    let said = asked.join_all().await;
+    let mut those = said.into_iter().filter(|(_, yes)| *yes).map(|(i, _)| i);
     match (those.next(), those.next()) {
         (Some(only), None) => Some(only),
         _ => None,
@@ -40,7 +41,7 @@ pub async fn settle(ambiguity: &Ambiguity, tls: &TlsOptions, names: &[HostAnswer
 
 /// Whether this is a server of S3 that may have the bucket. An unsigned `GET /BUCKET` tells: the owner of a bucket is
 /// not asked who wants to know, and is told to sign, or to look elsewhere.
-pub async fn answers(endpoint: &EndpointUrl, bucket: &str, tls: &TlsOptions, names: &[HostAnswer]) -> bool {
+async fn is_there(endpoint: &EndpointUrl, bucket: &str, tls: &TlsOptions, names: Names) -> bool {
     let asked = tokio::time::timeout(limits::PROBE_TIME, ask(endpoint, bucket, tls, names)).await;
     match asked {
         Ok(Some((status, headers, body))) => is_s3(status, &headers, &body),
@@ -52,11 +53,11 @@ async fn ask(
     endpoint: &EndpointUrl,
     bucket: &str,
     tls: &TlsOptions,
-    names: &[HostAnswer],
+    names: Names,
 ) -> Option<(StatusCode, HeaderMap, Bytes)> {
     let network = match endpoint.scheme {
-        Scheme::Http => Network::plain(Names::new(names)),
-        Scheme::Https => Network::new(tls_config(tls).ok()?, Names::new(names)),
+        Scheme::Http => Network::plain(names),
+        Scheme::Https => Network::new(tls_config(tls).ok()?, names),
     };
     let to: Uri = format!("{}://{}/", endpoint.scheme.as_str(), endpoint.authority()).parse().ok()?;
     let stream = network.connect(&to).await.ok()?;

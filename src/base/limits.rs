@@ -152,9 +152,6 @@ pub const CREDENTIAL_REASK: Duration = Duration::from_secs(30);
 /// Profiles that name each other (`source_profile`). A longer row is an error.
 pub const PROFILE_CHAIN: usize = 8;
 
-/// How long a server may take to show whether it speaks S3, where a URL has several readings. One that is slower counts as none.
-pub const PROBE_TIME: Duration = Duration::from_secs(2);
-
 /// Batches in one object of times. More take several objects.
 pub const TIMES_ENTRIES: usize = 1 << 17;
 

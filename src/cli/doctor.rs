@@ -39,7 +39,7 @@ pub(super) fn run(setup: &mut Setup, args: &DoctorArgs) -> anyhow::Result<ExitCo
     if args.what.is_empty() {
         let config = Arc::clone(setup.need_config("write lsfast doctor DB URL")?);
         for database in &config.databases {
-            report.database(&database.path.value, home(database));
+            report.database(&database.path.value, &home(database));
             report.replicas(setup, &event_loop, database);
         }
         for directory in &config.directories {
@@ -57,7 +57,7 @@ pub(super) fn run(setup: &mut Setup, args: &DoctorArgs) -> anyhow::Result<ExitCo
             Some(config) => config.database(&path, setup.env())?,
             None => None,
         };
-        report.database(&path, configured.as_ref().map_or_else(|| home_of(&path), home));
+        report.database(&path, &configured.as_ref().map_or_else(|| home_of(&path), home));
         if let Some(database) = &configured {
             report.replicas(setup, &event_loop, database);
         }
@@ -93,9 +93,9 @@ impl Report {
         Report { json, colour: std::io::stdout().is_terminal() && !json, ..Report::default() }
     }
 
-    fn database(&mut self, path: &Path, home: PathBuf) {
+    fn database(&mut self, path: &Path, home: &Path) {
         self.begin(&path.display().to_string());
-        sqlite::doctor::examine(path, &home, &mut |f| self.add(f));
+        sqlite::doctor::examine(path, home, &mut |f| self.add(f));
     }
 
     fn replicas(&mut self, setup: &Setup, event_loop: &Runtime, database: &DatabaseConfig) {

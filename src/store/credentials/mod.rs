@@ -30,7 +30,7 @@ pub use chain::Looked;
 use super::{BoxFuture, HostAnswer};
 use crate::base::clock::Millis;
 use crate::config::{
-    CredentialError, CredentialSource, Credentials, Env, Kind, Location, S3Location, TlsOptions,
+    CredentialError, CredentialSource, Credentials, Endpoint, Env, Kind, Location, S3Location, TlsOptions,
 };
 use chain::{Chain, missing};
 use refreshing::Refreshing;

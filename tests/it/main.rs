@@ -7,6 +7,7 @@ mod credentials;
 mod doctor;
 mod errors;
 mod exec;
+mod guides;
 mod interop;
 mod layers;
 mod ltx;

@@ -29,10 +29,19 @@ pub struct Weed {
 impl Weed {
     /// Starts a server and waits until it has stored an object.
     pub fn start() -> Weed {
+        Weed::start_with(None)
+    }
+
+    /// As [`start`](Weed::start), where buckets are also found in the host name: `BUCKET.domain`.
+    pub fn start_for(domain: &str) -> Weed {
+        Weed::start_with(Some(domain))
+    }
+
+    fn start_with(domain: Option<&str>) -> Weed {
         let begun = Instant::now();
         // Between choosing free ports and their use somebody else may take one: then others are tried.
         for _ in 0..5 {
-            if let Some(weed) = Weed::try_start(begun) {
+            if let Some(weed) = Weed::try_start(begun, domain) {
                 return weed;
             }
         }
@@ -49,7 +58,7 @@ impl Weed {
         self.s3
     }
 
-    fn try_start(begun: Instant) -> Option<Weed> {
+    fn try_start(begun: Instant, domain: Option<&str>) -> Option<Weed> {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let keys = serde_json::json!({ "identities": [
             { "name": "tester",
@@ -69,6 +78,7 @@ impl Weed {
         command.arg(format!("-dir={}", data.display()));
         command.arg(format!("-s3.config={}", config.display()));
         command.arg(format!("-filer.localSocket={}", dir.path().join("filer.sock").display()));
+        command.args(domain.map(|d| format!("-s3.domainName={d}")));
         let names = ["master", "volume", "filer", "s3"]
             .iter()
             .flat_map(|n| [format!("{n}.port"), format!("{n}.port.grpc")]);

@@ -100,7 +100,9 @@ impl ProvideCredentials for Refreshing {
             // Others have come meanwhile.
             _ => return true,
         }
-        if state.doubted {
+        if state.doubted || state.fetching {
+            // The next ones are on their way: who asks now waits for them.
+            state.doubted = true;
             return true;
         }
         if state.refused.is_some_and(|at| at.elapsed() < limits::CREDENTIAL_REASK) {
@@ -392,6 +394,22 @@ mod tests {
         assert!(!from.refused(&new));
         assert_eq!(id(&from).await, Ok("B".into()));
         assert_eq!(source.asked.load(Ordering::SeqCst), 2);
+    }
+
+    /// A file was replaced twice within half a minute: the second refusal came while the new keys were being read, and
+    /// was taken for final.
+    #[tokio::test]
+    async fn a_refusal_while_others_are_on_their_way_waits_for_them() {
+        let (from, source) = start(Ok(keys("A", None)), 1);
+        let old = from.credentials().await.unwrap();
+        from.0.state().refused = Some(Instant::now());
+        assert!(!from.refused(&old));
+        make_due(&from);
+        *source.answer.lock().unwrap() = Ok(keys("B", None));
+        assert_eq!(id(&from).await, Ok("A".into()));
+        assert!(from.refused(&old));
+        source.turn.add_permits(1);
+        assert_eq!(id(&from).await, Ok("B".into()));
     }
 
     #[tokio::test]

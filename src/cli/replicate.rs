@@ -53,6 +53,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Runs the command.
 pub(super) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> anyhow::Result<ExitCode> {
+    let (stopper, stop) = replicate::stop();
     let plan = Plan::new(setup, args)?;
     let config = setup.config().filter(|_| args.db.is_none());
     let shutdown_timeout = args
@@ -60,6 +61,15 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
         .or_else(|| config?.shutdown_sync_timeout.as_ref().map(|t| t.value))
         .unwrap_or(SHUTDOWN_TIMEOUT);
     let command = args.exec.as_ref().or_else(|| config?.exec.as_ref().map(|e| &e.value));
+    let command = command.filter(|_| !args.once).cloned();
+    // From here on a signal asks for an orderly end; with a program they are its, as soon as it runs.
+    let stopper = match &command {
+        None => {
+            signals::watch(stopper).context("signals cannot be caught")?;
+            None
+        }
+        Some(_) => Some(stopper),
+    };
     let engine = setup::engine(global)?;
     if let Err(e) = raise_descriptor_limit() {
         tracing::warn!(error = %e, "the limit of open files cannot be raised; each database takes some four");
@@ -75,13 +85,11 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
         shutdown_timeout,
         observer: Arc::new(|_| {}),
     };
-    let (stopper, stop) = replicate::stop();
-    let Some(command) = command.filter(|_| !args.once) else {
-        signals::watch(stopper).context("signals cannot be caught")?;
+    let (Some(command), Some(stopper)) = (command, stopper) else {
         serve(event_loop, options, stop)?;
         return Ok(ExitCode::SUCCESS);
     };
-    let command = signals::words(command)?;
+    let command = signals::words(&command)?;
     let name = command.get_program().to_owned();
     let program = signals::watch_with(command, stopper)
         .with_context(|| format!("--exec: {} cannot be started", name.display()))?;

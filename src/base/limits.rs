@@ -166,3 +166,47 @@ pub const POINTS_MAX: usize = 1_000;
 
 /// Headers that are read at once for a list of restore points.
 pub const HEADERS_AT_ONCE: usize = 16;
+/// Objects of one level that a replica remembers. The oldest beyond are forgotten, and stay in the store until the next start lists them.
+pub const SHELF_OBJECTS: usize = 200_000;
+
+/// Raw batches that are kept for the sake of precision. Of more the oldest go as soon as they are compacted and five minutes old.
+pub const RAW_OBJECTS: usize = 100_000;
+
+/// Files of one merge. The rest becomes the next file of the level.
+pub const MERGE_INPUTS: usize = 256;
+
+/// Bytes of the inputs of one merge that are in memory at once.
+pub const MERGE_BYTES: usize = 16 << 20;
+
+/// Bytes of young files that the process remembers so that merging them needs no GET. The oldest go first.
+pub const CACHE_BYTES: usize = 32 << 20;
+
+/// A file that is longer is not remembered.
+pub const CACHE_OBJECT_BYTES: usize = 1 << 20;
+
+/// Merges, copies, images and deletions under way at once, for all databases. Further ones wait.
+pub const HISTORY_JOBS: usize = 4;
+
+/// Of these, how many may be about more than [`HISTORY_LARGE_BYTES`].
+pub const HISTORY_LARGE_JOBS: usize = 1;
+
+/// What makes a job a large one.
+pub const HISTORY_LARGE_BYTES: u64 = 16 << 20;
+
+/// GETs under way at once for the small inputs of one merge.
+pub const HISTORY_TRANSFERS: usize = 4;
+
+/// The first rest of a kind of job that failed; it doubles up to [`HISTORY_REST_MAX`].
+pub const HISTORY_REST_MIN: Duration = Duration::from_secs(1);
+
+/// The longest.
+pub const HISTORY_REST_MAX: Duration = Duration::from_secs(300);
+
+/// The rest after the store has refused a deletion for good.
+pub const HISTORY_REFUSED_REST: Duration = Duration::from_secs(24 * 3600);
+
+/// How long a full image waits for the batch that it belongs to. Then it is given up and tried again, so that the log is not held back.
+pub const SNAPSHOT_POINT_WAIT: Duration = Duration::from_secs(10);
+
+/// Bytes of a page index under construction that are held in memory. Beyond it they go to a file beside the database.
+pub const INDEX_BYTES: usize = 1 << 20;

@@ -1,6 +1,7 @@
 //! `lsfast replicate [DB [URL...]]`
 
 mod fill;
+mod history;
 mod plan;
 
 use std::path::PathBuf;

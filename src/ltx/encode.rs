@@ -3,15 +3,17 @@
 //! Pages are compressed straight into the bytes of the file; nothing is copied afterwards. The file checksum covers
 //! uncompressed pages, so each page is hashed and compressed while it is in the cache.
 
+use std::path::PathBuf;
+
 use bytes::Bytes;
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 
-use super::frame::{self, HEAD, HEAD_SHORT, payload_len_max};
+use super::frame::{self, HEAD, HEAD_SHORT, TERMINATOR, payload_len_max};
 use super::header::{HEADER_LEN, Header, TRAILER_LEN, Trailer};
 use super::index::{ENTRY_LEN_MAX, IndexWriter};
 use super::order::PageOrder;
 use super::{CHECKSUM_FLAG, LtxError};
-use crate::base::crc64::{Crc64, combine};
+use crate::base::crc64::{Crc64, combine, crc64};
 use crate::base::{PageSize, Pgno};
 
 /// No file of that many pages is longer.
@@ -259,12 +261,21 @@ impl Encoder {
     /// # Errors
     /// A header that is not for a replica.
     pub fn new(header: Header) -> Result<(Encoder, Bytes), LtxError> {
+        Encoder::spilling(header, None)
+    }
+
+    /// The same for a file of any number of pages: what the page index has beyond [`limits::INDEX_BYTES`](crate::base::limits::INDEX_BYTES)
+    /// goes to a temporary file in `place`, an existing folder. Such a file is ended by [`Encoder::end`].
+    ///
+    /// # Errors
+    /// A header that is not for a replica.
+    pub fn spilling(header: Header, place: Option<PathBuf>) -> Result<(Encoder, Bytes), LtxError> {
         let bytes = writable(&header)?;
         let mut crc = Crc64::new();
         crc.update(&bytes);
         let order = PageOrder::new(&header);
         let (crc, size) = (crc.value(), HEADER_LEN as u64);
-        let encoder = Encoder { header, order, index: IndexWriter::default(), crc, size };
+        let encoder = Encoder { header, order, index: IndexWriter::spilling(place), crc, size };
         Ok((encoder, Bytes::copy_from_slice(&bytes)))
     }
 
@@ -292,14 +303,77 @@ impl Encoder {
     /// A file from TXID 1 that lacks a page.
     pub fn finish(self) -> Result<(Bytes, Trailer, u64), LtxError> {
         self.order.finish()?;
-        let mut tail = Vec::with_capacity(self.index.len() + HEAD_SHORT + 1 + 8 + TRAILER_LEN);
+        let mut tail = Vec::with_capacity(self.index.len() as usize + HEAD_SHORT + 1 + 8 + TRAILER_LEN);
         self.index.finish(&mut tail);
         let post_apply = 0u64;
         tail.extend_from_slice(&post_apply.to_be_bytes());
-        let crc = combine(self.crc, crate::base::crc64::crc64(&tail), tail.len() as u64);
+        let crc = combine(self.crc, crc64(&tail), tail.len() as u64);
         let trailer = Trailer { post_apply, file_checksum: crc | CHECKSUM_FLAG };
         tail.extend_from_slice(&trailer.file_checksum.to_be_bytes());
         let size = self.size + tail.len() as u64;
         Ok((Bytes::from(tail), trailer, size))
+    }
+
+    /// Ends the file; its last bytes come in pieces, because the page index of a large file is large.
+    ///
+    /// # Errors
+    /// A file from TXID 1 that lacks a page.
+    pub fn end(self) -> Result<Ending, LtxError> {
+        self.order.finish()?;
+        let index_len = self.index.len();
+        let size = self.size + index_len + (HEAD_SHORT + 1 + 8 + TRAILER_LEN) as u64;
+        Ok(Ending { index: self.index, index_len, crc: self.crc, size, at: None, done: false })
+    }
+}
+
+/// The last bytes of a file, in pieces.
+#[derive(Debug)]
+pub struct Ending {
+    index: IndexWriter,
+    index_len: u64,
+    crc: u64,
+    size: u64,
+    /// Bytes of the index that have been given; `None` before the terminator.
+    at: Option<u64>,
+    done: bool,
+}
+
+impl Ending {
+    /// Bytes of the whole file.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The next piece; `None` after the last.
+    ///
+    /// # Errors
+    /// Those of the temporary file.
+    pub fn piece(&mut self) -> Result<Option<Bytes>, LtxError> {
+        if self.done {
+            return Ok(None);
+        }
+        let Some(at) = self.at else {
+            self.at = Some(0);
+            return Ok(Some(self.covered(TERMINATOR.to_vec())));
+        };
+        if at < self.index_len {
+            let piece = self.index.piece(at).map_err(LtxError::IndexFile)?;
+            self.at = Some(at + piece.len() as u64);
+            return Ok(Some(self.covered(piece)));
+        }
+        assert_eq!(at, self.index_len, "all of the index has been given");
+        self.done = true;
+        let mut last = vec![0];
+        last.extend_from_slice(&(self.index_len + 1).to_be_bytes());
+        last.extend_from_slice(&0u64.to_be_bytes());
+        let crc = combine(self.crc, crc64(&last), last.len() as u64) | CHECKSUM_FLAG;
+        last.extend_from_slice(&crc.to_be_bytes());
+        Ok(Some(last.into()))
+    }
+
+    fn covered(&mut self, bytes: Vec<u8>) -> Bytes {
+        self.crc = combine(self.crc, crc64(&bytes), bytes.len() as u64);
+        bytes.into()
     }
 }

@@ -8,6 +8,9 @@ pub enum LtxError {
     /// the input could not be read
     #[error("cannot read the LTX file: {0}")]
     Read(#[from] std::io::Error),
+    /// the temporary file of a page index can't be read back
+    #[error("cannot read back the temporary file with the page index: {0}")]
+    IndexFile(std::io::Error),
     /// the file ends too early
     #[error("LTX file ends after {len} bytes, within its {part}: the upload or the copy was cut short")]
     Truncated {

@@ -12,11 +12,15 @@
 //! The index decides nothing about a file's validity: Litestream restores files whose index is empty or wrong.
 //! Whoever wants to use it must therefore be ready for [`LtxError::is_index_fault`] and read from the beginning.
 
+use std::io;
+use std::path::PathBuf;
+
 use super::LtxError;
 use super::frame::{HEAD_SHORT, TERMINATOR, frame_len_max};
 use super::header::{HEADER_LEN, TRAILER_LEN, Trailer};
 use crate::base::crc64::crc64;
-use crate::base::{PageSize, Pgno};
+use crate::base::{PageSize, Pgno, limits};
+use crate::io::durable::{Pending, temporary_beside};
 
 /// Bytes of the index length and the trailer.
 const END_LEN: usize = 8 + TRAILER_LEN;
@@ -174,26 +178,68 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// The varints of an index under construction.
+/// The varints of an index under construction. Beyond [`limits::INDEX_BYTES`] they go to a file, if there is a place for it.
 #[derive(Debug, Default)]
-pub(super) struct IndexWriter(Vec<u8>);
+pub(super) struct IndexWriter {
+    /// What is not in the file.
+    memory: Vec<u8>,
+    /// Where a file may be made; `None` once that has failed: then memory has to do.
+    place: Option<PathBuf>,
+    spilled: Option<Pending>,
+    spilled_len: u64,
+}
 
 impl IndexWriter {
+    /// One that may make a file in `place`.
+    pub(super) fn spilling(place: Option<PathBuf>) -> IndexWriter {
+        IndexWriter { place, ..IndexWriter::default() }
+    }
+
     pub(super) fn push(&mut self, pgno: Pgno, offset: u64, len: u32) {
-        put_varint(&mut self.0, u64::from(pgno.get()));
-        put_varint(&mut self.0, offset);
-        put_varint(&mut self.0, u64::from(len));
+        put_varint(&mut self.memory, u64::from(pgno.get()));
+        put_varint(&mut self.memory, offset);
+        put_varint(&mut self.memory, u64::from(len));
+        if self.memory.len() >= limits::INDEX_BYTES && self.place.is_some() && self.spill().is_err() {
+            // A disk that is full is no reason to give up the file.
+            self.place = None;
+        }
+    }
+
+    fn spill(&mut self) -> io::Result<()> {
+        let Some(place) = &self.place else { return Ok(()) };
+        if self.spilled.is_none() {
+            self.spilled = Some(Pending::create(temporary_beside(&place.join("index")), 0o600)?);
+        }
+        let Some(file) = &self.spilled else { return Ok(()) };
+        file.file().pwrite_all(&self.memory, self.spilled_len)?;
+        self.spilled_len += self.memory.len() as u64;
+        self.memory.clear();
+        Ok(())
     }
 
     /// Appends the end of a file up to where the post-apply checksum begins: terminator, index, its length.
     pub(super) fn finish(mut self, out: &mut Vec<u8>) {
-        self.0.push(0);
+        assert!(self.spilled.is_none(), "an index that may be in a file is read in pieces");
+        self.memory.push(0);
         out.extend_from_slice(&TERMINATOR);
-        out.extend_from_slice(&self.0);
-        out.extend_from_slice(&(self.0.len() as u64).to_be_bytes());
+        out.extend_from_slice(&self.memory);
+        out.extend_from_slice(&(self.memory.len() as u64).to_be_bytes());
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
+    /// Bytes of the index without its end mark.
+    pub(super) fn len(&self) -> u64 {
+        self.spilled_len + self.memory.len() as u64
+    }
+
+    /// The next bytes of the index from `offset` on; empty at its end.
+    pub(super) fn piece(&mut self, offset: u64) -> io::Result<Vec<u8>> {
+        if offset >= self.spilled_len {
+            return Ok(std::mem::take(&mut self.memory));
+        }
+        let len = (self.spilled_len - offset).min(limits::INDEX_BYTES as u64);
+        let mut bytes = vec![0; usize::try_from(len).expect("a piece is short")];
+        let file = self.spilled.as_ref().expect("there is a file if something is in it");
+        file.file().pread_exact(&mut bytes, offset)?;
+        Ok(bytes)
     }
 }

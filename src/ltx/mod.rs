@@ -38,7 +38,7 @@ mod walk;
 
 pub use check::{FileCheck, PartialCheck, decode_frames};
 pub use decode::{Decoder, Step};
-pub use encode::{BlockBuilder, Encoder, FrameBlock, encode_file, encode_file_into, encoded_len_max};
+pub use encode::{BlockBuilder, Encoder, Ending, FrameBlock, encode_file, encode_file_into, encoded_len_max};
 pub use error::LtxError;
 pub use header::{HEADER_LEN, Header, TRAILER_LEN, Trailer, WalRange};
 pub use index::{IndexEntry, Tail, TailState};

@@ -13,6 +13,7 @@ use super::capture::{Capture, Look};
 use super::files::{Files, Followed};
 use super::gaps::{GAPS, Gaps};
 use super::guard::Phase;
+use super::history;
 use super::local::Local;
 use super::open::{self, Opened};
 use super::pace::Pace;
@@ -127,6 +128,7 @@ pub struct Shared {
     pub(super) sweep: Sweep,
     /// Which file is followed under which name.
     pub(super) files: Files,
+    pub(super) history: history::Common,
     /// There is one replica in all: if its store refuses at the first contact, that is the answer.
     pub(super) alone: bool,
     /// What is there is stored, once: nothing is waited for.
@@ -318,6 +320,9 @@ impl<'a> Follower<'a> {
                 strict: shared.alone,
                 prepared: None,
                 local_failed: false,
+                history: Rc::new(history::Feed::new(shared.history.cache.shelf())),
+                history_options: replica.history.clone(),
+                common: shared.history.clone(),
             };
             replicas.spawn_local(replica.run());
         }

@@ -1,7 +1,7 @@
 //! One replica's state beside the database: the point it has reached, and the hashes of its pages.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::hashes::PageHashes;
@@ -61,6 +61,12 @@ impl Local {
         }
         (state.boot, state.db) = (fresh.boot, fresh.db);
         Ok(Local { dir, file, hashes, state, synced_at: Instant::now() })
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The state.

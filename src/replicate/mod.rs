@@ -2,7 +2,7 @@
 //!
 //! In the order of the data: `capture` takes committed pages from the log under the locks of `guard`, `board` keeps them as `pending` for each
 //! replica, `replica` makes batches and stores them one at a time, `local` remembers how far that went. `stream` sends what is too large to hold,
-//! read through `source`; `remote` decides at the start how to go on. `follow` is the loop of one database, [`run`] that of all.
+//! read through `source`; `remote` decides at the start how to go on; `history` compacts and removes what is stored. `follow` is the loop of one database, [`run`] that of all.
 
 pub mod board;
 pub mod capture;
@@ -13,6 +13,7 @@ mod follow;
 mod gaps;
 pub mod guard;
 pub mod hashes;
+pub mod history;
 mod local;
 mod open;
 mod own;
@@ -33,6 +34,7 @@ use tokio::sync::watch;
 
 pub use directories::{Choose, DirectoryOptions, files_in};
 pub use follow::FollowError;
+pub use history::{HistoryOptions, HistoryStatus};
 pub use replica::ReplicaError;
 
 use crate::base::Txid;
@@ -64,6 +66,15 @@ pub enum Event<'a> {
         /// Pages in it.
         pages: usize,
     },
+    /// Something was done about the history of a replica.
+    History {
+        /// The database.
+        db: &'a Path,
+        /// Number of the replica, from 0.
+        replica: usize,
+        /// Its present state.
+        status: &'a HistoryStatus,
+    },
 }
 
 /// Who is told of events. Called on the loop: must not wait.
@@ -76,6 +87,8 @@ pub struct ReplicaOptions {
     pub store: Arc<dyn Store>,
     /// Average time between two uploads of a busy database; 0 does not space them.
     pub sync_interval: Duration,
+    /// How its history is kept.
+    pub history: HistoryOptions,
 }
 
 /// One database.
@@ -194,6 +207,7 @@ pub async fn run(options: Options, stop: Stop) -> Result<(), ReplicateError> {
         alone: directories.is_empty()
             && options.databases.iter().map(|d| d.replicas.len()).sum::<usize>() == 1,
         once: options.once,
+        history: history::Common::default(),
     };
     let (ask_all, inner) = self::stop();
     let mut fleet = fleet::Fleet::new(options.databases, directories, shared, inner);

@@ -145,7 +145,7 @@ mod tests {
     async fn next_start(store: &FileStore, dir: &Path, log: Result<(), String>) -> (Start, Local) {
         let remote = look(store).await.unwrap();
         let mut local = open(dir);
-        let start = decide(store, &remote, &mut local, &log, page_size()).await.unwrap();
+        let start = decide(store, &remote.0, &mut local, &log, page_size()).await.unwrap();
         (start, local)
     }
 

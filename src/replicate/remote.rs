@@ -6,7 +6,7 @@ use super::state::Point;
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, PageSize, Pgno, Txid, limits};
 use crate::ltx::{HEADER_LEN, Header, LtxError, Tail, TailState};
-use crate::store::{Entry, ErrorKind, Scope, Store, StoreError};
+use crate::store::{Entry, ErrorKind, Listing, Store, StoreError};
 
 /// Level-0 files that are looked into at most to learn which pages changed without us. More cost as much as an image.
 const CATCH_UP_FILES: u64 = 2_000;
@@ -71,13 +71,16 @@ pub enum RemoteError {
 ///
 /// # Errors
 /// The store.
-pub async fn look(store: &dyn Store) -> Result<Remote, StoreError> {
-    let entries = store.list(Scope::All).await?;
+pub async fn look(store: &dyn Store) -> Result<(Remote, Listing), StoreError> {
+    let listing = store.list_all().await?;
+    let entries = &listing.files;
     let newest = |level: Option<Level>| {
         let of_level = |e: &&Entry| level.is_none_or(|l| e.id.level == l);
         entries.iter().filter(of_level).map(|e| e.id.max).max().unwrap_or_default()
     };
-    Ok(Remote { newest: newest(None), newest_raw: newest(Some(Level::RAW)), objects: entries.len() })
+    let remote =
+        Remote { newest: newest(None), newest_raw: newest(Some(Level::RAW)), objects: entries.len() };
+    Ok((remote, listing))
 }
 
 /// Decides how to go on, and brings the local state up to what the store has. `continuity` is what the log says about the local state: `Ok` if all

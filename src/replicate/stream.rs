@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
@@ -89,11 +90,41 @@ pub struct Stream<'a> {
     pub options: PutOptions,
     /// What keeps the source readable.
     pub pin: &'a Pin,
+    /// Where a large page index may go.
+    pub spill: Option<PathBuf>,
+}
+
+/// What becomes of the hashes of the pages.
+pub enum Hashes<'a> {
+    /// Nothing.
+    None,
+    /// They are gathered, with this seed.
+    Gather(&'a mut Vec<(Pgno, u128)>, u64),
+    /// They go to a file, which must not be in use before the upload has succeeded.
+    File(&'a PageHashes),
+}
+
+impl Hashes<'_> {
+    fn seed(&self) -> Option<u64> {
+        match self {
+            Hashes::None => None,
+            Hashes::Gather(_, seed) => Some(*seed),
+            Hashes::File(file) => Some(file.seed()),
+        }
+    }
+
+    fn take(&mut self, hashes: Vec<(Pgno, u128)>) -> io::Result<()> {
+        match self {
+            Hashes::None => {}
+            Hashes::Gather(gathered, _) => gathered.extend(hashes),
+            Hashes::File(file) => file.write(hashes)?,
+        }
+        Ok(())
+    }
 }
 
 impl Stream<'_> {
-    /// Stores `pages`, ascending, and notes their hashes in `hashes`, which must not be in use before this has succeeded. Returns the size
-    /// of the object.
+    /// Stores `pages`, ascending, and notes their hashes. Returns the size of the object.
     ///
     /// # Errors
     /// [`StreamError`]. After [`StreamError::Finish`] the object may be there.
@@ -101,13 +132,11 @@ impl Stream<'_> {
         &self,
         pages: impl Iterator<Item = Pgno>,
         count: usize,
-        hashes: &mut Vec<(Pgno, u128)>,
-        hash_file: Option<&PageHashes>,
-        seed: u64,
+        hashes: Hashes<'_>,
     ) -> Result<u64, StreamError> {
         let size_max = encoded_len_max(self.header.page_size, count) as u64;
         let mut upload = self.store.upload(self.id, size_max, self.options).await?;
-        match self.parts(&mut *upload, pages, hashes, hash_file, seed).await {
+        match self.parts(&mut *upload, pages, hashes).await {
             // Everything has been read: what comes now can't change it any more.
             Ok(_) if !self.pin.held() => {
                 upload.abort().await;
@@ -128,11 +157,10 @@ impl Stream<'_> {
         &self,
         upload: &mut dyn Upload,
         pages: impl Iterator<Item = Pgno>,
-        hashes: &mut Vec<(Pgno, u128)>,
-        hash_file: Option<&PageHashes>,
-        seed: u64,
+        mut hashes: Hashes<'_>,
     ) -> Result<u64, StreamError> {
-        let (mut encoder, head) = Encoder::new(self.header)?;
+        let seed = hashes.seed();
+        let (mut encoder, head) = Encoder::spilling(self.header, self.spill.clone())?;
         upload.write(head).await?;
         let mut runs = runs(self.header.page_size, pages);
         let mut in_flight: VecDeque<JoinHandle<Result<Chunk, StreamError>>> = VecDeque::new();
@@ -144,18 +172,17 @@ impl Stream<'_> {
             }
             let Some(chunk) = in_flight.pop_front() else { break };
             let chunk = chunk.await.map_err(io::Error::other)??;
-            match hash_file {
-                Some(file) => file.write(chunk.hashes)?,
-                None => hashes.extend(chunk.hashes),
-            }
+            hashes.take(chunk.hashes)?;
             upload.write(encoder.push(chunk.block)?).await?;
         }
-        let (tail, _, size) = encoder.finish()?;
-        upload.write(tail).await?;
-        Ok(size)
+        let mut ending = encoder.end()?;
+        while let Some(piece) = ending.piece()? {
+            upload.write(piece).await?;
+        }
+        Ok(ending.size())
     }
 
-    fn begin(&self, run: Run, seed: u64) -> JoinHandle<Result<Chunk, StreamError>> {
+    fn begin(&self, run: Run, seed: Option<u64>) -> JoinHandle<Result<Chunk, StreamError>> {
         let source = Arc::clone(&self.source);
         let page_size = self.header.page_size;
         let read = read_run(self.engine, &source, run);
@@ -168,7 +195,8 @@ impl Stream<'_> {
                     numbers.zip(bytes.chunks_exact(page_size.bytes()))
                 };
                 let block = FrameBlock::encode(page_size, pages())?;
-                let hashes = pages().map(|(p, page)| (p, hash_page(seed, page))).collect();
+                let hashed = |seed| pages().map(|(p, page)| (p, hash_page(seed, page))).collect();
+                let hashes = seed.map(hashed).unwrap_or_default();
                 Ok(Chunk { block, hashes })
             })
             .await

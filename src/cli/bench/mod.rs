@@ -152,7 +152,11 @@ async fn replicated(
     let options = Options {
         databases: vec![DatabaseOptions::new(
             db,
-            vec![ReplicaOptions { store, sync_interval: args.sync_interval }],
+            vec![ReplicaOptions {
+                store,
+                sync_interval: args.sync_interval,
+                history: replicate::HistoryOptions::off(),
+            }],
         )],
         directories: Vec::new(),
         once: false,

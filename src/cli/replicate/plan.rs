@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ReplicateArgs;
+use super::{ReplicateArgs, history};
 use crate::cli::report::print_line;
 use crate::cli::setup::Setup;
 use crate::config::Location;
@@ -46,7 +46,8 @@ impl Plan {
             if replicas.iter().any(|r| r.store.identity() == store.identity()) {
                 anyhow::bail!("{} is named twice: each replica needs a place of its own", store.url());
             }
-            replicas.push(ReplicaOptions { store, sync_interval: interval });
+            let history = history::options(setup.config().map(Arc::as_ref), None)?;
+            replicas.push(ReplicaOptions { store, sync_interval: interval, history });
         }
         self.push(DatabaseOptions::new(db, replicas), args.restore_if_db_not_exists);
         Ok(())
@@ -105,7 +106,8 @@ fn database_options(
     for replica in &database.replicas {
         let said = replica.sync_interval.as_ref().map(|i| i.value);
         let sync_interval = flag.or(said).unwrap_or(SYNC_INTERVAL);
-        replicas.push(ReplicaOptions { store: setup.open(&replica.location)?, sync_interval });
+        let history = history::options(setup.config().map(Arc::as_ref), Some(&replica.snapshot))?;
+        replicas.push(ReplicaOptions { store: setup.open(&replica.location)?, sync_interval, history });
     }
     let mut options = DatabaseOptions::new(&database.path.value, replicas);
     options.home = database.meta_path.as_ref().map(|m| m.value.clone());

@@ -250,3 +250,31 @@ fn a_reader_that_failed_stays_failed() {
     assert!(matches!(LtxReader::new(&b"LTX"[..]), Err(LtxError::Truncated { len: 3, part: "header" })));
     assert!(matches!(LtxReader::new(&[][..]), Err(LtxError::Truncated { len: 0, .. })));
 }
+
+#[test]
+fn an_index_that_went_through_a_file_is_the_same() {
+    // More than twice the bound, at some eight bytes a page.
+    let pages = 300_000;
+    let (page, page_size) = (vec![7; 512], size(512));
+    let numbers = || (1..=pages).filter_map(Pgno::new);
+    let header = header(page_size, pages, 1, 1);
+    let expected = encode_file(&header, numbers().map(|p| (p, &page[..]))).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    for place in [None, Some(dir.path().to_owned()), Some(dir.path().join("missing"))] {
+        let there = place.as_ref().is_some_and(|p| p.exists());
+        let (mut encoder, first) = Encoder::spilling(header, place).unwrap();
+        let mut file = first.to_vec();
+        for chunk in numbers().collect::<Vec<_>>().chunks(10_000) {
+            let block = FrameBlock::encode(page_size, chunk.iter().map(|p| (*p, &page[..]))).unwrap();
+            file.extend_from_slice(&encoder.push(block).unwrap());
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), usize::from(there));
+        let mut ending = encoder.end().unwrap();
+        while let Some(piece) = ending.piece().unwrap() {
+            file.extend_from_slice(&piece);
+        }
+        assert!(file == expected && ending.size() == file.len() as u64);
+        drop(ending);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "the temporary file is gone");
+    }
+}

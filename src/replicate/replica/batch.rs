@@ -87,7 +87,8 @@ impl Replica {
         let hashes = batch.pages.iter().map(|(p, page)| (*p, hash_page(seed, page)));
         let noted = self.local.acknowledge(batch.point, hashes);
         self.noted(noted);
-        self.report(&batch.mark, batch.point.txid, batch.bytes.len() as u64, batch.pages.len());
+        let body = Some((batch.created, &batch.bytes));
+        self.report(&batch.mark, batch.point.txid, batch.bytes.len() as u64, batch.pages.len(), body);
         *next = next.next();
         Ok(())
     }

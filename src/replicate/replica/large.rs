@@ -9,7 +9,7 @@ use super::super::hashes::PageHashes;
 use super::super::pending::Pending;
 use super::super::source::PageSource;
 use super::super::state::Point;
-use super::super::stream::{Stream, StreamError, differing};
+use super::super::stream::{Hashes, Stream, StreamError, differing};
 use super::trouble::{RETRY_WAIT_MIN, Trouble};
 use super::{Replica, ReplicaError};
 use crate::base::{LtxId, Pgno, Txid};
@@ -64,14 +64,16 @@ impl Replica {
             Ok(source) => source,
             Err(e) => return self.retry_stream(e).await.map(|()| false),
         };
-        let mut hashes = Vec::new();
+        let (mut hashes, seed) = (Vec::new(), self.local.seed());
         let numbers = pages.iter().copied().filter(|p| p.get() <= source.size_pages());
-        let sent = self.send(*next, mark, pin, &source, numbers, pages.len(), &mut hashes, None).await;
+        let sent = self
+            .send(*next, mark, pin, &source, numbers, pages.len(), Hashes::Gather(&mut hashes, seed))
+            .await;
         match sent {
             Ok((point, size)) => {
                 let noted = self.local.acknowledge(point, hashes);
                 self.noted(noted);
-                self.report(&mark, point.txid, size, pages.len());
+                self.report(&mark, point.txid, size, pages.len(), None);
                 *next = next.next();
                 Ok(true)
             }
@@ -88,8 +90,7 @@ impl Replica {
         source: &Arc<PageSource>,
         pages: impl Iterator<Item = Pgno>,
         count: usize,
-        hashes: &mut Vec<(Pgno, u128)>,
-        hash_file: Option<&PageHashes>,
+        hashes: Hashes<'_>,
     ) -> Result<(Point, u64), StreamError> {
         let size_pages = source.size_pages();
         let created = self.local.next_timestamp();
@@ -107,9 +108,10 @@ impl Replica {
             id,
             options: PutOptions { created, create_only: true },
             pin,
+            spill: Some(self.local.dir().to_owned()),
         };
         self.board.begin_upload();
-        let sent = stream.send(pages, count, hashes, hash_file, self.local.seed()).await;
+        let sent = stream.send(pages, count, hashes).await;
         self.board.end_upload();
         match sent {
             Ok(size) => Ok((point, size)),
@@ -167,7 +169,7 @@ impl Replica {
                 Ok((point, size, hashes)) => {
                     let noted = self.local.acknowledge_image(point, hashes);
                     self.noted(noted);
-                    self.report(&mark, point.txid, size, point.size_pages as usize);
+                    self.report(&mark, point.txid, size, point.size_pages as usize, None);
                     let ms = start.elapsed().as_millis();
                     tracing::info!(db = %self.db_name(), replica = self.store.url(), txid = %point.txid, bytes = size, ms, "image stored");
                     *next = next.next();
@@ -197,8 +199,7 @@ impl Replica {
         let hashes = self.local.begin_hashes()?;
         let count = source.size_pages() as usize;
         let pages = source.all_pages();
-        let (point, size) =
-            self.send(txid, mark, pin, &source, pages, count, &mut Vec::new(), Some(&hashes)).await?;
+        let (point, size) = self.send(txid, mark, pin, &source, pages, count, Hashes::File(&hashes)).await?;
         Ok((point, size, hashes))
     }
 
@@ -237,7 +238,7 @@ impl Replica {
                 let point = Point { pos: mark.pos, ..self.local.state().durable };
                 let noted = self.local.acknowledge(point, []);
                 self.noted(noted);
-                self.report(&mark, point.txid, 0, 0);
+                self.report(&mark, point.txid, 0, 0, None);
                 return Ok(());
             }
             if self.store_pages(next, &pin, mark, &differ).await? {

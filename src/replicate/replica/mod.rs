@@ -1,23 +1,27 @@
 //! The pipeline of one replica: from pending pages to a durable position. One upload is under way at a time.
 
 mod batch;
+mod keep;
 mod large;
 mod trouble;
 
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 pub use batch::Prepared;
 
 use self::trouble::Trouble;
 use super::board::{Board, Mark};
+use super::history::{self, HistoryOptions};
 use super::local::Local;
 use super::pace::Pace;
 use super::remote::{self, Remote, RemoteError, Start};
 use super::{Event, Observer};
-use crate::base::Txid;
+use crate::base::clock::Millis;
+use crate::base::{LtxId, Txid};
 use crate::io::Engine;
 use crate::ltx::LtxError;
 use crate::sqlite::database::Database;
@@ -69,6 +73,12 @@ pub struct Replica {
     pub prepared: Option<Prepared>,
     /// Whether it was said that the state beside the database can't be written.
     pub local_failed: bool,
+    /// What the keeper of the history is told.
+    pub history: Rc<history::Feed>,
+    /// How the history is kept.
+    pub history_options: HistoryOptions,
+    /// What all histories share.
+    pub common: history::Common,
 }
 
 impl Replica {
@@ -81,6 +91,7 @@ impl Replica {
     /// # Errors
     /// [`ReplicaError`].
     pub async fn run(mut self) -> Result<(), ReplicaError> {
+        let _keeper = self.keep_history();
         let remote = self.first_contact().await?;
         let start = self.decide(&remote).await?;
         let mut next = self.next_txid(&remote);
@@ -94,6 +105,10 @@ impl Replica {
         loop {
             if let Some(reason) = self.board.slot(self.index, |s| s.gap.clone()) {
                 self.repair(&mut next, &reason).await?;
+                continue;
+            }
+            if let Some(wish) = self.history.take_wish() {
+                self.grant(wish, &mut next).await?;
                 continue;
             }
             let waiting = self.board.slot(self.index, |s| !s.pending.is_empty());
@@ -155,8 +170,9 @@ impl Replica {
         loop {
             // Not cut short by a stop: what was committed until then has to be stored all the same.
             match remote::look(&*self.store).await {
-                Ok(remote) => {
+                Ok((remote, listing)) => {
                     trouble.over(self);
+                    self.history.listed(&listing, self.history_options.clock.now());
                     self.store.prewarm().await;
                     return Ok(remote);
                 }
@@ -202,7 +218,13 @@ impl Replica {
         }
     }
 
-    fn report(&self, mark: &Mark, txid: Txid, bytes: u64, pages: usize) {
+    /// A batch is durable. `body` is its time and its file, if they are at hand; else it is the one that was made last.
+    fn report(&self, mark: &Mark, txid: Txid, bytes: u64, pages: usize, body: Option<(Millis, &Bytes)>) {
+        if bytes > 0 {
+            let created = body.map_or(self.local.state().timestamp, |(created, _)| created);
+            let now = self.history_options.clock.now();
+            self.history.stored(LtxId::raw(txid), bytes, created, now, body.map(|(_, bytes)| bytes));
+        }
         tracing::debug!(db = %self.db_name(), replica = self.store.url(), txid = %txid, pages, bytes, "stored");
         (self.observer)(&Event::Durable {
             db: self.db.path(),

@@ -1,0 +1,323 @@
+//! Does what the planner says, one step after the other, for one replica.
+//!
+//! A step is durable before anything that it replaces is touched; what a step that dies leaves behind is either nothing or a whole file. So a
+//! crash between any two requests leaves a replica that is complete, and the next start learns from the listing where it stands.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::HistoryError;
+use super::merge::MergeJob;
+use super::options::HistoryOptions;
+use super::plan::{Job, Kind, Next, Planner, image_id, rest};
+use super::point::{Feed, Live};
+use super::shelf::{Shelf, Stored};
+use super::status::HistoryStatus;
+use super::ticks::{Ticks, later};
+use crate::base::clock::Millis;
+use crate::base::{FrameNo, Level, LtxId, Txid, limits};
+use crate::ltx::{Header, TimesId, WalRange, times};
+use crate::replicate::board::Mark;
+use crate::replicate::remote;
+use crate::replicate::stream::{Hashes, Stream};
+use crate::restore::plan::{Until, plan};
+use crate::store::{PutOptions, Store};
+use crate::wal::format;
+
+/// After so many failures to read the live database an image is made of what the store has.
+const LIVE_TRIES: u32 = 3;
+
+/// A kind of job that has failed.
+#[derive(Debug, Default)]
+struct Rest {
+    failures: u32,
+    until: Millis,
+    said: String,
+}
+
+/// The history of one replica.
+pub struct Keeper {
+    store: Arc<dyn Store>,
+    options: HistoryOptions,
+    ticks: Ticks,
+    feed: Rc<Feed>,
+    /// What messages call the database.
+    name: String,
+    /// Where a large page index may go.
+    spill: Option<PathBuf>,
+    live: Option<Live>,
+    rests: HashMap<Kind, Rest>,
+    status: HistoryStatus,
+}
+
+impl Keeper {
+    /// For a replica whose listing will come by `feed`.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, options: HistoryOptions, feed: Rc<Feed>, name: String) -> Keeper {
+        let ticks = Ticks::of(&store.identity());
+        let (spill, live, rests, status) = (None, None, HashMap::new(), HistoryStatus::default());
+        Keeper { store, options, ticks, feed, name, spill, live, rests, status }
+    }
+
+    /// With a live database, and a folder beside it.
+    #[must_use]
+    pub fn with_live(self, live: Live, spill: PathBuf) -> Keeper {
+        Keeper { live: Some(live), spill: Some(spill), ..self }
+    }
+
+    #[cfg(test)]
+    pub(super) fn on_time(self) -> Keeper {
+        Keeper { ticks: Ticks::on_time(), ..self }
+    }
+
+    /// What is due, or when something will be.
+    #[must_use]
+    pub fn next(&self, now: Millis) -> Next {
+        if !self.feed.is_ready() {
+            return Next::Wait(None);
+        }
+        self.plan(now, |planner| planner.next())
+    }
+
+    fn plan<T>(&self, now: Millis, f: impl FnOnce(&Planner<'_>) -> T) -> T {
+        let resting = |kind| self.rests.get(&kind).map(|r| r.until).filter(|t| *t > now);
+        self.feed.shelf(|shelf| {
+            f(&Planner { shelf, options: &self.options, ticks: self.ticks, now, resting: &resting })
+        })
+    }
+
+    /// The present state of the history.
+    #[must_use]
+    pub fn status(&mut self, now: Millis) -> &HistoryStatus {
+        self.status.next_snapshot = self.plan(now, |planner| planner.snapshot_due());
+        self.feed.shelf(|shelf| self.status.count(shelf));
+        &self.status
+    }
+
+    /// Whether a step moves many bytes.
+    #[must_use]
+    pub fn is_large(&self, job: &Job) -> bool {
+        let bytes = match job {
+            Job::Merge { inputs, .. } => inputs.iter().map(|s| s.size).sum(),
+            Job::Snapshot => self.feed.shelf(|s| s.newest_snapshot().map_or(u64::MAX, |s| s.size)),
+            Job::Copy { .. } | Job::Delete { .. } | Job::Times | Job::DropTimes(_) => 0,
+        };
+        bytes > limits::HISTORY_LARGE_BYTES
+    }
+
+    /// Does a step. One that fails rests for a while, and is said once.
+    pub async fn run(&mut self, job: Job, now: Millis) {
+        let kind = job.kind();
+        let result = self.attempt(job, now).await;
+        self.status.steps += 1;
+        match result {
+            Ok(()) => {
+                if self.rests.remove(&kind).is_some() {
+                    self.status.last_error = None;
+                    self.status.deletions_refused &= !matches!(kind, Kind::Retain | Kind::RetainRaw);
+                    tracing::info!(
+                        db = self.name,
+                        replica = self.store.url(),
+                        ?kind,
+                        "keeping the history works again"
+                    );
+                }
+            }
+            Err(e) => self.failed(kind, &e, now).await,
+        }
+    }
+
+    async fn failed(&mut self, kind: Kind, e: &HistoryError, now: Millis) {
+        let final_answer = e.store_error().is_some_and(|e| !e.is_transient());
+        let refused = matches!(kind, Kind::Retain | Kind::RetainRaw) && final_answer;
+        let message = e.to_string();
+        let rest_of = self.rests.entry(kind).or_default();
+        let time = if refused { limits::HISTORY_REFUSED_REST } else { rest(rest_of.failures) };
+        rest_of.failures += 1;
+        rest_of.until = later(now, time);
+        let said = std::mem::replace(&mut rest_of.said, message.clone()) == message;
+        if refused {
+            let first = !std::mem::replace(&mut self.status.deletions_refused, true);
+            if first {
+                tracing::warn!(
+                    db = self.name,
+                    replica = self.store.url(),
+                    reason = message,
+                    "the store does not let old files be deleted; all else goes on (retention.enabled: false stops the attempts)"
+                );
+            }
+            return;
+        }
+        if !said {
+            tracing::warn!(
+                db = self.name,
+                replica = self.store.url(),
+                ?kind,
+                error = message,
+                "keeping the history: trying again"
+            );
+        }
+        self.status.last_error = Some(message);
+        if e.is_missing() {
+            self.list_again(now).await;
+        }
+    }
+
+    /// Something is not where it should be: only then is the replica listed again.
+    async fn list_again(&self, now: Millis) {
+        match self.store.list_all().await {
+            Ok(listing) => self.feed.listed(&listing, now),
+            Err(e) => tracing::debug!(db = self.name, error = %e, "cannot list the replica again"),
+        }
+    }
+
+    async fn attempt(&mut self, job: Job, now: Millis) -> Result<(), HistoryError> {
+        match job {
+            Job::Merge { inputs, to } => self.merge(&inputs, to, None, now).await,
+            Job::Copy { from, to } => self.copy(from, to, now).await,
+            Job::Snapshot => self.snapshot(now).await,
+            Job::Delete { ids, .. } => self.delete(&ids).await,
+            Job::Times => self.times().await,
+            Job::DropTimes(ids) => {
+                self.store.delete_times(&ids).await?;
+                self.feed.shelf(|s| s.remove_times(&ids));
+                Ok(())
+            }
+        }
+    }
+
+    fn put(&self, stored: Stored) {
+        tracing::debug!(db = self.name, replica = self.store.url(), file = %stored.id, bytes = stored.size, "history written");
+        self.feed.shelf(|s| s.put(stored));
+    }
+
+    async fn merge(
+        &mut self,
+        inputs: &[Stored],
+        to: LtxId,
+        created: Option<Millis>,
+        now: Millis,
+    ) -> Result<(), HistoryError> {
+        let cache = self.feed.cache();
+        let spill = self.spill.clone();
+        let job = MergeJob { store: &self.store, cache, inputs, to, created, spill };
+        let merged = job.run(now).await?;
+        if to.level != Level::SNAPSHOT {
+            inputs.iter().for_each(|s| cache.forget(s.id));
+        }
+        if let Some(bytes) = &merged.bytes {
+            cache.put(to, bytes);
+        }
+        self.put(merged.stored);
+        Ok(())
+    }
+
+    async fn copy(&mut self, from: Stored, to: LtxId, now: Millis) -> Result<(), HistoryError> {
+        let created =
+            if from.exact { from.created } else { remote::header_of(&*self.store, from.id).await?.timestamp };
+        let options = PutOptions { created, create_only: false };
+        self.store.copy(from.id, to, options).await?;
+        let cache = self.feed.cache();
+        if let Some(bytes) = cache.get(from.id) {
+            cache.forget(from.id);
+            cache.put(to, &bytes);
+        }
+        self.put(Stored { id: to, size: from.size, created, seen: created.min(now), exact: true });
+        Ok(())
+    }
+
+    /// A full image: of files in memory if they are all there, else of the live database, else of what the store has.
+    async fn snapshot(&mut self, now: Millis) -> Result<(), HistoryError> {
+        let chain = self.chain();
+        let in_memory = chain.iter().all(|s| self.feed.cache().get(s.id).is_some());
+        let kind = Kind::Write(Level::SNAPSHOT);
+        let failures = self.rests.get(&kind).map_or(0, |r| r.failures);
+        if let (Some(live), false) = (&self.live, in_memory && !chain.is_empty())
+            && (failures < LIVE_TRIES || chain.is_empty())
+        {
+            return self.image(live, now).await;
+        }
+        let Some(last) = chain.last() else {
+            return Err(HistoryError::NoImage("the store lacks files that it would need".to_owned()));
+        };
+        let created = now.max(last.created);
+        self.merge(&chain, image_id(last.id.max), Some(created), now).await
+    }
+
+    /// The files that the newest state is restored from; none if that is not possible.
+    fn chain(&self) -> Vec<Stored> {
+        self.feed.shelf(|shelf: &mut Shelf| {
+            let Ok(mut files) = plan(&shelf.entries(), Until::Newest) else { return Vec::new() };
+            files.truncate(limits::MERGE_INPUTS);
+            let of = |id: LtxId| shelf.level(id.level).find(|s| s.id == id).copied();
+            files.iter().filter_map(|e| of(e.id)).collect()
+        })
+    }
+
+    /// Writes the live database.
+    async fn image(&self, live: &Live, now: Millis) -> Result<(), HistoryError> {
+        let (pin, point, source) = live.point(&self.feed).await.map_err(HistoryError::NoImage)?;
+        let page_size = source.page_size();
+        let before = self.feed.shelf(|s| s.level(Level::RAW).next_back().map(|s| s.created));
+        let created = now.max(before.unwrap_or_default());
+        let wal = last_frame(page_size, &point.mark);
+        let header = Header::new(page_size, source.size_pages(), (Txid(1), point.txid), created, wal);
+        let id = image_id(point.txid);
+        let options = PutOptions { created, create_only: false };
+        let stream = Stream {
+            store: &*self.store,
+            engine: &live.engine,
+            source: Arc::clone(&source),
+            header,
+            id,
+            options,
+            pin: &pin,
+            spill: self.spill.clone(),
+        };
+        let count = source.size_pages() as usize;
+        let size = stream.send(source.all_pages(), count, Hashes::None).await?;
+        drop(pin);
+        tracing::info!(db = self.name, replica = self.store.url(), txid = %point.txid, bytes = size, "snapshot stored");
+        self.put(Stored { id, size, created, seen: created.min(now), exact: true });
+        Ok(())
+    }
+
+    async fn delete(&self, ids: &[LtxId]) -> Result<(), HistoryError> {
+        let newest = self.feed.shelf(|s| s.position());
+        assert!(!ids.contains(&LtxId::raw(newest)), "the newest level-0 file is the position of the replica");
+        self.store.delete(ids).await?;
+        tracing::debug!(db = self.name, replica = self.store.url(), files = ids.len(), "history deleted");
+        self.feed.shelf(|s| ids.iter().for_each(|id| s.remove(*id)));
+        ids.iter().for_each(|id| self.feed.cache().forget(*id));
+        Ok(())
+    }
+
+    async fn times(&self) -> Result<(), HistoryError> {
+        let (entries, position) =
+            self.feed.shelf(|s| (s.unlisted_times(limits::TIMES_ENTRIES), s.position()));
+        let all = entries.len() < limits::TIMES_ENTRIES;
+        let mut through = entries.last().map_or(position, |(txid, _)| *txid);
+        if all {
+            through = through.max(position);
+        }
+        if !entries.is_empty() {
+            let (id, bytes): (TimesId, Vec<u8>) = times::encode(&entries)?;
+            self.store.put_times(id, bytes.into()).await?;
+            self.feed.shelf(|s| s.put_times(id));
+        }
+        self.feed.shelf(|s| s.times_through = s.times_through.max(through));
+        Ok(())
+    }
+}
+
+/// The place in the log that the header of an image names: its last frame.
+fn last_frame(page_size: crate::base::PageSize, mark: &Mark) -> WalRange {
+    let salts = mark.pos.salts;
+    let frame = format::frame_bytes(page_size) as u64;
+    match mark.pos.frame {
+        FrameNo(0) => WalRange { offset: format::frame_end(page_size, FrameNo(0)), size: 0, salts },
+        last => WalRange { offset: format::frame_offset(page_size, last), size: frame, salts },
+    }
+}

@@ -1,0 +1,197 @@
+//! How the history of a replica is kept.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::clock::{SystemTimeline, Timeline};
+use crate::base::Level;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// How finely a moment can be chosen, and how far back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Precision {
+    /// Two states that are so far apart can be told from each other. No finer than the batches: see `sync_interval`.
+    pub grain: Duration,
+    /// How far back that holds.
+    pub window: Duration,
+}
+
+/// How the history of one replica is kept. The defaults are Litestream's, but for the precision.
+#[derive(Clone)]
+pub struct HistoryOptions {
+    /// Compacted levels, ascending from 1, and how often each is written while there is something new below it.
+    pub levels: Vec<(Level, Duration)>,
+    /// How often a full image is stored while something changes; `None` for never.
+    pub snapshot_interval: Option<Duration>,
+    /// How far back states can be restored. The image that the oldest of them needs is kept.
+    pub snapshot_retention: Duration,
+    /// How long raw batches stay once they are compacted: `None` for as long as `precision` needs, at least five minutes; 0 for ever.
+    pub l0_retention: Option<Duration>,
+    /// How often they are looked at.
+    pub l0_check: Duration,
+    /// Without it nothing is ever deleted.
+    pub retention_enabled: bool,
+    /// What a restore by time may count on.
+    pub precision: Precision,
+    /// What time it is.
+    pub clock: Arc<dyn Timeline>,
+}
+
+impl Default for HistoryOptions {
+    fn default() -> Self {
+        let level = |n| Level::new(n).expect("a level");
+        HistoryOptions {
+            levels: vec![(level(1), 30 * SECOND), (level(2), 5 * MINUTE), (level(3), HOUR)],
+            snapshot_interval: Some(DAY),
+            snapshot_retention: DAY,
+            l0_retention: None,
+            l0_check: 15 * SECOND,
+            retention_enabled: true,
+            precision: Precision { grain: SECOND, window: DAY },
+            clock: Arc::new(SystemTimeline),
+        }
+    }
+}
+
+impl fmt::Debug for HistoryOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HistoryOptions")
+            .field("levels", &self.levels)
+            .field("snapshot_interval", &self.snapshot_interval)
+            .field("snapshot_retention", &self.snapshot_retention)
+            .field("l0_retention", &self.l0_retention)
+            .field("l0_check", &self.l0_check)
+            .field("retention_enabled", &self.retention_enabled)
+            .field("precision", &self.precision)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is wrong with the options.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HistoryOptionsError {
+    /// Levels out of order.
+    #[error(
+        "levels must be 1, 2, 3, ... up to 8, each once, and level {found} comes where {expected} is due"
+    )]
+    Order {
+        /// The level that is due.
+        expected: u32,
+        /// The level given.
+        found: Level,
+    },
+    /// A level that is never written, or all the time.
+    #[error("the interval of level {0} is 0; give it a duration such as 30s, or leave the level out")]
+    NoInterval(Level),
+    /// A level that is written more often than the one below it.
+    #[error("level {0} is written more often than the level below it: intervals must not become shorter")]
+    Shorter(Level),
+    /// An interval of snapshots that is 0.
+    #[error("the snapshot interval is 0; give it a duration such as 24h")]
+    NoSnapshotInterval,
+}
+
+impl HistoryOptions {
+    /// No levels, no snapshots, no deletions: batches only.
+    #[must_use]
+    pub fn off() -> HistoryOptions {
+        HistoryOptions {
+            levels: Vec::new(),
+            snapshot_interval: None,
+            retention_enabled: false,
+            ..HistoryOptions::default()
+        }
+    }
+
+    /// Whether there is nothing to do at all.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.levels.is_empty() && self.snapshot_interval.is_none()
+    }
+
+    /// Checks what the types can't say.
+    ///
+    /// # Errors
+    /// [`HistoryOptionsError`], the first that is found.
+    pub fn validate(&self) -> Result<(), HistoryOptionsError> {
+        let mut before = Duration::ZERO;
+        for (expected, &(level, interval)) in (1..).zip(&self.levels) {
+            if u32::from(level.get()) != expected || level == Level::SNAPSHOT {
+                return Err(HistoryOptionsError::Order { expected, found: level });
+            }
+            if interval.is_zero() {
+                return Err(HistoryOptionsError::NoInterval(level));
+            }
+            if interval < before {
+                return Err(HistoryOptionsError::Shorter(level));
+            }
+            before = interval;
+        }
+        if self.snapshot_interval.is_some_and(|i| i.is_zero()) {
+            return Err(HistoryOptionsError::NoSnapshotInterval);
+        }
+        Ok(())
+    }
+
+    /// The least time that compacted batches stay; `None` for ever.
+    #[must_use]
+    pub fn raw_retention(&self) -> Option<Duration> {
+        match self.l0_retention {
+            Some(Duration::ZERO) => None,
+            Some(asked) => Some(asked),
+            None => Some(RAW_RETENTION_MIN.max(self.precision.window)),
+        }
+        .filter(|_| self.retention_enabled)
+    }
+
+    /// The level below one of `levels`.
+    pub(super) fn below(&self, level: Level) -> Level {
+        let lower = self.levels.iter().map(|(l, _)| *l).take_while(|l| l.get() < level.get());
+        lower.last().unwrap_or(Level::RAW)
+    }
+}
+
+/// Litestream's `l0-retention`: readers that follow a replica count on it.
+pub(super) const RAW_RETENTION_MIN: Duration = Duration::from_secs(5 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_checked() {
+        let with = |levels: &[(u32, u64)]| {
+            let levels = levels.iter().map(|&(l, s)| (Level::new(l).unwrap(), Duration::from_secs(s)));
+            HistoryOptions { levels: levels.collect(), ..HistoryOptions::default() }.validate()
+        };
+        assert_eq!(HistoryOptions::default().validate(), Ok(()));
+        assert_eq!(with(&[]), Ok(()));
+        assert_eq!(with(&[(1, 10), (2, 10), (3, 20)]), Ok(()));
+        let order =
+            |expected, found| HistoryOptionsError::Order { expected, found: Level::new(found).unwrap() };
+        assert_eq!(with(&[(1, 10), (3, 20)]), Err(order(2, 3)));
+        assert_eq!(with(&[(0, 10)]), Err(order(1, 0)));
+        assert_eq!(with(&[(1, 0)]), Err(HistoryOptionsError::NoInterval(Level::new(1).unwrap())));
+        assert_eq!(with(&[(1, 9), (2, 8)]), Err(HistoryOptionsError::Shorter(Level::new(2).unwrap())));
+    }
+
+    #[test]
+    fn an_explicit_retention_of_batches_is_honoured() {
+        let mut options = HistoryOptions::default();
+        assert_eq!(options.raw_retention(), Some(DAY));
+        options.l0_retention = Some(RAW_RETENTION_MIN);
+        assert_eq!(options.raw_retention(), Some(RAW_RETENTION_MIN));
+        options.l0_retention = Some(Duration::ZERO);
+        assert_eq!(options.raw_retention(), None);
+        options.l0_retention = None;
+        options.precision.window = Duration::ZERO;
+        assert_eq!(options.raw_retention(), Some(RAW_RETENTION_MIN));
+        options.retention_enabled = false;
+        assert_eq!(options.raw_retention(), None);
+    }
+}

@@ -1,0 +1,314 @@
+//! What to do next for one replica: a pure function of what is stored, the options and the time.
+//!
+//! Order of precedence, each only when its time has come and it does not rest after a failure:
+//!
+//! 1. *Base*: without a full image on level 9, a file that begins at TXID 1 is copied there. It costs no upload, and the levels can then begin
+//!    behind it: the image itself is never merged into one level after the other.
+//! 2. *Levels*, from the lowest: all files of the level below that go beyond the level, if there are any, at the first tick after the oldest of
+//!    them came.
+//! 3. *Snapshot*: at the first tick after the first change since the last one.
+//! 4. *Times*: once an hour, a list of when the batches since the last list were made.
+//! 5. *Deletions*, see `retain`.
+//!
+//! A file that is nearly all of a merge is copied and the others are merged around it; the same holds for one that is alone and not small.
+
+use std::time::Duration;
+
+use super::options::HistoryOptions;
+use super::retain;
+use super::shelf::{Shelf, Stored};
+use super::ticks::Ticks;
+use crate::base::clock::Millis;
+use crate::base::{Level, LtxId, Txid, limits};
+use crate::ltx::TimesId;
+
+/// From this size on a file that would be alone in its merge is copied by the store instead of being written again. Below it a copy costs as
+/// many requests and saves nothing.
+pub(super) const COPY_BYTES_MIN: u64 = 256 << 10;
+
+/// A file that is so many times larger than all others of a merge together is copied by the store, and they are merged around it.
+const DOMINANT: u64 = 4;
+
+/// A list of times is written this often.
+const TIMES_EVERY: Duration = Duration::from_secs(3600);
+
+/// And for no fewer batches: the headers of so few are read as quickly as the list.
+const TIMES_MIN: usize = 16;
+
+/// Something that can fail, and then rests, by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A file of a level. Level 9: a full image.
+    Write(Level),
+    /// Deletions on level 0.
+    RetainRaw,
+    /// Deletions on the others.
+    Retain,
+    /// Lists of times.
+    Times,
+}
+
+/// One step. Whatever dies after any of them leaves a replica that is whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Job {
+    /// Merges files, in order and without gaps between them, into one of a level.
+    Merge {
+        /// What is merged.
+        inputs: Vec<Stored>,
+        /// Where to.
+        to: LtxId,
+    },
+    /// Copies one file to another level.
+    Copy {
+        /// The file.
+        from: Stored,
+        /// Where to.
+        to: LtxId,
+    },
+    /// Stores a full image of the present state.
+    Snapshot,
+    /// Deletes files that nothing needs any more.
+    Delete {
+        /// On whose behalf.
+        kind: Kind,
+        /// Which.
+        ids: Vec<LtxId>,
+    },
+    /// Writes down when batches were made.
+    Times,
+    /// Deletes lists of times that speak of nothing any more.
+    DropTimes(Vec<TimesId>),
+}
+
+impl Job {
+    /// Which kind of job it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Job::Merge { to, .. } | Job::Copy { to, .. } => Kind::Write(to.level),
+            Job::Snapshot => Kind::Write(Level::SNAPSHOT),
+            Job::Delete { kind, .. } => *kind,
+            Job::Times => Kind::Times,
+            Job::DropTimes(_) => Kind::Retain,
+        }
+    }
+}
+
+/// The answer of the planner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// This is due.
+    Job(Job),
+    /// Nothing is, before that time; `None`: before something new is stored.
+    Wait(Option<Millis>),
+}
+
+/// What the planner looks at.
+pub struct Planner<'a> {
+    /// What is stored.
+    pub shelf: &'a Shelf,
+    /// What is wanted.
+    pub options: &'a HistoryOptions,
+    /// When.
+    pub ticks: Ticks,
+    /// The present moment.
+    pub now: Millis,
+    /// Kinds of jobs that have failed rest until then.
+    pub resting: &'a dyn Fn(Kind) -> Option<Millis>,
+}
+
+impl Planner<'_> {
+    /// What to do next.
+    #[must_use]
+    pub fn next(&self) -> Next {
+        let mut wake: Option<Millis> = None;
+        let steps: [&dyn Fn() -> Next; 5] =
+            [&|| self.base(), &|| self.levels(), &|| self.snapshot(), &|| self.times(), &|| self.deletions()];
+        for step in steps {
+            match step() {
+                Next::Job(job) => return Next::Job(job),
+                Next::Wait(at) => wake = earlier(wake, at),
+            }
+        }
+        Next::Wait(wake)
+    }
+
+    /// A job that is due at `at`, unless it rests.
+    fn at(&self, kind: Kind, at: Millis, job: impl FnOnce() -> Job) -> Next {
+        let at = (self.resting)(kind).map_or(at, |rest| rest.max(at));
+        if at <= self.now { Next::Job(job()) } else { Next::Wait(Some(at)) }
+    }
+
+    /// The next snapshot, if something has changed since the last.
+    #[must_use]
+    pub fn snapshot_due(&self) -> Option<Millis> {
+        let interval = self.options.snapshot_interval?;
+        let last = self.shelf.newest_snapshot().map(|s| s.id.max).unwrap_or_default();
+        if self.hole().is_some() {
+            return Some(self.now);
+        }
+        let changed = self.shelf.changed_since(last)?;
+        Some(self.ticks.after(interval, changed))
+    }
+
+    /// The first TXID that no file has, between the newest image and the position: somebody deleted what was needed. Only a new image helps.
+    fn hole(&self) -> Option<Txid> {
+        let first = self.options.levels.first().map_or(Level::RAW, |(l, _)| *l);
+        let image = self.shelf.newest_snapshot().map(|s| s.id.max)?;
+        let reached = self.shelf.max(first).max(image);
+        let next = self.shelf.beyond(Level::RAW, reached);
+        let mut due = reached.next();
+        for s in next {
+            if s.id.min > due {
+                return Some(due);
+            }
+            due = s.id.max.next();
+        }
+        None
+    }
+
+    fn base(&self) -> Next {
+        if self.options.is_off() || self.shelf.newest_snapshot().is_some() {
+            return Next::Wait(None);
+        }
+        let kind = Kind::Write(Level::SNAPSHOT);
+        let whole = self.shelf.all().filter(|s| s.id.min.0 == 1);
+        // Of several the one that begins earliest: it is the base of the most states.
+        match whole.min_by_key(|s| (s.id.max, std::cmp::Reverse(s.id.level))) {
+            Some(&from) => self.at(kind, self.now, || Job::Copy { from, to: image_id(from.id.max) }),
+            None if self.shelf.position() == Txid(0) => Next::Wait(None),
+            None => self.at(kind, self.now, || Job::Snapshot),
+        }
+    }
+
+    fn levels(&self) -> Next {
+        let mut wake = None;
+        // Without a base the levels would have to carry it.
+        let Some(base) = self.shelf.snapshots().find(|s| s.id.min.0 == 1).map(|s| s.id.max) else {
+            return Next::Wait(None);
+        };
+        for &(level, interval) in &self.options.levels {
+            let inputs = self.inputs(level, base);
+            let Some(oldest) = inputs.iter().map(|s| s.seen).min() else { continue };
+            let due = self.ticks.after(interval, oldest);
+            match self.at(Kind::Write(level), due, || merge_or_copy(inputs, level)) {
+                Next::Job(job) => return Next::Job(job),
+                Next::Wait(at) => wake = earlier(wake, at),
+            }
+        }
+        Next::Wait(wake)
+    }
+
+    /// The files that the next file of a level is made of: one unbroken run.
+    fn inputs(&self, level: Level, base: Txid) -> Vec<Stored> {
+        let mut position = self.shelf.max(level);
+        if self.shelf.level(level).len() == 0 {
+            position = base;
+        }
+        let candidates = self.shelf.beyond(self.options.below(level), position);
+        let mut run: Vec<Stored> = Vec::new();
+        for s in candidates {
+            if s.id.max <= position {
+                continue;
+            }
+            let gap = s.id.min.0 > position.0.saturating_add(1);
+            if gap && !run.is_empty() {
+                break;
+            }
+            // One that begins as early as the one before and reaches further takes its place.
+            if run.last().is_some_and(|last| s.id.min <= last.id.min) {
+                run.pop();
+            }
+            if run.len() == limits::MERGE_INPUTS {
+                break;
+            }
+            position = s.id.max;
+            run.push(s);
+        }
+        run
+    }
+
+    fn snapshot(&self) -> Next {
+        let Some(due) = self.snapshot_due() else { return Next::Wait(None) };
+        let position = self.shelf.position();
+        let same = self.shelf.all().find(|s| s.id.min.0 == 1 && s.id.max == position);
+        self.at(Kind::Write(Level::SNAPSHOT), due, || match same {
+            Some(&from) => Job::Copy { from, to: image_id(position) },
+            None => Job::Snapshot,
+        })
+    }
+
+    fn times(&self) -> Next {
+        if self.options.is_off() || self.shelf.unlisted() < TIMES_MIN {
+            return Next::Wait(None);
+        }
+        match self.shelf.changed_since(self.shelf.times_through) {
+            Some(since) => self.at(Kind::Times, self.ticks.after(TIMES_EVERY, since), || Job::Times),
+            None => Next::Wait(None),
+        }
+    }
+
+    fn deletions(&self) -> Next {
+        let mut wake = None;
+        let stale = if self.options.retention_enabled { self.shelf.stale_times() } else { Vec::new() };
+        if !stale.is_empty() {
+            match self.at(Kind::Retain, self.now, || Job::DropTimes(stale)) {
+                Next::Job(job) => return Next::Job(job),
+                Next::Wait(at) => wake = earlier(wake, at),
+            }
+        }
+        for (kind, found) in [
+            (Kind::RetainRaw, retain::raw(self.shelf, self.options, self.now)),
+            (Kind::Retain, retain::compacted(self.shelf, self.options, self.now)),
+        ] {
+            if found.ids.is_empty() {
+                wake = earlier(wake, found.again);
+                continue;
+            }
+            match self.at(kind, self.now, || Job::Delete { kind, ids: found.ids }) {
+                Next::Job(job) => return Next::Job(job),
+                Next::Wait(at) => wake = earlier(wake, at),
+            }
+        }
+        Next::Wait(wake)
+    }
+}
+
+/// One step of writing a run of files as the next of a level.
+fn merge_or_copy(inputs: Vec<Stored>, level: Level) -> Job {
+    let copy = |from: Stored| Job::Copy { to: LtxId { level, ..from.id }, from };
+    let total: u64 = inputs.iter().map(|s| s.size).sum();
+    let large = inputs.iter().enumerate().max_by_key(|(_, s)| s.size);
+    let Some((at, &largest)) = large else { unreachable!("called with inputs") };
+    let others = total - largest.size;
+    if largest.size >= COPY_BYTES_MIN && largest.size / DOMINANT >= others {
+        if at == 0 {
+            return copy(largest);
+        }
+        return merge(inputs[..at].to_vec(), level);
+    }
+    merge(inputs, level)
+}
+
+fn merge(inputs: Vec<Stored>, level: Level) -> Job {
+    let (Some(first), Some(last)) = (inputs.first(), inputs.last()) else {
+        unreachable!("called with inputs")
+    };
+    let to = LtxId { level, min: first.id.min, max: last.id.max };
+    Job::Merge { inputs, to }
+}
+
+/// The full image of a state.
+pub(super) fn image_id(at: Txid) -> LtxId {
+    LtxId { level: Level::SNAPSHOT, min: Txid(1), max: at }
+}
+
+/// The earlier of two moments that may never come.
+pub(super) fn earlier(a: Option<Millis>, b: Option<Millis>) -> Option<Millis> {
+    a.into_iter().chain(b).min()
+}
+
+/// How long a kind of job rests after so many failures in a row.
+pub(super) fn rest(failures: u32) -> Duration {
+    limits::HISTORY_REST_MIN.saturating_mul(1 << failures.min(16)).min(limits::HISTORY_REST_MAX)
+}

@@ -1,0 +1,186 @@
+//! A readable state of the live database that belongs to a TXID: how a full image is made without stopping anything.
+//!
+//! The keeper pins the database, so that its state can be read for as long as need be, and asks the pipeline for a point. The pipeline, at its
+//! next turn, knows what is pending: nothing, then the state is that of the last batch; or something, then it becomes a batch at this very
+//! moment, and the state is that of the batch. The image is written when the batch is durable.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::cache::Shelved;
+use super::shelf::{Shelf, Stored};
+use crate::base::clock::Millis;
+use crate::base::{LtxId, Txid, limits};
+use crate::replicate::board::{Board, Mark, Pin};
+use crate::replicate::source::PageSource;
+use crate::store::{Listing, SideId};
+
+/// A state that can be read.
+pub struct Point {
+    /// Up to which TXID, once that is durable.
+    pub txid: Txid,
+    /// Where in the log.
+    pub mark: Mark,
+    /// Its pages.
+    pub source: JoinHandle<std::io::Result<PageSource>>,
+}
+
+/// The keeper's wish for a point.
+pub struct Wish {
+    /// The pipeline leaves it in here.
+    give: oneshot::Sender<(Pin, Point)>,
+    pin: Pin,
+}
+
+impl Wish {
+    /// Whether the state can still be read.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.pin.held()
+    }
+
+    /// Answers.
+    pub fn give(self, point: Point) {
+        // One who no longer waits gives the pin back by dropping it.
+        let _ = self.give.send((self.pin, point));
+    }
+}
+
+/// What the pipeline of a replica and the keeper of its history share.
+pub struct Feed {
+    shelf: RefCell<Shelf>,
+    /// The listing has come.
+    ready: Cell<bool>,
+    changed: Notify,
+    wish: RefCell<Option<Wish>>,
+    cache: Shelved,
+}
+
+impl Feed {
+    /// Of a replica that is not listed yet.
+    #[must_use]
+    pub fn new(cache: Shelved) -> Feed {
+        Feed {
+            shelf: RefCell::default(),
+            ready: Cell::new(false),
+            changed: Notify::new(),
+            wish: RefCell::default(),
+            cache,
+        }
+    }
+
+    /// What the store has. Called once, by the pipeline; again if something turns out to be missing. What was stored meanwhile stays known.
+    pub fn listed(&self, listing: &Listing, now: Millis) {
+        let mut shelf = Shelf::new(&listing.files, now);
+        let known = self.shelf.take();
+        known.beyond(crate::base::Level::RAW, shelf.position()).into_iter().for_each(|s| shelf.put(s));
+        for side in &listing.sides {
+            if let SideId::Times(id) = side.id {
+                shelf.put_times(id);
+            }
+        }
+        self.shelf.replace(shelf);
+        self.ready.set(true);
+        self.changed.notify_one();
+    }
+
+    /// A batch is durable. `bytes` are those of the file, if they are at hand.
+    pub fn stored(&self, id: LtxId, size: u64, created: Millis, now: Millis, bytes: Option<&Bytes>) {
+        let mut shelf = self.shelf.borrow_mut();
+        // While something waits to be compacted the keeper knows when to look again.
+        let first = shelf.nothing_waits();
+        shelf.put(Stored { id, size, created, seen: created.min(now), exact: true });
+        if let Some(bytes) = bytes {
+            self.cache.put(id, bytes);
+        }
+        if first || self.wish.borrow().is_some() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Takes the keeper's wish for a point, if there is one.
+    pub fn take_wish(&self) -> Option<Wish> {
+        self.wish.borrow_mut().take()
+    }
+
+    /// Whether the replica has been listed.
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready.get()
+    }
+
+    /// Waits for something new.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Looks at what is stored, or changes it.
+    pub(super) fn shelf<T>(&self, f: impl FnOnce(&mut Shelf) -> T) -> T {
+        f(&mut self.shelf.borrow_mut())
+    }
+
+    /// Files in memory.
+    pub(super) fn cache(&self) -> &Shelved {
+        &self.cache
+    }
+}
+
+/// How the keeper gets at the live database.
+pub struct Live {
+    /// What capture knows.
+    pub board: Rc<Board>,
+    /// The replica's number there.
+    pub index: usize,
+    /// File work.
+    pub engine: crate::io::Engine,
+}
+
+impl Live {
+    /// A durable state and what keeps it readable; why not, otherwise.
+    pub(super) async fn point(&self, feed: &Feed) -> Result<(Pin, Point, Arc<PageSource>), String> {
+        let wait = limits::SNAPSHOT_POINT_WAIT;
+        let pin = timeout(wait, self.board.pin())
+            .await
+            .map_err(|_| "the database does not stand still".to_owned())?;
+        let pin = pin.ok_or("capture of the database has ended")?;
+        let (give, get) = oneshot::channel();
+        *feed.wish.borrow_mut() = Some(Wish { give, pin });
+        let _withdraw = Withdraw(feed);
+        self.board.wake(self.index);
+        let given = timeout(wait, get).await.map_err(|_| "batches are held up".to_owned())?;
+        let (pin, mut point) = given.map_err(|_| "the database is being repaired".to_owned())?;
+        let source = (&mut point.source).await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+        timeout(wait, self.durable(feed, point.txid)).await.map_err(|_| "batches are held up".to_owned())?;
+        Ok((pin, point, Arc::new(source)))
+    }
+
+    async fn durable(&self, feed: &Feed, txid: Txid) {
+        while feed.shelf(|s| s.position()) < txid {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// A wish that nobody has taken is taken back, and with it the pin.
+struct Withdraw<'a>(&'a Feed);
+
+impl Drop for Withdraw<'_> {
+    fn drop(&mut self) {
+        drop(self.0.take_wish());
+    }
+}
+
+impl Shelf {
+    fn nothing_waits(&self) -> bool {
+        let compacted = (1..9).filter_map(|n| crate::base::Level::new(n).ok()).map(|l| self.max(l)).max();
+        let image = self.newest_snapshot().map(|s| s.id.max);
+        let covered = compacted.into_iter().chain(image).max().unwrap_or_default();
+        self.position() <= covered
+    }
+}

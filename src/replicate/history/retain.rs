@@ -1,0 +1,82 @@
+//! What may be deleted: never more than Litestream would, and nothing that a state within the retention needs.
+//!
+//! - Level 0: files older than the retention that the first level covers, oldest first, up to the first one that is too young. The newest stays
+//!   whatever happens: it is the position of the replica.
+//! - Level 9: the *oldest image that is needed* is the newest of those at least as old as the retention: everything that was stored since can be
+//!   rebuilt from it. Images before it go. (Litestream keeps the newest image only, so that right after a snapshot there is no history.)
+//! - Other levels: files that end before that image, but for the newest file of each level.
+//!
+//! Images, and whatever else begins at TXID 1, go first and by themselves: without its beginning a chain offers no states, while one with a hole
+//! offers states that are older than they claim to be.
+
+use super::options::{HistoryOptions, RAW_RETENTION_MIN};
+use super::shelf::{Shelf, Stored};
+use super::ticks::{later, ms};
+use crate::base::clock::Millis;
+use crate::base::{Level, LtxId, limits};
+
+/// A retention is looked after this often at least, however short the check interval: deletions are then gathered into few requests.
+const CHECKS: i64 = 100;
+
+/// The answer.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Deletable {
+    /// These, at once, in this order.
+    pub ids: Vec<LtxId>,
+    /// If there are none: when there may be.
+    pub again: Option<Millis>,
+}
+
+/// On level 0.
+pub(super) fn raw(shelf: &Shelf, options: &HistoryOptions, now: Millis) -> Deletable {
+    let (Some(retention), Some((first, _))) = (options.raw_retention(), options.levels.first()) else {
+        return Deletable::default();
+    };
+    let covered = shelf.max(*first);
+    let objects = shelf.level(Level::RAW);
+    let older = objects.len().saturating_sub(1);
+    // The wish for precision yields where objects would become too many; what was asked for by name does not.
+    let excess = match options.l0_retention {
+        None => shelf.level(Level::RAW).len().saturating_sub(limits::RAW_OBJECTS),
+        Some(_) => 0,
+    };
+    let grain = ms(options.l0_check).max(ms(retention) / CHECKS).max(1);
+    let mut found = Deletable::default();
+    for (i, s) in objects.take(older).enumerate() {
+        let keep = if i < excess { retention.min(RAW_RETENTION_MIN) } else { retention };
+        let due = later(s.seen, keep);
+        if s.id.max > covered || found.ids.len() == limits::DELETE_BATCH {
+            break;
+        }
+        if due > now {
+            // Not at its very moment, but together with those that come of age until then.
+            found.again = Some(Millis((due.0.div_euclid(grain)).saturating_add(1).saturating_mul(grain)));
+            break;
+        }
+        found.ids.push(s.id);
+    }
+    found
+}
+
+/// On the other levels.
+pub(super) fn compacted(shelf: &Shelf, options: &HistoryOptions, now: Millis) -> Deletable {
+    if !options.retention_enabled {
+        return Deletable::default();
+    }
+    let retention = options.snapshot_retention;
+    let old = |s: &&Stored| later(s.seen, retention) <= now;
+    let whole = |s: &&Stored| s.id.min.0 == 1;
+    let younger = shelf.snapshots().filter(whole).find(|s| !old(s)).map(|s| later(s.seen, retention));
+    let Some(base) = shelf.snapshots().filter(whole).filter(old).map(|s| s.id.max).max() else {
+        return Deletable { again: younger, ..Deletable::default() };
+    };
+    let is_last = |s: &Stored| shelf.level(s.id.level).next_back().is_some_and(|last| last.id == s.id);
+    let images = shelf.snapshots().filter(|s| s.id.max < base);
+    let levels = || (1..9).filter_map(|n| Level::new(n).ok()).flat_map(|l| shelf.level(l));
+    let past = || levels().filter(|s| s.id.max < base && !is_last(s));
+    let mut ids: Vec<LtxId> = images.chain(past().filter(whole)).map(|s| s.id).collect();
+    if ids.is_empty() {
+        ids = past().map(|s| s.id).take(limits::DELETE_BATCH).collect();
+    }
+    Deletable { ids, again: younger }
+}

@@ -1,0 +1,84 @@
+//! The loop of one replica's history, and what keeps those of the whole process from doing too much at once.
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::cache::Cache;
+use super::clock::Timeline;
+use super::keeper::Keeper;
+use super::plan::{Job, Next};
+use super::point::Feed;
+use super::status::HistoryStatus;
+use crate::base::limits;
+
+/// What all histories of the process share.
+#[derive(Debug, Clone)]
+pub struct Common {
+    /// Young files.
+    pub cache: Cache,
+    jobs: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+}
+
+impl Default for Common {
+    fn default() -> Self {
+        Common {
+            cache: Cache::default(),
+            jobs: Arc::new(Semaphore::new(limits::HISTORY_JOBS)),
+            large: Arc::new(Semaphore::new(limits::HISTORY_LARGE_JOBS)),
+        }
+    }
+}
+
+impl Common {
+    /// Waits for a place.
+    async fn place(&self, large: bool) -> (Option<SemaphorePermit<'_>>, Option<SemaphorePermit<'_>>) {
+        // A large job waits for the others of its kind first, so that it does not keep a place from a small one meanwhile. The semaphores are
+        // never closed.
+        let only = if large { self.large.acquire().await.ok() } else { None };
+        (only, self.jobs.acquire().await.ok())
+    }
+}
+
+/// Who is told when something has changed.
+pub type Tell = Box<dyn Fn(&HistoryStatus)>;
+
+/// Keeps the history until it is dropped. Dropping it at any moment is as good as a crash, which does no harm.
+pub async fn keep(
+    mut keeper: Keeper,
+    feed: std::rc::Rc<Feed>,
+    common: Common,
+    clock: Arc<dyn Timeline>,
+    tell: Tell,
+) {
+    loop {
+        let now = clock.now();
+        match keeper.next(now) {
+            Next::Job(job) => {
+                let large = keeper.is_large(&job);
+                let _place = common.place(large).await;
+                // Something may have changed while it waited.
+                let now = clock.now();
+                if let Some(job) = same_size(keeper.next(now), &keeper, large) {
+                    keeper.run(job, now).await;
+                }
+                tell(keeper.status(clock.now()));
+            }
+            Next::Wait(None) => feed.changed().await,
+            Next::Wait(Some(at)) => {
+                tokio::select! {
+                    () = clock.until(at) => {}
+                    () = feed.changed() => {}
+                }
+            }
+        }
+    }
+}
+
+fn same_size(next: Next, keeper: &Keeper, large: bool) -> Option<Job> {
+    match next {
+        Next::Job(job) if !keeper.is_large(&job) || large => Some(job),
+        _ => None,
+    }
+}

@@ -1,0 +1,58 @@
+//! What a pipeline does for the history of its replica: keeps its keeper running, and gives it states of the database.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::task::AbortHandle;
+
+use super::super::Event;
+use super::super::history::{self, Keeper, Live, Point, Wish};
+use super::super::source::PageSource;
+use super::{Replica, ReplicaError};
+use crate::base::Txid;
+
+/// Ends the keeper with its replica.
+pub(super) struct KeeperTask(Option<AbortHandle>);
+
+impl Drop for KeeperTask {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+impl Replica {
+    /// Starts the keeper of the history, if there is anything to keep. It waits for the listing.
+    pub(super) fn keep_history(&self) -> KeeperTask {
+        let options = &self.history_options;
+        if options.is_off() {
+            return KeeperTask(None);
+        }
+        let live = Live { board: Rc::clone(&self.board), index: self.index, engine: self.engine.clone() };
+        let (feed, name) = (Rc::clone(&self.history), self.db_name().to_string());
+        let keeper = Keeper::new(Arc::clone(&self.store), options.clone(), Rc::clone(&feed), name)
+            .with_live(live, self.local.dir().to_owned());
+        let (observer, db, replica) = (Arc::clone(&self.observer), self.db.path().to_owned(), self.index);
+        let tell = Box::new(move |status: &_| observer(&Event::History { db: &db, replica, status }));
+        let task = history::keep(keeper, feed, self.common.clone(), Arc::clone(&options.clock), tell);
+        KeeperTask(Some(tokio::task::spawn_local(task).abort_handle()))
+    }
+
+    /// Gives the keeper a state of the database that belongs to a TXID. What is pending becomes a batch for that.
+    pub(super) async fn grant(&mut self, wish: Wish, next: &mut Txid) -> Result<(), ReplicaError> {
+        // From here to the taking of what is pending nothing else runs on this thread.
+        let mark = self.board.mark();
+        let (empty, numbers) =
+            self.board.slot(self.index, |s| (s.pending.is_empty(), s.pending.has_numbers_only()));
+        let unusable = !empty && (numbers || mark.size_pages == 0);
+        if unusable || !wish.holds() {
+            return if unusable { self.store_pending(next).await } else { Ok(()) };
+        }
+        let txid = if empty { self.local.state().durable.txid } else { *next };
+        let db = Arc::clone(&self.db);
+        let source = tokio::task::spawn_blocking(move || PageSource::new(&db, &mark));
+        wish.give(Point { txid, mark, source });
+        if empty { Ok(()) } else { self.store_pending(next).await }
+    }
+}

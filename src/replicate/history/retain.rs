@@ -1,7 +1,9 @@
 //! What may be deleted: never more than Litestream would, and nothing that a state within the retention needs.
 //!
-//! - Level 0: files older than the retention that the first level covers, oldest first, up to the first one that is too young. The newest stays
-//!   whatever happens: it is the position of the replica.
+//! - Level 0: files older than the retention that the first level covers, up to the first one that is too young. The newest stays whatever
+//!   happens: it is the position of the replica. They go in groups, oldest first: all that one file of the first level covers, and of those the
+//!   newest first. So at every moment the files of a group continue the first level without a hole, and a restore by time that meets a
+//!   half-deleted group gets a state that is not older than it would be without the group.
 //! - Level 9: the *oldest image that is needed* is the newest of those at least as old as the retention: everything that was stored since can be
 //!   rebuilt from it. Images before it go. (Litestream keeps the newest image only, so that right after a snapshot there is no history.)
 //! - Other levels: files that end before that image, but for the newest file of each level.
@@ -32,29 +34,35 @@ pub(super) fn raw(shelf: &Shelf, options: &HistoryOptions, now: Millis) -> Delet
     let (Some(retention), Some((first, _))) = (options.raw_retention(), options.levels.first()) else {
         return Deletable::default();
     };
-    let covered = shelf.max(*first);
     let objects = shelf.level(Level::RAW);
     let older = objects.len().saturating_sub(1);
     // The wish for precision yields where objects would become too many; what was asked for by name does not.
     let excess = match options.l0_retention {
-        None => shelf.level(Level::RAW).len().saturating_sub(limits::RAW_OBJECTS),
+        None => objects.len().saturating_sub(limits::RAW_OBJECTS),
         Some(_) => 0,
     };
     let grain = ms(options.l0_check).max(ms(retention) / CHECKS).max(1);
     let mut found = Deletable::default();
-    for (i, s) in objects.take(older).enumerate() {
-        let keep = if i < excess { retention.min(RAW_RETENTION_MIN) } else { retention };
-        let due = later(s.seen, keep);
-        if s.id.max > covered || found.ids.len() == limits::DELETE_BATCH {
-            break;
+    let mut raw = objects.take(older).enumerate().peekable();
+    for end in shelf.level(*first).map(|s| s.id.max) {
+        let mut group = Vec::new();
+        let mut due = Millis(i64::MIN);
+        while let Some((i, s)) = raw.next_if(|(_, s)| s.id.max <= end) {
+            let keep = if i < excess { retention.min(RAW_RETENTION_MIN) } else { retention };
+            due = due.max(later(s.seen, keep));
+            group.push(s.id);
         }
         if due > now {
             // Not at its very moment, but together with those that come of age until then.
             found.again = Some(Millis((due.0.div_euclid(grain)).saturating_add(1).saturating_mul(grain)));
             break;
         }
-        found.ids.push(s.id);
+        found.ids.extend(group.into_iter().rev());
+        if found.ids.len() >= limits::DELETE_BATCH {
+            break;
+        }
     }
+    found.ids.truncate(limits::DELETE_BATCH);
     found
 }
 

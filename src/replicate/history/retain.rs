@@ -3,7 +3,8 @@
 //! - Level 0: files older than the retention that the first level covers, up to the first one that is too young. The newest stays whatever
 //!   happens: it is the position of the replica. They go in groups, oldest first: all that one file of the first level covers, and of those the
 //!   newest first. So at every moment the files of a group continue the first level without a hole, and a restore by time that meets a
-//!   half-deleted group gets a state that is not older than it would be without the group.
+//!   half-deleted group gets a state that is not older than it would be without the group. Files that lie before the oldest image can continue
+//!   nothing but the first batch, if that is still there: of them the oldest goes first.
 //! - Level 9: the *oldest image that is needed* is the newest of those at least as old as the retention: everything that was stored since can be
 //!   rebuilt from it. Images before it go. (Litestream keeps the newest image only, so that right after a snapshot there is no history.)
 //! - Other levels: files that end before that image, but for the newest file of each level.
@@ -42,6 +43,7 @@ pub(super) fn raw(shelf: &Shelf, options: &HistoryOptions, now: Millis) -> Delet
         Some(_) => 0,
     };
     let grain = ms(options.l0_check).max(ms(retention) / CHECKS).max(1);
+    let image = shelf.snapshots().map(|s| s.id.max).min().unwrap_or_default();
     let mut found = Deletable::default();
     let mut raw = objects.take(older).enumerate().peekable();
     for end in shelf.level(*first).map(|s| s.id.max) {
@@ -57,7 +59,8 @@ pub(super) fn raw(shelf: &Shelf, options: &HistoryOptions, now: Millis) -> Delet
             found.again = Some(Millis((due.0.div_euclid(grain)).saturating_add(1).saturating_mul(grain)));
             break;
         }
-        found.ids.extend(group.into_iter().rev());
+        let (before, after): (Vec<LtxId>, Vec<LtxId>) = group.into_iter().partition(|id| id.max <= image);
+        found.ids.extend(before.into_iter().chain(after.into_iter().rev()));
         if found.ids.len() >= limits::DELETE_BATCH {
             break;
         }

@@ -8,6 +8,7 @@ mod doctor;
 mod errors;
 mod exec;
 mod guides;
+mod history;
 mod interop;
 mod layers;
 mod ltx;

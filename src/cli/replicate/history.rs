@@ -10,7 +10,10 @@ use crate::config::file::{Config, Snapshots};
 use crate::replicate::HistoryOptions;
 
 /// The defaults, where the file says nothing. `snapshot` is that of the replica.
-pub(super) fn options(config: Option<&Config>, snapshot: Option<&Snapshots>) -> anyhow::Result<HistoryOptions> {
+pub(super) fn options(
+    config: Option<&Config>,
+    snapshot: Option<&Snapshots>,
+) -> anyhow::Result<HistoryOptions> {
     let mut options = HistoryOptions::default();
     let Some(config) = config else { return Ok(options) };
     if let Some(levels) = &config.levels {

@@ -74,7 +74,7 @@ impl Keeper {
 
     /// What is due, or when something will be.
     #[must_use]
-    pub fn next(&self, now: Millis) -> Next {
+    pub(super) fn next(&self, now: Millis) -> Next {
         if !self.feed.is_ready() {
             return Next::Wait(None);
         }
@@ -96,9 +96,19 @@ impl Keeper {
         &self.status
     }
 
+    /// Does all that is due at `now`, whatever time it takes; gives the time of what comes next, or none before something new is stored.
+    pub async fn catch_up(&mut self, now: Millis) -> Option<Millis> {
+        loop {
+            match self.next(now) {
+                Next::Job(job) => self.run(job, now).await,
+                Next::Wait(at) => return at,
+            }
+        }
+    }
+
     /// Whether a step moves many bytes.
     #[must_use]
-    pub fn is_large(&self, job: &Job) -> bool {
+    pub(super) fn is_large(&self, job: &Job) -> bool {
         let bytes = match job {
             Job::Merge { inputs, .. } => inputs.iter().map(|s| s.size).sum(),
             Job::Snapshot => self.feed.shelf(|s| s.newest_snapshot().map_or(u64::MAX, |s| s.size)),
@@ -108,7 +118,7 @@ impl Keeper {
     }
 
     /// Does a step. One that fails rests for a while, and is said once.
-    pub async fn run(&mut self, job: Job, now: Millis) {
+    pub(super) async fn run(&mut self, job: Job, now: Millis) {
         let kind = job.kind();
         let result = self.attempt(job, now).await;
         self.status.steps += 1;

@@ -44,15 +44,19 @@ pub fn replicate(dir: &Path, db: &Path, place: &Place, prefix: &str) -> Process 
 
 /// `litestream restore`, which must succeed; the newest state, or that of a TXID.
 pub fn restore(dir: &Path, db: &Path, out: &Path, place: &Place, prefix: &str, txid: Option<u64>) {
+    let txid = txid.map(|txid| format!("{txid:016x}"));
+    let more: Vec<&str> = txid.iter().flat_map(|txid| ["-txid", txid]).collect();
+    restore_with(dir, db, out, place, prefix, &more);
+}
+
+/// The same with other arguments.
+pub fn restore_with(dir: &Path, db: &Path, out: &Path, place: &Place, prefix: &str, more: &[&str]) {
     let mut command = command(&place.env());
     command.arg("restore").arg("-config").arg(config(dir, db, place, prefix));
-    if let Some(txid) = txid {
-        command.args(["-txid", &format!("{txid:016x}")]);
-    }
-    let output = command.arg("-o").arg(out).arg(db).output().expect("litestream starts");
+    let output = command.args(more).arg("-o").arg(out).arg(db).output().expect("litestream starts");
     assert!(
         output.status.success(),
-        "litestream restore:\n{}{}",
+        "litestream restore {more:?}:\n{}{}",
         lsfast::stderr(&output),
         String::from_utf8_lossy(&output.stdout)
     );

@@ -144,27 +144,16 @@ impl Planner<'_> {
     pub fn snapshot_due(&self) -> Option<Millis> {
         let interval = self.options.snapshot_interval?;
         let last = self.shelf.newest_snapshot().map(|s| s.id.max).unwrap_or_default();
-        if self.hole().is_some() {
+        if self.is_broken(last) {
             return Some(self.now);
         }
         let changed = self.shelf.changed_since(last)?;
         Some(self.ticks.after(interval, changed))
     }
 
-    /// The first TXID that no file has, between the newest image and the position: somebody deleted what was needed. Only a new image helps.
-    fn hole(&self) -> Option<Txid> {
-        let first = self.options.levels.first().map_or(Level::RAW, |(l, _)| *l);
-        let image = self.shelf.newest_snapshot().map(|s| s.id.max)?;
-        let reached = self.shelf.max(first).max(image);
-        let next = self.shelf.beyond(Level::RAW, reached);
-        let mut due = reached.next();
-        for s in next {
-            if s.id.min > due {
-                return Some(due);
-            }
-            due = s.id.max.next();
-        }
-        None
+    /// The listing had a hole: somebody deleted what is needed. Only a new image helps.
+    fn is_broken(&self, image: Txid) -> bool {
+        self.shelf.broken.is_some_and(|through| image < through)
     }
 
     fn base(&self) -> Next {
@@ -239,10 +228,10 @@ impl Planner<'_> {
     }
 
     fn times(&self) -> Next {
-        if self.options.is_off() || self.shelf.unlisted() < TIMES_MIN {
+        if self.options.is_off() {
             return Next::Wait(None);
         }
-        match self.shelf.changed_since(self.shelf.times_through) {
+        match self.shelf.unlisted_since(TIMES_MIN) {
             Some(since) => self.at(Kind::Times, self.ticks.after(TIMES_EVERY, since), || Job::Times),
             None => Next::Wait(None),
         }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, Txid, limits};
 use crate::ltx::TimesId;
+use crate::restore::plan::{Until, plan};
 use crate::store::Entry;
 
 /// One object.
@@ -31,6 +32,8 @@ pub struct Shelf {
     times: Vec<TimesId>,
     /// TXIDs up to this one are in a list of times, as far as their times are known.
     pub(super) times_through: Txid,
+    /// The listing lacked files that the newest state needs. An image of this TXID or a later one makes up for it.
+    pub(super) broken: Option<Txid>,
 }
 
 impl Shelf {
@@ -38,6 +41,9 @@ impl Shelf {
     #[must_use]
     pub fn new(entries: &[Entry], now: Millis) -> Shelf {
         let mut shelf = Shelf::default();
+        if !entries.is_empty() && plan(entries, Until::Newest).is_err() {
+            shelf.broken = entries.iter().map(|e| e.id.max).max();
+        }
         for e in entries {
             let (created, seen) = (e.modified, e.modified.min(now));
             shelf.put(Stored { id: e.id, size: e.size, created, seen, exact: false });
@@ -113,12 +119,14 @@ impl Shelf {
         ends
     }
 
-    /// Number of batches that no list of times speaks of.
+    /// Since when there are `count` batches that no list of times speaks of; `None` if there are fewer.
     #[must_use]
-    pub fn unlisted(&self) -> usize {
-        let raw = self.level(Level::RAW).len() - self.first_raw_beyond(self.times_through);
-        let first = self.levels[1].iter().rev().take_while(|s| s.id.max > self.times_through).count();
-        raw.max(first)
+    pub fn unlisted_since(&self, count: usize) -> Option<Millis> {
+        let raw = self.level(Level::RAW).nth(self.first_raw_beyond(self.times_through) + count - 1);
+        let first = &self.levels[1];
+        let unlisted = first.iter().rev().take_while(|s| s.id.max > self.times_through).count();
+        let compacted = (unlisted >= count).then(|| first[first.len() - unlisted + count - 1]);
+        raw.into_iter().chain(compacted.as_ref()).map(|s| s.seen).min()
     }
 
     /// The largest TXID of a level; 0 if it is empty.

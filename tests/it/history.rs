@@ -1,6 +1,8 @@
 //! Levels, full images and retention as Litestream 0.5.17 sees them: hours of history, kept by a clock that the test moves, restored and taken over
 //! by the real program.
 
+mod live;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;

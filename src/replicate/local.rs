@@ -82,8 +82,8 @@ impl Local {
     }
 
     /// A header timestamp for now, never going backwards.
-    pub fn next_timestamp(&mut self) -> Millis {
-        self.state.timestamp = self.state.timestamp.max(Millis::now());
+    pub fn next_timestamp(&mut self, now: Millis) -> Millis {
+        self.state.timestamp = self.state.timestamp.max(now);
         self.state.timestamp
     }
 

@@ -111,7 +111,7 @@ impl Replica {
     }
 
     fn header(&mut self, txid: Txid, mark: &Mark) -> Header {
-        let created = self.local.next_timestamp();
+        let created = self.local.next_timestamp(self.history_options.clock.now());
         Header::new(self.db.page_size(), mark.size_pages, (txid, txid), created, self.wal_range(mark))
     }
 

@@ -93,7 +93,7 @@ impl Replica {
         hashes: Hashes<'_>,
     ) -> Result<(Point, u64), StreamError> {
         let size_pages = source.size_pages();
-        let created = self.local.next_timestamp();
+        let created = self.local.next_timestamp(self.history_options.clock.now());
         let header =
             Header::new(source.page_size(), size_pages, (txid, txid), created, self.wal_range(&mark));
         let point = Point { txid, pos: mark.pos, size_pages };

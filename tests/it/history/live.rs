@@ -69,7 +69,9 @@ impl Replicator {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             let replica = ReplicaOptions { store, sync_interval: Duration::from_millis(20), history };
             let options = Options {
-                databases: vec![DatabaseOptions { path: db, replicas: vec![replica] }],
+                databases: vec![DatabaseOptions::new(db, vec![replica])],
+                directories: Vec::new(),
+                once: false,
                 engine: Engine::new(IoChoice::Plain).expect("an engine"),
                 shutdown_timeout: Duration::from_secs(30),
                 observer: Arc::new(move |event| {

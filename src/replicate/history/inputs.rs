@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::HistoryError;
@@ -24,6 +25,8 @@ const PIECE_BYTES_MAX: u64 = 1 << 20;
 pub(super) struct Input {
     store: Arc<dyn Store>,
     runtime: Handle,
+    /// Closed when nobody wants the file any more.
+    wanted: watch::Receiver<()>,
     id: LtxId,
     size: u64,
     piece_bytes: u64,
@@ -36,7 +39,8 @@ pub(super) struct Input {
 pub(super) struct Inputs(Vec<Input>);
 
 impl Inputs {
-    /// Begins to read `files`; short ones that are not in memory are fetched at once, some at a time.
+    /// Begins to read `files`; short ones that are not in memory are fetched at once, some at a time. Reading ends with an error when the other
+    /// end of `wanted` is dropped.
     ///
     /// # Errors
     /// The store.
@@ -44,6 +48,7 @@ impl Inputs {
         store: &Arc<dyn Store>,
         cache: &Shelved,
         files: &[Stored],
+        wanted: &watch::Receiver<()>,
     ) -> Result<Inputs, HistoryError> {
         let share = (limits::MERGE_BYTES / files.len().max(1)) as u64;
         let piece_bytes = share.clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX);
@@ -51,6 +56,7 @@ impl Inputs {
         let input = |f: &Stored| Input {
             store: Arc::clone(store),
             runtime: runtime.clone(),
+            wanted: wanted.clone(),
             id: f.id,
             size: f.size,
             piece_bytes,
@@ -133,7 +139,16 @@ impl BufRead for Input {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.piece.is_empty() && self.at < self.size {
             let range = self.at..self.size.min(self.at + self.piece_bytes);
-            let answer = self.runtime.block_on(self.store.get(self.id, range));
+            let (runtime, store, id) = (self.runtime.clone(), Arc::clone(&self.store), self.id);
+            let wanted = &mut self.wanted;
+            let answer = runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    _ = wanted.changed() => None,
+                    answer = store.get(id, range) => Some(answer),
+                }
+            });
+            let answer = answer.ok_or(io::ErrorKind::BrokenPipe)?;
             self.accept(answer).map_err(io::Error::other)?;
         }
         Ok(&self.piece)

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::HistoryError;
 use super::cache::Shelved;
@@ -63,7 +63,9 @@ impl MergeJob<'_> {
     /// # Errors
     /// The store, or an input that is damaged.
     pub(super) async fn run(self, now: Millis) -> Result<Merged, HistoryError> {
-        let inputs = Inputs::begin(self.store, self.cache, self.inputs).await?;
+        // Dropped with this future: the thread then stops reading.
+        let (_wants, wanted) = watch::channel(());
+        let inputs = Inputs::begin(self.store, self.cache, self.inputs, &wanted).await?;
         let (send, mut pieces) = mpsc::channel(BLOCKS);
         let url = self.store.url().to_owned();
         let (to, created, spill) = (self.to, self.created, self.spill.clone());

@@ -52,8 +52,13 @@ pub async fn keep(
     clock: Arc<dyn Timeline>,
     tell: Tell,
 ) {
+    let mut told = false;
     loop {
         let now = clock.now();
+        if !told && feed.is_ready() {
+            told = true;
+            tell(keeper.status(now));
+        }
         match keeper.next(now) {
             Next::Job(job) => {
                 let large = keeper.is_large(&job);

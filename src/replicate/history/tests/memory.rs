@@ -35,6 +35,7 @@ struct State {
     files: BTreeMap<LtxId, (Bytes, Millis)>,
     times: BTreeMap<TimesId, Bytes>,
     counts: Counts,
+    largest_get: u64,
     /// So many more changes, then everything fails; `true`: the change that it dies in is done all the same.
     fuse: Option<(u32, bool)>,
     refuse_deletes: bool,
@@ -96,6 +97,11 @@ impl MemoryStore {
 
     pub fn counts(&self) -> Counts {
         self.lock().counts
+    }
+
+    /// Bytes of the longest range that was asked for.
+    pub fn largest_get(&self) -> u64 {
+        self.lock().largest_get
     }
 
     pub fn entries(&self) -> Vec<Entry> {
@@ -194,6 +200,7 @@ impl Store for MemoryStore {
     fn get<'a>(&'a self, id: LtxId, range: Range<u64>) -> BoxFuture<'a, Result<Bytes>> {
         let mut state = self.lock();
         state.counts.gets += 1;
+        state.largest_get = state.largest_get.max(range.end - range.start);
         if let Err(e) = state.alive() {
             return now(Err(e));
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::memory::Counts;
 use super::world::World;
 use crate::base::clock::Millis;
-use crate::base::{LtxId, Txid};
+use crate::base::{LtxId, Txid, limits};
 use crate::ltx::times;
 use crate::replicate::history::HistoryOptions;
 
@@ -225,5 +225,46 @@ fn images_of_a_small_database_are_made_in_memory_and_old_ones_go() {
         assert!(world.now.0 - end.0 >= 3 * 3_600_000 && end > Millis(0));
         world.verify();
         world.verify_promise();
+    });
+}
+
+/// A merge holds one piece of each input; all pieces together have at most [`limits::MERGE_BYTES`].
+#[test]
+fn inputs_of_a_merge_are_read_in_pieces_that_fit_into_memory_together() {
+    run(async {
+        let mut world = World::new(HistoryOptions::default(), 4_000, 10).await;
+        world.pass(MINUTE).await;
+        for _ in 0..30 {
+            world.write_all().await;
+        }
+        // Nothing is in memory, and no file is nearly all of the merge.
+        world.restart().await;
+        let total: u64 = world.store.entries().iter().map(|e| e.size).sum();
+        assert!(total > 3 * limits::MERGE_BYTES as u64, "{total}");
+        world.pass(MINUTE).await;
+        assert_eq!(world.store.level(1), [(2, 31)]);
+        assert!(
+            world.store.largest_get() <= (limits::MERGE_BYTES / 30) as u64,
+            "{}",
+            world.store.largest_get()
+        );
+        assert!(world.store.counts().gets > 100);
+        world.verify();
+    });
+}
+
+#[test]
+fn a_backlog_is_merged_in_runs_of_bounded_length() {
+    run(async {
+        let mut world = World::new(HistoryOptions::default(), 10, 11).await;
+        world.pass(MINUTE).await;
+        for _ in 0..600 {
+            world.write().await;
+        }
+        world.restart().await;
+        world.pass(MINUTE).await;
+        let runs: Vec<u64> = world.store.level(1).iter().map(|(min, max)| max - min + 1).collect();
+        assert_eq!(runs, [256, 256, 88]);
+        world.verify();
     });
 }

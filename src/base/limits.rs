@@ -166,6 +166,7 @@ pub const POINTS_MAX: usize = 1_000;
 
 /// Headers that are read at once for a list of restore points.
 pub const HEADERS_AT_ONCE: usize = 16;
+
 /// Objects of one level that a replica remembers. The oldest beyond are forgotten, and stay in the store until the next start lists them.
 pub const SHELF_OBJECTS: usize = 200_000;
 

@@ -14,8 +14,8 @@ use lsfast::base::{Level, LtxId, PageSize, Pgno, Txid};
 use lsfast::ltx::{HEADER_LEN, Header, WalRange, encode_file};
 use lsfast::replicate::HistoryOptions;
 use lsfast::replicate::history::{Cache, Feed, Keeper};
-use lsfast::restore::plan::{Until, plan};
-use lsfast::store::{FileStore, PutOptions, Scope, Store};
+use lsfast::restore::plan::{Goal, PlanError, plan};
+use lsfast::store::{Entry, FileStore, PutOptions, Scope, Store};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -150,7 +150,7 @@ impl Scene {
         let entries = self.store.list(Scope::All).await.expect("a listing");
         let mut offered = 0;
         for (txid, (image, created)) in &self.states {
-            let available = plan(&entries, Until::Txid(Txid(*txid))).is_ok();
+            let available = plan(&entries, Goal::Txid(Txid(*txid))).is_ok();
             if available {
                 offered += 1;
                 let out = self.out("by-txid");
@@ -160,7 +160,7 @@ impl Scene {
             // Strictly after it, and before the next: batches are seconds apart here.
             let wanted = Millis(created.0 + 1);
             let newest = entries.iter().map(|e| e.modified).max().expect("files");
-            if let (true, Ok(files)) = (wanted <= newest, plan(&entries, Until::Before(wanted))) {
+            if let (true, Ok(files)) = (wanted <= newest, before(&entries, wanted)) {
                 let reached = files.last().expect("a plan").id.max.0;
                 let out = self.out("by-time");
                 self.restore_by_time(&out, wanted);
@@ -185,6 +185,12 @@ impl Scene {
             &["-timestamp", &wanted.to_rfc3339()],
         );
     }
+}
+
+/// The files of a restore by time as Litestream chooses them: those that were made before it.
+fn before(entries: &[Entry], wanted: Millis) -> Result<Vec<Entry>, PlanError> {
+    let earlier: Vec<Entry> = entries.iter().filter(|e| e.modified < wanted).copied().collect();
+    plan(&earlier, Goal::UpTo(Txid(u64::MAX)))
 }
 
 fn start(store: &Arc<dyn Store>, options: &HistoryOptions, cache: &Cache) -> (Keeper, Rc<Feed>) {

@@ -22,7 +22,7 @@ use crate::ltx::{Header, TimesId, WalRange, times};
 use crate::replicate::board::Mark;
 use crate::replicate::remote;
 use crate::replicate::stream::{Hashes, Stream};
-use crate::restore::plan::{Until, plan};
+use crate::restore::plan::{Goal, plan};
 use crate::store::{PutOptions, Store};
 use crate::wal::format;
 
@@ -259,7 +259,7 @@ impl Keeper {
     /// The files that the newest state is restored from; none if that is not possible.
     fn chain(&self) -> Vec<Stored> {
         self.feed.shelf(|shelf: &mut Shelf| {
-            let Ok(mut files) = plan(&shelf.entries(), Until::Newest) else { return Vec::new() };
+            let Ok(mut files) = plan(&shelf.entries(), Goal::Newest) else { return Vec::new() };
             files.truncate(limits::MERGE_INPUTS);
             let of = |id: LtxId| shelf.level(id.level).find(|s| s.id == id).copied();
             files.iter().filter_map(|e| of(e.id)).collect()

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, Txid, limits};
 use crate::ltx::TimesId;
-use crate::restore::plan::{Until, plan};
+use crate::restore::plan::{Goal, plan};
 use crate::store::Entry;
 
 /// One object.
@@ -41,7 +41,7 @@ impl Shelf {
     #[must_use]
     pub fn new(entries: &[Entry], now: Millis) -> Shelf {
         let mut shelf = Shelf::default();
-        if !entries.is_empty() && plan(entries, Until::Newest).is_err() {
+        if !entries.is_empty() && plan(entries, Goal::Newest).is_err() {
             shelf.broken = entries.iter().map(|e| e.id.max).max();
         }
         for e in entries {

@@ -15,7 +15,7 @@ use lsfast::replicate::history::Timeline;
 use lsfast::replicate::{
     self, DatabaseOptions, Event, HistoryOptions, HistoryStatus, Options, ReplicaOptions, Stopper,
 };
-use lsfast::restore::plan::{Until, plan};
+use lsfast::restore::plan::{Goal, plan};
 use lsfast::store::{Entry, FileStore, Scope, Store};
 
 use super::{HOUR, MINUTE};
@@ -163,7 +163,7 @@ fn images_of_a_database_that_is_written_to_are_states_of_it() {
         // The same state without this image and those after it.
         let others: Vec<Entry> =
             entries.iter().filter(|e| e.id.level != Level::SNAPSHOT || e.id < image.id).copied().collect();
-        let files = plan(&others, Until::Txid(image.id.max)).expect("the raw files are all there");
+        let files = plan(&others, Goal::Txid(image.id.max)).expect("the raw files are all there");
         let (a, b) = (rebuild(&root, &[*image]), rebuild(&root, &files));
         sqlite::assert_same_pages(&image.id.to_string(), &a, &b);
     }
@@ -214,6 +214,6 @@ fn a_database_at_rest_makes_no_request_and_its_image_was_uploaded_once() {
     replicator.stop();
     let store = s3::open(&url, &s3::options());
     let entries = block_on(store.list(Scope::All)).expect("a listing");
-    assert!(plan(&entries, Until::Newest).is_ok_and(|f| f.last().is_some_and(|e| e.id.max == Txid(2))));
+    assert!(plan(&entries, Goal::Newest).is_ok_and(|f| f.last().is_some_and(|e| e.id.max == Txid(2))));
     assert!(entries.iter().any(|e| e.id.level == level(0) && e.id.max == Txid(2)));
 }

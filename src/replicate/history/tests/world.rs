@@ -14,7 +14,7 @@ use crate::replicate::history::cache::Cache;
 use crate::replicate::history::keeper::Keeper;
 use crate::replicate::history::plan::Next;
 use crate::replicate::history::{Feed, HistoryOptions};
-use crate::restore::plan::{PlanError, Until, plan};
+use crate::restore::plan::{Goal, PlanError, plan};
 use crate::store::{Entry, PutOptions, Store};
 
 use super::memory::MemoryStore;
@@ -179,20 +179,20 @@ impl World {
     /// Every state that is offered, by TXID, by time, and the newest, is what it claims to be.
     pub fn verify(&self) {
         let entries = self.store.entries();
-        let newest = plan(&entries, Until::Newest).expect("the newest state can be restored");
+        let newest = plan(&entries, Goal::Newest).expect("the newest state can be restored");
         assert_eq!(newest.last().map(|e| e.id.max.0), Some(self.txid()));
         let mut ends: Vec<u64> = entries.iter().map(|e| e.id.max.0).collect();
         ends.sort_unstable();
         ends.dedup();
         for txid in ends {
-            match plan(&entries, Until::Txid(Txid(txid))) {
+            match plan(&entries, Goal::Txid(Txid(txid))) {
                 Ok(files) => assert!(self.rebuild(&files) == self.batches[&txid].image, "state of {txid}"),
                 Err(PlanError::Txid { .. } | PlanError::NoImage { .. }) => {}
                 Err(e) => panic!("state of {txid}: {e}"),
             }
         }
         for wanted in self.batches.values().map(|b| Millis(b.created.0 + 1)) {
-            if let Ok(files) = plan(&entries, Until::Before(wanted)) {
+            if let Ok(files) = before(&entries, wanted) {
                 let txid = files.last().unwrap().id.max.0;
                 assert!(self.rebuild(&files) == self.batches[&txid].image, "state of {wanted}");
             }
@@ -214,8 +214,7 @@ impl World {
             if wanted > newest {
                 continue;
             }
-            let files = plan(&entries, Until::Before(wanted))
-                .unwrap_or_else(|e| panic!("{txid} at {}: {e}", self.now));
+            let files = before(&entries, wanted).unwrap_or_else(|e| panic!("{txid} at {}: {e}", self.now));
             let found = files.last().unwrap().id.max.0;
             let same_time = self.batches.values().filter(|b| b.created == batch.created).count() > 1;
             if age(batch) < window && !same_time {
@@ -225,11 +224,17 @@ impl World {
     }
 }
 
+/// The files of a restore by time as Litestream chooses them: those that were made before it.
+fn before(entries: &[Entry], wanted: Millis) -> Result<Vec<Entry>, PlanError> {
+    let earlier: Vec<Entry> = entries.iter().filter(|e| e.modified < wanted).copied().collect();
+    plan(&earlier, Goal::UpTo(Txid(u64::MAX)))
+}
+
 /// What must hold at every moment, for whoever lists the replica then.
 pub fn whole(entries: &[Entry], position: u64) {
     let raw = entries.iter().filter(|e| e.id.level == crate::base::Level::RAW).map(|e| e.id.max.0);
     assert_eq!(raw.max(), Some(position), "the newest level-0 file is always there");
-    let newest = plan(entries, Until::Newest).expect("the newest state can be restored at every moment");
+    let newest = plan(entries, Goal::Newest).expect("the newest state can be restored at every moment");
     assert_eq!(newest.last().map(|e| e.id.max.0), Some(position));
     // At no time of the past a reader gets an old state because of a hole in front of newer ones.
     let mut times: Vec<Millis> = entries.iter().map(|e| e.modified).collect();
@@ -237,7 +242,7 @@ pub fn whole(entries: &[Entry], position: u64) {
     times.dedup();
     let step = times.len() / 16 + 1;
     for wanted in times.into_iter().step_by(step) {
-        let Ok(files) = plan(entries, Until::Before(wanted)) else { continue };
+        let Ok(files) = before(entries, wanted) else { continue };
         let reached = files.last().unwrap().id.max.0;
         let beyond = entries.iter().find(|e| e.modified < wanted && e.id.min.0 > reached + 1);
         assert_eq!(beyond, None, "a restore of {wanted} ends at {reached}");

@@ -1,16 +1,22 @@
 //! The loop of one database: waits for hints, looks, lets the guard move, and keeps the pipelines of its replicas alive.
 
+mod error;
+mod wait;
+
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
+pub use error::FollowError;
+use wait::{Waited, wait_for};
+
 use super::board::Board;
 use super::capture::{Capture, Look};
-use super::files::{Files, Followed};
+use super::files::Files;
 use super::gaps::{GAPS, Gaps};
 use super::guard::Phase;
 use super::history;
@@ -18,15 +24,14 @@ use super::local::Local;
 use super::open::{self, Opened};
 use super::pace::Pace;
 use super::replica::{Replica, ReplicaError};
-use super::state::{Home, HomeError, home_of};
+use super::state::{Home, home_of};
 use super::sweep::Sweep;
 use super::{DatabaseOptions, Event, Observer, Stop};
 use crate::base::limits;
 use crate::io::Engine;
-use crate::io::durable::directory_of;
 use crate::io::nap::Naps;
 use crate::io::watch::{Hint, Of, Watch, Watches};
-use crate::sqlite::database::{Database, FileId, OpenError, sibling};
+use crate::sqlite::database::{Database, FileId, sibling};
 use crate::wal::tail::TailError;
 
 /// The gap between looks while all replicas are uploading: commits gather meanwhile anyway.
@@ -49,74 +54,6 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// The wait after an attempt to do so, whether it succeeded or not.
 const IDLE_AGAIN: Duration = Duration::from_secs(60);
-
-/// Why a database can't be followed (any more).
-#[derive(Debug, thiserror::Error)]
-pub enum FollowError {
-    /// It can't be opened.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// The folder beside it.
-    #[error(transparent)]
-    Home(#[from] HomeError),
-    /// Its log can't be read.
-    #[error("{db}: {source}")]
-    Tail {
-        /// The database.
-        db: PathBuf,
-        /// The cause.
-        source: TailError,
-    },
-    /// The operating system.
-    #[error("{db}: {source}")]
-    Io {
-        /// The database.
-        db: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// No replica of it goes on.
-    #[error("{db}: {source}")]
-    Replica {
-        /// The database.
-        db: PathBuf,
-        /// Why the last one ended.
-        source: ReplicaError,
-    },
-    /// It is to be replicated once, and is not there.
-    #[error("{0} does not exist: there is nothing to replicate")]
-    Missing(PathBuf),
-    /// Two names of one file.
-    #[error("{db} is the same file as {other}, which is followed already: name it once")]
-    Same {
-        /// The database.
-        db: PathBuf,
-        /// Its other name.
-        other: PathBuf,
-    },
-}
-
-impl FollowError {
-    /// Whether the cause may go away by itself or by the work of an administrator, with no harm done by another try.
-    pub(super) fn is_worth_another_try(&self) -> bool {
-        match self {
-            FollowError::Replica { source, .. } => !matches!(
-                source,
-                ReplicaError::Store(e) if e.kind() == crate::store::ErrorKind::Conflict
-            ),
-            FollowError::Missing(_) | FollowError::Same { .. } => false,
-            FollowError::Open(_)
-            | FollowError::Home(_)
-            | FollowError::Tail { .. }
-            | FollowError::Io { .. } => true,
-        }
-    }
-
-    /// Whether the file is just no database, as many files in a directory are not.
-    pub(super) fn is_no_database(&self) -> bool {
-        matches!(self, FollowError::Open(OpenError::Header(_) | OpenError::NotAFile(..)))
-    }
-}
 
 /// What all databases of the process share.
 #[derive(Clone)]
@@ -187,51 +124,6 @@ pub async fn follow(options: &DatabaseOptions, shared: &Shared, stop: &Stop) -> 
 fn io_error(path: &Path) -> impl Fn(io::Error) -> FollowError + use<> {
     let db = path.to_owned();
     move |source| FollowError::Io { db: db.clone(), source }
-}
-
-enum Waited {
-    Opened(Arc<Database>, Followed),
-    Stopped,
-    Gone,
-}
-
-/// Opens the database, waiting for it to exist.
-async fn wait_for(options: &DatabaseOptions, shared: &Shared, stop: &Stop) -> Result<Waited, FollowError> {
-    let path = &options.path;
-    let mut watch: Option<Watch> = None;
-    let hint = Rc::new(Hint::default());
-    loop {
-        // Before it is opened: closing a second descriptor of the file would drop the locks of the first.
-        let file = match FileId::at(path).map_err(io_error(path))? {
-            Some(id) => Some(shared.files.take(id, path)?),
-            None if options.leave_when_gone => return Ok(Waited::Gone),
-            None => None,
-        };
-        let to_open = path.clone();
-        let opened = tokio::task::spawn_blocking(move || Database::open(&to_open)).await;
-        match (opened.map_err(io::Error::other).map_err(io_error(path))?, file) {
-            (Ok(db), Some(file)) if FileId::of(db.file().std()).is_ok_and(|id| id == file.id) => {
-                return Ok(Waited::Opened(Arc::new(db), file));
-            }
-            // It came, or was replaced, between the two looks.
-            (Ok(_), _) => continue,
-            (Err(e), _) if e.is_too_early() && shared.once => return Err(FollowError::Missing(path.clone())),
-            (Err(e), _) if e.is_too_early() => {
-                if watch.is_none() {
-                    tracing::info!(db = %path.display(), reason = %e, "waiting for the database");
-                    let dir = directory_of(path);
-                    watch = Some(shared.watches.add(dir, Of::Directory, &hint).map_err(io_error(dir))?);
-                    continue;
-                }
-            }
-            (Err(e), _) => return Err(e.into()),
-        }
-        tokio::select! {
-            () = hint.wait() => {}
-            () = tokio::time::sleep(limits::SAFETY_TICK) => {}
-            () = stop.asked() => return Ok(Waited::Stopped),
-        }
-    }
 }
 
 /// How the loop learns of commits.

@@ -16,6 +16,7 @@ mod location;
 mod provider;
 mod query;
 mod resolve;
+mod settings;
 mod text;
 mod values;
 

@@ -6,22 +6,17 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::aws::{self, AccessPoint};
 use super::endpoint::{Recognised, recognise};
 use super::host::{Ambiguity, Parts, Place, place};
-use super::location::{
-    Addressing, Checksum, Kind, Location, Origin, Quirks, S3Location, SignPayload, Sourced, TlsOptions,
-};
+use super::location::{Addressing, Kind, Location, Origin, S3Location, Sourced, TlsOptions};
 use super::query::Query;
-use super::text::{check_bucket, clean, decode, has_user_info, shown};
-use super::{
-    ConfigError, CredentialSource, Credentials, Endpoint, EndpointUrl, Env, ReplicaFields, Scheme, provider,
+use super::settings::{
+    addressing, check_header, check_region, check_text, quirks, region, static_keys, what,
 };
-use crate::base::limits;
-
-const REGION_DEFAULT: &str = "us-east-1";
+use super::text::{check_bucket, clean, decode, has_user_info, shown};
+use super::{ConfigError, CredentialSource, Endpoint, EndpointUrl, Env, ReplicaFields, Scheme, provider};
 
 /// What flags on the command line say. They win over everything else.
 #[derive(Debug, Clone, Default)]
@@ -230,21 +225,11 @@ fn endpoint_url(endpoint: &Sourced<String>) -> Result<EndpointUrl, ConfigError> 
     EndpointUrl::parse(&endpoint.value, &what("endpoint", &endpoint.origin))
 }
 
-/// How messages call a value: by the name of its parameter, flag or variable where that says it all.
-fn what(name: &str, origin: &Origin) -> String {
-    match origin {
-        Origin::Url => format!("parameter {name}"),
-        Origin::Flag(flag) => format!("--{flag}"),
-        Origin::Env(variable) => (*variable).to_owned(),
-        other => format!("{name} from {other}"),
-    }
-}
-
 /// The endpoint, what its name says, and the bucket and prefix.
-struct Found {
-    endpoint: Sourced<Endpoint>,
-    server: Recognised,
-    bucket: String,
+pub(super) struct Found {
+    pub(super) endpoint: Sourced<Endpoint>,
+    pub(super) server: Recognised,
+    pub(super) bucket: String,
     prefix: String,
     access_point: Option<String>,
 }
@@ -375,121 +360,6 @@ fn by_region(fields: &ReplicaFields, env: &ReplicaFields) -> Result<(Recognised,
         format!("set {}", lines.join(", or "))
     };
     Err(ConfigError::RegionAlone { region: region.value.clone(), origin: region.origin.clone(), advice })
-}
-
-fn check_region(region: &Sourced<String>) -> Result<(), ConfigError> {
-    // It becomes part of a host name and of a header.
-    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-    if region.value.is_empty() || region.value.len() > 64 || !region.value.bytes().all(fits) {
-        return Err(ConfigError::Value {
-            what: format!("region from {}", region.origin),
-            value: region.value.clone(),
-            expected: "a region such as eu-central-1",
-        });
-    }
-    Ok(())
-}
-
-fn region(
-    found: &Found,
-    fields: &ReplicaFields,
-    env: Option<&Sourced<String>>,
-) -> Result<Sourced<String>, ConfigError> {
-    let in_name = || {
-        let origin = match found.server.provider {
-            Some(p) if matches!(p.region, provider::Region::Always(_)) => Origin::Provider(p.name),
-            _ => Origin::Endpoint,
-        };
-        found.server.region.clone().map(|r| Sourced::new(r, origin))
-    };
-    let region = fields
-        .region
-        .clone()
-        .or_else(in_name)
-        .or_else(|| env.cloned())
-        .unwrap_or_else(|| Sourced::new(REGION_DEFAULT.to_owned(), Origin::Default));
-    check_region(&region)?;
-    Ok(region)
-}
-
-fn addressing(found: &Found, fields: &ReplicaFields) -> Sourced<Addressing> {
-    if let Some(style) = found.server.addressing {
-        return Sourced::new(style, Origin::Endpoint);
-    }
-    if let Some(path) = &fields.force_path_style {
-        let value = if path.value { Addressing::Path } else { Addressing::VirtualHost };
-        return Sourced::new(value, path.origin.clone());
-    }
-    // A certificate for *.s3.REGION.amazonaws.com covers one label, so a bucket with a dot goes into the path.
-    let is_label = found.bucket.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    match (found.server.provider, &found.endpoint.value) {
-        (_, Endpoint::Aws { .. }) if is_label => Sourced::new(Addressing::VirtualHost, Origin::Default),
-        (Some(p), _) if is_label => Sourced::new(p.addressing, Origin::Provider(p.name)),
-        _ => Sourced::new(Addressing::Path, Origin::Default),
-    }
-}
-
-fn quirks(found: &Found, fields: &ReplicaFields) -> Result<Quirks, ConfigError> {
-    let provider = found.server.provider;
-    if let Some(size) = fields.part_size.as_ref().filter(|s| s.value < limits::PART_BYTES_MIN) {
-        return Err(ConfigError::Value {
-            what: format!("part-size from {}", size.origin),
-            value: size.value.to_string(),
-            expected: "at least 5MiB (5242880), as S3 demands",
-        });
-    }
-    Ok(Quirks {
-        sign_payload: fields.sign_payload.as_ref().map_or(SignPayload::Auto, |s| s.value),
-        checksum: match &fields.checksum {
-            Some(checksum) => checksum.value,
-            None => provider.map_or(Checksum::Crc32, |p| p.checksum),
-        },
-        create_only: if found.endpoint.value.is_aws() {
-            Some(true)
-        } else {
-            provider.and_then(|p| p.create_only)
-        },
-        part_bytes: fields.part_size.as_ref().map(|s| s.value),
-    })
-}
-
-/// Keys that stand beside the replica.
-fn static_keys(fields: &ReplicaFields) -> Result<Option<CredentialSource>, ConfigError> {
-    let half =
-        |have, missing, origin: &Origin| ConfigError::HalfKeys { have, missing, origin: origin.clone() };
-    let (id, secret) = match (&fields.access_key_id, &fields.secret_access_key, &fields.session_token) {
-        (Some(id), Some(secret), _) => (id, secret),
-        (Some(id), None, _) => return Err(half("access-key-id", "secret-access-key", &id.origin)),
-        (None, Some(secret), _) => return Err(half("secret-access-key", "access-key-id", &secret.origin)),
-        (None, None, Some(token)) => return Err(half("session-token", "access-key-id", &token.origin)),
-        (None, None, None) => return Ok(None),
-    };
-    Ok(Some(CredentialSource::Static(Arc::new(Credentials {
-        access_key_id: id.value.clone(),
-        secret_access_key: secret.value.clone(),
-        session_token: fields.session_token.as_ref().map(|t| t.value.clone()),
-        origin: id.origin.to_string(),
-        expires: None,
-    }))))
-}
-
-/// What becomes the value of a header.
-fn check_header(name: &'static str, value: Option<&Sourced<String>>) -> Result<(), ConfigError> {
-    match value.filter(|v| !v.value.bytes().all(|b| b.is_ascii_graphic())) {
-        None => Ok(()),
-        Some(bad) => Err(ConfigError::Value {
-            what: what(name, &bad.origin),
-            value: bad.value.clone(),
-            expected: "made of letters, digits and signs alone",
-        }),
-    }
-}
-
-fn check_text(what: &'static str, value: &str) -> Result<(), ConfigError> {
-    if value.chars().any(char::is_control) {
-        return Err(ConfigError::Control { what, value: value.to_owned() });
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -157,7 +157,12 @@ pub(super) fn place(parts: Parts<'_>, explicit: Option<&EndpointUrl>) -> Result<
     if is_address || address.host == "localhost" || known() || is_decided(parts, &address) {
         return server(parts, address, None);
     }
-    Err(ConfigError::Ambiguous(Box::new(ambiguity(parts, &address))))
+    let ambiguity = ambiguity(parts, &address);
+    // No bucket of AWS can be called so, and nothing stands before a server: only one reading is left.
+    if ambiguity.readings.len() == 1 {
+        return server(parts, address, None);
+    }
+    Err(ConfigError::Ambiguous(Box::new(ambiguity)))
 }
 
 /// Whether a name with dots is certainly a server.

@@ -211,3 +211,9 @@ pub const SNAPSHOT_POINT_WAIT: Duration = Duration::from_secs(10);
 
 /// Bytes of a page index under construction that are held in memory. Beyond it they go to a file beside the database.
 pub const INDEX_BYTES: usize = 1 << 20;
+
+/// Files of a replica that are verified at once. Further ones wait.
+pub const VERIFY_FILES: usize = 4;
+
+/// Findings of one kind that a report of a verification names. Further ones are counted.
+pub const VERIFY_FINDINGS: usize = 1_000;

@@ -20,6 +20,7 @@ mod restore;
 mod setup;
 mod signals;
 mod table;
+mod verify;
 mod version;
 mod when;
 
@@ -125,6 +126,8 @@ pub enum Command {
     Explain(explain::ExplainArgs),
     /// List the states that can be restored
     Points(points::PointsArgs),
+    /// Read a replica end to end and say what of it can be restored
+    Verify(verify::VerifyArgs),
     /// List the generations that Litestream 0.3 stored
     Generations(generations::LegacyListArgs),
     /// List the snapshots that Litestream 0.3 stored
@@ -178,6 +181,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Databases(args) => databases::run(&setup, &args),
         Command::Explain(args) => explain::run(&mut setup, &args),
         Command::Points(args) => points::run(&mut setup, &args).map(|()| ExitCode::SUCCESS),
+        Command::Verify(args) => verify::run(&mut setup, &args),
         Command::Generations(args) => generations::run(&mut setup, &args, generations::What::Generations),
         Command::Snapshots(args) => generations::run(&mut setup, &args, generations::What::Snapshots),
         Command::Wal(args) => generations::run(&mut setup, &args, generations::What::Wal),
@@ -198,6 +202,7 @@ impl Command {
             Command::Databases(_) => true,
             Command::Doctor(args) => !args.what.iter().any(|w| w.contains("://")),
             Command::Points(args) => !args.url.contains("://"),
+            Command::Verify(args) => !args.url.contains("://"),
             Command::Generations(args) | Command::Snapshots(args) | Command::Wal(args) => {
                 !args.url.contains("://")
             }

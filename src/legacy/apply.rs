@@ -50,13 +50,19 @@ pub struct Applied {
 
 /// A database under construction.
 pub struct Apply {
-    database: File,
-    /// The present log, as far as it is known.
-    scratch: File,
+    /// `None` when only the proof is wanted.
+    output: Option<Files>,
     page_size: Option<PageSize>,
     bytes: u64,
     log: Option<Log>,
     buffer: Vec<u8>,
+}
+
+/// Where the pages go.
+struct Files {
+    database: File,
+    /// The present log, as far as it is known.
+    scratch: File,
 }
 
 /// One log, put together.
@@ -77,9 +83,14 @@ impl Apply {
     /// Into `database` and by way of `scratch`, both empty.
     #[must_use]
     pub fn new(database: File, scratch: File) -> Apply {
+        Apply { output: Some(Files { database, scratch }), ..Apply::prove() }
+    }
+
+    /// Proves all files and writes nothing.
+    #[must_use]
+    pub fn prove() -> Apply {
         Apply {
-            database,
-            scratch,
+            output: None,
             page_size: None,
             bytes: 0,
             log: None,
@@ -101,7 +112,9 @@ impl Apply {
             if self.bytes == 0 {
                 self.page_size = page_size(&self.buffer[..n])?;
             }
-            self.database.pwrite_all(&self.buffer[..n], self.bytes).map_err(ApplyError::Write)?;
+            if let Some(output) = &self.output {
+                output.database.pwrite_all(&self.buffer[..n], self.bytes).map_err(ApplyError::Write)?;
+            }
             self.bytes += n as u64;
         }
         match self.page_size {
@@ -162,7 +175,9 @@ impl Apply {
             }
             let piece = &self.buffer[..n];
             log.scan(piece)?;
-            self.scratch.pwrite_all(piece, log.len).map_err(ApplyError::Write)?;
+            if let Some(output) = &self.output {
+                output.scratch.pwrite_all(piece, log.len).map_err(ApplyError::Write)?;
+            }
             log.len += n as u64;
         }
     }
@@ -173,7 +188,9 @@ impl Apply {
     /// [`ApplyError::Write`], and [`ApplyError::Damaged`] for a database without pages.
     pub fn finish(mut self) -> Result<Applied, ApplyError> {
         self.end_log()?;
-        self.database.std().set_len(self.bytes).map_err(ApplyError::Write)?;
+        if let Some(output) = &self.output {
+            output.database.std().set_len(self.bytes).map_err(ApplyError::Write)?;
+        }
         let page_size = self.page_size.ok_or_else(|| ApplyError::Damaged("it has no pages at all".into()))?;
         Ok(Applied { page_size, bytes: self.bytes })
     }
@@ -182,16 +199,17 @@ impl Apply {
     fn end_log(&mut self) -> Result<(), ApplyError> {
         let Some(Log { committed, size: Some(pages), .. }) = self.log.take() else { return Ok(()) };
         let size = self.page_size.expect("a log with frames has a page size");
+        self.bytes = u64::from(pages) * u64::from(size.get());
+        let Some(Files { database, scratch }) = &self.output else { return Ok(()) };
         let page = &mut self.buffer[..size.bytes()];
         let last = Pgno::new(pages).expect("a commit mark is not 0");
         for (pgno, frame) in committed.range(..=last) {
             let at = format::frame_offset(size, *frame) + format::FRAME_HEADER_BYTES as u64;
-            self.scratch.pread_exact(page, at).map_err(ApplyError::Write)?;
-            self.database.pwrite_all(page, pgno.offset(size)).map_err(ApplyError::Write)?;
+            scratch.pread_exact(page, at).map_err(ApplyError::Write)?;
+            database.pwrite_all(page, pgno.offset(size)).map_err(ApplyError::Write)?;
         }
-        self.bytes = u64::from(pages) * u64::from(size.get());
         // Also when it shrank: what a later log does not write must come out as zeros, not as old pages.
-        self.database.std().set_len(self.bytes).map_err(ApplyError::Write)
+        database.std().set_len(self.bytes).map_err(ApplyError::Write)
     }
 }
 

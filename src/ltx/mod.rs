@@ -45,7 +45,7 @@ pub use index::{IndexEntry, Tail, TailState};
 pub use merge::{Merge, PageSource};
 pub use reader::LtxReader;
 pub use times::TimesId;
-pub use walk::{FileEnd, FrameWalk, Next};
+pub use walk::{FileEnd, FrameWalk, IndexCheck, Next};
 
 /// Set in every checksum that an LTX file stores, so that 0 can mean "none".
 pub const CHECKSUM_FLAG: u64 = 1 << 63;

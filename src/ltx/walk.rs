@@ -7,6 +7,7 @@
 
 use super::frame::{self, HEAD_SHORT, Look, TERMINATOR};
 use super::header::{HEADER_LEN, Header, TRAILER_LEN, Trailer};
+use super::index::put_varint;
 use super::{IndexEntry, LtxError};
 use crate::base::PageSize;
 use crate::base::crc64::Crc64;
@@ -105,5 +106,50 @@ impl FileEnd {
         let trailer = Trailer::parse(last);
         self.crc.update(&last[..8]);
         Ok((trailer, self.crc.value(), self.crc_len + 8))
+    }
+}
+
+/// Whether the index of a file that is read in order is what its frames ask for. Keeps no index in memory.
+#[derive(Debug, Clone, Default)]
+pub struct IndexCheck {
+    /// Of the varints that the index must have.
+    expected: Crc64,
+    expected_len: u64,
+    /// Of as many bytes as have come of it.
+    found: Crc64,
+    found_len: u64,
+    /// The end mark and the length, which follow.
+    end: Vec<u8>,
+}
+
+impl IndexCheck {
+    /// The next frame of the file.
+    pub fn frame(&mut self, entry: &IndexEntry) {
+        let mut varints = Vec::with_capacity(super::index::ENTRY_LEN_MAX);
+        put_varint(&mut varints, u64::from(entry.pgno.get()));
+        put_varint(&mut varints, entry.offset);
+        put_varint(&mut varints, u64::from(entry.len));
+        self.expected.update(&varints);
+        self.expected_len += varints.len() as u64;
+    }
+
+    /// The next bytes after the terminator, when all frames are known.
+    pub fn push(&mut self, bytes: &[u8]) {
+        let left = usize::try_from(self.expected_len - self.found_len).unwrap_or(usize::MAX);
+        let (index, end) = bytes.split_at(bytes.len().min(left));
+        self.found.update(index);
+        self.found_len += index.len() as u64;
+        let room = 1 + 8 + TRAILER_LEN + 1 - self.end.len();
+        self.end.extend_from_slice(&end[..end.len().min(room)]);
+    }
+
+    /// Whether it is, when the file has been read to its end.
+    #[must_use]
+    pub fn is_right(&self) -> bool {
+        self.found_len == self.expected_len
+            && self.found.value() == self.expected.value()
+            && self.end.len() == 1 + 8 + TRAILER_LEN
+            && self.end[0] == 0
+            && self.end[1..9] == (self.expected_len + 1).to_be_bytes()
     }
 }

@@ -10,6 +10,7 @@ use crate::base::{PageSize, Pgno};
 pub(super) struct Claims {
     words: Vec<u64>,
     commit: u32,
+    page_size: PageSize,
     lock: Pgno,
     /// Pages not claimed yet.
     open: u32,
@@ -22,7 +23,12 @@ impl Claims {
     pub(super) fn new(commit: u32, page_size: PageSize) -> Claims {
         let lock = page_size.lock_page();
         let open = commit - u32::from(lock.get() <= commit);
-        Claims { words: vec![0; commit.div_ceil(64) as usize], commit, lock, open, limit: commit }
+        Claims { words: vec![0; commit.div_ceil(64) as usize], commit, page_size, lock, open, limit: commit }
+    }
+
+    /// Bytes in a page of the database.
+    pub(super) fn page_size(&self) -> PageSize {
+        self.page_size
     }
 
     /// Goes on to an older file, after which the database had `commit` pages.

@@ -33,6 +33,7 @@ mod legacy;
 pub mod plan;
 mod points;
 mod proof;
+mod prove;
 mod target;
 mod times;
 mod verify;
@@ -48,6 +49,7 @@ pub use error::RestoreError;
 pub use fetch::{Object, requests};
 pub use plan::{PlanError, Until};
 pub use points::{Point, PointState, object_name, points};
+pub use prove::{Damage, Health, Newest, VerifyOptions, VerifyReport, verify_replica};
 pub use verify::{Integrity, Verdict};
 
 use crate::base::clock::Millis;

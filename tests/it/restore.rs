@@ -18,6 +18,8 @@ mod command;
 mod faults;
 mod legacy;
 mod made;
+mod times;
+mod verify;
 
 fn engines() -> Vec<Engine> {
     [IoChoice::Plain, IoChoice::Auto].map(|c| Engine::new(c).expect("an engine")).into()

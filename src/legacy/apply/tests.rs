@@ -143,7 +143,7 @@ fn nothing_comes_back_from_before_a_shrink() {
     first.resize(3 * 512, 7);
     apply.snapshot(&pack(&first)[..]).unwrap();
     apply.log = Some(log_of(0, &[(1, 1)], 1));
-    apply.scratch.pwrite_all(&[9; 2 * 536], 32).unwrap();
+    apply.output.as_ref().unwrap().scratch.pwrite_all(&[9; 2 * 536], 32).unwrap();
     apply.end_log().unwrap();
     apply.log = Some(log_of(1, &[(3, 2)], 3));
     assert_eq!(apply.finish().unwrap().bytes, 3 * 512);

@@ -62,9 +62,9 @@ fn the_newest_generation_wins() {
     };
     let of = |n: usize| text(&restores[n], "sha256").to_owned();
     assert_eq!(hash(Selection::default()), (of(0), true));
-    for n in 8..12 {
-        let at = Millis(restores[n]["at_ns"].as_i64().expect("a time") / 1_000_000);
-        assert_eq!(hash(Until::Before(at).into()), (of(n), false), "{n}");
+    for restore in &restores[8..12] {
+        let at = Millis(restore["at_ns"].as_i64().expect("a time") / 1_000_000);
+        assert_eq!(hash(Until::Before(at).into()), (text(restore, "sha256").to_owned(), false), "{restore}");
     }
     assert_eq!(hash(Until::Before(Millis(i64::MAX)).into()), (of(0), true));
 }
@@ -207,9 +207,9 @@ fn tree(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     for entry in fs::read_dir(dir).into_iter().flatten() {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
-            all.extend(tree(&path))
+            all.extend(tree(&path));
         } else {
-            all.push((path.clone(), fs::read(&path).expect("a file")))
+            all.push((path.clone(), fs::read(&path).expect("a file")));
         }
     }
     all.sort();

@@ -1,0 +1,153 @@
+//! `lsfast verify URL`
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use super::setup::{self, Setup};
+use super::{choose, report};
+use crate::restore::{self, Health, VerifyOptions, VerifyReport, object_name};
+
+/// Something is damaged, but the newest state can be restored.
+const DAMAGED: u8 = 3;
+
+/// The newest state cannot be restored.
+const NEWEST_LOST: u8 = 4;
+
+/// Read a replica end to end and say what of it can be restored.
+///
+/// Checks each file's checksum, name, page index and length, that no level has a hole, and that each page of the newest
+/// state is there. Nothing is written. For what SQLite says of the pages, restore with `--integrity-check full`.
+///
+/// Exit codes: 0 nothing is wrong; 1 it could not be found out; 2 usage; 3 something is damaged, and the newest state can
+/// be restored; 4 the newest state cannot be restored.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// A database of the config file by its path, or a replica: s3://BUCKET/PREFIX or file:///DIR
+    #[arg(value_name = "DB|URL")]
+    pub url: String,
+    /// Beside the files of the newest state read only so many of a hundred others, chosen at random
+    #[arg(long, value_name = "PERCENT", default_value = "100", value_parser = percent)]
+    pub sample: u8,
+    /// Read at most so many megabytes a second on average
+    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u32).range(1..))]
+    pub bandwidth: Option<u32>,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn percent(text: &str) -> Result<u8, String> {
+    let n = text.trim_end_matches('%').parse().ok().filter(|n| *n <= 100);
+    n.ok_or_else(|| "write a number from 0 to 100".into())
+}
+
+/// Runs the command.
+pub(super) fn run(setup: &mut Setup, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
+    let event_loop = setup::event_loop()?;
+    let location = event_loop.block_on(choose::location(setup, &args.url))?;
+    let options = VerifyOptions {
+        sample_percent: args.sample,
+        bytes_per_second: args.bandwidth.map(|mb| u64::from(mb) * 1_000_000),
+    };
+    let found = event_loop.block_on(async {
+        let store = setup.open(&location)?;
+        Ok::<_, anyhow::Error>(restore::verify_replica(&store, options).await?)
+    })?;
+    let text = if args.json { to_json(&found, &location.url) } else { to_text(&found, &location.url) };
+    report::print_line(&text)?;
+    Ok(match found.health() {
+        Health::Sound => ExitCode::SUCCESS,
+        Health::Damaged => ExitCode::from(DAMAGED),
+        Health::NewestLost => ExitCode::from(NEWEST_LOST),
+    })
+}
+
+fn verdict(health: Health) -> &'static str {
+    match health {
+        Health::Sound => "sound",
+        Health::Damaged => "damaged",
+        Health::NewestLost => "newest state lost",
+    }
+}
+
+fn to_text(found: &VerifyReport, url: &str) -> String {
+    let mut lines: Vec<String> =
+        found.damaged.iter().map(|d| format!("damaged: {}: {}", object_name(&d.object), d.cause)).collect();
+    let named = found.damaged.len() as u64;
+    if found.damaged_count > named {
+        lines.push(format!("damaged: {} more", found.damaged_count - named));
+    }
+    lines.extend(
+        found
+            .holes
+            .iter()
+            .map(|(level, from, to)| format!("missing: level {level} lacks TXIDs {from} to {to}")),
+    );
+    lines.extend(
+        found.wrong_indexes.iter().map(|id| format!("wrong page index: {id}; it restores all the same")),
+    );
+    if found.vanished > 0 {
+        lines.push(format!(
+            "{} files were removed meanwhile, as happens when old ones are merged",
+            found.vanished
+        ));
+    }
+    lines.push(match (&found.newest, &found.newest_lost) {
+        (Some(n), _) if n.txid.0 > 0 => {
+            format!("newest: TXID {} of {}, {} bytes, can be restored", n.txid, n.created, n.bytes)
+        }
+        (Some(n), _) => format!("newest: the state of {}, {} bytes, can be restored", n.created, n.bytes),
+        (None, why) => {
+            format!("newest: cannot be restored: {}", why.as_deref().unwrap_or("no reason is known"))
+        }
+    });
+    if found.states > 0 {
+        let last = found.last_restorable.map(|t| format!(", the last of them TXID {t}")).unwrap_or_default();
+        lines.push(format!("{} of {} states can be restored{last}", found.restorable, found.states));
+    }
+    lines.push(format!(
+        "{}: {url}: {} of {} files read, {} bytes in {:.2} s",
+        verdict(found.health()),
+        found.read,
+        found.objects,
+        found.bytes,
+        found.time.as_secs_f64()
+    ));
+    lines.join("\n")
+}
+
+fn to_json(found: &VerifyReport, url: &str) -> String {
+    let damaged: Vec<_> =
+        found.damaged.iter().map(|d| json!({ "name": object_name(&d.object), "cause": d.cause })).collect();
+    let holes: Vec<_> = found
+        .holes
+        .iter()
+        .map(|(level, from, to)| {
+            json!({ "level": level.get(), "from_txid": from.to_string(), "to_txid": to.to_string() })
+        })
+        .collect();
+    let newest = found
+        .newest
+        .map(|n| json!({ "txid": n.txid.to_string(), "created": n.created.to_rfc3339(), "bytes": n.bytes }));
+    json!({
+        "url": url,
+        "verdict": verdict(found.health()),
+        "files": found.objects,
+        "files_read": found.read,
+        "bytes_read": found.bytes,
+        "damaged_count": found.damaged_count,
+        "damaged": damaged,
+        "holes": holes,
+        "wrong_indexes": found.wrong_indexes.iter().map(|id| format!("{}/{}", id.level, id.file_name())).collect::<Vec<_>>(),
+        "vanished": found.vanished,
+        "newest": newest,
+        "newest_lost": found.newest_lost,
+        "states": found.states,
+        "restorable_states": found.restorable,
+        "last_restorable_txid": found.last_restorable.map(|t| t.to_string()),
+        "seconds": found.time.as_secs_f64(),
+    })
+    .to_string()
+}

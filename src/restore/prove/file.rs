@@ -1,0 +1,168 @@
+//! Proving one LTX file.
+
+use std::sync::Arc;
+
+use super::stream::{self, Pace, Parts};
+use crate::base::Pgno;
+use crate::ltx::frame::HEAD_SHORT;
+use crate::ltx::{
+    FileCheck, FileEnd, FrameWalk, HEADER_LEN, Header, IndexCheck, IndexEntry, LtxError, Next, decode_frames,
+};
+use crate::restore::RestoreError;
+use crate::restore::claims::Claims;
+use crate::restore::fetch::Wanted;
+use crate::store::{Entry, Store};
+
+/// Frames that are decoded together.
+const BATCH_FRAMES: usize = 256;
+
+/// A file that is what its name says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Checked {
+    pub(super) header: Header,
+    pub(super) index_is_right: bool,
+}
+
+/// Reads and proves one file. With `claims` (made by the first file) its pages are claimed; they come back.
+///
+/// The outer error is a defect of this program or its end; the inner one is about the file or the store.
+pub(super) async fn check(
+    store: &Arc<dyn Store>,
+    entry: Entry,
+    pace: &Pace,
+    claims: Option<Option<Claims>>,
+) -> Result<(Result<Checked, RestoreError>, Option<Claims>), RestoreError> {
+    let url = store.url().to_owned();
+    let work = move |parts| {
+        let mut claims = claims;
+        let checked = Walk::new(parts, entry, claims.as_mut()).run();
+        (checked, claims.flatten())
+    };
+    let ((checked, claims), fed) = stream::through(&**store, Wanted::from(&entry), pace, work).await?;
+    let object = entry.id;
+    let checked = match (fed, checked) {
+        (Err(e), _) => Err(e),
+        (Ok(()), Ok(checked)) => Ok(checked),
+        (Ok(()), Err(Fault::Ltx(cause))) => Err(RestoreError::Corrupt { object, url, cause }),
+        (Ok(()), Err(Fault::Name(header))) => {
+            let found = format!("{}-{}", header.min, header.max);
+            Err(RestoreError::Misnamed { object, url, found })
+        }
+        (Ok(()), Err(Fault::PageSize(found, expected))) => {
+            Err(RestoreError::PageSize { object, url, found, expected })
+        }
+    };
+    Ok((checked, claims))
+}
+
+enum Fault {
+    Ltx(LtxError),
+    Name(Box<Header>),
+    PageSize(crate::base::PageSize, crate::base::PageSize),
+}
+
+impl From<LtxError> for Fault {
+    fn from(e: LtxError) -> Fault {
+        Fault::Ltx(e)
+    }
+}
+
+/// One walk through a file.
+struct Walk<'a> {
+    parts: Parts,
+    entry: Entry,
+    claims: Option<&'a mut Option<Claims>>,
+    /// Bytes not done with, and where in the file they begin.
+    bytes: Vec<u8>,
+    offset: u64,
+}
+
+impl<'a> Walk<'a> {
+    fn new(parts: Parts, entry: Entry, claims: Option<&'a mut Option<Claims>>) -> Walk<'a> {
+        Walk { parts, entry, claims, bytes: Vec::new(), offset: 0 }
+    }
+
+    fn more(&mut self, part: &'static str) -> Result<(), LtxError> {
+        let Some(bytes) = self.parts.next() else {
+            return Err(LtxError::Truncated { len: self.offset + self.bytes.len() as u64, part });
+        };
+        self.bytes.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    fn used(&mut self, n: usize) {
+        self.bytes.drain(..n);
+        self.offset += n as u64;
+    }
+
+    fn run(mut self) -> Result<Checked, Fault> {
+        while self.bytes.len() < HEADER_LEN {
+            self.more("header")?;
+        }
+        let mut check = FileCheck::new(self.bytes.first_chunk().expect("just read"))?;
+        self.used(HEADER_LEN);
+        let header = *check.header();
+        if (header.min, header.max) != (self.entry.id.min, self.entry.id.max) {
+            return Err(Fault::Name(Box::new(header)));
+        }
+        if let Some(claims) = &mut self.claims {
+            let claims = claims.get_or_insert_with(|| Claims::new(header.commit, header.page_size));
+            if claims.page_size() != header.page_size {
+                return Err(Fault::PageSize(header.page_size, claims.page_size()));
+            }
+            claims.next_file(header.commit);
+        }
+        let mut index = IndexCheck::default();
+        let walk = self.frames(&header, &mut check, &mut index)?;
+        let mut end = FileEnd::new(&walk);
+        end.push(&self.bytes);
+        index.push(&self.bytes);
+        while let Some(bytes) = self.parts.next() {
+            end.push(&bytes);
+            index.push(&bytes);
+        }
+        check.finish_in_order(end)?;
+        Ok(Checked { header, index_is_right: index.is_right() })
+    }
+
+    /// All frames and the terminator behind them.
+    fn frames(
+        &mut self,
+        header: &Header,
+        check: &mut FileCheck,
+        index: &mut IndexCheck,
+    ) -> Result<FrameWalk, Fault> {
+        let mut walk = FrameWalk::new(header);
+        let mut batch: Vec<IndexEntry> = Vec::with_capacity(BATCH_FRAMES);
+        let mut used = 0;
+        loop {
+            let next = walk.step(&self.bytes[used..])?;
+            if let Next::Frame(frame) = next {
+                used += frame.len as usize;
+                index.frame(&frame);
+                self.claim(frame.pgno);
+                batch.push(frame);
+            }
+            if batch.len() == BATCH_FRAMES || !matches!(next, Next::Frame(_)) {
+                check.add(&decode_frames(header, &self.bytes, self.offset, &batch, |_, _| {})?)?;
+                batch.clear();
+                self.used(used);
+                used = 0;
+            }
+            match next {
+                Next::Frame(_) => {}
+                Next::Need(_) => self.more("pages")?,
+                Next::End => {
+                    self.used(HEAD_SHORT);
+                    return Ok(walk);
+                }
+            }
+        }
+    }
+
+    fn claim(&mut self, pgno: Pgno) {
+        if let Some(Some(claims)) = &mut self.claims {
+            claims.claim(pgno);
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Reading a replica end to end: what is damaged, and what can be restored all the same.
+//!
+//! Proven for each LTX file that is read: its header against its name, the order of its pages, every page by the file's
+//! CRC, its length, its page index. For the newest state: each page of the database is in one of the files of its plan;
+//! a restore takes the same images by the same rules, so it succeeds. For Litestream 0.3: the checksum of each file,
+//! each frame of each log by its chain, and that the pieces join. *Not* proven is what SQLite would say of the pages:
+//! that takes the database itself (`restore --integrity-check full`).
+//!
+//! Memory: [`limits::VERIFY_FILES`] files at once with two parts of [`limits::RESTORE_PART_BYTES`] each, and one bit for
+//! each page of the database.
+
+mod file;
+mod old;
+mod stream;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use super::choose::{self, Files};
+use super::claims::Claims;
+use super::fetch::Object;
+use super::plan::{self, Goal, PlanError};
+use super::{RestoreError, Selection, Until, join_error};
+use crate::base::clock::Millis;
+use crate::base::{Level, LtxId, Txid, limits};
+use crate::store::{Entry, Store};
+use file::Checked;
+use stream::Pace;
+
+/// What is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifyOptions {
+    /// Of the files that the newest state does not need, how many of a hundred are read, chosen at random.
+    pub sample_percent: u8,
+    /// Bytes a second on average; `None` for as many as come.
+    pub bytes_per_second: Option<u64>,
+}
+
+impl Default for VerifyOptions {
+    fn default() -> VerifyOptions {
+        VerifyOptions { sample_percent: 100, bytes_per_second: None }
+    }
+}
+
+/// What is wrong with one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// Which.
+    pub object: Object,
+    /// In what way.
+    pub cause: String,
+}
+
+/// How a replica is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// Nothing is wrong with what was read.
+    Sound,
+    /// Something is, but the newest state can be restored.
+    Damaged,
+    /// The newest state cannot be restored.
+    NewestLost,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VerifyReport {
+    /// LTX files and files of Litestream 0.3 that are there.
+    pub objects: u64,
+    /// How many of them were read.
+    pub read: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+    /// What is damaged, at most [`limits::VERIFY_FINDINGS`] of it.
+    pub damaged: Vec<Damage>,
+    /// How many objects are.
+    pub damaged_count: u64,
+    /// Files whose page index is not that of their frames. They restore.
+    pub wrong_indexes: Vec<LtxId>,
+    /// TXIDs that a level lacks between its files, as first and last.
+    pub holes: Vec<(Level, Txid, Txid)>,
+    /// Files that were removed while this ran.
+    pub vanished: u64,
+    /// The newest state, when it can be restored.
+    pub newest: Option<Newest>,
+    /// Why it cannot.
+    pub newest_lost: Option<String>,
+    /// States that files end at, and how many of them can be restored without a file that is damaged.
+    pub states: u64,
+    /// See `states`.
+    pub restorable: u64,
+    /// The last of those, of LTX files.
+    pub last_restorable: Option<Txid>,
+    /// Time that it took.
+    pub time: Duration,
+}
+
+/// The newest state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Newest {
+    /// Its TXID; 0 for one of Litestream 0.3.
+    pub txid: Txid,
+    /// When it was stored.
+    pub created: Millis,
+    /// Bytes of the database.
+    pub bytes: u64,
+}
+
+impl VerifyReport {
+    /// The verdict.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        match self {
+            _ if self.newest.is_none() => Health::NewestLost,
+            _ if self.damaged_count > 0 || !self.holes.is_empty() || !self.wrong_indexes.is_empty() => {
+                Health::Damaged
+            }
+            _ => Health::Sound,
+        }
+    }
+
+    fn damage(&mut self, object: Object, cause: String) {
+        self.damaged_count += 1;
+        if self.damaged.len() < limits::VERIFY_FINDINGS {
+            self.damaged.push(Damage { object, cause });
+        }
+    }
+}
+
+/// Reads a replica.
+///
+/// # Errors
+/// What keeps it from being read: the store, an empty place, a file of the newest state that vanishes meanwhile. What
+/// is wrong with the replica is in the report.
+pub async fn verify_replica(
+    store: &Arc<dyn Store>,
+    options: VerifyOptions,
+) -> Result<VerifyReport, RestoreError> {
+    let start = Instant::now();
+    let listing = store.list_all().await?;
+    let old = choose::legacy_files(&listing);
+    if listing.files.is_empty() && old.is_empty() {
+        return Err(RestoreError::Empty { url: store.url().to_owned() });
+    }
+    let mut report =
+        VerifyReport { objects: (listing.files.len() + old.len()) as u64, ..VerifyReport::default() };
+    let pace = Arc::new(Pace::new(options.bytes_per_second));
+    let mut bad: BTreeSet<LtxId> = BTreeSet::new();
+    if !listing.files.is_empty() {
+        let plan = newest_plan(store, &listing.files, &pace, &mut report, &mut bad).await?;
+        others(store, &listing.files, &plan, (options, &pace), (&mut report, &mut bad)).await?;
+        report.holes = holes(&listing.files);
+        count_states(&listing.files, &bad, &mut report);
+    }
+    let lost = old::verify(store, &old, &pace, &mut report).await?;
+    // Where both formats are, the newest state may be one of Litestream 0.3.
+    let choice = choose::of_listing(&**store, &listing, Selection::from(Until::Newest)).await;
+    if let Ok(Files::Legacy(plan)) = choice.as_ref().map(|c| &c.files) {
+        let bytes = lost.iter().find(|g| g.generation == plan.generation).and_then(|g| g.bytes);
+        report.newest = bytes.map(|bytes| Newest { txid: Txid(0), created: plan.created(), bytes });
+        report.newest_lost =
+            report.newest.is_none().then(|| format!("generation {} is damaged", plan.generation));
+    } else if let Err(e) = choice
+        && report.newest_lost.is_none()
+    {
+        (report.newest, report.newest_lost) = (None, Some(e.to_string()));
+    }
+    report.time = start.elapsed();
+    Ok(report)
+}
+
+/// Reads the files of the newest state, newest first, and finds the file of each page. Gives their names.
+async fn newest_plan(
+    store: &Arc<dyn Store>,
+    files: &[Entry],
+    pace: &Arc<Pace>,
+    report: &mut VerifyReport,
+    bad: &mut BTreeSet<LtxId>,
+) -> Result<BTreeSet<LtxId>, RestoreError> {
+    let chain = match plan::plan(files, Goal::Newest) {
+        Ok(chain) => chain,
+        Err(cause) => {
+            report.newest_lost = Some(cause.to_string());
+            // What comes before a gap is read as if it were the newest.
+            let PlanError::Gap { reached, .. } = cause else { return Ok(BTreeSet::new()) };
+            plan::plan(files, Goal::Txid(reached)).unwrap_or_default()
+        }
+    };
+    let mut claims: Option<Claims> = None;
+    let mut newest = None;
+    for entry in chain.iter().rev() {
+        let (checked, with) = file::check(store, *entry, pace, Some(claims.take())).await?;
+        claims = with;
+        match checked {
+            // Without a file of the plan there is nothing to say about the state.
+            Err(RestoreError::Vanished { object, url }) => {
+                return Err(RestoreError::Vanished { object, url });
+            }
+            checked => {
+                let header = checked.as_ref().ok().map(|c| c.header);
+                newest = newest.or(header.filter(|h| h.max == chain[chain.len() - 1].id.max));
+                note(*entry, checked, report, bad)?;
+            }
+        }
+    }
+    let damaged = chain.iter().find(|e| bad.contains(&e.id));
+    let missing = claims.as_ref().and_then(Claims::missing);
+    match (damaged, missing, newest) {
+        _ if report.newest_lost.is_some() => {}
+        (Some(entry), ..) => report.newest_lost = Some(format!("it needs {}, which is damaged", entry.id)),
+        (None, Some(page), _) => report.newest_lost = Some(format!("page {page} is in none of its files")),
+        (None, None, Some(h)) => {
+            let bytes = u64::from(h.commit) * u64::from(h.page_size.get());
+            report.newest = Some(Newest { txid: h.max, created: h.timestamp, bytes });
+        }
+        (None, None, None) => report.newest_lost = Some("it has no files".into()),
+    }
+    Ok(chain.iter().map(|e| e.id).collect())
+}
+
+/// Reads the rest, or a sample of it, several files at once.
+async fn others(
+    store: &Arc<dyn Store>,
+    files: &[Entry],
+    plan: &BTreeSet<LtxId>,
+    (options, pace): (VerifyOptions, &Arc<Pace>),
+    (report, bad): (&mut VerifyReport, &mut BTreeSet<LtxId>),
+) -> Result<(), RestoreError> {
+    let wanted = |_: &&Entry| options.sample_percent >= 100 || fastrand::u8(0..100) < options.sample_percent;
+    let mut waiting = files.iter().filter(|e| !plan.contains(&e.id)).filter(wanted);
+    let mut under_way = JoinSet::new();
+    loop {
+        while under_way.len() < limits::VERIFY_FILES
+            && let Some(&entry) = waiting.next()
+        {
+            let (store, pace) = (Arc::clone(store), Arc::clone(pace));
+            under_way.spawn(async move { (entry, file::check(&store, entry, &pace, None).await) });
+        }
+        let Some(done) = under_way.join_next().await else { return Ok(()) };
+        let (entry, checked) = done.map_err(join_error)?;
+        note(entry, checked?.0, report, bad)?;
+    }
+}
+
+/// Enters what came of one file.
+fn note(
+    entry: Entry,
+    checked: Result<Checked, RestoreError>,
+    report: &mut VerifyReport,
+    bad: &mut BTreeSet<LtxId>,
+) -> Result<(), RestoreError> {
+    match checked {
+        Ok(checked) => {
+            if !checked.index_is_right && report.wrong_indexes.len() < limits::VERIFY_FINDINGS {
+                report.wrong_indexes.push(entry.id);
+            }
+        }
+        Err(RestoreError::Vanished { .. }) => {
+            report.vanished += 1;
+            return Ok(());
+        }
+        Err(e @ (RestoreError::Store(_) | RestoreError::Interrupted)) => return Err(e),
+        Err(e) => {
+            bad.insert(entry.id);
+            report.damage(Object::Ltx(entry.id), e.to_string());
+        }
+    }
+    report.read += 1;
+    report.bytes += entry.size;
+    Ok(())
+}
+
+/// What a level lacks between its first and its last file. Retention removes from the beginning only.
+fn holes(files: &[Entry]) -> Vec<(Level, Txid, Txid)> {
+    let mut holes = Vec::new();
+    for level in Level::all().filter(|l| *l != Level::SNAPSHOT) {
+        let mut ids: Vec<LtxId> = files.iter().map(|e| e.id).filter(|id| id.level == level).collect();
+        ids.sort_unstable();
+        let mut reached: Option<Txid> = None;
+        for id in ids {
+            if let Some(end) = reached
+                && id.min > end.next()
+                && holes.len() < limits::VERIFY_FINDINGS
+            {
+                holes.push((level, end.next(), Txid(id.min.0 - 1)));
+            }
+            reached = reached.max(Some(id.max));
+        }
+    }
+    holes
+}
+
+/// How many of the newest states can be restored without what is damaged.
+fn count_states(files: &[Entry], bad: &BTreeSet<LtxId>, report: &mut VerifyReport) {
+    let mut ends: Vec<Txid> = files.iter().map(|e| e.id.max).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    for txid in ends.iter().rev().take(limits::POINTS_MAX) {
+        let Ok(chain) = plan::plan(files, Goal::Txid(*txid)) else { continue };
+        report.states += 1;
+        if chain.iter().all(|e| !bad.contains(&e.id)) {
+            report.restorable += 1;
+            report.last_restorable.get_or_insert(*txid);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_may_begin_late_and_have_no_hole() {
+        let entry = |level, min, max| {
+            let id = LtxId::new(Level::new(level).unwrap(), Txid(min), Txid(max)).unwrap();
+            Entry { id, size: 1, modified: Millis(0) }
+        };
+        let files =
+            [entry(0, 7, 7), entry(0, 8, 8), entry(1, 1, 4), entry(1, 3, 6), entry(9, 1, 1), entry(9, 1, 8)];
+        assert_eq!(holes(&files), []);
+        let files = [entry(0, 7, 7), entry(0, 10, 10), entry(1, 1, 4), entry(1, 6, 6)];
+        let (zero, one) = (Level::RAW, Level::new(1).unwrap());
+        assert_eq!(holes(&files), [(zero, Txid(8), Txid(9)), (one, Txid(5), Txid(5))]);
+    }
+}

@@ -1,0 +1,103 @@
+//! One object, part by part, to a thread that proves it, at a pace.
+
+use std::io::{self, Read};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes};
+use tokio::sync::mpsc;
+
+use crate::base::limits;
+use crate::restore::fetch::Wanted;
+use crate::restore::{RestoreError, join_error};
+use crate::store::{ErrorKind, Store};
+
+/// How fast bytes may come.
+pub(super) struct Pace {
+    per_second: Option<u64>,
+    /// When the bytes so far are paid for.
+    due: Mutex<Instant>,
+}
+
+impl Pace {
+    pub(super) fn new(per_second: Option<u64>) -> Pace {
+        Pace { per_second: per_second.map(|n| n.max(1)), due: Mutex::new(Instant::now()) }
+    }
+
+    /// Waits until so many more bytes may be asked for.
+    async fn wait(&self, bytes: u64) {
+        let Some(per_second) = self.per_second else { return };
+        let until = {
+            let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+            let begin = (*due).max(Instant::now());
+            *due = begin + Duration::from_secs_f64(bytes as f64 / per_second as f64);
+            begin
+        };
+        tokio::time::sleep_until(until.into()).await;
+    }
+}
+
+/// Runs `work` on a blocking thread with the parts of an object.
+///
+/// The inner error is that of reading the object; then whatever `work` gives means nothing.
+pub(super) async fn through<T: Send + 'static>(
+    store: &dyn Store,
+    Wanted { object, size }: Wanted,
+    pace: &Pace,
+    work: impl FnOnce(Parts) -> T + Send + 'static,
+) -> Result<(T, Result<(), RestoreError>), RestoreError> {
+    let (sender, parts) = mpsc::channel(1);
+    let done = tokio::task::spawn_blocking(move || work(Parts { parts, bytes: Bytes::new() }));
+    let url = || store.url().to_owned();
+    let feed = async {
+        let mut at = 0;
+        while at < size {
+            let end = size.min(at + limits::RESTORE_PART_BYTES);
+            pace.wait(end - at).await;
+            let bytes = object.get(store, at..end).await.map_err(|e| match e.kind() {
+                ErrorKind::NotFound => RestoreError::Vanished { object, url: url() },
+                _ => e.into(),
+            })?;
+            let found = at + bytes.len() as u64;
+            if found != end {
+                return Err(RestoreError::Short { object, url: url(), expected: size, found });
+            }
+            at = end;
+            // Nobody takes more of what is damaged.
+            if sender.send(bytes).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    };
+    let fed = feed.await;
+    drop(sender);
+    Ok((done.await.map_err(join_error)?, fed))
+}
+
+/// The parts, for a thread that may wait.
+pub(super) struct Parts {
+    parts: mpsc::Receiver<Bytes>,
+    bytes: Bytes,
+}
+
+impl Parts {
+    /// The next part; `None` at the end, or when there is no more.
+    pub(super) fn next(&mut self) -> Option<Bytes> {
+        self.parts.blocking_recv()
+    }
+}
+
+impl Read for Parts {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while self.bytes.is_empty() && !buf.is_empty() {
+            match self.next() {
+                Some(bytes) => self.bytes = bytes,
+                None => return Ok(0),
+            }
+        }
+        let n = buf.len().min(self.bytes.len());
+        self.bytes.copy_to_slice(&mut buf[..n]);
+        Ok(n)
+    }
+}

@@ -1,0 +1,152 @@
+//! `lsfast verify`: what is damaged, and what can be restored all the same.
+
+use lsfast::restore::{Health, VerifyOptions, VerifyReport, verify_replica};
+
+use super::*;
+use crate::support::lsfast as program;
+
+fn verify(dir: &Path) -> Result<VerifyReport, RestoreError> {
+    let store: Arc<dyn Store> = Arc::new(FileStore::new(dir));
+    runtime().block_on(verify_replica(&store, VerifyOptions::default()))
+}
+
+/// `lsfast verify --json`: its exit code and what it says.
+fn command(dir: &Path) -> (i32, Value) {
+    let mut command = program::command(["verify", "--json"]);
+    command.arg(format!("file://{}", dir.display()));
+    let output = program::run(command);
+    let json = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    (output.status.code().expect("an exit code"), json)
+}
+
+#[test]
+fn every_vector_is_sound() {
+    let manifest = manifest();
+    for (format, replica) in
+        ["v05", "v03"].iter().flat_map(|f| list(&manifest, f).iter().map(move |r| (f, r)))
+    {
+        let dir = copy_of(replica);
+        let found = verify(dir.path()).expect("a report");
+        let name = text(replica, "dir");
+        assert_eq!(found.health(), Health::Sound, "{name}: {found:?}");
+        let files = list(replica, "files").len() as u64;
+        assert_eq!((found.objects, found.read), (files, files), "{name}");
+        let bytes: u64 = list(replica, "files").iter().map(|f| number(f, "size")).sum();
+        assert_eq!(found.bytes, bytes, "{name}");
+        let newest = &list(replica, "restores")[0];
+        assert_eq!(found.newest.expect("the newest").bytes, number(newest, "size"), "{name}");
+        if *format == "v05" {
+            let txids = list(replica, "restores").iter().filter(|r| r["txid"].is_u64()).count() as u64;
+            assert_eq!((found.states, found.restorable), (txids, txids), "{name}");
+        }
+    }
+}
+
+/// Each byte of each file of one replica: a change is found, but where it means nothing.
+#[test]
+fn any_changed_byte_is_found() {
+    let replica = list(&manifest(), "v05")[0].clone();
+    let dir = copy_of(&replica);
+    let plan: Vec<&str> =
+        list(&list(&replica, "restores")[0], "plan").iter().map(|p| p.as_str().expect("a name")).collect();
+    for file in list(&replica, "files") {
+        let name = text(file, "path");
+        let path = dir.path().join(name);
+        let bytes = fs::read(&path).expect("a file");
+        for at in (0..bytes.len()).step_by(bytes.len() / 7) {
+            let mut wrong = bytes.clone();
+            wrong[at] ^= 0x10;
+            fs::write(&path, &wrong).expect("written");
+            let found = verify(dir.path()).expect("a report");
+            let expected = if plan.contains(&name) { Health::NewestLost } else { Health::Damaged };
+            assert_eq!(found.health(), expected, "{name} at {at}: {found:?}");
+            assert_eq!(found.damaged_count, 1);
+            assert!(found.restorable < found.states);
+        }
+        fs::write(&path, &bytes).expect("written");
+    }
+    assert_eq!(verify(dir.path()).expect("a report").health(), Health::Sound);
+}
+
+#[test]
+fn exit_codes() {
+    let manifest = manifest();
+    let replica = &list(&manifest, "v05")[1];
+    let dir = copy_of(replica);
+    let (code, json) = command(dir.path());
+    assert_eq!((code, text(&json, "verdict")), (0, "sound"));
+    assert_eq!(text(&json["newest"], "txid"), "0000000000000013");
+
+    // One that the newest state does not need.
+    fs::write(dir.path().join("ltx/1/0000000000000001-0000000000000002.ltx"), "short").expect("written");
+    let (code, json) = command(dir.path());
+    assert_eq!((code, text(&json, "verdict"), number(&json, "damaged_count")), (3, "damaged", 1));
+
+    // A hole on a level.
+    let dir = copy_of(replica);
+    fs::remove_file(dir.path().join("ltx/0/0000000000000005-0000000000000005.ltx")).expect("removed");
+    let (code, json) = command(dir.path());
+    assert_eq!((code, text(&json["holes"][0], "from_txid")), (3, "0000000000000005"));
+
+    // The last file of the newest state.
+    let dir = copy_of(replica);
+    let last = dir.path().join("ltx/0/0000000000000013-0000000000000013.ltx");
+    let bytes = fs::read(&last).expect("a file");
+    fs::write(&last, &bytes[..bytes.len() - 1]).expect("written");
+    let (code, json) = command(dir.path());
+    assert_eq!((code, text(&json, "verdict")), (4, "newest state lost"));
+    assert_eq!(text(&json, "last_restorable_txid"), "0000000000000012");
+    assert!(text(&json, "newest_lost").contains("0000000000000013"), "{json}");
+
+    let (code, _) = command(Path::new("/nowhere/at/all"));
+    assert_eq!(code, 1);
+}
+
+#[test]
+fn a_wrong_index_is_said_and_restores() {
+    let replica = &list(&manifest(), "v05")[1].clone();
+    let dir = copy_of(replica);
+    let file = dir.path().join("ltx/0/0000000000000013-0000000000000013.ltx");
+    let mut bytes = fs::read(&file).expect("a file");
+    let at = bytes.len() - 26;
+    bytes[at] ^= 1;
+    let checksum = made::checksum_of(&bytes[..bytes.len() - 8]);
+    let end = bytes.len() - 8;
+    bytes[end..].copy_from_slice(&checksum.to_be_bytes());
+    fs::write(&file, bytes).expect("written");
+    let found = verify(dir.path()).expect("a report");
+    assert_eq!((found.health(), found.wrong_indexes.len(), found.damaged_count), (Health::Damaged, 1, 0));
+    assert!(found.newest.is_some());
+}
+
+#[test]
+fn damaged_generations_of_litestream_0_3() {
+    let replica = &list(&manifest(), "v03")[2].clone();
+    for file in list(replica, "files") {
+        for change in ["cut", "remove"] {
+            let dir = copy_of(replica);
+            let path = dir.path().join(text(file, "path"));
+            let bytes = fs::read(&path).expect("a file");
+            match change {
+                "cut" => fs::write(&path, &bytes[..bytes.len() / 2]).expect("written"),
+                _ => fs::remove_file(&path).expect("removed"),
+            }
+            let last = text(file, "path").contains("000a0110");
+            let found = verify(dir.path()).expect("a report");
+            // Without its last piece a log is one that ended earlier: nobody can tell.
+            let expected = if change == "remove" && last { Health::Sound } else { Health::NewestLost };
+            assert_eq!(found.health(), expected, "{change} {}: {found:?}", path.display());
+        }
+    }
+}
+
+#[test]
+fn a_sample_reads_the_newest_state_whole() {
+    let replica = &list(&manifest(), "v05")[1].clone();
+    let dir = copy_of(replica);
+    let store: Arc<dyn Store> = Arc::new(FileStore::new(dir.path()));
+    let options = VerifyOptions { sample_percent: 0, bytes_per_second: Some(100_000_000) };
+    let found = runtime().block_on(verify_replica(&store, options)).expect("a report");
+    assert_eq!(found.read as usize, list(&list(replica, "restores")[0], "plan").len());
+    assert_eq!(found.health(), Health::Sound);
+}

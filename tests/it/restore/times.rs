@@ -1,8 +1,8 @@
 //! Restore points and times: by headers, whatever the times of the uploads are, with few requests.
 
 use bytes::Bytes;
-use lsfast::base::{Level, LtxId};
-use lsfast::ltx::times;
+use lsfast::base::{Level, LtxId, Pgno};
+use lsfast::ltx::{Header, WalRange, encode_file, times};
 use lsfast::restore::{PointState, choose, points};
 use lsfast::store::PutOptions;
 
@@ -109,7 +109,7 @@ fn points_are_what_the_real_binary_restores() {
         assert_eq!(txids, expected, "{}", text(replica, "dir"));
         assert!(found.is_sorted_by_key(|p| p.created));
         let (last, more) = runtime().block_on(points(&store, 2)).expect("points");
-        assert_eq!((&last[..], more), (&found[found.len() - 2..], true));
+        assert_eq!((&last[..], more), (&found[found.len() - 2..], found.len() > 2));
     }
     let replica = &list(&manifest, "v03")[1];
     let dir = copy_of(replica);
@@ -124,11 +124,13 @@ fn an_image_made_later_serves_a_time_before_it() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = FileStore::new(dir.path());
     let size = lsfast::base::PageSize::new(512).expect("a page size");
-    let step = |fill| made::Step { commit: 1, pages: [(1, fill)].into() };
     let put = |id: LtxId, fill, at| {
-        let options = PutOptions { created: Millis(at), create_only: true };
-        let body = vec![Bytes::from(made::file_of(size, id, &step(fill)))];
-        runtime().block_on(store.put(id, body, options)).expect("put");
+        let header = Header::new(size, 1, (id.min, id.max), Millis(at), WalRange::default());
+        let page = made::page(size, fill, 1);
+        let file = encode_file(&header, [(Pgno::FIRST, &page[..])]).expect("a file");
+        // As if it had been copied: the time of the file means nothing.
+        let options = PutOptions { created: Millis(77), create_only: true };
+        runtime().block_on(store.put(id, vec![Bytes::from(file)], options)).expect("put");
     };
     put(LtxId::raw(Txid(3)), 3, 3_000);
     put(LtxId::new(Level::SNAPSHOT, Txid(1), Txid(3)).expect("a name"), 3, 9_000);

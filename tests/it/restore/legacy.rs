@@ -13,7 +13,7 @@ use crate::support::place::Place;
 use crate::support::process::{self, Process};
 use crate::support::s3::{self, S3Server};
 use crate::support::sqlite::{self, Workload};
-use crate::support::{lsfast as program, peers};
+use crate::support::{litestream, lsfast as program, peers};
 
 fn generation(text: &str) -> Option<Generation> {
     Some(Generation::parse(text).expect("a generation"))
@@ -135,8 +135,18 @@ fn both_formats_under_one_path() {
         let times = list(entry, "files").iter().map(|f| f["mtime_ms"].as_i64().expect("a time"));
         Millis(times.max().expect("a time") + 1)
     };
+    // What the real 0.5.17 makes of the newest.
+    let litestream = || {
+        let work = tempfile::tempdir().expect("a directory");
+        let (db, out) = (work.path().join("app.db"), work.path().join("restored.db"));
+        let place = Place::Dir(dir.path().parent().expect("a parent").to_owned());
+        let prefix = dir.path().file_name().and_then(|n| n.to_str()).expect("a name");
+        litestream::restore(work.path(), &db, &out, &place, prefix, None);
+        sha256(&fs::read(out).expect("the output"))
+    };
     add(0);
     assert!(after(old) > after(new));
+    assert_eq!(litestream(), of_old);
     assert_eq!(hash(Selection::default()).expect("a restore"), (of_old.clone(), true));
     // By time: between the two the LTX files, later the others.
     assert_eq!(hash(Until::Before(after(new)).into()).expect("a restore"), (of_new.clone(), false));
@@ -147,6 +157,7 @@ fn both_formats_under_one_path() {
     assert!(e.ends_with(&format!("is of {}", Millis(first.expect("a time")))), "{e}");
     // A year earlier the old files are old.
     add(-365 * 86_400_000);
+    assert_eq!(litestream(), of_new);
     assert_eq!(hash(Selection::default()).expect("a restore"), (of_new.clone(), true));
     assert_eq!(hash(Until::Before(after(new)).into()).expect("a restore"), (of_new, true));
     let asked = Selection { generation: generation("d3d3966657cdb147"), ..Selection::default() };

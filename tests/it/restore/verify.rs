@@ -152,3 +152,20 @@ fn a_sample_reads_the_newest_state_whole() {
     assert_eq!(found.read as usize, list(&list(replica, "restores")[0], "plan").len());
     assert_eq!(found.health(), Health::Sound);
 }
+
+/// Every file is what it says, and still there is no newest state: nobody has page 2.
+#[test]
+fn a_page_that_no_file_has() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let size = lsfast::base::PageSize::new(512).expect("a page size");
+    let step = |commit, pages: &[(u32, u8)]| made::Step { commit, pages: pages.iter().copied().collect() };
+    let steps = [step(1, &[(1, 1)]), step(3, &[(3, 3)])];
+    made::put(&FileStore::new(dir.path()), size, &steps);
+    let found = verify(dir.path()).expect("a report");
+    assert_eq!((found.health(), found.damaged_count), (Health::NewestLost, 0));
+    assert_eq!(found.newest_lost.as_deref(), Some("page 2 is in none of its files"));
+    assert!(
+        restore(FileStore::new(dir.path()), &engines()[0], RestoreOptions::new(dir.path().join("o")))
+            .is_err()
+    );
+}

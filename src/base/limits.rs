@@ -217,3 +217,9 @@ pub const VERIFY_FILES: usize = 4;
 
 /// Findings of one kind that a report of a verification names. Further ones are counted.
 pub const VERIFY_FINDINGS: usize = 1_000;
+
+/// Attempts to compare a replica with a database whose log starts over meanwhile. One more is an error.
+pub const COMPARE_ATTEMPTS: u32 = 5;
+
+/// Pages that a comparison names. Further ones are counted.
+pub const COMPARE_FINDINGS: usize = 20;

@@ -1,5 +1,6 @@
 //! `lsfast verify URL`
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -7,10 +8,13 @@ use serde_json::json;
 
 use super::setup::{self, Setup};
 use super::{choose, report};
-use crate::restore::{self, Health, VerifyOptions, VerifyReport, object_name};
+use crate::restore::{self, Compared, Health, VerifyOptions, VerifyReport, object_name};
 
 /// Something is damaged, but the newest state can be restored.
 const DAMAGED: u8 = 3;
+
+/// The newest state is not that of the database.
+const DIFFERS: u8 = 5;
 
 /// The newest state cannot be restored.
 const NEWEST_LOST: u8 = 4;
@@ -21,7 +25,7 @@ const NEWEST_LOST: u8 = 4;
 /// state is there. Nothing is written. For what SQLite says of the pages, restore with `--integrity-check full`.
 ///
 /// Exit codes: 0 nothing is wrong; 1 it could not be found out; 2 usage; 3 something is damaged, and the newest state can
-/// be restored; 4 the newest state cannot be restored.
+/// be restored; 4 the newest state cannot be restored; 5 it can, and is not that of the database given by `--db`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// A database of the config file by its path, or a replica: s3://BUCKET/PREFIX or file:///DIR
@@ -30,6 +34,9 @@ pub struct VerifyArgs {
     /// Beside the files of the newest state read only so many of a hundred others, chosen at random
     #[arg(long, value_name = "PERCENT", default_value = "100", value_parser = percent)]
     pub sample: u8,
+    /// Compare the newest state with this database, page by page; it may be in use and does not notice
+    #[arg(long, value_name = "FILE")]
+    pub db: Option<PathBuf>,
     /// Read at most so many megabytes a second on average
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u32).range(1..))]
     pub bandwidth: Option<u32>,
@@ -50,6 +57,7 @@ pub(super) fn run(setup: &mut Setup, args: &VerifyArgs) -> anyhow::Result<ExitCo
     let options = VerifyOptions {
         sample_percent: args.sample,
         bytes_per_second: args.bandwidth.map(|mb| u64::from(mb) * 1_000_000),
+        database: args.db.clone(),
     };
     let found = event_loop.block_on(async {
         let store = setup.open(&location)?;
@@ -60,6 +68,7 @@ pub(super) fn run(setup: &mut Setup, args: &VerifyArgs) -> anyhow::Result<ExitCo
     Ok(match found.health() {
         Health::Sound => ExitCode::SUCCESS,
         Health::Damaged => ExitCode::from(DAMAGED),
+        Health::Differs => ExitCode::from(DIFFERS),
         Health::NewestLost => ExitCode::from(NEWEST_LOST),
     })
 }
@@ -68,6 +77,7 @@ fn verdict(health: Health) -> &'static str {
     match health {
         Health::Sound => "sound",
         Health::Damaged => "damaged",
+        Health::Differs => "differs from the database",
         Health::NewestLost => "newest state lost",
     }
 }
@@ -103,6 +113,7 @@ fn to_text(found: &VerifyReport, url: &str) -> String {
             format!("newest: cannot be restored: {}", why.as_deref().unwrap_or("no reason is known"))
         }
     });
+    lines.extend(found.compared.as_ref().map(compared));
     if found.states > 0 {
         let last = found.last_restorable.map(|t| format!(", the last of them TXID {t}")).unwrap_or_default();
         lines.push(format!("{} of {} states can be restored{last}", found.restorable, found.states));
@@ -118,6 +129,23 @@ fn to_text(found: &VerifyReport, url: &str) -> String {
     lines.join("\n")
 }
 
+fn compared(c: &Compared) -> String {
+    let left_out = match c.left_out {
+        0 => String::new(),
+        n => format!("; {n} have changed since and were left out"),
+    };
+    let pages = c.differ.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match c.differ_count {
+        0 => format!("database: {} pages are equal{left_out}", c.pages),
+        n if c.at_position => format!("database: {n} of {} pages differ ({pages}){left_out}", c.pages),
+        n => format!(
+            "database: {n} of {} pages differ ({pages}){left_out}; its log has started over since, so it may have gone \
+             on: compare again when the replica has caught up",
+            c.pages
+        ),
+    }
+}
+
 fn to_json(found: &VerifyReport, url: &str) -> String {
     let damaged: Vec<_> =
         found.damaged.iter().map(|d| json!({ "name": object_name(&d.object), "cause": d.cause })).collect();
@@ -131,6 +159,12 @@ fn to_json(found: &VerifyReport, url: &str) -> String {
     let newest = found
         .newest
         .map(|n| json!({ "txid": n.txid.to_string(), "created": n.created.to_rfc3339(), "bytes": n.bytes }));
+    let compared = found.compared.as_ref().map(|c| {
+        json!({
+            "pages": c.pages, "left_out": c.left_out, "differ_count": c.differ_count, "at_position": c.at_position,
+            "differ": c.differ.iter().map(|p| p.get()).collect::<Vec<_>>(),
+        })
+    });
     json!({
         "url": url,
         "verdict": verdict(found.health()),
@@ -144,6 +178,7 @@ fn to_json(found: &VerifyReport, url: &str) -> String {
         "vanished": found.vanished,
         "newest": newest,
         "newest_lost": found.newest_lost,
+        "compared": compared,
         "states": found.states,
         "restorable_states": found.restorable,
         "last_restorable_txid": found.last_restorable.map(|t| t.to_string()),

@@ -211,6 +211,9 @@ pub enum RestoreError {
         /// The first finding.
         finding: String,
     },
+    /// the replica cannot be compared with its database
+    #[error(transparent)]
+    Compare(#[from] super::CompareError),
     /// the work was cut off
     #[error("the restore was interrupted; nothing has been changed")]
     Interrupted,

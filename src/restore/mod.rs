@@ -49,7 +49,9 @@ pub use error::RestoreError;
 pub use fetch::{Object, requests};
 pub use plan::{PlanError, Until};
 pub use points::{Point, PointState, object_name, points};
-pub use prove::{Damage, Health, Newest, VerifyOptions, VerifyReport, verify_replica};
+pub use prove::{
+    CompareError, Compared, Damage, Health, Newest, VerifyOptions, VerifyReport, verify_replica,
+};
 pub use verify::{Integrity, Verdict};
 
 use crate::base::clock::Millis;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::stream::{self, Pace, Parts};
 use crate::base::Pgno;
 use crate::ltx::frame::HEAD_SHORT;
@@ -23,22 +25,31 @@ pub(super) struct Checked {
     pub(super) index_is_right: bool,
 }
 
-/// Reads and proves one file. With `claims` (made by the first file) its pages are claimed; they come back.
+/// The pages of a state whose files are read newest first.
+#[derive(Default)]
+pub(super) struct Pages {
+    /// Which have been found; made with the first file.
+    pub(super) claims: Option<Claims>,
+    /// A hash of each, by its index, if they are wanted.
+    pub(super) hashes: Option<Vec<u64>>,
+}
+
+/// Reads and proves one file. With `pages` its pages are claimed; they come back.
 ///
 /// The outer error is a defect of this program or its end; the inner one is about the file or the store.
 pub(super) async fn check(
     store: &Arc<dyn Store>,
     entry: Entry,
     pace: &Pace,
-    claims: Option<Option<Claims>>,
-) -> Result<(Result<Checked, RestoreError>, Option<Claims>), RestoreError> {
+    pages: Option<Pages>,
+) -> Result<(Result<Checked, RestoreError>, Option<Pages>), RestoreError> {
     let url = store.url().to_owned();
     let work = move |parts| {
-        let mut claims = claims;
-        let checked = Walk::new(parts, entry, claims.as_mut()).run();
-        (checked, claims.flatten())
+        let mut pages = pages;
+        let checked = Walk::new(parts, entry, pages.as_mut()).run();
+        (checked, pages)
     };
-    let ((checked, claims), fed) = stream::through(&**store, Wanted::from(&entry), pace, work).await?;
+    let ((checked, pages), fed) = stream::through(&**store, Wanted::from(&entry), pace, work).await?;
     let object = entry.id;
     let checked = match (fed, checked) {
         (Err(e), _) => Err(e),
@@ -52,7 +63,7 @@ pub(super) async fn check(
             Err(RestoreError::PageSize { object, url, found, expected })
         }
     };
-    Ok((checked, claims))
+    Ok((checked, pages))
 }
 
 enum Fault {
@@ -71,15 +82,15 @@ impl From<LtxError> for Fault {
 struct Walk<'a> {
     parts: Parts,
     entry: Entry,
-    claims: Option<&'a mut Option<Claims>>,
+    pages: Option<&'a mut Pages>,
     /// Bytes not done with, and where in the file they begin.
     bytes: Vec<u8>,
     offset: u64,
 }
 
 impl<'a> Walk<'a> {
-    fn new(parts: Parts, entry: Entry, claims: Option<&'a mut Option<Claims>>) -> Walk<'a> {
-        Walk { parts, entry, claims, bytes: Vec::new(), offset: 0 }
+    fn new(parts: Parts, entry: Entry, pages: Option<&'a mut Pages>) -> Walk<'a> {
+        Walk { parts, entry, pages, bytes: Vec::new(), offset: 0 }
     }
 
     fn more(&mut self, part: &'static str) -> Result<(), LtxError> {
@@ -105,8 +116,8 @@ impl<'a> Walk<'a> {
         if (header.min, header.max) != (self.entry.id.min, self.entry.id.max) {
             return Err(Fault::Name(Box::new(header)));
         }
-        if let Some(claims) = &mut self.claims {
-            let claims = claims.get_or_insert_with(|| Claims::new(header.commit, header.page_size));
+        if let Some(pages) = &mut self.pages {
+            let claims = pages.claims.get_or_insert_with(|| Claims::new(header.commit, header.page_size));
             if claims.page_size() != header.page_size {
                 return Err(Fault::PageSize(header.page_size, claims.page_size()));
             }
@@ -134,17 +145,31 @@ impl<'a> Walk<'a> {
     ) -> Result<FrameWalk, Fault> {
         let mut walk = FrameWalk::new(header);
         let mut batch: Vec<IndexEntry> = Vec::with_capacity(BATCH_FRAMES);
+        // For each of the batch, whether it is the newest image of its page.
+        let mut newest: Vec<bool> = Vec::with_capacity(BATCH_FRAMES);
         let mut used = 0;
         loop {
             let next = walk.step(&self.bytes[used..])?;
             if let Next::Frame(frame) = next {
                 used += frame.len as usize;
                 index.frame(&frame);
-                self.claim(frame.pgno);
+                newest.push(self.claim(frame.pgno));
                 batch.push(frame);
             }
             if batch.len() == BATCH_FRAMES || !matches!(next, Next::Frame(_)) {
-                check.add(&decode_frames(header, &self.bytes, self.offset, &batch, |_, _| {})?)?;
+                let mut hashes = self.pages.as_mut().and_then(|p| p.hashes.as_mut());
+                let mut newest = newest.drain(..);
+                let part = decode_frames(header, &self.bytes, self.offset, &batch, |pgno, page| {
+                    if newest.next() == Some(true)
+                        && let Some(hashes) = &mut hashes
+                    {
+                        // A claimed page is within the database, whose size the claims have bounded.
+                        hashes.resize(hashes.len().max(pgno.index() + 1), 0);
+                        hashes[pgno.index()] = xxh3_64(page);
+                    }
+                })?;
+                check.add(&part)?;
+                drop(newest);
                 batch.clear();
                 self.used(used);
                 used = 0;
@@ -160,9 +185,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn claim(&mut self, pgno: Pgno) {
-        if let Some(Some(claims)) = &mut self.claims {
-            claims.claim(pgno);
-        }
+    fn claim(&mut self, pgno: Pgno) -> bool {
+        let claims = self.pages.as_mut().and_then(|p| p.claims.as_mut());
+        claims.is_some_and(|claims| claims.claim(pgno))
     }
 }

@@ -10,10 +10,12 @@
 //! each page of the database.
 
 mod file;
+mod local;
 mod old;
 mod stream;
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,25 +25,29 @@ use super::choose::{self, Files};
 use super::claims::Claims;
 use super::fetch::Object;
 use super::plan::{self, Goal, PlanError};
-use super::{RestoreError, Selection, Until, join_error};
+use super::{RestoreError, Selection, Until, blocking, join_error, times};
 use crate::base::clock::Millis;
-use crate::base::{Level, LtxId, Txid, limits};
+use crate::base::{Level, LtxId, Salts, Txid, limits};
+use crate::ltx::Header;
 use crate::store::{Entry, Store};
-use file::Checked;
+use file::{Checked, Pages};
+pub use local::{CompareError, Compared};
 use stream::Pace;
 
 /// What is to be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifyOptions {
     /// Of the files that the newest state does not need, how many of a hundred are read, chosen at random.
     pub sample_percent: u8,
     /// Bytes a second on average; `None` for as many as come.
     pub bytes_per_second: Option<u64>,
+    /// The database that it is a replica of, to be compared with the newest state; it may be in use.
+    pub database: Option<PathBuf>,
 }
 
 impl Default for VerifyOptions {
     fn default() -> VerifyOptions {
-        VerifyOptions { sample_percent: 100, bytes_per_second: None }
+        VerifyOptions { sample_percent: 100, bytes_per_second: None, database: None }
     }
 }
 
@@ -61,6 +67,8 @@ pub enum Health {
     Sound,
     /// Something is, but the newest state can be restored.
     Damaged,
+    /// The newest state can be restored, and is not that of the database.
+    Differs,
     /// The newest state cannot be restored.
     NewestLost,
 }
@@ -94,6 +102,8 @@ pub struct VerifyReport {
     pub restorable: u64,
     /// The last of those, of LTX files.
     pub last_restorable: Option<Txid>,
+    /// What the comparison with the database gave, if there was one.
+    pub compared: Option<Compared>,
     /// Time that it took.
     pub time: Duration,
 }
@@ -115,6 +125,7 @@ impl VerifyReport {
     pub fn health(&self) -> Health {
         match self {
             _ if self.newest.is_none() => Health::NewestLost,
+            _ if self.compared.as_ref().is_some_and(|c| c.differ_count > 0) => Health::Differs,
             _ if self.damaged_count > 0 || !self.holes.is_empty() || !self.wrong_indexes.is_empty() => {
                 Health::Damaged
             }
@@ -150,8 +161,10 @@ pub async fn verify_replica(
     let pace = Arc::new(Pace::new(options.bytes_per_second));
     let mut bad: BTreeSet<LtxId> = BTreeSet::new();
     if !listing.files.is_empty() {
-        let plan = newest_plan(store, &listing.files, &pace, &mut report, &mut bad).await?;
-        others(store, &listing.files, &plan, (options, &pace), (&mut report, &mut bad)).await?;
+        let database = options.database.as_deref();
+        let plan = newest_plan(store, &listing.files, (&pace, database), &mut report, &mut bad).await?;
+        others(store, &listing.files, &plan, (options.sample_percent, &pace), (&mut report, &mut bad))
+            .await?;
         report.holes = holes(&listing.files);
         count_states(&listing.files, &bad, &mut report);
     }
@@ -176,7 +189,7 @@ pub async fn verify_replica(
 async fn newest_plan(
     store: &Arc<dyn Store>,
     files: &[Entry],
-    pace: &Arc<Pace>,
+    (pace, database): (&Arc<Pace>, Option<&Path>),
     report: &mut VerifyReport,
     bad: &mut BTreeSet<LtxId>,
 ) -> Result<BTreeSet<LtxId>, RestoreError> {
@@ -189,11 +202,11 @@ async fn newest_plan(
             plan::plan(files, Goal::Txid(reached)).unwrap_or_default()
         }
     };
-    let mut claims: Option<Claims> = None;
+    let mut pages = Pages { claims: None, hashes: database.map(|_| Vec::new()) };
     let mut newest = None;
     for entry in chain.iter().rev() {
-        let (checked, with) = file::check(store, *entry, pace, Some(claims.take())).await?;
-        claims = with;
+        let (checked, with) = file::check(store, *entry, pace, Some(pages)).await?;
+        pages = with.unwrap_or_default();
         match checked {
             // Without a file of the plan there is nothing to say about the state.
             Err(RestoreError::Vanished { object, url }) => {
@@ -207,7 +220,7 @@ async fn newest_plan(
         }
     }
     let damaged = chain.iter().find(|e| bad.contains(&e.id));
-    let missing = claims.as_ref().and_then(Claims::missing);
+    let missing = pages.claims.as_ref().and_then(Claims::missing);
     match (damaged, missing, newest) {
         _ if report.newest_lost.is_some() => {}
         (Some(entry), ..) => report.newest_lost = Some(format!("it needs {}, which is damaged", entry.id)),
@@ -215,10 +228,30 @@ async fn newest_plan(
         (None, None, Some(h)) => {
             let bytes = u64::from(h.commit) * u64::from(h.page_size.get());
             report.newest = Some(Newest { txid: h.max, created: h.timestamp, bytes });
+            if let (Some(path), Some(hashes)) = (database, pages.hashes) {
+                report.compared = Some(compare(store, files, h, path.to_owned(), hashes).await?);
+            }
         }
         (None, None, None) => report.newest_lost = Some("it has no files".into()),
     }
     Ok(chain.iter().map(|e| e.id).collect())
+}
+
+/// Compares the newest state, which `newest` ends, with the database.
+async fn compare(
+    store: &Arc<dyn Store>,
+    files: &[Entry],
+    mut newest: Header,
+    path: PathBuf,
+    hashes: Vec<u64>,
+) -> Result<Compared, RestoreError> {
+    // Merged files have lost the position in the log; the level-0 file is never the first to go.
+    if newest.wal.salts == Salts::default()
+        && let Some(raw) = files.iter().find(|e| e.id == LtxId::raw(newest.max))
+    {
+        newest.wal = times::header(&**store, raw).await?.wal;
+    }
+    Ok(blocking(move || Ok(local::compare(&path, &newest, &hashes)?)).await?)
 }
 
 /// Reads the rest, or a sample of it, several files at once.
@@ -226,10 +259,10 @@ async fn others(
     store: &Arc<dyn Store>,
     files: &[Entry],
     plan: &BTreeSet<LtxId>,
-    (options, pace): (VerifyOptions, &Arc<Pace>),
+    (percent, pace): (u8, &Arc<Pace>),
     (report, bad): (&mut VerifyReport, &mut BTreeSet<LtxId>),
 ) -> Result<(), RestoreError> {
-    let wanted = |_: &&Entry| options.sample_percent >= 100 || fastrand::u8(0..100) < options.sample_percent;
+    let wanted = |_: &&Entry| percent >= 100 || fastrand::u8(0..100) < percent;
     let mut waiting = files.iter().filter(|e| !plan.contains(&e.id)).filter(wanted);
     let mut under_way = JoinSet::new();
     loop {

@@ -147,7 +147,7 @@ fn a_sample_reads_the_newest_state_whole() {
     let replica = &list(&manifest(), "v05")[1].clone();
     let dir = copy_of(replica);
     let store: Arc<dyn Store> = Arc::new(FileStore::new(dir.path()));
-    let options = VerifyOptions { sample_percent: 0, bytes_per_second: Some(100_000_000) };
+    let options = VerifyOptions { sample_percent: 0, bytes_per_second: Some(100_000_000), database: None };
     let found = runtime().block_on(verify_replica(&store, options)).expect("a report");
     assert_eq!(found.read as usize, list(&list(replica, "restores")[0], "plan").len());
     assert_eq!(found.health(), Health::Sound);
@@ -168,4 +168,52 @@ fn a_page_that_no_file_has() {
         restore(FileStore::new(dir.path()), &engines()[0], RestoreOptions::new(dir.path().join("o")))
             .is_err()
     );
+}
+
+/// A database in use, replicated by lsfast: equal at the replica's position, whatever was written since, and a changed
+/// byte is found.
+#[test]
+fn the_newest_state_is_that_of_the_database() {
+    use crate::support::place::Place;
+    use crate::support::{process, sqlite};
+    let dir = tempfile::tempdir().expect("a directory");
+    let db = dir.path().join("app.db");
+    let place = Place::Dir(dir.path().join("replicas"));
+    let connection = sqlite::create(&db, 4096);
+    let mut workload = sqlite::Workload::new(11);
+    workload.run(&connection, 50);
+    let compare = || {
+        let mut command = program::command(["verify", "--json", "--db"]);
+        command.arg(&db).arg(place.url("app"));
+        let output = program::run(command);
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code().expect("an exit code"), json["compared"].clone())
+    };
+    let replicating = program::replicate(&db, &[place.url("app")], &[]);
+    place.wait_for_txid("app", 0, 1);
+    for _ in 0..5 {
+        workload.run(&connection, 10);
+        let position = || {
+            let (code, compared) = compare();
+            // Between a turn of the log and the next upload the position is gone, and nothing can be said.
+            (code == 0 && compared["at_position"] == true).then_some(compared)
+        };
+        let compared = process::until("the replica to be compared", position);
+        assert_eq!(number(&compared, "differ_count"), 0);
+        assert!(number(&compared, "pages") > 0, "{compared}");
+    }
+    drop(replicating);
+    // Nobody replicates any more: what is written is after the position, at which everything is as it was.
+    connection.execute("insert or replace into items values(1, 'after', zeroblob(9000))", []).expect("a row");
+    let (code, compared) = compare();
+    assert_eq!((code, compared["at_position"].as_bool()), (0, Some(true)), "{compared}");
+    // Damage where the log has nothing newer, as a broken disk would do it, by another process.
+    connection.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(())).expect("a checkpoint");
+    let pages = fs::metadata(&db).expect("a database").len() / 4096;
+    let script =
+        format!("printf x | dd of={} bs=1 seek={} conv=notrunc", db.display(), (pages - 1) * 4096 + 4000);
+    let done = std::process::Command::new("sh").args(["-c", &script]).output().expect("sh");
+    assert!(done.status.success());
+    let (code, compared) = compare();
+    assert_eq!((code, compared["at_position"].as_bool()), (5, Some(false)), "{compared}");
 }

@@ -6,8 +6,8 @@
 //! commit do not change until the log starts over, which its header tells; then everything is read again.
 //!
 //! When the log is not the one that the replica names, it started over after the replica's position. Then the pages that
-//! are not in it are compared with the database file; if all are equal that proves as much, and if not, the database may
-//! have gone on.
+//! are not in it are compared with the database file; if all are equal that proves as much, and if not, nothing can be
+//! said. Without a log the file alone is the database; a difference may then mean that it has gone on.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -60,6 +60,15 @@ pub enum CompareError {
         found: PageSize,
         /// Of the replica.
         expected: PageSize,
+    },
+    /// the replica's position is not in the log any more
+    #[error(
+        "{path} cannot be compared: its log has started over since the newest state of the replica was stored; try again \
+         when the replica has caught up"
+    )]
+    Moved {
+        /// The database.
+        path: PathBuf,
     },
     /// the log started over again and again
     #[error("{path} cannot be compared: its log started over {0} times meanwhile; try again when less is written", path = .1.display())]
@@ -115,6 +124,10 @@ fn attempt(path: &Path, newest: &Header, hashes: &[u64]) -> Result<Option<Compar
     let before = suspects.len();
     suspects.retain(|p| log.at.contains_key(p) || !log.later.contains(p));
     left_out += (before - suspects.len()) as u64;
+    // Whoever wrote a new log wrote what is stored only later.
+    if log.chain.is_some() && !log.has_position() && !suspects.is_empty() {
+        return Err(CompareError::Moved { path: path.to_owned() });
+    }
     let all = u64::from(newest.commit) - u64::from(lock.get() <= newest.commit);
     let mut compared = Compared {
         pages: all - left_out,

@@ -251,7 +251,7 @@ async fn compare(
     {
         newest.wal = times::header(&**store, raw).await?.wal;
     }
-    Ok(blocking(move || Ok(local::compare(&path, &newest, &hashes)?)).await?)
+    blocking(move || Ok(local::compare(&path, &newest, &hashes)?)).await
 }
 
 /// Reads the rest, or a sample of it, several files at once.

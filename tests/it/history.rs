@@ -42,7 +42,8 @@ struct Scene {
 }
 
 impl Scene {
-    /// `ago` before now, so that the real program finds nothing of the future.
+    /// `ago` before now, so that the real program finds nothing of the future, and then the last minute and a third past a full hour: late
+    /// enough for all ticks of that hour, however late this database is, and more than three minutes before the next of level 2.
     async fn new(options: HistoryOptions, ago: Duration) -> Scene {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let app = sqlite::create(&dir.path().join("app.db"), PAGE as u32);
@@ -52,7 +53,8 @@ impl Scene {
         let store: Arc<dyn Store> = Arc::new(FileStore::new(dir.path().join("replica/db")));
         let cache = Cache::default();
         let (keeper, feed) = start(&store, &options, &cache);
-        let now = Millis(Millis::now().0 - ago.as_millis() as i64);
+        let hour = HOUR.as_millis() as i64;
+        let now = Millis((Millis::now().0 - ago.as_millis() as i64).div_euclid(hour) * hour + 80_000 - hour);
         let (states, workload) = (BTreeMap::new(), Workload::new(7));
         let mut scene = Scene { dir, place, store, keeper, feed, cache, options, app, workload, now, states };
         scene.list().await;

@@ -279,16 +279,29 @@ fn a_url_that_is_none() {
     let db = dir.path().join("app.db");
     drop(sqlite::create(&db, 4096));
     fails(replicate(&db, "backups/app"), &["backups/app", "s3://BUCKET/PREFIX or file:///DIRECTORY"]);
-    fails(replicate(&db, "gs://backups/app"), &["gs://"]);
+    fails(
+        replicate(&db, "gs://backups/app"),
+        &["has no gs replicas", "s3://backups/app?endpoint=https://storage.googleapis.com"],
+    );
     fails(replicate(&db, "s3://key:wrong-secret@backups/app"), &["remove it", "AWS_SECRET_ACCESS_KEY"]);
     fails(replicate(&db, "s3://backups/app?regoin=eu-west-1"), &["regoin", "region"]);
 }
 
 #[test]
+fn without_a_config_file_the_places_are_named_where_one_was_looked_for() {
+    let output = lsfast::run(lsfast::command(["replicate"]));
+    let text = fails_with(&output);
+    assert!(text.contains("/etc/lsfast.yml") && text.contains("--config FILE"), "{text}");
+}
+
+fn fails_with(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1));
+    lsfast::stderr(output)
+}
+
+#[test]
 fn usage_errors_have_another_exit_code() {
-    for args in
-        [&["replicate"][..], &["restore"], &["frobnicate"], &["replicate", "a.db", "--sync-interval", "soon"]]
-    {
+    for args in [&["restore"][..], &["frobnicate"], &["replicate", "a.db", "--sync-interval", "soon"]] {
         let output = lsfast::run(lsfast::command(args));
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(lsfast::stderr(&output).starts_with("error: "), "{}", lsfast::stderr(&output));

@@ -3,6 +3,11 @@
 //! A step is durable before anything that it replaces is touched; what a step that dies leaves behind is either nothing or a whole file. So a
 //! crash between any two requests leaves a replica that is complete, and the next start learns from the listing where it stands.
 
+#![allow(
+    clippy::redundant_closure_for_method_calls,
+    reason = "the method's path is not general enough over the planner's lifetime"
+)]
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;

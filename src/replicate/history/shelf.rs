@@ -155,7 +155,7 @@ impl Shelf {
     /// The newest full image of level 9.
     #[must_use]
     pub fn newest_snapshot(&self) -> Option<&Stored> {
-        self.snapshots().filter(|s| s.id.min.0 == 1).next_back()
+        self.snapshots().rfind(|s| s.id.min.0 == 1)
     }
 
     /// The objects of a level that go beyond `txid`, in order.

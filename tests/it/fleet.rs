@@ -1,0 +1,166 @@
+//! Many databases in one process, by config file: directories that fill and empty, and one that fails beside others.
+
+use std::path::{Path, PathBuf};
+
+use crate::support::place::Place;
+use crate::support::process::Process;
+use crate::support::sqlite::{self, Workload};
+use crate::support::{lsfast, process};
+
+struct Fleet {
+    dir: tempfile::TempDir,
+    place: Place,
+    config: PathBuf,
+}
+
+impl Fleet {
+    fn new(config: &str) -> Fleet {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = dir.path().join("lsfast.yml");
+        std::fs::write(&path, config.replace("DIR", &dir.path().display().to_string())).expect("a file");
+        let place = Place::Dir(dir.path().to_path_buf());
+        Fleet { dir, place, config: path }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn database(&self, name: &str, seed: u64) {
+        std::fs::create_dir_all(self.path(name).parent().expect("a folder")).expect("a folder");
+        Workload::new(seed).run(&sqlite::create(&self.path(name), 4096), 20);
+    }
+
+    fn start(&self) -> Process {
+        let mut command = lsfast::command(["replicate", "-log-level", "debug", "-config"]);
+        command.arg(&self.config);
+        Process::start("lsfast replicate", command)
+    }
+
+    /// Restores by the config file, and compares.
+    fn is_restored(&self, name: &str) {
+        let out = self.path("out.db");
+        let mut command = lsfast::command(["restore", "-force", "-config"]);
+        command.arg(&self.config).arg("-o").arg(&out).arg(self.path(name));
+        let output = lsfast::run(command);
+        assert!(output.status.success(), "{}", lsfast::stderr(&output));
+        assert_eq!(sqlite::dump_hash(&out), sqlite::dump_hash(&self.path(name)), "{name}");
+    }
+}
+
+const DIRECTORY: &str = "dbs:
+  - dir: DIR/tenants
+    pattern: '*.db'
+    recursive: true
+    watch: true
+    replica:
+      path: DIR/replicas
+";
+
+#[test]
+fn a_directory_is_followed_as_it_fills_and_empties() {
+    let fleet = Fleet::new(DIRECTORY);
+    fleet.database("tenants/a.db", 1);
+    fleet.database("tenants/deep/er/b.db", 2);
+    let process = fleet.start();
+    fleet.place.wait_for_txid("replicas/a.db", 0, 1);
+    fleet.place.wait_for_txid("replicas/deep/er/b.db", 0, 1);
+
+    // One that is made here, in a folder that is made here, while its application writes on; one that is moved in; and what is none.
+    fleet.database("tenants/new/c.db", 3);
+    fleet.place.wait_for_txid("replicas/new/c.db", 0, 1);
+    let connection = sqlite::open(&fleet.path("tenants/new/c.db"));
+    Workload::new(4).run(&connection, 10);
+    fleet.database("elsewhere/d.db", 5);
+    std::fs::rename(fleet.path("elsewhere/d.db"), fleet.path("tenants/d.db")).expect("a move");
+    fleet.place.wait_for_txid("replicas/d.db", 0, 1);
+    std::fs::write(fleet.path("tenants/notes.db"), vec![b'n'; 4096]).expect("a file");
+    process.wait_for_line("not a database: left alone");
+    std::fs::write(fleet.path("tenants/readme.txt"), b"no match").expect("a file");
+
+    // One that goes is let go of, and followed again when it comes back.
+    for end in ["", "-wal", "-shm"] {
+        _ = std::fs::remove_file(fleet.path(&format!("tenants/a.db{end}")));
+    }
+    process.wait_for_line("the database is gone: no longer followed");
+    fleet.database("tenants/a.db", 6);
+    let expected = sqlite::dump_hash(&fleet.path("tenants/a.db"));
+    process::until("the new a.db to be stored", || {
+        let out = fleet.path("again.db");
+        lsfast::restore(&out, &fleet.place.url("replicas/a.db"), &[], &["--force"]);
+        (sqlite::dump_hash(&out) == expected).then_some(())
+    });
+    let log = process.stop();
+    assert!(!log.contains("level=error") && !log.contains("level=warn"), "{log}");
+    for name in ["tenants/a.db", "tenants/deep/er/b.db", "tenants/new/c.db", "tenants/d.db"] {
+        fleet.is_restored(name);
+    }
+    assert!(!fleet.path("replicas/notes.db").exists() && !fleet.path("replicas/readme.txt").exists());
+}
+
+#[test]
+fn one_database_that_fails_leaves_the_others_alone_and_is_tried_again() {
+    let fleet = Fleet::new(
+        "dbs:\n  - path: DIR/good.db\n    replica:\n      path: DIR/good\n  - path: DIR/bad.db\n    replica:\n      path: DIR/bad\n",
+    );
+    fleet.database("good.db", 1);
+    std::fs::write(fleet.path("bad.db"), vec![b'x'; 8192]).expect("a file");
+    let process = fleet.start();
+    let line = process.wait_for_line("this database is not replicated for now; the others go on");
+    assert!(line.contains("bad.db") && line.contains("level=error"), "{line}");
+    fleet.place.wait_for_txid("good", 0, 1);
+    std::fs::remove_file(fleet.path("bad.db")).expect("a file");
+    fleet.database("bad.db", 2);
+    fleet.place.wait_for_txid("bad", 0, 1);
+    process.stop();
+    fleet.is_restored("good.db");
+    fleet.is_restored("bad.db");
+}
+
+#[test]
+fn two_names_of_one_file_are_refused_and_the_first_goes_on() {
+    let fleet = Fleet::new(
+        "dbs:\n  - path: DIR/app.db\n    replica:\n      path: DIR/one\n  - path: DIR/link.db\n    replica:\n      path: DIR/two\n",
+    );
+    fleet.database("app.db", 1);
+    std::os::unix::fs::symlink(fleet.path("app.db"), fleet.path("link.db")).expect("a link");
+    let mut process = fleet.start();
+    let line = process.wait_for_line("this database is not replicated any more; the others go on");
+    assert!(line.contains("is the same file as"), "{line}");
+    process::until("one of them to be stored", || {
+        (fleet.place.last_txid("one", 0) + fleet.place.last_txid("two", 0) >= 1).then_some(())
+    });
+    process.signal("TERM");
+    // Not everything that was asked for was done.
+    assert_eq!(process.wait().code(), Some(1));
+}
+
+#[test]
+fn several_replicas_of_a_database_are_all_written_and_the_furthest_is_restored() {
+    let fleet = Fleet::new(
+        "dbs:\n  - path: DIR/app.db\n    replicas:\n      - name: near\n        path: DIR/near\n      - name: far\n        path: DIR/far\n",
+    );
+    fleet.database("app.db", 1);
+    let process = fleet.start();
+    fleet.place.wait_for_txid("near", 0, 1);
+    fleet.place.wait_for_txid("far", 0, 1);
+    process.stop();
+    // What came last is in one of them only.
+    let connection = sqlite::open(&fleet.path("app.db"));
+    Workload::new(2).run(&connection, 10);
+    let process = fleet.start();
+    fleet.place.wait_for_txid("near", 0, 2);
+    fleet.place.wait_for_txid("far", 0, 2);
+    process.stop();
+    remove_newest(&fleet.path("near/ltx/0"));
+    fleet.is_restored("app.db");
+    let mut command = lsfast::command(["restore", "-replica", "middle", "-config"]);
+    command.arg(&fleet.config).arg("-o").arg(fleet.path("x.db")).arg(fleet.path("app.db"));
+    let output = lsfast::run(command);
+    assert!(lsfast::stderr(&output).contains("no replica called \"middle\"; it has near, far"));
+}
+
+fn remove_newest(dir: &Path) {
+    let newest = std::fs::read_dir(dir).expect("a folder").map(|e| e.expect("an entry").path()).max();
+    std::fs::remove_file(newest.expect("a file")).expect("removed");
+}

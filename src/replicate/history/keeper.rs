@@ -86,10 +86,10 @@ impl Keeper {
         self.plan(now, |planner| planner.next())
     }
 
-    fn plan<T>(&self, now: Millis, f: impl FnOnce(&Planner<'_>) -> T) -> T {
+    fn plan<T>(&self, now: Millis, f: impl FnOnce(Planner<'_>) -> T) -> T {
         let resting = |kind| self.rests.get(&kind).map(|r| r.until).filter(|t| *t > now);
         self.feed.shelf(|shelf| {
-            f(&Planner { shelf, options: &self.options, ticks: self.ticks, now, resting: &resting })
+            f(Planner { shelf, options: &self.options, ticks: self.ticks, now, resting: &resting })
         })
     }
 

@@ -75,9 +75,9 @@ fn no_command_shows_a_secret_at_level_trace() {
 
     // What is wrong with the file or the keys is said without them.
     write("      unknown-key: x\n");
-    assert!(run("an unknown key", command(&["replicate"])).contains("unknown-key"));
+    assert!(run("an unknown key", command(&["databases"])).contains("unknown-key"));
     write(&format!("      secret-access-key: {SECRET_KEY}\n"));
-    run("half a pair", command(&["replicate"]));
+    run("a key beside another", command(&["databases"]));
     write(&format!(
         "      session-token: {TOKEN}\n      access-key-id: other\n      secret-access-key: {SECRET_KEY}\n"
     ));

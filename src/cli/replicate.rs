@@ -16,7 +16,7 @@ use super::setup::{self, Setup};
 use super::{Global, signals};
 use crate::config::parse_duration;
 use crate::io::raise_descriptor_limit;
-use crate::replicate::{self, Options, Stop};
+use crate::replicate::{self, Once, Options, Stop};
 use plan::Plan;
 pub(super) use plan::default_replica;
 
@@ -38,6 +38,12 @@ pub struct ReplicateArgs {
     /// Store what is committed now, and end
     #[arg(long, conflicts_with = "exec")]
     pub once: bool,
+    /// With --once: also store a full image
+    #[arg(long, requires = "once")]
+    pub force_snapshot: bool,
+    /// With --once: also delete what the retention allows, and fail if that fails
+    #[arg(long, requires = "once")]
+    pub enforce_retention: bool,
     /// First restore each database that does not exist, if there is a replica of it
     #[arg(long)]
     pub restore_if_db_not_exists: bool,
@@ -52,6 +58,9 @@ pub struct ReplicateArgs {
 /// How long the final sync may take, where nobody says otherwise.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// A hundred years.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// Runs the command.
 pub(super) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> anyhow::Result<ExitCode> {
     let (stopper, stop) = replicate::stop();
@@ -59,7 +68,7 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
     let config = setup.config().filter(|_| args.db.is_none());
     let shutdown_timeout = args
         .shutdown_timeout
-        .or_else(|| config?.shutdown_sync_timeout.as_ref().map(|t| t.value))
+        .or_else(|| config?.shutdown_sync_timeout.as_ref().map(|t| without_end(t.value)))
         .unwrap_or(SHUTDOWN_TIMEOUT);
     let command = args.exec.as_ref().or_else(|| config?.exec.as_ref().map(|e| &e.value));
     let command = command.filter(|_| !args.once).cloned();
@@ -81,7 +90,8 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
     let options = Options {
         databases: plan.databases,
         directories: plan.directories,
-        once: args.once,
+        once: args.once.then_some(Once { snapshot: args.force_snapshot, retention: args.enforce_retention }),
+        safety_tick: plan.safety_tick,
         engine,
         shutdown_timeout,
         observer: Arc::new(|_| {}),
@@ -99,6 +109,11 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
     let status = program.end().with_context(|| format!("--exec: {} cannot be waited for", name.display()))?;
     served?;
     Ok(exit_code(status))
+}
+
+/// In the config file 0 waits for as long as it takes, as in Litestream.
+fn without_end(timeout: Duration) -> Duration {
+    if timeout.is_zero() { FOR_EVER } else { timeout }
 }
 
 fn serve(event_loop: tokio::runtime::Runtime, options: Options, stop: Stop) -> anyhow::Result<()> {

@@ -61,7 +61,7 @@ impl Fleet {
 
     fn add(&mut self, database: DatabaseOptions) {
         let (shared, stop, again) =
-            (self.shared.clone(), self.inner.clone(), !self.single && !self.shared.once);
+            (self.shared.clone(), self.inner.clone(), !self.single && !self.shared.once.is_some());
         let path = database.path.clone();
         let task = self.tasks.spawn_local(async move {
             let result = tend(&database, &shared, &stop, again).await;

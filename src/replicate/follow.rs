@@ -26,7 +26,7 @@ use super::pace::Pace;
 use super::replica::{Replica, ReplicaError};
 use super::state::{Home, home_of};
 use super::sweep::Sweep;
-use super::{DatabaseOptions, Event, Observer, Stop};
+use super::{DatabaseOptions, Event, Observer, Once, Stop};
 use crate::base::limits;
 use crate::io::Engine;
 use crate::io::nap::Naps;
@@ -69,7 +69,7 @@ pub struct Shared {
     /// There is one replica in all: if its store refuses at the first contact, that is the answer.
     pub(super) alone: bool,
     /// What is there is stored, once: nothing is waited for.
-    pub(super) once: bool,
+    pub(super) once: Option<Once>,
 }
 
 /// How following a database ended.
@@ -214,6 +214,7 @@ impl<'a> Follower<'a> {
                 local_failed: false,
                 history: Rc::new(history::Feed::new(shared.history.cache.shelf())),
                 history_options: replica.history.clone(),
+                once: shared.once,
                 common: shared.history.clone(),
             };
             replicas.spawn_local(replica.run());

@@ -34,7 +34,7 @@ use tokio::sync::watch;
 
 pub use directories::{Choose, DirectoryOptions, files_in};
 pub use follow::FollowError;
-pub use history::{HistoryOptions, HistoryStatus};
+pub use history::{HistoryOptions, HistoryStatus, Once};
 pub use replica::ReplicaError;
 
 use crate::base::Txid;
@@ -102,12 +102,20 @@ pub struct DatabaseOptions {
     pub leave_when_gone: bool,
     /// Where its local state is kept; beside it if nobody says otherwise.
     pub home: Option<PathBuf>,
+    /// How long its opening may wait for locks of others; after that, nothing waits for any.
+    pub busy_timeout: Option<Duration>,
 }
 
 impl DatabaseOptions {
     /// A database with its replicas, which is waited for as long as it is not there.
     pub fn new(path: impl Into<PathBuf>, replicas: Vec<ReplicaOptions>) -> DatabaseOptions {
-        DatabaseOptions { path: path.into(), replicas, leave_when_gone: false, home: None }
+        DatabaseOptions {
+            path: path.into(),
+            replicas,
+            leave_when_gone: false,
+            home: None,
+            busy_timeout: None,
+        }
     }
 }
 
@@ -119,7 +127,9 @@ pub struct Options {
     /// Directories of databases.
     pub directories: Vec<DirectoryOptions>,
     /// Store what is there, and end.
-    pub once: bool,
+    pub once: Option<Once>,
+    /// How often all wal-indexes are looked at, whatever hints come.
+    pub safety_tick: Duration,
     /// File work.
     pub engine: Engine,
     /// How long the last uploads may take once the stop is asked for.
@@ -202,7 +212,7 @@ pub async fn run(options: Options, stop: Stop) -> Result<(), ReplicateError> {
         observer: options.observer,
         watches,
         naps,
-        sweep: sweep::Sweep::start(),
+        sweep: sweep::Sweep::start(options.safety_tick),
         files: files::Files::default(),
         alone: directories.is_empty()
             && options.databases.iter().map(|d| d.replicas.len()).sum::<usize>() == 1,
@@ -211,7 +221,7 @@ pub async fn run(options: Options, stop: Stop) -> Result<(), ReplicateError> {
     };
     let (ask_all, inner) = self::stop();
     let mut fleet = fleet::Fleet::new(options.databases, directories, shared, inner);
-    if options.once {
+    if options.once.is_some() {
         // What is there when they are opened is stored, and then they end.
         fleet.look_once().await;
         ask_all.ask();

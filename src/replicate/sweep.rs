@@ -4,10 +4,13 @@
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::base::limits;
 use crate::io::watch::Hint;
 use crate::sqlite::database::Database;
+
+/// No oftener than this, whatever the user says: it is for lost hints only.
+const TICK_MIN: Duration = Duration::from_millis(100);
 
 /// All databases that are looked at.
 #[derive(Debug, Clone)]
@@ -22,13 +25,13 @@ pub struct Entry {
 }
 
 impl Sweep {
-    /// Spawns the sweeper on the present `LocalSet`.
+    /// Spawns the sweeper on the present `LocalSet`; it looks that often, but no oftener than [`TICK_MIN`].
     #[must_use]
-    pub fn start() -> Sweep {
+    pub fn start(every: Duration) -> Sweep {
         let sweep = Sweep(Rc::default());
         let entries = Rc::downgrade(&sweep.0);
         tokio::task::spawn_local(async move {
-            let mut tick = tokio::time::interval(limits::SAFETY_TICK);
+            let mut tick = tokio::time::interval(every.max(TICK_MIN));
             tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 tick.tick().await;

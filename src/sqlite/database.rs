@@ -146,6 +146,14 @@ impl Database {
     /// # Errors
     /// [`OpenError`], each variant with what to do.
     pub fn open(path: &Path) -> Result<Database, OpenError> {
+        Database::open_within(path, OPEN_BUSY_TIMEOUT)
+    }
+
+    /// As [`open`](Database::open), with another time to wait.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_within(path: &Path, busy: Duration) -> Result<Database, OpenError> {
         let io_error = |source: io::Error, path: &Path| match source.kind() {
             io::ErrorKind::NotFound => OpenError::Missing(path.to_owned()),
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
@@ -170,7 +178,7 @@ impl Database {
             Some(ErrorCode::NotADatabase) => HeaderError::Magic { file: path.to_owned() }.into(),
             _ => OpenError::Sqlite { path: path.to_owned(), source },
         };
-        let (conn, switched) = connect(path, sqlite_error)?;
+        let (conn, switched) = connect(path, busy, sqlite_error)?;
         let page_size: u32 = conn.query_row("PRAGMA page_size", [], |r| r.get(0)).map_err(sqlite_error)?;
         let page_size = PageSize::new(page_size)
             .map_err(|e| OpenError::Io { path: path.to_owned(), source: io::Error::other(e) })?;
@@ -281,11 +289,12 @@ fn check_header(file: &File, path: &Path) -> Result<(), OpenError> {
 
 fn connect(
     path: &Path,
+    busy: Duration,
     sqlite_error: impl Fn(rusqlite::Error) -> OpenError,
 ) -> Result<(Connection, bool), OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).map_err(&sqlite_error)?;
-    conn.busy_timeout(OPEN_BUSY_TIMEOUT).map_err(&sqlite_error)?;
+    conn.busy_timeout(busy).map_err(&sqlite_error)?;
     let mode = |sql: &str| -> Result<String, OpenError> {
         conn.query_row(sql, [], |r| r.get(0)).map_err(&sqlite_error)
     };

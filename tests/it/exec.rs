@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::support::place::Place;
 use crate::support::process::Process;
 use crate::support::sqlite::{self, Workload};
-use crate::support::{lsfast, process};
+use crate::support::{litestream, lsfast, process};
 
 struct Case {
     dir: tempfile::TempDir,
@@ -110,6 +110,26 @@ fn once_stores_what_is_there_and_ends() {
         case.is_restored_as(&case.db());
     }
     assert_eq!(case.place.last_txid("replica", 0), 3);
+}
+
+#[test]
+fn once_with_a_full_image_leaves_one_of_the_newest_state() {
+    let case = Case::new();
+    let connection = sqlite::create(&case.db(), 4096);
+    let mut work = Workload::new(8);
+    for n in 1..=3u64 {
+        work.run(&connection, 10);
+        let output = lsfast::run(case.replicate(&["-once", "-force-snapshot", "-enforce-retention"]));
+        assert!(output.status.success(), "{}", lsfast::stderr(&output));
+        assert_eq!(case.place.last_txid("replica", 9), n, "a full image of the state that was stored");
+    }
+    // Of three only the newest level 0 is needed as the position; the image alone gives the state.
+    case.is_restored_as(&case.db());
+    let out = case.dir.path().join("litestream.db");
+    litestream::restore(case.dir.path(), &case.db(), &out, &case.place, "replica", None);
+    assert_eq!(sqlite::dump_hash(&out), sqlite::dump_hash(&case.db()));
+    let output = lsfast::run(case.replicate(&["-force-snapshot"]));
+    assert_eq!(output.status.code(), Some(2), "only with --once");
 }
 
 #[test]

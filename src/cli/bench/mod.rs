@@ -28,6 +28,7 @@ use tokio::sync::mpsc;
 use super::report::print_line;
 use super::setup::{self, Setup};
 use super::{Global, signals};
+use crate::base::limits;
 use crate::config::parse_duration;
 use crate::io::Engine;
 use crate::replicate::{self, DatabaseOptions, Options, ReplicaOptions, Stop};
@@ -159,7 +160,8 @@ async fn replicated(
             }],
         )],
         directories: Vec::new(),
-        once: false,
+        once: None,
+        safety_tick: limits::SAFETY_TICK,
         engine: engine.clone(),
         shutdown_timeout: LAST_UPLOADS,
         observer: Arc::new(|_| {}),

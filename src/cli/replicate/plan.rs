@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ReplicateArgs, history};
+use crate::base::limits;
 use crate::cli::report::print_line;
 use crate::cli::setup::Setup;
 use crate::config::Location;
@@ -19,11 +20,18 @@ pub(super) struct Plan {
     pub(super) directories: Vec<DirectoryOptions>,
     /// Those to restore first if they are not there.
     pub(super) to_fill: Vec<DatabaseOptions>,
+    /// How often to look without a hint: the shortest that any database wants.
+    pub(super) safety_tick: Duration,
 }
 
 impl Plan {
     pub(super) fn new(setup: &mut Setup, args: &ReplicateArgs) -> anyhow::Result<Plan> {
-        let mut plan = Plan { databases: Vec::new(), directories: Vec::new(), to_fill: Vec::new() };
+        let mut plan = Plan {
+            databases: Vec::new(),
+            directories: Vec::new(),
+            to_fill: Vec::new(),
+            safety_tick: limits::SAFETY_TICK,
+        };
         match &args.db {
             Some(db) => plan.by_arguments(setup, args, db)?,
             None => plan.by_config(setup, args)?,
@@ -68,6 +76,9 @@ impl Plan {
     }
 
     fn add(&mut self, setup: &Setup, database: &DatabaseConfig, args: &ReplicateArgs) -> anyhow::Result<()> {
+        if let Some(interval) = &database.monitor_interval {
+            self.safety_tick = self.safety_tick.min(interval.value);
+        }
         let fill =
             args.restore_if_db_not_exists || database.restore_if_missing.as_ref().is_some_and(|r| r.value);
         self.push(database_options(setup, database, args.sync_interval)?, fill);
@@ -110,6 +121,7 @@ fn database_options(
         replicas.push(ReplicaOptions { store: setup.open(&replica.location)?, sync_interval, history });
     }
     let mut options = DatabaseOptions::new(&database.path.value, replicas);
+    options.busy_timeout = database.busy_timeout.as_ref().map(|t| t.value);
     options.home = database.meta_path.as_ref().map(|m| m.value.clone());
     Ok(options)
 }

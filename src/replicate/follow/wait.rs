@@ -35,15 +35,21 @@ pub(super) async fn wait_for(
             None if options.leave_when_gone => return Ok(Waited::Gone),
             None => None,
         };
-        let to_open = path.clone();
-        let opened = tokio::task::spawn_blocking(move || Database::open(&to_open)).await;
+        let (to_open, busy) = (path.clone(), options.busy_timeout);
+        let open = move || match busy {
+            Some(busy) => Database::open_within(&to_open, busy),
+            None => Database::open(&to_open),
+        };
+        let opened = tokio::task::spawn_blocking(open).await;
         match (opened.map_err(io::Error::other).map_err(io_error(path))?, file) {
             (Ok(db), Some(file)) if FileId::of(db.file().std()).is_ok_and(|id| id == file.id) => {
                 return Ok(Waited::Opened(Arc::new(db), file));
             }
             // It came, or was replaced, between the two looks.
             (Ok(_), _) => continue,
-            (Err(e), _) if e.is_too_early() && shared.once => return Err(FollowError::Missing(path.clone())),
+            (Err(e), _) if e.is_too_early() && shared.once.is_some() => {
+                return Err(FollowError::Missing(path.clone()));
+            }
             (Err(e), _) if e.is_too_early() => {
                 if watch.is_none() {
                     tracing::info!(db = %path.display(), reason = %e, "waiting for the database");

@@ -13,7 +13,6 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::HistoryError;
 use super::merge::MergeJob;
 use super::options::HistoryOptions;
 use super::plan::{Job, Kind, Next, Planner, image_id, rest};
@@ -21,6 +20,7 @@ use super::point::{Feed, Live};
 use super::shelf::{Shelf, Stored};
 use super::status::HistoryStatus;
 use super::ticks::{Ticks, later};
+use super::{HistoryError, Once};
 use crate::base::clock::Millis;
 use crate::base::{FrameNo, Level, LtxId, Txid, limits};
 use crate::ltx::{Header, TimesId, WalRange, times};
@@ -109,6 +109,25 @@ impl Keeper {
                 Next::Wait(at) => return at,
             }
         }
+    }
+
+    /// What a run that ends is to leave behind, for once with the first error.
+    ///
+    /// # Errors
+    /// [`HistoryError`].
+    pub async fn finish(&mut self, once: Once, now: Millis) -> Result<(), HistoryError> {
+        self.catch_up(now).await;
+        if once.snapshot
+            && let Some(job) = self.plan(now, |planner| planner.image_now())
+        {
+            self.attempt(job, now).await?;
+        }
+        while once.retention
+            && let Some(job) = self.plan(now, |planner| planner.deletion())
+        {
+            self.attempt(job, now).await?;
+        }
+        Ok(())
     }
 
     /// Whether a step moves many bytes.

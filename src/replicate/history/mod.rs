@@ -35,7 +35,7 @@ pub use cache::Cache;
 pub use clock::{SystemTimeline, Timeline};
 pub use error::HistoryError;
 pub use keeper::Keeper;
-pub use options::{HistoryOptions, HistoryOptionsError, Precision};
+pub use options::{HistoryOptions, HistoryOptionsError, Once, Precision};
 pub use point::{Feed, Live, Point, Wish};
 pub use status::{HistoryStatus, LevelStatus};
 pub use task::{Common, Tell, keep};

@@ -21,6 +21,15 @@ pub struct Precision {
     pub window: Duration,
 }
 
+/// What a run that stores what is there, and ends, does to the history beside what is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Once {
+    /// Store a full image of the state that it ends with.
+    pub snapshot: bool,
+    /// Delete what nothing needs any more, and fail if that fails.
+    pub retention: bool,
+}
+
 /// How the history of one replica is kept. The defaults are Litestream's, but for the precision.
 #[derive(Clone)]
 pub struct HistoryOptions {

@@ -156,6 +156,26 @@ impl Planner<'_> {
         self.shelf.broken.is_some_and(|through| image < through)
     }
 
+    /// The job that stores a full image of what is stored now, whenever one is due; `None` if there is one, or nothing.
+    #[must_use]
+    pub fn image_now(&self) -> Option<Job> {
+        let position = self.shelf.position();
+        if position == Txid(0) || self.shelf.newest_snapshot().is_some_and(|s| s.id.max == position) {
+            return None;
+        }
+        let same = self.shelf.all().find(|s| s.id.min.0 == 1 && s.id.max == position);
+        Some(same.map_or(Job::Snapshot, |&from| Job::Copy { from, to: image_id(position) }))
+    }
+
+    /// The next deletion that is due.
+    #[must_use]
+    pub fn deletion(&self) -> Option<Job> {
+        match self.deletions() {
+            Next::Job(job) => Some(job),
+            Next::Wait(_) => None,
+        }
+    }
+
     fn base(&self) -> Next {
         if self.options.is_off() || self.shelf.newest_snapshot().is_some() {
             return Next::Wait(None);

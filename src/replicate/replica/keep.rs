@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::task::AbortHandle;
 
 use super::super::Event;
-use super::super::history::{self, Keeper, Live, Point, Wish};
+use super::super::history::{self, Keeper, Live, Once, Point, Wish};
 use super::super::source::PageSource;
 use super::{Replica, ReplicaError};
 use crate::base::Txid;
@@ -26,7 +26,8 @@ impl Replica {
     /// Starts the keeper of the history, if there is anything to keep. It waits for the listing.
     pub(super) fn keep_history(&self) -> KeeperTask {
         let options = &self.history_options;
-        if options.is_off() {
+        // A run that ends does it in the end.
+        if options.is_off() || self.once.is_some() {
             return KeeperTask(None);
         }
         let live = Live { board: Rc::clone(&self.board), index: self.index, engine: self.engine.clone() };
@@ -37,6 +38,14 @@ impl Replica {
         let tell = Box::new(move |status: &_| observer(&Event::History { db: &db, replica, status }));
         let task = history::keep(keeper, feed, self.common.clone(), Arc::clone(&options.clock), tell);
         KeeperTask(Some(tokio::task::spawn_local(task).abort_handle()))
+    }
+
+    /// Does what is due, and what was asked for, once everything is stored.
+    pub(super) async fn finish_history(&self, once: Once) -> Result<(), ReplicaError> {
+        let (options, feed) = (self.history_options.clone(), Rc::clone(&self.history));
+        let now = options.clock.now();
+        let mut keeper = Keeper::new(Arc::clone(&self.store), options, feed, self.db_name().to_string());
+        Ok(keeper.finish(once, now).await?)
     }
 
     /// Gives the keeper a state of the database that belongs to a TXID. What is pending becomes a batch for that.

@@ -15,7 +15,7 @@ pub use batch::Prepared;
 
 use self::trouble::Trouble;
 use super::board::{Board, Mark};
-use super::history::{self, HistoryOptions};
+use super::history::{self, HistoryError, HistoryOptions, Once};
 use super::local::Local;
 use super::pace::Pace;
 use super::remote::{self, Remote, RemoteError, Start};
@@ -39,6 +39,9 @@ pub enum ReplicaError {
     /// The pages.
     #[error("cannot make a batch: {0}")]
     Ltx(#[from] LtxError),
+    /// What was asked for in the end.
+    #[error("everything is stored, but the history is not as asked for: {0}")]
+    History(#[from] HistoryError),
     /// A helper thread is gone.
     #[error("a worker thread has failed: {0}")]
     Worker(String),
@@ -77,6 +80,8 @@ pub struct Replica {
     pub history: Rc<history::Feed>,
     /// How the history is kept.
     pub history_options: HistoryOptions,
+    /// What to do about it in the end, if this is to store what is there and end.
+    pub once: Option<Once>,
     /// What all histories share.
     pub common: history::Common,
 }
@@ -121,6 +126,9 @@ impl Replica {
                 continue;
             }
             if stopping {
+                if let Some(once) = self.once {
+                    self.finish_history(once).await?;
+                }
                 return self.finish().await;
             }
             self.prepare(next)?;

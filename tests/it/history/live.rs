@@ -71,7 +71,8 @@ impl Replicator {
             let options = Options {
                 databases: vec![DatabaseOptions::new(db, vec![replica])],
                 directories: Vec::new(),
-                once: false,
+                once: None,
+                safety_tick: Duration::from_secs(1),
                 engine: Engine::new(IoChoice::Plain).expect("an engine"),
                 shutdown_timeout: Duration::from_secs(30),
                 observer: Arc::new(move |event| {

@@ -73,6 +73,7 @@ pub mod config;
 pub mod io;
 pub mod legacy;
 pub mod ltx;
+pub mod observe;
 pub mod replicate;
 pub mod restore;
 pub mod sqlite;

@@ -223,3 +223,18 @@ pub const COMPARE_ATTEMPTS: u32 = 5;
 
 /// Pages that a comparison names. Further ones are counted.
 pub const COMPARE_FINDINGS: usize = 20;
+
+/// Connections to the status sockets and the metrics address at once, of all kinds together. Further ones wait in the kernel's queue.
+pub const OBSERVE_CONNECTIONS: usize = 16;
+
+/// Time for a connection to ask and to take its answer. Beyond it the connection is closed.
+pub const OBSERVE_TIME: Duration = Duration::from_secs(10);
+
+/// Head of a request for the status. A longer one is refused.
+pub const OBSERVE_HEAD_BYTES: usize = 16 << 10;
+
+/// An answer of a running process about its state. A longer one is an error; a database with a replica takes some 1,500 bytes.
+pub const STATUS_BYTES: u64 = 64 << 20;
+
+/// Sockets that wait to be served. One that finds no place is not served, which is said.
+pub const OBSERVE_QUEUE: usize = 4_096;

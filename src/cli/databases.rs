@@ -8,6 +8,7 @@ use clap::Args;
 use super::report::print_line;
 use super::setup::Setup;
 use super::table::table;
+use crate::config::Config;
 use crate::config::file::DatabaseConfig;
 use crate::replicate::{Choose, DirectoryOptions, files_in};
 
@@ -22,6 +23,14 @@ pub struct DatabasesArgs {
 /// Runs the command.
 pub(super) fn run(setup: &Setup, args: &DatabasesArgs) -> anyhow::Result<ExitCode> {
     let config = setup.need_config("write the database on the command line")?;
+    let databases = all(config)?;
+    let text = if args.json { json(&databases) } else { to_table(&databases) };
+    print_line(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The databases of a config file, and those that are in its directories now.
+pub(super) fn all(config: &Config) -> anyhow::Result<Vec<DatabaseConfig>> {
     let mut databases = config.databases.clone();
     for directory in &config.directories {
         // Only names are wanted here: nothing is opened.
@@ -39,9 +48,7 @@ pub(super) fn run(setup: &Setup, args: &DatabasesArgs) -> anyhow::Result<ExitCod
             }
         }
     }
-    let text = if args.json { json(&databases) } else { to_table(&databases) };
-    print_line(&text)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(databases)
 }
 
 fn urls(database: &DatabaseConfig) -> impl Iterator<Item = &str> {

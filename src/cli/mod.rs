@@ -11,14 +11,17 @@ mod explain;
 mod flags;
 mod generations;
 mod log;
+mod ltx;
 mod manual;
 mod points;
 mod probe;
 mod replicate;
 mod report;
+mod reset;
 mod restore;
 mod setup;
 mod signals;
+mod status;
 mod table;
 mod verify;
 mod version;
@@ -128,6 +131,12 @@ pub enum Command {
     Points(points::PointsArgs),
     /// Read a replica end to end and say what of it can be restored
     Verify(verify::VerifyArgs),
+    /// List the files of a replica
+    Ltx(ltx::LtxArgs),
+    /// Show how far databases are replicated
+    Status(status::StatusArgs),
+    /// Forget what is known locally of a database's replicas
+    Reset(reset::ResetArgs),
     /// List the generations that Litestream 0.3 stored
     Generations(generations::LegacyListArgs),
     /// List the snapshots that Litestream 0.3 stored
@@ -182,6 +191,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Explain(args) => explain::run(&mut setup, &args),
         Command::Points(args) => points::run(&mut setup, &args).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&mut setup, &args),
+        Command::Ltx(args) => ltx::run(&mut setup, &args).map(|()| ExitCode::SUCCESS),
+        Command::Status(args) => status::run(&mut setup, &args),
+        Command::Reset(args) => reset::run(&setup, &args),
         Command::Generations(args) => generations::run(&mut setup, &args, generations::What::Generations),
         Command::Snapshots(args) => generations::run(&mut setup, &args, generations::What::Snapshots),
         Command::Wal(args) => generations::run(&mut setup, &args, generations::What::Wal),
@@ -199,7 +211,8 @@ impl Command {
         match self {
             Command::Replicate(args) => args.urls.is_empty(),
             Command::Restore(args) => !args.url.contains("://"),
-            Command::Databases(_) => true,
+            Command::Databases(_) | Command::Status(_) | Command::Reset(_) => true,
+            Command::Ltx(args) => !args.url.contains("://"),
             Command::Doctor(args) => !args.what.iter().any(|w| w.contains("://")),
             Command::Points(args) => !args.url.contains("://"),
             Command::Verify(args) => !args.url.contains("://"),

@@ -2,6 +2,7 @@
 
 mod fill;
 mod history;
+mod observe;
 mod plan;
 
 use std::path::PathBuf;
@@ -16,7 +17,9 @@ use super::setup::{self, Setup};
 use super::{Global, signals};
 use crate::config::parse_duration;
 use crate::io::raise_descriptor_limit;
-use crate::replicate::{self, Once, Options, Stop};
+use crate::observe::Observatory;
+use crate::replicate::{self, Observer, Once, Options, Stop};
+pub(super) use observe::process_socket;
 use plan::Plan;
 pub(super) use plan::default_replica;
 
@@ -65,12 +68,12 @@ const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 pub(super) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> anyhow::Result<ExitCode> {
     let (stopper, stop) = replicate::stop();
     let plan = Plan::new(setup, args)?;
-    let config = setup.config().filter(|_| args.db.is_none());
+    let config = setup.config().filter(|_| args.db.is_none()).cloned();
     let shutdown_timeout = args
         .shutdown_timeout
-        .or_else(|| config?.shutdown_sync_timeout.as_ref().map(|t| without_end(t.value)))
+        .or_else(|| config.as_ref()?.shutdown_sync_timeout.as_ref().map(|t| without_end(t.value)))
         .unwrap_or(SHUTDOWN_TIMEOUT);
-    let command = args.exec.as_ref().or_else(|| config?.exec.as_ref().map(|e| &e.value));
+    let command = args.exec.as_ref().or_else(|| config.as_ref()?.exec.as_ref().map(|e| &e.value));
     let command = command.filter(|_| !args.once).cloned();
     // From here on a signal asks for an orderly end; with a program they are its, as soon as it runs.
     let stopper = match &command {
@@ -87,6 +90,7 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
     plan.announce(&engine);
     let event_loop = setup::event_loop()?;
     event_loop.block_on(fill::fill(&plan.to_fill, &engine))?;
+    let telling = observe::start(setup, config.as_deref(), args.once)?;
     let options = Options {
         databases: plan.databases,
         directories: plan.directories,
@@ -94,7 +98,8 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
         safety_tick: plan.safety_tick,
         engine,
         shutdown_timeout,
-        observer: Arc::new(|_| {}),
+        observer: telling.as_ref().map_or_else(|| -> Observer { Arc::new(|_| {}) }, Observatory::observer),
+        vitals: telling.as_ref().map(Observatory::vitals).unwrap_or_default(),
     };
     let (Some(command), Some(stopper)) = (command, stopper) else {
         serve(event_loop, options, stop)?;

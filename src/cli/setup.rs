@@ -1,6 +1,6 @@
 //! What the commands share: the environment, the config file, the loop, the engine, and stores.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -174,6 +174,12 @@ impl Setup {
     /// Gives a location without keys of its own the chain of sources. Asks nobody.
     pub(super) fn complete(&self, location: &mut Location) -> Result<(), CredentialError> {
         self.sources.complete(location)
+    }
+
+    /// Certificates to trust beside those of the system, by flag or environment.
+    pub(super) fn ca_cert(&self) -> Option<PathBuf> {
+        let named = ["AWS_CA_BUNDLE", "SSL_CERT_FILE"].iter().find_map(|name| self.env.get(name));
+        self.flags.ca_cert.clone().or_else(|| named.map(PathBuf::from))
     }
 
     /// How stores are opened.

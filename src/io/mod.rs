@@ -19,6 +19,7 @@ pub mod durable;
 mod engine;
 mod file;
 pub mod host;
+pub mod local;
 pub mod nap;
 mod plain;
 mod process;

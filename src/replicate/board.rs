@@ -4,10 +4,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::pending::{Page, Pending};
+use super::vitals::{DatabaseVitals, ReplicaVitals};
 use crate::base::Pgno;
 use crate::io::watch::Hint;
 use crate::wal::tail::WalPos;
@@ -55,12 +57,20 @@ pub struct Board {
     hint: Rc<Hint>,
     busy: Cell<u32>,
     closing: watch::Sender<bool>,
+    vitals: Arc<DatabaseVitals>,
 }
 
 impl Board {
     /// For a number of replicas; `hint` wakes capture.
     #[must_use]
     pub fn new(replicas: usize, hint: Rc<Hint>) -> Board {
+        Board::seen(DatabaseVitals::unseen(replicas), hint)
+    }
+
+    /// With a place for each replica in `vitals`, where everybody sees what happens.
+    #[must_use]
+    pub fn seen(vitals: Arc<DatabaseVitals>, hint: Rc<Hint>) -> Board {
+        let replicas = vitals.replicas.len();
         Board {
             slots: RefCell::new((0..replicas).map(|_| Slot::default()).collect()),
             changed: (0..replicas).map(|_| Notify::new()).collect(),
@@ -72,6 +82,7 @@ impl Board {
             hint,
             busy: Cell::new(0),
             closing: watch::Sender::new(false),
+            vitals,
         }
     }
 
@@ -79,6 +90,12 @@ impl Board {
     #[must_use]
     pub fn replicas(&self) -> usize {
         self.changed.len()
+    }
+
+    /// What one replica shows of itself.
+    #[must_use]
+    pub fn vitals(&self, replica: usize) -> &ReplicaVitals {
+        &self.vitals.replicas[replica]
     }
 
     /// The newest captured commit.
@@ -96,6 +113,7 @@ impl Board {
             }
             slot.pending.add_commits(commits);
         }
+        self.vitals.captured(commits, pages.len(), &mark);
         pages.clear();
         self.mark.set(mark);
     }
@@ -117,11 +135,13 @@ impl Board {
 
     /// Puts pages that one replica lacks at the start.
     pub fn seed(&self, replica: usize, pending: Pending) {
+        self.vitals.awaits(self.vitals(replica), pending.commits(), pending.len());
         self.slots.borrow_mut()[replica].pending.merge(pending);
     }
 
     /// Moves the mark without pages: the state at the start.
     pub fn set_mark(&self, mark: Mark) {
+        self.vitals.marked(&mark);
         self.mark.set(mark);
     }
 

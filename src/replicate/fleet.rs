@@ -61,7 +61,7 @@ impl Fleet {
 
     fn add(&mut self, database: DatabaseOptions) {
         let (shared, stop, again) =
-            (self.shared.clone(), self.inner.clone(), !self.single && !self.shared.once.is_some());
+            (self.shared.clone(), self.inner.clone(), !self.single && self.shared.once.is_none());
         let path = database.path.clone();
         let task = self.tasks.spawn_local(async move {
             let result = tend(&database, &shared, &stop, again).await;
@@ -105,6 +105,7 @@ impl Fleet {
             }
             Found::Failed(path, error) => {
                 tracing::error!(db = %path.display(), error, "this database cannot be replicated; the others go on");
+                self.shared.vitals.failed(&path, &error);
                 self.note(ReplicateError::Directory(error));
             }
         }
@@ -115,17 +116,20 @@ impl Fleet {
             Ok((id, (path, result))) => {
                 self.names.remove(&id);
                 match result {
-                    Ok(Ended::Stopped) => {}
+                    Ok(Ended::Stopped) => self.shared.vitals.stopped(&path),
                     Ok(Ended::Gone) => {
                         tracing::info!(db = %path.display(), "the database is gone: no longer followed");
                         self.directories.forget(&path);
+                        self.shared.vitals.forget(&path);
                     }
                     // One of many files in a directory.
                     Err(e) if self.directories.has(&path) && e.is_no_database() => {
                         tracing::debug!(db = %path.display(), reason = %e, "not a database: left alone");
                         self.directories.forget(&path);
+                        self.shared.vitals.forget(&path);
                     }
                     Err(e) => {
+                        self.shared.vitals.failed(&path, &e.to_string());
                         if !self.single {
                             tracing::error!(db = %path.display(), error = %e, "this database is not replicated any more; the others go on");
                         }
@@ -137,6 +141,7 @@ impl Fleet {
             Err(e) => {
                 let path = self.names.remove(&e.id()).unwrap_or_default();
                 tracing::error!(db = %path.display(), "a defect of lsfast ended the replication of this database; the others go on");
+                self.shared.vitals.failed(&path, "a defect of lsfast ended its replication");
                 self.note(ReplicateError::Panicked(path));
             }
         }
@@ -173,6 +178,7 @@ async fn tend(
         if begun.elapsed() > RECOVERED {
             wait = AGAIN_MIN;
         }
+        shared.vitals.failed(&database.path, &error.to_string());
         tracing::error!(
             db = %database.path.display(), error = %error, again_in = ?wait,
             "this database is not replicated for now; the others go on"

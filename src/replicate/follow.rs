@@ -4,7 +4,7 @@ mod error;
 mod wait;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,8 +24,9 @@ use super::local::Local;
 use super::open::{self, Opened};
 use super::pace::Pace;
 use super::replica::{Replica, ReplicaError};
-use super::state::{Home, home_of};
+use super::state::{Home, HomeError, home_of};
 use super::sweep::Sweep;
+use super::vitals::{DatabasePhase, DatabaseVitals, Vitals};
 use super::{DatabaseOptions, Event, Observer, Once, Stop};
 use crate::base::limits;
 use crate::io::Engine;
@@ -55,11 +56,20 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 /// The wait after an attempt to do so, whether it succeeded or not.
 const IDLE_AGAIN: Duration = Duration::from_secs(60);
 
+impl DatabaseOptions {
+    /// Where its local state is kept.
+    #[must_use]
+    pub fn home_dir(&self) -> PathBuf {
+        self.home.clone().unwrap_or_else(|| home_of(&self.path))
+    }
+}
+
 /// What all databases of the process share.
 #[derive(Clone)]
 pub struct Shared {
     pub(super) engine: Engine,
     pub(super) observer: Observer,
+    pub(super) vitals: Arc<Vitals>,
     pub(super) naps: Naps,
     pub(super) watches: Watches,
     pub(super) sweep: Sweep,
@@ -70,6 +80,27 @@ pub struct Shared {
     pub(super) alone: bool,
     /// What is there is stored, once: nothing is waited for.
     pub(super) once: Option<Once>,
+}
+
+impl Shared {
+    /// Takes the folder of a database for this process, and says so.
+    fn hold(&self, options: &DatabaseOptions) -> Result<Held, HomeError> {
+        let home = Home::take(&options.path, options.home_dir())?;
+        (self.observer)(&Event::Held { db: &options.path, home: home.dir() });
+        Ok(Held { home, observer: Arc::clone(&self.observer) })
+    }
+}
+
+/// The folder of a database, as long as it is ours.
+struct Held {
+    home: Home,
+    observer: Observer,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        (self.observer)(&Event::Released { home: self.home.dir() });
+    }
 }
 
 /// How following a database ended.
@@ -94,16 +125,23 @@ enum End {
 /// [`FollowError`].
 pub async fn follow(options: &DatabaseOptions, shared: &Shared, stop: &Stop) -> Result<Ended, FollowError> {
     let path = &options.path;
+    let urls: Vec<&str> = options.replicas.iter().map(|r| r.store.url()).collect();
+    let vitals = shared.vitals.database(path, &options.home_dir(), &urls);
     loop {
-        let (db, _file) = match wait_for(options, shared, stop).await? {
-            Waited::Opened(db, file) => (db, file),
+        vitals.set_phase(DatabasePhase::Waiting);
+        let (db, _file, held) = match wait_for(options, shared, stop).await? {
+            Waited::Opened(db, file, held) => (db, file, held),
             Waited::Stopped => return Ok(Ended::Stopped),
             Waited::Gone => return Ok(Ended::Gone),
         };
         if db.was_switched() {
             tracing::info!(db = %path.display(), "switched the database to WAL mode (journal_mode=WAL)");
         }
-        let end = match Follower::begin(options, shared, stop, db).await {
+        let held = match held {
+            Some(held) => held,
+            None => shared.hold(options)?,
+        };
+        let end = match Follower::begin(options, shared, stop, db, held, &vitals).await {
             Ok(follower) => follower.run().await?,
             // Removed between its opening and the first watch.
             Err(FollowError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => End::Replaced,
@@ -166,7 +204,7 @@ struct Follower<'a> {
     notice: Notice,
     // Dropped last: the lock.
     _sweep: Rc<super::sweep::Entry>,
-    _home: Home,
+    _held: Held,
 }
 
 impl<'a> Follower<'a> {
@@ -175,13 +213,15 @@ impl<'a> Follower<'a> {
         shared: &'a Shared,
         stop: &'a Stop,
         db: Arc<Database>,
+        held: Held,
+        vitals: &Arc<DatabaseVitals>,
     ) -> Result<Follower<'a>, FollowError> {
         let path = &options.path;
-        let home = Home::take(path, options.home.clone().unwrap_or_else(|| home_of(path)))?;
+        vitals.opened(db.page_size());
         let id = FileId::of(db.file().std()).map_err(io_error(path))?;
         let mut locals = Vec::new();
         for replica in &options.replicas {
-            let dir = home.replica(&replica.store.identity())?;
+            let dir = held.home.replica(&replica.store.identity())?;
             locals.push(Local::open(dir, db.page_size(), id).map_err(io_error(path))?);
         }
         let hint = Rc::new(Hint::default());
@@ -193,7 +233,7 @@ impl<'a> Follower<'a> {
         let opened = opened.map_err(io::Error::other).map_err(io_error(path))?;
         let Opened { guard, tail, mark, since } =
             opened.map_err(|source| FollowError::Tail { db: path.clone(), source })?;
-        let board = Rc::new(Board::new(options.replicas.len(), Rc::clone(&hint)));
+        let board = Rc::new(Board::seen(Arc::clone(vitals), Rc::clone(&hint)));
         let capture = Capture::new(Arc::clone(&db), tail, guard, Rc::clone(&board), mark, Instant::now());
         let mut replicas = JoinSet::new();
         for (index, ((replica, local), since)) in options.replicas.iter().zip(locals).zip(since).enumerate() {
@@ -234,7 +274,7 @@ impl<'a> Follower<'a> {
             notice,
             _sweep: shared.sweep.add(&db, &hint),
             hint,
-            _home: home,
+            _held: held,
         })
     }
 

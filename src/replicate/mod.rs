@@ -25,6 +25,7 @@ pub mod source;
 pub mod state;
 mod stream;
 mod sweep;
+pub mod vitals;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,6 +37,7 @@ pub use directories::{Choose, DirectoryOptions, files_in};
 pub use follow::FollowError;
 pub use history::{HistoryOptions, HistoryStatus, Once};
 pub use replica::ReplicaError;
+pub use vitals::Vitals;
 
 use crate::base::Txid;
 use crate::io::Engine;
@@ -46,6 +48,18 @@ use crate::store::Store;
 /// Something that happened, for whoever measures or shows it.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// The folder of a database is this process's own.
+    Held {
+        /// The database.
+        db: &'a Path,
+        /// Its folder.
+        home: &'a Path,
+    },
+    /// It is so no longer, in a moment.
+    Released {
+        /// The folder.
+        home: &'a Path,
+    },
     /// A database is being followed.
     Following {
         /// The database.
@@ -136,6 +150,8 @@ pub struct Options {
     pub shutdown_timeout: Duration,
     /// Who is told of events.
     pub observer: Observer,
+    /// Where the pipelines show what they do.
+    pub vitals: Arc<Vitals>,
 }
 
 /// How [`run`] is told to end: everything committed by then is stored, within the timeout.
@@ -210,6 +226,7 @@ pub async fn run(options: Options, stop: Stop) -> Result<(), ReplicateError> {
     let shared = follow::Shared {
         engine: options.engine,
         observer: options.observer,
+        vitals: options.vitals,
         watches,
         naps,
         sweep: sweep::Sweep::start(options.safety_tick),

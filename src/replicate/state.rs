@@ -5,6 +5,7 @@
 //! | file | content |
 //! |---|---|
 //! | `lock` | locked while a process follows the database |
+//! | `socket` | where that process tells its state, see `observe` |
 //! | `REPLICA/state` | two slots of 512 bytes, written in turns; the valid one with the higher sequence number counts |
 //! | `REPLICA/pages` | page hashes, see `hashes` |
 //!
@@ -87,6 +88,16 @@ pub struct Home {
     _lock: File,
 }
 
+/// The socket in a folder.
+pub const SOCKET: &str = "socket";
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // The lock is still held: it can't be that of the next process. It is not there if nobody serves it.
+        let _ = std::fs::remove_file(self.dir.join(SOCKET));
+    }
+}
+
 /// Why the folder can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
@@ -130,15 +141,43 @@ impl Home {
         }
     }
 
+    /// The folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The folder of one replica, made if need be.
     ///
     /// # Errors
     /// [`HomeError::Io`].
     pub fn replica(&self, identity: &str) -> Result<PathBuf, HomeError> {
-        let dir = self.dir.join(format!("{:016x}", xxhash_rust::xxh3::xxh3_64(identity.as_bytes())));
+        let dir = self.dir.join(folder_of(identity));
         durable::create_dir_all(&dir).map_err(|source| HomeError::Io { path: dir.clone(), source })?;
         Ok(dir)
     }
+}
+
+/// The name of the folder of a replica.
+#[must_use]
+pub fn folder_of(identity: &str) -> String {
+    format!("{:016x}", xxhash_rust::xxh3::xxh3_64(identity.as_bytes()))
+}
+
+/// The state in the folder of a replica, for those who only look; `None` if there is none that can be believed.
+///
+/// # Errors
+/// The operating system.
+pub fn read_state(dir: &Path) -> io::Result<Option<State>> {
+    match read_small(&dir.join("state"), 2 * SLOT_BYTES as u64) {
+        Ok(bytes) => Ok(newest(&bytes).map(|(_, state)| state)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn newest(bytes: &[u8]) -> Option<(u64, State)> {
+    bytes.chunks_exact(SLOT_BYTES).filter_map(decode).max_by_key(|(seq, _)| *seq)
 }
 
 /// The state file of one replica.
@@ -157,7 +196,7 @@ impl StateFile {
         let file = File::open_or_create(&dir.join("state"), MODE)?;
         let mut bytes = [0; 2 * SLOT_BYTES];
         let have = file.pread(&mut bytes, 0)?;
-        let newest = bytes[..have].chunks_exact(SLOT_BYTES).filter_map(decode).max_by_key(|(seq, _)| *seq);
+        let newest = newest(&bytes[..have]);
         let sequence = newest.as_ref().map_or(0, |(seq, _)| *seq);
         Ok((StateFile { file, sequence }, newest.map(|(_, state)| state)))
     }
@@ -293,6 +332,7 @@ mod tests {
         for txid in 1..=5 {
             file.write(&sample(txid)).unwrap();
             assert_eq!(StateFile::open(dir.path()).unwrap().1, Some(sample(txid)));
+            assert_eq!(read_state(dir.path()).unwrap(), Some(sample(txid)));
         }
         // The slot of the last write (sequence 5) is the second one; damage it as a torn write would.
         file.file().pwrite_all(b"torn", SLOT_BYTES as u64 + 60).unwrap();

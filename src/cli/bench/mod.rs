@@ -165,6 +165,7 @@ async fn replicated(
         engine: engine.clone(),
         shutdown_timeout: LAST_UPLOADS,
         observer: Arc::new(|_| {}),
+        vitals: Arc::default(),
     };
     let mut pipeline = tokio::task::spawn_local(replicate::run(options, stop));
     let ended = |r: Result<Result<(), _>, tokio::task::JoinError>| match r {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::super::files::Followed;
 use super::super::{DatabaseOptions, Stop};
-use super::{FollowError, Shared, io_error};
+use super::{FollowError, Held, Shared, io_error};
 use crate::base::limits;
 use crate::io::durable::directory_of;
 use crate::io::watch::{Hint, Of, Watch};
@@ -14,7 +14,7 @@ use crate::sqlite::database::{Database, FileId};
 
 /// What came of waiting.
 pub(super) enum Waited {
-    Opened(Arc<Database>, Followed),
+    Opened(Arc<Database>, Followed, Option<Held>),
     Stopped,
     Gone,
 }
@@ -27,6 +27,7 @@ pub(super) async fn wait_for(
 ) -> Result<Waited, FollowError> {
     let path = &options.path;
     let mut watch: Option<Watch> = None;
+    let mut held = None;
     let hint = Rc::new(Hint::default());
     loop {
         // Before it is opened: closing a second descriptor of the file would drop the locks of the first.
@@ -43,7 +44,7 @@ pub(super) async fn wait_for(
         let opened = tokio::task::spawn_blocking(open).await;
         match (opened.map_err(io::Error::other).map_err(io_error(path))?, file) {
             (Ok(db), Some(file)) if FileId::of(db.file().std()).is_ok_and(|id| id == file.id) => {
-                return Ok(Waited::Opened(Arc::new(db), file));
+                return Ok(Waited::Opened(Arc::new(db), file, held));
             }
             // It came, or was replaced, between the two looks.
             (Ok(_), _) => continue,
@@ -55,6 +56,10 @@ pub(super) async fn wait_for(
                     tracing::info!(db = %path.display(), reason = %e, "waiting for the database");
                     let dir = directory_of(path);
                     watch = Some(shared.watches.add(dir, Of::Directory, &hint).map_err(io_error(dir))?);
+                    if !options.leave_when_gone {
+                        // So that it can be seen that somebody waits for it, and nobody else does.
+                        held = Some(shared.hold(options)?);
+                    }
                     continue;
                 }
             }

@@ -71,12 +71,16 @@ impl Replica {
         }
         let mark = self.board.mark();
         let pending = self.board.slot(self.index, |s| std::mem::take(&mut s.pending));
+        self.vitals().take();
         let batch = match self.prepared.take() {
             // Nothing but the transaction that it was made of has come.
             Some(p) if p.batch.mark == mark && p.batch.id.max == *next && pending.commits() == 1 => p.batch,
             _ => match self.encode(*next, mark, pending).await? {
                 Some(batch) => batch,
-                None => return Ok(()),
+                None => {
+                    self.vitals().answered(0, None);
+                    return Ok(());
+                }
             },
         };
         self.pace.spend(Instant::now());

@@ -35,7 +35,11 @@ impl Replica {
         let keeper = Keeper::new(Arc::clone(&self.store), options.clone(), Rc::clone(&feed), name)
             .with_live(live, self.local.dir().to_owned());
         let (observer, db, replica) = (Arc::clone(&self.observer), self.db.path().to_owned(), self.index);
-        let tell = Box::new(move |status: &_| observer(&Event::History { db: &db, replica, status }));
+        let board = Rc::clone(&self.board);
+        let tell = Box::new(move |status: &_| {
+            board.vitals(replica).set_history(status);
+            observer(&Event::History { db: &db, replica, status });
+        });
         let task = history::keep(keeper, feed, self.common.clone(), Arc::clone(&options.clock), tell);
         KeeperTask(Some(tokio::task::spawn_local(task).abort_handle()))
     }

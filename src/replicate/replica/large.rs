@@ -10,6 +10,7 @@ use super::super::pending::Pending;
 use super::super::source::PageSource;
 use super::super::state::Point;
 use super::super::stream::{Hashes, Stream, StreamError, differing};
+use super::super::vitals::ReplicaPhase;
 use super::trouble::{RETRY_WAIT_MIN, Trouble};
 use super::{Replica, ReplicaError};
 use crate::base::{LtxId, Pgno, Txid};
@@ -23,6 +24,7 @@ impl Replica {
             let pin = self.pin().await?;
             let mark = self.board.mark();
             let pending = self.board.slot(self.index, |s| std::mem::take(&mut s.pending));
+            self.vitals().take();
             let numbers: Vec<Pgno> =
                 pending.into_sorted(mark.size_pages).into_iter().map(|(p, _)| p).collect();
             if self.store_pages(next, &pin, mark, &numbers).await? {
@@ -149,6 +151,7 @@ impl Replica {
                 Ok(())
             }
             StreamError::Read(e) => {
+                self.vitals().fail(&format!("cannot read the database for a batch: {e}"));
                 tracing::warn!(db = %self.db_name(), error = %e, "cannot read the database for a batch; trying again");
                 tokio::time::sleep(RETRY_WAIT_MIN).await;
                 Ok(())
@@ -161,6 +164,7 @@ impl Replica {
     /// Uploads the whole database as the next batch.
     pub(super) async fn image(&mut self, next: &mut Txid, reason: &str) -> Result<(), ReplicaError> {
         tracing::info!(db = %self.db_name(), replica = self.store.url(), reason, "storing an image of the whole database");
+        self.vitals().set_phase(ReplicaPhase::Image);
         let start = Instant::now();
         loop {
             let pin = self.pin().await?;
@@ -186,6 +190,7 @@ impl Replica {
             s.pending = Pending::new();
             s.gap = None;
         });
+        self.vitals().take();
         self.board.mark()
     }
 
@@ -209,6 +214,7 @@ impl Replica {
             let Some(hashes) = self.local.hashes().cloned() else {
                 return self.image(next, reason).await;
             };
+            self.vitals().set_phase(ReplicaPhase::Comparing);
             let pin = self.pin().await?;
             let mark = self.take_over();
             let compared = match self.source(mark).await {

@@ -19,6 +19,7 @@ use super::history::{self, HistoryError, HistoryOptions, Once};
 use super::local::Local;
 use super::pace::Pace;
 use super::remote::{self, Remote, RemoteError, Start};
+use super::vitals::{ReplicaPhase, ReplicaVitals};
 use super::{Event, Observer};
 use crate::base::clock::Millis;
 use crate::base::{LtxId, Txid};
@@ -91,14 +92,30 @@ impl Replica {
         self.db.path().display()
     }
 
+    fn vitals(&self) -> &ReplicaVitals {
+        self.board.vitals(self.index)
+    }
+
     /// Runs until the stop is asked for and everything captured by then is stored, or until it can't go on.
     ///
     /// # Errors
     /// [`ReplicaError`].
-    pub async fn run(mut self) -> Result<(), ReplicaError> {
+    pub async fn run(self) -> Result<(), ReplicaError> {
+        let (board, index) = (Rc::clone(&self.board), self.index);
+        let result = self.work().await;
+        let vitals = board.vitals(index);
+        vitals.set_phase(ReplicaPhase::Stopped);
+        if let Err(e) = &result {
+            vitals.fail(&e.to_string());
+        }
+        result
+    }
+
+    async fn work(mut self) -> Result<(), ReplicaError> {
         let _keeper = self.keep_history();
         let remote = self.first_contact().await?;
         let start = self.decide(&remote).await?;
+        self.vitals().known(&self.local.state().durable, self.local.state().timestamp);
         let mut next = self.next_txid(&remote);
         match start {
             Start::Follow => {
@@ -108,6 +125,7 @@ impl Replica {
             Start::Image(reason) => self.image(&mut next, &reason).await?,
         }
         loop {
+            self.vitals().set_phase(ReplicaPhase::Following);
             if let Some(reason) = self.board.slot(self.index, |s| s.gap.clone()) {
                 self.repair(&mut next, &reason).await?;
                 continue;
@@ -233,6 +251,9 @@ impl Replica {
             let now = self.history_options.clock.now();
             self.history.stored(LtxId::raw(txid), bytes, created, now, body.map(|(_, bytes)| bytes));
         }
+        let state = self.local.state();
+        self.vitals().known(&state.durable, state.timestamp);
+        self.vitals().answered(bytes, self.board.slot(self.index, |s| s.pending.since()));
         tracing::debug!(db = %self.db_name(), replica = self.store.url(), txid = %txid, pages, bytes, "stored");
         (self.observer)(&Event::Durable {
             db: self.db.path(),

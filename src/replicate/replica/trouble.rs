@@ -19,6 +19,7 @@ pub(super) struct Trouble {
 impl Trouble {
     pub(super) async fn wait(&mut self, replica: &Replica, e: &StoreError) {
         let message = e.to_string();
+        replica.vitals().fail(&message);
         if self.said.as_ref() != Some(&message) {
             let (db, url) = (replica.db_name(), replica.store.url());
             if e.is_transient() {
@@ -38,6 +39,7 @@ impl Trouble {
         if self.said.take().is_some() {
             tracing::info!(db = %replica.db_name(), replica = replica.store.url(), "the store is back");
         }
+        replica.vitals().back();
         self.tries = 0;
     }
 }

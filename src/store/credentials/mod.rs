@@ -10,6 +10,7 @@ mod answer;
 mod chain;
 mod http;
 mod metadata;
+mod ping;
 mod place;
 mod plan;
 mod process;
@@ -26,6 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 pub use chain::Looked;
+pub use ping::Pinger;
 
 use super::{BoxFuture, HostAnswer};
 use crate::base::clock::Millis;

@@ -75,6 +75,7 @@ impl Replicator {
                 safety_tick: Duration::from_secs(1),
                 engine: Engine::new(IoChoice::Plain).expect("an engine"),
                 shutdown_timeout: Duration::from_secs(30),
+                vitals: Arc::default(),
                 observer: Arc::new(move |event| {
                     if let Event::History { status, .. } = event {
                         *noted.lock().expect("a status") = Some((*status).clone());

@@ -1,0 +1,106 @@
+//! `lsfast reset DB`
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+use serde_json::json;
+
+use super::report::print_line;
+use super::setup::Setup;
+use crate::observe::is_replica_folder;
+use crate::replicate::state::{Home, home_of};
+
+/// Forget what is known locally of a database's replicas, so that the next start stores an image of it.
+///
+/// Nothing is removed from a store, and the database is not touched: a replica keeps its files and goes on behind them, with a new full image.
+/// Refused while an lsfast follows the database.
+#[derive(Debug, Args)]
+pub struct ResetArgs {
+    /// The database
+    #[arg(value_name = "DB")]
+    pub db: PathBuf,
+    /// Show what would be removed, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs the command.
+pub(super) fn run(setup: &Setup, args: &ResetArgs) -> anyhow::Result<ExitCode> {
+    let path = setup.env().absolute(&args.db);
+    let configured = match setup.config() {
+        Some(config) => config.database(&path, setup.env())?,
+        None => None,
+    };
+    let home = configured.and_then(|d| d.meta_path).map_or_else(|| home_of(&path), |m| m.value);
+    if !path.exists() && !home.exists() {
+        anyhow::bail!("there is no database {} and no local state of one", path.display());
+    }
+    let doomed = if home.is_dir() {
+        // Held until all is removed: no lsfast begins with half of it.
+        let held = Home::take(&path, home.clone())?;
+        let doomed = replicas(held.dir()).with_context(|| home.display().to_string())?;
+        if !args.dry_run {
+            for folder in &doomed {
+                remove(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+            }
+        }
+        doomed
+    } else {
+        Vec::new()
+    };
+    print_line(&if args.json {
+        to_json(&path, &doomed, args.dry_run)
+    } else {
+        to_text(&path, &doomed, args.dry_run)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The folders of replicas in a home. Anything else there is not ours to remove.
+fn replicas(home: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(home)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() && entry.file_name().to_str().is_some_and(is_replica_folder) {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The state goes first: without it, nothing else in the folder is believed.
+fn remove(folder: &Path) -> io::Result<()> {
+    match std::fs::remove_file(folder.join("state")) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => std::fs::remove_dir_all(folder),
+    }
+}
+
+fn to_text(db: &Path, doomed: &[PathBuf], dry_run: bool) -> String {
+    let db = db.display();
+    if doomed.is_empty() {
+        return format!("there is no local state of {db}: nothing to reset");
+    }
+    let verb = if dry_run { "would remove" } else { "removed" };
+    let mut lines: Vec<String> = doomed.iter().map(|f| format!("{verb} {}", f.display())).collect();
+    lines.push(if dry_run {
+        format!(
+            "nothing was removed; without --dry-run the next start of lsfast would store an image of {db}"
+        )
+    } else {
+        format!("the next start of lsfast stores an image of {db}")
+    });
+    lines.join("\n")
+}
+
+fn to_json(db: &Path, doomed: &[PathBuf], dry_run: bool) -> String {
+    let folders: Vec<_> = doomed.iter().map(|f| f.to_string_lossy()).collect();
+    json!({ "path": db.to_string_lossy(), "dry_run": dry_run, "folders": folders }).to_string()
+}

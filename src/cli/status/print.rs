@@ -1,0 +1,97 @@
+//! The status in words.
+
+use std::fmt::Write as _;
+
+use crate::observe::{DatabaseStatus, ReplicaStatus, Status};
+
+/// A paragraph for each database.
+pub(super) fn text(status: &Status) -> String {
+    if status.databases.is_empty() {
+        return "no databases".to_owned();
+    }
+    status.databases.iter().map(database).collect::<Vec<_>>().join("\n\n")
+}
+
+fn database(d: &DatabaseStatus) -> String {
+    let mut out = format!("{}: {}", d.path, database_state(&d.state));
+    let mut facts = Vec::new();
+    facts.extend(d.size.map(|n| format!("{n} bytes")));
+    facts.extend(d.wal_size.map(|n| format!("log {n} bytes")));
+    facts.extend(d.position.as_ref().map(|p| format!("captured up to frame {} ({})", p.frame, p.salts)));
+    facts.extend(d.commits.map(|n| format!("{n} {}", commits(n))));
+    if !facts.is_empty() {
+        let _ = write!(out, "\n  {}", facts.join(", "));
+    }
+    if let Some(error) = &d.error {
+        let _ = write!(out, "\n  last error {}: {}", error.time, error.message);
+    }
+    for r in &d.replicas {
+        replica(&mut out, r);
+    }
+    out
+}
+
+fn commits(n: u64) -> &'static str {
+    if n == 1 { "commit" } else { "commits" }
+}
+
+fn database_state(state: &str) -> &str {
+    match state {
+        "waiting" => "waiting for the database",
+        "failed" => "not replicated",
+        "not running" => "no lsfast replicates it",
+        "not answering" => "an lsfast replicates it that does not answer",
+        other => other,
+    }
+}
+
+fn replica(out: &mut String, r: &ReplicaStatus) {
+    let url = r.url.as_deref().unwrap_or("a replica that is not configured");
+    let since = r.since.as_ref().map_or_else(String::new, |s| format!(" since {s}"));
+    let state = match r.state.as_str() {
+        "away" => "the store is away",
+        "starting" => "asking the store what it has",
+        "comparing" => "comparing pages",
+        other => other,
+    };
+    let _ = write!(out, "\n  {url}: {state}{since}");
+    match &r.durable {
+        Some(d) => {
+            let _ = write!(out, "\n    stored: TXID {} of {}, frame {}", d.txid, d.time, d.position.frame);
+        }
+        None => out.push_str("\n    stored: nothing yet, as far as is known here"),
+    }
+    match &r.lag {
+        Some(l) if l.commits == 0 && l.bytes == 0 => out.push_str("\n    in sync"),
+        Some(l) => {
+            let _ = write!(
+                out,
+                "\n    behind by {} {}, {} bytes, {:.1} s",
+                l.commits,
+                commits(l.commits),
+                l.bytes,
+                l.seconds
+            );
+        }
+        None => {}
+    }
+    if let Some(l) = &r.latency {
+        let _ = write!(
+            out,
+            "\n    {} batches, {} bytes, {:.1} ms on average from commit to store",
+            l.count, r.batch_bytes, l.mean_ms
+        );
+    }
+    if let Some(h) = &r.history {
+        if let (Some(txid), Some(time)) = (&h.snapshot_txid, &h.snapshot_time) {
+            let next = h.next_snapshot.as_ref().map_or_else(String::new, |n| format!(", next due {n}"));
+            let _ = write!(out, "\n    newest full image: TXID {txid} of {time}{next}");
+        }
+        if let Some(error) = &h.error {
+            let _ = write!(out, "\n    history: {error}");
+        }
+    }
+    if let Some(error) = &r.error {
+        let _ = write!(out, "\n    last error {}: {}", error.time, error.message);
+    }
+}

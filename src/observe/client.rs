@@ -1,0 +1,45 @@
+//! Asking a running process for its state.
+
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use super::snapshot::Status;
+use crate::base::limits;
+
+/// A process that is stopped, or that another one is inspecting, does not answer. No longer than this between two pieces of an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Asks at a socket; `None` if nobody listens there (any more).
+///
+/// # Errors
+/// Somebody listens, but the user may not ask, or the answer makes no sense.
+pub fn ask(socket: &Path) -> io::Result<Option<Status>> {
+    use io::ErrorKind::{ConnectionRefused, NotADirectory, NotFound};
+    let mut stream = match crate::io::local::connect(socket) {
+        Ok(stream) => stream,
+        Err(e) if matches!(e.kind(), NotFound | NotADirectory | ConnectionRefused) => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET /status HTTP/1.1\r\nHost: lsfast\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(limits::STATUS_BYTES + 1).read_to_end(&mut answer)?;
+    if answer.is_empty() {
+        // It ended between the connection and the answer.
+        return Ok(None);
+    }
+    let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+    if answer.len() as u64 > limits::STATUS_BYTES {
+        return Err(wrong(format!("the answer is longer than {} bytes", limits::STATUS_BYTES)));
+    }
+    let end = answer.windows(4).position(|w| w == b"\r\n\r\n");
+    let end = end.ok_or_else(|| wrong("the answer is not HTTP".into()))?;
+    if !answer.starts_with(b"HTTP/1.1 200 ") {
+        return Err(wrong("it is not answered with a status: is it another version of lsfast?".into()));
+    }
+    serde_json::from_slice(&answer[end + 4..])
+        .map(Some)
+        .map_err(|e| wrong(format!("the answer is no status ({e}): is it another version of lsfast?")))
+}

@@ -1,0 +1,110 @@
+//! What can be known of a database that no process follows: what the last one left beside it.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use super::snapshot::{DatabaseStatus, DurableStatus, ReplicaStatus, position, sizes};
+use crate::base::Txid;
+use crate::io::read_small;
+use crate::replicate::state::{folder_of, read_state};
+
+/// The kernel's list of locks; of a longer one nothing is believed.
+const LOCKS_BYTES: u64 = 8 << 20;
+
+/// A replica that the user configured.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Its stable name.
+    pub identity: String,
+    /// For messages.
+    pub url: String,
+}
+
+/// Reads the local state of a database. Replicas that were configured come first; then those of which only the state is there.
+///
+/// # Errors
+/// A folder that can't be read.
+pub fn without_process(db: &Path, home: &Path, places: &[Place]) -> io::Result<DatabaseStatus> {
+    let mut folders = state_folders(home)?;
+    let mut replicas = Vec::new();
+    for place in places {
+        let folder = folder_of(&place.identity);
+        folders.retain(|f| *f != folder);
+        replicas.push(replica(&home.join(folder), Some(place.url.clone()))?);
+    }
+    for folder in folders {
+        let replica = replica(&home.join(folder), None)?;
+        replicas.extend(Some(replica).filter(|r| r.durable.is_some()));
+    }
+    let (size, wal_size) = sizes(db);
+    Ok(DatabaseStatus {
+        path: db.to_string_lossy().into_owned(),
+        home: home.to_string_lossy().into_owned(),
+        state: "not running".into(),
+        size,
+        wal_size,
+        position: None,
+        commits: None,
+        error: None,
+        replicas,
+    })
+}
+
+/// Names of the folders with state; none if there is no home.
+fn state_folders(home: &Path) -> io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(home) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        names.extend(name.to_str().filter(|n| is_replica_folder(n)).map(str::to_owned));
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The process that holds the lock of a folder, as the kernel tells; nobody waits for the lock, or takes it, for that.
+#[must_use]
+pub fn holder(home: &Path) -> Option<u32> {
+    let inode = std::fs::metadata(home.join("lock")).ok()?.ino().to_string();
+    let locks = read_small(Path::new("/proc/locks"), LOCKS_BYTES).ok()?;
+    // 1: FLOCK  ADVISORY  WRITE 4711 08:01:123456 0 EOF
+    String::from_utf8_lossy(&locks).lines().find_map(|line| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [_, "FLOCK", _, _, pid, file, ..] = words[..] else { return None };
+        let same = file.rsplit(':').next() == Some(&inode);
+        pid.parse().ok().filter(|_| same)
+    })
+}
+
+/// Whether it is the name of a replica's folder.
+#[must_use]
+pub fn is_replica_folder(name: &str) -> bool {
+    name.len() == 16 && name.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+fn replica(dir: &Path, url: Option<String>) -> io::Result<ReplicaStatus> {
+    let state = read_state(dir)?.filter(|s| s.durable.txid != Txid(0));
+    let durable = state.map(|s| DurableStatus {
+        txid: s.durable.txid.to_string(),
+        time: s.timestamp.to_rfc3339(),
+        position: position(s.page_size, (s.durable.pos.salts, s.durable.pos.frame.0, s.durable.size_pages)),
+    });
+    Ok(ReplicaStatus {
+        url,
+        state: "not running".into(),
+        since: None,
+        durable,
+        lag: None,
+        batches: 0,
+        batch_bytes: 0,
+        errors: 0,
+        error: None,
+        latency: None,
+        history: None,
+    })
+}

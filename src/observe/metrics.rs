@@ -1,0 +1,198 @@
+//! Metrics in the text format of Prometheus. `docs/metrics.md` is the table of their names.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::snapshot::{known_lag, sizes};
+use crate::base::clock::Millis;
+use crate::replicate::Vitals;
+use crate::replicate::vitals::{DatabasePhase, DatabaseVitals, LATENCY_MS, ReplicaPhase, ReplicaVitals};
+
+/// The version of the format.
+pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+type OfDatabase = fn(&DatabaseVitals) -> Option<f64>;
+type OfReplica = fn(&ReplicaVitals) -> Option<f64>;
+
+/// Name, type, help, value.
+const DATABASES: [(&str, &str, &str, OfDatabase); 6] = [
+    ("lsfast_db_following", "gauge", "Whether the log of the database is followed.", |d| {
+        Some(flag(d.phase() == DatabasePhase::Following))
+    }),
+    ("lsfast_db_size_bytes", "gauge", "Size of the database file.", |d| sizes(&d.path).0.map(number)),
+    ("lsfast_wal_size_bytes", "gauge", "Size of the file of the write-ahead log.", |d| {
+        sizes(&d.path).1.map(number)
+    }),
+    ("lsfast_wal_frame", "gauge", "Last captured frame of the write-ahead log.", |d| {
+        Some(f64::from(d.position().1))
+    }),
+    ("lsfast_commits_total", "counter", "Commits captured since the start.", |d| Some(number(d.commits()))),
+    (
+        "lsfast_db_last_error_age_seconds",
+        "gauge",
+        "Time since replication of the database failed last.",
+        |d| d.failure().map(|f| age(f.at)),
+    ),
+];
+
+const REPLICAS: [(&str, &str, &str, OfReplica); 15] = [
+    ("lsfast_replica_in_sync", "gauge", "Whether every captured commit is stored.", |r| {
+        let synced = r.phase() == ReplicaPhase::Following
+            && known_lag(r).is_some_and(|l| l.commits == 0 && l.bytes == 0);
+        Some(flag(synced && r.away_since().is_none()))
+    }),
+    ("lsfast_replica_away", "gauge", "Whether the store does not take what it is given.", |r| {
+        Some(flag(r.away_since().is_some()))
+    }),
+    ("lsfast_replica_txid", "gauge", "Newest stored TXID.", |r| r.durable().map(|d| number(d.0.0))),
+    (
+        "lsfast_replica_time_seconds",
+        "gauge",
+        "Time of the newest stored state, in seconds since 1970.",
+        |r| r.durable().map(|d| d.2.0 as f64 / 1_000.0),
+    ),
+    ("lsfast_replica_lag_commits", "gauge", "Commits that are not stored.", |r| {
+        known_lag(r).map(|l| number(l.commits))
+    }),
+    ("lsfast_replica_lag_bytes", "gauge", "Bytes of pages that these commits changed.", |r| {
+        known_lag(r).map(|l| number(l.bytes))
+    }),
+    ("lsfast_replica_lag_seconds", "gauge", "Age of the oldest commit that is not stored.", |r| {
+        known_lag(r).map(|l| l.age.as_secs_f64())
+    }),
+    ("lsfast_replica_batches_total", "counter", "Batches stored.", |r| Some(number(r.stored().0))),
+    ("lsfast_replica_batch_bytes_total", "counter", "Bytes of the batches stored.", |r| {
+        Some(number(r.stored().1))
+    }),
+    ("lsfast_replica_errors_total", "counter", "Attempts that failed.", |r| Some(number(r.failures()))),
+    ("lsfast_replica_last_error_age_seconds", "gauge", "Time since an attempt failed last.", |r| {
+        r.failure().map(|f| age(f.at))
+    }),
+    ("lsfast_history_steps_total", "counter", "Compactions, images and deletions done.", |r| {
+        r.history().map(|h| number(h.steps))
+    }),
+    ("lsfast_history_failing", "gauge", "Whether the last step of the history failed.", |r| {
+        r.history().map(|h| flag(h.last_error.is_some()))
+    }),
+    ("lsfast_snapshot_time_seconds", "gauge", "Time of the newest full image, in seconds since 1970.", |r| {
+        r.history()?.snapshot.map(|(_, at)| at.0 as f64 / 1_000.0)
+    }),
+    (
+        "lsfast_next_snapshot_time_seconds",
+        "gauge",
+        "When the next full image is due, in seconds since 1970.",
+        |r| r.history()?.next_snapshot.map(|at| at.0 as f64 / 1_000.0),
+    ),
+];
+
+fn number(n: u64) -> f64 {
+    n as f64
+}
+
+fn flag(yes: bool) -> f64 {
+    f64::from(u8::from(yes))
+}
+
+fn age(at: Millis) -> f64 {
+    (Millis::now().0 - at.0).max(0) as f64 / 1_000.0
+}
+
+/// All metrics of this process.
+pub(super) fn text(vitals: &Vitals) -> String {
+    let databases = vitals.databases();
+    let mut out = String::new();
+    head(&mut out, "lsfast_info", "gauge", "Version of lsfast.");
+    let _ = writeln!(out, "lsfast_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
+    for (name, kind, help, value) in DATABASES {
+        head(&mut out, name, kind, help);
+        for database in &databases {
+            if let Some(value) = value(database) {
+                let _ = writeln!(out, "{name}{{{}}} {value}", of_database(database));
+            }
+        }
+    }
+    for (name, kind, help, value) in REPLICAS {
+        head(&mut out, name, kind, help);
+        for (labels, replica) in replicas(&databases) {
+            if let Some(value) = value(replica) {
+                let _ = writeln!(out, "{name}{{{labels}}} {value}");
+            }
+        }
+    }
+    latencies(&mut out, &databases);
+    levels(&mut out, &databases);
+    out
+}
+
+fn latencies(out: &mut String, databases: &[Arc<DatabaseVitals>]) {
+    let name = "lsfast_replica_sync_seconds";
+    head(out, name, "histogram", "Time from the oldest commit of a batch to the store's answer.");
+    for (labels, replica) in replicas(databases) {
+        let mut count = 0;
+        for (i, bucket) in replica.latencies.buckets.iter().enumerate() {
+            count += bucket.load(Relaxed);
+            let bound = LATENCY_MS.get(i).map_or("+Inf".into(), |ms| (*ms as f64 / 1_000.0).to_string());
+            let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
+        }
+        let sum = number(replica.latencies.sum_micros.load(Relaxed)) / 1_000_000.0;
+        let _ = writeln!(out, "{name}_sum{{{labels}}} {sum}\n{name}_count{{{labels}}} {count}");
+    }
+}
+
+fn levels(out: &mut String, databases: &[Arc<DatabaseVitals>]) {
+    for (name, help, of_bytes) in [
+        ("lsfast_level_objects", "Stored files of a level.", false),
+        ("lsfast_level_bytes", "Bytes of the stored files of a level.", true),
+    ] {
+        head(out, name, "gauge", help);
+        for (labels, replica) in replicas(databases) {
+            for (level, l) in replica.history().iter().flat_map(|h| h.levels.into_iter().enumerate()) {
+                let value = if of_bytes { l.bytes } else { l.objects };
+                let _ = writeln!(out, "{name}{{{labels},level=\"{level}\"}} {value}");
+            }
+        }
+    }
+}
+
+fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+fn replicas(databases: &[Arc<DatabaseVitals>]) -> impl Iterator<Item = (String, &ReplicaVitals)> {
+    databases.iter().flat_map(|d| {
+        let db = of_database(d);
+        d.replicas.iter().map(move |r| (format!("{db},replica=\"{}\"", escape(&r.url)), r))
+    })
+}
+
+fn of_database(database: &DatabaseVitals) -> String {
+    format!("db=\"{}\"", escape(&database.path.to_string_lossy()))
+}
+
+/// A value of a label.
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped() {
+        assert_eq!(escape("a\"b\\c\nd"), "a\\\"b\\\\c\\nd");
+    }
+
+    #[test]
+    fn the_documentation_names_each_metric() {
+        let docs = include_str!("../../docs/metrics.md");
+        let text = text(&Vitals::default());
+        let names: Vec<&str> =
+            text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        assert!(names.len() > 20);
+        for name in names {
+            assert!(docs.contains(&format!("`{name}`")), "docs/metrics.md lacks {name}");
+        }
+    }
+}

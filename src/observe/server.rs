@@ -1,0 +1,199 @@
+//! The loop that listens and answers.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::AbortHandle;
+
+use super::heartbeat::{self, Heartbeat};
+use super::{metrics, page, snapshot};
+use crate::base::limits;
+use crate::replicate::Vitals;
+
+/// The wait before an address that can't be had is tried again.
+const BIND_AGAIN: Duration = Duration::from_secs(10);
+
+/// The wait after a connection could not be accepted: the process has no descriptors left.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
+
+/// What the thread is told.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Serve this socket.
+    Serve(PathBuf, StdUnixListener),
+    /// No longer.
+    End(PathBuf),
+}
+
+/// What every connection needs.
+#[derive(Debug, Clone)]
+struct Desk {
+    vitals: Arc<Vitals>,
+    places: Arc<Semaphore>,
+}
+
+/// Takes the socket of the process, unless somebody answers at it.
+pub(super) fn listen_at(path: &Path, mode: u32) -> io::Result<StdUnixListener> {
+    if crate::io::local::connect(path).is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"));
+    }
+    crate::io::local::listen(path, mode)
+}
+
+/// Serves until nobody can give commands any more.
+pub(super) async fn run(
+    vitals: Arc<Vitals>,
+    mut commands: mpsc::Receiver<Command>,
+    addr: Option<String>,
+    heart: Option<Heartbeat>,
+) {
+    let desk =
+        Desk { vitals: Arc::clone(&vitals), places: Arc::new(Semaphore::new(limits::OBSERVE_CONNECTIONS)) };
+    if let Some(addr) = addr {
+        tokio::spawn(serve_address(addr, desk.clone()));
+    }
+    if let Some(heart) = heart {
+        tokio::spawn(heartbeat::beat(heart, vitals));
+    }
+    let mut sockets: HashMap<PathBuf, AbortHandle> = HashMap::new();
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Serve(path, listener) => match UnixListener::from_std(listener) {
+                Ok(listener) => {
+                    let task = tokio::spawn(serve_socket(listener, desk.clone())).abort_handle();
+                    if let Some(old) = sockets.insert(path, task) {
+                        old.abort();
+                    }
+                }
+                Err(e) => {
+                    tracing::warn!(path = %path.display(), error = %e, "lsfast status cannot be answered here");
+                }
+            },
+            Command::End(path) => {
+                if let Some(task) = sockets.remove(&path) {
+                    task.abort();
+                }
+            }
+        }
+    }
+}
+
+/// A place for one more connection. The semaphore is never closed.
+async fn place(desk: &Desk) -> Option<OwnedSemaphorePermit> {
+    Arc::clone(&desk.places).acquire_owned().await.ok()
+}
+
+async fn serve_socket(listener: UnixListener, desk: Desk) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let Some(permit) = place(&desk).await else { return };
+                tokio::spawn(talk(stream, desk.clone(), permit));
+            }
+            Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
+        }
+    }
+}
+
+async fn serve_address(addr: String, desk: Desk) {
+    let listener = bind(&addr).await;
+    match listener.local_addr() {
+        Ok(at) => tracing::info!(url = format!("http://{at}/metrics"), "serving metrics"),
+        Err(e) => tracing::warn!(addr, error = %e, "serving metrics"),
+    }
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let Some(permit) = place(&desk).await else { return };
+                tokio::spawn(talk(stream, desk.clone(), permit));
+            }
+            Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
+        }
+    }
+}
+
+/// Binds for as long as it takes: the process before this one may not have ended yet.
+async fn bind(addr: &str) -> TcpListener {
+    let mut said = false;
+    loop {
+        match try_bind(addr).await {
+            Ok(listener) => return listener,
+            Err(e) if !said => {
+                said = true;
+                tracing::error!(addr, error = %e, "cannot serve metrics at addr; trying on, replication is not affected");
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(BIND_AGAIN).await;
+    }
+}
+
+async fn try_bind(addr: &str) -> io::Result<TcpListener> {
+    let Some(port) = addr.strip_prefix(':') else { return TcpListener::bind(addr).await };
+    match TcpListener::bind(format!("[::]:{port}")).await {
+        Ok(listener) => Ok(listener),
+        // A host without IPv6.
+        Err(_) => TcpListener::bind(format!("0.0.0.0:{port}")).await,
+    }
+}
+
+/// One request and its answer.
+async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, desk: Desk, _permit: OwnedSemaphorePermit) {
+    let service = service_fn(|request: Request<hyper::body::Incoming>| {
+        let answer = answer(&desk.vitals, request.method(), request.uri().path());
+        async { Ok::<_, Infallible>(answer) }
+    });
+    let mut server = http1::Builder::new();
+    server.keep_alive(false).max_buf_size(limits::OBSERVE_HEAD_BYTES).header_read_timeout(None);
+    // One who breaks off, or talks no HTTP, has no answer.
+    let _ =
+        tokio::time::timeout(limits::OBSERVE_TIME, server.serve_connection(TokioIo::new(stream), service))
+            .await;
+}
+
+fn answer(vitals: &Vitals, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        let mut refusal =
+            plain(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET is answered\n".into());
+        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refusal;
+    }
+    match path {
+        "/metrics" => plain(StatusCode::OK, metrics::CONTENT_TYPE, metrics::text(vitals)),
+        "/status" => {
+            let status = serde_json::to_string(&snapshot::of(vitals)).unwrap_or_default();
+            plain(StatusCode::OK, "application/json", status)
+        }
+        "/" => plain(StatusCode::OK, "text/html; charset=utf-8", page::html(&snapshot::of(vitals))),
+        _ => plain(StatusCode::NOT_FOUND, "text/plain", "here are /, /status and /metrics\n".into()),
+    }
+}
+
+fn plain(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    for (name, value) in [
+        (CONTENT_TYPE, content_type),
+        (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}

@@ -1,0 +1,286 @@
+//! The state of a process as values: what goes over the sockets, and what `lsfast status` shows.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::clock::Millis;
+use crate::base::{FrameNo, PageSize, Salts};
+use crate::replicate::vitals::{
+    DatabasePhase, DatabaseVitals, Failure, LATENCY_MS, Lag, ReplicaPhase, ReplicaVitals,
+};
+use crate::replicate::{HistoryStatus, Vitals};
+use crate::sqlite::database::sibling;
+use crate::wal::format;
+
+/// A process, or what is known without one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Its version.
+    pub version: String,
+    /// The process that answers.
+    pub pid: Option<u32>,
+    /// Its databases, in order of their paths.
+    pub databases: Vec<DatabaseStatus>,
+}
+
+/// A database.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DatabaseStatus {
+    /// Its file.
+    pub path: String,
+    /// Where its local state is.
+    pub home: String,
+    /// `following`, `waiting`, `failed`, `stopped`; `not running` if no process follows it.
+    pub state: String,
+    /// Bytes of the file.
+    pub size: Option<u64>,
+    /// Bytes of the log's file.
+    pub wal_size: Option<u64>,
+    /// The newest captured commit.
+    pub position: Option<Position>,
+    /// Commits captured by this process.
+    pub commits: Option<u64>,
+    /// Why it is, or was, not replicated.
+    pub error: Option<FailureStatus>,
+    /// Its replicas.
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+/// A place in the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The generation of the log: its salts, 16 hex digits.
+    pub salts: String,
+    /// The last frame; 0 for an empty log.
+    pub frame: u32,
+    /// Where it ends, in bytes.
+    pub offset: u64,
+    /// Pages in the database.
+    pub pages: u32,
+}
+
+/// A replica of a database.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReplicaStatus {
+    /// Where it is; `None` if only the folder of its state is known.
+    pub url: Option<String>,
+    /// `starting`, `following`, `comparing`, `storing an image`, `away`, `stopped`; `not running` if no process follows it.
+    pub state: String,
+    /// Since when the store does not answer, for `away`.
+    pub since: Option<String>,
+    /// What the store has.
+    pub durable: Option<DurableStatus>,
+    /// How far it is behind, where that is known.
+    pub lag: Option<LagStatus>,
+    /// Batches stored by this process.
+    pub batches: u64,
+    /// Their bytes.
+    pub batch_bytes: u64,
+    /// Attempts that failed.
+    pub errors: u64,
+    /// The last of them.
+    pub error: Option<FailureStatus>,
+    /// The time from commits to the store's answer.
+    pub latency: Option<LatencyStatus>,
+    /// Levels and images.
+    pub history: Option<HistoryState>,
+}
+
+/// What a store has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DurableStatus {
+    /// The newest batch.
+    pub txid: String,
+    /// The time of its state.
+    pub time: String,
+    /// Where it ends in the log.
+    pub position: Position,
+}
+
+/// What is committed and not stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LagStatus {
+    /// Commits.
+    pub commits: u64,
+    /// Bytes of the pages that they changed; a page counts as often as it was changed.
+    pub bytes: u64,
+    /// Age of the oldest.
+    pub seconds: f64,
+}
+
+/// Something that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureStatus {
+    /// When.
+    pub time: String,
+    /// In words.
+    pub message: String,
+}
+
+/// How long commits waited for the store.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LatencyStatus {
+    /// Number of batches.
+    pub count: u64,
+    /// Mean, in milliseconds.
+    pub mean_ms: f64,
+    /// Half of them took no longer than this bound of the histogram.
+    pub p50_ms: Option<u64>,
+    /// 99 of 100 did.
+    pub p99_ms: Option<u64>,
+}
+
+/// The history of a replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryState {
+    /// TXID of the newest image of level 9.
+    pub snapshot_txid: Option<String>,
+    /// When it was made.
+    pub snapshot_time: Option<String>,
+    /// When the next one is due; none while nothing changes.
+    pub next_snapshot: Option<String>,
+    /// What the last step that failed said.
+    pub error: Option<String>,
+    /// The store refuses deletions.
+    pub deletions_refused: bool,
+    /// Levels that hold anything.
+    pub levels: Vec<LevelState>,
+}
+
+/// One level.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LevelState {
+    /// 0 to 9.
+    pub level: usize,
+    /// Number of files.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// The state of this process.
+#[must_use]
+pub(super) fn of(vitals: &Vitals) -> Status {
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: Some(std::process::id()),
+        databases: vitals.databases().iter().map(|d| database(d)).collect(),
+    }
+}
+
+fn database(vitals: &DatabaseVitals) -> DatabaseStatus {
+    let (size, wal_size) = sizes(&vitals.path);
+    let home = std::path::absolute(&vitals.home).unwrap_or_default();
+    DatabaseStatus {
+        path: vitals.path.to_string_lossy().into_owned(),
+        home: home.to_string_lossy().into_owned(),
+        state: database_state(vitals.phase()).to_owned(),
+        size,
+        wal_size,
+        position: vitals.page_size().map(|size| position(size, vitals.position())),
+        commits: Some(vitals.commits()),
+        error: vitals.failure().map(failure),
+        replicas: vitals.replicas.iter().map(|r| replica(r, vitals.page_size())).collect(),
+    }
+}
+
+/// Bytes of the database's file and of its log. Not by opening them: see the rules of `io`.
+pub(super) fn sizes(path: &std::path::Path) -> (Option<u64>, Option<u64>) {
+    let len = |path: &std::path::Path| std::fs::metadata(path).ok().map(|m| m.len());
+    (len(path), len(&sibling(path, "-wal")))
+}
+
+fn database_state(phase: DatabasePhase) -> &'static str {
+    match phase {
+        DatabasePhase::Waiting => "waiting",
+        DatabasePhase::Following => "following",
+        DatabasePhase::Failed => "failed",
+        DatabasePhase::Stopped => "stopped",
+    }
+}
+
+/// The state of a replica in a word or two.
+pub(super) fn replica_state(replica: &ReplicaVitals) -> &'static str {
+    match replica.phase() {
+        ReplicaPhase::Stopped => "stopped",
+        _ if replica.away_since().is_some() => "away",
+        ReplicaPhase::Starting => "starting",
+        ReplicaPhase::Following => "following",
+        ReplicaPhase::Comparing => "comparing",
+        ReplicaPhase::Image => "storing an image",
+    }
+}
+
+/// How far a replica is behind; `None` while that is being found out.
+pub(super) fn known_lag(replica: &ReplicaVitals) -> Option<Lag> {
+    let known = !matches!(replica.phase(), ReplicaPhase::Comparing | ReplicaPhase::Image);
+    (known && replica.durable().is_some()).then(|| replica.lag())
+}
+
+pub(super) fn position(size: PageSize, (salts, frame, pages): (Salts, u32, u32)) -> Position {
+    let offset = if frame == 0 { 0 } else { format::frame_end(size, FrameNo(frame)) };
+    Position { salts: format!("{:08x}{:08x}", salts.one, salts.two), frame, offset, pages }
+}
+
+fn failure(failure: Failure) -> FailureStatus {
+    FailureStatus { time: failure.at.to_rfc3339(), message: failure.message }
+}
+
+fn replica(replica: &ReplicaVitals, size: Option<PageSize>) -> ReplicaStatus {
+    let (batches, batch_bytes) = replica.stored();
+    let durable = replica.durable().zip(size).map(|((txid, place, time), size)| DurableStatus {
+        txid: txid.to_string(),
+        time: time.to_rfc3339(),
+        position: position(size, place),
+    });
+    ReplicaStatus {
+        url: Some(replica.url.clone()),
+        state: replica_state(replica).to_owned(),
+        since: replica.away_since().map(Millis::to_rfc3339),
+        durable,
+        lag: known_lag(replica).map(|lag| LagStatus {
+            commits: lag.commits,
+            bytes: lag.bytes,
+            seconds: lag.age.as_secs_f64(),
+        }),
+        batches,
+        batch_bytes,
+        errors: replica.failures(),
+        error: replica.failure().map(failure),
+        latency: latency(replica),
+        history: replica.history().map(|h| history(&h)),
+    }
+}
+
+fn latency(replica: &ReplicaVitals) -> Option<LatencyStatus> {
+    let buckets: Vec<u64> = replica.latencies.buckets.iter().map(|b| b.load(Relaxed)).collect();
+    let count: u64 = buckets.iter().sum();
+    let bound = |part: f64| {
+        let mut seen = 0;
+        let at = buckets.iter().position(|n| {
+            seen += n;
+            seen as f64 >= count as f64 * part
+        });
+        at.and_then(|i| LATENCY_MS.get(i).copied())
+    };
+    let sum = replica.latencies.sum_micros.load(Relaxed);
+    (count > 0).then(|| LatencyStatus {
+        count,
+        mean_ms: sum as f64 / 1_000.0 / count as f64,
+        p50_ms: bound(0.5),
+        p99_ms: bound(0.99),
+    })
+}
+
+fn history(status: &HistoryStatus) -> HistoryState {
+    let levels = status.levels.iter().enumerate().filter(|(_, l)| l.objects > 0);
+    HistoryState {
+        snapshot_txid: status.snapshot.map(|(txid, _)| txid.to_string()),
+        snapshot_time: status.snapshot.map(|(_, at)| at.to_rfc3339()),
+        next_snapshot: status.next_snapshot.map(Millis::to_rfc3339),
+        error: status.last_error.clone(),
+        deletions_refused: status.deletions_refused,
+        levels: levels.map(|(level, l)| LevelState { level, objects: l.objects, bytes: l.bytes }).collect(),
+    }
+}

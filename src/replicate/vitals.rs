@@ -1,0 +1,521 @@
+//! What the pipelines show of themselves: numbers that anybody may read from any thread at any time.
+//!
+//! The loop writes them with plain atomic stores and never waits for a reader. Each number is right by itself; two of them
+//! may be one commit apart. Texts (errors, the state of a history) are behind locks that are held for a copy and
+//! taken only when something fails or a step of a history ends.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::board::Mark;
+use super::history::HistoryStatus;
+use super::state::Point;
+use crate::base::clock::Millis;
+use crate::base::{PageSize, Salts, Txid};
+
+/// Upper bounds of the histogram of latencies, in milliseconds.
+pub const LATENCY_MS: [u64; 14] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000];
+
+/// What a database is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatabasePhase {
+    /// It is not there, or not a database yet.
+    Waiting,
+    /// Its log is followed.
+    Following,
+    /// It is not replicated, for the reason that its error gives.
+    Failed,
+    /// Its replication has ended as asked.
+    Stopped,
+}
+
+/// What the pipeline of a replica is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplicaPhase {
+    /// It asks the store what it has.
+    Starting,
+    /// What is committed is stored.
+    Following,
+    /// Pages that changed are sought by their hashes.
+    Comparing,
+    /// An image of the whole database is being stored.
+    Image,
+    /// It has ended for the reason that its error gives.
+    Stopped,
+}
+
+/// Something that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// When, the last time.
+    pub at: Millis,
+    /// In words, without secrets.
+    pub message: String,
+}
+
+/// All databases of the process.
+#[derive(Debug)]
+pub struct Vitals {
+    begun: Instant,
+    databases: Mutex<BTreeMap<PathBuf, Arc<DatabaseVitals>>>,
+}
+
+impl Default for Vitals {
+    fn default() -> Vitals {
+        Vitals { begun: Instant::now(), databases: Mutex::default() }
+    }
+}
+
+impl Vitals {
+    /// The databases, in order of their paths.
+    #[must_use]
+    pub fn databases(&self) -> Vec<Arc<DatabaseVitals>> {
+        lock(&self.databases).values().cloned().collect()
+    }
+
+    /// The numbers of a database, made if it is new.
+    #[must_use]
+    pub(super) fn database(&self, path: &Path, home: &Path, urls: &[&str]) -> Arc<DatabaseVitals> {
+        let make = || Arc::new(DatabaseVitals::new(path, home, urls, self.begun));
+        Arc::clone(lock(&self.databases).entry(path.to_owned()).or_insert_with(make))
+    }
+
+    /// A database that is not replicated, for this reason.
+    pub(super) fn failed(&self, path: &Path, error: &str) {
+        let known = lock(&self.databases).get(path).cloned();
+        known.unwrap_or_else(|| self.database(path, Path::new(""), &[])).fail(error);
+    }
+
+    /// A database has ended as asked.
+    pub(super) fn stopped(&self, path: &Path) {
+        if let Some(database) = lock(&self.databases).get(path) {
+            database.set_phase(DatabasePhase::Stopped);
+        }
+    }
+
+    /// A database is gone, and is not waited for.
+    pub(super) fn forget(&self, path: &Path) {
+        lock(&self.databases).remove(path);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One database.
+#[derive(Debug)]
+pub struct DatabaseVitals {
+    /// Its file.
+    pub path: PathBuf,
+    /// Where its local state is.
+    pub home: PathBuf,
+    /// Its replicas.
+    pub replicas: Vec<ReplicaVitals>,
+    begun: Instant,
+    phase: AtomicU8,
+    page_size: AtomicU32,
+    commits: AtomicU64,
+    mark: Place,
+    failure: Mutex<Option<Failure>>,
+}
+
+impl DatabaseVitals {
+    fn new(path: &Path, home: &Path, urls: &[&str], begun: Instant) -> DatabaseVitals {
+        DatabaseVitals {
+            path: path.to_owned(),
+            home: home.to_owned(),
+            replicas: urls.iter().map(|url| ReplicaVitals::new(url, begun)).collect(),
+            begun,
+            phase: AtomicU8::new(DatabasePhase::Waiting as u8),
+            page_size: AtomicU32::new(0),
+            commits: AtomicU64::new(0),
+            mark: Place::default(),
+            failure: Mutex::default(),
+        }
+    }
+
+    /// For a board that nobody looks at.
+    pub(super) fn unseen(replicas: usize) -> Arc<DatabaseVitals> {
+        Arc::new(DatabaseVitals::new(Path::new(""), Path::new(""), &vec![""; replicas], Instant::now()))
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub fn phase(&self) -> DatabasePhase {
+        use DatabasePhase::{Failed, Following, Stopped, Waiting};
+        let phase = self.phase.load(Relaxed);
+        [Waiting, Following, Failed].into_iter().find(|p| *p as u8 == phase).unwrap_or(Stopped)
+    }
+
+    pub(super) fn set_phase(&self, phase: DatabasePhase) {
+        self.phase.store(phase as u8, Relaxed);
+    }
+
+    /// Bytes in a page, once it was opened.
+    #[must_use]
+    pub fn page_size(&self) -> Option<PageSize> {
+        PageSize::new(self.page_size.load(Relaxed)).ok()
+    }
+
+    /// Commits captured since the start of the process.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Relaxed)
+    }
+
+    /// The newest captured commit: salts and frame of the log, and pages of the database.
+    #[must_use]
+    pub fn position(&self) -> (Salts, u32, u32) {
+        self.mark.get()
+    }
+
+    /// Why it is, or was, not replicated.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        lock(&self.failure).clone()
+    }
+
+    pub(super) fn fail(&self, message: &str) {
+        self.set_phase(DatabasePhase::Failed);
+        *lock(&self.failure) = Some(Failure { at: Millis::now(), message: message.to_owned() });
+    }
+
+    /// It was opened: nothing is pending yet.
+    pub(super) fn opened(&self, page_size: PageSize) {
+        self.page_size.store(page_size.get(), Relaxed);
+        self.set_phase(DatabasePhase::Following);
+        self.replicas.iter().for_each(ReplicaVitals::opened);
+    }
+
+    pub(super) fn marked(&self, mark: &Mark) {
+        self.mark.set(mark.pos.salts, mark.pos.frame.0, mark.size_pages);
+    }
+
+    /// Commits were captured that changed so many pages.
+    pub(super) fn captured(&self, commits: u64, pages: usize, mark: &Mark) {
+        self.marked(mark);
+        self.commits.fetch_add(commits, Relaxed);
+        for replica in &self.replicas {
+            self.awaits(replica, commits, pages);
+        }
+    }
+
+    /// Commits wait for one replica.
+    pub(super) fn awaits(&self, replica: &ReplicaVitals, commits: u64, pages: usize) {
+        let bytes = pages as u64 * u64::from(self.page_size.load(Relaxed));
+        replica.captured.add(commits, bytes);
+        if pages > 0 && replica.behind_since.load(Relaxed) == 0 {
+            replica.behind_since.store(micros(Instant::now(), self.begun), Relaxed);
+        }
+    }
+}
+
+/// A place in the log.
+#[derive(Debug, Default)]
+struct Place {
+    salts: AtomicU64,
+    end: AtomicU64,
+}
+
+impl Place {
+    fn set(&self, salts: Salts, frame: u32, pages: u32) {
+        self.salts.store(u64::from(salts.one) << 32 | u64::from(salts.two), Relaxed);
+        self.end.store(u64::from(frame) << 32 | u64::from(pages), Relaxed);
+    }
+
+    fn get(&self) -> (Salts, u32, u32) {
+        let (salts, end) = (self.salts.load(Relaxed), self.end.load(Relaxed));
+        let (high, low) = (|n: u64| (n >> 32) as u32, |n: u64| (n & u64::from(u32::MAX)) as u32);
+        (Salts { one: high(salts), two: low(salts) }, high(end), low(end))
+    }
+}
+
+/// Commits and the bytes of their pages.
+#[derive(Debug, Default)]
+struct Amount {
+    commits: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Amount {
+    fn add(&self, commits: u64, bytes: u64) {
+        self.commits.fetch_add(commits, Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    fn set(&self, other: (u64, u64)) {
+        self.commits.store(other.0, Relaxed);
+        self.bytes.store(other.1, Relaxed);
+    }
+
+    fn get(&self) -> (u64, u64) {
+        (self.commits.load(Relaxed), self.bytes.load(Relaxed))
+    }
+}
+
+/// How far a replica is behind.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Lag {
+    /// Commits that are not stored.
+    pub commits: u64,
+    /// Bytes of the pages that they changed; a page that two of them changed counts twice.
+    pub bytes: u64,
+    /// Age of the oldest of them; zero if there is none.
+    pub age: Duration,
+}
+
+/// The time from a commit to the store's answer, for each batch by its oldest commit.
+#[derive(Debug, Default)]
+pub struct Latencies {
+    /// Number of batches up to each bound of [`LATENCY_MS`], not cumulated; the last one is without bound.
+    pub buckets: [AtomicU64; LATENCY_MS.len() + 1],
+    /// Sum of all, in microseconds.
+    pub sum_micros: AtomicU64,
+}
+
+impl Latencies {
+    fn note(&self, micros: u64) {
+        let bucket = LATENCY_MS.iter().position(|ms| micros <= ms * 1_000).unwrap_or(LATENCY_MS.len());
+        self.buckets[bucket].fetch_add(1, Relaxed);
+        self.sum_micros.fetch_add(micros, Relaxed);
+    }
+}
+
+/// One replica of a database.
+#[derive(Debug)]
+pub struct ReplicaVitals {
+    /// Where it is, without secrets.
+    pub url: String,
+    /// The time from a commit to the store's answer.
+    pub latencies: Latencies,
+    begun: Instant,
+    phase: AtomicU8,
+    captured: Amount,
+    /// What the batch under way holds.
+    taken: Amount,
+    durable: Amount,
+    /// When the oldest commit that is not stored was captured, in microseconds from `begun`; 0 for none.
+    behind_since: AtomicU64,
+    txid: AtomicU64,
+    place: Place,
+    time: AtomicI64,
+    batches: AtomicU64,
+    batch_bytes: AtomicU64,
+    failures: AtomicU64,
+    /// Milliseconds since 1970; 0 while the store answers.
+    away_since: AtomicI64,
+    failure: Mutex<Option<Failure>>,
+    history: Mutex<Option<HistoryStatus>>,
+}
+
+impl ReplicaVitals {
+    fn new(url: &str, begun: Instant) -> ReplicaVitals {
+        ReplicaVitals {
+            url: url.to_owned(),
+            latencies: Latencies::default(),
+            begun,
+            phase: AtomicU8::new(ReplicaPhase::Starting as u8),
+            captured: Amount::default(),
+            taken: Amount::default(),
+            durable: Amount::default(),
+            behind_since: AtomicU64::new(0),
+            txid: AtomicU64::new(0),
+            place: Place::default(),
+            time: AtomicI64::new(0),
+            batches: AtomicU64::new(0),
+            batch_bytes: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            away_since: AtomicI64::new(0),
+            failure: Mutex::default(),
+            history: Mutex::default(),
+        }
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub fn phase(&self) -> ReplicaPhase {
+        use ReplicaPhase::{Comparing, Following, Image, Starting, Stopped};
+        let phase = self.phase.load(Relaxed);
+        [Starting, Following, Comparing, Image].into_iter().find(|p| *p as u8 == phase).unwrap_or(Stopped)
+    }
+
+    /// How far it is behind what was captured.
+    #[must_use]
+    pub fn lag(&self) -> Lag {
+        // In this order a batch that is noted meanwhile makes the lag too small and never negative.
+        let (captured, durable) = (self.captured.get(), self.durable.get());
+        let since = self.behind_since.load(Relaxed);
+        let age = if since == 0 { 0 } else { micros(Instant::now(), self.begun).saturating_sub(since) };
+        Lag {
+            commits: captured.0.saturating_sub(durable.0),
+            bytes: captured.1.saturating_sub(durable.1),
+            age: Duration::from_micros(age),
+        }
+    }
+
+    /// What the store has: the batch, where it ends in the log, pages of the database, and the time of that state. `None` before the
+    /// first.
+    #[must_use]
+    pub fn durable(&self) -> Option<(Txid, (Salts, u32, u32), Millis)> {
+        let txid = Txid(self.txid.load(Relaxed));
+        (txid != Txid(0)).then(|| (txid, self.place.get(), Millis(self.time.load(Relaxed))))
+    }
+
+    /// Batches stored by this process, and their bytes.
+    #[must_use]
+    pub fn stored(&self) -> (u64, u64) {
+        (self.batches.load(Relaxed), self.batch_bytes.load(Relaxed))
+    }
+
+    /// Attempts that failed.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Relaxed)
+    }
+
+    /// Since when the store does not take what it is given.
+    #[must_use]
+    pub fn away_since(&self) -> Option<Millis> {
+        Some(Millis(self.away_since.load(Relaxed))).filter(|since| since.0 != 0)
+    }
+
+    /// What failed last.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        lock(&self.failure).clone()
+    }
+
+    /// Its history, once it is known.
+    #[must_use]
+    pub fn history(&self) -> Option<HistoryStatus> {
+        lock(&self.history).clone()
+    }
+
+    fn opened(&self) {
+        [&self.captured, &self.taken, &self.durable].into_iter().for_each(|a| a.set((0, 0)));
+        self.behind_since.store(0, Relaxed);
+        self.back();
+        self.set_phase(ReplicaPhase::Starting);
+    }
+
+    pub(super) fn set_phase(&self, phase: ReplicaPhase) {
+        self.phase.store(phase as u8, Relaxed);
+    }
+
+    /// What is pending goes into a batch.
+    pub(super) fn take(&self) {
+        self.taken.set(self.captured.get());
+    }
+
+    /// What the store is known to have.
+    pub(super) fn known(&self, point: &Point, time: Millis) {
+        self.place.set(point.pos.salts, point.pos.frame.0, point.size_pages);
+        self.time.store(time.0, Relaxed);
+        self.txid.store(point.txid.0, Relaxed);
+        self.back();
+    }
+
+    /// What was taken is stored, in an object of `bytes`; nothing had to be stored if that is 0. `waiting` is when the oldest commit of those
+    /// that came meanwhile was captured.
+    pub(super) fn answered(&self, bytes: u64, waiting: Option<Instant>) {
+        if bytes > 0 {
+            self.batches.fetch_add(1, Relaxed);
+            self.batch_bytes.fetch_add(bytes, Relaxed);
+        }
+        self.durable.set(self.taken.get());
+        let since = waiting.map_or(0, |at| micros(at, self.begun));
+        let before = self.behind_since.swap(since, Relaxed);
+        if before != 0 {
+            self.latencies.note(micros(Instant::now(), self.begun).saturating_sub(before));
+        }
+        self.back();
+    }
+
+    /// An attempt has failed.
+    pub(super) fn fail(&self, message: &str) {
+        let at = Millis::now();
+        self.failures.fetch_add(1, Relaxed);
+        if self.away_since.load(Relaxed) == 0 {
+            self.away_since.store(at.0, Relaxed);
+        }
+        *lock(&self.failure) = Some(Failure { at, message: message.to_owned() });
+    }
+
+    /// The store answers.
+    pub(super) fn back(&self) {
+        self.away_since.store(0, Relaxed);
+    }
+
+    pub(super) fn set_history(&self, status: &HistoryStatus) {
+        *lock(&self.history) = Some(status.clone());
+    }
+}
+
+/// Microseconds from `begun`, at least 1.
+fn micros(at: Instant, begun: Instant) -> u64 {
+    u64::try_from(at.saturating_duration_since(begun).as_micros()).unwrap_or(u64::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_during_an_upload_stays_behind() {
+        let database = DatabaseVitals::unseen(2);
+        database.page_size.store(512, Relaxed);
+        let replica = &database.replicas[0];
+        database.captured(2, 3, &Mark::default());
+        assert!(replica.lag().age > Duration::ZERO || replica.behind_since.load(Relaxed) > 0);
+        replica.take();
+        database.captured(1, 1, &Mark::default());
+        replica.answered(100, Some(Instant::now()));
+        let lag = replica.lag();
+        assert_eq!((lag.commits, lag.bytes), (1, 512));
+        assert_ne!(replica.behind_since.load(Relaxed), 0);
+        replica.take();
+        replica.answered(100, None);
+        assert_eq!(replica.lag(), Lag::default());
+        assert_eq!((replica.stored(), database.commits()), ((2, 200), 3));
+        let noted: u64 = replica.latencies.buckets.iter().map(|b| b.load(Relaxed)).sum();
+        assert_eq!(noted, 2);
+        // The other one has stored nothing.
+        assert_eq!(database.replicas[1].lag().commits, 3);
+    }
+
+    #[test]
+    fn a_store_that_is_away_is_away_since_its_first_failure() {
+        let database = DatabaseVitals::unseen(1);
+        let replica = &database.replicas[0];
+        replica.fail("one");
+        let since = replica.away_since().unwrap();
+        replica.fail("two");
+        assert_eq!((replica.away_since(), replica.failures()), (Some(since), 2));
+        assert_eq!(replica.failure().unwrap().message, "two");
+        replica.answered(1, None);
+        assert_eq!(replica.away_since(), None);
+        assert!(replica.failure().is_some());
+    }
+
+    #[test]
+    fn phases_survive_their_numbers() {
+        let database = DatabaseVitals::unseen(1);
+        use DatabasePhase as D;
+        for phase in [D::Waiting, D::Following, D::Failed, D::Stopped] {
+            database.set_phase(phase);
+            assert_eq!(database.phase(), phase);
+        }
+        use ReplicaPhase as R;
+        for phase in [R::Starting, R::Following, R::Comparing, R::Image, R::Stopped] {
+            database.replicas[0].set_phase(phase);
+            assert_eq!(database.replicas[0].phase(), phase);
+        }
+        let place = Place::default();
+        place.set(Salts { one: u32::MAX, two: 7 }, 9, u32::MAX);
+        assert_eq!(place.get(), (Salts { one: u32::MAX, two: 7 }, 9, u32::MAX));
+    }
+}

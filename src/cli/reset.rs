@@ -78,7 +78,7 @@ fn replicas(home: &Path) -> io::Result<Vec<PathBuf>> {
 /// The state goes first: without it, nothing else in the folder is believed.
 fn remove(folder: &Path) -> io::Result<()> {
     match std::fs::remove_file(folder.join("state")) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => std::fs::remove_dir_all(folder),
     }
 }

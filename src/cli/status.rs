@@ -47,8 +47,8 @@ pub(super) fn run(setup: &mut Setup, args: &StatusArgs) -> anyhow::Result<ExitCo
         (Some(socket), _) => observe::ask(socket)
             .with_context(|| socket.display().to_string())?
             .with_context(|| format!("no lsfast listens at {}", socket.display()))?,
-        (None, Some(db)) => gather(setup, vec![one(setup, db)?])?,
-        (None, None) => gather(setup, configured(setup)?)?,
+        (None, Some(db)) => gather(setup, &[one(setup, db)?])?,
+        (None, None) => gather(setup, &configured(setup)?)?,
     };
     let text = if args.json { serde_json::to_string(&status)? } else { print::text(&status) };
     print_line(&text)?;
@@ -83,18 +83,16 @@ fn wanted(database: &DatabaseConfig) -> Wanted {
 }
 
 /// Asks each process once, and looks at what is left where none answers.
-fn gather(setup: &Setup, wanted: Vec<Wanted>) -> anyhow::Result<Status> {
+fn gather(setup: &Setup, wanted: &[Wanted]) -> anyhow::Result<Status> {
     let mut status = Status { version: env!("CARGO_PKG_VERSION").into(), pid: None, databases: Vec::new() };
     let (mut answers, mut asked): (Vec<Status>, HashSet<Option<u32>>) = Default::default();
     let process = setup.config().and_then(|c| replicate::process_socket(c));
-    for socket in process {
-        // One that does not answer there may do so in the folders.
-        if let Ok(Some(answer)) = observe::ask(&socket) {
-            asked.insert(answer.pid);
-            answers.push(answer);
-        }
+    // One that does not answer there may do so in the folders.
+    if let Some(Ok(Some(answer))) = process.map(|socket| observe::ask(&socket)) {
+        asked.insert(answer.pid);
+        answers.push(answer);
     }
-    for database in &wanted {
+    for database in wanted {
         if let Some(found) = answers.iter().find_map(|a| find(a, &database.home)) {
             status.databases.push(found);
             continue;

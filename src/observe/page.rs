@@ -4,10 +4,22 @@ use std::fmt::Write as _;
 
 use super::snapshot::{DatabaseStatus, ReplicaStatus, Status};
 
-const HEAD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-<title>lsfast</title><style>body{font:15px/1.5 system-ui,sans-serif;margin:2em;color:#222;background:#fff}table{border-collapse:collapse}\
-th,td{text-align:left;padding:.3em 1em .3em 0;border-bottom:1px solid #ddd;vertical-align:top}.n{text-align:right}.bad{color:#b00020}\
-@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}th,td{border-color:#444}.bad{color:#ff7b8a}}</style>";
+const HEAD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
+<meta name=\"viewport\" content=\"width=device-width\"><title>lsfast</title><link rel=\"stylesheet\" href=\"/style.css\">";
+
+/// How the page looks.
+pub(super) const STYLE: &str =
+    "body{font:15px/1.5 system-ui,sans-serif;margin:2em;color:#222;background:#fff}
+table{border-collapse:collapse}
+th,td{text-align:left;padding:.3em 1em .3em 0;border-bottom:1px solid #ddd;vertical-align:top}
+.n{text-align:right}
+.bad{color:#b00020}
+@media(prefers-color-scheme:dark){
+body{color:#ddd;background:#181818}
+th,td{border-color:#444}
+.bad{color:#ff7b8a}
+}
+";
 
 /// A page without scripts.
 pub(super) fn html(status: &Status) -> String {

@@ -180,6 +180,7 @@ fn answer(vitals: &Vitals, method: &Method, path: &str) -> Response<Full<Bytes>>
             plain(StatusCode::OK, "application/json", status)
         }
         "/" => plain(StatusCode::OK, "text/html; charset=utf-8", page::html(&snapshot::of(vitals))),
+        "/style.css" => plain(StatusCode::OK, "text/css", page::STYLE.to_owned()),
         _ => plain(StatusCode::NOT_FOUND, "text/plain", "here are /, /status and /metrics\n".into()),
     }
 }
@@ -191,7 +192,7 @@ fn plain(status: StatusCode, content_type: &'static str, body: String) -> Respon
         (CONTENT_TYPE, content_type),
         (CACHE_CONTROL, "no-store"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'"),
+        (CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'self'"),
     ] {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }

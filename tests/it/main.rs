@@ -18,6 +18,7 @@ mod replicate;
 mod restore;
 mod s3;
 mod secrets;
+mod status;
 mod stress;
 mod support;
 mod tail;

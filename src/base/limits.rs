@@ -238,3 +238,20 @@ pub const STATUS_BYTES: u64 = 64 << 20;
 
 /// Sockets that wait to be served. One that finds no place is not served, which is said.
 pub const OBSERVE_QUEUE: usize = 4_096;
+/// A follower's log of this size is emptied with a little patience for its readers; shorter ones begin anew by themselves.
+pub const FOLLOW_LOG_BYTES: u64 = 64 << 20;
+
+/// Bytes of the files that a follower applies in one transaction; a single file may be longer.
+pub const FOLLOW_BATCH_BYTES: u64 = 64 << 20;
+
+/// Bytes that a follower asks for when it does not know how long the next file is.
+pub const FOLLOW_PROBE_BYTES: u64 = 1 << 20;
+
+/// While nothing new comes, a follower lists so long after the last time; it doubles up to [`FOLLOW_LIST_MAX`].
+pub const FOLLOW_LIST_MIN: Duration = Duration::from_secs(60);
+
+/// The longest.
+pub const FOLLOW_LIST_MAX: Duration = Duration::from_secs(600);
+
+/// A follower without an answer of its store for so long says how old its state is, and again whenever that has doubled.
+pub const FOLLOW_STALE: Duration = Duration::from_secs(60);

@@ -9,12 +9,14 @@ mod databases;
 mod doctor;
 mod explain;
 mod flags;
+mod follow;
 mod generations;
 mod log;
 mod ltx;
 mod manual;
 mod points;
 mod probe;
+mod promote;
 mod replicate;
 mod report;
 mod reset;
@@ -123,6 +125,8 @@ pub enum Command {
     Replicate(replicate::ReplicateArgs),
     /// Restore a database from a replica
     Restore(restore::RestoreArgs),
+    /// Make a database like any other of one that `lsfast restore -f` follows
+    Promote(promote::PromoteArgs),
     /// List the databases of the config file
     Databases(databases::DatabasesArgs),
     /// Show what the config file or a replica URL means, and where each value comes from
@@ -186,7 +190,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     }
     match command {
         Command::Replicate(args) => replicate::run(&global, &mut setup, &args),
-        Command::Restore(args) => restore::run(&global, &mut setup, args).map(|()| ExitCode::SUCCESS),
+        Command::Restore(args) => restore::run(&global, &mut setup, &args).map(|()| ExitCode::SUCCESS),
+        Command::Promote(args) => promote::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Databases(args) => databases::run(&setup, &args),
         Command::Explain(args) => explain::run(&mut setup, &args),
         Command::Points(args) => points::run(&mut setup, &args).map(|()| ExitCode::SUCCESS),
@@ -220,7 +225,11 @@ impl Command {
                 !args.url.contains("://")
             }
             Command::Explain(args) => !args.target.as_ref().is_some_and(|t| t.contains("://")),
-            Command::Bench(_) | Command::Version(_) | Command::Man(_) | Command::Completions(_) => false,
+            Command::Promote(_)
+            | Command::Bench(_)
+            | Command::Version(_)
+            | Command::Man(_)
+            | Command::Completions(_) => false,
         }
     }
 

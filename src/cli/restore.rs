@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::setup::{self, Setup, Target};
-use super::{Global, choose, generations, report, when};
+use super::{Global, choose, follow, generations, report, when};
 use crate::base::clock::Millis;
 use crate::base::{Txid, limits};
 use crate::config::Location;
@@ -72,6 +72,9 @@ pub struct RestoreArgs {
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,
+    /// Following
+    #[command(flatten)]
+    pub follow: follow::FollowArgs,
 }
 
 /// What SQLite checks.
@@ -83,6 +86,16 @@ pub enum IntegrityCheck {
     Quick,
     /// Indexes against tables too: PRAGMA `integrity_check`.
     Full,
+}
+
+impl From<IntegrityCheck> for Integrity {
+    fn from(check: IntegrityCheck) -> Integrity {
+        match check {
+            IntegrityCheck::None => Integrity::None,
+            IntegrityCheck::Quick => Integrity::Quick,
+            IntegrityCheck::Full => Integrity::Full,
+        }
+    }
 }
 
 fn parallelism(text: &str) -> Result<usize, String> {
@@ -118,7 +131,7 @@ impl RestoreArgs {
 }
 
 /// Runs the command.
-pub(super) fn run(global: &Global, setup: &mut Setup, args: RestoreArgs) -> anyhow::Result<()> {
+pub(super) fn run(global: &Global, setup: &mut Setup, args: &RestoreArgs) -> anyhow::Result<()> {
     let engine = setup::engine(global)?;
     let event_loop = setup::event_loop()?;
     let (location, default) = match setup.target(&args.url, "restore")? {
@@ -136,24 +149,23 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: RestoreArgs) -> anyh
         }
     };
     if args.dry_run {
-        return dry_run(setup, &event_loop, &location, &args);
+        return dry_run(setup, &event_loop, &location, args);
     }
     let state = args.selection();
-    let output = match args.output {
+    let output = match args.output.clone() {
         Some(output) => output,
         None => default?,
     };
+    if args.follow.follow {
+        return follow::run(setup, event_loop, &engine, &location, args, output);
+    }
     if args.if_db_not_exists && output.exists() {
         return print::nothing_done(args.json, &format!("{} exists: nothing to do", output.display()));
     }
     let options = RestoreOptions {
         output,
         force: args.force,
-        integrity: match args.integrity_check {
-            IntegrityCheck::None => Integrity::None,
-            IntegrityCheck::Quick => Integrity::Quick,
-            IntegrityCheck::Full => Integrity::Full,
-        },
+        integrity: args.integrity_check.into(),
         state,
         parallel: args.parallelism,
     };
@@ -215,7 +227,7 @@ fn dry_run(
 }
 
 /// Shows how far it is: a bar on a terminal, else a line in the log now and then.
-struct Watcher {
+pub(super) struct Watcher {
     bar: Option<ProgressBar>,
     lines: Mutex<Lines>,
 }
@@ -228,13 +240,13 @@ struct Lines {
 }
 
 impl Watcher {
-    fn new(terminal: bool) -> Watcher {
+    pub(super) fn new(terminal: bool) -> Watcher {
         let now = Instant::now();
         let lines = Mutex::new(Lines { begun: now, last: now, bytes: 0, of: 0 });
         Watcher { bar: terminal.then(ProgressBar::no_length), lines }
     }
 
-    fn finish(&self) {
+    pub(super) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

@@ -51,10 +51,15 @@ impl Claims {
 
     /// The first page that nobody has claimed; `None` when all have been.
     pub(super) fn missing(&self) -> Option<Pgno> {
+        self.missing_above(0)
+    }
+
+    /// The first page above `floor` that nobody has claimed.
+    pub(super) fn missing_above(&self, floor: u32) -> Option<Pgno> {
         if self.open == 0 {
             return None;
         }
-        (1..=self.commit)
+        (floor.saturating_add(1)..=self.commit)
             .filter_map(Pgno::new)
             .find(|p| *p != self.lock && self.words[p.index() / 64] & (1 << (p.index() % 64)) == 0)
     }

@@ -29,6 +29,7 @@ mod claims;
 mod decode;
 mod error;
 mod fetch;
+pub mod follow;
 mod legacy;
 pub mod plan;
 mod points;

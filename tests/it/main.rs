@@ -8,6 +8,7 @@ mod doctor;
 mod errors;
 mod exec;
 mod fleet;
+mod follow;
 mod guides;
 mod history;
 mod interop;

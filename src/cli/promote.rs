@@ -1,0 +1,35 @@
+//! `lsfast promote OUT`
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::report;
+use crate::config::parse_duration;
+use crate::restore::follow;
+
+/// Make a database like any other of one that `lsfast restore -f` follows.
+///
+/// Asks its follower to stop and waits for that, proves that nobody else has changed the database, runs SQLite's
+/// integrity check, and removes the position and the lock beside it. Readers may stay connected. Afterwards the database
+/// may be written to and replicated, and is no longer followed. On any error it stays a followed one.
+#[derive(Debug, Args)]
+pub struct PromoteArgs {
+    /// The database
+    #[arg(value_name = "OUT")]
+    pub output: PathBuf,
+    /// How long to wait for the follower to stop
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30s")]
+    pub timeout: Duration,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &PromoteArgs) -> anyhow::Result<()> {
+    if !args.output.exists() {
+        anyhow::bail!("{} does not exist", args.output.display());
+    }
+    let txid = follow::promote(&args.output, args.timeout)?;
+    let line = format!("{} is promoted; its state is that of TXID {txid}", args.output.display());
+    Ok(report::print_line(&line)?)
+}

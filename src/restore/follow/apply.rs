@@ -1,0 +1,118 @@
+//! One file, or several as one: read from the newest to the oldest, checked, written in one transaction.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::FollowError;
+use super::replica::{Apply, Replica};
+use crate::base::clock::Millis;
+use crate::base::{LtxId, Txid};
+use crate::ltx::{Decoder, Header, LtxError, Step};
+use crate::restore::claims::Claims;
+
+/// The next bytes of the files.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) bytes: Bytes,
+    /// The file ends here.
+    pub(super) is_last: bool,
+    /// Given back with the bytes.
+    pub(super) hold: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+/// What has become visible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Applied {
+    pub(super) txid: Txid,
+    /// By the header of the newest file.
+    pub(super) created: Millis,
+    pub(super) pages: u32,
+}
+
+/// Applies files, given from the newest to the oldest, whose bytes come in the same order. Blocks its thread.
+pub(super) fn apply(
+    replica: &mut Replica,
+    url: &str,
+    files: &[LtxId],
+    pieces: impl Iterator<Item = Piece>,
+) -> Result<Applied, FollowError> {
+    let position = replica.txid();
+    let mut reading = Reading { url, pages: replica.pages(), claims: None, newest: None, position };
+    let mut pieces = pieces;
+    let mut apply = replica.apply()?;
+    for (i, &id) in files.iter().enumerate() {
+        reading.file(&mut apply, id, files.get(i + 1), &mut pieces)?;
+    }
+    let (Some(header), Some(claims)) = (reading.newest, reading.claims) else {
+        return Err(FollowError::Interrupted);
+    };
+    if let Some(missing) = claims.missing_above(reading.pages) {
+        return Err(FollowError::Missing { txid: header.max, pages: header.commit, missing });
+    }
+    apply.finish(header.max, header.commit)?;
+    Ok(Applied { txid: header.max, created: header.timestamp, pages: header.commit })
+}
+
+struct Reading<'a> {
+    url: &'a str,
+    position: Txid,
+    /// The database has been no longer than that, so that pages above are new.
+    pages: u32,
+    claims: Option<Claims>,
+    newest: Option<Header>,
+}
+
+impl Reading<'_> {
+    fn file(
+        &mut self,
+        apply: &mut Apply<'_>,
+        id: LtxId,
+        older: Option<&LtxId>,
+        pieces: &mut impl Iterator<Item = Piece>,
+    ) -> Result<(), FollowError> {
+        let corrupt = |cause: LtxError| FollowError::Corrupt { id, url: self.url.to_owned(), cause };
+        let mut decoder = Decoder::new();
+        loop {
+            let Some(piece) = pieces.next() else { return Err(FollowError::Interrupted) };
+            let mut input = &piece.bytes[..];
+            loop {
+                match decoder.step(&mut input).map_err(corrupt)? {
+                    Step::NeedInput => break,
+                    Step::Header => {
+                        let header = *decoder.header().expect("a step says that it is there");
+                        let follows = older.map_or(self.position, |o| o.max);
+                        header_fits(&header, id, follows, apply)?;
+                        self.pages = self.pages.min(header.commit);
+                        match &mut self.claims {
+                            Some(claims) => claims.next_file(header.commit),
+                            None => self.claims = Some(Claims::new(header.commit, header.page_size)),
+                        }
+                        self.newest.get_or_insert(header);
+                    }
+                    Step::Page(pgno) => {
+                        if self.claims.as_mut().is_some_and(|c| c.claim(pgno)) {
+                            apply.page(pgno, decoder.page())?;
+                        }
+                    }
+                }
+            }
+            drop(piece.hold);
+            if piece.is_last {
+                decoder.finish().map_err(corrupt)?;
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The file is what its name says, follows the one before, and has pages of the right size.
+fn header_fits(header: &Header, id: LtxId, follows: Txid, apply: &Apply<'_>) -> Result<(), FollowError> {
+    apply.page_size_is(header.page_size)?;
+    let (min, max) = (header.min, header.max);
+    if (min, max) != (id.min, id.max) || min.0 > follows.0.saturating_add(1) {
+        return Err(FollowError::Order { id, position: follows, min, max });
+    }
+    Ok(())
+}

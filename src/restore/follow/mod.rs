@@ -1,0 +1,356 @@
+//! Following: a restored database that stays near its replica and open for readers.
+//!
+//! ```text
+//!  GET of level 0, TXID + 1     404: nothing yet; wait for the interval, or for the directory's hint
+//!    -> each page with its old share of the sum                       apply
+//!    -> one transaction: pages, mark, length                          replica
+//!    -> the next GET at once
+//! ```
+//!
+//! Nothing is listed while that works. One LIST is made at the start, after the store did not answer, after a file that
+//! could not be applied, and now and then while nothing comes ([`limits::FOLLOW_LIST_MIN`]): then the cheapest files
+//! that lead on are applied ([`chain`]), and where none do, because retention was faster or the replica began anew, a
+//! whole image, as one transaction like everything else.
+//!
+//! The position stands in the database (`mark`), so it is never ahead of the pages nor behind them. `OUT-txid` has it
+//! too, for Litestream; `OUT-follow` is the lock.
+
+mod apply;
+mod chain;
+mod error;
+mod lock;
+mod mark;
+mod replica;
+mod seed;
+mod trouble;
+mod work;
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use error::FollowError;
+use lock::Lock;
+use replica::Replica;
+use tokio::sync::watch::Receiver;
+use trouble::Trouble;
+
+use super::plan::{self, Goal};
+use super::{Integrity, Progress};
+use crate::base::clock::Millis;
+use crate::base::{LtxId, Txid, limits};
+use crate::io::Engine;
+use crate::io::nap::Naps;
+use crate::io::watch::{Hint, Of, Watch, Watches};
+use crate::store::{Entry, ErrorKind, Scope, Store};
+
+/// What is wanted of a follower.
+#[derive(Clone)]
+pub struct FollowOptions {
+    /// The database; made if it is not there.
+    pub output: PathBuf,
+    /// Replace a database that cannot be followed.
+    pub force: bool,
+    /// How thoroughly SQLite looks at the first restore.
+    pub integrity: Integrity,
+    /// Requests under way at once.
+    pub parallel: usize,
+    /// How often the next file is asked for.
+    pub interval: Duration,
+    /// The directory of the replica, if it is one: then new files are seen at once.
+    pub directory: Option<PathBuf>,
+    /// Is told whenever something has changed. Must not block.
+    pub observer: Arc<dyn Fn(&FollowStatus) + Send + Sync>,
+}
+
+impl std::fmt::Debug for FollowOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FollowOptions").field("output", &self.output).finish_non_exhaustive()
+    }
+}
+
+impl FollowOptions {
+    /// For a database, with the defaults of the command line.
+    #[must_use]
+    pub fn new(output: impl Into<PathBuf>) -> FollowOptions {
+        FollowOptions {
+            output: output.into(),
+            force: false,
+            integrity: Integrity::default(),
+            parallel: limits::TRANSFERS,
+            interval: Duration::from_secs(1),
+            directory: None,
+            observer: Arc::new(|_| {}),
+        }
+    }
+}
+
+/// Where a follower is.
+#[derive(Debug, Clone)]
+pub struct FollowStatus {
+    /// The database.
+    pub output: PathBuf,
+    /// Its position.
+    pub txid: Txid,
+    /// When the newest applied file was made; `None` until one was applied.
+    pub created: Option<Millis>,
+    /// When the store last said what there is.
+    pub last_answer: Instant,
+    /// Files applied since the start.
+    pub files: u64,
+    /// Transactions, that is states that readers could see.
+    pub states: u64,
+    /// How often a whole image had to be applied.
+    pub reseeds: u64,
+    /// Why nothing can be applied now.
+    pub trouble: Option<String>,
+}
+
+impl FollowStatus {
+    /// Time since the store last said what there is: the database may lag behind by that much without knowing it.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        self.last_answer.elapsed()
+    }
+}
+
+/// Makes the database if need be, and follows until `stop` says true, or somebody promotes it.
+///
+/// Needs a [`tokio::task::LocalSet`].
+///
+/// # Errors
+/// [`FollowError`], for what does not heal by itself; the database holds a whole state all the same.
+pub async fn follow(
+    store: Arc<dyn Store>,
+    engine: &Engine,
+    options: FollowOptions,
+    progress: &dyn Progress,
+    mut stop: Receiver<bool>,
+) -> Result<FollowStatus, FollowError> {
+    let mut options = options;
+    if let Ok(path) = std::fs::canonicalize(&options.output) {
+        options.output = path;
+    }
+    let lock = Lock::take(&options.output)?;
+    let status = FollowStatus {
+        output: options.output.clone(),
+        txid: Txid(0),
+        created: None,
+        last_answer: Instant::now(),
+        files: 0,
+        states: 0,
+        reseeds: 0,
+        trouble: None,
+    };
+    let trouble = Trouble::default();
+    let mut follower = Follower { store, options, lock, replica: None, status, trouble };
+    let seeded = tokio::select! {
+        seeded = follower.begin(engine, progress) => seeded?,
+        () = stopped(&mut stop) => false,
+    };
+    if seeded {
+        follower.run(stop).await?;
+    }
+    // The last connection moves the log into the database, which takes its time.
+    let replica = follower.replica.take();
+    blocking(move || drop(replica)).await?;
+    Ok(follower.status)
+}
+
+/// Ends the follower of a database, if there is one, proves the database, and makes it one like any other. Blocks.
+///
+/// # Errors
+/// [`FollowError`]; the database is then still a followed one.
+pub fn promote(output: &Path, patience: Duration) -> Result<Txid, FollowError> {
+    let output = std::fs::canonicalize(output).unwrap_or_else(|_| output.to_owned());
+    if !replica::is_followed_file(&output)? {
+        return Err(FollowError::NotFollowed { path: output });
+    }
+    let lock = Lock::take_over(&output, patience)?;
+    let txid = Replica::open(&output)?.promote()?;
+    lock.remove()?;
+    Ok(txid)
+}
+
+/// What there is to do.
+enum News {
+    /// Nothing.
+    Nothing,
+    /// The next file, whole.
+    Next(LtxId, bytes::Bytes),
+    /// Files that lead on, in the order in which they build on each other.
+    Chain(Vec<Entry>),
+    /// Files that make a database from nothing.
+    Image(Vec<Entry>),
+}
+
+struct Follower {
+    store: Arc<dyn Store>,
+    options: FollowOptions,
+    lock: Lock,
+    /// Taken out while a thread works on it.
+    replica: Option<Replica>,
+    status: FollowStatus,
+    trouble: Trouble,
+}
+
+/// When to list.
+struct Pace {
+    list_at: Instant,
+    gap: Duration,
+}
+
+impl Pace {
+    fn nothing_came(&mut self) {
+        self.gap = (self.gap * 2).min(limits::FOLLOW_LIST_MAX);
+        self.list_at = Instant::now() + self.gap;
+    }
+
+    fn something_came(&mut self) {
+        self.gap = limits::FOLLOW_LIST_MIN;
+        self.list_at = Instant::now() + self.gap;
+    }
+}
+
+impl Follower {
+    async fn run(&mut self, mut stop: Receiver<bool>) -> Result<(), FollowError> {
+        let wake = Wake::new(self.options.directory.as_deref());
+        let mut pace = Pace { list_at: Instant::now(), gap: limits::FOLLOW_LIST_MIN };
+        self.tell();
+        loop {
+            if *stop.borrow() || self.lock.stop_wanted() {
+                return Ok(());
+            }
+            let list = Instant::now() >= pace.list_at;
+            let news = tokio::select! {
+                news = self.look(list) => news,
+                () = stopped(&mut stop) => return Ok(()),
+            };
+            let done = match news {
+                Ok(news) => self.act(news, &stop).await,
+                Err(e) => Err(e),
+            };
+            let pause = match done {
+                Ok(true) => {
+                    pace.something_came();
+                    Duration::ZERO
+                }
+                Ok(false) => {
+                    if list {
+                        pace.nothing_came();
+                    }
+                    self.options.interval
+                }
+                Err(FollowError::Interrupted) => continue,
+                Err(e) if e.is_final() => return Err(e),
+                Err(e) => {
+                    let pause = self.trouble.says(&e, &mut self.status, self.store.url());
+                    self.tell();
+                    pace.list_at = Instant::now();
+                    pause
+                }
+            };
+            self.pause(pause, &wake, &mut stop).await;
+        }
+    }
+
+    /// Asks the store.
+    async fn look(&self, list: bool) -> Result<News, FollowError> {
+        if list {
+            let entries = self.store.list(Scope::All).await?;
+            return Ok(self.choose(&entries));
+        }
+        let id = LtxId::raw(self.status.txid.next());
+        let bytes = match self.store.get(id, 0..limits::FOLLOW_PROBE_BYTES).await {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(News::Nothing),
+            Err(e) => return Err(e.into()),
+        };
+        if (bytes.len() as u64) < limits::FOLLOW_PROBE_BYTES {
+            return Ok(News::Next(id, bytes));
+        }
+        let entry = self.store.head(id).await?;
+        Ok(entry.map_or(News::Nothing, |entry| News::Chain(vec![entry])))
+    }
+
+    /// What to do when that is all there is.
+    fn choose(&self, entries: &[Entry]) -> News {
+        let position = self.status.txid;
+        let onward = chain::onward(entries, position);
+        if !onward.is_empty() {
+            return News::Chain(onward);
+        }
+        let Some(newest) = entries.iter().map(|e| e.id.max).max() else { return News::Nothing };
+        if newest == position {
+            return News::Nothing;
+        }
+        // The newest raw file is never deleted, so a replica that ends before the position has begun anew.
+        match plan::plan(entries, Goal::UpTo(Txid(u64::MAX))) {
+            Ok(files) if newest < position || files.last().is_some_and(|f| f.id.max > position) => {
+                News::Image(files)
+            }
+            _ => News::Nothing,
+        }
+    }
+
+    /// Tells whoever wants to know.
+    fn tell(&self) {
+        (self.options.observer)(&self.status);
+    }
+
+    /// Waits for a time, a hint, or the wish that it ends.
+    async fn pause(&self, pause: Duration, wake: &Wake, stop: &mut Receiver<bool>) {
+        let until = Instant::now() + pause;
+        while !*stop.borrow() && !self.lock.stop_wanted() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            tokio::select! {
+                () = stopped(stop) => return,
+                () = wake.hint.wait(), if self.status.trouble.is_none() => return,
+                () = tokio::time::sleep(left.min(STOP_EVERY)) => {}
+            }
+        }
+    }
+}
+
+/// How often a follower looks whether it is to be promoted.
+const STOP_EVERY: Duration = Duration::from_millis(500);
+
+/// What wakes a follower before its time.
+struct Wake {
+    hint: Rc<Hint>,
+    _watch: Option<(Watches, Watch)>,
+}
+
+impl Wake {
+    fn new(replica: Option<&Path>) -> Wake {
+        let hint = Rc::new(Hint::default());
+        let watch = replica.and_then(|replica| {
+            let watches = Watches::new(&Naps::new().ok()?).ok()?;
+            let watch = watches.add(&replica.join("ltx").join("0"), Of::Directory, &hint).ok()?;
+            Some((watches, watch))
+        });
+        Wake { hint, _watch: watch }
+    }
+}
+
+/// Waits for the wish that it ends; for ever if nobody is left to wish it.
+async fn stopped(stop: &mut Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Runs `work` on a blocking thread.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, FollowError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => Ok(result),
+        Err(e) => match e.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(FollowError::Interrupted),
+        },
+    }
+}

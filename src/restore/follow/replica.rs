@@ -1,0 +1,390 @@
+//! The database that is followed, by way of SQLite.
+//!
+//! One connection holds the write lock of the database all the time, between two transactions but for a moment: whoever
+//! else wants to write is told that the database is locked. Pages are written through `sqlite_dbpage`, so that
+//! locking, log, checkpoints and recovery are those of SQLite, and readers need to know nothing.
+//!
+//! Four things that SQLite would do behind the back of somebody who writes pages are kept from it:
+//!
+//! - A new schema cookie on page 1 makes the next statement read the schema, from pages half of which are new. So page
+//!   1 is written last, and the shortening of the file in the same statement.
+//! - What the connection has understood of a page is not forgotten when its bytes are replaced. So its cache is emptied
+//!   after each transaction.
+//! - With `auto_vacuum=FULL` it would move pages at the end of a transaction. Preparing (not running) `PRAGMA
+//!   auto_vacuum=2` tells the connection that this is done by hand.
+//! - What the database says about its journal is made to say WAL, whatever a file says.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
+
+use super::FollowError;
+use super::mark::{self, Mark};
+use crate::base::{PageSize, Pgno, Txid, limits};
+use crate::io::File;
+use crate::sqlite::database::sibling;
+
+/// How long a foreign lock is waited for.
+const BUSY: Duration = Duration::from_secs(5);
+
+const READ: &str = "SELECT data FROM sqlite_dbpage WHERE pgno = ?1";
+const WRITE: &str = "INSERT INTO sqlite_dbpage(pgno, data) VALUES (?1, ?2)";
+/// Page 1, and an end of the file before the page that follows. In one statement: see the text above.
+const WRITE_LAST: &str = "INSERT INTO sqlite_dbpage(pgno, data) VALUES (1, ?1), (?2, NULL)";
+
+/// Where the two bytes are that say what journal the database has; 2 means WAL.
+const JOURNAL: std::ops::Range<usize> = 18..20;
+
+/// A database that is followed, and nobody else may write to.
+#[derive(Debug)]
+pub(super) struct Replica {
+    path: PathBuf,
+    db: Connection,
+    /// The write lock is held.
+    held: bool,
+    version: i64,
+    mark: Mark,
+    /// Pages of the database.
+    pages: u32,
+    page_size: PageSize,
+    position_file: Option<File>,
+}
+
+impl Replica {
+    /// Opens a followed database and proves that nobody has changed it. Blocks its thread.
+    pub(super) fn open(path: &Path) -> Result<Replica, FollowError> {
+        let db = connect(path)?;
+        let failed = |cause| FollowError::Sqlite { what: "read", path: path.to_owned(), cause };
+        let page_size = db.query_row("PRAGMA page_size", [], |r| r.get::<_, u32>(0)).map_err(failed)?;
+        let page_size = PageSize::new(page_size).map_err(|_| not_followed(path))?;
+        let mark = Mark { txid: Txid(0), sum: 0 };
+        let path = path.to_owned();
+        let mut replica =
+            Replica { path, db, held: false, version: 0, mark, pages: 0, page_size, position_file: None };
+        replica.lock()?;
+        replica.version = replica.data_version()?;
+        replica.pages = replica.page_count()?;
+        let noted = replica.read(Pgno::FIRST)?.and_then(|page| Mark::of(&page));
+        let sum = replica.sum()?;
+        match noted {
+            Some(noted) if noted.sum != sum => {
+                Err(FollowError::Changed { path: replica.path, txid: noted.txid })
+            }
+            Some(noted) => {
+                replica.mark = noted;
+                replica.note_position()?;
+                Ok(replica)
+            }
+            // Fresh from a restore, or followed by Litestream.
+            None => {
+                let txid = position_beside(&replica.path)?.ok_or_else(|| not_followed(&replica.path))?;
+                replica.mark = Mark { txid, sum };
+                let page = replica.read(Pgno::FIRST)?.ok_or_else(|| not_followed(&replica.path))?;
+                replica.write_last(page, replica.pages)?;
+                replica.batch("write to", "COMMIT")?;
+                replica.settle()?;
+                Ok(replica)
+            }
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn txid(&self) -> Txid {
+        self.mark.txid
+    }
+
+    pub(super) fn pages(&self) -> u32 {
+        self.pages
+    }
+
+    /// Takes the write lock, if it is not held, and looks whether somebody has used the moment.
+    pub(super) fn lock(&mut self) -> Result<(), FollowError> {
+        if self.held {
+            return Ok(());
+        }
+        self.batch("lock", "BEGIN IMMEDIATE")?;
+        self.held = true;
+        let proven = self.prove();
+        if proven.is_err() {
+            self.roll_back();
+        }
+        proven
+    }
+
+    /// Nobody has changed anything since the lock was given up.
+    fn prove(&mut self) -> Result<(), FollowError> {
+        let version = self.data_version()?;
+        if self.pages == 0 || version == self.version {
+            return Ok(());
+        }
+        // A checkpoint that emptied the log looks like a change too.
+        if self.page_count()? != self.pages || self.sum()? != self.mark.sum {
+            return Err(FollowError::Changed { path: self.path.clone(), txid: self.mark.txid });
+        }
+        self.version = version;
+        Ok(())
+    }
+
+    /// Begins to apply files. Without [`Apply::finish`] the database stays as it is.
+    pub(super) fn apply(&mut self) -> Result<Apply<'_>, FollowError> {
+        self.lock()?;
+        Ok(Apply { sum: self.mark.sum, first: None, done: false, replica: self })
+    }
+
+    fn read(&self, pgno: Pgno) -> Result<Option<Vec<u8>>, FollowError> {
+        let mut statement = self.db.prepare_cached(READ).map_err(|e| self.failed("read", e))?;
+        let page = statement.query_row([pgno.get()], |row| row.get(0)).optional();
+        page.map_err(|e| self.failed("read", e))
+    }
+
+    /// What a page adds to the sum; 0 if there is none.
+    fn share(&self, pgno: Pgno) -> Result<u64, FollowError> {
+        let mut statement = self.db.prepare_cached(READ).map_err(|e| self.failed("read", e))?;
+        let share =
+            statement.query_row([pgno.get()], |row| Ok(mark::share(pgno, row.get_ref(0)?.as_blob()?)));
+        Ok(share.optional().map_err(|e| self.failed("read", e))?.unwrap_or(0))
+    }
+
+    /// The sum of all pages.
+    fn sum(&self) -> Result<u64, FollowError> {
+        let lock = self.page_size.lock_page();
+        let sum = || {
+            let mut statement = self.db.prepare("SELECT pgno, data FROM sqlite_dbpage")?;
+            let mut rows = statement.query([])?;
+            let mut sum = 0;
+            while let Some(row) = rows.next()? {
+                if let Some(pgno) = Pgno::new(row.get(0)?).filter(|p| *p != lock) {
+                    sum ^= mark::share(pgno, row.get_ref(1)?.as_blob()?);
+                }
+            }
+            Ok(sum)
+        };
+        sum().map_err(|e| self.failed("read", e))
+    }
+
+    /// Writes page 1 with the mark, and the length.
+    fn write_last(&self, mut page: Vec<u8>, pages: u32) -> Result<(), FollowError> {
+        page[JOURNAL].fill(2);
+        self.mark.put(&mut page);
+        self.write_first_page(&page, pages)
+    }
+
+    fn write_first_page(&self, page: &[u8], pages: u32) -> Result<(), FollowError> {
+        let written =
+            self.db.prepare_cached(WRITE_LAST).and_then(|mut s| s.execute((page, i64::from(pages) + 1)));
+        written.map(|_| ()).map_err(|e| self.failed("write to", e))
+    }
+
+    /// After a commit: forgets what was understood of old pages, notes the position, begins the next transaction.
+    fn settle(&mut self) -> Result<(), FollowError> {
+        self.held = false;
+        self.batch("read", "PRAGMA shrink_memory")?;
+        self.pages = self.page_count()?;
+        self.note_position()?;
+        self.lock()
+    }
+
+    /// Gives up what was written since the last commit, whatever state that is in.
+    fn roll_back(&mut self) {
+        // After a full disk SQLite has rolled back by itself.
+        let _ = self.db.execute_batch("ROLLBACK");
+        let _ = self.db.execute_batch("PRAGMA shrink_memory");
+        self.held = false;
+    }
+
+    /// Empties a log that readers keep from starting anew, if that is possible now.
+    pub(super) fn trim_log(&mut self) -> Result<(), FollowError> {
+        let log = std::fs::metadata(sibling(&self.path, "-wal")).map_or(0, |m| m.len());
+        if log < limits::FOLLOW_LOG_BYTES {
+            return Ok(());
+        }
+        self.roll_back();
+        // Readers in old states are no error.
+        let _ = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        self.lock()
+    }
+
+    /// Writes the position where Litestream looks for it. The mark is what counts.
+    fn note_position(&mut self) -> Result<(), FollowError> {
+        let path = position_path(&self.path);
+        let file = match self.position_file.take() {
+            Some(file) => Ok(file),
+            None => File::open_or_create(&path, 0o644),
+        };
+        let noted = file.and_then(|file| {
+            file.pwrite_all(format!("{}\n", self.mark.txid).as_bytes(), 0)?;
+            Ok(file)
+        });
+        self.position_file = Some(noted.map_err(|cause| FollowError::File { what: "write", path, cause })?);
+        Ok(())
+    }
+
+    fn data_version(&self) -> Result<i64, FollowError> {
+        self.db.query_row("PRAGMA data_version", [], |r| r.get(0)).map_err(|e| self.failed("read", e))
+    }
+
+    fn page_count(&self) -> Result<u32, FollowError> {
+        self.db.query_row("PRAGMA page_count", [], |r| r.get(0)).map_err(|e| self.failed("read", e))
+    }
+
+    fn batch(&self, what: &'static str, sql: &str) -> Result<(), FollowError> {
+        self.db.execute_batch(sql).map_err(|e| self.failed(what, e))
+    }
+
+    fn failed(&self, what: &'static str, cause: rusqlite::Error) -> FollowError {
+        FollowError::Sqlite { what, path: self.path.clone(), cause }
+    }
+
+    /// Proves the database, takes the mark away, and leaves a database like any other. Gives its last position.
+    pub(super) fn promote(self) -> Result<Txid, FollowError> {
+        let check = "PRAGMA integrity_check(1)";
+        let finding: String =
+            self.db.query_row(check, [], |r| r.get(0)).map_err(|e| self.failed("check", e))?;
+        if finding != "ok" {
+            return Err(FollowError::Integrity { path: self.path, finding });
+        }
+        let txid = self.mark.txid;
+        let mut page = self.read(Pgno::FIRST)?.ok_or_else(|| not_followed(&self.path))?;
+        mark::clear(&mut page);
+        self.write_first_page(&page, self.pages)?;
+        self.batch("write to", "COMMIT")?;
+        // As far as readers allow it.
+        let _ = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        let path = position_path(&self.path);
+        std::fs::remove_file(&path).map_err(|cause| FollowError::File { what: "remove", path, cause })?;
+        Ok(txid)
+    }
+}
+
+/// Files on their way into the database, from the newest to the oldest: the first image of a page is the one that
+/// counts.
+#[derive(Debug)]
+pub(super) struct Apply<'a> {
+    replica: &'a mut Replica,
+    sum: u64,
+    /// The new page 1.
+    first: Option<Vec<u8>>,
+    done: bool,
+}
+
+impl Apply<'_> {
+    /// Refuses pages of another size.
+    pub(super) fn page_size_is(&self, expected: PageSize) -> Result<(), FollowError> {
+        let (path, found) = (self.replica.path.clone(), self.replica.page_size);
+        if found == expected { Ok(()) } else { Err(FollowError::PageSize { path, found, expected }) }
+    }
+
+    /// Writes a page. Each may come once.
+    pub(super) fn page(&mut self, pgno: Pgno, page: &[u8]) -> Result<(), FollowError> {
+        assert_eq!(page.len(), self.replica.page_size.bytes(), "pages have the size of the database's");
+        if pgno == Pgno::FIRST {
+            let mut page = page.to_vec();
+            page[JOURNAL].fill(2);
+            self.sum ^= self.replica.share(pgno)? ^ mark::share(pgno, &page);
+            self.first = Some(page);
+            return Ok(());
+        }
+        let (old, new) = (self.replica.share(pgno)?, mark::share(pgno, page));
+        // A full image over a database that has most of it.
+        if old == new {
+            return Ok(());
+        }
+        self.sum ^= old ^ new;
+        let written = self.replica.db.prepare_cached(WRITE).and_then(|mut s| s.execute((pgno.get(), page)));
+        written.map(|_| ()).map_err(|e| self.replica.failed("write to", e))
+    }
+
+    /// Makes all of it visible at once.
+    pub(super) fn finish(mut self, txid: Txid, pages: u32) -> Result<(), FollowError> {
+        let lock = self.replica.page_size.lock_page();
+        for pgno in (pages + 1..=self.replica.pages).filter_map(Pgno::new).filter(|p| *p != lock) {
+            self.sum ^= self.replica.share(pgno)?;
+        }
+        let first = match self.first.take() {
+            Some(page) => page,
+            None => self.replica.read(Pgno::FIRST)?.ok_or_else(|| not_followed(&self.replica.path))?,
+        };
+        let before = self.replica.mark;
+        self.replica.mark = Mark { txid, sum: self.sum };
+        let committed =
+            self.replica.write_last(first, pages).and_then(|()| self.replica.batch("write to", "COMMIT"));
+        if let Err(e) = committed {
+            self.replica.mark = before;
+            return Err(e);
+        }
+        self.done = true;
+        self.replica.settle()?;
+        assert_eq!(self.replica.pages, pages, "the database is as long as its files say");
+        self.replica.trim_log()
+    }
+}
+
+impl Drop for Apply<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.replica.roll_back();
+        }
+    }
+}
+
+fn not_followed(path: &Path) -> FollowError {
+    FollowError::NotFollowed { path: path.to_owned() }
+}
+
+/// Where Litestream keeps the position.
+pub(super) fn position_path(database: &Path) -> PathBuf {
+    sibling(database, "-txid")
+}
+
+/// The position that stands beside a database.
+pub(super) fn position_beside(database: &Path) -> Result<Option<Txid>, FollowError> {
+    let path = position_path(database);
+    let text = match crate::io::read_small(&path, 64) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(FollowError::File { what: "read", path, cause }),
+    };
+    let text = String::from_utf8_lossy(&text).trim().to_owned();
+    let txid = u64::from_str_radix(&text, 16).ok().filter(|_| text.len() == 16);
+    txid.map(|n| Some(Txid(n))).ok_or_else(|| not_followed(database))
+}
+
+/// Whether a database is followed, by its mark or by the file beside it. It must not be open in this process.
+pub(super) fn is_followed_file(path: &Path) -> Result<bool, FollowError> {
+    if position_beside(path)?.is_some() {
+        return Ok(true);
+    }
+    let Ok(db) = connect(path) else { return Ok(false) };
+    let page: Result<Vec<u8>, _> = db.query_row(READ, [1], |row| row.get(0));
+    Ok(page.is_ok_and(|page| Mark::of(&page).is_some()))
+}
+
+fn connect(path: &Path) -> Result<Connection, FollowError> {
+    let open = || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(path, flags)?;
+        db.busy_timeout(BUSY)?;
+        let has: bool = db.query_row(
+            "SELECT count(*) FROM pragma_module_list WHERE name = 'sqlite_dbpage'",
+            [],
+            |row| row.get(0),
+        )?;
+        if !has {
+            return Ok(None);
+        }
+        db.query_row("PRAGMA journal_mode=WAL", [], |_| Ok(()))?;
+        db.execute_batch("PRAGMA synchronous=NORMAL")?;
+        // See the text above: preparing is what counts.
+        drop(db.prepare("PRAGMA auto_vacuum=2")?);
+        Ok(Some(db))
+    };
+    match open() {
+        Ok(Some(db)) => Ok(db),
+        Ok(None) => Err(FollowError::NoDbpage),
+        Err(cause) => Err(FollowError::Sqlite { what: "open", path: path.to_owned(), cause }),
+    }
+}

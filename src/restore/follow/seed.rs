@@ -1,0 +1,76 @@
+//! The beginning: a database that is there, or a restore.
+
+use super::replica::{self, Replica};
+use super::{FollowError, Follower, blocking};
+use crate::io::Engine;
+use crate::io::durable;
+use crate::restore::{self, Progress, RestoreError, RestoreOptions};
+
+impl Follower {
+    /// Opens the database, or makes it. Waits for a store that does not answer.
+    pub(super) async fn begin(
+        &mut self,
+        engine: &Engine,
+        progress: &dyn Progress,
+    ) -> Result<bool, FollowError> {
+        let path = self.options.output.clone();
+        let exists = path.exists();
+        let half = exists && self.lock.was_seeding && !replica::is_followed_file(&path)?;
+        let mut opened = None;
+        if exists && !half {
+            let path = path.clone();
+            match blocking(move || Replica::open(&path)).await? {
+                Ok(replica) => opened = Some(replica),
+                Err(e) if self.options.force && !matches!(e, FollowError::NoDbpage) => {
+                    tracing::warn!(reason = %e, "restoring anew, as --force says");
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        let replica = match opened {
+            Some(replica) => replica,
+            None => self.seed(engine, progress, exists).await?,
+        };
+        self.lock.following()?;
+        self.status.txid = replica.txid();
+        let db = replica.path().display();
+        tracing::info!(%db, replica = self.store.url(), txid = %replica.txid(), "following");
+        self.replica = Some(replica);
+        Ok(true)
+    }
+
+    async fn seed(
+        &mut self,
+        engine: &Engine,
+        progress: &dyn Progress,
+        replace: bool,
+    ) -> Result<Replica, FollowError> {
+        self.lock.seeding()?;
+        let report = loop {
+            let options = RestoreOptions {
+                force: replace,
+                integrity: self.options.integrity,
+                parallel: self.options.parallel,
+                ..RestoreOptions::new(&self.options.output)
+            };
+            match restore::run(self.store.clone(), engine, options, progress).await {
+                Ok(report) => break report,
+                Err(RestoreError::Store(e)) if e.is_transient() => {
+                    let e = FollowError::Store(e);
+                    let pause = self.trouble.says(&e, &mut self.status, self.store.url());
+                    tokio::time::sleep(pause).await;
+                }
+                Err(e) => return Err(e.into()),
+            }
+        };
+        self.trouble.over(&mut self.status, self.store.url());
+        if report.legacy.is_some() {
+            return Err(FollowError::Legacy { url: self.store.url().to_owned(), path: report.output });
+        }
+        self.status.created = Some(report.created);
+        let path = replica::position_path(&report.output);
+        durable::write(&path, format!("{}\n", report.txid).as_bytes(), 0o644)
+            .map_err(|cause| FollowError::File { what: "write", path, cause })?;
+        blocking(move || Replica::open(&report.output)).await?
+    }
+}

@@ -32,6 +32,7 @@ const READ: &str = "SELECT data FROM sqlite_dbpage WHERE pgno = ?1";
 const WRITE: &str = "INSERT INTO sqlite_dbpage(pgno, data) VALUES (?1, ?2)";
 /// Page 1, and an end of the file before the page that follows. In one statement: see the text above.
 const WRITE_LAST: &str = "INSERT INTO sqlite_dbpage(pgno, data) VALUES (1, ?1), (?2, NULL)";
+const VACUUM_BY_HAND: &str = "PRAGMA auto_vacuum=2";
 
 /// Where the two bytes are that say what journal the database has; 2 means WAL.
 const JOURNAL: std::ops::Range<usize> = 18..20;
@@ -174,6 +175,8 @@ impl Replica {
     }
 
     fn write_first_page(&self, page: &[u8], pages: u32) -> Result<(), FollowError> {
+        // Preparing is what counts, and lasts until the end of the transaction: see the text above.
+        drop(self.db.prepare(VACUUM_BY_HAND).map_err(|e| self.failed("write to", e))?);
         let written =
             self.db.prepare_cached(WRITE_LAST).and_then(|mut s| s.execute((page, i64::from(pages) + 1)));
         written.map(|_| ()).map_err(|e| self.failed("write to", e))
@@ -378,8 +381,6 @@ fn connect(path: &Path) -> Result<Connection, FollowError> {
         }
         db.query_row("PRAGMA journal_mode=WAL", [], |_| Ok(()))?;
         db.execute_batch("PRAGMA synchronous=NORMAL")?;
-        // See the text above: preparing is what counts.
-        drop(db.prepare("PRAGMA auto_vacuum=2")?);
         Ok(Some(db))
     };
     match open() {

@@ -1,0 +1,126 @@
+"""What an application notices: one writer in a closed loop, alone and beside each tool, in turns.
+
+Rows have 200 bytes, in transactions of 1 or 100. Ratios are to the writer alone in the same round. Processor time is that of the tool
+from the first commit until all is stored; the lag at the end is the time from the last commit until an object that holds it was
+answered. The tools upload through the proxy, which takes some processor time of its own, the same for all.
+"""
+from . import report, tools
+from .children import Failed
+from .session import Session, Tracker
+
+HELP = "what a writer in a closed loop keeps of its speed"
+LOADS = "off:1,normal:1,full:1,normal:100,full:100"
+DRAIN_SECONDS = 120
+ALONE = "alone"
+
+
+def arguments(parser):
+    parser.add_argument("--loads", default=LOADS, metavar="LIST", help=f"synchronous:rows, by commas [{LOADS}]")
+    parser.add_argument("--busy-timeout", type=float, default=5, metavar="S", help="of the application [5]")
+    parser.set_defaults(default_seconds=10, default_rounds=3, quick={"seconds": 1, "rounds": 1, "loads": "normal:1,full:100"})
+
+
+def run(options):
+    loads = []
+    for load in options.loads.split(","):
+        synchronous, _, rows = load.partition(":")
+        if synchronous not in ("off", "normal", "full") or not rows.isdigit():
+            raise Failed(f"--loads: {load} is not SYNCHRONOUS:ROWS, as in full:100")
+        loads.append((synchronous, int(rows)))
+    results = []
+    with Session(options) as session:
+        for number in range(options.rounds):
+            for synchronous, rows in loads:
+                for tool in session.turns(number, [None, *session.tools]):
+                    result = one(session, tool, synchronous, rows)
+                    results.append(result | {"round": number, "load": f"{synchronous}, {rows}"})
+                    print(f"  round {number + 1}: {synchronous}, {rows}: {result['tool']}: {result['rate']:.0f} commits/s", flush=True)
+        facts = session.facts()
+    print()
+    show(options, facts, results)
+
+
+def one(session, tool, synchronous, rows):
+    options, name = session.options, tool.name if tool else ALONE
+    folder, prefix = session.place(f"writer-{name}")
+    db = str(folder / "app.db")
+    events = session.events() if tool else None
+    app = tools.App(
+        session.workspace,
+        mode="loop",
+        dbs=[db],
+        synchronous=synchronous,
+        rows=rows,
+        seconds=options.seconds,
+        busy_timeout=options.busy_timeout,
+    )
+    if not tool:
+        answer = app.run()
+        app.close()
+        remove(folder)
+        return {"tool": name, **answer}
+    child = tool.replicate(session.workspace, session.server, events.endpoint, [(db, prefix)])
+    tools.wait_for_image(events, [prefix], tool, child)
+    cpu = child.cpu()
+    answer = app.run()
+    child.check()
+    tracker = Tracker(session, events, prefix, app.positions[0][0], tool)
+    stored = tracker.wait(*answer["samples"][-1][2:4], DRAIN_SECONDS, child)
+    cpu = child.cpu() - cpu
+    result = {"tool": name, **answer, "cpu_us_per_row": cpu / max(1, answer["rows"]) * 1e6, "rss": child.status("VmHWM")}
+    lags = tracker.lags([(s[0], s[2], s[3]) for s in answer["samples"]])
+    result["lag_end"] = lags[-1]
+    result["lags"] = [(s[0] - answer["begun"], lag) for s, lag in zip(answer["samples"], lags) if lag is not None]
+    if not stored:
+        print(f"bench: {name}: not all is stored {DRAIN_SECONDS} s after the last commit", flush=True)
+    begun = answer["begun"]
+    puts = [e for e in events.poll() if e["stored"] and e["t"] >= begun]
+    result["uploads"], result["upload_bytes"] = len(puts), sum(e["bytes"] for e in puts)
+    log = child.log.read_text(errors="replace")
+    result["unproven"] = log.count("is not proven") if tool.kind == "lsfast" else None
+    child.stop()
+    app.close()
+    events.stop()
+    remove(folder)
+    session.server.remove(prefix)
+    return result
+
+
+def remove(folder):
+    """Logs grow to gigabytes beside some tools: they go at once."""
+    for path in folder.iterdir():
+        if path.is_file():
+            path.unlink()
+
+
+def show(options, facts, results):
+    rows = []
+    for load in dict.fromkeys(r["load"] for r in results):
+        here = [r for r in results if r["load"] == load]
+        alone = {r["round"]: r["rate"] for r in here if r["tool"] == ALONE}
+        for name in [ALONE] + sorted({r["tool"] for r in here} - {ALONE}, key=lambda n: (n != "lsfast", n)):
+            own = [r for r in here if r["tool"] == name]
+            middle = lambda key: report.median([r[key] for r in own])
+            row = [load, name, f"{middle('rate'):.0f}", f"{report.median([r['rate'] / alone[r['round']] for r in own]):.2f}"]
+            row += [f"{middle('p50') * 1e6:.0f}", f"{middle('p999') * 1e3:.1f}", f"{report.median([r['max'] for r in own]) * 1e3:.0f}"]
+            row += [f"{middle('wal') / 1e6:.1f}", sum(r["busy"] for r in own)]
+            if name != ALONE:
+                lag = report.number(report.median([r["lag_end"] for r in own if r["lag_end"] is not None]) * 1e3, "%.0f")
+                row += [f"{middle('cpu_us_per_row'):.2f}", f"{max(r['rss'] for r in own) / 1e6:.0f}", lag]
+                row += [f"{middle('uploads'):.0f}", f"{middle('upload_bytes') / 1e6:.1f}"]
+                row.append("-" if own[0]["unproven"] is None else sum(r["unproven"] for r in own))
+            rows.append(row + ["-"] * (15 - len(row)))
+    heads = ["synchronous, rows", "beside", "commits/s", "ratio", "p50 us", "p99.9 ms", "longest ms", "log MB", "busy"]
+    heads += ["CPU us/row", "peak RSS MB", "lag at the end ms", "uploads", "upload MB", "unproven"]
+    report.table(heads, rows)
+    plots = []
+    for load in dict.fromkeys(r["load"] for r in results):
+        size = report.Plot(f"size of the log: synchronous, rows: {load}", "s", "MB", log_y=True)
+        lag = report.Plot(f"lag: synchronous, rows: {load}", "s", "ms", log_y=True)
+        for r in results:
+            if r["load"] == load and r["round"] == 0:
+                size.line(r["tool"], [(s[0] - r["begun"], s[4] / 1e6) for s in r["samples"]])
+                lag.line(r["tool"], [(at, value * 1e3) for at, value in r.get("lags", [])])
+        plots += [size, lag]
+    report.save(options, "writer", {**facts, "results": results})
+    report.write_svg(options, "writer", plots)

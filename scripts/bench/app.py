@@ -2,8 +2,8 @@
 
     python3 -m bench.app '{"mode": ..., "dbs": [...], ...}'
 
-Says a JSON line when it is ready, starts at a line on its input, says its results as one JSON line, and closes its databases after
-another line: the last one to close a database would copy the log into it and remove it.
+Says a JSON line when it is ready, starts at a line on its input, says its results as one JSON line, commits one more row at each line
+`one`, and closes its databases at the end of its input: the last one to close a database would copy the log into it and remove it.
 
 modes
   sparse  one row a commit with a random pause before each, for `seconds`; each commit with its time and position
@@ -150,7 +150,9 @@ def main():
     else:
         answer = {"sparse": sparse, "loop": loop}[job["mode"]](job, databases[0])
     print(json.dumps(answer), flush=True)
-    sys.stdin.readline()
+    while sys.stdin.readline() == "one\n":
+        databases[0].insert()
+        print(json.dumps(databases[0].position()), flush=True)
     for db in databases:
         db.app.close()
 

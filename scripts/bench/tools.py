@@ -163,6 +163,12 @@ class App:
         self.go()
         return self.read()
 
+    def step(self):
+        """One more commit; its position."""
+        self.child.popen.stdin.write(b"one\n")
+        self.child.popen.stdin.flush()
+        return self.read()
+
     def close(self):
         self.child.popen.stdin.close()
         self.child.popen.wait()

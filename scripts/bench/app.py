@@ -3,7 +3,7 @@
     python3 -m bench.app '{"mode": ..., "dbs": [...], ...}'
 
 Says a JSON line when it is ready, starts at a line on its input, says its results as one JSON line, commits one more row at each line
-`one`, and closes its databases at the end of its input: the last one to close a database would copy the log into it and remove it.
+with the number of a database, and closes its databases at the end of its input: the last one to close a database would copy the log into it and remove it.
 
 modes
   sparse  one row a commit with a random pause before each, for `seconds`; each commit with its time and position
@@ -150,9 +150,10 @@ def main():
     else:
         answer = {"sparse": sparse, "loop": loop}[job["mode"]](job, databases[0])
     print(json.dumps(answer), flush=True)
-    while sys.stdin.readline() == "one\n":
-        databases[0].insert()
-        print(json.dumps(databases[0].position()), flush=True)
+    while line := sys.stdin.readline():
+        db = databases[int(line)]
+        db.insert()
+        print(json.dumps(db.position()), flush=True)
     for db in databases:
         db.app.close()
 

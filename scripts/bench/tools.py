@@ -42,7 +42,7 @@ class Tool:
         lines = ["dbs:"]
         for db, prefix in pairs:
             lines.append(f"  - path: {json.dumps(str(db))}")
-            if interval and self.kind == "litestream05":
+            if interval and self.kind != "lsfast":
                 lines.append(f"    monitor-interval: {interval}")
             fields = _replica(server, endpoint, prefix) + ([f"sync-interval: {interval}"] if interval else [])
             if self.kind == "litestream03":
@@ -163,9 +163,9 @@ class App:
         self.go()
         return self.read()
 
-    def step(self):
-        """One more commit; its position."""
-        self.child.popen.stdin.write(b"one\n")
+    def step(self, which=0):
+        """One more commit in a database; its position."""
+        self.child.popen.stdin.write(b"%d\n" % which)
         self.child.popen.stdin.flush()
         return self.read()
 

@@ -15,7 +15,7 @@
 //! A *snapshot* is the database file as it was when log I was the present one. It may have pages of log I and may lack
 //! pages of it, so a restore applies log I from its beginning.
 //!
-//! [`plan`] says which files a restore takes, [`Apply`] makes a database of them.
+//! [`plan()`] says which files a restore takes, [`Apply`] makes a database of them.
 
 mod apply;
 mod names;

@@ -1,6 +1,6 @@
 //! Keys that somebody has to be asked for: profiles, programs, roles, sessions, containers, instances.
 //!
-//! [`Sources`] gives a location without keys of its own the [`chain`] of sources, behind a cache that refreshes ahead of
+//! [`Sources`] gives a location without keys of its own the [`chain()`] of sources, behind a cache that refreshes ahead of
 //! expiry ([`refreshing`]). Nobody is asked before the first request needs keys; files are only looked at.
 //!
 //! This is our own code and not `aws-config`, which is 192 packages for what fits into this folder; see
@@ -80,7 +80,7 @@ impl Sources {
     /// Gives `location` a chain if it has no keys of its own. Asks nobody.
     ///
     /// # Errors
-    /// As [`chain`].
+    /// As [`chain()`].
     pub fn complete(&self, location: &mut Location) -> Result<(), CredentialError> {
         let Kind::S3(s3) = &mut location.kind else { return Ok(()) };
         if !matches!(s3.credentials, CredentialSource::Missing) {

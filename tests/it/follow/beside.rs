@@ -1,4 +1,4 @@
-//! The real Litestream: what it replicates is followed, and what it follows is taken over.
+//! The real Litestream: what it replicates is followed, and what was followed it takes over.
 
 use super::*;
 use crate::support::place::Place;
@@ -28,4 +28,30 @@ fn what_litestream_replicates_is_followed() {
     follower.stop();
     drop(replicating);
     sqlite::assert_sound(&out);
+}
+
+#[test]
+fn litestream_goes_on_where_lsfast_stopped() {
+    let mut world = World::new(4096);
+    let mut random = fastrand::Rng::with_seed(9);
+    let follower = follow(&world);
+    world.step(&mut random);
+    world.store_batch();
+    wait_for(&world, 2);
+    follower.stop();
+    let mut command = std::process::Command::new(crate::support::peers::litestream());
+    command.env_clear().args(["restore", "-f", "-follow-interval", "20ms", "-o"]);
+    command.arg(world.out()).arg(world.url());
+    let litestream = Process::start("litestream restore -f", command);
+    for _ in 0..5 {
+        world.step(&mut random);
+        world.store_batch();
+    }
+    wait_for(&world, world.txid);
+    drop(litestream);
+    assert_whole(&reader(&world.out()));
+    // It knows nothing of the mark, and what is there is not what the mark says.
+    let mut refused = start(&world, &[]);
+    assert_eq!(refused.wait().code(), Some(1));
+    assert!(refused.output().contains("changed by somebody else"), "{}", refused.output());
 }

@@ -14,6 +14,7 @@ use world::World;
 
 mod beside;
 mod faults;
+mod requests;
 mod states;
 mod torn;
 mod world;

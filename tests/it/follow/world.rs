@@ -16,7 +16,8 @@ pub type Image = Vec<Vec<u8>>;
 pub struct World {
     pub dir: tempfile::TempDir,
     pub source: Connection,
-    pub store: FileStore,
+    pub store: Box<dyn Store>,
+    url: String,
     pub txid: u64,
     pub page_size: u32,
     image: Image,
@@ -31,6 +32,23 @@ impl World {
 
     pub fn prepared(page_size: u32, first: &str) -> World {
         let dir = tempfile::tempdir().expect("a directory");
+        let replica = dir.path().join("replica");
+        let url = format!("file://{}", replica.display());
+        World::made(dir, page_size, first, Box::new(FileStore::new(replica)), url)
+    }
+
+    /// With the replica in another place.
+    pub fn at(store: impl Store + 'static, url: String) -> World {
+        World::made(tempfile::tempdir().expect("a directory"), 4096, "", Box::new(store), url)
+    }
+
+    fn made(
+        dir: tempfile::TempDir,
+        page_size: u32,
+        first: &str,
+        store: Box<dyn Store>,
+        url: String,
+    ) -> World {
         let source = Connection::open(dir.path().join("source.db")).expect("a database");
         source.pragma_update(None, "page_size", page_size).expect("a page size");
         source
@@ -42,10 +60,9 @@ impl World {
                  INSERT INTO pulse VALUES (0);"
             ))
             .expect("tables");
-        let store = FileStore::new(dir.path().join("replica"));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let mut world = World { dir, source, store, txid: 0, page_size, image: Vec::new(), runtime };
+        let mut world = World { dir, source, store, url, txid: 0, page_size, image: Vec::new(), runtime };
         for id in 1..=50 {
             world.insert(id);
         }
@@ -150,7 +167,7 @@ impl World {
     }
 
     pub fn url(&self) -> String {
-        format!("file://{}", self.replica().display())
+        self.url.clone()
     }
 
     pub fn out(&self) -> PathBuf {

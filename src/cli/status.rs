@@ -107,7 +107,16 @@ fn gather(setup: &Setup, wanted: &[Wanted]) -> anyhow::Result<Status> {
         })?;
         match answer {
             Some(answer) => {
-                status.databases.extend(find(&answer, &database.home));
+                // In another namespace of mounts its folder has another path, but the socket is its own all the same.
+                let found = find(&answer, &database.home).or_else(|| alike(&answer, &database.home));
+                let found = found.with_context(|| {
+                    format!(
+                        "the lsfast that listens at {} knows nothing of {}",
+                        socket.display(),
+                        database.path.display()
+                    )
+                })?;
+                status.databases.push(found);
                 asked.insert(answer.pid);
                 answers.push(answer);
             }
@@ -125,6 +134,13 @@ fn find(status: &Status, home: &Path) -> Option<DatabaseStatus> {
     let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let home = real(home);
     status.databases.iter().find(|d| real(Path::new(&d.home)) == home).cloned()
+}
+
+/// The only database whose folder has the name of `home`.
+fn alike(status: &Status, home: &Path) -> Option<DatabaseStatus> {
+    let mut alike = status.databases.iter().filter(|d| Path::new(&d.home).file_name() == home.file_name());
+    let first = alike.next()?;
+    alike.next().is_none().then(|| first.clone())
 }
 
 fn left(setup: &Setup, database: &Wanted) -> anyhow::Result<DatabaseStatus> {

@@ -1,4 +1,6 @@
-"""The same events as of the proxy, for replicas in a directory: inotify says when a file got its final name."""
+"""The same events as of the proxy, for replicas in a directory: inotify says when a file got its final name.
+
+Whether the tool flushed the file before, or its directory afterwards, is not seen from here."""
 import ctypes
 import os
 import pathlib
@@ -20,7 +22,7 @@ class Events:
     endpoint = None
 
     def __init__(self, base, prefix):
-        self.list, self.folders, self.ended = [], {}, False
+        self.list, self.names, self.folders, self.ended = [], set(), {}, False
         self.fd = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self.fd < 0:
             raise Failed("inotify: " + os.strerror(ctypes.get_errno()))
@@ -55,6 +57,9 @@ class Events:
         except FileNotFoundError:
             return
         name = "/" + str(path.relative_to(self.top))
+        if name in self.names:
+            return  # links, renames and closes all say so
+        self.names.add(name)
         event = {"t": now, "begun": now, "method": "PUT", "path": name, "query": "", "status": 200}
         self.list.append(event | {"bytes": size, "stored": True, "head": head.hex()})
 

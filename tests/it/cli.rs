@@ -150,6 +150,30 @@ fn the_version_is_that_of_the_package() {
 
 /// The bench is the first command that a newcomer runs; it proves by itself that what comes back is what was there.
 #[test]
+fn man_pages_and_completions_come_from_the_table_of_the_help() {
+    let text = |args: &[&str]| {
+        let output = lsfast::run(lsfast::command(args));
+        assert!(output.status.success(), "{}", lsfast::stderr(&output));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    assert!(text(&["man"]).contains(".TH lsfast 1"));
+    assert!(text(&["man", "replicate"]).contains("restore\\-if\\-db\\-not\\-exists"));
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    text(&["man", "--dir", &dir.path().display().to_string()]);
+    for page in ["lsfast.1", "lsfast-replicate.1", "lsfast-restore.1", "lsfast-doctor.1"] {
+        assert!(dir.path().join(page).is_file(), "{page}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let script = text(&["completions", shell]);
+        assert!(script.contains("replicate") && script.contains("force-snapshot"), "{shell}");
+    }
+    let output = lsfast::run(lsfast::command(["man", "frobnicate"]));
+    assert!(
+        lsfast::stderr(&output).contains("there is no command \"frobnicate\"; there are replicate, restore")
+    );
+}
+
+#[test]
 fn the_bench_measures_compares_and_leaves_nothing_behind() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let store = dir.path().join("store");

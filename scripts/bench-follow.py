@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import pathlib
+import random
 import signal
 import socket
 import sqlite3
@@ -107,7 +108,7 @@ def figures(name, commits, reader):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--commits", type=int, default=60)
-    parser.add_argument("--gap", type=float, default=1.0, help="seconds between commits")
+    parser.add_argument("--gap", type=float, default=1.0, help="seconds between commits, on average")
     parser.add_argument("--interval", default="1s", help="--follow-interval of both")
     parser.add_argument("--place", choices=["s3", "dir"], default="s3")
     parser.add_argument("--lsfast", default=str(ROOT / "target/release/lsfast"))
@@ -151,14 +152,13 @@ def measure(place, options):
         time.sleep(2)
         readers = {name: Reader(path) for name, path in outs.items()}
         commits = {}
-        begun = time.perf_counter()
         for n in range(2, options.commits + 2):
             # Not in step with anybody's ticks.
-            time.sleep(max(0, begun + (n - 2) * options.gap * 1.0137 - time.perf_counter()))
+            time.sleep(random.uniform(0.5, 1.5) * options.gap)
             app.execute("insert into t values(?, hex(randomblob(500)))", (n,))
             commits[n] = time.perf_counter()
         time.sleep(5)
-        print(f"{options.commits} commits, one every {options.gap} s, {options.place}, interval {options.interval}: from COMMIT to a reader")
+        print(f"{options.commits} commits, one every {options.gap} s on average, {options.place}, interval {options.interval}: from COMMIT to a reader")
         for name, reader in readers.items():
             reader.stop = True
             reader.join()

@@ -255,3 +255,6 @@ pub const FOLLOW_LIST_MAX: Duration = Duration::from_secs(600);
 
 /// A follower without an answer of its store for so long says how old its state is, and again whenever that has doubled.
 pub const FOLLOW_STALE: Duration = Duration::from_secs(60);
+
+/// A follower says where it is so often.
+pub const FOLLOW_LINE: Duration = Duration::from_secs(3600);

@@ -25,7 +25,8 @@ pub struct FollowArgs {
         conflicts_with_all = ["timestamp", "txid", "generation", "index", "dry_run", "if_db_not_exists", "if_replica_exists", "json"]
     )]
     pub follow: bool,
-    /// With --follow: how often a store is asked for the next file; changes of a directory are seen at once
+    /// With --follow: how often a store is asked for the next file while nothing comes, and up to four times as often
+    /// when something has; changes of a directory are seen at once
     #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "1s", requires = "follow")]
     pub follow_interval: Duration,
 }

@@ -76,6 +76,14 @@ pub enum FollowError {
         /// Its position.
         txid: Txid,
     },
+    /// the database has gone
+    #[error(
+        "{path} has been removed or replaced while it was followed, so nobody can see what is applied: start anew"
+    )]
+    Gone {
+        /// The database.
+        path: PathBuf,
+    },
     /// there is a database that was never followed
     #[error(
         "{path} exists and is not a followed database (it has no position): name another file with -o, or replace it with \
@@ -168,6 +176,7 @@ impl FollowError {
                 | FollowError::Missing { .. }
                 | FollowError::Sqlite { .. }
                 | FollowError::File { .. }
+                | FollowError::Interrupted
         )
     }
 }

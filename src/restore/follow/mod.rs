@@ -43,6 +43,7 @@ use crate::base::{LtxId, Txid, limits};
 use crate::io::Engine;
 use crate::io::nap::Naps;
 use crate::io::watch::{Hint, Of, Watch, Watches};
+use crate::ltx::index::FILE_LEN_MIN;
 use crate::store::{Entry, ErrorKind, Scope, Store};
 
 /// What is wanted of a follower.
@@ -56,7 +57,7 @@ pub struct FollowOptions {
     pub integrity: Integrity,
     /// Requests under way at once.
     pub parallel: usize,
-    /// How often the next file is asked for.
+    /// How often the next file is asked for while nothing comes.
     pub interval: Duration,
     /// The directory of the replica, if it is one: then new files are seen at once.
     pub directory: Option<PathBuf>,
@@ -150,7 +151,18 @@ pub async fn follow(
         () = stopped(&mut stop) => false,
     };
     if seeded {
-        follower.run(stop).await?;
+        let ended = follower.run(stop.clone()).await;
+        match ended {
+            Err(reason @ FollowError::PageSize { .. }) if follower.options.force => {
+                tracing::warn!(%reason, "restoring anew, as --force says");
+                tokio::select! {
+                    begun = follower.begin_anew(engine, progress) => begun?,
+                    () = stopped(&mut stop) => return Ok(follower.status),
+                }
+                follower.run(stop).await?;
+            }
+            ended => ended?,
+        }
     }
     // The last connection moves the log into the database, which takes its time.
     let replica = follower.replica.take();
@@ -195,19 +207,33 @@ struct Follower {
     trouble: Trouble,
 }
 
-/// When to list.
+/// When to list, and how long to wait for the next file.
 struct Pace {
     list_at: Instant,
     gap: Duration,
+    interval: Duration,
+    pause: Duration,
 }
 
 impl Pace {
-    fn nothing_came(&mut self) {
+    fn new(interval: Duration) -> Pace {
+        Pace { list_at: Instant::now(), gap: limits::FOLLOW_LIST_MIN, interval, pause: interval }
+    }
+
+    /// The wait for the next file: short after one has come, for then the next is near.
+    fn next_pause(&mut self) -> Duration {
+        let pause = self.pause;
+        self.pause = (pause * 2).min(self.interval);
+        pause
+    }
+
+    fn nothing_listed(&mut self) {
         self.gap = (self.gap * 2).min(limits::FOLLOW_LIST_MAX);
         self.list_at = Instant::now() + self.gap;
     }
 
     fn something_came(&mut self) {
+        self.pause = self.interval / FIRST_PAUSE;
         self.gap = limits::FOLLOW_LIST_MIN;
         self.list_at = Instant::now() + self.gap;
     }
@@ -216,11 +242,15 @@ impl Pace {
 impl Follower {
     async fn run(&mut self, mut stop: Receiver<bool>) -> Result<(), FollowError> {
         let wake = Wake::new(self.options.directory.as_deref());
-        let mut pace = Pace { list_at: Instant::now(), gap: limits::FOLLOW_LIST_MIN };
+        let mut pace = Pace::new(self.options.interval);
+        let mut said = Instant::now();
         self.tell();
         loop {
             if *stop.borrow() || self.lock.stop_wanted() {
                 return Ok(());
+            }
+            if let Some(replica) = &self.replica {
+                replica.still_there()?;
             }
             let list = Instant::now() >= pace.list_at;
             let news = tokio::select! {
@@ -231,6 +261,7 @@ impl Follower {
                 Ok(news) => self.act(news, &stop).await,
                 Err(e) => Err(e),
             };
+            self.say_line(&mut said);
             let pause = match done {
                 Ok(true) => {
                     pace.something_came();
@@ -238,11 +269,11 @@ impl Follower {
                 }
                 Ok(false) => {
                     if list {
-                        pace.nothing_came();
+                        pace.nothing_listed();
                     }
-                    self.options.interval
+                    pace.next_pause()
                 }
-                Err(FollowError::Interrupted) => continue,
+                Err(FollowError::Interrupted) if *stop.borrow() => return Ok(()),
                 Err(e) if e.is_final() => return Err(e),
                 Err(e) => {
                     let pause = self.trouble.says(&e, &mut self.status, self.store.url());
@@ -277,7 +308,8 @@ impl Follower {
     /// What to do when that is all there is.
     fn choose(&self, entries: &[Entry]) -> News {
         let position = self.status.txid;
-        let onward = chain::onward(entries, position);
+        let entries: Vec<Entry> = entries.iter().filter(|e| e.size >= FILE_LEN_MIN).copied().collect();
+        let onward = chain::onward(&entries, position);
         if !onward.is_empty() {
             return News::Chain(onward);
         }
@@ -286,12 +318,24 @@ impl Follower {
             return News::Nothing;
         }
         // The newest raw file is never deleted, so a replica that ends before the position has begun anew.
-        match plan::plan(entries, Goal::UpTo(Txid(u64::MAX))) {
+        match plan::plan(&entries, Goal::UpTo(Txid(u64::MAX))) {
             Ok(files) if newest < position || files.last().is_some_and(|f| f.id.max > position) => {
                 News::Image(files)
             }
             _ => News::Nothing,
         }
+    }
+
+    /// Says now and then where it is, also when nothing happens.
+    fn say_line(&self, said: &mut Instant) {
+        if said.elapsed() < limits::FOLLOW_LINE {
+            return;
+        }
+        *said = Instant::now();
+        let FollowStatus { output, txid, created, files, .. } = &self.status;
+        let made = created.map(Millis::to_rfc3339);
+        let silence = self.status.silence().as_secs();
+        tracing::info!(db = %output.display(), %txid, made, files, seconds_since_answer = silence, "still following");
     }
 
     /// Tells whoever wants to know.
@@ -315,6 +359,9 @@ impl Follower {
         }
     }
 }
+
+/// After a file, the first wait for the next is this part of the interval; it doubles.
+const FIRST_PAUSE: u32 = 4;
 
 /// How often a follower looks whether it is to be promoted.
 const STOP_EVERY: Duration = Duration::from_millis(500);

@@ -23,7 +23,7 @@ use super::FollowError;
 use super::mark::{self, Mark};
 use crate::base::{PageSize, Pgno, Txid, limits};
 use crate::io::File;
-use crate::sqlite::database::sibling;
+use crate::sqlite::database::{FileId, sibling};
 
 /// How long a foreign lock is waited for.
 const BUSY: Duration = Duration::from_secs(5);
@@ -50,6 +50,10 @@ pub(super) struct Replica {
     pages: u32,
     page_size: PageSize,
     position_file: Option<File>,
+    /// The file behind the path.
+    id: Option<FileId>,
+    /// A log of that size is tried to be emptied.
+    trim_at: u64,
 }
 
 impl Replica {
@@ -61,8 +65,23 @@ impl Replica {
         let page_size = PageSize::new(page_size).map_err(|_| not_followed(path))?;
         let mark = Mark { txid: Txid(0), sum: 0 };
         let path = path.to_owned();
-        let mut replica =
-            Replica { path, db, held: false, version: 0, mark, pages: 0, page_size, position_file: None };
+        let id = FileId::at(&path).map_err(|cause| FollowError::File {
+            what: "look at",
+            path: path.clone(),
+            cause,
+        })?;
+        let mut replica = Replica {
+            path,
+            db,
+            held: false,
+            version: 0,
+            mark,
+            pages: 0,
+            page_size,
+            position_file: None,
+            id,
+            trim_at: limits::FOLLOW_LOG_BYTES,
+        };
         replica.lock()?;
         replica.version = replica.data_version()?;
         replica.pages = replica.page_count()?;
@@ -201,14 +220,27 @@ impl Replica {
 
     /// Empties a log that readers keep from starting anew, if that is possible now.
     pub(super) fn trim_log(&mut self) -> Result<(), FollowError> {
-        let log = std::fs::metadata(sibling(&self.path, "-wal")).map_or(0, |m| m.len());
-        if log < limits::FOLLOW_LOG_BYTES {
+        if self.log_bytes() < self.trim_at {
             return Ok(());
         }
         self.roll_back();
         // Readers in old states are no error.
         let _ = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        self.trim_at = (self.log_bytes() * 2).max(limits::FOLLOW_LOG_BYTES);
         self.lock()
+    }
+
+    fn log_bytes(&self) -> u64 {
+        std::fs::metadata(sibling(&self.path, "-wal")).map_or(0, |m| m.len())
+    }
+
+    /// Refuses to write into a file that has no name any more.
+    pub(super) fn still_there(&self) -> Result<(), FollowError> {
+        match FileId::at(&self.path) {
+            Ok(id) if id == self.id => Ok(()),
+            Ok(_) => Err(FollowError::Gone { path: self.path.clone() }),
+            Err(cause) => Err(FollowError::File { what: "look at", path: self.path.clone(), cause }),
+        }
     }
 
     /// Writes the position where Litestream looks for it. The mark is what counts.

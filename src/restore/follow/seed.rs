@@ -31,12 +31,29 @@ impl Follower {
             Some(replica) => replica,
             None => self.seed(engine, progress, exists).await?,
         };
+        self.install(replica)?;
+        Ok(true)
+    }
+
+    /// Gives up the database and makes it anew, which its readers must not see.
+    pub(super) async fn begin_anew(
+        &mut self,
+        engine: &Engine,
+        progress: &dyn Progress,
+    ) -> Result<(), FollowError> {
+        let old = self.replica.take();
+        blocking(move || drop(old)).await?;
+        let replica = self.seed(engine, progress, true).await?;
+        self.install(replica)
+    }
+
+    fn install(&mut self, replica: Replica) -> Result<(), FollowError> {
         self.lock.following()?;
         self.status.txid = replica.txid();
         let db = replica.path().display();
         tracing::info!(%db, replica = self.store.url(), txid = %replica.txid(), "following");
         self.replica = Some(replica);
-        Ok(true)
+        Ok(())
     }
 
     async fn seed(
@@ -46,6 +63,14 @@ impl Follower {
         replace: bool,
     ) -> Result<Replica, FollowError> {
         self.lock.seeding()?;
+        // A position must never stand beside a database that it is not of.
+        let path = replica::position_path(&self.options.output);
+        match std::fs::remove_file(&path) {
+            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+                return Err(FollowError::File { what: "remove", path, cause });
+            }
+            _ => {}
+        }
         let report = loop {
             let options = RestoreOptions {
                 force: replace,

@@ -156,3 +156,46 @@ fn promotion_stops_the_follower_and_leaves_a_database_like_any_other() {
     assert_eq!(refused.wait().code(), Some(1));
     assert!(refused.output().contains("not a followed database"), "{}", refused.output());
 }
+
+#[test]
+fn a_database_that_is_removed_ends_it() {
+    let world = World::new(4096);
+    let mut follower = follow(&world);
+    std::fs::rename(world.out(), world.dir.path().join("elsewhere")).expect("a move");
+    assert_eq!(follower.wait().code(), Some(1));
+    assert!(follower.output().contains("removed or replaced"), "{}", follower.output());
+}
+
+#[test]
+fn an_end_before_the_position_is_noted_is_made_good() {
+    let mut world = World::new(4096);
+    // As a kill between the two leaves it: the database, and a lock file that says so.
+    lsfast::restore(&world.out(), &world.url(), &[], &[]);
+    let lock = format!("{}-follow", world.out().display());
+    std::fs::write(lock, "seeding 1").expect("a file");
+    step(&mut world);
+    let follower = follow(&world);
+    wait_for(&world, 2);
+    world.assert_same(&world.out());
+    follower.stop();
+}
+
+#[test]
+fn a_page_size_that_changes_ends_it() {
+    let world = World::new(4096);
+    follow(&world).stop();
+    std::fs::remove_dir_all(world.replica()).expect("an old replica");
+    let mut other = World::new(512);
+    step(&mut other);
+    step(&mut other);
+    std::fs::rename(other.replica(), world.replica()).expect("a new replica");
+    let mut refused = start(&world, &[]);
+    assert_eq!(refused.wait().code(), Some(1));
+    assert!(refused.output().contains("pages of 4096 bytes"), "{}", refused.output());
+    assert_whole(&reader(&world.out()));
+    let follower = start(&world, &["--force"]);
+    follower.wait_for_line("restoring anew");
+    wait_for(&world, 3);
+    other.assert_same(&world.out());
+    follower.stop();
+}

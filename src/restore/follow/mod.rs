@@ -212,19 +212,18 @@ struct Pace {
     list_at: Instant,
     gap: Duration,
     interval: Duration,
-    pause: Duration,
+    came_at: Option<Instant>,
 }
 
 impl Pace {
     fn new(interval: Duration) -> Pace {
-        Pace { list_at: Instant::now(), gap: limits::FOLLOW_LIST_MIN, interval, pause: interval }
+        Pace { list_at: Instant::now(), gap: limits::FOLLOW_LIST_MIN, interval, came_at: None }
     }
 
-    /// The wait for the next file: short after one has come, for then the next is near.
-    fn next_pause(&mut self) -> Duration {
-        let pause = self.pause;
-        self.pause = (pause * 2).min(self.interval);
-        pause
+    /// The wait for the next file: short when one has come lately, for then the next is near.
+    fn pause(&self) -> Duration {
+        let lately = self.came_at.is_some_and(|at| at.elapsed() < self.interval * LATELY);
+        if lately { self.interval / HASTE } else { self.interval }
     }
 
     fn nothing_listed(&mut self) {
@@ -233,7 +232,7 @@ impl Pace {
     }
 
     fn something_came(&mut self) {
-        self.pause = self.interval / FIRST_PAUSE;
+        self.came_at = Some(Instant::now());
         self.gap = limits::FOLLOW_LIST_MIN;
         self.list_at = Instant::now() + self.gap;
     }
@@ -271,7 +270,7 @@ impl Follower {
                     if list {
                         pace.nothing_listed();
                     }
-                    pace.next_pause()
+                    pace.pause()
                 }
                 Err(FollowError::Interrupted) if *stop.borrow() => return Ok(()),
                 Err(e) if e.is_final() => return Err(e),
@@ -360,8 +359,10 @@ impl Follower {
     }
 }
 
-/// After a file, the first wait for the next is this part of the interval; it doubles.
-const FIRST_PAUSE: u32 = 4;
+/// So many intervals after a file has come, the next is asked for more often,
+const LATELY: u32 = 4;
+/// namely so many times in an interval.
+const HASTE: u32 = 4;
 
 /// How often a follower looks whether it is to be promoted.
 const STOP_EVERY: Duration = Duration::from_millis(500);

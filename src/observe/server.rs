@@ -147,6 +147,7 @@ async fn try_bind(addr: &str) -> io::Result<TcpListener> {
     let Some(port) = addr.strip_prefix(':') else { return TcpListener::bind(addr).await };
     match TcpListener::bind(format!("[::]:{port}")).await {
         Ok(listener) => Ok(listener),
+        Err(e) if e.kind() == io::ErrorKind::AddrInUse => Err(e),
         // A host without IPv6.
         Err(_) => TcpListener::bind(format!("0.0.0.0:{port}")).await,
     }

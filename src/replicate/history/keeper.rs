@@ -93,10 +93,16 @@ impl Keeper {
         })
     }
 
+    /// When the next image is due; `None` while nothing has changed since the last.
+    #[must_use]
+    pub fn next_snapshot(&self, now: Millis) -> Option<Millis> {
+        self.plan(now, |planner| planner.snapshot_due())
+    }
+
     /// The present state of the history.
     #[must_use]
     pub fn status(&mut self, now: Millis) -> &HistoryStatus {
-        self.status.next_snapshot = self.plan(now, |planner| planner.snapshot_due());
+        self.status.next_snapshot = self.next_snapshot(now);
         self.feed.shelf(|shelf| self.status.count(shelf));
         &self.status
     }

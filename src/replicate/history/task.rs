@@ -52,12 +52,21 @@ pub async fn keep(
     clock: Arc<dyn Timeline>,
     tell: Tell,
 ) {
-    let mut told = false;
+    // Whether what was told last says when the next image is due.
+    let mut told: Option<bool> = None;
+    let tell = |status: &HistoryStatus| {
+        tell(status);
+        Some(status.next_snapshot.is_some())
+    };
     loop {
         let now = clock.now();
-        if !told && feed.is_ready() {
-            told = true;
-            tell(keeper.status(now));
+        let news = match told {
+            None => feed.is_ready(),
+            // The first change since the last image makes the next one due.
+            Some(due) => !due && keeper.next_snapshot(now).is_some(),
+        };
+        if news {
+            told = tell(keeper.status(now));
         }
         match keeper.next(now) {
             Next::Job(job) => {
@@ -68,7 +77,7 @@ pub async fn keep(
                 if let Some(job) = same_size(keeper.next(now), &keeper, large) {
                     keeper.run(job, now).await;
                 }
-                tell(keeper.status(clock.now()));
+                told = tell(keeper.status(clock.now()));
             }
             Next::Wait(None) => feed.changed().await,
             Next::Wait(Some(at)) => {

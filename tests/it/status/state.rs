@@ -36,6 +36,10 @@ fn positions_agree_with_the_store() {
     assert_eq!(said["position"]["offset"].as_u64(), Some(wal));
     assert_eq!(replica["batches"].as_u64(), Some(case.place.last_txid("db", 0)));
     assert_eq!(replica["error"], Value::Null);
+    let said = until("the next image to be due", || {
+        Some(case.status()).filter(|s| s["replicas"][0]["history"]["next_snapshot"].is_string())
+    });
+    assert_eq!(said["replicas"][0]["history"]["snapshot_txid"], format!("{:016x}", 1).as_str());
     let text = printed([OsStr::new("status"), case.db().as_os_str()]);
     assert!(text.contains("in sync") && text.contains(&txid), "{text}");
     let socket = case.home().join("socket");

@@ -12,6 +12,9 @@ started ends with it, everything that was written but the results is removed.
 import argparse
 import sys
 
+if sys.version_info < (3, 9):
+    sys.exit("bench: Python 3.9 or newer is needed")
+
 from bench import fleet, latency, restore, snapshot, writer
 from bench.children import Failed
 from bench.store import ROOT
@@ -52,7 +55,7 @@ def common(parser):
     parser.add_argument("--endpoint", metavar="URL", help="a server that is there")
     parser.add_argument("--bucket", help="its bucket")
     parser.add_argument("--dir", nargs="?", const="", metavar="PATH", help="replicas in a directory")
-    parser.add_argument("--rtt", type=float, default=0, metavar="MS", help="round trip that the proxy adds [0]")
+    parser.add_argument("--rtt", type=float, default=0, metavar="MS", help="round trip that the proxy adds: latency, writer, fleet [0]")
     parser.add_argument("--work", default=str(ROOT / "target"), metavar="PATH", help="where the databases are made [target]")
     parser.add_argument("--out", default=str(ROOT / "target/bench"), metavar="PATH", help="where JSON and SVG go [target/bench]")
 

@@ -1,0 +1,3 @@
+#!/usr/bin/env bash
+# scripts/bench.py writer, with the same options.
+exec python3 "$(dirname "$0")/bench.py" writer "$@"

@@ -25,18 +25,21 @@ COMMANDS = {"latency": latency, "writer": writer, "snapshot": snapshot, "restore
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
+    forms = {}
     for name, module in COMMANDS.items():
         form = argparse.RawDescriptionHelpFormatter
         command = commands.add_parser(name, help=module.HELP, description=module.__doc__, formatter_class=form)
+        forms[name] = command
         common(command)
         module.arguments(command)
     options = parser.parse_args()
+    if options.quick_run:
+        for field, value in options.quick.items():
+            if getattr(options, field) == forms[options.command].get_default(field):
+                setattr(options, field, value)
     for field in ("rounds", "seconds"):
         if getattr(options, field) is None:
             setattr(options, field, getattr(options, "default_" + field))
-    if options.quick_run:
-        for field, value in options.quick.items():
-            setattr(options, field, value)
     try:
         COMMANDS[options.command].run(options)
     except Failed as error:

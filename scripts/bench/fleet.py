@@ -38,7 +38,7 @@ def run(options):
     if limit < need:
         print(f"bench: at most {limit} open files here, {need} may be needed: raise the limit (ulimit -Hn), or use --open")
     results = []
-    with Session(options) as session:
+    with Session(options, results) as session:
         chosen = [t for t in session.tools if options.with_fast or options.tools or not (t.fast and t.kind == "litestream05")]
         for tool in chosen:
             if not tool.follows_many():
@@ -200,6 +200,7 @@ def waiting_for(reached, places, seconds, child):
 
 
 def show(options, facts, results):
+    report.save(options, "fleet", {**facts, "results": results})
     rows, plot = [], report.Plot("fleet: from commit to stored", "ms", "part of the commits", log_x=True)
     for count, rate in dict.fromkeys((r["databases"], r["rate"]) for r in results):
         here = [r for r in results if r["databases"] == count and r["rate"] == rate]
@@ -216,5 +217,4 @@ def show(options, facts, results):
     print(f"idle for {options.idle:g} s; commits for {options.seconds:g} s; p50 is the median of the rounds, p99 is of all commits")
     heads = ["databases", "", "start s", "restart s", "idle CPU ms/s", "RSS MB", "KB each", "descriptors", "requests", "commits/s"]
     report.table([*heads, "commits", "p50 ms", "p99 ms", "CPU s", "peak RSS MB"], rows)
-    report.save(options, "fleet", {**facts, "results": results})
     report.write_svg(options, "fleet", [plot])

@@ -29,7 +29,7 @@ def arguments(parser):
 
 def run(options):
     results = []
-    with Session(options) as session:
+    with Session(options, results) as session:
         levels = options.synchronous.split(",")
         for number in range(options.rounds):
             for synchronous in levels:
@@ -143,6 +143,7 @@ def own_bench(session, number):
 
 
 def show(options, facts, results, levels):
+    report.save(options, "latency", {**facts, "results": results})
     plot = report.Plot("from commit to stored", "ms", "part of the commits", log_x=True)
     for synchronous in levels:
         here = [r for r in results if r.get("synchronous") == synchronous]
@@ -174,7 +175,6 @@ def show(options, facts, results, levels):
             values = [[o[field][p] / 1e3 for o in owns] for p in ("p50_us", "p95_us", "p99_us")]
             rows.append([field.replace("_", " "), sum(o[field]["count"] for o in owns)] + [f"{report.median(v):.2f}" for v in values])
         report.table(["", "count", "p50", "p95", "p99"], rows)
-    report.save(options, "latency", {**facts, "results": results})
     report.write_svg(options, "latency", [plot])
 
 

@@ -28,7 +28,7 @@ def arguments(parser):
 
 def run(options):
     results = []
-    with Session(options) as session:
+    with Session(options, results) as session:
         by_kind = {}
         for tool in session.tools:  # settings do not matter to a restore
             by_kind.setdefault(tool.kind, tool)
@@ -145,6 +145,7 @@ def gets(session, prefix, lanes):
 
 
 def show(options, facts, results, increments):
+    report.save(options, "restore", {**facts, "results": results})
     rows = []
     for count in increments:
         here = [r for r in results if r["increments"] == count]
@@ -164,5 +165,4 @@ def show(options, facts, results, increments):
     plot = report.Plot("restore: each round", "s", "part of the rounds")
     for r in dict.fromkeys((r["tool"], r["increments"]) for r in results):
         plot.line(f"{r[0]}, {r[1]}", report.cdf([x["seconds"] for x in results if (x["tool"], x["increments"]) == r]))
-    report.save(options, "restore", {**facts, "results": results})
     report.write_svg(options, "restore", [plot])

@@ -4,14 +4,14 @@ import time
 
 from . import position, proxy, store, tools, watch
 from .children import Failed, Workspace
-from .report import machine
+from .report import machine, save
 
 
 class Session:
-    """Everything that one run has started. Leaving it ends and removes all of it."""
+    """Everything that one run has started. Leaving it ends and removes all of it; if by an error, results so far are written."""
 
-    def __init__(self, options):
-        self.options = options
+    def __init__(self, options, results):
+        self.options, self.results = options, results
         self.workspace = Workspace(options.work)
         self._names = itertools.count()
 
@@ -32,8 +32,10 @@ class Session:
         print(flush=True)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, error, *_):
         self.workspace.__exit__()
+        if error and self.results:
+            save(self.options, self.options.command + "-partial", {**self.facts(), "results": self.results})
 
     def events(self):
         """What gets stored from now on."""

@@ -31,7 +31,7 @@ def arguments(parser):
 
 def run(options):
     results, limits = [], []
-    with Session(options) as session:
+    with Session(options, results) as session:
         origin = str(session.workspace.path / "origin.db")
         print(f"making a database of {options.size} MB", flush=True)
         data.make(origin, options.size)
@@ -141,6 +141,7 @@ def limit(session, origin, size):
 
 
 def show(options, facts, results, limits):
+    report.save(options, "snapshot", {**facts, "results": results, "limits": limits})
     rows = []
     for name in dict.fromkeys(r["tool"] for r in results):
         own = [r for r in results if r["tool"] == name]
@@ -162,5 +163,4 @@ def show(options, facts, results, limits):
     for r in results:
         if r["round"] == 0:
             plot.line(r["tool"], r["curve"])
-    report.save(options, "snapshot", {**facts, "results": results, "limits": limits})
     report.write_svg(options, "snapshot", [plot])

@@ -28,7 +28,7 @@ def run(options):
             raise Failed(f"--loads: {load} is not SYNCHRONOUS:ROWS, as in full:100")
         loads.append((synchronous, int(rows)))
     results = []
-    with Session(options) as session:
+    with Session(options, results) as session:
         for number in range(options.rounds):
             for synchronous, rows in loads:
                 for tool in session.turns(number, [None, *session.tools]):
@@ -94,6 +94,7 @@ def remove(folder):
 
 
 def show(options, facts, results):
+    report.save(options, "writer", {**facts, "results": results})
     rows = []
     for load in dict.fromkeys(r["load"] for r in results):
         here = [r for r in results if r["load"] == load]
@@ -122,5 +123,4 @@ def show(options, facts, results):
                 size.line(r["tool"], [(s[0] - r["begun"], s[4] / 1e6) for s in r["samples"]])
                 lag.line(r["tool"], [(at, value * 1e3) for at, value in r.get("lags", [])])
         plots += [size, lag]
-    report.save(options, "writer", {**facts, "results": results})
     report.write_svg(options, "writer", plots)

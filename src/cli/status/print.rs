@@ -79,7 +79,7 @@ fn replica(out: &mut String, r: &ReplicaStatus) {
         let _ = write!(
             out,
             "\n    {} batches, {} bytes, {:.1} ms on average from commit to store",
-            l.count, r.batch_bytes, l.mean_ms
+            r.batches, r.batch_bytes, l.mean_ms
         );
     }
     if let Some(h) = &r.history {

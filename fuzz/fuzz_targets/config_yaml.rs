@@ -7,12 +7,12 @@ use lsfast::config::{Config, Env, Overrides};
 const SECRET: &str = "HUSH-HUSH";
 
 fuzz_target!(|input: &str| {
-    let env = Env::new([("A", "x"), ("HOME", "/home/me"), ("EMPTY", "")]).in_directory("/work");
+    let env = Env::new([("A", "x"), ("HOME", "/home/me"), ("EMPTY", "")]).in_directory("/srv");
     let none = Overrides::default();
     let load = |text: &str, expand| match Config::load(text, "x.yml", &none, &env, expand) {
         Ok(config) => {
             let lines = config.explain();
-            for name in ["/work/a.db", "b/c.db"] {
+            for name in ["/srv/a.db", "b/c.db"] {
                 let _ = config.database(name.as_ref(), &env);
             }
             format!("{lines:?} {config:?}")

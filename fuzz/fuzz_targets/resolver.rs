@@ -11,7 +11,7 @@ fuzz_target!(|input: &str| {
     let mut lines = input.lines();
     let url = lines.next().unwrap_or("");
     let vars = lines.filter_map(|l| l.split_once('=')).take(4);
-    let env = Env::new(vars).in_directory("/work");
+    let env = Env::new(vars).in_directory("/srv");
     let none = Overrides::default();
 
     for url in [url.to_owned(), format!("s3://{url}"), format!("https://{url}")] {

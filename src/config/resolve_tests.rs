@@ -67,7 +67,7 @@ fn urls() {
                 _ => panic!("{word}"),
             }
         }
-        let env = Env::new(vars).in_directory("/work");
+        let env = Env::new(vars).in_directory("/srv");
         let found = described(Location::of_fields(fields, &flags, &env));
         let expected = expected.join("\n");
         if found != expected {

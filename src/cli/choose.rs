@@ -3,10 +3,11 @@
 use anyhow::Context as _;
 
 use super::setup::{Setup, Target};
-use crate::base::Txid;
+use crate::base::clock::Millis;
 use crate::config::Location;
 use crate::config::file::{DatabaseConfig, ReplicaConfig};
-use crate::store::Scope;
+use crate::restore::{self, RestoreError, Selection};
+use crate::store::Store;
 
 /// The replica that an argument means: by its URL, or the best one of a database of the config file.
 ///
@@ -19,7 +20,7 @@ pub(super) async fn location(setup: &mut Setup, argument: &str) -> anyhow::Resul
     }
 }
 
-/// The replica called `name`, or the one that reaches furthest. One that can't be read is passed over, and said.
+/// The replica called `name`, or the one whose newest state is the youngest. One that can't be read is passed over, and said.
 ///
 /// # Errors
 /// An unknown name; the first error, if none can be read.
@@ -34,12 +35,13 @@ pub(super) async fn newest(
     if let [only] = &database.replicas[..] {
         return Ok(only.location.clone());
     }
-    let mut best: Option<(Txid, &ReplicaConfig)> = None;
+    let mut best: Option<(Option<Millis>, &ReplicaConfig)> = None;
     let mut first_error = None;
     for replica in &database.replicas {
-        match reach(setup, &replica.location).await {
+        let age = async { newest_state(&*setup.open(&replica.location)?).await };
+        match age.await {
             // The first one named wins a tie.
-            Ok(txid) if best.is_none_or(|(other, _)| other < txid) => best = Some((txid, replica)),
+            Ok(time) if best.is_none_or(|(other, _)| other < time) => best = Some((time, replica)),
             Ok(_) => {}
             Err(e) => {
                 tracing::warn!(replica = %replica.location.url, error = %super::one_line(&e), "this replica cannot be read; looking at the others");
@@ -70,8 +72,14 @@ fn named<'a>(database: &'a DatabaseConfig, name: &str) -> anyhow::Result<&'a Rep
     })
 }
 
-/// The largest TXID that is stored there; 0 for nothing.
-async fn reach(setup: &Setup, location: &Location) -> anyhow::Result<Txid> {
-    let entries = setup.open(location)?.list(Scope::All).await?;
-    Ok(entries.iter().map(|e| e.id.max).max().unwrap_or(Txid(0)))
+/// When the newest state that is stored there was stored; `None` for nothing. TXIDs say nothing: each replica counts its own batches.
+///
+/// # Errors
+/// A replica that can't be read.
+pub(super) async fn newest_state(store: &dyn Store) -> anyhow::Result<Option<Millis>> {
+    match restore::choose(store, Selection::default()).await {
+        Ok(choice) => Ok(Some(choice.created(store).await?)),
+        Err(RestoreError::Empty { .. }) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
 }

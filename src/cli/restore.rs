@@ -32,7 +32,7 @@ pub struct RestoreArgs {
     /// A database of the config file by its path, or a replica: s3://BUCKET/PREFIX or file:///DIR
     #[arg(value_name = "DB|URL")]
     pub url: String,
-    /// The replica to restore from, by its name in the config file; without it, the one that has most
+    /// The replica to restore from, by its name in the config file; without it, the one with the newest state
     #[arg(long, value_name = "NAME")]
     pub replica: Option<String>,
     /// The database file to make; without it, DB, or the last part of the URL's path in the present directory

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
+use crate::cli::choose;
 use crate::io::{Engine, durable};
-use crate::replicate::DatabaseOptions;
+use crate::replicate::{DatabaseOptions, ReplicaOptions};
 use crate::restore::{self, RestoreError, RestoreOptions, Silent};
 
-/// Restores each database that is not there, from the first of its replicas that holds something.
+/// Restores each database that is not there, from the replica whose newest state is the youngest.
 ///
 /// # Errors
-/// If a replica can't be read: an application must not begin with an empty database because its store was away.
+/// If a replica can't be read: an application must not begin with an empty database, or an old state, because a store was away.
 pub(super) async fn fill(databases: &[DatabaseOptions], engine: &Engine) -> anyhow::Result<()> {
     for database in databases {
         if !database.path.exists() {
@@ -26,7 +27,7 @@ pub(super) async fn fill(databases: &[DatabaseOptions], engine: &Engine) -> anyh
 async fn fill_one(database: &DatabaseOptions, engine: &Engine) -> anyhow::Result<()> {
     let path = &database.path;
     durable::create_dir_all(durable::directory_of(path))?;
-    for replica in &database.replicas {
+    for replica in youngest_first(&database.replicas).await? {
         let url = replica.store.url();
         let options = RestoreOptions::new(path);
         match restore::run(Arc::clone(&replica.store), engine, options, &Silent).await {
@@ -40,4 +41,17 @@ async fn fill_one(database: &DatabaseOptions, engine: &Engine) -> anyhow::Result
     }
     tracing::info!(db = %path.display(), "no replica holds it yet: nothing to restore");
     Ok(())
+}
+
+async fn youngest_first(replicas: &[ReplicaOptions]) -> anyhow::Result<Vec<&ReplicaOptions>> {
+    if let [only] = replicas {
+        return Ok(vec![only]);
+    }
+    let mut aged = Vec::new();
+    for replica in replicas {
+        aged.push((choose::newest_state(&*replica.store).await?, replica));
+    }
+    // Stable: the first one named wins a tie.
+    aged.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
+    Ok(aged.into_iter().map(|(_, replica)| replica).collect())
 }

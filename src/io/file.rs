@@ -111,6 +111,15 @@ impl File {
         sys::forget_cached(self.0.as_fd());
     }
 
+    /// Takes an OFD lock on these bytes as one of several readers, without waiting; it lasts until the descriptor is closed. `Ok(false)` if
+    /// somebody has them for himself.
+    ///
+    /// # Errors
+    /// Those of `fcntl(2)`.
+    pub fn share_range(&self, from: u64, len: u64) -> io::Result<bool> {
+        sys::share_range(self.0.as_fd(), from, len)
+    }
+
     /// Who holds a POSIX or OFD lock on any of these bytes, in words; `None` if nobody but this descriptor does.
     ///
     /// # Errors

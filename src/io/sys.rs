@@ -104,19 +104,41 @@ pub(super) fn locked_by(
     len: u64,
     exclusive: bool,
 ) -> io::Result<Option<libc::pid_t>> {
-    let wide = |n: u64| libc::off_t::try_from(n).map_err(|_| io::ErrorKind::InvalidInput);
-    // SAFETY: `flock` is a plain structure of integers, for which zeros are a value.
-    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-    lock.l_type = if exclusive { libc::F_WRLCK } else { libc::F_RDLCK } as libc::c_short;
-    lock.l_whence = libc::SEEK_SET as libc::c_short;
-    lock.l_start = wide(from)?;
-    lock.l_len = wide(len)?;
+    let mut lock = range(if exclusive { libc::F_WRLCK } else { libc::F_RDLCK }, from, len)?;
     // SAFETY: the descriptor is borrowed and therefore open, and `lock` lives until the call returns.
     let rc = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
     if rc != 0 {
         return Err(io::Error::last_os_error());
     }
     Ok((i32::from(lock.l_type) != libc::F_UNLCK).then_some(lock.l_pid))
+}
+
+/// Takes a shared lock on a range that belongs to the descriptor, without waiting.
+pub(super) fn share_range(file: BorrowedFd<'_>, from: u64, len: u64) -> io::Result<bool> {
+    let lock = range(libc::F_RDLCK, from, len)?;
+    loop {
+        // SAFETY: the descriptor is borrowed and therefore open, and `lock` lives until the call returns, which only reads it.
+        if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } == 0 {
+            return Ok(true);
+        }
+        let e = io::Error::last_os_error();
+        match e.raw_os_error() {
+            Some(libc::EINTR) => {}
+            Some(libc::EAGAIN | libc::EACCES) => return Ok(false),
+            _ => return Err(e),
+        }
+    }
+}
+
+fn range(kind: libc::c_int, from: u64, len: u64) -> io::Result<libc::flock> {
+    let wide = |n: u64| libc::off_t::try_from(n).map_err(|_| io::ErrorKind::InvalidInput);
+    // SAFETY: `flock` is a plain structure of integers, for which zeros are a value.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = kind as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock.l_start = wide(from)?;
+    lock.l_len = wide(len)?;
+    Ok(lock)
 }
 
 /// Sends a signal to a process.

@@ -1,23 +1,29 @@
 //! One live database, opened the way that its owner does not notice.
 //!
-//! [`Database`] owns everything that touches the database file and its wal-index, because closing any descriptor of either drops all
-//! POSIX locks that this process holds on it, SQLite's own included; the application's last close would then delete the log.
-//! So each is opened once, and dropped in this order: connection, wal-index, database file.
-#![allow(unsafe_code)]
+//! [`Database`] owns everything that touches the database file and its wal-index. What keeps the log alive are two shared locks that any
+//! connection in WAL mode has: on the database file, so that nobody else is the last to close, and on the wal-index, so
+//! that nobody takes it for one left behind. They are open file description locks: they belong to our descriptors, and
+//! no other descriptor that is closed takes them away. SQLite itself opens the database first, and later only where
+//! it has something to do.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::header::{DbHeader, HeaderError};
-use super::shm::Shm;
+use super::shm::{LockKind, Shm};
+use super::walindex::LOCK_DMS;
 use crate::base::PageSize;
 use crate::io::File;
+
+/// Where a connection in WAL mode locks the database file as a reader, and how many bytes.
+const SHARED_FIRST: u64 = 0x4000_0002;
+const SHARED_BYTES: u64 = 510;
 
 /// How long the opening waits for locks of others before it calls them permanent.
 const OPEN_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -117,12 +123,9 @@ impl FileId {
     }
 }
 
-/// A database in WAL mode with our one connection to it.
-///
-/// The order of the fields is the order in which they are dropped, and it matters (module text).
+/// A database in WAL mode, held open.
 #[derive(Debug)]
 pub struct Database {
-    conn: Mutex<Connection>,
     shm: Arc<Shm>,
     wal: File,
     file: File,
@@ -186,8 +189,14 @@ impl Database {
         let shm = Shm::open(&shm_path).map_err(|e| io_error(e, &shm_path))?;
         let wal_path = sibling(path, "-wal");
         let wal = File::open(&wal_path).map_err(|e| io_error(e, &wal_path))?;
+        // Nobody can be in the way while our connection holds the same.
+        let held = file.share_range(SHARED_FIRST, SHARED_BYTES).map_err(|e| io_error(e, path))?
+            && shm.try_lock(LOCK_DMS, LockKind::Shared).map_err(|e| io_error(e, &shm_path))?;
+        if !held {
+            return Err(OpenError::Locked(path.to_owned()));
+        }
+        drop(conn);
         Ok(Database {
-            conn: Mutex::new(conn),
             shm: Arc::new(shm),
             wal,
             file,
@@ -227,7 +236,7 @@ impl Database {
         &self.wal
     }
 
-    /// The database file. Its descriptor must not be closed before the connection: keep the [`Database`] alive as long as this.
+    /// The database file. Its descriptor holds a lock: keep the [`Database`] alive as long as this.
     #[must_use]
     pub fn file(&self) -> &File {
         &self.file
@@ -243,19 +252,19 @@ impl Database {
             && FileId::at(self.shm.path())? == Some(FileId::of(self.shm.file())?))
     }
 
-    /// Runs a checkpoint by our connection; never waits for anybody. `Ok(false)` if somebody was in the way.
+    /// Runs a checkpoint by a connection of its own; never waits for anybody. `Ok(false)` if somebody was in the way.
     ///
     /// Blocks for as long as copying the pages takes: not for the loop.
     ///
     /// # Errors
     /// What SQLite says, other than "busy".
     pub fn checkpoint(&self, mode: CheckpointMode) -> Result<bool, rusqlite::Error> {
-        let conn = self.conn.lock().unwrap_or_else(PoisonError::into_inner);
         let sql = match mode {
             CheckpointMode::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
             CheckpointMode::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
         };
-        match conn.query_row(sql, [], |r| r.get::<_, i64>(0)) {
+        let ran = self.connection().and_then(|conn| conn.query_row(sql, [], |r| r.get::<_, i64>(0)));
+        match ran {
             Ok(busy) => Ok(busy == 0),
             Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Ok(false),
             Err(e) => Err(e),
@@ -267,8 +276,14 @@ impl Database {
     /// # Errors
     /// What SQLite says.
     pub fn touch(&self) -> Result<(), rusqlite::Error> {
-        let conn = self.conn.lock().unwrap_or_else(PoisonError::into_inner);
-        read_once(&conn)
+        self.connection().map(drop)
+    }
+
+    /// A connection that has read the database once and changes nothing by itself.
+    fn connection(&self) -> Result<Connection, rusqlite::Error> {
+        let conn = bare(&self.path, Duration::ZERO)?;
+        read_once(&conn)?;
+        Ok(conn)
     }
 }
 
@@ -292,9 +307,7 @@ fn connect(
     busy: Duration,
     sqlite_error: impl Fn(rusqlite::Error) -> OpenError,
 ) -> Result<(Connection, bool), OpenError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags).map_err(&sqlite_error)?;
-    conn.busy_timeout(busy).map_err(&sqlite_error)?;
+    let conn = bare(path, busy).map_err(&sqlite_error)?;
     let mode = |sql: &str| -> Result<String, OpenError> {
         conn.query_row(sql, [], |r| r.get(0)).map_err(&sqlite_error)
     };
@@ -306,32 +319,22 @@ fn connect(
         }
         switched = true;
     }
-    // Our connection must change nothing by itself: no automatic checkpoint, none at close, the log stays, little memory.
-    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(&sqlite_error)?;
-    conn.pragma_update(None, "wal_autocheckpoint", 0).map_err(&sqlite_error)?;
-    conn.pragma_update(None, "cache_size", 8).map_err(&sqlite_error)?;
-    persist_wal(&conn).map_err(&sqlite_error)?;
-    // From its first read on, a connection in WAL mode holds SHARED on the database file: nobody else is the last to close.
+    // From its first read on, a connection in WAL mode holds SHARED on the database file and has the wal-index open.
     read_once(&conn).map_err(&sqlite_error)?;
-    conn.busy_timeout(Duration::ZERO).map_err(&sqlite_error)?;
     Ok((conn, switched))
+}
+
+/// A connection that does nothing by itself: no automatic checkpoint, and its close leaves the log alone.
+fn bare(path: &Path, busy: Duration) -> Result<Connection, rusqlite::Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(busy)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+    conn.pragma_update(None, "cache_size", 8)?;
+    Ok(conn)
 }
 
 fn read_once(conn: &Connection) -> Result<(), rusqlite::Error> {
     conn.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get::<_, i64>(0)).map(drop)
-}
-
-fn persist_wal(conn: &Connection) -> Result<(), rusqlite::Error> {
-    let mut on: std::ffi::c_int = 1;
-    // SAFETY: the handle is that of an open connection, borrowed for the call; a null name means the main database; SQLITE_FCNTL_PERSIST_WAL
-    // takes a pointer to an int that it reads and writes. rusqlite has no safe call for it.
-    let rc = unsafe {
-        ffi::sqlite3_file_control(
-            conn.handle(),
-            std::ptr::null(),
-            ffi::SQLITE_FCNTL_PERSIST_WAL,
-            (&raw mut on).cast(),
-        )
-    };
-    if rc == ffi::SQLITE_OK { Ok(()) } else { Err(rusqlite::Error::SqliteFailure(ffi::Error::new(rc), None)) }
 }

@@ -4,10 +4,10 @@
 //! the first page and takes *open file description* locks on those bytes. They conflict with SQLite's POSIX locks, those
 //! of this process included, and they belong to this descriptor alone.
 //!
-//! Closing any descriptor of the file drops all POSIX locks that the process holds on it, SQLite's own included. Hence the
-//! order: the connection opens first and closes first, [`Shm`] opens after it and closes after it (`Database` keeps it).
+//! Closing any descriptor of the file drops all POSIX locks that the process holds on it, those of a connection of SQLite's
+//! included. Hence the order: a connection is opened and closed while [`Shm`] is open (`Database` sees to it).
 //!
-//! The mapping cannot fault: SQLite shortens the file only when no connection is left, and ours is open.
+//! The mapping cannot fault: SQLite shortens the file only when nobody locks DMS, and `Database` does.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -75,7 +75,7 @@ impl Shm {
         assert!(offset.is_multiple_of(4) && offset + 4 <= MAPPED);
         // SAFETY: the mapping is MAPPED bytes long, page-aligned, and lives as long as `self`; `offset` is inside it and aligned, as
         // asserted above. Other processes write these words at any time, so they are only ever read as atomics;
-        // no reference to plain memory is formed. The file is not shortened while a connection is open (module text).
+        // no reference to plain memory is formed. The file is not shortened while it is locked (module text).
         // Safe code has no view of memory that others write.
         unsafe { AtomicU32::from_ptr(self.map.as_mut_ptr().add(offset).cast::<u32>()) }
             .load(Ordering::Relaxed)

@@ -15,6 +15,10 @@ pub const WAL_IDLE_BYTES: u64 = 16 << 20;
 /// from the database when the batch is made.
 pub const PENDING_BYTES: usize = 16 << 20;
 
+/// Page images that make a batch worth a request of its own: so many don't wait for `sync-interval`. A fast writer would else reach
+/// [`PENDING_BYTES`] within it, and reading its pages again would keep its log from starting over.
+pub const BATCH_BYTES: usize = 4 << 20;
+
 /// One read of the tail, at most. More frames than this take several reads.
 pub const TAIL_READ_BYTES: usize = 1 << 20;
 
@@ -180,7 +184,7 @@ pub const MERGE_INPUTS: usize = 256;
 pub const MERGE_BYTES: usize = 16 << 20;
 
 /// Bytes of young files that the process remembers so that merging them needs no GET. The oldest go first.
-pub const CACHE_BYTES: usize = 32 << 20;
+pub const CACHE_BYTES: usize = 8 << 20;
 
 /// A file that is longer is not remembered.
 pub const CACHE_OBJECT_BYTES: usize = 1 << 20;

@@ -50,6 +50,20 @@ pub fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Makes `path` another name of the socket at `existing`, in the same file system; who connects to either meets the same listener.
+/// A socket that is there is replaced.
+///
+/// # Errors
+/// Those of `link(2)` and `rename(2)`: `CrossesDevices`, `NotFound`, `TooManyLinks`, ...
+pub fn link(existing: &Path, path: &Path) -> io::Result<()> {
+    let temporary = temporary_beside(path);
+    std::fs::hard_link(existing, &temporary)?;
+    let renamed = std::fs::rename(&temporary, path);
+    // It is still there after a failure, and if `path` was that socket already.
+    let _ = std::fs::remove_file(&temporary);
+    renamed
+}
+
 /// Connects to the socket at `path`.
 ///
 /// # Errors
@@ -82,6 +96,21 @@ mod tests {
                 0
             );
         }
+    }
+
+    #[test]
+    fn two_names_lead_to_one_listener_and_either_may_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+        let listener = listen(&one, 0o600).unwrap();
+        for _ in 0..2 {
+            link(&one, &two).unwrap();
+        }
+        std::fs::remove_file(&one).unwrap();
+        connect(&two).unwrap();
+        listener.accept().unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(link(&one, &two).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

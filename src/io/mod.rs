@@ -21,6 +21,7 @@ mod file;
 pub mod host;
 pub mod local;
 pub mod nap;
+mod on_demand;
 mod plain;
 mod process;
 mod request;
@@ -34,5 +35,6 @@ pub mod watch;
 
 pub use engine::{Engine, IoChoice, IoError, IoKind};
 pub use file::{File, read_small, read_small_with_mode};
-pub use process::{raise_descriptor_limit, send_signal};
+pub use on_demand::OnDemand;
+pub use process::{raise_descriptor_limit, send_signal, trim_heap};
 pub use wait::wait;

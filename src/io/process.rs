@@ -20,6 +20,11 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     sys::raise_descriptors()
 }
 
+/// Gives free memory of the heap back to the system. Takes a millisecond or so: not for the loop.
+pub fn trim_heap() {
+    sys::trim_heap();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,8 +4,8 @@
 //! One thread with a loop of its own does all of it. It reads [`Vitals`], which the pipelines write and never wait for; an idle process
 //! does nothing here. Where it listens:
 //!
-//! - at `socket` in the folder of each database that it follows, so that `lsfast status DB` finds it without a config file. The
-//!   folder's lock is held meanwhile, so the socket is that of the process that follows the database. One that was left behind by a
+//! - at `socket` in the folder of each database that it follows, so that `lsfast status DB` finds it without a config file; all these are
+//!   names of one socket, as far as one file system reaches. The folder's lock is held meanwhile, so the socket is that of the process that follows the database. One that was left behind by a
 //!   killed process refuses connections, and is replaced by the next;
 //! - at `socket.path` of the config file, if that is enabled;
 //! - at `addr` of the config file.
@@ -14,6 +14,7 @@
 
 mod client;
 mod heartbeat;
+mod homes;
 mod local;
 mod metrics;
 mod page;
@@ -21,7 +22,7 @@ mod server;
 mod snapshot;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -36,6 +37,7 @@ pub use snapshot::{
 
 use crate::base::limits;
 use crate::replicate::{Event, Observer, Vitals};
+use homes::Homes;
 use server::Command;
 
 /// Permissions of a socket, where nobody says otherwise.
@@ -105,13 +107,13 @@ impl Observatory {
     /// To be told of what happens, so that it listens in the folders of databases.
     #[must_use]
     pub fn observer(&self) -> Observer {
-        let (commands, homes, mode) = (self.commands.clone(), self.homes, self.mode);
+        if !self.homes {
+            return Arc::new(|_| {});
+        }
+        let homes = Homes::new(self.commands.clone(), self.mode);
         Arc::new(move |event| match event {
-            Event::Held { home, .. } if homes => serve_home(&commands, home, mode),
-            Event::Released { home } if homes => {
-                // Its socket is removed in a moment, with or without this.
-                let _ = commands.try_send(Command::End(home.join(SOCKET)));
-            }
+            Event::Held { home, .. } => homes.serve(home),
+            Event::Released { home } => homes.end(home),
             _ => {}
         })
     }
@@ -127,15 +129,3 @@ impl Drop for Observatory {
 
 /// The name of the socket in the folder of a database.
 pub const SOCKET: &str = crate::replicate::state::SOCKET;
-
-/// Binds at once, while the lock of the folder is held for sure.
-fn serve_home(commands: &mpsc::Sender<Command>, home: &Path, mode: u32) {
-    let path = home.join(SOCKET);
-    let served = crate::io::local::listen(&path, mode).and_then(|listener| {
-        let full = |_| io::Error::other("too many sockets wait to be served");
-        commands.try_send(Command::Serve(path.clone(), listener)).map_err(full)
-    });
-    if let Err(e) = served {
-        tracing::warn!(path = %path.display(), error = %e, "lsfast status cannot be answered here; replication is not affected");
-    }
-}

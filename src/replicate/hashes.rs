@@ -8,11 +8,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::base::Pgno;
-use crate::io::File;
+use crate::io::{File, OnDemand};
 
 const ENTRY_BYTES: usize = 16;
 const MODE: u32 = 0o600;
@@ -23,7 +24,7 @@ const RUN_MAX: usize = 4096;
 /// The hashes of one replica.
 #[derive(Debug, Clone)]
 pub struct PageHashes {
-    file: File,
+    file: Arc<OnDemand>,
     seed: u64,
 }
 
@@ -39,29 +40,29 @@ impl PageHashes {
     }
 
     /// The hashes in the folder of a replica; none known if there is no file.
-    ///
-    /// # Errors
-    /// The operating system.
-    pub fn open(dir: &Path, seed: u64) -> io::Result<PageHashes> {
-        Ok(PageHashes { file: File::open_or_create(&PageHashes::path(dir), MODE)?, seed })
+    #[must_use]
+    pub fn of(dir: &Path, seed: u64) -> PageHashes {
+        PageHashes { file: Arc::new(OnDemand::new(PageHashes::path(dir), MODE)), seed }
     }
 
-    /// An empty file beside the present one, to be filled and then put into its place by [`PageHashes::replace`].
+    /// An empty file beside the present one, to be filled and then put into its place by [`PageHashes::into_place`].
     ///
     /// # Errors
     /// The operating system.
     pub fn begin_new(dir: &Path, seed: u64) -> io::Result<PageHashes> {
-        let file = File::open_or_create(&dir.join("pages.new"), MODE)?;
-        file.std().set_len(0)?;
-        Ok(PageHashes { file, seed })
+        let file = OnDemand::new(dir.join("pages.new"), MODE);
+        file.get()?.std().set_len(0)?;
+        Ok(PageHashes { file: Arc::new(file), seed })
     }
 
     /// Puts a file begun by [`PageHashes::begin_new`] into place.
     ///
     /// # Errors
     /// The operating system.
-    pub fn replace(dir: &Path) -> io::Result<()> {
-        std::fs::rename(dir.join("pages.new"), PageHashes::path(dir))
+    pub fn into_place(self, dir: &Path) -> io::Result<PageHashes> {
+        let path = PageHashes::path(dir);
+        std::fs::rename(dir.join("pages.new"), &path)?;
+        Ok(PageHashes { file: Arc::new(self.file.renamed(path)), seed: self.seed })
     }
 
     /// The seed.
@@ -71,9 +72,24 @@ impl PageHashes {
     }
 
     /// The file, for an fsync.
-    #[must_use]
-    pub fn file(&self) -> &File {
-        &self.file
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn file(&self) -> io::Result<File> {
+        self.file.get()
+    }
+
+    /// Closes the file until it is needed again.
+    pub fn rest(&self) {
+        self.file.rest();
+    }
+
+    /// Forgets everything.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn forget(&self) -> io::Result<()> {
+        self.file.get()?.std().set_len(0)
     }
 
     /// The entries of `count` pages from `first` on; 0 for those not known.
@@ -82,7 +98,7 @@ impl PageHashes {
     /// The operating system.
     pub fn read(&self, first: Pgno, count: usize) -> io::Result<Vec<u128>> {
         let mut bytes = vec![0; count * ENTRY_BYTES];
-        self.file.pread(&mut bytes, first.index() as u64 * ENTRY_BYTES as u64)?;
+        self.file.get()?.pread(&mut bytes, first.index() as u64 * ENTRY_BYTES as u64)?;
         let entry = |b: &[u8]| u128::from_le_bytes(b.try_into().expect("an entry has 16 bytes"));
         Ok(bytes.chunks_exact(ENTRY_BYTES).map(entry).collect())
     }
@@ -108,7 +124,7 @@ impl PageHashes {
 
     fn write_run(&self, first: Option<Pgno>, run: &[u8]) -> io::Result<()> {
         match first {
-            Some(first) => self.file.pwrite_all(run, first.index() as u64 * ENTRY_BYTES as u64),
+            Some(first) => self.file.get()?.pwrite_all(run, first.index() as u64 * ENTRY_BYTES as u64),
             None => Ok(()),
         }
     }
@@ -119,8 +135,9 @@ impl PageHashes {
     /// The operating system.
     pub fn shrink(&self, size_pages: u32) -> io::Result<()> {
         let len = u64::from(size_pages) * ENTRY_BYTES as u64;
-        if self.file.len()? > len {
-            self.file.std().set_len(len)?;
+        let file = self.file.get()?;
+        if file.len()? > len {
+            file.std().set_len(len)?;
         }
         Ok(())
     }
@@ -130,7 +147,7 @@ impl PageHashes {
     /// # Errors
     /// The operating system.
     pub fn is_empty(&self) -> io::Result<bool> {
-        Ok(self.file.len()? == 0)
+        Ok(self.file.get()?.len()? == 0)
     }
 }
 
@@ -145,7 +162,7 @@ mod tests {
     #[test]
     fn entries_come_back_and_a_shrink_forgets() {
         let dir = tempfile::tempdir().unwrap();
-        let h = PageHashes::open(dir.path(), 1).unwrap();
+        let h = PageHashes::of(dir.path(), 1);
         assert!(h.is_empty().unwrap());
         h.write([(pg(2), 2), (pg(3), 3), (pg(9), 9)]).unwrap();
         assert_eq!(h.read(pg(1), 10).unwrap(), [0, 2, 3, 0, 0, 0, 0, 0, 9, 0]);
@@ -156,7 +173,7 @@ mod tests {
     #[test]
     fn a_long_run_is_cut_and_whole() {
         let dir = tempfile::tempdir().unwrap();
-        let h = PageHashes::open(dir.path(), 1).unwrap();
+        let h = PageHashes::of(dir.path(), 1);
         let n = RUN_MAX as u32 * 2 + 5;
         h.write((1..=n).map(|i| (pg(i), u128::from(i)))).unwrap();
         assert!(h.read(pg(1), n as usize).unwrap().into_iter().eq((1..=n).map(u128::from)));

@@ -45,7 +45,7 @@ impl Local {
         let known = |s: &State| s.durable.txid != Txid(0) || s.intended.txid != Txid(0);
         let believed = found.filter(|s| s.page_size == page_size && known(s));
         let hashes = match believed {
-            Some(s) => Some(PageHashes::open(&dir, s.seed)?).filter(|h| !h.is_empty().unwrap_or(true)),
+            Some(s) => Some(PageHashes::of(&dir, s.seed)).filter(|h| !h.is_empty().unwrap_or(true)),
             None => None,
         };
         let mut state = believed.unwrap_or(fresh);
@@ -60,7 +60,9 @@ impl Local {
             state.durable.pos = Point::default().pos;
         }
         (state.boot, state.db) = (fresh.boot, fresh.db);
-        Ok(Local { dir, file, hashes, state, synced_at: Instant::now() })
+        let local = Local { dir, file, hashes, state, synced_at: Instant::now() };
+        local.rest();
+        Ok(local)
     }
 
     /// The folder.
@@ -141,8 +143,7 @@ impl Local {
     /// The operating system.
     pub fn acknowledge_image(&mut self, point: Point, hashes: PageHashes) -> io::Result<()> {
         // Between these two steps the hashes are newer than the state, which only makes the next start look further.
-        PageHashes::replace(&self.dir)?;
-        self.hashes = Some(hashes);
+        self.hashes = Some(hashes.into_place(&self.dir)?);
         self.state.hashes_synced = Txid(0);
         self.acknowledge(point, [])
     }
@@ -165,7 +166,7 @@ impl Local {
     pub fn distrust(&mut self) {
         if let Some(hashes) = self.hashes.take() {
             // Cutting a file works on a full disk, too. If even that fails the disk is gone, and the state with it.
-            let _ = hashes.file().std().set_len(0);
+            let _ = hashes.forget();
         }
         self.state.hashes_synced = Txid(0);
     }
@@ -184,9 +185,17 @@ impl Local {
     pub async fn sync(&mut self, engine: &Engine) -> io::Result<()> {
         self.synced_at = Instant::now();
         let Some(hashes) = &self.hashes else { return Ok(()) };
-        engine.sync_data(hashes.file()).await?;
+        engine.sync_data(&hashes.file()?).await?;
         self.state.hashes_synced = self.state.durable.txid;
         self.file.write(&self.state)?;
-        engine.sync_data(self.file.file()).await
+        engine.sync_data(&self.file.file()?).await?;
+        self.rest();
+        Ok(())
+    }
+
+    /// Nothing is to be written soon: the files are closed until something is.
+    fn rest(&self) {
+        self.file.rest();
+        self.hashes.iter().for_each(PageHashes::rest);
     }
 }

@@ -89,6 +89,12 @@ impl Pending {
         self.full || self.pages.values().any(Option::is_none)
     }
 
+    /// Whether it is so much that it needs no company.
+    #[must_use]
+    pub fn is_worth_a_batch(&self) -> bool {
+        self.full || self.bytes >= limits::BATCH_BYTES
+    }
+
     /// Counts commits.
     pub fn add_commits(&mut self, n: u64) {
         self.commits += n;

@@ -38,7 +38,7 @@ use std::path::{Path, PathBuf};
 use crate::base::clock::Millis;
 use crate::base::crc64::crc64;
 use crate::base::{FrameNo, PageSize, Salts, Txid};
-use crate::io::{File, durable, read_small};
+use crate::io::{File, OnDemand, durable, read_small};
 use crate::sqlite::checksum::Sum;
 use crate::sqlite::database::FileId;
 use crate::wal::tail::WalPos;
@@ -183,7 +183,7 @@ fn newest(bytes: &[u8]) -> Option<(u64, State)> {
 /// The state file of one replica.
 #[derive(Debug)]
 pub struct StateFile {
-    file: File,
+    file: OnDemand,
     sequence: u64,
 }
 
@@ -193,9 +193,9 @@ impl StateFile {
     /// # Errors
     /// The operating system.
     pub fn open(dir: &Path) -> io::Result<(StateFile, Option<State>)> {
-        let file = File::open_or_create(&dir.join("state"), MODE)?;
+        let file = OnDemand::new(dir.join("state"), MODE);
         let mut bytes = [0; 2 * SLOT_BYTES];
-        let have = file.pread(&mut bytes, 0)?;
+        let have = file.get()?.pread(&mut bytes, 0)?;
         let newest = newest(&bytes[..have]);
         let sequence = newest.as_ref().map_or(0, |(seq, _)| *seq);
         Ok((StateFile { file, sequence }, newest.map(|(_, state)| state)))
@@ -208,13 +208,20 @@ impl StateFile {
     pub fn write(&mut self, state: &State) -> io::Result<()> {
         self.sequence += 1;
         let slot = self.sequence % 2 * SLOT_BYTES as u64;
-        self.file.pwrite_all(&encode(self.sequence, state), slot)
+        self.file.get()?.pwrite_all(&encode(self.sequence, state), slot)
     }
 
     /// The file, for an fsync.
-    #[must_use]
-    pub fn file(&self) -> &File {
-        &self.file
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn file(&self) -> io::Result<File> {
+        self.file.get()
+    }
+
+    /// Closes the file until it is needed again.
+    pub fn rest(&self) {
+        self.file.rest();
     }
 }
 
@@ -335,7 +342,7 @@ mod tests {
             assert_eq!(read_state(dir.path()).unwrap(), Some(sample(txid)));
         }
         // The slot of the last write (sequence 5) is the second one; damage it as a torn write would.
-        file.file().pwrite_all(b"torn", SLOT_BYTES as u64 + 60).unwrap();
+        file.file().unwrap().pwrite_all(b"torn", SLOT_BYTES as u64 + 60).unwrap();
         assert_eq!(StateFile::open(dir.path()).unwrap().1, Some(sample(4)));
     }
 

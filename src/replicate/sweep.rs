@@ -1,16 +1,20 @@
 //! The slow look at all mapped wal-indexes that covers lost hints. It reads memory only: no file is touched, and a database at rest costs
-//! some nanoseconds a second.
+//! some nanoseconds a second. When all have come to rest, memory that work has left behind goes back to the system.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::io::trim_heap;
 use crate::io::watch::Hint;
 use crate::sqlite::database::Database;
 
 /// No oftener than this, whatever the user says: it is for lost hints only.
 const TICK_MIN: Duration = Duration::from_millis(100);
+
+/// So many ticks without a change make a rest.
+const REST_TICKS: u32 = 10;
 
 /// All databases that are looked at.
 #[derive(Debug, Clone)]
@@ -33,10 +37,17 @@ impl Sweep {
         tokio::task::spawn_local(async move {
             let mut tick = tokio::time::interval(every.max(TICK_MIN));
             tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let (mut quiet, mut databases) = (0, 0);
             loop {
                 tick.tick().await;
                 let Some(entries) = entries.upgrade() else { return };
-                look(&mut entries.borrow_mut());
+                let mut entries = entries.borrow_mut();
+                let changed = look(&mut entries) || entries.len() != databases;
+                databases = entries.len();
+                quiet = if changed { 0 } else { REST_TICKS.min(quiet) + 1 };
+                if quiet == REST_TICKS {
+                    tokio::task::spawn_blocking(trim_heap);
+                }
             }
         });
         sweep
@@ -52,13 +63,17 @@ impl Sweep {
     }
 }
 
-fn look(entries: &mut Vec<Weak<Entry>>) {
+/// Whether there was anything new.
+fn look(entries: &mut Vec<Weak<Entry>>) -> bool {
+    let mut changed = false;
     entries.retain(|entry| {
         let Some(entry) = entry.upgrade() else { return false };
         let now = entry.db.shm().fingerprint();
         if entry.seen.replace(now) != now {
+            changed = true;
             entry.hint.give();
         }
         true
     });
+    changed
 }

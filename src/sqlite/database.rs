@@ -196,14 +196,7 @@ impl Database {
             return Err(OpenError::Locked(path.to_owned()));
         }
         drop(conn);
-        Ok(Database {
-            shm: Arc::new(shm),
-            wal,
-            file,
-            path: path.to_owned(),
-            page_size,
-            switched,
-        })
+        Ok(Database { shm: Arc::new(shm), wal, file, path: path.to_owned(), page_size, switched })
     }
 
     /// The path it was opened by.

@@ -175,16 +175,24 @@ impl Replica {
         }
     }
 
-    /// Waits until a batch may leave; false if the wait was cut short.
+    /// Waits until a batch may leave, or is large; false if the wait was cut short.
     async fn wait_for_pace(&mut self) -> bool {
         let at = self.pace.ready_at(Instant::now());
         if at <= Instant::now() {
             return true;
         }
         self.board.begin_upload();
-        let waited = tokio::select! {
-            () = tokio::time::sleep_until(at) => true,
-            () = self.board.closing() => false,
+        let timer = tokio::time::sleep_until(at);
+        tokio::pin!(timer);
+        let waited = loop {
+            if self.board.slot(self.index, |s| s.pending.is_worth_a_batch()) {
+                break true;
+            }
+            tokio::select! {
+                () = &mut timer => break true,
+                () = self.board.closing() => break false,
+                () = self.board.changed(self.index) => {}
+            }
         };
         self.board.end_upload();
         waited

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Peak memory of lsfast for a database of any size: first image, image of level 9 from the live database, verify, restore.
+"""Peak memory of lsfast for a database of any size: images of each kind, verify, restore.
 
     cargo build --release
     scripts/measure-memory.py [--gigabytes 100] [--restore-gigabytes 40] [--dir target] [--lsfast target/release/lsfast]
@@ -50,7 +50,8 @@ def measure(options, work):
         lsfast = lambda step, *words: run(step, size, [options.lsfast, *words, "--log-level", "warn"])
         lsfast("first image", "replicate", str(db), replica, "--once")
         app.execute("insert into t(x) values('two')")
-        lsfast("a commit, and an image from the live database", "replicate", str(db), replica, "--once", "--force-snapshot")
+        lsfast("a commit, and an image of what the store has", "replicate", str(db), replica, "--once", "--force-snapshot")
+        image_from_database(options, work, db, size, app)
         app.close()
         lsfast("verify", "verify", replica)
         if restores:
@@ -78,9 +79,28 @@ def make(path, gigabytes):
     return app
 
 
-def run(step, size, command):
+def image_from_database(options, work, db, size, app):
+    """lsfast as it always runs, until it has written an image of the live database."""
+    config = work / "lsfast.yml"
+    config.write_text(f"snapshot: {{interval: 2s}}\ndbs:\n  - path: {db}\n    replica: {{type: file, path: {work}/replica}}\n")
+    images = lambda: {p for p in (work / "replica/ltx/9").iterdir() if p.suffix == ".ltx"}
+    before = images()
+
+    def ends(child):
+        while not images() - before:
+            app.execute("update t set x = x where id = 1")
+            if child.poll() is not None:
+                return
+            time.sleep(0.5)
+        child.terminate()
+
+    run("an image of the live database", size, [options.lsfast, "replicate", "--config", str(config), "--log-level", "warn"], ends)
+
+
+def run(step, size, command, meanwhile=lambda child: None):
     begun = time.monotonic()
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    meanwhile(child)
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode != 0:

@@ -116,6 +116,9 @@ pub const RESTORE_THREADS: usize = 16;
 /// Requests under way at once for one restore, at most, whatever `--parallelism` says.
 pub const RESTORE_TRANSFERS_MAX: usize = 64;
 
+/// Databases that are opened at once, each on a thread. Further ones wait, five seconds at most for each that is locked.
+pub const OPENING: usize = 32;
+
 /// Databases that are followed because they were found in directories. Beyond it, a database is refused with an error in the log.
 pub const DATABASES_MAX: usize = 100_000;
 

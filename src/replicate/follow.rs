@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 pub use error::FollowError;
@@ -73,6 +74,8 @@ pub struct Shared {
     pub(super) naps: Naps,
     pub(super) watches: Watches,
     pub(super) sweep: Sweep,
+    /// Places for databases that are being opened.
+    pub(super) opening: Arc<Semaphore>,
     /// Which file is followed under which name.
     pub(super) files: Files,
     pub(super) history: history::Common,

@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub use directories::{Choose, DirectoryOptions, files_in};
 pub use follow::FollowError;
@@ -39,7 +39,7 @@ pub use history::{HistoryOptions, HistoryStatus, Once};
 pub use replica::ReplicaError;
 pub use vitals::Vitals;
 
-use crate::base::Txid;
+use crate::base::{Txid, limits};
 use crate::io::Engine;
 use crate::io::nap::Naps;
 use crate::io::watch::Watches;
@@ -230,6 +230,7 @@ pub async fn run(options: Options, stop: Stop) -> Result<(), ReplicateError> {
         watches,
         naps,
         sweep: sweep::Sweep::start(options.safety_tick),
+        opening: Arc::new(Semaphore::new(limits::OPENING)),
         files: files::Files::default(),
         alone: directories.is_empty()
             && options.databases.iter().map(|d| d.replicas.len()).sum::<usize>() == 1,

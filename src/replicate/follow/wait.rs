@@ -41,7 +41,11 @@ pub(super) async fn wait_for(
             Some(busy) => Database::open_within(&to_open, busy),
             None => Database::open(&to_open),
         };
-        let opened = tokio::task::spawn_blocking(open).await;
+        let opened = {
+            // The semaphore is never closed.
+            let _place = shared.opening.acquire().await.ok();
+            tokio::task::spawn_blocking(open).await
+        };
         match (opened.map_err(io::Error::other).map_err(io_error(path))?, file) {
             (Ok(db), Some(file)) if FileId::of(db.file().std()).is_ok_and(|id| id == file.id) => {
                 return Ok(Waited::Opened(Arc::new(db), file, held));

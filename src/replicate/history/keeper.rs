@@ -66,10 +66,16 @@ impl Keeper {
         Keeper { store, options, ticks, feed, name, spill, live, rests, status }
     }
 
-    /// With a live database, and a folder beside it.
+    /// With a live database.
     #[must_use]
-    pub fn with_live(self, live: Live, spill: PathBuf) -> Keeper {
-        Keeper { live: Some(live), spill: Some(spill), ..self }
+    pub fn with_live(self, live: Live) -> Keeper {
+        Keeper { live: Some(live), ..self }
+    }
+
+    /// With a folder where a large page index may go.
+    #[must_use]
+    pub fn with_folder(self, spill: PathBuf) -> Keeper {
+        Keeper { spill: Some(spill), ..self }
     }
 
     #[cfg(test)]

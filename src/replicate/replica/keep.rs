@@ -33,7 +33,8 @@ impl Replica {
         let live = Live { board: Rc::clone(&self.board), index: self.index, engine: self.engine.clone() };
         let (feed, name) = (Rc::clone(&self.history), self.db_name().to_string());
         let keeper = Keeper::new(Arc::clone(&self.store), options.clone(), Rc::clone(&feed), name)
-            .with_live(live, self.local.dir().to_owned());
+            .with_live(live)
+            .with_folder(self.local.dir().to_owned());
         let (observer, db, replica) = (Arc::clone(&self.observer), self.db.path().to_owned(), self.index);
         let board = Rc::clone(&self.board);
         let tell = Box::new(move |status: &_| {
@@ -48,7 +49,8 @@ impl Replica {
     pub(super) async fn finish_history(&self, once: Once) -> Result<(), ReplicaError> {
         let (options, feed) = (self.history_options.clone(), Rc::clone(&self.history));
         let now = options.clock.now();
-        let mut keeper = Keeper::new(Arc::clone(&self.store), options, feed, self.db_name().to_string());
+        let mut keeper = Keeper::new(Arc::clone(&self.store), options, feed, self.db_name().to_string())
+            .with_folder(self.local.dir().to_owned());
         Ok(keeper.finish(once, now).await?)
     }
 

@@ -40,6 +40,13 @@ doc_tests() {
     return $status
 }
 
+counts() {
+    scripts/check-counts.sh 2>&1 | tee "$log"
+    local status=$?
+    count '^counts: '
+    return $status
+}
+
 # A few seconds of chance for each fuzz target; it finds what is shallow, and keeps the targets building.
 fuzz_smoke() {
     local target
@@ -73,6 +80,8 @@ step "lints" cargo clippy --all-targets --quiet -- -D warnings
 step "lints without io_uring" cargo clippy --no-default-features --quiet -- -D warnings
 step "documentation" env RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --no-deps --document-private-items --quiet
 step "documentation tests" doc_tests
+
+step "counts against their bounds" counts
 
 if [ "$fuzz_seconds" = 0 ]; then
     say "fuzz: SKIPPED, FUZZ_SECONDS is 0"

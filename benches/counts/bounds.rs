@@ -73,7 +73,10 @@ impl Bounds {
             let at_most = at_most.parse().with_context(|| format!("{place}: {at_most:?} is no number"))?;
             anyhow::ensure!(!reason.is_empty(), "{place}: {name} has no reason");
             let bound = Bound { line, at_most, reason: reason.to_owned() };
-            anyhow::ensure!(by_name.insert(name.to_owned(), bound).is_none(), "{place}: {name} is there twice");
+            anyhow::ensure!(
+                by_name.insert(name.to_owned(), bound).is_none(),
+                "{place}: {name} is there twice"
+            );
         }
         Ok(Bounds { path, lines, by_name })
     }
@@ -127,13 +130,18 @@ impl Bounds {
             let at_most = number(with_room(m.part, m.value));
             match self.by_name.get(m.name) {
                 Some(bound) if bound.at_most == 0.0 => {}
-                Some(bound) => self.lines[bound.line] = format!("| {} | {at_most} | {} |", m.name, bound.reason),
+                Some(bound) => {
+                    self.lines[bound.line] = format!("| {} | {at_most} | {} |", m.name, bound.reason)
+                }
                 None => writeln!(missing, "| {} | {at_most} | WHY |", m.name)?,
             }
         }
         std::fs::write(&self.path, self.lines.join("\n") + "\n")
             .with_context(|| format!("the bounds cannot be written: {}", self.path.display()))?;
-        println!("\nbounds moved: look at them (git diff {}) and say why in their reasons", self.path.display());
+        println!(
+            "\nbounds moved: look at them (git diff {}) and say why in their reasons",
+            self.path.display()
+        );
         if !missing.is_empty() {
             println!("lines to add to the file, each with its reason:\n{missing}");
         }

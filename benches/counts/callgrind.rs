@@ -31,7 +31,8 @@ pub fn child() {
 /// The bounds are those of the code for AVX2, which valgrind offers only if the processor has it.
 fn stop_if_other_code_would_run() {
     #[cfg(target_arch = "x86_64")]
-    let same = std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("pclmulqdq");
+    let same =
+        std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("pclmulqdq");
     #[cfg(not(target_arch = "x86_64"))]
     let same = false;
     if !same {
@@ -58,13 +59,16 @@ pub fn measure(scratch: &Path) -> anyhow::Result<Result<Vec<Measured>, String>> 
         .status()
         .context("valgrind does not start")?;
     if status.code() == Some(OTHER_CODE) {
-        return Ok(Err(String::from("the processor, or this valgrind, has no AVX2: other code would be counted")));
+        return Ok(Err(String::from(
+            "the processor, or this valgrind, has no AVX2: other code would be counted",
+        )));
     }
     anyhow::ensure!(status.success(), "valgrind ended with {status}");
     let mut counts = BTreeMap::new();
     for (i, kernel) in kernels::all().iter().enumerate() {
         let path = out.with_extension(format!("{}", i + 1));
-        let text = std::fs::read_to_string(&path).with_context(|| format!("callgrind left no {}", path.display()))?;
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("callgrind left no {}", path.display()))?;
         let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
         let total: f64 = total.context("callgrind wrote no total")?.trim().parse()?;
         anyhow::ensure!(total > 0.0, "callgrind counted nothing for {}", kernel.name);

@@ -10,8 +10,8 @@ use lsfast::base::crc64::crc64;
 use lsfast::base::{LtxId, PageSize, Pgno, Txid};
 use lsfast::config::{Credentials, Secret};
 use lsfast::ltx::{
-    Decoder, FileCheck, Header, LtxReader, Merge, Step, Tail, TailState, WalRange, decode_frames, encode_file,
-    encode_file_into,
+    Decoder, FileCheck, Header, LtxReader, Merge, Step, Tail, TailState, WalRange, decode_frames,
+    encode_file, encode_file_into,
 };
 use lsfast::replicate::hashes::hash_page;
 use lsfast::store::s3::sign::{Signed, Signer, sign};

@@ -70,7 +70,9 @@ fn check(args: &[String]) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if parts.is_empty() && skipped.is_empty() {
-        verdict.failures.extend(bounds.unused(&all).map(|name| format!("{name} has a bound, and nothing counts it")));
+        verdict
+            .failures
+            .extend(bounds.unused(&all).map(|name| format!("{name} has a bound, and nothing counts it")));
     }
     Ok(say(&verdict, &skipped))
 }

@@ -11,7 +11,9 @@ use lsfast::base::limits;
 use lsfast::config::{Env, Location, Overrides};
 use lsfast::io::{Engine, IoChoice};
 use lsfast::replicate::history::Timeline;
-use lsfast::replicate::{self, DatabaseOptions, Event, HistoryOptions, Observer, Options, ReplicaOptions, Stopper};
+use lsfast::replicate::{
+    self, DatabaseOptions, Event, HistoryOptions, Observer, Options, ReplicaOptions, Stopper,
+};
 use lsfast::restore::{self, RestoreOptions, Silent};
 use lsfast::store::{self, ClientOptions, Store};
 
@@ -121,8 +123,7 @@ impl Run {
             }
             let left = end.saturating_duration_since(Instant::now());
             anyhow::ensure!(!left.is_zero() && !self.thread.is_finished(), "the commits are not stored");
-            change =
-                self.stored.changed.wait_timeout(change, left).unwrap_or_else(PoisonError::into_inner).0;
+            change = self.stored.changed.wait_timeout(change, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -219,10 +220,16 @@ pub fn to_s3(scratch: &Path) -> anyhow::Result<Vec<Measured>> {
     let row = |name, value| Measured { part: "requests", name, value };
     measured.extend([
         row("first image: requests until nothing is left to do", first.all() as f64),
-        row("first image: uploaded bytes, share of the stored file", first.put_bytes as f64 / image_bytes as f64),
+        row(
+            "first image: uploaded bytes, share of the stored file",
+            first.put_bytes as f64 / image_bytes as f64,
+        ),
         row("sparse commits of 1 page: requests per commit", sparse.all() as f64 / commits),
         row("sparse commits of 1 page: body bytes per commit", sparse.put_bytes as f64 / commits),
-        row("sparse commits of 1 page: head bytes per request", sparse.head_bytes as f64 / sparse.all() as f64),
+        row(
+            "sparse commits of 1 page: head bytes per request",
+            sparse.head_bytes as f64 / sparse.all() as f64,
+        ),
         row("100 commits while one PUT is under way: requests with it", burst.all() as f64),
         row("idle: requests in 2 s", idle.all() as f64),
         row("restore: LISTs", restored.lists as f64),
@@ -264,6 +271,7 @@ fn restored(db: &Path, store: Arc<dyn Store>, server: &Server) -> anyhow::Result
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let engine = Engine::new(IoChoice::Plain)?;
     let options = RestoreOptions::new(db.with_extension("restored"));
-    let report = tokio::task::LocalSet::new().block_on(&runtime, restore::run(store, &engine, options, &Silent))?;
+    let report =
+        tokio::task::LocalSet::new().block_on(&runtime, restore::run(store, &engine, options, &Silent))?;
     Ok((server.requests().since(&before), report.files))
 }

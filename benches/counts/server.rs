@@ -187,9 +187,12 @@ impl State {
 
     fn list(&mut self, query: &str) -> Answer {
         self.requests.lists += 1;
-        let prefix = query.split('&').find_map(|p| p.strip_prefix("prefix=")).unwrap_or("").replace("%2F", "/");
+        let prefix =
+            query.split('&').find_map(|p| p.strip_prefix("prefix=")).unwrap_or("").replace("%2F", "/");
         let mut xml = String::from("<ListBucketResult><IsTruncated>false</IsTruncated>");
-        for (key, body) in self.objects.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix)) {
+        for (key, body) in
+            self.objects.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix))
+        {
             let size = body.len();
             xml += &format!(
                 "<Contents><Key>{key}</Key><LastModified>2026-11-21T21:14:10.000Z</LastModified><Size>{size}</Size></Contents>"

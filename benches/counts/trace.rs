@@ -18,7 +18,9 @@ const WINDOWS: usize = 4;
 const BURST: u32 = 300;
 /// Until the looks after a commit are over; traced programs are slow.
 const SETTLED: Duration = Duration::from_millis(100);
-const IDLE: Duration = Duration::from_secs(4);
+/// Idle windows: the history may have something to do in one of them.
+const IDLE: Duration = Duration::from_millis(1_500);
+const IDLE_WINDOWS: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Calls that make or change a file's content.
@@ -38,6 +40,7 @@ struct Call {
 struct Window {
     from: f64,
     to: f64,
+    /// What its counts are divided by; seconds, if nobody commits.
     commits: f64,
 }
 
@@ -86,7 +89,9 @@ impl Traced {
 /// The counts, or why there are none on this machine.
 pub fn measure(scratch: &Path) -> anyhow::Result<Result<Vec<Measured>, String>> {
     match Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).output() {
-        Err(_) => return Ok(Err(String::from("strace is missing: install it, as by apt-get install strace"))),
+        Err(_) => {
+            return Ok(Err(String::from("strace is missing: install it, as by apt-get install strace")));
+        }
         Ok(tried) if !tried.status.success() => {
             let said = String::from_utf8_lossy(&tried.stderr);
             let said = said.trim();
@@ -108,29 +113,33 @@ pub fn measure(scratch: &Path) -> anyhow::Result<Result<Vec<Measured>, String>> 
     let sparse: Vec<Window> = (0..WINDOWS).map(|_| sparse(&mut writer, &server)).collect::<Result<_, _>>()?;
     let burst = burst(&mut writer, &server)?;
     std::thread::sleep(10 * SETTLED);
-    let idle = Window { from: now(), to: now() + IDLE.as_secs_f64(), commits: IDLE.as_secs_f64() };
-    std::thread::sleep(IDLE);
+    let idle: Vec<Window> = (0..IDLE_WINDOWS).map(|_| idle()).collect();
     program.stop()?;
     let calls = read(&trace)?;
 
-    let steady = Window { from: sparse[0].from, to: idle.to, commits: 1.0 };
+    let steady = Window { from: sparse[0].from, to: idle[IDLE_WINDOWS - 1].to, commits: 1.0 };
     let all = |_: &Call| true;
     let flushes = |call: &Call| FLUSHES.contains(&call.name.as_str());
     let opens = |call: &Call| call.name.starts_with("open");
-    let least = |what: &dyn Fn(&Call) -> bool| {
-        sparse.iter().map(|w| w.count(&calls, what)).fold(f64::MAX, f64::min)
+    let least = |windows: &[Window], what: &dyn Fn(&Call) -> bool| {
+        windows.iter().map(|w| w.count(&calls, what)).fold(f64::MAX, f64::min)
     };
     let row = |name, value| Measured { part: "system calls", name, value };
     let rows = vec![
-        row("sparse commits: system calls per commit", least(&all)),
-        row("sparse commits: flushes to disk per commit", least(&flushes)),
-        row("sparse commits: files opened per commit", least(&opens)),
-        row("100 commits while one PUT is under way: system calls per commit", burst.count(&calls, &all)),
-        row("idle: system calls per second", idle.count(&calls, &all)),
-        row("after the start: writes to database, log or wal-index", steady.count(&calls, |c| writes_to(c, &db))),
+        row("sparse commits: system calls per commit", least(&sparse, &all)),
+        row("sparse commits: flushes to disk per commit", least(&sparse, &flushes)),
+        row("sparse commits: files opened per commit", least(&sparse, &opens)),
+        row("300 commits while one PUT is under way: system calls per commit", burst.count(&calls, &all)),
+        row("idle: system calls per second", least(&idle, &all)),
+        row(
+            "after the start: writes to database, log or wal-index",
+            steady.count(&calls, |c| writes_to(c, &db)),
+        ),
         row("after the start: opens of database or wal-index", steady.count(&calls, |c| opens_of(c, &db))),
     ];
-    for (what, window) in [("sparse, per commit", &sparse[0]), ("burst, per commit", &burst), ("idle, per second", &idle)] {
+    for (what, window) in
+        [("sparse, per commit", &sparse[0]), ("burst, per commit", &burst), ("idle, per second", &idle[0])]
+    {
         println!("{what}: {}", window.by_name(&calls));
     }
     Ok(Ok(rows))
@@ -145,6 +154,12 @@ fn sparse(writer: &mut Writer, server: &Server) -> anyhow::Result<Window> {
         std::thread::sleep(SETTLED);
     }
     Ok(Window { from, to: now(), commits: f64::from(COMMITS) })
+}
+
+fn idle() -> Window {
+    let from = now();
+    std::thread::sleep(IDLE);
+    Window { from, to: now(), commits: IDLE.as_secs_f64() }
 }
 
 fn burst(writer: &mut Writer, server: &Server) -> anyhow::Result<Window> {

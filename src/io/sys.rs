@@ -45,14 +45,6 @@ pub(super) fn arm(timer: &OwnedFd, wait: Duration) {
     assert_eq!(rc, 0, "a valid timer accepts a valid time");
 }
 
-/// Takes note of an expiry. Without one it does nothing.
-pub(super) fn acknowledge(timer: &OwnedFd) {
-    let mut count = [0u8; 8];
-    // SAFETY: the descriptor is open and the buffer has the 8 bytes that a timer writes. A failure (not expired after all) needs
-    // nothing: the next expiry wakes the reader again.
-    unsafe { libc::read(timer.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
-}
-
 /// Reads what the page cache holds and does not wait for the disk.
 ///
 /// # Errors

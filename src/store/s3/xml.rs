@@ -136,8 +136,8 @@ fn local(name: &str) -> String {
 }
 
 fn names<const N: usize>(path: &[String]) -> Option<[&str; N]> {
-    let path: [&String; N] = path.iter().collect::<Vec<_>>().try_into().ok()?;
-    Some(path.map(String::as_str))
+    let path: &[String; N] = path.try_into().ok()?;
+    Some(path.each_ref().map(String::as_str))
 }
 
 /// Reads an `<Error>` document; `None` for anything else, such as the HTML page of a proxy.

@@ -131,7 +131,7 @@ impl Bounds {
             match self.by_name.get(m.name) {
                 Some(bound) if bound.at_most == 0.0 => {}
                 Some(bound) => {
-                    self.lines[bound.line] = format!("| {} | {at_most} | {} |", m.name, bound.reason)
+                    self.lines[bound.line] = format!("| {} | {at_most} | {} |", m.name, bound.reason);
                 }
                 None => writeln!(missing, "| {} | {at_most} | WHY |", m.name)?,
             }

@@ -129,7 +129,7 @@ pub fn measure(scratch: &Path) -> anyhow::Result<Result<Vec<Measured>, String>> 
         row("sparse commits: system calls per commit", least(&sparse, &all)),
         row("sparse commits: flushes to disk per commit", least(&sparse, &flushes)),
         row("sparse commits: files opened per commit", least(&sparse, &opens)),
-        row("300 commits while one PUT is under way: system calls per commit", burst.count(&calls, &all)),
+        row("300 commits while one PUT is under way: system calls per commit", burst.count(&calls, all)),
         row("idle: system calls per second", least(&idle, &all)),
         row(
             "after the start: writes to database, log or wal-index",
@@ -229,9 +229,10 @@ fn read(trace: &Path) -> anyhow::Result<Vec<Call>> {
 
 /// `PID SECONDS NAME(ARGUMENTS...`; not the second half of a call that another thread interrupted.
 fn call(line: &str) -> Option<Call> {
-    let mut words = line.trim_start().splitn(2, ' ').nth(1)?.trim_start().splitn(2, ' ');
-    let at = words.next()?.parse().ok()?;
-    let (name, rest) = words.next()?.split_once('(')?;
+    let (_, line) = line.trim_start().split_once(' ')?;
+    let (at, line) = line.trim_start().split_once(' ')?;
+    let at = at.parse().ok()?;
+    let (name, rest) = line.split_once('(')?;
     let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     is_name.then(|| Call { at, name: name.to_owned(), rest: rest.to_owned() })
 }

@@ -69,24 +69,21 @@ impl Shared {
     /// Wakes what is due and arms the descriptor for the rest.
     fn fire(&self) {
         let now = Instant::now();
-        let mut due = Vec::new();
-        let next = {
-            let mut waits = self.waits.borrow_mut();
-            waits.armed_for = None;
-            while let Some(entry) = waits.by_deadline.first_entry() {
-                if entry.key().0 > now {
-                    break;
-                }
-                due.push(entry.remove());
-            }
-            waits.by_deadline.keys().next().map(|k| k.0)
-        };
+        self.waits.borrow_mut().armed_for = None;
+        while let Some(waker) = self.take_due(now) {
+            waker.wake();
+        }
+        let next = self.waits.borrow().by_deadline.keys().next().map(|k| k.0);
         if let Some(t) = next {
             self.arm(t);
         }
-        for w in due {
-            w.wake();
-        }
+    }
+
+    /// The waker of one wait that is due. They are taken one by one, so that none is called while the waits are borrowed.
+    fn take_due(&self, now: Instant) -> Option<Waker> {
+        let mut waits = self.waits.borrow_mut();
+        let entry = waits.by_deadline.first_entry().filter(|e| e.key().0 <= now)?;
+        Some(entry.remove())
     }
 }
 

@@ -12,4 +12,4 @@ cd "$(dirname "$0")/.."
 
 # The compiler's incremental mode cuts the code into other pieces, which changes what is inlined.
 export CARGO_INCREMENTAL=0
-exec cargo test --quiet --config scripts/counts.toml --bench counts -- "$@"
+exec cargo test --quiet --config scripts/counts.toml --bench counts -- --check "$@"

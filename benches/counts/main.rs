@@ -25,14 +25,16 @@ use std::process::ExitCode;
 use bounds::{Bounds, Measured, Verdict};
 
 const PARTS: [&str; 3] = ["kernels", "pipeline", "system-calls"];
-const USAGE: &str = "counts [--bless] [kernels] [pipeline] [system-calls]";
+const USAGE: &str = "scripts/check-counts.sh [--bless] [kernels] [pipeline] [system-calls]";
 
 fn main() -> anyhow::Result<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["--kernels-child"] => callgrind::child(),
         ["--writer-child", db] => writer::child(db)?,
-        _ => return check(&args),
+        ["--check", ..] => return check(&args[1..]),
+        // As by `cargo bench`, where it is built in another way, so that the bounds do not hold.
+        _ => println!("nothing was counted: scripts/check-counts.sh does that"),
     }
     Ok(ExitCode::SUCCESS)
 }

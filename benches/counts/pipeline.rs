@@ -71,6 +71,26 @@ fn store_at(url: &str) -> anyhow::Result<Arc<dyn Store>> {
     Ok(store::open(&location, &ClientOptions::default())?)
 }
 
+fn replicated(
+    path: PathBuf,
+    replica: ReplicaOptions,
+    observer: Observer,
+    stop: replicate::Stop,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let options = Options {
+        databases: vec![DatabaseOptions::new(path, vec![replica])],
+        directories: Vec::new(),
+        once: None,
+        safety_tick: limits::SAFETY_TICK,
+        engine: Engine::new(IoChoice::Plain)?,
+        shutdown_timeout: PATIENCE,
+        observer,
+        vitals: Arc::default(),
+    };
+    Ok(tokio::task::LocalSet::new().block_on(&runtime, replicate::run(options, stop))?)
+}
+
 impl Run {
     /// Waits until the first image is stored.
     fn start(dir: &Path, url: &str) -> anyhow::Result<Run> {
@@ -94,19 +114,8 @@ impl Run {
         let (stopper, stop) = replicate::stop();
         let path = db.clone();
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let options = Options {
-                databases: vec![DatabaseOptions::new(path, vec![replica])],
-                directories: Vec::new(),
-                once: None,
-                safety_tick: limits::SAFETY_TICK,
-                engine: Engine::new(IoChoice::Plain)?,
-                shutdown_timeout: PATIENCE,
-                observer,
-                vitals: Arc::default(),
-            };
-            tokio::task::LocalSet::new().block_on(&runtime, replicate::run(options, stop))?;
-            anyhow::Ok(())
+            replicated(path, replica, observer, stop)
+                .inspect_err(|e| eprintln!("the pipeline has ended: {e:#}"))
         });
         let writer = Writer::start(&db)?;
         let run = Run { db, stored, writer, store, stopper, thread };

@@ -21,6 +21,8 @@ from bench.store import ROOT
 
 COMMANDS = {"latency": latency, "writer": writer, "snapshot": snapshot, "restore": restore, "fleet": fleet}
 
+THROUGH_PROXY = ("latency", "writer", "fleet")
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -40,6 +42,8 @@ def main():
     for field in ("rounds", "seconds"):
         if getattr(options, field) is None:
             setattr(options, field, getattr(options, "default_" + field))
+    if options.tls and options.command not in THROUGH_PROXY:
+        sys.exit(f"bench: --tls is for {', '.join(THROUGH_PROXY)}: {options.command} is timed without the proxy that speaks it")
     try:
         COMMANDS[options.command].run(options)
     except Failed as error:
@@ -59,6 +63,7 @@ def common(parser):
     parser.add_argument("--bucket", help="its bucket")
     parser.add_argument("--dir", nargs="?", const="", metavar="PATH", help="replicas in a directory")
     parser.add_argument("--rtt", type=float, default=0, metavar="MS", help="round trip that the proxy adds: latency, writer, fleet [0]")
+    parser.add_argument("--tls", action="store_true", help="the tools talk TLS with the proxy: latency, writer, fleet; needs openssl")
     parser.add_argument("--work", default=str(ROOT / "target"), metavar="PATH", help="where the databases are made [target]")
     parser.add_argument("--out", default=str(ROOT / "target/bench"), metavar="PATH", help="where JSON and SVG go [target/bench]")
 

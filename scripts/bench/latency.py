@@ -3,8 +3,8 @@
 An application commits one row at a time with random pauses. A commit counts as stored when the first object that holds it was
 answered (position.py says how that is known, proxy.py when). The limit is a plain signed PUT of `--put-bytes` over a warm connection
 at the same pauses: through the same proxy, which is what the tools can be compared with, and straight to the store, which
-shows what the proxy costs. `lsfast bench` measures both in its own way, without a proxy. For directories the limit is a file written,
-flushed, renamed and its directory flushed.
+shows what the proxy costs. `lsfast bench` measures both in its own way, straight to the store, or through a proxy where that adds TLS or
+a round trip. For directories the limit is a file written, flushed, renamed and its directory flushed.
 """
 import json
 import os
@@ -95,7 +95,7 @@ def one_raw(session, number):
         ways = {RAW: lambda key: write_file(place / key, body)}
     else:
         events = session.events()
-        direct, through = session.server.new_client(), session.server.new_client(events.endpoint)
+        direct, through = session.server.new_client(), session.server.proxy_client(events.endpoint)
         ways = {
             RAW: lambda key: direct.put(f"{prefix}/d-{key}", body),
             RAW_PROXY: lambda key: through.put(f"{prefix}/p-{key}", body),
@@ -129,17 +129,25 @@ def write_file(path, body):
 
 
 def own_bench(session, number):
-    """What `lsfast bench` says; it has its own writer and takes no proxy."""
+    """What `lsfast bench` says, which has its own writer."""
     lsfast = next((t for t in session.tools if t.kind == "lsfast"), None)
     if not lsfast:
         return []
     _, prefix = session.place("own")
     seconds = max(1, int(session.options.seconds / 4))
-    command = [lsfast.binary, "bench", "--json", "--duration", f"{seconds}s", tools.lsfast_url(session.server, session.server.endpoint, prefix)]
-    done = subprocess.run(command, env=environment(session.server.env()), capture_output=True, text=True, timeout=seconds + 120)
+    events = session.events() if through_proxy(session.options) else None
+    url = tools.lsfast_url(session.server, events.endpoint if events else session.server.endpoint, prefix)
+    command = [lsfast.binary, "bench", "--json", "--duration", f"{seconds}s", url]
+    done = subprocess.run(command, env=environment(session.server.tool_env()), capture_output=True, text=True, timeout=seconds + 120)
+    if events:
+        events.stop()
     if done.returncode:
         raise Failed("lsfast bench failed:\n" + done.stderr)
     return [{"tool": "lsfast bench", "round": number, "own": json.loads(done.stdout)}]
+
+
+def through_proxy(options):
+    return options.dir is None and (options.tls or options.rtt > 0)
 
 
 def show(options, facts, results, levels):
@@ -169,7 +177,8 @@ def show(options, facts, results, levels):
         report.table(heads, rows)
     owns = [r["own"] for r in results if "own" in r]
     if owns:
-        print("lsfast bench (its own writer, 50 ms between commits, no proxy), ms, medians of the rounds")
+        way = "through a proxy" if through_proxy(options) else "no proxy"
+        print(f"lsfast bench (its own writer, 50 ms between commits, {way}), ms, medians of the rounds")
         rows = []
         for field in ("commit_to_stored", "raw_put"):
             values = [[o[field][p] / 1e3 for o in owns] for p in ("p50_us", "p95_us", "p99_us")]

@@ -4,7 +4,8 @@ Runs as a process of its own (`python3 -m bench.proxy`), a thread for each conne
 time (CLOCK_MONOTONIC) just before the answer is handed to the tool, method, path, status, bytes of the body, and the first bytes of
 what was stored: an LTX header says what part of the log is in the object. Bodies of multipart uploads count when their last part
 is completed. `--rtt` holds back each request, each answer and twice that each new connection by half of it, so that a server nearby
-looks like one far away; the stream of a body is not slowed down.
+looks like one far away; the stream of a body is not slowed down. With `--certificate` and `--key` it speaks TLS with the tool, and a new
+connection waits for one more round trip; to the store it goes as the store's own URL says.
 
 Signatures hold, because the Host header goes through as it is. For a store that insists on its own name requests are
 signed again (`--resign`, keys from the environment).
@@ -109,6 +110,10 @@ class Proxy:
         self.log, self.lock = log, threading.Lock()
         self.parts = {}  # first bytes of multipart uploads
         self.tls = ssl.create_default_context() if self.upstream.scheme == "https" else None
+        self.front = None
+        if options.certificate:
+            self.front = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.front.load_cert_chain(options.certificate, options.key)
 
     def connect(self):
         port = self.upstream.port or (443 if self.tls else 80)
@@ -121,9 +126,13 @@ class Proxy:
     def serve(self, sock):
         """One connection of the tool."""
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        client, store = Stream(sock), None
+        store = None
         try:
             time.sleep(2 * self.half)
+            if self.front:
+                sock = self.front.wrap_socket(sock, server_side=True)
+                time.sleep(2 * self.half)
+            client = Stream(sock)
             while head := client.until(b"\r\n\r\n"):
                 if store and select.select([store.sock], [], [], 0)[0]:
                     store.sock.close()  # the store has ended an idle connection
@@ -200,6 +209,8 @@ def main():
     parser.add_argument("--rtt", type=float, default=0)
     parser.add_argument("--resign", action="store_true")
     parser.add_argument("--events", required=True)
+    parser.add_argument("--certificate")
+    parser.add_argument("--key")
     options = parser.parse_args()
     sys.setswitchinterval(0.0005)
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
@@ -221,6 +232,8 @@ class Events:
         self.file = workspace.path / f"events-{next(self._names)}.jsonl"
         command = [sys.executable, "-m", "bench.proxy", "--upstream", server.endpoint, "--rtt", options.rtt, "--events", self.file]
         env = {"PYTHONPATH": os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}
+        if server.authority:
+            command += ["--certificate", server.authority.certificate, "--key", server.authority.key]
         if not server.own:
             command.append("--resign")
             env |= server.env()
@@ -228,7 +241,7 @@ class Events:
         self.at, self.list = 0, []
         wait_until("the proxy to listen", self.file.exists, 10, self.child)
         head = wait_until("the proxy to listen", self._lines, 10, self.child)
-        self.endpoint = f"http://127.0.0.1:{head[0]['port']}"
+        self.endpoint = f"{'https' if server.authority else 'http'}://127.0.0.1:{head[0]['port']}"
 
     def _lines(self):
         with open(self.file, "rb") as file:

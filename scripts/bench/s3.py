@@ -47,14 +47,14 @@ class S3Error(Exception):
 
 
 class Client:
-    """One connection to `endpoint`, path style."""
+    """One connection to `endpoint`, path style. `ca` is a file of certificates to trust in place of the system's."""
 
-    def __init__(self, endpoint, bucket, keys):
+    def __init__(self, endpoint, bucket, keys, ca=None):
         self.endpoint, self.bucket, self.keys = endpoint, bucket, keys
         url = urllib.parse.urlsplit(endpoint)
         self.host = url.netloc
         if url.scheme == "https":
-            self.connection = http.client.HTTPSConnection(url.netloc, timeout=60, context=ssl.create_default_context())
+            self.connection = http.client.HTTPSConnection(url.netloc, timeout=60, context=ssl.create_default_context(cafile=ca))
         else:
             self.connection = http.client.HTTPConnection(url.netloc, timeout=60)
 

@@ -2,7 +2,7 @@
 import itertools
 import time
 
-from . import position, proxy, store, tools, watch
+from . import position, proxy, store, tls, tools, watch
 from .children import Failed, Workspace
 from .report import machine, save
 
@@ -21,12 +21,17 @@ class Session:
         self.workspace.__enter__()
         try:
             self.server = store.start(self.options, self.workspace)
+            if self.options.tls:
+                if self.server.kind == "directory":
+                    raise Failed("--tls is between a tool and a server; leave out --dir")
+                self.server.authority = tls.Authority(self.workspace.folder("tls"))
             self.prefix = store.scratch(self.server, self.workspace)
         except BaseException:
             self.workspace.__exit__()
             raise
         shape = self.machine
-        print(f"store: {self.server.name}; {shape['cores']} x {shape['cpu']}, Linux {shape['kernel']}, load {shape['load_before']:.1f}")
+        way = "".join([", over TLS" if self.options.tls else "", f", {self.options.rtt:g} ms of round trip added" if self.options.rtt else ""])
+        print(f"store: {self.server.name}{way}; {shape['cores']} x {shape['cpu']}, Linux {shape['kernel']}, load {shape['load_before']:.1f}")
         if shape["load_before"] > shape["cores"] / 4:
             print("bench: this machine has other work to do; the numbers will show it")
         print(flush=True)

@@ -32,6 +32,7 @@ class Directory:
 
     kind = "directory"
     endpoint = None
+    authority = None
 
     def __init__(self, path):
         self.path = pathlib.Path(path)
@@ -39,6 +40,8 @@ class Directory:
 
     def env(self):
         return dict.fromkeys(LEADING)
+
+    tool_env = env
 
     def list(self, prefix):
         """Files of the replica with their sizes, named as from the top."""
@@ -66,6 +69,8 @@ class Server:
     """Replicas in a bucket of an S3 server."""
 
     kind = "s3"
+    # Set where the proxies speak TLS: whose certificate they show.
+    authority = None
 
     def __init__(self, name, endpoint, bucket, keys, own):
         self.name, self.endpoint, self.bucket, self.keys, self.own = name, endpoint, bucket, keys, own
@@ -84,9 +89,18 @@ class Server:
             env["AWS_SESSION_TOKEN"] = self.keys["token"]
         return env
 
-    def new_client(self, endpoint=None):
-        """A connection of its own, to the store or to a proxy before it."""
-        return s3.Client(endpoint or self.endpoint, self.bucket, self.keys)
+    def tool_env(self):
+        """For what talks with a proxy: trusts the proxy's certificate, where it has one."""
+        trust = {"SSL_CERT_FILE": str(self.authority.ca), "AWS_CA_BUNDLE": None} if self.authority else {}
+        return self.env() | trust
+
+    def new_client(self):
+        """A connection of its own, straight to the store."""
+        return s3.Client(self.endpoint, self.bucket, self.keys)
+
+    def proxy_client(self, endpoint):
+        """A connection of its own to a proxy."""
+        return s3.Client(endpoint, self.bucket, self.keys, self.authority and self.authority.ca)
 
     def list(self, prefix):
         return self.client.list(prefix + "/")

@@ -35,7 +35,7 @@ class Tool:
             command = [self.binary, "replicate", "-config", config]
             if self.kind == "lsfast":
                 command[2] = "--config"
-        return Child(workspace, self.name.replace(" ", "-"), command, server.env())
+        return Child(workspace, self.name.replace(" ", "-"), command, server.tool_env())
 
     def _config(self, server, endpoint, pairs, intervals):
         interval = intervals or ("1ms" if self.fast else None)

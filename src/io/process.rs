@@ -1,8 +1,21 @@
 //! What concerns processes rather than files.
 
 use std::io;
+use std::time::Duration;
 
 use super::sys;
+
+/// The monotonic clock, which is the same in all processes: times of one can be compared with those of another.
+#[must_use]
+pub fn monotonic() -> Duration {
+    sys::clock(libc::CLOCK_MONOTONIC)
+}
+
+/// Processor time that this process has used, all threads together.
+#[must_use]
+pub fn processor_time() -> Duration {
+    sys::clock(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
 
 /// Sends a signal to one process. The caller must know that the number is still that process's: a child that was not waited for.
 ///
@@ -28,6 +41,17 @@ pub fn trim_heap() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clocks_go_on() {
+        let (time, work) = (monotonic(), processor_time());
+        assert!(time > Duration::ZERO && work > Duration::ZERO);
+        let mut n = 0_u64;
+        while processor_time() <= work {
+            n = std::hint::black_box(n + 1);
+        }
+        assert!(monotonic() > time);
+    }
 
     #[test]
     fn a_child_gets_its_signal() {

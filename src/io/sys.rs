@@ -19,6 +19,15 @@ pub(super) fn readable<T: AsFd + AsRawFd>(owner: T) -> io::Result<AsyncFd<T>> {
         .map_err(|e| io::Error::other(e.to_string()))
 }
 
+/// What a clock shows.
+pub(super) fn clock(id: libc::clockid_t) -> Duration {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a valid `timespec` that outlives the call, which keeps no pointer to it. It fails only for clocks
+    // that the kernel does not have; callers name two that every kernel has.
+    unsafe { libc::clock_gettime(id, &raw mut now) };
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
 /// A timer on the monotonic clock, not armed.
 pub(super) fn timer() -> io::Result<OwnedFd> {
     // SAFETY: takes no pointers; the result is checked below.

@@ -148,7 +148,6 @@ fn the_version_is_that_of_the_package() {
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), concat!("lsfast ", env!("CARGO_PKG_VERSION")));
 }
 
-/// The bench is the first command that a newcomer runs; it proves by itself that what comes back is what was there.
 #[test]
 fn man_pages_and_completions_come_from_the_table_of_the_help() {
     let text = |args: &[&str]| {
@@ -173,26 +172,86 @@ fn man_pages_and_completions_come_from_the_table_of_the_help() {
     );
 }
 
+/// The bench is the first command that a newcomer runs; it proves by itself that what comes back is what was there.
 #[test]
 fn the_bench_measures_compares_and_leaves_nothing_behind() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let store = dir.path().join("store");
     let url = format!("file://{}", store.display());
-    for url in [None, Some(url.as_str())] {
-        let mut command = lsfast::command(["bench", "--json", "--duration", "300ms", "--gap", "5ms"]);
-        command.args(url).env("TMPDIR", dir.path());
+    for (url, load) in [
+        (None, "--gap 5ms"),
+        (Some(url.as_str()), "--rate 200 --rows 3 --row-bytes 5000 --synchronous full --compare"),
+        (Some(url.as_str()), "--rate max --synchronous off"),
+    ] {
+        let mut command = lsfast::command(["bench", "--json", "--duration", "300ms"]);
+        command.args(load.split(' ')).args(url).env("TMPDIR", dir.path());
         let output = lsfast::run(command);
         assert!(output.status.success(), "{}", lsfast::stderr(&output));
         let outcome: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
         assert_eq!(outcome["pages_differing"], 0);
         let count = |key: &str| outcome[key].as_u64().expect("a number");
         assert!(count("commits") >= count("uploads") && count("uploads") > 0, "{outcome}");
-        for key in ["commit_to_stored", "raw_put"] {
+        assert!(count("log_bytes_max") > 4096, "{outcome}");
+        for key in ["commit", "commit_to_stored", "raw_put"] {
             assert!(outcome[key]["p50_us"].as_u64() <= outcome[key]["max_us"].as_u64(), "{outcome}");
+            assert!(outcome[key]["count"].as_u64() > Some(0), "{outcome}");
         }
+        let compared = load != "--gap 5ms";
+        assert_eq!(outcome["alone"]["ratio"].as_f64().is_some_and(|r| r > 0.0), compared, "{outcome}");
+        assert_eq!(outcome["cpu_us_per_row"].is_number(), compared, "{outcome}");
     }
     _ = std::fs::remove_dir(&store);
     let left: Vec<_> =
         std::fs::read_dir(dir.path()).expect("the folder").flatten().map(|e| e.path()).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn the_bench_shows_a_histogram_that_fits_the_terminal_and_writes_a_plot() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let plot = dir.path().join("out.svg");
+    let bench = |plot: &Path| {
+        let mut command = lsfast::command(["bench", "--duration", "300ms", "--rate", "100", "--plot"]);
+        command.arg(plot).env("TMPDIR", dir.path());
+        lsfast::run(command)
+    };
+    let output = bench(&plot);
+    assert!(output.status.success(), "{}", lsfast::stderr(&output));
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    for part in
+        ["100 commits a second at random times", "p99.9", "commit -> stored", "raw PUT", "|#", "are equal"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(text.lines().skip(3).all(|line| line.len() <= 80), "{text}");
+    let svg = std::fs::read_to_string(&plot).expect("the plot");
+    assert!(
+        svg.starts_with("<svg") && svg.ends_with("</svg>\n") && svg.matches("<polyline").count() == 5,
+        "{svg}"
+    );
+    // What cannot be written is refused before anything is measured.
+    for (wrong, why) in [
+        (dir.path().to_path_buf(), "is a directory"),
+        (dir.path().join("no/out.svg"), "there is no directory"),
+    ] {
+        let output = bench(&wrong);
+        let said = lsfast::stderr(&output);
+        assert!(output.status.code() == Some(1) && said.contains(why) && output.stdout.is_empty(), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).expect("the folder").count(), 1);
+}
+
+#[test]
+fn a_bench_that_makes_no_sense_is_a_usage_error() {
+    for (args, why) in [
+        ("--rate fast", "as in 100 or 0.5"),
+        ("--rate 0.01 --duration 1s", "not one commit is expected"),
+        ("--duration 0", "more than 0"),
+        ("--rows 1000000 --row-bytes 1000000", "than a transaction here may have"),
+    ] {
+        let output = lsfast::run(lsfast::command(["bench"].into_iter().chain(args.split(' '))));
+        let said = lsfast::stderr(&output);
+        assert!(output.status.code() == Some(2) && said.contains(why), "{args}: {said}");
+    }
 }

@@ -1,85 +1,286 @@
 //! From commits and answers to latencies.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::child::Child;
+use super::stats::Samples;
 use super::timed::Stored;
-use super::writer::{self, Commit};
+use super::writer::{self, Commit, Event, Turn, Turned, Which};
 use crate::base::clock::Millis;
 use crate::base::{LtxId, Txid};
+use crate::io::{monotonic, processor_time};
 use crate::store::{PutOptions, Store};
+
+/// How often the size of the log is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Uploads of one turn that are put once more when it is over.
+const RAW_AFTER: usize = 16;
+
+/// Times of one turn of each kind, where the writer alone is measured too.
+const PAIRS: u32 = 4;
 
 /// What was measured.
 #[derive(Debug, Default)]
 pub(super) struct Measured {
-    /// From COMMIT's return to the store's answer, for each commit.
-    pub(super) latencies: Vec<Duration>,
-    /// One PUT of the same bytes, right after each upload.
-    pub(super) raw: Vec<Duration>,
-    /// Bytes of the uploads.
+    /// The writer beside lsfast.
+    pub(super) beside: Side,
+    /// The writer on a database that nobody looks at.
+    pub(super) alone: Side,
+    /// From COMMIT's return to the store's answer.
+    pub(super) stored: Samples,
+    /// The same with the time of the answer, since the beginning.
+    pub(super) lags: Vec<(Duration, Duration)>,
+    /// Size of the log over time.
+    pub(super) log: Vec<(Duration, u64)>,
+    /// PUTs of the same bytes.
+    pub(super) raw: Samples,
+    pub(super) uploads: u64,
     pub(super) upload_bytes: u64,
+    /// Processor time of this process, in which the writer is not, while turns beside went and until all was stored; only where no raw PUTs
+    /// went meanwhile.
+    pub(super) cpu: Option<Duration>,
 }
 
-/// Follows commits and answers until the writer has ended and all its commits are stored.
-///
-/// # Errors
-/// When commits stay unstored for `patience` after the last answer, or a raw PUT fails.
-pub(super) async fn measure(
-    commits: &mut UnboundedReceiver<Commit>,
-    stored: &mut UnboundedReceiver<Stored>,
-    raw: &dyn Store,
-    patience: Duration,
-) -> anyhow::Result<Measured> {
-    let mut waiting: VecDeque<Commit> = VecDeque::new();
-    let mut measured = Measured::default();
-    let mut writing = true;
-    while writing || !waiting.is_empty() {
-        tokio::select! {
-            // Commits first: an answer must find those that it holds.
-            biased;
-            commit = commits.recv(), if writing => match commit {
-                Some(commit) => waiting.push_back(commit),
-                None => writing = false,
-            },
-            answer = stored.recv() => {
-                let answer = answer.context("the pipeline is gone")?;
-                // The writer reports a commit just after it returned; the answer may overtake the report.
-                let newest = writer::newest_commit(&answer.body)?.unwrap_or(0);
-                while writing && waiting.back().is_none_or(|c| c.number < newest) && measured.seen(&waiting) < newest {
-                    match commits.recv().await {
-                        Some(commit) => waiting.push_back(commit),
-                        None => writing = false,
+/// The writer on one of the databases, all turns.
+#[derive(Debug, Default)]
+pub(super) struct Side {
+    pub(super) commits: Samples,
+    pub(super) time: Duration,
+    /// Commits a second of each turn.
+    pub(super) rates: Vec<f64>,
+    /// The largest size of the log.
+    pub(super) log_bytes_max: u64,
+}
+
+impl Side {
+    fn take(&mut self, turned: &Turned) {
+        self.commits.append(&turned.latencies);
+        self.time += turned.time;
+        self.rates.push(turned.latencies.count() as f64 / turned.time.as_secs_f64());
+    }
+
+    /// Commits a second.
+    pub(super) fn rate(&self) -> f64 {
+        self.commits.count() as f64 / self.time.as_secs_f64()
+    }
+}
+
+/// What a run is to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// How long the writer writes beside lsfast.
+    pub(super) time: Duration,
+    /// Whether it also writes alone, as long, in alternating turns. Raw PUTs come after each turn then, so that they
+    /// are not in the way of what is compared.
+    pub(super) compare: bool,
+}
+
+impl Plan {
+    fn turns(self) -> Vec<Turn> {
+        if !self.compare {
+            return vec![Turn { which: Which::Beside, time: self.time }];
+        }
+        let turn = |which| Turn { which, time: self.time / PAIRS };
+        let pair = |n: u32| {
+            let pair = [turn(Which::Alone), turn(Which::Beside)];
+            // Each kind is the first as often as the other.
+            if n.is_multiple_of(2) { pair } else { [pair[1], pair[0]] }
+        };
+        (0..PAIRS).flat_map(pair).collect()
+    }
+}
+
+/// Gives the writer its turns and follows what comes of them.
+pub(super) struct Meter<'a> {
+    pub(super) plan: Plan,
+    pub(super) writer: &'a mut Child,
+    pub(super) stored: &'a mut UnboundedReceiver<Stored>,
+    pub(super) raw: &'a dyn Store,
+    /// The log of the database that is replicated, and of the other one.
+    pub(super) logs: [PathBuf; 2],
+    /// How long the last commits of a turn may take to be stored.
+    pub(super) patience: Duration,
+}
+
+impl Meter<'_> {
+    /// Measures all turns.
+    ///
+    /// # Errors
+    /// When commits stay unstored for `patience` after the last answer, or a raw PUT fails.
+    pub(super) async fn measure(mut self) -> anyhow::Result<Measured> {
+        let mut run =
+            Run { measured: Measured::default(), begun: monotonic(), waiting: VecDeque::new(), seen: 0 };
+        let mut cpu = self.plan.compare.then_some(Duration::ZERO);
+        for turn in self.plan.turns() {
+            let before = processor_time();
+            self.writer.take(turn)?;
+            match turn.which {
+                Which::Alone => self.alone(&mut run).await?,
+                Which::Beside => {
+                    let kept = self.beside(&mut run).await?;
+                    cpu = cpu.map(|sum| sum + processor_time().saturating_sub(before));
+                    for stored in kept {
+                        run.raw_put(self.raw, stored).await?;
                     }
                 }
-                while let Some(commit) = waiting.pop_front_if(|c| c.number <= newest) {
-                    measured.latencies.push(answer.at.saturating_duration_since(commit.returned));
-                }
-                measured.raw_put(raw, answer).await?;
             }
-            () = tokio::time::sleep(patience), if !writing => {
-                anyhow::bail!("{} commits are not stored after {patience:?}", waiting.len());
+        }
+        Ok(Measured { cpu, ..run.measured })
+    }
+
+    async fn alone(&mut self, run: &mut Run) -> anyhow::Result<()> {
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                event = self.writer.event() => match event? {
+                    Event::Commit(_) | Event::Failed(_) => {}
+                    Event::Ended(turned) => {
+                        run.measured.alone.take(&turned);
+                        let size = size_of(&self.logs[1]);
+                        run.measured.alone.log_bytes_max = run.measured.alone.log_bytes_max.max(size);
+                        return Ok(());
+                    }
+                },
+                _ = look.tick() => {
+                    let size = size_of(&self.logs[1]);
+                    run.measured.alone.log_bytes_max = run.measured.alone.log_bytes_max.max(size);
+                }
             }
         }
     }
-    Ok(measured)
+
+    /// One turn beside lsfast, until all is stored; gives what is to be put once more.
+    async fn beside(&mut self, run: &mut Run) -> anyhow::Result<Vec<Stored>> {
+        let mut look = tokio::time::interval(LOOK);
+        let mut ended: Option<Turned> = None;
+        let mut kept = Vec::new();
+        let mut answers = 0;
+        let mut quiet_since = tokio::time::Instant::now();
+        while ended.is_none() || !run.waiting.is_empty() {
+            tokio::select! {
+                // Commits first: an answer must find those that it holds.
+                biased;
+                event = self.writer.event(), if ended.is_none() => {
+                    quiet_since = tokio::time::Instant::now();
+                    run.event(event?, &mut ended);
+                }
+                answer = self.stored.recv() => {
+                    let answer = answer.context("the pipeline is gone")?;
+                    quiet_since = tokio::time::Instant::now();
+                    let newest = writer::newest_commit(&answer.body)?.unwrap_or(0);
+                    // The writer reports a commit just after it returned; the answer may overtake the report.
+                    while ended.is_none() && run.seen < newest {
+                        run.event(self.writer.event().await?, &mut ended);
+                    }
+                    run.answered(&answer, newest);
+                    if self.plan.compare {
+                        answers += 1;
+                        keep(&mut kept, answer, answers);
+                    } else if run.measured.raw.count() == 0 || self.stored.is_empty() {
+                        // Where the store has more to do than it can, raw PUTs would make it worse.
+                        run.raw_put(self.raw, answer).await?;
+                    }
+                }
+                _ = look.tick() => run.look(size_of(&self.logs[0])),
+                () = tokio::time::sleep_until(quiet_since + self.patience), if ended.is_some() => {
+                    anyhow::bail!("{} commits are not stored after {:?}", run.waiting.len(), self.patience);
+                }
+            }
+        }
+        run.look(size_of(&self.logs[0]));
+        let turned = ended.context("a turn without an end")?;
+        run.measured.beside.take(&turned);
+        Ok(kept)
+    }
 }
 
-impl Measured {
+/// Keeps a few of all answers, each with the same chance.
+fn keep(kept: &mut Vec<Stored>, answer: Stored, answers: usize) {
+    if !answer.whole {
+        return;
+    }
+    if kept.len() < RAW_AFTER {
+        kept.push(answer);
+    } else if let Some(place) = kept.get_mut(fastrand::usize(..answers)) {
+        *place = answer;
+    }
+}
+
+fn size_of(log: &std::path::Path) -> u64 {
+    // Not there while nothing was written.
+    std::fs::metadata(log).map_or(0, |m| m.len())
+}
+
+struct Run {
+    measured: Measured,
+    begun: Duration,
+    /// Commits that are not stored yet.
+    waiting: VecDeque<Commit>,
     /// The number of the newest commit that was reported.
-    fn seen(&self, waiting: &VecDeque<Commit>) -> u64 {
-        waiting.back().map_or(self.latencies.len() as u64, |c| c.number)
+    seen: u64,
+}
+
+impl Run {
+    fn event(&mut self, event: Event, ended: &mut Option<Turned>) {
+        match event {
+            Event::Commit(commit) => {
+                self.seen = commit.number;
+                self.waiting.push_back(commit);
+            }
+            Event::Ended(turned) => *ended = Some(turned),
+            // `Child` makes an error of it.
+            Event::Failed(_) => {}
+        }
+    }
+
+    fn answered(&mut self, answer: &Stored, newest: u64) {
+        self.measured.uploads += 1;
+        self.measured.upload_bytes += answer.bytes;
+        while let Some(commit) = self.waiting.pop_front_if(|c| c.number <= newest) {
+            let lag = answer.at.saturating_sub(commit.returned);
+            self.measured.stored.push(lag);
+            self.measured.lags.push((answer.at.saturating_sub(self.begun), lag));
+        }
+    }
+
+    fn look(&mut self, size: u64) {
+        self.measured.log.push((monotonic().saturating_sub(self.begun), size));
+        self.measured.beside.log_bytes_max = self.measured.beside.log_bytes_max.max(size);
     }
 
     async fn raw_put(&mut self, raw: &dyn Store, stored: Stored) -> anyhow::Result<()> {
-        self.upload_bytes += stored.body.iter().map(|b| b.len() as u64).sum::<u64>();
-        let id = LtxId::raw(Txid(self.raw.len() as u64 + 1));
+        if !stored.whole {
+            return Ok(());
+        }
+        let id = LtxId::raw(Txid(self.measured.raw.count() + 1));
         let options = PutOptions { created: Millis::now(), create_only: true };
         let begun = Instant::now();
         raw.put(id, stored.body, options).await.context("raw PUT")?;
-        self.raw.push(begun.elapsed());
+        self.measured.raw.push(begun.elapsed());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_turn_is_first_as_often_and_has_the_whole_time() {
+        let time = Duration::from_secs(8);
+        let turns = Plan { time, compare: true }.turns();
+        for which in [Which::Alone, Which::Beside] {
+            let sum: Duration = turns.iter().filter(|t| t.which == which).map(|t| t.time).sum();
+            assert_eq!(sum, time);
+            assert_eq!(turns.chunks(2).filter(|pair| pair[0].which == which).count(), 2);
+        }
+        let alone = Plan { time, compare: false }.turns();
+        assert_eq!(alone, [Turn { which: Which::Beside, time }]);
     }
 }

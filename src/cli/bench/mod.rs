@@ -1,28 +1,36 @@
 //! `lsfast bench [URL]`: what a commit costs here, and whether it comes back.
 //!
 //! ```text
-//! writer (thread)       commits at random gaps, notes when COMMIT returned
+//! writer (a process)    commits in turns, at random times or as fast as it can, and notes when COMMIT returned
 //! replicate::run        the real pipeline, to a store that notes when it answered
-//! measure               reads from each stored object which commits it holds; then puts the same bytes once more,
-//!                       beside the replica: the floor for an upload of that size at that moment
+//! measure               reads from each stored object which commits it holds; puts the same bytes once more, beside
+//!                       the replica: the floor for an upload of that size at that moment
 //! restore, compare      page by page
+//! outcome               table, histogram, JSON, plot
 //! ```
+//!
+//! Where the writer is compared with itself alone, it has a second database that lsfast knows nothing of. lsfast has
+//! nothing to do in these turns: all of the turn before is stored by then.
 
+mod child;
 mod compare;
+mod histogram;
+mod load;
 mod measure;
+mod outcome;
 mod place;
+mod plot;
 mod stats;
 mod timed;
 mod writer;
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Args;
-use serde::Serialize;
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _};
 use tokio::sync::mpsc;
 
 use super::report::print_line;
@@ -34,59 +42,119 @@ use crate::io::Engine;
 use crate::replicate::{self, DatabaseOptions, Options, ReplicaOptions, Stop};
 use crate::restore::{self, RestoreOptions, Silent};
 use crate::store::Store;
-use measure::Measured;
+use child::Child;
+use load::{Load, Rate, Synchronous, parse_rate};
+use measure::{Measured, Meter, Plan};
+use outcome::{Outcome, Restored, Subject};
 use place::Place;
-use stats::Summary;
 use timed::TimedStore;
 
 /// How long the last commits may take to be stored after the writer has ended.
 const LAST_UPLOADS: Duration = Duration::from_secs(60);
 
+/// What is kept of each commit must fit into memory.
+const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Rows of one transaction, together.
+const TRANSACTION_BYTES: u64 = 256 << 20;
+
 /// Measure how fast a commit is safe here, then restore and compare.
 ///
-/// Makes a temporary database and a writer that commits at random gaps, replicates it to a temporary directory or
-/// to URL, and prints the time from COMMIT's return to the store's answer beside that of a raw PUT of the same bytes.
+/// Makes a temporary database and a writer, replicates it to a temporary directory or to URL, and prints the time from
+/// COMMIT's return to the store's answer beside that of a raw PUT of the same bytes: percentiles and a histogram.
+/// With --compare, or with --rate max, it also prints what the writer keeps of its speed beside lsfast.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
     /// Where to: s3://BUCKET/PREFIX or file:///DIR; a scratch prefix below it is used and removed afterwards.
     /// Without one, a temporary directory
     #[arg(value_name = "URL")]
     pub url: Option<String>,
-    /// How long the writer writes
+    /// How long the writer writes beside lsfast
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub duration: Duration,
-    /// Average gap between two commits
-    #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = parse_duration)]
-    pub gap: Duration,
+    /// Commits a second, at random times (Poisson) that do not wait for what came before; `max` or 0: one after the
+    /// other, as fast as they go [default: 20]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub rate: Option<Rate>,
+    /// The same as an average gap between two commits
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with = "rate")]
+    pub gap: Option<Duration>,
+    /// Rows in each transaction
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rows: u32,
+    /// Size of a row; half of it can be compressed
+    #[arg(long, value_name = "BYTES", default_value = "200", value_parser = clap::value_parser!(u32).range(1..))]
+    pub row_bytes: u32,
+    /// PRAGMA synchronous of the writer
+    #[arg(long, value_name = "LEVEL", default_value = "normal")]
+    pub synchronous: Synchronous,
     /// As for replicate, where the default is 1s; 0 measures the pipeline and not the spacing
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = parse_duration)]
     pub sync_interval: Duration,
+    /// Measure the writer without lsfast as well, in alternating turns that take as long again; --rate max does so
+    /// always
+    #[arg(long)]
+    pub compare: bool,
+    /// Write the distribution, and the lag and the size of the log over time, as SVG
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,
+    /// Be the writer for the databases in this folder: how the bench starts its other process
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub writer: Option<PathBuf>,
 }
 
-/// What a run found.
-#[derive(Debug, Serialize)]
-struct Outcome {
-    replica: String,
-    io: String,
-    duration_ms: u64,
-    gap_ms: f64,
-    sync_interval_ms: u64,
-    commits: usize,
-    uploads: usize,
-    upload_bytes: u64,
-    commit_to_stored: Summary,
-    raw_put: Summary,
-    restore_ms: f64,
-    pages: u32,
-    page_size: u32,
-    pages_differing: usize,
+/// Commits a second if nobody says otherwise.
+const RATE: Rate = Rate::PerSecond(20.0);
+
+impl BenchArgs {
+    fn load(&self) -> Load {
+        let rate = self.rate.or_else(|| self.gap.map(Rate::of_gap)).unwrap_or(RATE);
+        Load { rate, rows: self.rows, row_bytes: self.row_bytes, synchronous: self.synchronous }
+    }
+
+    fn plan(&self) -> Plan {
+        Plan { time: self.duration, compare: self.compare || self.load().rate == Rate::Max }
+    }
+
+    /// What no run could come of.
+    fn check(&self) -> Result<(), String> {
+        let duration = self.duration;
+        if duration.is_zero() || duration > DURATION_MAX {
+            return Err(format!("--duration {duration:?}: write more than 0 and at most 24h"));
+        }
+        if let Rate::PerSecond(rate) = self.load().rate
+            && rate * duration.as_secs_f64() < 1.0
+        {
+            return Err(format!(
+                "in {duration:?} not one commit is expected: a longer --duration, or more often"
+            ));
+        }
+        if u64::from(self.rows) * u64::from(self.row_bytes) > TRANSACTION_BYTES {
+            return Err(format!(
+                "{} rows of {} bytes are more than a transaction here may have ({} MiB)",
+                self.rows,
+                self.row_bytes,
+                TRANSACTION_BYTES >> 20
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// Runs the command.
 pub(super) fn run(global: &Global, setup: &mut Setup, args: &BenchArgs) -> anyhow::Result<()> {
+    if let Some(folder) = &args.writer {
+        return writer::process(folder, args.load());
+    }
+    if let Err(message) = args.check() {
+        super::Cli::command().error(ErrorKind::ValueValidation, message).exit();
+    }
+    if let Some(path) = &args.plot {
+        plot::check(path)?;
+    }
     let (stopper, interrupted) = replicate::stop();
     signals::watch(stopper).context("signals cannot be caught")?;
     let engine = setup::engine(global)?;
@@ -99,11 +167,13 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: &BenchArgs) -> anyho
         let cleaned = place.clean().await;
         outcome.and_then(|o| cleaned.map(|()| o))
     })?;
-    let text = if args.json { serde_json::to_string(&outcome)? } else { outcome.to_string() };
-    print_line(&text)?;
-    match outcome.pages_differing {
+    print_line(&if args.json { outcome.json()? } else { outcome.to_string() })?;
+    if let Some(path) = &args.plot {
+        plot::write(path, &outcome.svg())?;
+    }
+    match outcome.restored.pages_differing {
         0 => Ok(()),
-        n => anyhow::bail!("{n} of {} restored pages differ from the database", outcome.pages),
+        n => anyhow::bail!("{n} of {} restored pages differ from the database", outcome.restored.pages),
     }
 }
 
@@ -113,29 +183,24 @@ async fn bench(
     place: &Place,
     interrupted: Stop,
 ) -> anyhow::Result<Outcome> {
-    let db = place.local.join("bench.db");
-    writer::create(&db)?;
-    let measured = replicated(args, engine, place, &db, interrupted).await?;
+    let [db, _] = writer::databases(&place.local);
+    let measured = replicated(args, engine, place, interrupted).await?;
     let out = place.local.join("restored.db");
     let report = restore::run(place.replica.clone(), engine, RestoreOptions::new(&out), &Silent).await?;
-    let pages_differing = compare::differing_pages(&db, &out, report.page_size)?;
-    let nothing = "nothing was stored: let the bench run longer (--duration)";
-    Ok(Outcome {
-        replica: place.name.clone(),
-        io: engine.kind().to_string(),
-        duration_ms: whole_ms(args.duration),
-        gap_ms: args.gap.as_secs_f64() * 1e3,
-        sync_interval_ms: whole_ms(args.sync_interval),
-        commits: measured.latencies.len(),
-        uploads: measured.raw.len(),
-        upload_bytes: measured.upload_bytes,
-        commit_to_stored: Summary::of(&measured.latencies).context(nothing)?,
-        raw_put: Summary::of(&measured.raw).context(nothing)?,
-        restore_ms: report.time.as_secs_f64() * 1e3,
+    let restored = Restored {
+        time: report.time,
         pages: report.pages,
         page_size: report.page_size.get(),
-        pages_differing,
-    })
+        pages_differing: compare::differing_pages(&db, &out, report.page_size)?,
+    };
+    let subject = Subject {
+        replica: place.name.clone(),
+        io: engine.kind().to_string(),
+        load: args.load(),
+        time: args.duration,
+        sync_interval: args.sync_interval,
+    };
+    Outcome::new(subject, measured, restored)
 }
 
 /// Runs writer, pipeline and measurement, and ends them in that order.
@@ -143,16 +208,19 @@ async fn replicated(
     args: &BenchArgs,
     engine: &Engine,
     place: &Place,
-    db: &Path,
     interrupted: Stop,
 ) -> anyhow::Result<Measured> {
+    let plan = args.plan();
+    let databases = writer::databases(&place.local);
+    let made = if plan.compare { &databases[..] } else { &databases[..1] };
+    made.iter().try_for_each(|db| writer::create(db))?;
+    let mut writer = Child::start(&place.local, &args.load())?;
     let (answers, mut stored) = mpsc::unbounded_channel();
-    let (made, mut commits) = mpsc::unbounded_channel();
     let store: Arc<dyn Store> = Arc::new(TimedStore::new(place.replica.clone(), answers));
     let (stopper, stop) = replicate::stop();
     let options = Options {
         databases: vec![DatabaseOptions::new(
-            db,
+            &databases[0],
             vec![ReplicaOptions {
                 store,
                 sync_interval: args.sync_interval,
@@ -179,21 +247,23 @@ async fn replicated(
         r = &mut pipeline => return Err(ended(r)),
         Some(_) = stored.recv() => {}
     }
-    let halt = Arc::new(AtomicBool::new(false));
-    let writing = {
-        let (db, halt, gap) = (db.to_path_buf(), Arc::clone(&halt), args.gap);
-        let end = Instant::now() + args.duration;
-        tokio::task::spawn_blocking(move || writer::write(&db, end, gap, &halt, &made))
-    };
+    let logs = databases.map(|db| db.with_extension("db-wal"));
+    let (stored, raw) = (&mut stored, place.raw.as_ref());
+    let meter = Meter { plan, writer: &mut writer, stored, raw, logs, patience: LAST_UPLOADS };
     let measured = tokio::select! {
         biased;
         r = &mut pipeline => Err(ended(r)),
-        m = measure::measure(&mut commits, &mut stored, place.raw.as_ref(), LAST_UPLOADS) => m,
+        m = meter.measure() => m,
         () = interrupted.asked() => Err(anyhow::anyhow!("interrupted: nothing was measured to its end")),
     };
-    halt.store(true, Ordering::Relaxed);
-    drop(commits);
-    let written = writing.await?;
+    // Before lsfast: the last connection to a database copies the log and removes it, and that is lsfast's.
+    let written = match measured {
+        Ok(_) => writer.end(),
+        Err(_) => {
+            drop(writer);
+            Ok(())
+        }
+    };
     stopper.ask();
     if !pipeline.is_finished() {
         pipeline.await??;
@@ -202,26 +272,49 @@ async fn replicated(
     measured
 }
 
-fn whole_ms(d: Duration) -> u64 {
-    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
-}
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
 
-impl std::fmt::Display for Outcome {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Outcome { replica, io, commits, uploads, upload_bytes, pages, page_size, .. } = self;
-        writeln!(f, "to {replica}, files by {io}")?;
-        writeln!(
-            f,
-            "{commits} commits at random gaps of {} ms on average, {uploads} uploads, {upload_bytes} bytes, sync interval {} ms",
-            self.gap_ms, self.sync_interval_ms
-        )?;
-        writeln!(f, "\n{}", stats::HEADING)?;
-        writeln!(f, "{}", self.commit_to_stored.row("commit -> stored"))?;
-        writeln!(f, "{}\n", self.raw_put.row("raw PUT, same bytes"))?;
-        let verdict = match self.pages_differing {
-            0 => format!("all {pages} pages of {page_size} bytes are equal"),
-            n => format!("{n} OF {pages} PAGES DIFFER"),
-        };
-        write!(f, "restored in {:.0} ms: {verdict}", self.restore_ms)
+    use super::super::{Cli, Command};
+    use super::*;
+
+    fn parse(args: &str) -> Result<BenchArgs, String> {
+        let words = ["lsfast", "bench"].into_iter().chain(args.split_whitespace());
+        match Cli::try_parse_from(words).map_err(|e| e.to_string())?.command {
+            Command::Bench(args) => args.check().map(|()| args),
+            _ => Err(String::from("another command")),
+        }
+    }
+
+    #[test]
+    fn the_load_is_what_the_flags_say() {
+        let load = |args| parse(args).expect("good flags").load();
+        assert_eq!(load("").rate, Rate::PerSecond(20.0));
+        assert_eq!(load("--gap 5ms").rate, Rate::PerSecond(200.0));
+        let all = load("s3://b/p --rate 100 --duration 30s --rows 7 --row-bytes 1000 --synchronous full");
+        let expected =
+            Load { rate: Rate::PerSecond(100.0), rows: 7, row_bytes: 1000, synchronous: Synchronous::Full };
+        assert_eq!(all, expected);
+        let compares = |args| parse(args).expect("good flags").plan().compare;
+        assert!(!compares("") && compares("--compare") && compares("--rate max") && compares("--gap 0"));
+    }
+
+    #[test]
+    fn what_no_run_could_come_of_is_refused() {
+        for (args, why) in [
+            ("--duration 0", "at most 24h"),
+            ("--duration 25h", "at most 24h"),
+            ("--rate 0.05 --duration 10s", "not one commit is expected"),
+            ("--gap 1m", "not one commit"),
+            ("--rows 0", "0 is not in 1.."),
+            ("--rows 1000000 --row-bytes 1000", "256 MiB"),
+            ("--rate 5 --gap 1s", "cannot be used with"),
+            ("--rate fast", "100 or 0.5"),
+            ("--synchronous extra", "off, normal, full"),
+        ] {
+            let e = parse(args).expect_err(args);
+            assert!(e.contains(why), "{args}: {e}");
+        }
     }
 }

@@ -3,23 +3,32 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::base::{Level, LtxId};
+use crate::io::monotonic;
 use crate::ltx::TimesId;
 use crate::store::{BoxFuture, Entry, Listing, PutOptions, Result, Scope, SideId, Store, Upload};
 
 /// One object of level 0, stored.
 #[derive(Debug)]
 pub(super) struct Stored {
-    /// When the store answered.
-    pub(super) at: Instant,
-    /// Its content; empty if it went in parts, as the first image does.
+    /// When the store answered, by the monotonic clock.
+    pub(super) at: Duration,
+    /// Its content; only the beginning if it went in parts, as the first image does.
     pub(super) body: Vec<Bytes>,
+    /// Its length.
+    pub(super) bytes: u64,
+    /// Whether `body` is all of it.
+    pub(super) whole: bool,
 }
+
+/// So much of an object that goes in parts is kept, and then the rest of the piece: the page with the number of the
+/// last commit is among the first.
+const HEAD_BYTES: u64 = 256 << 10;
 
 /// Passes everything on.
 pub(super) struct TimedStore {
@@ -59,7 +68,9 @@ impl Store for TimedStore {
             self.inner.put(id, body, options).await?;
             if id.level == Level::RAW {
                 // Nobody listens any more when the measurement is over.
-                _ = self.stored.send(Stored { at: Instant::now(), body: copy });
+                let at = monotonic();
+                let bytes = copy.iter().map(|b| b.len() as u64).sum();
+                _ = self.stored.send(Stored { at, body: copy, bytes, whole: true });
             }
             Ok(())
         })
@@ -74,7 +85,7 @@ impl Store for TimedStore {
         Box::pin(async move {
             let inner = self.inner.upload(id, size_max, options).await?;
             let stored = (id.level == Level::RAW).then(|| self.stored.clone());
-            Ok(Box::new(TimedUpload { inner, stored }) as Box<dyn Upload>)
+            Ok(Box::new(TimedUpload { inner, stored, head: Vec::new(), bytes: 0 }) as Box<dyn Upload>)
         })
     }
 
@@ -118,18 +129,25 @@ impl Store for TimedStore {
 struct TimedUpload {
     inner: Box<dyn Upload>,
     stored: Option<UnboundedSender<Stored>>,
+    head: Vec<Bytes>,
+    bytes: u64,
 }
 
 impl Upload for TimedUpload {
     fn write<'a>(&'a mut self, bytes: Bytes) -> BoxFuture<'a, Result<()>> {
+        if self.bytes < HEAD_BYTES {
+            self.head.push(bytes.clone());
+        }
+        self.bytes += bytes.len() as u64;
         self.inner.write(bytes)
     }
 
     fn finish(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
+        let TimedUpload { inner, stored, head: body, bytes } = *self;
         Box::pin(async move {
-            self.inner.finish().await?;
-            if let Some(stored) = self.stored {
-                _ = stored.send(Stored { at: Instant::now(), body: Vec::new() });
+            inner.finish().await?;
+            if let Some(stored) = stored {
+                _ = stored.send(Stored { at: monotonic(), body, bytes, whole: false });
             }
             Ok(())
         })

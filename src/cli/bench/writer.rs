@@ -1,42 +1,96 @@
-//! The application of the bench: one database, one writer, random gaps.
+//! The application of the bench: one writer with its own connection, in turns.
+//!
+//! It is a process of its own, as an application is: the locks of SQLite belong to processes, so a writer in that of
+//! lsfast would not meet the locks that it is to meet. It takes a turn for each line of its input and tells what comes of it
+//! in lines of JSON.
 //!
 //! Each commit sets a number in a page of its own, behind a mark that occurs nowhere else. So an object that was
 //! stored tells by itself which commits it holds, without the help of what is measured.
 
-use std::path::Path;
+use std::io::{BufRead as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use rusqlite::Connection;
-use tokio::sync::mpsc::UnboundedSender;
+use serde::{Deserialize, Serialize};
 
+use super::load::{Load, Rate, Synchronous};
+use super::stats::Samples;
+use crate::io::monotonic;
 use crate::ltx::{Decoder, Step};
 
 /// Stands before the number of the last commit.
 const MARK: [u8; 16] = *b"\xfflsfast-bench\xfe\x01\x7f";
 
-/// A row of the bench, in bytes: what a small application writes.
+/// Where it is: the first table that is made, which has one row.
+const MARK_PAGE: u32 = 2;
+
+/// A row before the measurement, in bytes.
 const ROW_BYTES: usize = 200;
 
 /// Rows before the measurement, so that the database is no toy of three pages.
 const ROWS_BEFORE: u32 = 5_000;
 
+/// Commits are told of no more often: in a closed loop there are so many that to follow each would slow them down.
+const REPORT_GAP: Duration = Duration::from_millis(1);
+
+/// The writer looks so often whether it is to stop while it waits for its next commit.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// What the writer tells.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Event {
+    /// A commit in the database that is replicated.
+    Commit(Commit),
+    /// A turn is over, and its last commit has been told of.
+    Ended(Turned),
+    /// The writer has to give up.
+    Failed(String),
+}
+
 /// One commit.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Commit {
     /// Its number, from 1.
     pub(super) number: u64,
-    /// When COMMIT returned.
-    pub(super) returned: Instant,
+    /// When COMMIT returned, by the monotonic clock.
+    pub(super) returned: Duration,
 }
 
-/// Makes the database.
+/// Which database a turn writes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Which {
+    /// The one that is replicated.
+    Beside,
+    /// The one that nobody looks at.
+    Alone,
+}
+
+/// One turn of the writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Turn {
+    pub(super) which: Which,
+    pub(super) time: Duration,
+}
+
+/// What a turn came to.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Turned {
+    /// From BEGIN, or from when its time had come if the commits before it took longer, to COMMIT's return.
+    pub(super) latencies: Samples,
+    /// How long it took.
+    pub(super) time: Duration,
+}
+
+/// Makes a database.
 pub(super) fn create(path: &Path) -> anyhow::Result<()> {
     let what = || format!("cannot make the database {}", path.display());
     let connection = Connection::open(path).with_context(what)?;
-    let fill = || -> rusqlite::Result<()> {
+    let fill = || -> rusqlite::Result<u32> {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.execute_batch(
@@ -46,59 +100,189 @@ pub(super) fn create(path: &Path) -> anyhow::Result<()> {
         )?;
         connection.execute_batch("BEGIN")?;
         let mut insert = connection.prepare("INSERT INTO events(body) VALUES (?1)")?;
+        let mut row = vec![b'x'; ROW_BYTES];
         for _ in 0..ROWS_BEFORE {
-            insert.execute([row()])?;
+            refill(&mut row);
+            insert.execute([&row])?;
         }
         drop(insert);
-        connection.execute_batch("COMMIT")
-    };
-    fill().with_context(what)
-}
-
-/// Commits until `end` or until `stop`, at random gaps of `gap` on average, and reports each commit.
-pub(super) fn write(
-    path: &Path,
-    end: Instant,
-    gap: Duration,
-    stop: &AtomicBool,
-    commits: &UnboundedSender<Commit>,
-) -> anyhow::Result<()> {
-    let connection = Connection::open(path).context("the writer cannot open the database")?;
-    connection.busy_timeout(Duration::from_secs(10))?;
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
-    let mut number = 0_u64;
-    while Instant::now() < end && !stop.load(Ordering::Relaxed) {
-        std::thread::sleep(gap.mul_f64(exponential()));
-        number += 1;
-        let mark = [&MARK[..], &number.to_be_bytes()].concat();
-        connection.execute_batch("BEGIN IMMEDIATE")?;
-        connection.execute("UPDATE mark SET content = ?1", [mark])?;
-        connection.execute("INSERT INTO events(body) VALUES (?1)", [row()])?;
         connection.execute_batch("COMMIT")?;
-        let returned = Instant::now();
-        if commits.send(Commit { number, returned }).is_err() {
-            break;
-        }
-    }
+        connection.query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'mark'", [], |r| r.get(0))
+    };
+    let page = fill().with_context(what)?;
+    anyhow::ensure!(
+        page == MARK_PAGE,
+        "the first table of a new database begins at page {page}, not {MARK_PAGE}"
+    );
     Ok(())
 }
 
-/// The number of the newest commit in a stored object; `None` if it holds none.
+/// The databases of the bench in its folder: the one that is replicated and the one that is not.
+pub(super) fn databases(folder: &Path) -> [PathBuf; 2] {
+    ["bench.db", "alone.db"].map(|name| folder.join(name))
+}
+
+/// The process of the application: turns come in by standard input, and its end ends it.
+pub(super) fn process(folder: &Path, load: Load) -> anyhow::Result<()> {
+    let stop = AtomicBool::new(false);
+    let (orders, turns) = channel();
+    let mut out = std::io::stdout().lock();
+    let mut tell = |event: Event| -> anyhow::Result<()> {
+        let mut line = serde_json::to_string(&event)?;
+        line.push('\n');
+        out.write_all(line.as_bytes())?;
+        Ok(out.flush()?)
+    };
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            for line in std::io::stdin().lock().lines() {
+                let Some(turn) = line.ok().and_then(|line| serde_json::from_str::<Turn>(&line).ok()) else {
+                    break;
+                };
+                if orders.send(turn).is_err() {
+                    break;
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+            drop(orders);
+        });
+        let done = Writer { load, stop: &stop, tell: &mut tell }.run(&databases(folder), &turns);
+        // The other side waits for what comes, and then ends the input that the thread reads.
+        if let Err(e) = done {
+            tell(Event::Failed(super::super::one_line(&e)))?;
+        }
+        Ok(())
+    })
+}
+
+/// The application.
+struct Writer<'a> {
+    load: Load,
+    /// Ends a turn early.
+    stop: &'a AtomicBool,
+    tell: &'a mut dyn FnMut(Event) -> anyhow::Result<()>,
+}
+
+impl Writer<'_> {
+    /// Takes turns until there are no more. Its connections are open all the time, as those of an application.
+    fn run(&mut self, databases: &[PathBuf; 2], turns: &Receiver<Turn>) -> anyhow::Result<()> {
+        let [beside, alone] = databases;
+        let beside = self.open(beside)?;
+        let alone = if alone.exists() { Some(self.open(alone)?) } else { None };
+        let mut number = 0;
+        for turn in turns {
+            let turned = match turn.which {
+                Which::Beside => self.turn(&beside, turn.time, &mut number, true)?,
+                Which::Alone => {
+                    let alone = alone.as_ref().context("there is no database to write to alone")?;
+                    self.turn(alone, turn.time, &mut 0, false)?
+                }
+            };
+            (self.tell)(Event::Ended(turned))?;
+        }
+        Ok(())
+    }
+
+    fn open(&self, path: &Path) -> anyhow::Result<Connection> {
+        let open = || -> rusqlite::Result<Connection> {
+            let connection = Connection::open(path)?;
+            connection.busy_timeout(Duration::from_secs(10))?;
+            let level = match self.load.synchronous {
+                Synchronous::Off => "OFF",
+                Synchronous::Normal => "NORMAL",
+                Synchronous::Full => "FULL",
+            };
+            connection.pragma_update(None, "synchronous", level)?;
+            Ok(connection)
+        };
+        open().context("the writer cannot open its database")
+    }
+
+    /// Commits for `time`. `number` is that of the last commit in this database.
+    fn turn(
+        &mut self,
+        connection: &Connection,
+        time: Duration,
+        number: &mut u64,
+        told: bool,
+    ) -> anyhow::Result<Turned> {
+        let begun = Instant::now();
+        let end = begun + time;
+        let mut latencies = Samples::default();
+        let mut row = vec![b'x'; self.load.row_bytes as usize];
+        let (mut due, mut reported, mut left_out) = (begun, begun, None);
+        while let Some(start) = self.next(&mut due, end) {
+            *number += 1;
+            commit(connection, *number, self.load.rows, &mut row).context("the writer cannot write")?;
+            let commit = Commit { number: *number, returned: monotonic() };
+            latencies.push(start.elapsed());
+            // By when it began: long commits must not be chosen more often than others.
+            if matches!(self.load.rate, Rate::Max) && start.duration_since(reported) < REPORT_GAP {
+                left_out = Some(commit);
+            } else if told {
+                (reported, left_out) = (start, None);
+                (self.tell)(Event::Commit(commit))?;
+            }
+        }
+        let time = begun.elapsed();
+        if let (true, Some(commit)) = (told, left_out) {
+            (self.tell)(Event::Commit(commit))?;
+        }
+        Ok(Turned { latencies, time })
+    }
+
+    /// Waits for the time of the next commit; from when on it counts as begun, or `None` if the turn is over.
+    fn next(&self, due: &mut Instant, end: Instant) -> Option<Instant> {
+        let Rate::PerSecond(rate) = self.load.rate else {
+            let now = Instant::now();
+            return (now < end && !self.stop.load(Ordering::Relaxed)).then_some(now);
+        };
+        *due += Duration::from_secs_f64(exponential() / rate);
+        let mut slept = false;
+        loop {
+            if self.stop.load(Ordering::Relaxed) || Instant::now() >= end {
+                return None;
+            }
+            let left = (*due).min(end).saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                // The timer's own delay is not the database's.
+                return (*due < end).then(|| if slept { Instant::now() } else { *due });
+            }
+            std::thread::sleep(left.min(PATIENCE));
+            slept = true;
+        }
+    }
+}
+
+fn commit(connection: &Connection, number: u64, rows: u32, row: &mut [u8]) -> rusqlite::Result<()> {
+    connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    let mark = [&MARK[..], &number.to_be_bytes()].concat();
+    connection.prepare_cached("UPDATE mark SET content = ?1")?.execute([mark])?;
+    let mut insert = connection.prepare_cached("INSERT INTO events(body) VALUES (?1)")?;
+    for _ in 0..rows {
+        refill(row);
+        insert.execute([&*row])?;
+    }
+    connection.prepare_cached("COMMIT")?.execute([])?;
+    Ok(())
+}
+
+/// The number of the newest commit in an object, of which the beginning is enough; `None` if it holds none.
 pub(super) fn newest_commit(body: &[Bytes]) -> anyhow::Result<Option<u64>> {
     let mut decoder = Decoder::new();
-    let mut newest = None;
     for piece in body {
         let mut input = &piece[..];
         loop {
             match decoder.step(&mut input)? {
                 Step::NeedInput => break,
-                Step::Header => {}
-                Step::Page(_) => newest = newest.max(newest_in(decoder.page())),
+                Step::Page(page) if page.get() == MARK_PAGE => return Ok(newest_in(decoder.page())),
+                // Pages are in order.
+                Step::Page(page) if page.get() > MARK_PAGE => return Ok(None),
+                Step::Header | Step::Page(_) => {}
             }
         }
     }
-    decoder.finish()?;
-    Ok(newest)
+    Ok(None)
 }
 
 /// A page may hold left-overs of earlier numbers too, so the highest counts.
@@ -107,11 +291,10 @@ fn newest_in(page: &[u8]) -> Option<u64> {
     marks.filter_map(|w| w.last_chunk().map(|n| u64::from_be_bytes(*n))).max()
 }
 
-/// Half of it can be compressed, as with real rows.
-fn row() -> Vec<u8> {
-    let mut row = vec![b'x'; ROW_BYTES];
-    fastrand::fill(&mut row[..ROW_BYTES / 2]);
-    row
+/// Half of a row can be compressed, as with real ones.
+fn refill(row: &mut [u8]) {
+    let half = row.len() / 2;
+    fastrand::fill(&mut row[..half]);
 }
 
 /// A random factor of mean 1: gaps of events that know nothing of each other. At most 7.
@@ -134,30 +317,66 @@ mod tests {
         assert_eq!(newest_in(&page), Some(42));
     }
 
+    /// Runs turns on two databases; what was told, and the databases as files.
+    fn turns(load: Load, turns: &[Turn]) -> (Vec<Event>, [Vec<u8>; 2]) {
+        let dir = std::env::temp_dir().join(format!("lsfast-bench-writer-{:08x}", fastrand::u32(..)));
+        std::fs::create_dir(&dir).expect("a folder");
+        let paths = databases(&dir);
+        paths.iter().for_each(|path| create(path).expect("a database"));
+        let mut found = Vec::new();
+        let mut tell = |event| {
+            found.push(event);
+            Ok(())
+        };
+        let (orders, taken) = channel();
+        turns.iter().for_each(|turn| orders.send(*turn).expect("a receiver"));
+        drop(orders);
+        let mut writer = Writer { load, stop: &AtomicBool::new(false), tell: &mut tell };
+        writer.run(&paths, &taken).expect("a writer");
+        // The last connection has copied the log.
+        let files = paths.map(|path| std::fs::read(path).expect("the database"));
+        std::fs::remove_dir_all(&dir).expect("the folder");
+        (found, files)
+    }
+
+    const LOAD: Load = Load { rate: Rate::Max, rows: 3, row_bytes: 70, synchronous: Synchronous::Off };
+
     #[test]
-    fn a_written_number_is_found_in_the_pages_of_the_log() {
-        let path = std::env::temp_dir().join(format!("lsfast-bench-writer-{}", std::process::id()));
-        create(&path).expect("a database");
-        let (send, mut commits) = tokio::sync::mpsc::unbounded_channel();
-        let stop = AtomicBool::new(false);
-        let mut last = 0;
-        let end = Instant::now() + Duration::from_secs(600);
-        std::thread::scope(|threads| {
-            let writer = threads.spawn(|| write(&path, end, Duration::from_micros(100), &stop, &send));
-            while last < 5 {
-                let commit = commits.blocking_recv().expect("a commit");
-                assert_eq!(commit.number, last + 1);
-                last = commit.number;
+    fn the_last_commit_of_each_turn_is_told_and_its_number_is_in_the_pages() {
+        let beside = Turn { which: Which::Beside, time: Duration::from_millis(20) };
+        let alone = Turn { which: Which::Alone, ..beside };
+        let (events, [beside, alone]) = turns(LOAD, &[beside, alone, beside]);
+        let (mut told, mut made, mut ended) = (0, 0, 0);
+        for event in events {
+            match event {
+                Event::Commit(commit) => {
+                    assert!(commit.number > told);
+                    told = commit.number;
+                }
+                Event::Ended(turned) => {
+                    ended += 1;
+                    if ended != 2 {
+                        made += turned.latencies.count();
+                        assert_eq!(told, made, "after turn {ended}");
+                    }
+                }
+                Event::Failed(why) => panic!("{why}"),
             }
-            stop.store(true, Ordering::Relaxed);
-            writer.join().expect("no panic").expect("a writer");
-        });
-        while let Ok(commit) = commits.try_recv() {
-            last = commit.number;
         }
-        // The last connection has checkpointed.
-        let bytes = std::fs::read(&path).expect("the database");
-        assert_eq!(newest_in(&bytes), Some(last));
-        std::fs::remove_file(&path).expect("the database");
+        assert!(ended == 3 && made > 0);
+        assert_eq!(newest_in(&beside[4096..8192]), Some(made));
+        assert!(newest_in(&alone).is_some_and(|n| n > 0));
+    }
+
+    #[test]
+    fn an_open_loop_keeps_its_rate_and_stops_when_told() {
+        let load = Load { rate: Rate::PerSecond(2_000.0), rows: 1, ..LOAD };
+        let (events, _) = turns(load, &[Turn { which: Which::Beside, time: Duration::from_millis(500) }]);
+        let commits = events.iter().filter(|e| matches!(e, Event::Commit(_))).count();
+        // 1000 on average with a deviation of 32, fewer where the machine is busy.
+        assert!((10..1_300).contains(&commits), "{commits}");
+        let load = Load { rate: Rate::PerSecond(1e-9), ..load };
+        let writer = Writer { load, stop: &AtomicBool::new(true), tell: &mut |_| Ok(()) };
+        assert_eq!(writer.next(&mut Instant::now(), Instant::now() + Duration::from_secs(600)), None);
     }
 }

@@ -123,7 +123,7 @@ impl BenchArgs {
     fn check(&self) -> Result<(), String> {
         let duration = self.duration;
         if duration.is_zero() || duration > DURATION_MAX {
-            return Err(format!("--duration {duration:?}: write more than 0 and at most 24h"));
+            return Err(String::from("--duration must be more than 0 and at most 24h"));
         }
         if let Rate::PerSecond(rate) = self.load().rate
             && rate * duration.as_secs_f64() < 1.0

@@ -175,7 +175,8 @@ impl Outcome {
             },
         ];
         let title = format!("lsfast bench to {}", self.subject.replica);
-        let more = format!("{}, sync interval {:?}", self.subject.load, self.subject.sync_interval);
+        let more =
+            format!("{}, sync interval {} ms", self.subject.load, whole_ms(self.subject.sync_interval));
         plot::svg(&[&title, &more], &panels)
     }
 }
@@ -219,13 +220,13 @@ impl fmt::Display for Outcome {
         writeln!(f, "{}", subject.load)?;
         writeln!(
             f,
-            "{} commits in {:.1} s ({}/s), {} uploads, {} MB, sync interval {:?}, log up to {} MB",
+            "{} commits in {:.1} s ({}/s), {} uploads, {} MB, sync interval {} ms, log up to {} MB",
             commit.count,
             measured.beside.time.as_secs_f64(),
             round(measured.beside.rate()),
             measured.uploads,
             round(measured.upload_bytes as f64 / 1e6),
-            subject.sync_interval,
+            whole_ms(subject.sync_interval),
             round(measured.beside.log_bytes_max as f64 / 1e6),
         )?;
         let alone = self.alone();

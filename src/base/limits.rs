@@ -222,6 +222,30 @@ pub const INDEX_BYTES: usize = 1 << 20;
 /// Files of a replica that are verified at once. Further ones wait.
 pub const VERIFY_FILES: usize = 4;
 
+/// What a request of a paced verification counts at least: many small files are as dear as a large one.
+pub const VERIFY_REQUEST_BYTES: u64 = 32 << 10;
+
+/// Attempts to verify a replica whose files are replaced or removed meanwhile. The last one counts.
+pub const VERIFY_ATTEMPTS: u32 = 5;
+
+/// Replicas that are verified in the background at once, for all databases. Further ones wait.
+pub const VERIFY_REPLICAS: usize = 1;
+
+/// The first verification after a start comes within this time, or within the interval if that is shorter, and not in its first quarter.
+pub const VERIFY_FIRST: Duration = Duration::from_secs(600);
+
+/// The first rest of a verification that could not be done; it doubles up to [`VERIFY_REST_MAX`].
+pub const VERIFY_REST_MIN: Duration = Duration::from_secs(60);
+
+/// The longest, unless the interval is shorter.
+pub const VERIFY_REST_MAX: Duration = Duration::from_secs(3600);
+
+/// How often a replica that is not ready to be verified is looked at.
+pub const VERIFY_READY: Duration = Duration::from_secs(10);
+
+/// What is remembered of the last verification. A longer file is ignored.
+pub const VERIFY_RECORD_BYTES: u64 = 64 << 10;
+
 /// Findings of one kind that a report of a verification names. Further ones are counted.
 pub const VERIFY_FINDINGS: usize = 1_000;
 

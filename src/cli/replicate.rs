@@ -4,6 +4,7 @@ mod fill;
 mod history;
 mod observe;
 mod plan;
+mod verification;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,7 +16,7 @@ use clap::Args;
 
 use super::setup::{self, Setup};
 use super::{Global, signals};
-use crate::config::parse_duration;
+use crate::config::{parse_duration, parse_rate};
 use crate::io::raise_descriptor_limit;
 use crate::observe::Observatory;
 use crate::replicate::{self, Observer, Once, Options, Stop};
@@ -26,7 +27,7 @@ pub(super) use plan::default_replica;
 /// Replicate live databases until told to stop.
 ///
 /// SIGINT or SIGTERM ends it after a final sync; a second signal ends it at once.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct ReplicateArgs {
     /// The database file; waited for if it does not exist yet. Without one, all databases of the config file
     #[arg(value_name = "DB")]
@@ -56,6 +57,12 @@ pub struct ReplicateArgs {
     /// Uploads of a busy database are this far apart on average; a commit after a quiet time leaves at once [default: 1s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub sync_interval: Option<Duration>,
+    /// Read each replica end to end so often, in the background, and say what is damaged; 0 for never [default: never]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub verify_interval: Option<Duration>,
+    /// Bytes a second that this may read on average, such as 8MiB [default: 8MiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_rate)]
+    pub verify_rate: Option<u64>,
 }
 
 /// How long the final sync may take, where nobody says otherwise.

@@ -58,6 +58,7 @@ pub(super) fn run(setup: &mut Setup, args: &VerifyArgs) -> anyhow::Result<ExitCo
         sample_percent: args.sample,
         bytes_per_second: args.bandwidth.map(|mb| u64::from(mb) * 1_000_000),
         database: args.db.clone(),
+        ..VerifyOptions::default()
     };
     let found = event_loop.block_on(async {
         let store = setup.open(&location)?;

@@ -66,6 +66,17 @@ pub(super) fn parse_size(text: &str) -> Result<u64, &'static str> {
     }
 }
 
+/// Bytes a second, in the units of a size.
+///
+/// # Errors
+/// What it should be.
+pub fn parse_rate(text: &str) -> Result<u64, &'static str> {
+    match parse_size(text) {
+        Ok(rate) if rate > 0 => Ok(rate),
+        _ => Err("a number of bytes a second above 0, such as 8MiB"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +106,7 @@ mod tests {
             assert_eq!(parse_bool(text), value, "{text}");
         }
         assert_eq!(parse_sign_payload("false"), Ok(SignPayload::Never));
+        assert_eq!((parse_rate("8MiB"), parse_rate("0").is_err()), (Ok(8 << 20), true));
         assert_eq!(parse_concurrency("0"), Err("a number from 1 up"));
     }
 }

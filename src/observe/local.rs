@@ -106,5 +106,6 @@ fn replica(dir: &Path, url: Option<String>) -> io::Result<ReplicaStatus> {
         error: None,
         latency: None,
         history: None,
+        verification: None,
     })
 }

@@ -36,7 +36,7 @@ const DATABASES: [(&str, &str, &str, OfDatabase); 6] = [
     ),
 ];
 
-const REPLICAS: [(&str, &str, &str, OfReplica); 15] = [
+const REPLICAS: [(&str, &str, &str, OfReplica); 20] = [
     ("lsfast_replica_in_sync", "gauge", "Whether every captured commit is stored.", |r| {
         let synced = r.phase() == ReplicaPhase::Following
             && known_lag(r).is_some_and(|l| l.commits == 0 && l.bytes == 0);
@@ -84,6 +84,26 @@ const REPLICAS: [(&str, &str, &str, OfReplica); 15] = [
         "When the next full image is due, in seconds since 1970.",
         |r| r.history()?.next_snapshot.map(|at| at.0 as f64 / 1_000.0),
     ),
+    (
+        "lsfast_verify_age_seconds",
+        "gauge",
+        "Time since the last verification began that found nothing wrong.",
+        |r| r.verification()?.sound.map(age),
+    ),
+    ("lsfast_verify_sound", "gauge", "Whether the last verification found nothing wrong.", |r| {
+        let verification = r.verification()?;
+        verification.last.map(|_| flag(verification.fault.is_none()))
+    }),
+    ("lsfast_verify_faults", "gauge", "What the last verification found wrong.", |r| {
+        let verification = r.verification()?;
+        verification.last.map(|_| number(verification.faults))
+    }),
+    ("lsfast_verify_failing", "gauge", "Whether the last attempt to verify came to no end.", |r| {
+        r.verification().map(|v| flag(v.error.is_some()))
+    }),
+    ("lsfast_verify_bytes_total", "counter", "Bytes read by verifications.", |r| {
+        r.verification().map(|_| number(r.verified_bytes.bytes()))
+    }),
 ];
 
 fn number(n: u64) -> f64 {

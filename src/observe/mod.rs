@@ -32,7 +32,7 @@ pub use heartbeat::{Heartbeat, INTERVAL as HEARTBEAT_INTERVAL};
 pub use local::{Place, holder, is_replica_folder, without_process};
 pub use snapshot::{
     DatabaseStatus, DurableStatus, FailureStatus, HistoryState, LagStatus, LatencyStatus, LevelState,
-    Position, ReplicaStatus, Status,
+    Position, ReplicaStatus, Status, VerificationState,
 };
 
 use crate::base::limits;

@@ -26,7 +26,7 @@ pub(super) fn html(status: &Status) -> String {
     let mut out = format!("{HEAD}<h1>lsfast {}</h1>", escape(&status.version));
     out.push_str(
         "<table><tr><th>database<th>replica<th>state<th>TXID<th>as of<th class=n>commits behind<th class=n>bytes behind\
-         <th class=n>seconds behind<th>next snapshot<th>last error",
+         <th class=n>seconds behind<th>next snapshot<th>verified<th>last error",
     );
     for database in &status.databases {
         rows(&mut out, database);
@@ -78,7 +78,17 @@ fn row(out: &mut String, r: &ReplicaStatus) {
     }
     let next = r.history.as_ref().and_then(|h| h.next_snapshot.as_deref()).unwrap_or_default();
     let error = r.error.as_ref().map_or_else(String::new, |e| format!("{}: {}", e.time, e.message));
-    let _ = write!(out, "<td>{}<td>{}", escape(next), escape(&error));
+    let _ = write!(out, "<td>{}<td{}<td>{}", escape(next), verified(r), escape(&error));
+}
+
+/// The rest of the tag, and the cell.
+fn verified(r: &ReplicaStatus) -> String {
+    let Some(v) = &r.verification else { return ">".to_owned() };
+    match (&v.fault, &v.error) {
+        (Some(fault), _) => format!(" class=bad>{}", escape(fault)),
+        (None, Some(error)) => format!(" class=bad>{}", escape(error)),
+        (None, None) => format!(">{}", escape(v.sound.as_deref().unwrap_or("not yet"))),
+    }
 }
 
 fn escape(text: &str) -> String {

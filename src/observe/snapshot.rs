@@ -9,7 +9,7 @@ use crate::base::{FrameNo, PageSize, Salts};
 use crate::replicate::vitals::{
     DatabasePhase, DatabaseVitals, Failure, LATENCY_MS, Lag, ReplicaPhase, ReplicaVitals,
 };
-use crate::replicate::{HistoryStatus, Vitals};
+use crate::replicate::{HistoryStatus, VerificationStatus, Vitals};
 use crate::sqlite::database::sibling;
 use crate::wal::format;
 
@@ -85,6 +85,9 @@ pub struct ReplicaStatus {
     pub latency: Option<LatencyStatus>,
     /// Levels and images.
     pub history: Option<HistoryState>,
+    /// What its verifications found, if it is verified.
+    #[serde(default)]
+    pub verification: Option<VerificationState>,
 }
 
 /// What a store has.
@@ -146,6 +149,25 @@ pub struct HistoryState {
     pub deletions_refused: bool,
     /// Levels that hold anything.
     pub levels: Vec<LevelState>,
+}
+
+/// What the verifications of a replica found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerificationState {
+    /// When the last one began, of those that came to an end.
+    pub last: Option<String>,
+    /// When the last one began that found nothing wrong.
+    pub sound: Option<String>,
+    /// What the last one found wrong.
+    pub fault: Option<String>,
+    /// How many things.
+    pub faults: u64,
+    /// Why the last attempt came to no end.
+    pub error: Option<String>,
+    /// When the next one is due; none while one is under way.
+    pub next: Option<String>,
+    /// Bytes read since the start.
+    pub bytes: u64,
 }
 
 /// One level.
@@ -250,6 +272,7 @@ fn replica(replica: &ReplicaVitals, size: Option<PageSize>) -> ReplicaStatus {
         error: replica.failure().map(failure),
         latency: latency(replica),
         history: replica.history().map(|h| history(&h)),
+        verification: replica.verification().map(|v| verification(v, replica.verified_bytes.bytes())),
     }
 }
 
@@ -271,6 +294,18 @@ fn latency(replica: &ReplicaVitals) -> Option<LatencyStatus> {
         p50_ms: bound(0.5),
         p99_ms: bound(0.99),
     })
+}
+
+fn verification(status: VerificationStatus, bytes: u64) -> VerificationState {
+    VerificationState {
+        last: status.last.map(Millis::to_rfc3339),
+        sound: status.sound.map(Millis::to_rfc3339),
+        fault: status.fault,
+        faults: status.faults,
+        error: status.error,
+        next: status.next.map(Millis::to_rfc3339),
+        bytes,
+    }
 }
 
 fn history(status: &HistoryStatus) -> HistoryState {

@@ -27,6 +27,7 @@ use super::pace::Pace;
 use super::replica::{Replica, ReplicaError};
 use super::state::{Home, HomeError, home_of};
 use super::sweep::Sweep;
+use super::verify::Turns;
 use super::vitals::{DatabasePhase, DatabaseVitals, Vitals};
 use super::{DatabaseOptions, Event, Observer, Once, Stop};
 use crate::base::limits;
@@ -79,6 +80,7 @@ pub struct Shared {
     /// Which file is followed under which name.
     pub(super) files: Files,
     pub(super) history: history::Common,
+    pub(super) turns: Turns,
     /// There is one replica in all: if its store refuses at the first contact, that is the answer.
     pub(super) alone: bool,
     /// What is there is stored, once: nothing is waited for.
@@ -259,6 +261,8 @@ impl<'a> Follower<'a> {
                 history_options: replica.history.clone(),
                 once: shared.once,
                 common: shared.history.clone(),
+                verification: options.replicas[index].verification.clone(),
+                turns: shared.turns.clone(),
             };
             replicas.spawn_local(replica.run());
         }

@@ -2,7 +2,7 @@
 //!
 //! In the order of the data: `capture` takes committed pages from the log under the locks of `guard`, `board` keeps them as `pending` for each
 //! replica, `replica` makes batches and stores them one at a time, `local` remembers how far that went. `stream` sends what is too large to hold,
-//! read through `source`; `remote` decides at the start how to go on; `history` compacts and removes what is stored. `follow` is the loop of one database, [`run`] that of all.
+//! read through `source`; `remote` decides at the start how to go on; `history` compacts and removes what is stored, `verify` reads it back. `follow` is the loop of one database, [`run`] that of all.
 
 pub mod board;
 pub mod capture;
@@ -25,6 +25,7 @@ pub mod source;
 pub mod state;
 mod stream;
 mod sweep;
+pub mod verify;
 pub mod vitals;
 
 use std::path::{Path, PathBuf};
@@ -37,6 +38,7 @@ pub use directories::{Choose, DirectoryOptions, files_in};
 pub use follow::FollowError;
 pub use history::{HistoryOptions, HistoryStatus, Once};
 pub use replica::ReplicaError;
+pub use verify::{Verification, VerificationStatus};
 pub use vitals::Vitals;
 
 use crate::base::{Txid, limits};
@@ -103,6 +105,8 @@ pub struct ReplicaOptions {
     pub sync_interval: Duration,
     /// How its history is kept.
     pub history: HistoryOptions,
+    /// How it is verified in the background; `None` for not at all.
+    pub verification: Option<Verification>,
 }
 
 /// One database.
@@ -236,6 +240,7 @@ pub async fn run(options: Options, stop: Stop) -> Result<(), ReplicateError> {
             && options.databases.iter().map(|d| d.replicas.len()).sum::<usize>() == 1,
         once: options.once,
         history: history::Common::default(),
+        turns: verify::Turns::default(),
     };
     let (ask_all, inner) = self::stop();
     let mut fleet = fleet::Fleet::new(options.databases, directories, shared, inner);

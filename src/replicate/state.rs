@@ -8,6 +8,7 @@
 //! | `socket` | where that process tells its state, see `observe` |
 //! | `REPLICA/state` | two slots of 512 bytes, written in turns; the valid one with the higher sequence number counts |
 //! | `REPLICA/pages` | page hashes, see `hashes` |
+//! | `REPLICA/verified` | when the replica was verified, see `verify` |
 //!
 //! `REPLICA` is a hash of the place, 16 hex digits. A slot, all integers little-endian:
 //!

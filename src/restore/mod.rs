@@ -51,7 +51,7 @@ pub use fetch::{Object, requests};
 pub use plan::{PlanError, Until};
 pub use points::{Point, PointState, object_name, points};
 pub use prove::{
-    CompareError, Compared, Damage, Health, Newest, VerifyOptions, VerifyReport, verify_replica,
+    CompareError, Compared, Damage, Health, Meter, Newest, VerifyOptions, VerifyReport, verify_replica,
 };
 pub use verify::{Integrity, Verdict};
 

@@ -2,6 +2,7 @@
 
 mod metrics;
 mod state;
+mod verification;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -222,6 +222,7 @@ async fn replicated(
         databases: vec![DatabaseOptions::new(
             &databases[0],
             vec![ReplicaOptions {
+                verification: None,
                 store,
                 sync_interval: args.sync_interval,
                 history: replicate::HistoryOptions::off(),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ReplicateArgs, history};
+use super::{ReplicateArgs, history, verification};
 use crate::base::limits;
 use crate::cli::report::print_line;
 use crate::cli::setup::Setup;
@@ -55,7 +55,8 @@ impl Plan {
                 anyhow::bail!("{} is named twice: each replica needs a place of its own", store.url());
             }
             let history = history::options(setup.config().map(Arc::as_ref), None)?;
-            replicas.push(ReplicaOptions { store, sync_interval: interval, history });
+            let verification = verification::options(args, setup.config().map(|c| &c.verification));
+            replicas.push(ReplicaOptions { store, sync_interval: interval, history, verification });
         }
         self.push(DatabaseOptions::new(db, replicas), args.restore_if_db_not_exists);
         Ok(())
@@ -70,7 +71,7 @@ impl Plan {
             self.add(setup, database, args)?;
         }
         for directory in &config.directories {
-            self.directories.push(directory_options(setup, directory, args.sync_interval));
+            self.directories.push(directory_options(setup, directory, args));
         }
         Ok(())
     }
@@ -81,7 +82,7 @@ impl Plan {
         }
         let fill =
             args.restore_if_db_not_exists || database.restore_if_missing.as_ref().is_some_and(|r| r.value);
-        self.push(database_options(setup, database, args.sync_interval)?, fill);
+        self.push(database_options(setup, database, args)?, fill);
         Ok(())
     }
 
@@ -111,14 +112,16 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 fn database_options(
     setup: &Setup,
     database: &DatabaseConfig,
-    flag: Option<Duration>,
+    args: &ReplicateArgs,
 ) -> anyhow::Result<DatabaseOptions> {
     let mut replicas = Vec::new();
     for replica in &database.replicas {
         let said = replica.sync_interval.as_ref().map(|i| i.value);
-        let sync_interval = flag.or(said).unwrap_or(SYNC_INTERVAL);
+        let sync_interval = args.sync_interval.or(said).unwrap_or(SYNC_INTERVAL);
         let history = history::options(setup.config().map(Arc::as_ref), Some(&replica.snapshot))?;
-        replicas.push(ReplicaOptions { store: setup.open(&replica.location)?, sync_interval, history });
+        let verification = verification::options(args, Some(&replica.verification));
+        let store = setup.open(&replica.location)?;
+        replicas.push(ReplicaOptions { store, sync_interval, history, verification });
     }
     let mut options = DatabaseOptions::new(&database.path.value, replicas);
     options.busy_timeout = database.busy_timeout.as_ref().map(|t| t.value);
@@ -126,14 +129,14 @@ fn database_options(
     Ok(options)
 }
 
-fn directory_options(setup: &Setup, directory: &Directory, flag: Option<Duration>) -> DirectoryOptions {
-    let (owned, setup) = (directory.clone(), setup.clone());
+fn directory_options(setup: &Setup, directory: &Directory, args: &ReplicateArgs) -> DirectoryOptions {
+    let (owned, setup, args) = (directory.clone(), setup.clone(), args.clone());
     let choose: Choose = Arc::new(move |path| {
         let relative = path.strip_prefix(&owned.path.value).ok().filter(|r| owned.matches(r))?;
         let options = owned
             .database(relative)
             .map_err(anyhow::Error::from)
-            .and_then(|database| database_options(&setup, &database, flag));
+            .and_then(|database| database_options(&setup, &database, &args));
         Some(options.map_err(|e| crate::cli::one_line(&e)))
     });
     DirectoryOptions {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::observe::{DatabaseStatus, ReplicaStatus, Status};
+use crate::observe::{DatabaseStatus, ReplicaStatus, Status, VerificationState};
 
 /// A paragraph for each database.
 pub(super) fn text(status: &Status) -> String {
@@ -91,7 +91,25 @@ fn replica(out: &mut String, r: &ReplicaStatus) {
             let _ = write!(out, "\n    history: {error}");
         }
     }
+    if let Some(v) = &r.verification {
+        verification(out, v);
+    }
     if let Some(error) = &r.error {
         let _ = write!(out, "\n    last error {}: {}", error.time, error.message);
+    }
+}
+
+fn verification(out: &mut String, v: &VerificationState) {
+    let next = v.next.as_ref().map_or_else(|| ", under way now".to_owned(), |n| format!(", next due {n}"));
+    let _ = match (&v.last, &v.fault) {
+        (None, _) => write!(out, "\n    never verified yet{next}"),
+        (Some(last), None) => write!(out, "\n    verified {last}: sound{next}"),
+        (Some(last), Some(fault)) => write!(out, "\n    NOT SOUND, verified {last}: {fault}{next}"),
+    };
+    if let (Some(sound), Some(_)) = (&v.sound, &v.fault) {
+        let _ = write!(out, "\n    last sound {sound}");
+    }
+    if let Some(error) = &v.error {
+        let _ = write!(out, "\n    cannot be verified: {error}");
     }
 }

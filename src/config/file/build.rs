@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::location::Origin;
-use super::super::values::{parse_bool, parse_checksum, parse_concurrency, parse_sign_payload, parse_size};
+use super::super::values::{
+    parse_bool, parse_checksum, parse_concurrency, parse_rate, parse_sign_payload, parse_size,
+};
 use super::super::{Env, Location, Overrides, ReplicaFields, Secret, Sourced, parse_duration};
 use super::database::Meta;
 use super::error::{FileError, Problem};
@@ -14,7 +16,7 @@ use super::keys::{Key, Kind, Use};
 use super::yaml::{Mark, Section, Text, Value};
 use super::{
     Config, DatabaseConfig, Directory, LogFormat, LogLevel, Logging, ReplicaConfig, Snapshots, Socket,
-    Warning, pattern,
+    Verifications, Warning, pattern,
 };
 use crate::base::Level;
 
@@ -42,9 +44,15 @@ impl<'a> Builder<'a> {
         let snapshot = self.snapshots(top.section("snapshot"))?;
         let global = self.fields(top)?;
         let sync_interval = self.interval(top, "sync-interval")?;
+        let verification = self.verifications(top)?;
         let (mut databases, mut directories) = (Vec::new(), Vec::new());
         for section in top.list("dbs") {
-            let shared = Shared { global: &global, sync_interval: &sync_interval, snapshot: &snapshot };
+            let shared = Shared {
+                global: &global,
+                sync_interval: &sync_interval,
+                snapshot: &snapshot,
+                verification: &verification,
+            };
             match self.database(section, &shared)? {
                 Entry::Database(database) => databases.push(*database),
                 Entry::Directory(directory) => directories.push(*directory),
@@ -57,6 +65,7 @@ impl<'a> Builder<'a> {
             directories,
             levels: self.levels(top)?,
             snapshot,
+            verification,
             l0_retention: self.positive(top, "l0-retention")?,
             l0_retention_check_interval: self.positive(top, "l0-retention-check-interval")?,
             retention_enabled: self.flag(of("retention"), "enabled")?,
@@ -206,6 +215,13 @@ impl<'a> Builder<'a> {
         })
     }
 
+    fn verifications(&self, section: &Section) -> Result<Verifications, FileError> {
+        Ok(Verifications {
+            interval: self.interval(section, "verify-interval")?,
+            rate: self.read(section, "verify-rate", parse_rate)?,
+        })
+    }
+
     fn levels(&self, top: &Section) -> Result<Option<Vec<Sourced<Duration>>>, FileError> {
         let sections = top.list("levels");
         if sections.is_empty() {
@@ -324,6 +340,7 @@ impl<'a> Builder<'a> {
                 interval: interval.or_else(|| shared.snapshot.interval.clone()),
                 retention: retention.or_else(|| shared.snapshot.retention.clone()),
             },
+            verification: self.verifications(section)?.or(shared.verification),
         })
     }
 
@@ -345,7 +362,8 @@ impl<'a> Builder<'a> {
             interval: own.interval.or_else(|| global.snapshot.interval.clone()),
             retention: own.retention.or_else(|| global.snapshot.retention.clone()),
         };
-        let shared = Shared { snapshot: &snapshot, ..*global };
+        let verification = self.verifications(section)?.or(global.verification);
+        let shared = Shared { snapshot: &snapshot, verification: &verification, ..*global };
         let (path, dir) = (self.file(section, "path")?, self.file(section, "dir")?);
         let (meta_path, meta_dir) = (self.file(section, "meta-path")?, self.file(section, "meta-dir")?);
         let pattern = self.read(section, "pattern", |t| pattern::check(t).map(|()| t.to_owned()))?;
@@ -415,6 +433,7 @@ struct Shared<'s> {
     global: &'s ReplicaFields,
     sync_interval: &'s Option<Sourced<Duration>>,
     snapshot: &'s Snapshots,
+    verification: &'s Verifications,
 }
 
 enum Entry {

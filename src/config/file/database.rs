@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::super::{ConfigError, Location, Sourced};
-use super::{Snapshots, pattern};
+use super::{Snapshots, Verifications, pattern};
 
 /// One replica of a database.
 #[derive(Debug, Clone)]
@@ -19,6 +19,8 @@ pub struct ReplicaConfig {
     pub sync_interval: Option<Sourced<Duration>>,
     /// 0.3's `snapshot-interval` and `retention` of the replica, else those of the database, else those of the file.
     pub snapshot: Snapshots,
+    /// Those of the replica, else those of the database, else those of the file.
+    pub verification: Verifications,
 }
 
 /// One database.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::Sourced;
 use super::super::explain::Line;
-use super::{Config, DatabaseConfig, LogFormat, LogLevel, ReplicaConfig, Snapshots};
+use super::{Config, DatabaseConfig, LogFormat, LogLevel, ReplicaConfig, Snapshots, Verifications};
 
 impl Config {
     /// All of it: what holds for the process, then each database with its replicas.
@@ -16,6 +16,7 @@ impl Config {
             lines.push(duration(&format!("level {}", i + 1), level));
         }
         lines.extend(snapshots(&self.snapshot));
+        lines.extend(verification(&self.verification));
         let durations = [
             ("l0-retention", &self.l0_retention),
             ("l0-retention-check-interval", &self.l0_retention_check_interval),
@@ -104,6 +105,13 @@ fn snapshots(snapshots: &Snapshots) -> Vec<Line> {
     both.iter().filter_map(|(name, d)| Some(duration(name, d.as_ref()?))).collect()
 }
 
+fn verification(verification: &Verifications) -> Vec<Line> {
+    let interval = verification.interval.as_ref().map(|d| duration("verify-interval", d));
+    let rate = verification.rate.as_ref();
+    let rate = rate.map(|r| Line::new("verify-rate", format!("{} bytes/s", r.value), &r.origin));
+    interval.into_iter().chain(rate).collect()
+}
+
 impl DatabaseConfig {
     /// Its settings and replicas, without its path.
     #[must_use]
@@ -129,6 +137,7 @@ impl ReplicaConfig {
         lines.extend(self.name.as_ref().map(|n| Line::of("name", n)));
         lines.extend(self.sync_interval.as_ref().map(|d| duration("sync-interval", d)));
         lines.extend(snapshots(&self.snapshot));
+        lines.extend(verification(&self.verification));
         lines
     }
 }

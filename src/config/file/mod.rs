@@ -81,6 +81,25 @@ pub struct Snapshots {
     pub retention: Option<Sourced<Duration>>,
 }
 
+/// Verification in the background.
+#[derive(Debug, Clone, Default)]
+pub struct Verifications {
+    /// `verify-interval`; 0 for never
+    pub interval: Option<Sourced<Duration>>,
+    /// `verify-rate`, bytes a second
+    pub rate: Option<Sourced<u64>>,
+}
+
+impl Verifications {
+    /// What is not said here is as further out.
+    fn or(self, outer: &Verifications) -> Verifications {
+        Verifications {
+            interval: self.interval.or_else(|| outer.interval.clone()),
+            rate: self.rate.or_else(|| outer.rate.clone()),
+        }
+    }
+}
+
 /// Something to tell the user that is no error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
@@ -114,6 +133,8 @@ pub struct Config {
     pub levels: Option<Vec<Sourced<Duration>>>,
     /// `snapshot`
     pub snapshot: Snapshots,
+    /// `verify-interval`, `verify-rate`
+    pub verification: Verifications,
     /// `l0-retention`
     pub l0_retention: Option<Sourced<Duration>>,
     /// `l0-retention-check-interval`

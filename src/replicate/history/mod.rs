@@ -28,7 +28,7 @@ mod shelf;
 mod status;
 mod task;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod ticks;
 
 pub use cache::Cache;
@@ -39,3 +39,4 @@ pub use options::{HistoryOptions, HistoryOptionsError, Once, Precision};
 pub use point::{Feed, Live, Point, Wish};
 pub use status::{HistoryStatus, LevelStatus};
 pub use task::{Common, Tell, keep};
+pub(super) use ticks::later;

@@ -51,7 +51,7 @@ pub(super) fn ms(d: Duration) -> i64 {
 }
 
 /// `t` and a duration later.
-pub(super) fn later(t: Millis, d: Duration) -> Millis {
+pub fn later(t: Millis, d: Duration) -> Millis {
     Millis(t.0.saturating_add(ms(d)))
 }
 

@@ -11,10 +11,20 @@ use super::super::source::PageSource;
 use super::{Replica, ReplicaError};
 use crate::base::Txid;
 
-/// Ends the keeper with its replica.
-pub(super) struct KeeperTask(Option<AbortHandle>);
+/// A task that ends with its replica.
+pub(super) struct Background(Option<AbortHandle>);
 
-impl Drop for KeeperTask {
+impl Background {
+    pub(super) fn none() -> Background {
+        Background(None)
+    }
+
+    pub(super) fn spawn(task: impl Future<Output = ()> + 'static) -> Background {
+        Background(Some(tokio::task::spawn_local(task).abort_handle()))
+    }
+}
+
+impl Drop for Background {
     fn drop(&mut self) {
         if let Some(task) = &self.0 {
             task.abort();
@@ -24,11 +34,11 @@ impl Drop for KeeperTask {
 
 impl Replica {
     /// Starts the keeper of the history, if there is anything to keep. It waits for the listing.
-    pub(super) fn keep_history(&self) -> KeeperTask {
+    pub(super) fn keep_history(&self) -> Background {
         let options = &self.history_options;
         // A run that ends does it in the end.
         if options.is_off() || self.once.is_some() {
-            return KeeperTask(None);
+            return Background::none();
         }
         let live = Live { board: Rc::clone(&self.board), index: self.index, engine: self.engine.clone() };
         let (feed, name) = (Rc::clone(&self.history), self.db_name().to_string());
@@ -41,8 +51,7 @@ impl Replica {
             board.vitals(replica).set_history(status);
             observer(&Event::History { db: &db, replica, status });
         });
-        let task = history::keep(keeper, feed, self.common.clone(), Arc::clone(&options.clock), tell);
-        KeeperTask(Some(tokio::task::spawn_local(task).abort_handle()))
+        Background::spawn(history::keep(keeper, feed, self.common.clone(), Arc::clone(&options.clock), tell))
     }
 
     /// Does what is due, and what was asked for, once everything is stored.

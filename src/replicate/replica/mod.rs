@@ -4,6 +4,7 @@ mod batch;
 mod keep;
 mod large;
 mod trouble;
+mod verify;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use super::history::{self, HistoryError, HistoryOptions, Once};
 use super::local::Local;
 use super::pace::Pace;
 use super::remote::{self, Remote, RemoteError, Start};
+use super::verify::{Turns, Verification};
 use super::vitals::{ReplicaPhase, ReplicaVitals};
 use super::{Event, Observer};
 use crate::base::clock::Millis;
@@ -85,6 +87,10 @@ pub struct Replica {
     pub once: Option<Once>,
     /// What all histories share.
     pub common: history::Common,
+    /// How it is verified, if it is.
+    pub verification: Option<Verification>,
+    /// Whose turn it is to be verified.
+    pub turns: Turns,
 }
 
 impl Replica {
@@ -113,6 +119,7 @@ impl Replica {
 
     async fn work(mut self) -> Result<(), ReplicaError> {
         let _keeper = self.keep_history();
+        let _verifier = self.verify();
         let remote = self.first_contact().await?;
         let start = self.decide(&remote).await?;
         self.vitals().known(&self.local.state().durable, self.local.state().timestamp);

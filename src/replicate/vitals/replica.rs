@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::super::history::HistoryStatus;
 use super::super::state::Point;
+use super::super::verify::VerificationStatus;
 use super::{Amount, Failure, Place, lock, micros};
 use crate::base::clock::Millis;
 use crate::base::{Salts, Txid};
+use crate::restore::Meter;
 
 /// Upper bounds of the histogram of latencies, in milliseconds.
 pub const LATENCY_MS: [u64; 14] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000];
@@ -63,6 +65,8 @@ pub struct ReplicaVitals {
     pub url: String,
     /// The time from a commit to the store's answer.
     pub latencies: Latencies,
+    /// Bytes read by verifications.
+    pub verified_bytes: Meter,
     begun: Instant,
     phase: AtomicU8,
     pub(super) captured: Amount,
@@ -81,6 +85,7 @@ pub struct ReplicaVitals {
     away_since: AtomicI64,
     failure: Mutex<Option<Failure>>,
     history: Mutex<Option<HistoryStatus>>,
+    verification: Mutex<Option<VerificationStatus>>,
 }
 
 impl ReplicaVitals {
@@ -88,6 +93,7 @@ impl ReplicaVitals {
         ReplicaVitals {
             url: url.to_owned(),
             latencies: Latencies::default(),
+            verified_bytes: Meter::default(),
             begun,
             phase: AtomicU8::new(ReplicaPhase::Starting as u8),
             captured: Amount::default(),
@@ -103,6 +109,7 @@ impl ReplicaVitals {
             away_since: AtomicI64::new(0),
             failure: Mutex::default(),
             history: Mutex::default(),
+            verification: Mutex::default(),
         }
     }
 
@@ -166,6 +173,12 @@ impl ReplicaVitals {
         lock(&self.history).clone()
     }
 
+    /// What is known by its verifications, if it is verified.
+    #[must_use]
+    pub fn verification(&self) -> Option<VerificationStatus> {
+        lock(&self.verification).clone()
+    }
+
     pub(super) fn opened(&self) {
         [&self.captured, &self.taken, &self.durable].into_iter().for_each(|a| a.set((0, 0)));
         self.behind_since.store(0, Relaxed);
@@ -219,6 +232,10 @@ impl ReplicaVitals {
     /// The store answers.
     pub(in crate::replicate) fn back(&self) {
         self.away_since.store(0, Relaxed);
+    }
+
+    pub(in crate::replicate) fn set_verification(&self, status: VerificationStatus) {
+        *lock(&self.verification) = Some(status);
     }
 
     pub(in crate::replicate) fn set_history(&self, status: &HistoryStatus) {

@@ -29,13 +29,14 @@ use super::{RestoreError, Selection, Until, blocking, join_error, times};
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, Salts, Txid, limits};
 use crate::ltx::Header;
-use crate::store::{Entry, Store};
+use crate::store::{Entry, Listing, Store};
 use file::{Checked, Pages};
 pub use local::{CompareError, Compared};
+pub use stream::Meter;
 use stream::Pace;
 
 /// What is to be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct VerifyOptions {
     /// Of the files that the newest state does not need, how many of a hundred are read, chosen at random.
     pub sample_percent: u8,
@@ -43,11 +44,13 @@ pub struct VerifyOptions {
     pub bytes_per_second: Option<u64>,
     /// The database that it is a replica of, to be compared with the newest state; it may be in use.
     pub database: Option<PathBuf>,
+    /// Counts what is read, also by an attempt that fails.
+    pub meter: Meter,
 }
 
 impl Default for VerifyOptions {
     fn default() -> VerifyOptions {
-        VerifyOptions { sample_percent: 100, bytes_per_second: None, database: None }
+        VerifyOptions { sample_percent: 100, bytes_per_second: None, database: None, meter: Meter::default() }
     }
 }
 
@@ -141,36 +144,73 @@ impl VerifyReport {
     }
 }
 
-/// Reads a replica.
+/// Reads a replica, which may be in use: what was removed or replaced meanwhile is no fault, and it is read again.
 ///
 /// # Errors
-/// What keeps it from being read: the store, an empty place, a file of the newest state that vanishes meanwhile. What
+/// What keeps it from being read: the store, an empty place, a file of the newest state that vanishes each time. What
 /// is wrong with the replica is in the report.
 pub async fn verify_replica(
     store: &Arc<dyn Store>,
     options: VerifyOptions,
 ) -> Result<VerifyReport, RestoreError> {
     let start = Instant::now();
-    let listing = store.list_all().await?;
-    let old = choose::legacy_files(&listing);
+    let pace = Arc::new(Pace::new(options.bytes_per_second, options.meter.clone()));
+    let mut attempt = 1;
+    loop {
+        let listing = store.list_all().await?;
+        let mut read = read(store, &listing, &options, &pace).await;
+        let moved = match &mut read {
+            Err(RestoreError::Vanished { .. }) => true,
+            Ok(report) if report.damaged_count > 0 || !report.holes.is_empty() => {
+                has_moved(&listing.files, &store.list_all().await?.files, report)
+            }
+            _ => false,
+        };
+        if !moved || attempt == limits::VERIFY_ATTEMPTS {
+            return read.map(|report| VerifyReport { time: start.elapsed(), ..report });
+        }
+        attempt += 1;
+    }
+}
+
+/// Whether a file that seemed damaged was replaced or removed meanwhile, by a second listing. Holes that are not there any more are
+/// dropped: where old files are deleted one after the other there are some for a moment.
+fn has_moved(before: &[Entry], after: &[Entry], report: &mut VerifyReport) -> bool {
+    let lasting = holes(after);
+    report.holes.retain(|(level, from, to)| {
+        lasting.iter().any(|(other, first, last)| level == other && from <= last && first <= to)
+    });
+    let entry = |files: &[Entry], id| files.iter().find(|e| e.id == id).map(|e| (e.size, e.modified));
+    report.damaged.iter().any(|d| match d.object {
+        Object::Ltx(id) => entry(before, id) != entry(after, id),
+        Object::Legacy(_) | Object::Times(_) => false,
+    })
+}
+
+/// Reads what was listed.
+async fn read(
+    store: &Arc<dyn Store>,
+    listing: &Listing,
+    options: &VerifyOptions,
+    pace: &Arc<Pace>,
+) -> Result<VerifyReport, RestoreError> {
+    let old = choose::legacy_files(listing);
     if listing.files.is_empty() && old.is_empty() {
         return Err(RestoreError::Empty { url: store.url().to_owned() });
     }
     let mut report =
         VerifyReport { objects: (listing.files.len() + old.len()) as u64, ..VerifyReport::default() };
-    let pace = Arc::new(Pace::new(options.bytes_per_second));
     let mut bad: BTreeSet<LtxId> = BTreeSet::new();
     if !listing.files.is_empty() {
         let database = options.database.as_deref();
-        let plan = newest_plan(store, &listing.files, (&pace, database), &mut report, &mut bad).await?;
-        others(store, &listing.files, &plan, (options.sample_percent, &pace), (&mut report, &mut bad))
-            .await?;
+        let plan = newest_plan(store, &listing.files, (pace, database), &mut report, &mut bad).await?;
+        others(store, &listing.files, &plan, (options.sample_percent, pace), (&mut report, &mut bad)).await?;
         report.holes = holes(&listing.files);
         count_states(&listing.files, &bad, &mut report);
     }
-    let lost = old::verify(store, &old, &pace, &mut report).await?;
+    let lost = old::verify(store, &old, pace, &mut report).await?;
     // Where both formats are, the newest state may be one of Litestream 0.3.
-    let choice = choose::of_listing(&**store, &listing, Selection::from(Until::Newest)).await;
+    let choice = choose::of_listing(&**store, listing, Selection::from(Until::Newest)).await;
     if let Ok(Files::Legacy(plan)) = choice.as_ref().map(|c| &c.files) {
         let bytes = lost.iter().find(|g| g.generation == plan.generation).and_then(|g| g.bytes);
         report.newest = bytes.map(|bytes| Newest { txid: Txid(0), created: plan.created(), bytes });
@@ -181,7 +221,6 @@ pub async fn verify_replica(
     {
         (report.newest, report.newest_lost) = (None, Some(e.to_string()));
     }
-    report.time = start.elapsed();
     Ok(report)
 }
 

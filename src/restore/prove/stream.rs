@@ -1,7 +1,8 @@
 //! One object, part by part, to a thread that proves it, at a pace.
 
 use std::io::{self, Read};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
@@ -12,16 +13,29 @@ use crate::restore::fetch::Wanted;
 use crate::restore::{RestoreError, join_error};
 use crate::store::{ErrorKind, Store};
 
+/// Counts bytes as they come; its clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct Meter(Arc<AtomicU64>);
+
+impl Meter {
+    /// Bytes so far.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
 /// How fast bytes may come.
 pub(super) struct Pace {
     per_second: Option<u64>,
+    meter: Meter,
     /// When the bytes so far are paid for.
     due: Mutex<Instant>,
 }
 
 impl Pace {
-    pub(super) fn new(per_second: Option<u64>) -> Pace {
-        Pace { per_second: per_second.map(|n| n.max(1)), due: Mutex::new(Instant::now()) }
+    pub(super) fn new(per_second: Option<u64>, meter: Meter) -> Pace {
+        Pace { per_second: per_second.map(|n| n.max(1)), meter, due: Mutex::new(Instant::now()) }
     }
 
     /// Waits until so many more bytes may be asked for.
@@ -30,6 +44,7 @@ impl Pace {
         let until = {
             let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
             let begin = (*due).max(Instant::now());
+            let bytes = bytes.max(limits::VERIFY_REQUEST_BYTES);
             *due = begin + Duration::from_secs_f64(bytes as f64 / per_second as f64);
             begin
         };
@@ -58,6 +73,7 @@ pub(super) async fn through<T: Send + 'static>(
                 ErrorKind::NotFound => RestoreError::Vanished { object, url: url() },
                 _ => e.into(),
             })?;
+            pace.meter.0.fetch_add(bytes.len() as u64, Relaxed);
             let found = at + bytes.len() as u64;
             if found != end {
                 return Err(RestoreError::Short { object, url: url(), expected: size, found });

@@ -67,7 +67,8 @@ impl Replicator {
         let thread = std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            let replica = ReplicaOptions { store, sync_interval: Duration::from_millis(20), history };
+            let sync_interval = Duration::from_millis(20);
+            let replica = ReplicaOptions { store, sync_interval, history, verification: None };
             let options = Options {
                 databases: vec![DatabaseOptions::new(db, vec![replica])],
                 directories: Vec::new(),

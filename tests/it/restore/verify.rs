@@ -147,7 +147,8 @@ fn a_sample_reads_the_newest_state_whole() {
     let replica = &list(&manifest(), "v05")[1].clone();
     let dir = copy_of(replica);
     let store: Arc<dyn Store> = Arc::new(FileStore::new(dir.path()));
-    let options = VerifyOptions { sample_percent: 0, bytes_per_second: Some(100_000_000), database: None };
+    let options =
+        VerifyOptions { sample_percent: 0, bytes_per_second: Some(100_000_000), ..VerifyOptions::default() };
     let found = runtime().block_on(verify_replica(&store, options)).expect("a report");
     assert_eq!(found.read as usize, list(&list(replica, "restores")[0], "plan").len());
     assert_eq!(found.health(), Health::Sound);

@@ -15,7 +15,7 @@ use crate::support::s3::{self, S3Server, SECRET_KEY};
 use crate::support::{canned, http, lsfast, sqlite};
 
 /// A value for each name with its labels, as Prometheus reads the format; panics at what it would refuse.
-fn parse(text: &str) -> BTreeMap<String, f64> {
+pub fn parse(text: &str) -> BTreeMap<String, f64> {
     let (mut types, mut values) = (BTreeMap::new(), BTreeMap::new());
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# TYPE ") {
@@ -41,12 +41,12 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
     values
 }
 
-fn get(to: SocketAddr, path: &str) -> (u16, String) {
+pub fn get(to: SocketAddr, path: &str) -> (u16, String) {
     let (status, body) = http::request(to, "GET", path, b"").expect("an answer");
     (status, String::from_utf8(body).expect("UTF-8"))
 }
 
-fn start(config: &Path, env: &[(String, String)]) -> Process {
+pub fn start(config: &Path, env: &[(String, String)]) -> Process {
     let mut command = lsfast::command(["replicate", "--log-level", "trace", "--config"]);
     command.arg(config).envs(env.iter().cloned());
     Process::start("lsfast replicate", command)

@@ -30,6 +30,9 @@ pub struct Counts {
 /// Looks at every state that a reader could see.
 type Inspector = Box<dyn Fn(&[Entry]) + Send>;
 
+/// What somebody else does to the replica between two requests.
+type Meanwhile = Box<dyn FnOnce(&MemoryStore) + Send>;
+
 #[derive(Default)]
 struct State {
     files: BTreeMap<LtxId, (Bytes, Millis)>,
@@ -40,6 +43,8 @@ struct State {
     fuse: Option<(u32, bool)>,
     refuse_deletes: bool,
     inspector: Option<Inspector>,
+    /// After so many further GETs.
+    meanwhile: Option<(u32, Meanwhile)>,
 }
 
 /// The store.
@@ -147,6 +152,31 @@ impl MemoryStore {
     pub fn remove(&self, id: LtxId) {
         self.lock().files.remove(&id);
     }
+
+    /// The same: another file under that name.
+    pub fn replace(&self, id: LtxId, bytes: Bytes, modified: Millis) {
+        self.lock().files.insert(id, (bytes, modified));
+    }
+
+    /// Calls `what` once, when so many further GETs have been answered.
+    pub fn after_gets(&self, gets: u32, what: Meanwhile) {
+        self.lock().meanwhile = Some((gets, what));
+    }
+
+    fn count_get(&self) {
+        let mut state = self.lock();
+        let due = match &mut state.meanwhile {
+            Some((gets, _)) if *gets > 0 => {
+                *gets -= 1;
+                return;
+            }
+            _ => state.meanwhile.take(),
+        };
+        drop(state);
+        if let Some((_, what)) = due {
+            what(self);
+        }
+    }
 }
 
 fn now<'a, T: Send + 'a>(result: Result<T>) -> BoxFuture<'a, Result<T>> {
@@ -198,6 +228,7 @@ impl Store for MemoryStore {
     }
 
     fn get<'a>(&'a self, id: LtxId, range: Range<u64>) -> BoxFuture<'a, Result<Bytes>> {
+        self.count_get();
         let mut state = self.lock();
         state.counts.gets += 1;
         state.largest_get = state.largest_get.max(range.end - range.start);

@@ -1,0 +1,32 @@
+//! The verification of a replica in the background, as long as its pipeline runs.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::super::verify::{self, Verifier};
+use super::super::vitals::ReplicaPhase;
+use super::Replica;
+use super::keep::Background;
+
+impl Replica {
+    /// Starts it, if it is wanted. It waits until the store has everything that it had before.
+    pub(super) fn verify(&self) -> Background {
+        let Some(options) = self.verification.clone().filter(|_| self.once.is_none()) else {
+            return Background::none();
+        };
+        let meter = self.vitals().verified_bytes.clone();
+        let (name, folder) = (self.db_name().to_string(), self.local.dir().to_owned());
+        let verifier = Verifier::new(Arc::clone(&self.store), options, name, folder, meter);
+        let (board, index) = (Rc::clone(&self.board), self.index);
+        let stored = {
+            let board = Rc::clone(&board);
+            move || {
+                let vitals = board.vitals(index);
+                let follows = vitals.phase() == ReplicaPhase::Following;
+                vitals.durable().filter(|_| follows).map(|(txid, ..)| txid)
+            }
+        };
+        let tell = move |status| board.vitals(index).set_verification(status);
+        Background::spawn(verify::keep(verifier, self.turns.clone(), stored, tell))
+    }
+}

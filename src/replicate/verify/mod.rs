@@ -1,0 +1,261 @@
+//! Verifying a replica again and again in the background, inside a bandwidth budget.
+//!
+//! What is read is what `lsfast verify` reads: all of it. One replica of the process is read at a time, at its own pace, so an upload never
+//! waits for it. When the last verification was is remembered beside the database, so that neither its age nor the next one depends on how
+//! often the process is started. A fault is said and shown; replication goes on, since what is committed next has to be stored all the same.
+//!
+//! The database itself is left out: its file must not be opened and closed in a process that follows it.
+
+mod record;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use self::record::Record;
+use super::history::{Timeline, later};
+use crate::base::clock::Millis;
+use crate::base::{Txid, limits};
+use crate::restore::{self, Health, Meter, RestoreError, VerifyOptions, VerifyReport, object_name};
+use crate::store::Store;
+
+/// How a replica is verified.
+#[derive(Clone)]
+pub struct Verification {
+    /// From the beginning of one to the beginning of the next.
+    pub interval: Duration,
+    /// Bytes a second on average.
+    pub bytes_per_second: u64,
+    /// What time it is.
+    pub clock: Arc<dyn Timeline>,
+}
+
+impl std::fmt::Debug for Verification {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Verification")
+            .field("interval", &self.interval)
+            .field("bytes_per_second", &self.bytes_per_second)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is known of a replica by its verifications.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VerificationStatus {
+    /// When the last one began, of those that came to an end.
+    pub last: Option<Millis>,
+    /// When the last one began that found nothing wrong.
+    pub sound: Option<Millis>,
+    /// What the last one found wrong, in words.
+    pub fault: Option<String>,
+    /// How many things.
+    pub faults: u64,
+    /// Why the last attempt came to no end.
+    pub error: Option<String>,
+    /// When the next one is due; `None` while one is under way.
+    pub next: Option<Millis>,
+}
+
+/// The places of those that are under way, for the whole process.
+#[derive(Debug, Clone)]
+pub struct Turns(Arc<Semaphore>);
+
+impl Default for Turns {
+    fn default() -> Turns {
+        Turns(Arc::new(Semaphore::new(limits::VERIFY_REPLICAS)))
+    }
+}
+
+/// An attempt that came to no end.
+#[derive(Debug)]
+struct Rest {
+    failures: u32,
+    until: Millis,
+}
+
+/// Verifies one replica.
+pub struct Verifier {
+    store: Arc<dyn Store>,
+    options: Verification,
+    /// What messages call the database.
+    name: String,
+    /// Where the record is kept.
+    folder: PathBuf,
+    record: Record,
+    meter: Meter,
+    begun: Millis,
+    rest: Option<Rest>,
+    /// The fault that was said.
+    said: Option<String>,
+    error: Option<String>,
+}
+
+impl Verifier {
+    /// Reads in `folder` what is known of earlier ones.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        options: Verification,
+        name: String,
+        folder: PathBuf,
+        meter: Meter,
+    ) -> Verifier {
+        let begun = options.clock.now();
+        let record = Record::read(&folder).not_after(begun);
+        Verifier { store, options, name, folder, record, meter, begun, rest: None, said: None, error: None }
+    }
+
+    /// When the next one is to begin. The first of a process leaves its start alone, and each replica has a delay of its own.
+    #[must_use]
+    pub fn due(&self) -> Millis {
+        if let Some(rest) = &self.rest {
+            return rest.until;
+        }
+        let quarter = self.options.interval.min(limits::VERIFY_FIRST) / 4;
+        let share = xxhash_rust::xxh3::xxh3_64(self.store.identity().as_bytes()) as u16;
+        let first =
+            later(self.begun, quarter + (quarter * 3).mul_f64(f64::from(share) / f64::from(u16::MAX)));
+        self.record.begun.map_or(first, |last| first.max(later(last, self.options.interval)))
+    }
+
+    /// The present state.
+    #[must_use]
+    pub fn status(&self) -> VerificationStatus {
+        VerificationStatus {
+            last: self.record.begun,
+            sound: self.record.sound,
+            fault: self.record.fault.clone(),
+            faults: self.record.faults,
+            error: self.error.clone(),
+            next: Some(self.due()),
+        }
+    }
+
+    /// Verifies now. The store has answered for everything up to `stored` before.
+    pub async fn run(&mut self, stored: Txid) {
+        let begun = self.options.clock.now();
+        let options = VerifyOptions {
+            bytes_per_second: Some(self.options.bytes_per_second),
+            meter: self.meter.clone(),
+            ..VerifyOptions::default()
+        };
+        match restore::verify_replica(&self.store, options).await {
+            Ok(report) => self.found(begun, &faults(&report, stored)).await,
+            Err(RestoreError::Empty { .. }) => self.found(begun, &[lost(None, stored)]).await,
+            Err(e) => self.failed(&e),
+        }
+    }
+
+    async fn found(&mut self, begun: Millis, faults: &[String]) {
+        let url = self.store.url();
+        (self.rest, self.error) = (None, None);
+        let fault = (!faults.is_empty()).then(|| words(faults));
+        match (&fault, &self.said) {
+            (Some(fault), said) if said.as_ref() != Some(fault) => tracing::error!(
+                db = self.name,
+                replica = url,
+                fault,
+                "the replica is not sound; replication goes on (lsfast verify names everything; lsfast reset and a new start store a new image)"
+            ),
+            (None, Some(_)) => tracing::info!(db = self.name, replica = url, "the replica is sound again"),
+            (None, None) => tracing::debug!(db = self.name, replica = url, "verified: the replica is sound"),
+            _ => {}
+        }
+        self.said.clone_from(&fault);
+        self.record = Record {
+            begun: Some(begun),
+            sound: if fault.is_none() { Some(begun) } else { self.record.sound },
+            faults: faults.len() as u64,
+            fault,
+        };
+        if let Err(e) = self.record.write(&self.folder).await {
+            tracing::warn!(
+                db = self.name, replica = url, error = %e,
+                "cannot remember when the replica was verified; the next start begins anew"
+            );
+        }
+    }
+
+    fn failed(&mut self, e: &RestoreError) {
+        let message = e.to_string();
+        let failures = self.rest.as_ref().map_or(0, |r| r.failures);
+        let longest = limits::VERIFY_REST_MAX.min(self.options.interval);
+        let wait = limits::VERIFY_REST_MIN.saturating_mul(1 << failures.min(10)).min(longest);
+        let until = later(self.options.clock.now(), wait.mul_f64(0.5 + fastrand::f64() / 2.0));
+        self.rest = Some(Rest { failures: failures + 1, until });
+        if self.error.as_ref() != Some(&message) {
+            let (db, replica) = (&self.name, self.store.url());
+            tracing::warn!(db, replica, error = message, "the replica cannot be verified; trying again");
+        }
+        self.error = Some(message);
+    }
+}
+
+/// Verifies until it is dropped. `stored` says how far the store has answered, `None` while that is being found out.
+pub async fn keep(
+    mut verifier: Verifier,
+    turns: Turns,
+    stored: impl Fn() -> Option<Txid>,
+    tell: impl Fn(VerificationStatus),
+) {
+    let clock = Arc::clone(&verifier.options.clock);
+    loop {
+        tell(verifier.status());
+        let due = verifier.due();
+        while clock.now() < due {
+            clock.until(due).await;
+        }
+        // Never closed.
+        let turn = turns.0.acquire().await;
+        let Some(stored) = stored() else {
+            drop(turn);
+            clock.until(later(clock.now(), limits::VERIFY_READY)).await;
+            continue;
+        };
+        tell(VerificationStatus { next: None, ..verifier.status() });
+        verifier.run(stored).await;
+    }
+}
+
+/// Each thing that is wrong, the worst first.
+fn faults(report: &VerifyReport, stored: Txid) -> Vec<String> {
+    let mut faults = Vec::new();
+    if let Some(newest) = report.newest {
+        // A newest state of Litestream 0.3 has no TXID.
+        if newest.txid != Txid(0) && newest.txid < stored {
+            faults.push(lost(Some(newest.txid), stored));
+        }
+    } else {
+        let why = report.newest_lost.as_deref().unwrap_or("no reason is known");
+        faults.push(format!("the newest state cannot be restored: {why}"));
+    }
+    faults.extend(report.damaged.iter().map(|d| format!("{}: {}", object_name(&d.object), d.cause)));
+    let unnamed = report.damaged_count - report.damaged.len() as u64;
+    faults.extend((0..unnamed).map(|_| "one more damaged file".to_owned()));
+    faults.extend(
+        report.holes.iter().map(|(level, from, to)| format!("level {level} lacks TXIDs {from} to {to}")),
+    );
+    faults.extend(report.wrong_indexes.iter().map(|id| format!("{id}: wrong page index; it restores")));
+    assert!(!faults.is_empty() || report.health() == Health::Sound, "every fault has its words");
+    faults
+}
+
+fn lost(newest: Option<Txid>, stored: Txid) -> String {
+    let ends = newest.map_or_else(|| "it is empty".to_owned(), |n| format!("it ends at TXID {n}"));
+    format!("{ends}, but the store had answered for TXID {stored}: somebody removed files")
+}
+
+/// The worst, and how many more.
+fn words(faults: &[String]) -> String {
+    let named = &faults[..faults.len().min(NAMED)];
+    let more = faults.len() - named.len();
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    named.join("; ") + &more
+}
+
+/// Faults that a message names.
+const NAMED: usize = 3;

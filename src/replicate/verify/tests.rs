@@ -1,0 +1,286 @@
+//! Verifications by a clock that the test moves, of a replica in memory.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
+use bytes::Bytes;
+
+use super::super::history::HistoryOptions;
+use super::super::history::tests::memory::MemoryStore;
+use super::super::history::tests::world::{START, World};
+use super::*;
+use crate::base::{Level, LtxId};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Waiting takes it to the moment that is waited for.
+#[derive(Debug)]
+struct Clock(AtomicI64);
+
+impl Clock {
+    fn pass(&self, time: Duration) {
+        self.0.fetch_add(i64::try_from(time.as_millis()).unwrap(), Relaxed);
+    }
+}
+
+impl Timeline for Clock {
+    fn now(&self) -> Millis {
+        Millis(self.0.load(Relaxed))
+    }
+
+    fn until(&self, then: Millis) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        self.0.fetch_max(then.0, Relaxed);
+        Box::pin(tokio::task::yield_now())
+    }
+}
+
+/// A replica with some batches and levels, and where its verifier keeps its record.
+struct Case {
+    world: World,
+    clock: Arc<Clock>,
+    folder: tempfile::TempDir,
+    meter: Meter,
+}
+
+impl Case {
+    async fn new() -> Case {
+        let mut world = World::new(HistoryOptions::default(), 40, 7).await;
+        for _ in 0..12 {
+            world.pass(Duration::from_secs(20)).await;
+            world.write().await;
+        }
+        let clock = Arc::new(Clock(AtomicI64::new(START.0)));
+        clock.pass(HOUR);
+        Case { world, clock, folder: tempfile::tempdir().unwrap(), meter: Meter::default() }
+    }
+
+    fn store(&self) -> &MemoryStore {
+        &self.world.store
+    }
+
+    /// As a new process would make it.
+    fn verifier(&self) -> Verifier {
+        let clock: Arc<dyn Timeline> = Arc::clone(&self.clock) as _;
+        let options = Verification { interval: 24 * HOUR, bytes_per_second: 1 << 40, clock };
+        let store: Arc<dyn Store> = Arc::new(self.store().clone());
+        Verifier::new(store, options, "app.db".into(), self.folder.path().to_owned(), self.meter.clone())
+    }
+
+    async fn verified(&self, verifier: &mut Verifier) -> VerificationStatus {
+        verifier.run(Txid(self.world.txid())).await;
+        verifier.status()
+    }
+
+    fn image(&self) -> LtxId {
+        LtxId::new(Level::SNAPSHOT, Txid(1), Txid(1)).unwrap()
+    }
+
+    fn changed(&self, id: LtxId) -> Bytes {
+        let mut bytes = self.store().file(id).to_vec();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        bytes.into()
+    }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, test);
+}
+
+#[test]
+fn a_sound_replica_is_read_whole_with_one_listing() {
+    run(async {
+        let case = Case::new().await;
+        let mut verifier = case.verifier();
+        let before = case.store().counts();
+        let status = case.verified(&mut verifier).await;
+        let now = Some(case.clock.now());
+        assert_eq!((status.last, status.sound, status.fault, status.error), (now, now, None, None));
+        let total: u64 = case.store().entries().iter().map(|e| e.size).sum();
+        assert_eq!(case.meter.bytes(), total);
+        let after = case.store().counts();
+        assert_eq!(after.lists - before.lists, 1);
+        assert_eq!((after.gets - before.gets) as usize, case.store().entries().len());
+    });
+}
+
+#[test]
+fn the_next_one_is_an_interval_after_the_last_whatever_is_started_anew() {
+    run(async {
+        let case = Case::new().await;
+        let begun = case.clock.now();
+        let first = case.verifier().due();
+        let (least, most) = (later(begun, limits::VERIFY_FIRST / 4), later(begun, limits::VERIFY_FIRST));
+        assert!((least..=most).contains(&first), "{first}");
+        let mut verifier = case.verifier();
+        case.verified(&mut verifier).await;
+        assert_eq!(verifier.due(), later(begun, 24 * HOUR));
+        // Another process: it knows what the one before it found.
+        case.clock.pass(23 * HOUR);
+        let next = case.verifier();
+        assert_eq!((next.due(), next.status().sound), (later(begun, 24 * HOUR), Some(begun)));
+        // One that comes too late does not begin at once.
+        case.clock.pass(5 * HOUR);
+        assert_eq!(case.verifier().due().0 - case.clock.now().0, first.0 - begun.0);
+        // A clock that was set back does not put it off for ever.
+        case.clock.0.store(begun.0 - 1, Relaxed);
+        assert!(case.verifier().due() <= most);
+    });
+}
+
+#[test]
+fn a_flipped_bit_is_a_fault_until_it_is_gone() {
+    run(async {
+        let case = Case::new().await;
+        let id = case.store().entries().iter().map(|e| e.id).find(|id| id.level.get() == 1).unwrap();
+        let (whole, changed) = (case.store().file(id), case.changed(id));
+        let modified = case.store().entries().iter().find(|e| e.id == id).unwrap().modified;
+        let mut verifier = case.verifier();
+        let sound = case.verified(&mut verifier).await.sound;
+        case.store().replace(id, changed, modified);
+        case.clock.pass(24 * HOUR);
+        let status = case.verified(&mut verifier).await;
+        let fault = status.fault.clone().unwrap();
+        assert!(fault.contains(&id.file_name()) && status.faults > 0, "{status:?}");
+        assert_eq!((status.sound, status.last), (sound, Some(case.clock.now())));
+        // Said, and known to the next process, too.
+        assert_eq!(verifier.said.as_ref(), Some(&fault));
+        assert_eq!(
+            case.verifier().status(),
+            VerificationStatus { next: Some(case.verifier().due()), ..status }
+        );
+        case.store().replace(id, whole, modified);
+        let status = case.verified(&mut verifier).await;
+        assert_eq!((status.fault, status.faults, verifier.said), (None, 0, None));
+        assert_eq!(status.sound, status.last);
+    });
+}
+
+#[test]
+fn what_the_store_had_answered_for_must_be_there() {
+    run(async {
+        let case = Case::new().await;
+        let mut verifier = case.verifier();
+        let newest = Txid(case.world.txid());
+        for id in case.store().entries().iter().map(|e| e.id).filter(|id| id.max == newest) {
+            case.store().remove(id);
+        }
+        let fault = case.verified(&mut verifier).await.fault.unwrap();
+        assert!(fault.starts_with("it ends at TXID") && fault.contains(&newest.to_string()), "{fault}");
+        case.store().entries().iter().for_each(|e| case.store().remove(e.id));
+        let fault = case.verified(&mut verifier).await.fault.unwrap();
+        assert!(fault.starts_with("it is empty"), "{fault}");
+    });
+}
+
+/// Retention deletes the image of which the newest state was being read; what follows it is there.
+#[test]
+fn a_file_that_goes_meanwhile_is_no_fault() {
+    run(async {
+        let case = Case::new().await;
+        let image = case.image();
+        assert!(case.store().entries().iter().any(|e| e.id == image));
+        let lists = case.store().counts().lists;
+        case.store().after_gets(0, Box::new(move |store| store.remove(image)));
+        let status = case.verified(&mut case.verifier()).await;
+        assert_eq!((status.fault, status.error), (None, None));
+        assert_eq!(case.store().counts().lists, lists + 2);
+    });
+}
+
+#[test]
+fn a_file_that_is_replaced_while_it_is_read_is_no_fault() {
+    run(async {
+        let case = Case::new().await;
+        let image = case.image();
+        let whole = case.store().file(image);
+        case.store().replace(image, case.changed(image), START);
+        // The image is read last of the plan, the others after it.
+        let gets = u32::try_from(case.store().entries().len() - 1).unwrap();
+        let replace = move |store: &MemoryStore| store.replace(image, whole, later(START, HOUR));
+        case.store().after_gets(gets, Box::new(replace));
+        let status = case.verified(&mut case.verifier()).await;
+        assert_eq!((status.fault, status.error), (None, None));
+    });
+}
+
+/// Old files are deleted one after the other, and the listing fell between two of these deletions.
+#[test]
+fn a_hole_that_was_there_for_a_moment_is_no_fault() {
+    run(async {
+        let case = Case::new().await;
+        let [third, fourth] = [3, 4].map(|n| LtxId::raw(Txid(n)));
+        let bytes = case.store().file(third);
+        case.store().remove(fourth);
+        let status = case.verified(&mut case.verifier()).await;
+        assert!(status.fault.is_some_and(|f| f.contains("level 0 lacks")), "one that stays is a fault");
+        case.store()
+            .after_gets(0, Box::new(move |store| (1..=3).for_each(|n| store.remove(LtxId::raw(Txid(n))))));
+        let status = case.verified(&mut case.verifier()).await;
+        assert_eq!((status.fault, status.error, bytes.is_empty()), (None, None, false));
+    });
+}
+
+#[test]
+fn a_store_that_is_away_is_no_fault_and_is_tried_again() {
+    run(async {
+        let case = Case::new().await;
+        let mut verifier = case.verifier();
+        case.store().die_at(0, false);
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            let status = case.verified(&mut verifier).await;
+            assert!(status.error.is_some() && status.fault.is_none() && status.last.is_none(), "{status:?}");
+            waits.push(verifier.due().0 - case.clock.now().0);
+        }
+        let (min, max) = (ms(limits::VERIFY_REST_MIN), ms(limits::VERIFY_REST_MAX));
+        assert!((min / 2..=min).contains(&waits[0]) && waits[7] >= max / 2, "{waits:?}");
+        assert!(waits.iter().all(|w| *w <= max), "{waits:?}");
+        case.store().revive();
+        let status = case.verified(&mut verifier).await;
+        assert_eq!((status.error, status.sound), (None, Some(case.clock.now())));
+        assert_eq!(verifier.due(), later(case.clock.now(), 24 * HOUR));
+    });
+}
+
+fn ms(d: Duration) -> i64 {
+    i64::try_from(d.as_millis()).unwrap()
+}
+
+#[test]
+fn one_waits_for_the_other_and_for_a_replica_that_is_ready() {
+    run(async {
+        let case = Case::new().await;
+        let turns = Turns::default();
+        let other = turns.0.acquire().await.unwrap();
+        let told: Rc<RefCell<Vec<VerificationStatus>>> = Rc::default();
+        let (noted, ready) = (Rc::clone(&told), Rc::new(RefCell::new(None)));
+        let (stored, txid) = (Rc::clone(&ready), Txid(case.world.txid()));
+        let tell = move |status| noted.borrow_mut().push(status);
+        let gets = case.store().counts().gets;
+        let task = keep(case.verifier(), turns.clone(), move || *stored.borrow(), tell);
+        let task = tokio::task::spawn_local(task);
+        let idle = || async {
+            for _ in 0..50 {
+                tokio::task::yield_now().await;
+            }
+        };
+        idle().await;
+        assert_eq!((case.store().counts().gets, told.borrow().len()), (gets, 1), "another one is read");
+        drop(other);
+        idle().await;
+        assert_eq!(case.store().counts().gets, gets, "it is not known what is stored");
+        // Waiting for a replica keeps nobody else from being read.
+        assert!(turns.0.try_acquire().is_ok());
+        *ready.borrow_mut() = Some(txid);
+        while told.borrow().last().is_none_or(|s| s.sound.is_none()) {
+            tokio::task::yield_now().await;
+        }
+        assert!(told.borrow().iter().any(|s| s.next.is_none()), "under way");
+        task.abort();
+    });
+}

@@ -118,7 +118,7 @@ fn database_options(
     for replica in &database.replicas {
         let said = replica.sync_interval.as_ref().map(|i| i.value);
         let sync_interval = args.sync_interval.or(said).unwrap_or(SYNC_INTERVAL);
-        let history = history::options(setup.config().map(Arc::as_ref), Some(&replica.snapshot))?;
+        let history = history::options(setup.config().map(Arc::as_ref), Some(replica))?;
         let verification = verification::options(args, Some(&replica.verification));
         let store = setup.open(&replica.location)?;
         replicas.push(ReplicaOptions { store, sync_interval, history, verification });

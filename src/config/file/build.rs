@@ -15,8 +15,8 @@ use super::expand::{expand, has_variable};
 use super::keys::{Key, Kind, Use};
 use super::yaml::{Mark, Section, Text, Value};
 use super::{
-    Config, DatabaseConfig, Directory, LogFormat, LogLevel, Logging, ReplicaConfig, Snapshots, Socket,
-    Verifications, Warning, pattern,
+    Config, DatabaseConfig, Directory, LogFormat, LogLevel, Logging, Precisions, ReplicaConfig, Snapshots,
+    Socket, Verifications, Warning, pattern,
 };
 use crate::base::Level;
 
@@ -32,18 +32,23 @@ pub(super) struct Builder<'a> {
     expand: bool,
     warnings: Vec<Warning>,
     secret_line: Option<u32>,
+    /// Where `l0-retention` stands, which comes before `precision`.
+    l0_line: Option<u32>,
 }
 
 impl<'a> Builder<'a> {
     pub(super) fn new(path: Arc<str>, flags: &'a Overrides, env: &'a Env, expand: bool) -> Builder<'a> {
-        Builder { path, flags, env, expand, warnings: Vec::new(), secret_line: None }
+        Builder { path, flags, env, expand, warnings: Vec::new(), secret_line: None, l0_line: None }
     }
 
     pub(super) fn config(mut self, top: &Section) -> Result<Config, FileError> {
         self.review(top, Some("s3"), "")?;
         let snapshot = self.snapshots(top.section("snapshot"))?;
+        let l0_retention = self.positive(top, "l0-retention")?;
+        self.l0_line = l0_retention.as_ref().and(top.text("l0-retention")).map(|t| t.at.line);
         let global = self.fields(top)?;
         let sync_interval = self.interval(top, "sync-interval")?;
+        let precision = self.precisions(top)?;
         let verification = self.verifications(top)?;
         let (mut databases, mut directories) = (Vec::new(), Vec::new());
         for section in top.list("dbs") {
@@ -51,6 +56,7 @@ impl<'a> Builder<'a> {
                 global: &global,
                 sync_interval: &sync_interval,
                 snapshot: &snapshot,
+                precision: &precision,
                 verification: &verification,
             };
             match self.database(section, &shared)? {
@@ -65,8 +71,9 @@ impl<'a> Builder<'a> {
             directories,
             levels: self.levels(top)?,
             snapshot,
+            precision,
             verification,
-            l0_retention: self.positive(top, "l0-retention")?,
+            l0_retention,
             l0_retention_check_interval: self.positive(top, "l0-retention-check-interval")?,
             retention_enabled: self.flag(of("retention"), "enabled")?,
             logging: self.logging(of("logging"))?,
@@ -215,6 +222,20 @@ impl<'a> Builder<'a> {
         })
     }
 
+    fn precisions(&mut self, section: &Section) -> Result<Precisions, FileError> {
+        for key in ["precision", "precision-window"] {
+            if let (Some(line), Some(text)) = (self.l0_line, section.text(key)) {
+                let message =
+                    format!("{key} is ignored: l0-retention (line {line}) says how long raw files stay");
+                self.warnings.push(Warning { path: Arc::clone(&self.path), line: text.at.line, message });
+            }
+        }
+        Ok(Precisions {
+            grain: self.positive(section, "precision")?,
+            window: self.interval(section, "precision-window")?,
+        })
+    }
+
     fn verifications(&self, section: &Section) -> Result<Verifications, FileError> {
         Ok(Verifications {
             interval: self.interval(section, "verify-interval")?,
@@ -340,6 +361,7 @@ impl<'a> Builder<'a> {
                 interval: interval.or_else(|| shared.snapshot.interval.clone()),
                 retention: retention.or_else(|| shared.snapshot.retention.clone()),
             },
+            precision: self.precisions(section)?.or(shared.precision),
             verification: self.verifications(section)?.or(shared.verification),
         })
     }
@@ -363,7 +385,9 @@ impl<'a> Builder<'a> {
             retention: own.retention.or_else(|| global.snapshot.retention.clone()),
         };
         let verification = self.verifications(section)?.or(global.verification);
-        let shared = Shared { snapshot: &snapshot, verification: &verification, ..*global };
+        let precision = self.precisions(section)?.or(global.precision);
+        let shared =
+            Shared { snapshot: &snapshot, precision: &precision, verification: &verification, ..*global };
         let (path, dir) = (self.file(section, "path")?, self.file(section, "dir")?);
         let (meta_path, meta_dir) = (self.file(section, "meta-path")?, self.file(section, "meta-dir")?);
         let pattern = self.read(section, "pattern", |t| pattern::check(t).map(|()| t.to_owned()))?;
@@ -433,6 +457,7 @@ struct Shared<'s> {
     global: &'s ReplicaFields,
     sync_interval: &'s Option<Sourced<Duration>>,
     snapshot: &'s Snapshots,
+    precision: &'s Precisions,
     verification: &'s Verifications,
 }
 

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::super::{ConfigError, Location, Sourced};
-use super::{Snapshots, Verifications, pattern};
+use super::{Precisions, Snapshots, Verifications, pattern};
 
 /// One replica of a database.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub struct ReplicaConfig {
     /// 0.3's `snapshot-interval` and `retention` of the replica, else those of the database, else those of the file.
     pub snapshot: Snapshots,
     /// Those of the replica, else those of the database, else those of the file.
+    pub precision: Precisions,
+    /// The same.
     pub verification: Verifications,
 }
 

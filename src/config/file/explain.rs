@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::super::Sourced;
 use super::super::explain::Line;
-use super::{Config, DatabaseConfig, LogFormat, LogLevel, ReplicaConfig, Snapshots, Verifications};
+use super::{
+    Config, DatabaseConfig, LogFormat, LogLevel, Precisions, ReplicaConfig, Snapshots, Verifications,
+};
 
 impl Config {
     /// All of it: what holds for the process, then each database with its replicas.
@@ -16,6 +18,7 @@ impl Config {
             lines.push(duration(&format!("level {}", i + 1), level));
         }
         lines.extend(snapshots(&self.snapshot));
+        lines.extend(precision(&self.precision));
         lines.extend(verification(&self.verification));
         let durations = [
             ("l0-retention", &self.l0_retention),
@@ -105,6 +108,11 @@ fn snapshots(snapshots: &Snapshots) -> Vec<Line> {
     both.iter().filter_map(|(name, d)| Some(duration(name, d.as_ref()?))).collect()
 }
 
+fn precision(precision: &Precisions) -> Vec<Line> {
+    let both = [("precision", &precision.grain), ("precision-window", &precision.window)];
+    both.iter().filter_map(|(name, d)| Some(duration(name, d.as_ref()?))).collect()
+}
+
 fn verification(verification: &Verifications) -> Vec<Line> {
     let interval = verification.interval.as_ref().map(|d| duration("verify-interval", d));
     let rate = verification.rate.as_ref();
@@ -137,6 +145,7 @@ impl ReplicaConfig {
         lines.extend(self.name.as_ref().map(|n| Line::of("name", n)));
         lines.extend(self.sync_interval.as_ref().map(|d| duration("sync-interval", d)));
         lines.extend(snapshots(&self.snapshot));
+        lines.extend(precision(&self.precision));
         lines.extend(verification(&self.verification));
         lines
     }

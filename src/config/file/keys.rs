@@ -88,6 +88,8 @@ const PACED: &str = "lsfast uploads one batch at a time and bounds it by itself"
 /// Keys of a replica that may also stand at the top, for all replicas.
 const SETTINGS: &[Key] = &[
     text("sync-interval"),
+    text("precision"),
+    text("precision-window"),
     text("verify-interval"),
     text("verify-rate"),
     ignored("validation-interval", "lsfast checks each object as it is written and read"),
@@ -183,6 +185,8 @@ const DATABASE: &[Key] = &[
     ignored("truncate-page-n", "lsfast gives the space of an idle log back by itself"),
     ignored("max-sync-wal-bytes", PACED),
     text("restore-if-db-not-exists"),
+    text("precision"),
+    text("precision-window"),
     text("verify-interval"),
     text("verify-rate"),
     section("snapshot", Scope::Snapshot),

@@ -81,6 +81,25 @@ pub struct Snapshots {
     pub retention: Option<Sourced<Duration>>,
 }
 
+/// How finely a moment can be chosen.
+#[derive(Debug, Clone, Default)]
+pub struct Precisions {
+    /// `precision`: so far apart two states can be told from each other
+    pub grain: Option<Sourced<Duration>>,
+    /// `precision-window`: how far back
+    pub window: Option<Sourced<Duration>>,
+}
+
+impl Precisions {
+    /// What is not said here is as further out.
+    fn or(self, outer: &Precisions) -> Precisions {
+        Precisions {
+            grain: self.grain.or_else(|| outer.grain.clone()),
+            window: self.window.or_else(|| outer.window.clone()),
+        }
+    }
+}
+
 /// Verification in the background.
 #[derive(Debug, Clone, Default)]
 pub struct Verifications {
@@ -133,6 +152,8 @@ pub struct Config {
     pub levels: Option<Vec<Sourced<Duration>>>,
     /// `snapshot`
     pub snapshot: Snapshots,
+    /// `precision`, `precision-window`
+    pub precision: Precisions,
     /// `verify-interval`, `verify-rate`
     pub verification: Verifications,
     /// `l0-retention`

@@ -39,7 +39,8 @@ pub struct HistoryOptions {
     pub snapshot_interval: Option<Duration>,
     /// How far back states can be restored. The image that the oldest of them needs is kept.
     pub snapshot_retention: Duration,
-    /// How long raw batches stay once they are compacted: `None` for as long as `precision` needs, at least five minutes; 0 for ever.
+    /// How long raw batches stay once they are compacted: `None` for as long as `precision` needs, at least five minutes; 0 for ever. What is said
+    /// here comes before `precision`.
     pub l0_retention: Option<Duration>,
     /// How often they are looked at.
     pub l0_check: Duration,
@@ -153,9 +154,15 @@ impl HistoryOptions {
         match self.l0_retention {
             Some(Duration::ZERO) => None,
             Some(asked) => Some(asked),
+            None if self.is_coarse() => Some(RAW_RETENTION_MIN),
             None => Some(RAW_RETENTION_MIN.max(self.precision.window)),
         }
         .filter(|_| self.retention_enabled)
+    }
+
+    /// Whether the first level alone honours the precision.
+    fn is_coarse(&self) -> bool {
+        self.levels.first().is_some_and(|(_, interval)| self.precision.grain >= *interval)
     }
 
     /// The level below one of `levels`.
@@ -200,6 +207,13 @@ mod tests {
         options.l0_retention = None;
         options.precision.window = Duration::ZERO;
         assert_eq!(options.raw_retention(), Some(RAW_RETENTION_MIN));
+        options.precision.window = 7 * DAY;
+        assert_eq!(options.raw_retention(), Some(7 * DAY));
+        // Level 1 is written that often.
+        options.precision.grain = 30 * SECOND;
+        assert_eq!(options.raw_retention(), Some(RAW_RETENTION_MIN));
+        options.precision.grain = 29 * SECOND;
+        assert_eq!(options.raw_retention(), Some(7 * DAY));
         options.retention_enabled = false;
         assert_eq!(options.raw_retention(), None);
     }

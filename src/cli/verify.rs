@@ -1,6 +1,6 @@
-//! `lsfast verify URL`
+//! `lsfast verify DB|URL`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -9,6 +9,9 @@ use serde_json::json;
 use super::setup::{self, Setup};
 use super::{choose, report};
 use crate::restore::{self, Compared, Health, VerifyOptions, VerifyReport, object_name};
+
+/// The comparison with the database could not be made; else nothing is wrong.
+const NOT_COMPARED: u8 = 1;
 
 /// Something is damaged, but the newest state can be restored.
 const DAMAGED: u8 = 3;
@@ -22,10 +25,11 @@ const NEWEST_LOST: u8 = 4;
 /// Read a replica end to end and say what of it can be restored.
 ///
 /// Checks each file's checksum, name, page index and length, that no level has a hole, and that each page of the newest
-/// state is there. Nothing is written. For what SQLite says of the pages, restore with `--integrity-check full`.
+/// state is there. Given a database that exists here, its newest state is compared with it, page by page; it may be in use
+/// and does not notice. Nothing is written. For what SQLite says of the pages, restore with `--integrity-check full`.
 ///
 /// Exit codes: 0 nothing is wrong; 1 it could not be found out; 2 usage; 3 something is damaged, and the newest state can
-/// be restored; 4 the newest state cannot be restored; 5 it can, and is not that of the database given by `--db`.
+/// be restored; 4 the newest state cannot be restored; 5 it can, and is not that of the database.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// A database of the config file by its path, or a replica: s3://BUCKET/PREFIX or file:///DIR
@@ -34,9 +38,12 @@ pub struct VerifyArgs {
     /// Beside the files of the newest state read only so many of a hundred others, chosen at random
     #[arg(long, value_name = "PERCENT", default_value = "100", value_parser = percent)]
     pub sample: u8,
-    /// Compare the newest state with this database, page by page; it may be in use and does not notice
+    /// Compare the newest state with this database [default: DB, if it exists]
     #[arg(long, value_name = "FILE")]
     pub db: Option<PathBuf>,
+    /// Compare with no database
+    #[arg(long, conflicts_with = "db")]
+    pub no_db: bool,
     /// Read at most so many megabytes a second on average
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u32).range(1..))]
     pub bandwidth: Option<u32>,
@@ -57,7 +64,7 @@ pub(super) fn run(setup: &mut Setup, args: &VerifyArgs) -> anyhow::Result<ExitCo
     let options = VerifyOptions {
         sample_percent: args.sample,
         bytes_per_second: args.bandwidth.map(|mb| u64::from(mb) * 1_000_000),
-        database: args.db.clone(),
+        database: database(setup, args),
         ..VerifyOptions::default()
     };
     let found = event_loop.block_on(async {
@@ -67,11 +74,20 @@ pub(super) fn run(setup: &mut Setup, args: &VerifyArgs) -> anyhow::Result<ExitCo
     let text = if args.json { to_json(&found, &location.url) } else { to_text(&found, &location.url) };
     report::print_line(&text)?;
     Ok(match found.health() {
+        Health::Sound if found.not_compared.is_some() => ExitCode::from(NOT_COMPARED),
         Health::Sound => ExitCode::SUCCESS,
         Health::Damaged => ExitCode::from(DAMAGED),
         Health::Differs => ExitCode::from(DIFFERS),
         Health::NewestLost => ExitCode::from(NEWEST_LOST),
     })
+}
+
+/// What the newest state is compared with: the file that was named, or the database itself.
+fn database(setup: &Setup, args: &VerifyArgs) -> Option<PathBuf> {
+    if args.db.is_some() || args.no_db || args.url.contains("://") {
+        return args.db.clone();
+    }
+    Some(setup.env().absolute(Path::new(&args.url))).filter(|path| path.is_file())
 }
 
 fn verdict(health: Health) -> &'static str {
@@ -115,6 +131,7 @@ fn to_text(found: &VerifyReport, url: &str) -> String {
         }
     });
     lines.extend(found.compared.as_ref().map(compared));
+    lines.extend(found.not_compared.as_ref().map(|why| format!("database: not compared: {why}")));
     if found.states > 0 {
         let last = found.last_restorable.map(|t| format!(", the last of them TXID {t}")).unwrap_or_default();
         lines.push(format!("{} of {} states can be restored{last}", found.restorable, found.states));
@@ -180,6 +197,7 @@ fn to_json(found: &VerifyReport, url: &str) -> String {
         "newest": newest,
         "newest_lost": found.newest_lost,
         "compared": compared,
+        "not_compared": found.not_compared,
         "states": found.states,
         "restorable_states": found.restorable,
         "last_restorable_txid": found.last_restorable.map(|t| t.to_string()),

@@ -107,6 +107,8 @@ pub struct VerifyReport {
     pub last_restorable: Option<Txid>,
     /// What the comparison with the database gave, if there was one.
     pub compared: Option<Compared>,
+    /// Why there was none, if one was wanted and could not be made.
+    pub not_compared: Option<String>,
     /// Time that it took.
     pub time: Duration,
 }
@@ -205,8 +207,10 @@ async fn read(
         let database = options.database.as_deref();
         let plan = newest_plan(store, &listing.files, (pace, database), &mut report, &mut bad).await?;
         others(store, &listing.files, &plan, (options.sample_percent, pace), (&mut report, &mut bad)).await?;
-        report.holes = holes(&listing.files);
-        count_states(&listing.files, &bad, &mut report);
+        // Many plans over many files: not on the loop, which may have uploads to see to.
+        let files = listing.files.clone();
+        let counted = blocking(move || Ok((holes(&files), states(&files, &bad)))).await?;
+        (report.holes, (report.states, report.restorable, report.last_restorable)) = counted;
     }
     let lost = old::verify(store, &old, pace, &mut report).await?;
     // Where both formats are, the newest state may be one of Litestream 0.3.
@@ -268,7 +272,11 @@ async fn newest_plan(
             let bytes = u64::from(h.commit) * u64::from(h.page_size.get());
             report.newest = Some(Newest { txid: h.max, created: h.timestamp, bytes });
             if let (Some(path), Some(hashes)) = (database, pages.hashes) {
-                report.compared = Some(compare(store, files, h, path.to_owned(), hashes).await?);
+                match compare(store, files, h, path.to_owned(), hashes).await {
+                    Ok(compared) => report.compared = Some(compared),
+                    Err(RestoreError::Compare(e)) => report.not_compared = Some(e.to_string()),
+                    Err(e) => return Err(e),
+                }
             }
         }
         (None, None, None) => report.newest_lost = Some("it has no files".into()),
@@ -365,19 +373,21 @@ fn holes(files: &[Entry]) -> Vec<(Level, Txid, Txid)> {
     holes
 }
 
-/// How many of the newest states can be restored without what is damaged.
-fn count_states(files: &[Entry], bad: &BTreeSet<LtxId>, report: &mut VerifyReport) {
+/// How many of the newest states there are, how many of them can be restored without what is damaged, and the last of those.
+fn states(files: &[Entry], bad: &BTreeSet<LtxId>) -> (u64, u64, Option<Txid>) {
+    let (mut states, mut restorable, mut last) = (0, 0, None);
     let mut ends: Vec<Txid> = files.iter().map(|e| e.id.max).collect();
     ends.sort_unstable();
     ends.dedup();
     for txid in ends.iter().rev().take(limits::POINTS_MAX) {
         let Ok(chain) = plan::plan(files, Goal::Txid(*txid)) else { continue };
-        report.states += 1;
+        states += 1;
         if chain.iter().all(|e| !bad.contains(&e.id)) {
-            report.restorable += 1;
-            report.last_restorable.get_or_insert(*txid);
+            restorable += 1;
+            last.get_or_insert(*txid);
         }
     }
+    (states, restorable, last)
 }
 
 #[cfg(test)]

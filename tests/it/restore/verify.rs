@@ -235,3 +235,62 @@ fn the_newest_state_is_that_of_the_database() {
     let (code, compared) = compare();
     assert_eq!((code, compared["at_position"].as_bool()), (5, Some(false)), "{compared}");
 }
+
+/// `lsfast verify DB` compares with the database by itself, found by the config file or by the replica beside it.
+#[test]
+fn a_database_that_is_named_is_compared() {
+    use crate::support::sqlite;
+    let dir = tempfile::tempdir().expect("a directory");
+    let (db, config) = (dir.path().join("app.db"), dir.path().join("lsfast.yml"));
+    let yaml =
+        format!("dbs:\n- path: {}\n  replica:\n    path: {}/far\n", db.display(), dir.path().display());
+    fs::write(&config, yaml).expect("a config file");
+    let connection = sqlite::create(&db, 4096);
+    sqlite::Workload::new(5).run(&connection, 10);
+    for more in [&["--config"][..], &[]] {
+        let mut command = program::command(["replicate", "--once"]);
+        command.args(more).args(more.iter().map(|_| &config)).arg(&db);
+        assert!(program::run(command).status.success());
+    }
+    let verify = |more: &[&str], configured: bool| {
+        let mut command = program::command(["verify", "--json"]);
+        command
+            .args(more)
+            .arg(&db)
+            .args(configured.then_some("--config"))
+            .args(configured.then_some(&config));
+        let output = program::run(command);
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code().expect("an exit code"), json)
+    };
+    for configured in [true, false] {
+        let (code, json) = verify(&[], configured);
+        assert_eq!((code, number(&json["compared"], "differ_count")), (0, 0), "{json}");
+        let (code, json) = verify(&["--no-db"], configured);
+        assert_eq!((code, &json["compared"], &json["not_compared"]), (0, &Value::Null, &Value::Null));
+    }
+    assert_eq!(verify(&["--no-db", "--db", "x"], true).0, 2);
+    // Another file in its place.
+    drop(connection);
+    for end in ["", "-wal", "-shm"] {
+        _ = fs::remove_file(dir.path().join(format!("app.db{end}")));
+    }
+    // Gone: nothing to compare with, and the replica is as sound as before.
+    let (code, json) = verify(&[], true);
+    assert_eq!((code, &json["compared"]), (0, &Value::Null), "{json}");
+    let other = sqlite::create(&db, 4096);
+    sqlite::Workload::new(6).run(&other, 10);
+    drop(other);
+    let (code, json) = verify(&[], true);
+    assert_eq!((code, text(&json, "verdict")), (5, "differs from the database"), "{json}");
+    assert_eq!(verify(&["--no-db"], true).0, 0);
+    // What can't be compared is said beside what was found.
+    fs::write(&db, b"").expect("a file");
+    let other = rusqlite::Connection::open(&db).expect("a database");
+    other
+        .execute_batch("pragma page_size=8192; pragma journal_mode=wal; create table t(a)")
+        .expect("a table");
+    let (code, json) = verify(&[], true);
+    assert_eq!((code, text(&json, "verdict")), (1, "sound"), "{json}");
+    assert!(json["not_compared"].as_str().is_some_and(|w| w.contains("is not the database of this replica")));
+}

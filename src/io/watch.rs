@@ -113,7 +113,8 @@ pub enum Of {
     File,
     /// Files that appear in a directory.
     Directory,
-    /// Files and directories that appear in a directory, by name; not those that SQLite makes beside a database.
+    /// Files and directories that appear in a directory, by name; not those that SQLite makes beside a database. Also its own removal and
+    /// renaming.
     Arrivals,
 }
 
@@ -141,7 +142,9 @@ impl Watches {
             Of::Directory => {
                 WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::CLOSE_WRITE | WatchMask::ONLYDIR
             }
-            Of::Arrivals => WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::ONLYDIR,
+            Of::Arrivals => {
+                WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::MOVE_SELF | WatchMask::ONLYDIR
+            }
         };
         // Several may watch one directory, each for its own kind of event.
         let mask = if of == Of::File { mask } else { mask | WatchMask::MASK_ADD };

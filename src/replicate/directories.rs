@@ -4,8 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::DatabaseOptions;
 use crate::base::limits;
@@ -44,7 +48,23 @@ pub(super) enum Found {
     Database(Box<DatabaseOptions>),
     /// One that can't be.
     Failed(PathBuf, String),
+    /// A directory that can't be looked at, and is waited for.
+    Missing {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        why: String,
+        /// It does not exist; else something else keeps us from it.
+        absent: bool,
+    },
+    /// It is there now.
+    Back(PathBuf),
 }
+
+/// The first wait for a directory that can't be looked at, if nothing is heard of it; it doubles up to [`AGAIN_MAX`].
+const AGAIN_MIN: Duration = Duration::from_secs(1);
+/// The longest.
+const AGAIN_MAX: Duration = Duration::from_secs(60);
 
 /// All directories of the process.
 #[derive(Debug, Default)]
@@ -53,6 +73,8 @@ pub(super) struct Directories {
     /// What was found and is followed.
     followed: BTreeSet<PathBuf>,
     first_look: bool,
+    /// What is not there is an error: nothing is waited for.
+    once: bool,
 }
 
 #[derive(Debug)]
@@ -61,26 +83,42 @@ struct Root {
     hint: Rc<Hint>,
     watches: Watches,
     watched: HashMap<PathBuf, Watch>,
+    missing: Option<Missing>,
+}
+
+/// What is known of a directory that can't be looked at.
+#[derive(Debug)]
+struct Missing {
+    why: String,
+    absent: bool,
+    /// Given when something appears in the nearest directory above it that is there.
+    hint: Rc<Hint>,
+    _above: Option<Watch>,
+    wait: Duration,
+    again: Instant,
 }
 
 impl Directories {
-    pub(super) fn new(directories: Vec<DirectoryOptions>, watches: &Watches) -> Directories {
+    pub(super) fn new(directories: Vec<DirectoryOptions>, watches: &Watches, once: bool) -> Directories {
         let root = |options| Root {
             options,
             hint: Rc::new(Hint::default()),
             watches: watches.clone(),
             watched: HashMap::new(),
+            missing: None,
         };
         Directories {
             roots: directories.into_iter().map(root).collect(),
             followed: BTreeSet::new(),
             first_look: false,
+            once,
         }
     }
 
     /// Whether nothing can come from here.
     pub(super) fn is_empty(&self) -> bool {
-        self.first_look && self.roots.iter().all(|r| !r.options.watch) || self.roots.is_empty()
+        self.first_look && self.roots.iter().all(|r| !r.options.watch && r.missing.is_none())
+            || self.roots.is_empty()
     }
 
     /// Whether `path` was found in a directory.
@@ -93,23 +131,42 @@ impl Directories {
         self.followed.remove(path);
     }
 
+    /// A database that was found is gone. If another one has taken its place meanwhile, that is new.
+    pub(super) fn gone(&mut self, path: &Path) -> Vec<Found> {
+        self.followed.remove(path);
+        let mut found = Vec::new();
+        for root in self.roots.iter().filter(|r| r.options.watch && path.starts_with(&r.options.path)) {
+            root.file(path, &mut self.followed, &mut found);
+        }
+        found
+    }
+
+    /// Why a directory can't be looked at that is there.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        let missing = self.roots.iter().filter_map(|r| r.missing.as_ref());
+        missing.filter(|m| !m.absent).map(|m| m.why.as_str()).next()
+    }
+
     /// Waits until there is something new.
     pub(super) async fn next(&mut self) -> Vec<Found> {
         if !std::mem::replace(&mut self.first_look, true) {
             let mut found = Vec::new();
             for root in &mut self.roots {
                 root.look(&root.options.path.clone(), &mut self.followed, &mut found);
+                if let Some(missing) = root.missing.take_if(|_| self.once) {
+                    found.retain(|f| !matches!(f, Found::Missing { dir, .. } if *dir == root.options.path));
+                    found.push(Found::Failed(root.options.path.clone(), missing.why));
+                }
             }
             return found;
         }
-        let waits = self.roots.iter().filter(|r| r.options.watch).map(|r| Box::pin(r.hint.wait()));
-        let waits: Vec<_> = waits.collect();
+        let waits: Vec<_> = self.roots.iter().filter_map(Root::news).collect();
         if waits.is_empty() {
             return std::future::pending().await;
         }
         any(waits).await;
         let mut found = Vec::new();
-        for root in self.roots.iter_mut().filter(|r| r.options.watch) {
+        for root in &mut self.roots {
             root.arrivals(&mut self.followed, &mut found);
         }
         found
@@ -120,15 +177,34 @@ impl Directories {
 async fn any<F: Future<Output = ()> + Unpin>(mut waits: Vec<F>) {
     std::future::poll_fn(|cx| {
         // All are asked: each takes its own hint, and one that is lost here was seen by `arrivals`, which looks at all.
-        let ready =
-            waits.iter_mut().filter_map(|w| std::pin::Pin::new(w).poll(cx).is_ready().then_some(())).count();
+        let ready = waits.iter_mut().filter_map(|w| Pin::new(w).poll(cx).is_ready().then_some(())).count();
         if ready > 0 { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
     })
     .await;
 }
 
 impl Root {
+    /// Waits for something new; `None` if nothing can come.
+    fn news(&self) -> Option<Pin<Box<dyn Future<Output = ()> + '_>>> {
+        if let Some(missing) = &self.missing {
+            return Some(Box::pin(async {
+                tokio::select! {
+                    () = missing.hint.wait() => {}
+                    () = tokio::time::sleep_until(missing.again) => {}
+                }
+            }));
+        }
+        self.options.watch.then(|| Box::pin(self.hint.wait()) as _)
+    }
+
     fn arrivals(&mut self, followed: &mut BTreeSet<PathBuf>, found: &mut Vec<Found>) {
+        if let Some(missing) = &self.missing {
+            drop(missing.hint.take_arrivals());
+            return self.look(&self.options.path.clone(), followed, found);
+        }
+        if !self.options.watch {
+            return;
+        }
         let moved = self.hint.take_moved();
         let arrivals = self.hint.take_arrivals();
         self.watched.retain(|dir, _| dir.is_dir());
@@ -154,16 +230,44 @@ impl Root {
     fn look(&mut self, dir: &Path, followed: &mut BTreeSet<PathBuf>, found: &mut Vec<Found>) {
         let mut todo = vec![dir.to_owned()];
         while let Some(dir) = todo.pop() {
-            if let Err(e) = self.look_into(&dir, &mut todo, followed, found) {
+            let looked = self.look_into(&dir, &mut todo, followed, found);
+            let is_root = dir == self.options.path;
+            match looked {
+                Ok(()) if is_root && self.missing.take().is_some() => found.push(Found::Back(dir)),
+                Err(e) if is_root => self.miss(&e, found),
                 // Below the root, a directory that went meanwhile is no news.
-                if dir == self.options.path || e.kind() != io::ErrorKind::NotFound {
-                    found.push(Found::Failed(
-                        dir.clone(),
-                        format!("cannot look for databases in {}: {e}", dir.display()),
-                    ));
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    let why = format!("cannot look for databases in {}: {e}", dir.display());
+                    found.push(Found::Failed(dir, why));
                 }
+                _ => {}
             }
         }
+    }
+
+    /// The directory itself can't be looked at: it is waited for, and watched once it is there, since nobody can tell when it is filled.
+    fn miss(&mut self, e: &io::Error, found: &mut Vec<Found>) {
+        let dir = self.options.path.clone();
+        self.options.watch = true;
+        self.watched.clear();
+        let absent = e.kind() == io::ErrorKind::NotFound;
+        let why = match absent {
+            true => format!("the directory {} does not exist", dir.display()),
+            false => format!("cannot look for databases in {}: {e}", dir.display()),
+        };
+        let before = self.missing.take();
+        let wait = before.as_ref().map_or(AGAIN_MIN, |m| (m.wait * 2).min(AGAIN_MAX));
+        let hint = before.as_ref().map_or_else(Rc::default, |m| Rc::clone(&m.hint));
+        let above = dir.ancestors().skip(1).find(|d| d.is_dir());
+        let above = above.and_then(|d| self.watches.add(d, Of::Arrivals, &hint).ok());
+        // It may have come between the look and the watch.
+        if absent && dir.exists() {
+            hint.give();
+        }
+        if before.is_none_or(|m| m.why != why) {
+            found.push(Found::Missing { dir, why: why.clone(), absent });
+        }
+        self.missing = Some(Missing { why, absent, hint, _above: above, wait, again: Instant::now() + wait });
     }
 
     fn look_into(

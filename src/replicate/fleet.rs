@@ -108,6 +108,18 @@ impl Fleet {
                 self.shared.vitals.failed(&path, &error);
                 self.note(ReplicateError::Directory(error));
             }
+            Found::Missing { dir, why, absent } => {
+                if absent {
+                    tracing::warn!(dir = %dir.display(), "the directory does not exist; waiting for it");
+                } else {
+                    tracing::error!(dir = %dir.display(), error = why, "this directory cannot be looked at for now; the others go on");
+                }
+                self.shared.vitals.failed(&dir, &why);
+            }
+            Found::Back(dir) => {
+                tracing::info!(dir = %dir.display(), "the directory is there");
+                self.shared.vitals.forget(&dir);
+            }
         }
     }
 
@@ -119,8 +131,8 @@ impl Fleet {
                     Ok(Ended::Stopped) => self.shared.vitals.stopped(&path),
                     Ok(Ended::Gone) => {
                         tracing::info!(db = %path.display(), "the database is gone: no longer followed");
-                        self.directories.forget(&path);
                         self.shared.vitals.forget(&path);
+                        self.directories.gone(&path).into_iter().for_each(|f| self.found(f));
                     }
                     // One of many files in a directory.
                     Err(e) if self.directories.has(&path) && e.is_no_database() => {
@@ -153,7 +165,8 @@ impl Fleet {
 
     /// What went wrong first.
     pub(super) fn into_error(self) -> Option<ReplicateError> {
-        self.first_error
+        let trouble = self.directories.trouble().map(|why| ReplicateError::Directory(why.to_owned()));
+        self.first_error.or(trouble)
     }
 }
 

@@ -226,7 +226,7 @@ pub enum ReplicateError {
 pub async fn run(options: Options, stop: Stop) -> Result<(), ReplicateError> {
     let naps = Naps::new()?;
     let watches = Watches::new(&naps)?;
-    let directories = directories::Directories::new(options.directories, &watches);
+    let directories = directories::Directories::new(options.directories, &watches, options.once.is_some());
     let shared = follow::Shared {
         engine: options.engine,
         observer: options.observer,

@@ -98,6 +98,53 @@ fn a_directory_is_followed_as_it_fills_and_empties() {
     assert!(!fleet.path("replicas/notes.db").exists() && !fleet.path("replicas/readme.txt").exists());
 }
 
+/// A directory that was not there at the start was an error, and never looked for again.
+#[test]
+fn a_directory_that_comes_later_is_followed_and_so_is_one_that_comes_again() {
+    let fleet = Fleet::new(&DIRECTORY.replace("DIR/tenants", "DIR/data/tenants"));
+    let process = fleet.start();
+    let line = process.wait_for_line("the directory does not exist; waiting for it");
+    assert!(line.contains("level=warn") && line.contains("data/tenants"), "{line}");
+    fleet.database("data/tenants/a.db", 1);
+    fleet.place.wait_for_txid("replicas/a.db", 0, 1);
+    process.wait_for_line("the directory is there");
+
+    // Removed with what is in it, and made again at once.
+    std::fs::remove_dir_all(fleet.path("data/tenants")).expect("a folder");
+    fleet.database("data/tenants/deep/b.db", 2);
+    fleet.place.wait_for_txid("replicas/deep/b.db", 0, 1);
+    process.wait_for_line("the database is gone: no longer followed");
+
+    // Moved away, and another one moved in.
+    fleet.database("other/c.db", 3);
+    std::fs::rename(fleet.path("data/tenants"), fleet.path("away")).expect("a move");
+    std::fs::rename(fleet.path("other"), fleet.path("data/tenants")).expect("a move");
+    fleet.place.wait_for_txid("replicas/c.db", 0, 1);
+    let log = process.stop();
+    assert!(!log.contains("level=error"), "{log}");
+    fleet.is_restored("data/tenants/c.db");
+}
+
+/// Without `watch` it would be read the moment it appears: empty.
+#[test]
+fn a_directory_that_comes_later_is_watched_in_any_case() {
+    let fleet = Fleet::new(&DIRECTORY.replace("    watch: true\n", ""));
+    let process = fleet.start();
+    process.wait_for_line("the directory does not exist; waiting for it");
+    std::fs::create_dir(fleet.path("tenants")).expect("a folder");
+    process.wait_for_line("the directory is there");
+    fleet.database("tenants/a.db", 1);
+    fleet.place.wait_for_txid("replicas/a.db", 0, 1);
+    process.stop();
+    // Nothing is waited for by a run that ends.
+    std::fs::remove_dir_all(fleet.path("tenants")).expect("a folder");
+    let mut command = lsfast::command(["replicate", "--once", "--config"]);
+    command.arg(&fleet.config);
+    let output = lsfast::run(command);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(lsfast::stderr(&output).contains("does not exist"), "{}", lsfast::stderr(&output));
+}
+
 #[test]
 fn one_database_that_fails_leaves_the_others_alone_and_is_tried_again() {
     let fleet = Fleet::new(

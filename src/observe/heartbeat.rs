@@ -25,11 +25,16 @@ pub struct Heartbeat {
 /// Beats for ever. A beat that fails is said once, until one succeeds, and tried again after the interval.
 pub(super) async fn beat(heart: Heartbeat, vitals: Arc<Vitals>) {
     let mut said = false;
+    let mut held_back = false;
     loop {
         tokio::time::sleep(LOOK).await;
         if !is_well(&vitals.databases(), heart.interval) {
+            if !std::mem::replace(&mut held_back, true) {
+                tracing::debug!("the heartbeat is held back: not every database is followed and stored");
+            }
             continue;
         }
+        held_back = false;
         match heart.pinger.ping().await {
             Ok(()) => {
                 if std::mem::take(&mut said) {

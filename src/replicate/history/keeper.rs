@@ -109,6 +109,10 @@ impl Keeper {
     #[must_use]
     pub fn status(&mut self, now: Millis) -> &HistoryStatus {
         self.status.next_snapshot = self.next_snapshot(now);
+        self.status.next_step = match self.next(now) {
+            Next::Job(_) => Some(now),
+            Next::Wait(at) => at,
+        };
         self.feed.shelf(|shelf| self.status.count(shelf));
         &self.status
     }

@@ -11,6 +11,8 @@ pub struct HistoryStatus {
     pub snapshot: Option<(Txid, Millis)>,
     /// When the next one is due; `None` while nothing changes.
     pub next_snapshot: Option<Millis>,
+    /// When the next step of any kind is due; `None` if nothing is left to do before something new is stored.
+    pub next_step: Option<Millis>,
     /// Objects and bytes on each level, as far as they are known.
     pub levels: [LevelStatus; 10],
     /// Steps done since the start.

@@ -160,10 +160,12 @@ fn a_heartbeat_that_fails_is_said_once_and_none_comes_while_a_store_is_away() {
     );
     let process = start(&config, &[]);
     process.wait_for_line("the store does not take it");
-    // Two looks at least.
-    std::thread::sleep(std::time::Duration::from_millis(2_500));
+    // Each look ends with one of the two, and nothing but an answer of that store changes what it sees.
+    process.wait_for_line("the heartbeat is held back");
     assert!(heart.seen().is_empty());
+    let log = process.output();
     drop(process);
+    assert!(!log.contains("the heartbeat does not get through") && heart.seen().is_empty(), "{log}");
 }
 
 #[test]

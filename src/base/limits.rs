@@ -284,7 +284,7 @@ pub const FOLLOW_LIST_MIN: Duration = Duration::from_secs(60);
 /// The longest.
 pub const FOLLOW_LIST_MAX: Duration = Duration::from_secs(600);
 
-/// A follower without an answer of its store for so long says how old its state is, and again whenever that has doubled.
+/// A follower that is not up to date for so long says how old its state is, and again whenever that has doubled.
 pub const FOLLOW_STALE: Duration = Duration::from_secs(60);
 
 /// A follower says where it is so often.

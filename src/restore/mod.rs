@@ -56,7 +56,7 @@ pub use prove::{
 pub use verify::{Integrity, Verdict};
 
 use crate::base::clock::Millis;
-use crate::base::{PageSize, Txid, limits};
+use crate::base::{LtxId, PageSize, Txid, limits};
 use crate::io::Engine;
 use crate::io::durable::Pending;
 use crate::legacy::{Applied, Generation, LegacyPlan, WalIndex};
@@ -149,6 +149,8 @@ pub struct Report {
     pub output: PathBuf,
     /// Its state: the last transaction id in it; 0 for a state of Litestream 0.3, which counts none.
     pub txid: Txid,
+    /// The file that ends with that state; `None` for a state of Litestream 0.3.
+    pub newest_file: Option<LtxId>,
     /// Generation and log, of a state of Litestream 0.3.
     pub legacy: Option<(Generation, WalIndex)>,
     /// When that state was stored.
@@ -221,6 +223,10 @@ pub async fn run(
     Ok(Report {
         output: target.path().to_owned(),
         txid: restored.txid,
+        newest_file: match &choice.files {
+            Files::Ltx(files) => files.last().map(|f| f.id),
+            Files::Legacy(_) => None,
+        },
         legacy: restored.legacy,
         created: restored.created,
         is_newest: choice.is_newest,

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::FollowError;
+use super::lineage::Made;
+use super::mark::TXID_MAX;
 use super::replica::{Apply, Replica};
-use crate::base::clock::Millis;
 use crate::base::{LtxId, Txid};
 use crate::ltx::{Decoder, Header, LtxError, Step};
 use crate::restore::claims::Claims;
@@ -25,10 +26,9 @@ pub(super) struct Piece {
 /// What has become visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Applied {
-    pub(super) txid: Txid,
-    /// By the header of the newest file.
-    pub(super) created: Millis,
-    pub(super) pages: u32,
+    /// Of the newest file.
+    pub(super) header: Header,
+    pub(super) made: Made,
 }
 
 /// Applies files, given from the newest to the oldest, whose bytes come in the same order. Blocks its thread.
@@ -45,14 +45,15 @@ pub(super) fn apply(
     for (i, &id) in files.iter().enumerate() {
         reading.file(&mut apply, id, files.get(i + 1), &mut pieces)?;
     }
-    let (Some(header), Some(claims)) = (reading.newest, reading.claims) else {
+    let (Some(header), Some(claims), Some(newest)) = (reading.newest, reading.claims, files.first()) else {
         return Err(FollowError::Interrupted);
     };
     if let Some(missing) = claims.missing_above(reading.pages) {
-        return Err(FollowError::Missing { txid: header.max, pages: header.commit, missing });
+        return Err(FollowError::Missing { file: *newest, txid: header.max, pages: header.commit, missing });
     }
-    apply.finish(header.max, header.commit)?;
-    Ok(Applied { txid: header.max, created: header.timestamp, pages: header.commit })
+    let made = Made::by(&header, newest.level);
+    apply.finish(header.max, made, header.commit)?;
+    Ok(Applied { header, made })
 }
 
 struct Reading<'a> {
@@ -111,7 +112,7 @@ impl Reading<'_> {
 fn header_fits(header: &Header, id: LtxId, follows: Txid, apply: &Apply<'_>) -> Result<(), FollowError> {
     apply.page_size_is(header.page_size)?;
     let (min, max) = (header.min, header.max);
-    if (min, max) != (id.min, id.max) || min.0 > follows.0.saturating_add(1) {
+    if (min, max) != (id.min, id.max) || min.0 > follows.0.saturating_add(1) || max > TXID_MAX {
         return Err(FollowError::Order { id, position: follows, min, max });
     }
     Ok(())

@@ -40,11 +40,38 @@ pub enum FollowError {
         /// By the header.
         max: Txid,
     },
+    /// a replica of something else, without an image
+    #[error(
+        "{url} has another history than the one that {path} is in at TXID {position}, and no whole image to begin with: \
+         `lsfast verify {url}` says what is missing"
+    )]
+    OtherHistory {
+        /// Where.
+        url: String,
+        /// The database.
+        path: PathBuf,
+        /// Where it is.
+        position: Txid,
+    },
+    /// files that nothing leads to
+    #[error(
+        "nothing at {url} leads on from TXID {position}, but there is {next}: `lsfast verify {url}` says what is missing"
+    )]
+    Hole {
+        /// Where.
+        url: String,
+        /// Where the database is.
+        position: Txid,
+        /// The first file after it.
+        next: LtxId,
+    },
     /// new pages that no file has
     #[error(
         "the files up to TXID {txid} make the database grow to {pages} pages, but page {missing} is in none of them"
     )]
     Missing {
+        /// The newest of them.
+        file: LtxId,
         /// Where they would lead to.
         txid: Txid,
         /// Pages then.
@@ -173,6 +200,8 @@ impl FollowError {
                 | FollowError::Store(_)
                 | FollowError::Corrupt { .. }
                 | FollowError::Order { .. }
+                | FollowError::OtherHistory { .. }
+                | FollowError::Hole { .. }
                 | FollowError::Missing { .. }
                 | FollowError::Sqlite { .. }
                 | FollowError::File { .. }

@@ -1,24 +1,34 @@
-//! What a follower keeps in the database itself: its position and a sum of all pages.
+//! What a follower keeps in the database itself: its position, when that state was made, and a sum of all pages.
 //!
 //! They stand in the 20 bytes of the header that SQLite reserves and never reads, so they change in the same
 //! transaction as the pages: whatever happens, they belong to each other.
 //!
 //! | offset | bytes | |
 //! |---|---|---|
-//! | 72 | 4 | `lsfF` |
-//! | 76 | 8 | TXID |
-//! | 84 | 8 | sum: XOR of the CRC-64 of each page with its number |
+//! | 72 | 2 | `lF` |
+//! | 74 | 6 | TXID |
+//! | 80 | 6 | when the state was made: milliseconds since 1970, 0 if unknown; bit 47: exactly then |
+//! | 86 | 6 | sum: XOR of 48 bits for each page, made of the CRC-64 of its number and bytes |
 //!
-//! The sum leaves out what SQLite sets by itself (change counter, version-valid-for, version) and the mark.
+//! Numbers are big-endian. The sum leaves out what SQLite sets by itself (change counter, version-valid-for, version) and the mark.
 
 use std::ops::Range;
 
+use super::lineage::Made;
+use crate::base::clock::Millis;
 use crate::base::crc64::Crc64;
 use crate::base::{Pgno, Txid};
 
 /// Where the mark is.
 const PLACE: Range<usize> = 72..92;
-const MAGIC: &[u8; 4] = b"lsfF";
+const MAGIC: &[u8; 2] = b"lF";
+/// Bytes of a number.
+const NUMBER: usize = 6;
+/// 2^64 by the golden ratio, odd: what is multiplied by it keeps all of its bits in the upper ones.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+const EXACT: u64 = 1 << 47;
+/// The largest TXID that a followed database can have.
+pub(super) const TXID_MAX: Txid = Txid((1 << 48) - 1);
 /// Change counter.
 const COUNTER: Range<usize> = 24..28;
 /// Mark, version-valid-for and version.
@@ -28,6 +38,7 @@ const END: Range<usize> = 72..100;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) txid: Txid,
+    pub(super) made: Option<Made>,
     pub(super) sum: u64,
 }
 
@@ -35,17 +46,29 @@ impl Mark {
     /// Reads it from page 1.
     pub(super) fn of(page: &[u8]) -> Option<Mark> {
         let bytes = page.get(PLACE)?.strip_prefix(MAGIC)?;
-        let (txid, sum) = bytes.split_first_chunk::<8>()?;
-        let sum = sum.first_chunk::<8>()?;
-        Some(Mark { txid: Txid(u64::from_be_bytes(*txid)), sum: u64::from_be_bytes(*sum) })
+        let number =
+            |n: usize| bytes.chunks(NUMBER).nth(n)?.iter().try_fold(0, |n, b| Some(n << 8 | u64::from(*b)));
+        let (txid, time, sum) = (number(0)?, number(1)?, number(2)?);
+        let at = Millis((time & !EXACT).cast_signed());
+        let made = (time != 0).then_some(Made { at, exact: time & EXACT != 0 });
+        Some(Mark { txid: Txid(txid), made, sum })
     }
 
     /// Writes it into page 1.
     pub(super) fn put(self, page: &mut [u8]) {
+        assert!(self.txid <= TXID_MAX, "larger ones are refused before");
+        let time = self.made.map_or(0, |made| {
+            // Times that do not fit are as good as none.
+            let at = u64::try_from(made.at.0).ok().filter(|at| *at < EXACT);
+            at.map_or(0, |at| at | if made.exact { EXACT } else { 0 })
+        });
         let place = &mut page[PLACE];
-        place[..4].copy_from_slice(MAGIC);
-        place[4..12].copy_from_slice(&self.txid.0.to_be_bytes());
-        place[12..].copy_from_slice(&self.sum.to_be_bytes());
+        place[..MAGIC.len()].copy_from_slice(MAGIC);
+        for (n, field) in
+            [self.txid.0, time, self.sum].into_iter().zip(place[MAGIC.len()..].chunks_mut(NUMBER))
+        {
+            field.copy_from_slice(&n.to_be_bytes()[8 - NUMBER..]);
+        }
     }
 }
 
@@ -65,7 +88,8 @@ pub(super) fn share(pgno: Pgno, page: &[u8]) -> u64 {
     } else {
         crc.update(page);
     }
-    crc.value()
+    // A CRC-64/GO-ISO spreads the last bytes over its upper bits only.
+    crc.value().wrapping_mul(SPREAD) >> (64 - 8 * NUMBER)
 }
 
 #[cfg(test)]
@@ -79,7 +103,18 @@ mod tests {
         clear(&mut page);
         let clean = page.clone();
         assert_eq!(Mark::of(&page), None);
-        let mark = Mark { txid: Txid(0x1234_5678_9abc), sum: u64::MAX - 7 };
+        let made = |ms, exact| Some(Made { at: Millis(ms), exact });
+        let mut mark = Mark { txid: Txid(0x1234_5678_9abc), made: None, sum: TXID_MAX.0 - 7 };
+        for time in [None, made(1_790_000_000_123, true), made(1_790_000_000_123, false)] {
+            mark.made = time;
+            mark.put(&mut page);
+            assert_eq!(Mark::of(&page), Some(mark));
+        }
+        for odd in [-5, i64::MAX] {
+            Mark { made: made(odd, true), ..mark }.put(&mut page);
+            assert_eq!(Mark::of(&page).unwrap().made, None);
+        }
+        mark.txid = TXID_MAX;
         mark.put(&mut page);
         assert_eq!(Mark::of(&page), Some(mark));
         assert_eq!(share(Pgno::FIRST, &page), share(Pgno::FIRST, &clean));

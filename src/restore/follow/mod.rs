@@ -18,33 +18,39 @@
 mod apply;
 mod chain;
 mod error;
+mod lineage;
 mod lock;
+mod look;
 mod mark;
 mod replica;
 mod seed;
+mod status;
 mod trouble;
 mod work;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use error::FollowError;
+use lineage::Made;
 use lock::Lock;
 use replica::Replica;
+pub use replica::noted_position;
+pub use status::{FollowStatus, Lag};
 use tokio::sync::watch::Receiver;
 use trouble::Trouble;
 
-use super::plan::{self, Goal};
 use super::{Integrity, Progress};
 use crate::base::clock::Millis;
 use crate::base::{LtxId, Txid, limits};
 use crate::io::Engine;
 use crate::io::nap::Naps;
 use crate::io::watch::{Hint, Of, Watch, Watches};
-use crate::ltx::index::FILE_LEN_MIN;
-use crate::store::{Entry, ErrorKind, Scope, Store};
+use crate::ltx::WalRange;
+use crate::store::Store;
 
 /// What is wanted of a follower.
 #[derive(Clone)]
@@ -87,35 +93,6 @@ impl FollowOptions {
     }
 }
 
-/// Where a follower is.
-#[derive(Debug, Clone)]
-pub struct FollowStatus {
-    /// The database.
-    pub output: PathBuf,
-    /// Its position.
-    pub txid: Txid,
-    /// When the newest applied file was made; `None` until one was applied.
-    pub created: Option<Millis>,
-    /// When the store last said what there is.
-    pub last_answer: Instant,
-    /// Files applied since the start.
-    pub files: u64,
-    /// Transactions, that is states that readers could see.
-    pub states: u64,
-    /// How often a whole image had to be applied.
-    pub reseeds: u64,
-    /// Why nothing can be applied now.
-    pub trouble: Option<String>,
-}
-
-impl FollowStatus {
-    /// Time since the store last said what there is: the database may lag behind by that much without knowing it.
-    #[must_use]
-    pub fn silence(&self) -> Duration {
-        self.last_answer.elapsed()
-    }
-}
-
 /// Makes the database if need be, and follows until `stop` says true, or somebody promotes it.
 ///
 /// Needs a [`tokio::task::LocalSet`].
@@ -134,18 +111,21 @@ pub async fn follow(
         options.output = path;
     }
     let lock = Lock::take(&options.output)?;
-    let status = FollowStatus {
-        output: options.output.clone(),
-        txid: Txid(0),
-        created: None,
-        last_answer: Instant::now(),
-        files: 0,
-        states: 0,
-        reseeds: 0,
-        trouble: None,
-    };
+    let status = FollowStatus::new(options.output.clone(), store.url().to_owned());
     let trouble = Trouble::default();
-    let mut follower = Follower { store, options, lock, replica: None, status, trouble };
+    let mut follower = Follower {
+        store,
+        options,
+        lock,
+        replica: None,
+        made: None,
+        log_end: None,
+        bad: BTreeSet::new(),
+        status,
+        trouble,
+        stale: Duration::ZERO,
+    };
+    follower.tell();
     let seeded = tokio::select! {
         seeded = follower.begin(engine, progress) => seeded?,
         () = stopped(&mut stop) => false,
@@ -180,21 +160,9 @@ pub fn promote(output: &Path, patience: Duration) -> Result<Txid, FollowError> {
         return Err(FollowError::NotFollowed { path: output });
     }
     let lock = Lock::take_over(&output, patience)?;
-    let txid = Replica::open(&output)?.promote()?;
+    let txid = Replica::open(&output, None)?.promote()?;
     lock.remove()?;
     Ok(txid)
-}
-
-/// What there is to do.
-enum News {
-    /// Nothing.
-    Nothing,
-    /// The next file, whole.
-    Next(LtxId, bytes::Bytes),
-    /// Files that lead on, in the order in which they build on each other.
-    Chain(Vec<Entry>),
-    /// Files that make a database from nothing.
-    Image(Vec<Entry>),
 }
 
 struct Follower {
@@ -203,8 +171,16 @@ struct Follower {
     lock: Lock,
     /// Taken out while a thread works on it.
     replica: Option<Replica>,
+    /// When its state was made.
+    made: Option<Made>,
+    /// Up to where the log had been read then, if a file of this run said it.
+    log_end: Option<WalRange>,
+    /// Files behind the position that could not be applied.
+    bad: BTreeSet<LtxId>,
     status: FollowStatus,
     trouble: Trouble,
+    /// A lag that long is said.
+    stale: Duration,
 }
 
 /// When to list, and how long to wait for the next file.
@@ -261,6 +237,7 @@ impl Follower {
                 Err(e) => Err(e),
             };
             self.say_line(&mut said);
+            self.watch();
             let pause = match done {
                 Ok(true) => {
                     pace.something_came();
@@ -275,6 +252,7 @@ impl Follower {
                 Err(FollowError::Interrupted) if *stop.borrow() => return Ok(()),
                 Err(e) if e.is_final() => return Err(e),
                 Err(e) => {
+                    self.leave_out(&e);
                     let pause = self.trouble.says(&e, &mut self.status, self.store.url());
                     self.tell();
                     pace.list_at = Instant::now();
@@ -282,46 +260,6 @@ impl Follower {
                 }
             };
             self.pause(pause, &wake, &mut stop).await;
-        }
-    }
-
-    /// Asks the store.
-    async fn look(&self, list: bool) -> Result<News, FollowError> {
-        if list {
-            let entries = self.store.list(Scope::All).await?;
-            return Ok(self.choose(&entries));
-        }
-        let id = LtxId::raw(self.status.txid.next());
-        let bytes = match self.store.get(id, 0..limits::FOLLOW_PROBE_BYTES).await {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(News::Nothing),
-            Err(e) => return Err(e.into()),
-        };
-        if (bytes.len() as u64) < limits::FOLLOW_PROBE_BYTES {
-            return Ok(News::Next(id, bytes));
-        }
-        let entry = self.store.head(id).await?;
-        Ok(entry.map_or(News::Nothing, |entry| News::Chain(vec![entry])))
-    }
-
-    /// What to do when that is all there is.
-    fn choose(&self, entries: &[Entry]) -> News {
-        let position = self.status.txid;
-        let entries: Vec<Entry> = entries.iter().filter(|e| e.size >= FILE_LEN_MIN).copied().collect();
-        let onward = chain::onward(&entries, position);
-        if !onward.is_empty() {
-            return News::Chain(onward);
-        }
-        let Some(newest) = entries.iter().map(|e| e.id.max).max() else { return News::Nothing };
-        if newest == position {
-            return News::Nothing;
-        }
-        // The newest raw file is never deleted, so a replica that ends before the position has begun anew.
-        match plan::plan(&entries, Goal::UpTo(Txid(u64::MAX))) {
-            Ok(files) if newest < position || files.last().is_some_and(|f| f.id.max > position) => {
-                News::Image(files)
-            }
-            _ => News::Nothing,
         }
     }
 
@@ -333,8 +271,22 @@ impl Follower {
         *said = Instant::now();
         let FollowStatus { output, txid, created, files, .. } = &self.status;
         let made = created.map(Millis::to_rfc3339);
-        let silence = self.status.silence().as_secs();
-        tracing::info!(db = %output.display(), %txid, made, files, seconds_since_answer = silence, "still following");
+        let lag = self.status.lag.now().as_secs();
+        tracing::info!(db = %output.display(), %txid, made, files, lag_seconds = lag, "still following");
+    }
+
+    /// Says that the database falls behind, whatever the reason.
+    fn watch(&mut self) {
+        let waited = self.status.lag.waited();
+        if waited < limits::FOLLOW_STALE {
+            self.stale = Duration::ZERO;
+        } else if waited >= self.stale {
+            self.stale = waited * 2;
+            let FollowStatus { output, replica, txid, created, lag, .. } = &self.status;
+            let made = created.map(Millis::to_rfc3339);
+            let seconds = lag.now().as_secs();
+            tracing::warn!(db = %output.display(), replica, %txid, seconds, made, "stale: not up to date for so long");
+        }
     }
 
     /// Tells whoever wants to know.

@@ -20,7 +20,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use super::FollowError;
-use super::mark::{self, Mark};
+use super::lineage::Made;
+use super::mark::{self, Mark, TXID_MAX};
 use crate::base::{PageSize, Pgno, Txid, limits};
 use crate::io::File;
 use crate::sqlite::database::{FileId, sibling};
@@ -57,13 +58,14 @@ pub(super) struct Replica {
 }
 
 impl Replica {
-    /// Opens a followed database and proves that nobody has changed it. Blocks its thread.
-    pub(super) fn open(path: &Path) -> Result<Replica, FollowError> {
+    /// Opens a followed database and proves that nobody has changed it. One that has no mark yet gets one that says
+    /// when its state was made, if that is known. Blocks its thread.
+    pub(super) fn open(path: &Path, made: Option<Made>) -> Result<Replica, FollowError> {
         let db = connect(path)?;
         let failed = |cause| FollowError::Sqlite { what: "read", path: path.to_owned(), cause };
         let page_size = db.query_row("PRAGMA page_size", [], |r| r.get::<_, u32>(0)).map_err(failed)?;
         let page_size = PageSize::new(page_size).map_err(|_| not_followed(path))?;
-        let mark = Mark { txid: Txid(0), sum: 0 };
+        let mark = Mark { txid: Txid(0), made: None, sum: 0 };
         let path = path.to_owned();
         let id = FileId::at(&path).map_err(|cause| FollowError::File {
             what: "look at",
@@ -99,7 +101,7 @@ impl Replica {
             // Fresh from a restore, or followed by Litestream.
             None => {
                 let txid = position_beside(&replica.path)?.ok_or_else(|| not_followed(&replica.path))?;
-                replica.mark = Mark { txid, sum };
+                replica.mark = Mark { txid, made, sum };
                 let page = replica.read(Pgno::FIRST)?.ok_or_else(|| not_followed(&replica.path))?;
                 replica.write_last(page, replica.pages)?;
                 replica.batch("write to", "COMMIT")?;
@@ -115,6 +117,11 @@ impl Replica {
 
     pub(super) fn txid(&self) -> Txid {
         self.mark.txid
+    }
+
+    /// When its state was made.
+    pub(super) fn made(&self) -> Option<Made> {
+        self.mark.made
     }
 
     pub(super) fn pages(&self) -> u32 {
@@ -161,12 +168,19 @@ impl Replica {
         page.map_err(|e| self.failed("read", e))
     }
 
+    /// What a page adds to the sum, 0 if there is none, and whether it has these bytes.
+    fn compare(&self, pgno: Pgno, with: &[u8]) -> Result<(u64, bool), FollowError> {
+        let mut statement = self.db.prepare_cached(READ).map_err(|e| self.failed("read", e))?;
+        let found = statement.query_row([pgno.get()], |row| {
+            let page = row.get_ref(0)?.as_blob()?;
+            Ok((mark::share(pgno, page), page == with))
+        });
+        Ok(found.optional().map_err(|e| self.failed("read", e))?.unwrap_or((0, false)))
+    }
+
     /// What a page adds to the sum; 0 if there is none.
     fn share(&self, pgno: Pgno) -> Result<u64, FollowError> {
-        let mut statement = self.db.prepare_cached(READ).map_err(|e| self.failed("read", e))?;
-        let share =
-            statement.query_row([pgno.get()], |row| Ok(mark::share(pgno, row.get_ref(0)?.as_blob()?)));
-        Ok(share.optional().map_err(|e| self.failed("read", e))?.unwrap_or(0))
+        self.compare(pgno, &[]).map(|(share, _)| share)
     }
 
     /// The sum of all pages.
@@ -323,18 +337,18 @@ impl Apply<'_> {
             self.first = Some(page);
             return Ok(());
         }
-        let (old, new) = (self.replica.share(pgno)?, mark::share(pgno, page));
+        let (old, same) = self.replica.compare(pgno, page)?;
         // A full image over a database that has most of it.
-        if old == new {
+        if same {
             return Ok(());
         }
-        self.sum ^= old ^ new;
+        self.sum ^= old ^ mark::share(pgno, page);
         let written = self.replica.db.prepare_cached(WRITE).and_then(|mut s| s.execute((pgno.get(), page)));
         written.map(|_| ()).map_err(|e| self.replica.failed("write to", e))
     }
 
     /// Makes all of it visible at once.
-    pub(super) fn finish(mut self, txid: Txid, pages: u32) -> Result<(), FollowError> {
+    pub(super) fn finish(mut self, txid: Txid, made: Made, pages: u32) -> Result<(), FollowError> {
         let lock = self.replica.page_size.lock_page();
         for pgno in (pages + 1..=self.replica.pages).filter_map(Pgno::new).filter(|p| *p != lock) {
             self.sum ^= self.replica.share(pgno)?;
@@ -344,7 +358,7 @@ impl Apply<'_> {
             None => self.replica.read(Pgno::FIRST)?.ok_or_else(|| not_followed(&self.replica.path))?,
         };
         let before = self.replica.mark;
-        self.replica.mark = Mark { txid, sum: self.sum };
+        self.replica.mark = Mark { txid, made: Some(made), sum: self.sum };
         let committed =
             self.replica.write_last(first, pages).and_then(|()| self.replica.batch("write to", "COMMIT"));
         if let Err(e) = committed {
@@ -384,8 +398,14 @@ pub(super) fn position_beside(database: &Path) -> Result<Option<Txid>, FollowErr
         Err(cause) => return Err(FollowError::File { what: "read", path, cause }),
     };
     let text = String::from_utf8_lossy(&text).trim().to_owned();
-    let txid = u64::from_str_radix(&text, 16).ok().filter(|_| text.len() == 16);
+    let txid = u64::from_str_radix(&text, 16).ok().filter(|n| text.len() == 16 && *n <= TXID_MAX.0);
     txid.map(|n| Some(Txid(n))).ok_or_else(|| not_followed(database))
+}
+
+/// The position that a follower has left beside a database; without opening that.
+#[must_use]
+pub fn noted_position(database: &Path) -> Option<Txid> {
+    position_beside(database).ok().flatten()
 }
 
 /// Whether a database is followed, by its mark or by the file beside it. It must not be open in this process.
@@ -421,3 +441,6 @@ fn connect(path: &Path) -> Result<Connection, FollowError> {
         Err(cause) => Err(FollowError::Sqlite { what: "open", path: path.to_owned(), cause }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,10 @@
 //! The beginning: a database that is there, or a restore.
 
+use super::lineage::Made;
 use super::replica::{self, Replica};
+use super::status::Lag;
 use super::{FollowError, Follower, blocking};
+use crate::base::Level;
 use crate::io::Engine;
 use crate::io::durable;
 use crate::restore::{self, Progress, RestoreError, RestoreOptions};
@@ -19,7 +22,7 @@ impl Follower {
         let mut opened = None;
         if exists && !half {
             let path = path.clone();
-            match blocking(move || Replica::open(&path)).await? {
+            match blocking(move || Replica::open(&path, None)).await? {
                 Ok(replica) => opened = Some(replica),
                 Err(e) if self.options.force && !matches!(e, FollowError::NoDbpage) => {
                     tracing::warn!(reason = %e, "restoring anew, as --force says");
@@ -50,6 +53,10 @@ impl Follower {
     fn install(&mut self, replica: Replica) -> Result<(), FollowError> {
         self.lock.following()?;
         self.status.txid = replica.txid();
+        self.made = replica.made();
+        self.status.created = self.made.map(|made| made.at);
+        self.status.lag = Lag::of(self.status.created);
+        self.log_end = None;
         let db = replica.path().display();
         tracing::info!(%db, replica = self.store.url(), txid = %replica.txid(), "following");
         self.replica = Some(replica);
@@ -92,10 +99,11 @@ impl Follower {
         if report.legacy.is_some() {
             return Err(FollowError::Legacy { url: self.store.url().to_owned(), path: report.output });
         }
-        self.status.created = Some(report.created);
+        let of_image = report.newest_file.is_some_and(|id| id.level == Level::SNAPSHOT);
+        let made = Made { at: report.created, exact: !of_image };
         let path = replica::position_path(&report.output);
         durable::write(&path, format!("{}\n", report.txid).as_bytes(), 0o644)
             .map_err(|cause| FollowError::File { what: "write", path, cause })?;
-        blocking(move || Replica::open(&report.output)).await?
+        blocking(move || Replica::open(&report.output, Some(made))).await?
     }
 }

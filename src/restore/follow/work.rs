@@ -6,8 +6,10 @@ use tokio::sync::mpsc;
 use tokio::sync::watch::Receiver;
 
 use super::apply::{Applied, Piece, apply};
+use super::look::News;
 use super::replica::Replica;
-use super::{FollowError, Follower, News, blocking, stopped};
+use super::status::Lag;
+use super::{FollowError, Follower, blocking, stopped};
 use crate::base::{LtxId, limits};
 use crate::restore::Silent;
 use crate::restore::fetch::{self, Wanted};
@@ -16,10 +18,11 @@ use crate::store::Entry;
 impl Follower {
     /// Applies what has come. Whether there was something.
     pub(super) async fn act(&mut self, news: News, stop: &Receiver<bool>) -> Result<bool, FollowError> {
-        self.status.last_answer = std::time::Instant::now();
         let files = match news {
             News::Nothing => {
-                self.over();
+                self.status.lag = Lag::none();
+                self.trouble.over(&mut self.status, self.store.url());
+                self.tell();
                 return Ok(false);
             }
             News::Next(id, bytes) => {
@@ -29,11 +32,11 @@ impl Follower {
                 return Ok(true);
             }
             News::Chain(files) => files,
-            News::Image(files) => {
+            News::Image(files, why) => {
                 let to = files.last().map(|f| f.id.max).unwrap_or_default();
                 tracing::warn!(
                     db = %self.status.output.display(), replica = self.store.url(), txid = %self.status.txid, %to,
-                    "nothing there leads on from here: applying a whole image"
+                    "{why}: applying a whole image"
                 );
                 self.fetched(&files, stop).await?;
                 self.status.reseeds += 1;
@@ -99,20 +102,16 @@ impl Follower {
     }
 
     fn note(&mut self, files: u64, applied: Applied) {
-        self.status.created = Some(applied.created);
+        let Applied { header, made } = applied;
+        self.made = Some(made);
+        self.log_end = Some(header.wal);
+        self.status.created = Some(made.at);
         self.status.files += files;
         self.status.states += 1;
-        tracing::debug!(txid = %applied.txid, files, pages = applied.pages, "applied");
-        self.over();
-        self.tell();
-    }
-
-    fn over(&mut self) {
-        let was = self.status.trouble.is_some();
+        tracing::debug!(txid = %header.max, files, pages = header.commit, "applied");
+        self.forget_bad();
         self.trouble.over(&mut self.status, self.store.url());
-        if was {
-            self.tell();
-        }
+        self.tell();
     }
 }
 

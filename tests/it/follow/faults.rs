@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::support::lsfast::{run, stderr};
-use ::lsfast::base::{LtxId, Txid};
 
 fn step(world: &mut World) {
     world.step(&mut fastrand::Rng::with_seed(world.txid));
@@ -99,31 +98,6 @@ fn a_store_that_is_away_is_waited_for_and_said_once() {
     wait_for(&world, 2);
     let output = follower.stop();
     assert_eq!(output.matches("trying on").count(), 1, "{output}");
-}
-
-#[test]
-fn a_damaged_file_changes_nothing_and_its_merged_form_is_taken() {
-    let mut world = World::new(4096);
-    let follower = follow(&world);
-    // Held back, so that the damage is there before it is read.
-    follower.signal("STOP");
-    for _ in 0..3 {
-        step(&mut world);
-    }
-    let second = world.path(LtxId::raw(Txid(2)));
-    let good = std::fs::read(&second).expect("a file");
-    let mut bad = good.clone();
-    let at = bad.len() / 2;
-    bad[at] ^= 0x40;
-    std::fs::write(&second, &bad).expect("a file");
-    follower.signal("CONT");
-    follower.wait_for_line("cannot be applied");
-    assert_eq!(position(&world.out()), Some(1));
-    assert_whole(&reader(&world.out()));
-    std::fs::write(&second, &good).expect("a file");
-    wait_for(&world, 4);
-    world.assert_same(&world.out());
-    follower.stop();
 }
 
 #[test]

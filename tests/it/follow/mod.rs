@@ -13,7 +13,9 @@ use crate::support::process::{self, Process};
 use world::World;
 
 mod beside;
+mod damage;
 mod faults;
+mod lineage;
 mod requests;
 mod states;
 mod torn;

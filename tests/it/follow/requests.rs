@@ -43,7 +43,7 @@ fn nothing_is_listed_while_files_come_one_by_one() {
     assert!(probes >= 50, "{probes}");
     assert!(seen.iter().all(|s| s.method == "GET"), "a follower only reads");
 
-    // The store refuses for a while: one line for the GET, one for the LIST after it, one when it is over.
+    // The store refuses for a while: one line for the GET and the LIST after it, one when it is over.
     for _ in 0..3 {
         proxy.push("GET", s3_error(403, "AccessDenied"));
     }
@@ -53,5 +53,31 @@ fn nothing_is_listed_while_files_come_one_by_one() {
     follower.wait_for_line("following again");
     wait_for(&world, world.txid);
     let output = follower.stop();
-    assert_eq!(output.matches("trying on").count(), 2, "{output}");
+    assert_eq!(output.matches("trying on").count(), 1, "{output}");
+}
+
+#[test]
+fn a_server_that_comes_back_is_followed_again() {
+    let mut server = S3Server::start();
+    let store = s3::open(&server.url("db"), &s3::options());
+    let mut world = World::at(store, format!("{}&region=us-east-1&force-path-style=true", server.url("db")));
+    let mut random = fastrand::Rng::with_seed(13);
+    let follower = follow_at(&world);
+    world.step(&mut random);
+    world.store_batch();
+    wait_for(&world, 2);
+    server.stop();
+    follower.wait_for_line("cannot follow; trying on");
+    server.start_again();
+    for _ in 0..3 {
+        world.step(&mut random);
+        world.store_batch();
+    }
+    wait_for(&world, 5);
+    follower.wait_for_line("following again");
+    world.assert_same(&world.out());
+    let output = follower.stop();
+    assert_eq!(output.matches("trying on").count(), 1, "{output}");
+    assert_eq!(output.matches("following again").count(), 1, "{output}");
+    assert!(!output.contains("whole image"), "{output}");
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
 use lsfast::base::clock::Millis;
@@ -9,6 +10,8 @@ use lsfast::base::{Level, LtxId, PageSize, Pgno, Txid};
 use lsfast::ltx::{Header, LtxReader, Merge, WalRange, encode_file};
 use lsfast::store::{FileStore, PutOptions, Store};
 use rusqlite::Connection;
+
+static WORLDS: AtomicI64 = AtomicI64::new(0);
 
 /// Pages by number, from 1.
 pub type Image = Vec<Vec<u8>>;
@@ -20,6 +23,8 @@ pub struct World {
     url: String,
     pub txid: u64,
     pub page_size: u32,
+    /// When its history began, in milliseconds.
+    begun: i64,
     image: Image,
     runtime: tokio::runtime::Runtime,
 }
@@ -62,7 +67,10 @@ impl World {
             .expect("tables");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let mut world = World { dir, source, store, url, txid: 0, page_size, image: Vec::new(), runtime };
+        // One made after another in a test is of a later history.
+        let begun = 1_790_000_000_000 + WORLDS.fetch_add(1, Ordering::Relaxed) * 1_000_000;
+        let mut world =
+            World { dir, source, store, url, txid: 0, page_size, begun, image: Vec::new(), runtime };
         for id in 1..=50 {
             world.insert(id);
         }
@@ -120,7 +128,7 @@ impl World {
         let id = LtxId::raw(Txid(self.txid));
         let commit = u32::try_from(image.len()).expect("few pages");
         let size = PageSize::new(self.page_size).expect("a page size");
-        let made = Millis(1_790_000_000_000 + i64::try_from(self.txid).expect("small"));
+        let made = Millis(self.begun + i64::try_from(self.txid).expect("small"));
         let header = Header::new(size, commit, (id.min, id.max), made, WalRange::default());
         let pages = changed.into_iter().map(|(n, p)| (Pgno::new(n).expect("from 1"), p));
         let file = encode_file(&header, pages).expect("a file");

@@ -1,7 +1,7 @@
 //! An S3 server in this process: it verifies signatures, checksums and conditions, and keeps objects as files.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -37,19 +37,24 @@ impl S3Server {
     pub fn start_for(keys: impl S3Auth) -> S3Server {
         let root = tempfile::tempdir().expect("a directory");
         std::fs::create_dir(root.path().join(BUCKET)).expect("a bucket");
-        let fs = FileSystem::new(root.path()).expect("s3s-fs");
-        let mut service = S3ServiceBuilder::new(fs);
-        service.set_auth(keys);
-        let service = service.build();
-        let (stop, stopped) = oneshot::channel();
-        let (addr, thread) = serve(stopped, move |stream| {
-            let service = service.clone();
-            async move {
-                let server = Builder::new(TokioExecutor::new());
-                let _ = server.serve_connection(TokioIo::new(stream), service).await;
-            }
-        });
+        let (addr, stop, thread) = serve_objects(root.path(), "127.0.0.1:0", keys);
         S3Server { addr, root, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Ends it; its objects and its address stay its own.
+    pub fn stop(&mut self) {
+        self.stop.take();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+
+    /// Starts it again at the same address, with the usual keys.
+    pub fn start_again(&mut self) {
+        let keys = SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY);
+        let (addr, stop, thread) = serve_objects(self.root.path(), &self.addr.to_string(), keys);
+        assert_eq!(addr, self.addr);
+        (self.stop, self.thread) = (Some(stop), Some(thread));
     }
 
     /// Where the objects of the bucket lie as files.
@@ -84,11 +89,27 @@ impl S3Server {
 
 impl Drop for S3Server {
     fn drop(&mut self) {
-        self.stop.take();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.stop();
     }
+}
+
+fn serve_objects(
+    root: &Path,
+    addr: &str,
+    keys: impl S3Auth,
+) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<()>) {
+    let mut service = S3ServiceBuilder::new(FileSystem::new(root).expect("s3s-fs"));
+    service.set_auth(keys);
+    let service = service.build();
+    let (stop, stopped) = oneshot::channel();
+    let (addr, thread) = serve_at(addr, stopped, move |stream| {
+        let service = service.clone();
+        async move {
+            let server = Builder::new(TokioExecutor::new());
+            let _ = server.serve_connection(TokioIo::new(stream), service).await;
+        }
+    });
+    (addr, stop, thread)
 }
 
 /// Accepts connections on a free port, on a thread with a runtime of its own, until `stopped`.
@@ -97,7 +118,15 @@ where
     F: Fn(tokio::net::TcpStream) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    serve_at("127.0.0.1:0", stopped, handle)
+}
+
+fn serve_at<F, Fut>(addr: &str, stopped: oneshot::Receiver<()>, handle: F) -> (SocketAddr, JoinHandle<()>)
+where
+    F: Fn(tokio::net::TcpStream) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let listener = std::net::TcpListener::bind(addr).expect("a port");
     listener.set_nonblocking(true).expect("nonblocking");
     let addr = listener.local_addr().expect("an address");
     let thread = std::thread::spawn(move || {

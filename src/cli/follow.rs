@@ -1,7 +1,7 @@
 //! `lsfast restore -f [-o OUT] DB|URL`
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,6 +12,7 @@ use super::restore::{RestoreArgs, Watcher};
 use super::setup::Setup;
 use crate::config::{Kind, Location, parse_duration};
 use crate::io::Engine;
+use crate::observe;
 use crate::restore::follow::{self, FollowOptions};
 
 /// Flags for following.
@@ -29,6 +30,12 @@ pub struct FollowArgs {
     /// when something has; changes of a directory are seen at once
     #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "1s", requires = "follow")]
     pub follow_interval: Duration,
+    /// With --follow: serve metrics, status and a page by HTTP here, as `addr` of the config file does for `replicate`
+    #[arg(long, value_name = "HOST:PORT", requires = "follow")]
+    pub addr: Option<String>,
+    /// With --follow: answer `lsfast status --socket PATH` here, beside the socket in the folder .OUT-lsfast
+    #[arg(long, value_name = "PATH", requires = "follow")]
+    pub socket: Option<PathBuf>,
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -46,9 +53,20 @@ pub(super) fn run(
     engine: &Engine,
     location: &Location,
     args: &RestoreArgs,
-    output: PathBuf,
+    output: &Path,
 ) -> anyhow::Result<()> {
+    let tell = observe::Options {
+        socket: args.follow.socket.clone(),
+        addr: args.follow.addr.clone(),
+        ..observe::Options::default()
+    };
+    let telling = observe::start(tell).context("no thread can be had that tells the status")?;
+    // Links resolved, as the follower does it.
+    let output = setup.env().absolute(output);
+    let output = std::fs::canonicalize(&output).unwrap_or(output);
+    let socket = telling.follow(&output);
     let options = FollowOptions {
+        observer: telling.follow_observer(),
         force: args.force,
         integrity: args.integrity_check.into(),
         parallel: args.parallelism,
@@ -79,6 +97,7 @@ pub(super) fn run(
     });
     event_loop.shutdown_background();
     watcher.finish();
+    drop(socket);
     let status = outcome?;
     tracing::info!(db = %status.output.display(), txid = %status.txid, files = status.files, "stopped following");
     Ok(())

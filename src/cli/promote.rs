@@ -7,6 +7,8 @@ use clap::Args;
 
 use super::report;
 use crate::config::parse_duration;
+use crate::observe;
+use crate::replicate::state::home_of;
 use crate::restore::follow;
 
 /// Make a database like any other of one that `lsfast restore -f` follows.
@@ -30,6 +32,8 @@ pub(super) fn run(args: &PromoteArgs) -> anyhow::Result<()> {
         anyhow::bail!("{} does not exist", args.output.display());
     }
     let txid = follow::promote(&args.output, args.timeout)?;
+    // Of a follower that was killed.
+    observe::forget_follow_socket(&home_of(&args.output));
     let line = format!("{} is promoted; its state is that of TXID {txid}", args.output.display());
     Ok(report::print_line(&line)?)
 }

@@ -157,7 +157,7 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: &RestoreArgs) -> any
         None => default?,
     };
     if args.follow.follow {
-        return follow::run(setup, event_loop, &engine, &location, args, output);
+        return follow::run(setup, event_loop, &engine, &location, args, &output);
     }
     if args.if_db_not_exists && output.exists() {
         return print::nothing_done(args.json, &format!("{} exists: nothing to do", output.display()));

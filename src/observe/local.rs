@@ -4,10 +4,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use super::snapshot::{DatabaseStatus, DurableStatus, ReplicaStatus, position, sizes};
+use super::snapshot::{DatabaseStatus, DurableStatus, FollowState, ReplicaStatus, position, sizes};
 use crate::base::Txid;
 use crate::io::read_small;
 use crate::replicate::state::{folder_of, read_state};
+use crate::restore::follow::noted_position;
 
 /// The kernel's list of locks; of a longer one nothing is believed.
 const LOCKS_BYTES: u64 = 8 << 20;
@@ -38,16 +39,30 @@ pub fn without_process(db: &Path, home: &Path, places: &[Place]) -> io::Result<D
         replicas.extend(Some(replica).filter(|r| r.durable.is_some()));
     }
     let (size, wal_size) = sizes(db);
+    let noted = noted_position(db).filter(|_| replicas.is_empty());
+    let state = if noted.is_some() { "read replica" } else { "not running" };
     Ok(DatabaseStatus {
         path: db.to_string_lossy().into_owned(),
         home: home.to_string_lossy().into_owned(),
-        state: "not running".into(),
+        state: state.into(),
         size,
         wal_size,
         position: None,
         commits: None,
         error: None,
         replicas,
+        follows: noted.map(|txid| FollowState {
+            url: None,
+            state: "not running".into(),
+            txid: Some(txid.to_string()),
+            time: None,
+            lag_seconds: None,
+            files: 0,
+            transactions: 0,
+            images: 0,
+            errors: 0,
+            error: None,
+        }),
     })
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::followers::Followers;
 use super::snapshot::{known_lag, sizes};
 use crate::base::clock::Millis;
 use crate::replicate::Vitals;
@@ -106,20 +107,20 @@ const REPLICAS: [(&str, &str, &str, OfReplica); 20] = [
     }),
 ];
 
-fn number(n: u64) -> f64 {
+pub(super) fn number(n: u64) -> f64 {
     n as f64
 }
 
-fn flag(yes: bool) -> f64 {
+pub(super) fn flag(yes: bool) -> f64 {
     f64::from(u8::from(yes))
 }
 
-fn age(at: Millis) -> f64 {
+pub(super) fn age(at: Millis) -> f64 {
     (Millis::now().0 - at.0).max(0) as f64 / 1_000.0
 }
 
 /// All metrics of this process.
-pub(super) fn text(vitals: &Vitals) -> String {
+pub(super) fn text(vitals: &Vitals, followers: &Followers) -> String {
     let databases = vitals.databases();
     let mut out = String::new();
     head(&mut out, "lsfast_info", "gauge", "Version of lsfast.");
@@ -142,6 +143,7 @@ pub(super) fn text(vitals: &Vitals) -> String {
     }
     latencies(&mut out, &databases);
     levels(&mut out, &databases);
+    followers.metrics(&mut out);
     out
 }
 
@@ -175,7 +177,7 @@ fn levels(out: &mut String, databases: &[Arc<DatabaseVitals>]) {
     }
 }
 
-fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+pub(super) fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
@@ -191,7 +193,7 @@ fn of_database(database: &DatabaseVitals) -> String {
 }
 
 /// A value of a label.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
@@ -207,7 +209,7 @@ mod tests {
     #[test]
     fn the_documentation_names_each_metric() {
         let docs = include_str!("../../docs/metrics.md");
-        let text = text(&Vitals::default());
+        let text = text(&Vitals::default(), &Followers::default());
         let names: Vec<&str> =
             text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next()).collect();
         assert!(names.len() > 20);

@@ -13,6 +13,7 @@
 //! All of them answer the same GET requests: `/status` (JSON), `/metrics`, `/`. There is nothing to command, and nothing secret to see.
 
 mod client;
+mod followers;
 mod heartbeat;
 mod homes;
 mod local;
@@ -31,12 +32,15 @@ pub use client::ask;
 pub use heartbeat::{Heartbeat, INTERVAL as HEARTBEAT_INTERVAL};
 pub use local::{Place, holder, is_replica_folder, without_process};
 pub use snapshot::{
-    DatabaseStatus, DurableStatus, FailureStatus, HistoryState, LagStatus, LatencyStatus, LevelState,
-    Position, ReplicaStatus, Status, VerificationState,
+    DatabaseStatus, DurableStatus, FailureStatus, FollowState, HistoryState, LagStatus, LatencyStatus,
+    LevelState, Position, ReplicaStatus, Status, VerificationState,
 };
 
 use crate::base::limits;
+use crate::replicate::state::home_of;
 use crate::replicate::{Event, Observer, Vitals};
+use crate::restore::follow::FollowStatus;
+use followers::Followers;
 use homes::Homes;
 use server::Command;
 
@@ -62,6 +66,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Observatory {
     vitals: Arc<Vitals>,
+    followers: Arc<Followers>,
     commands: mpsc::Sender<Command>,
     homes: bool,
     mode: u32,
@@ -84,17 +89,18 @@ pub fn start(options: Options) -> io::Result<Observatory> {
             // The queue is empty.
             Ok(listener) => drop(commands.try_send(Command::Serve(path.clone(), listener))),
             Err(e) => {
-                tracing::error!(path = %path.display(), error = %e, "cannot listen at socket.path; replication is not affected");
+                tracing::error!(path = %path.display(), error = %e, "cannot listen at this socket; nothing else is affected");
                 socket = None;
             }
         }
     }
-    let (runtime, seen) =
-        (tokio::runtime::Builder::new_current_thread().enable_all().build()?, Arc::clone(&vitals));
+    let followers = Arc::new(Followers::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let seen = (Arc::clone(&vitals), Arc::clone(&followers));
     std::thread::Builder::new().name("lsfast-observe".into()).spawn(move || {
         runtime.block_on(server::run(seen, queue, options.addr, options.heartbeat));
     })?;
-    Ok(Observatory { vitals, commands, homes: options.homes, mode, socket })
+    Ok(Observatory { vitals, followers, commands, homes: options.homes, mode, socket })
 }
 
 impl Observatory {
@@ -116,6 +122,57 @@ impl Observatory {
             Event::Released { home } => homes.end(home),
             _ => {}
         })
+    }
+}
+
+/// The socket in the folder of a followed database, for as long as this lives.
+#[derive(Debug)]
+pub struct FollowSocket(PathBuf);
+
+impl Drop for FollowSocket {
+    fn drop(&mut self) {
+        forget_follow_socket(&self.0);
+    }
+}
+
+/// Removes what a follower of a database has left in its folder, and the folder if nothing else is in it.
+pub fn forget_follow_socket(home: &Path) {
+    // Whoever holds the lock of the folder replicates the database, and the socket is its own.
+    if holder(home).is_none() {
+        let _ = std::fs::remove_file(home.join(SOCKET));
+        // Stays if a replicator has left anything there.
+        let _ = std::fs::remove_dir(home);
+    }
+}
+
+impl Observatory {
+    /// To be told of what a follower does.
+    #[must_use]
+    pub fn follow_observer(&self) -> Arc<dyn Fn(&FollowStatus) + Send + Sync> {
+        let followers = Arc::clone(&self.followers);
+        Arc::new(move |status| followers.tell(status))
+    }
+
+    /// Listens in the folder of a followed database, unless somebody answers there already.
+    #[must_use]
+    pub fn follow(&self, database: &Path) -> Option<FollowSocket> {
+        let home = home_of(database);
+        let path = home.join(SOCKET);
+        let made = match std::fs::create_dir(&home) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+            _ => server::listen_at(&path, self.mode),
+        };
+        let served = made.and_then(|listener| {
+            let full = |_| io::Error::other("too many sockets wait to be served");
+            self.commands.try_send(Command::Serve(path.clone(), listener)).map_err(full)
+        });
+        match served {
+            Ok(()) => Some(FollowSocket(home)),
+            Err(e) => {
+                tracing::warn!(path = %path.display(), error = %e, "lsfast status cannot be answered here; following is not affected");
+                None
+            }
+        }
     }
 }
 

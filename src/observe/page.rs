@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::snapshot::{DatabaseStatus, ReplicaStatus, Status};
+use super::snapshot::{DatabaseStatus, FollowState, ReplicaStatus, Status};
 
 const HEAD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
 <meta name=\"viewport\" content=\"width=device-width\"><title>lsfast</title><link rel=\"stylesheet\" href=\"/style.css\">";
@@ -44,13 +44,32 @@ fn rows(out: &mut String, database: &DatabaseStatus) {
     let error =
         error.map_or_else(String::new, |e| format!("<br><span class=bad>{}</span>", escape(&e.message)));
     let first = format!("{}: {}{size}{wal}{error}", escape(&database.path), escape(&database.state));
-    if database.replicas.is_empty() {
+    if let Some(f) = &database.follows {
+        let _ = write!(out, "<tr><td>{first}");
+        follower(out, f);
+    } else if database.replicas.is_empty() {
         let _ = write!(out, "<tr><td>{first}");
     }
     for (i, replica) in database.replicas.iter().enumerate() {
         let _ = write!(out, "<tr><td>{}", if i == 0 { first.as_str() } else { "" });
         row(out, replica);
     }
+}
+
+fn follower(out: &mut String, f: &FollowState) {
+    let (class, text) = (if f.state == "failing" { " class=bad" } else { "" }, |t: &Option<String>| {
+        escape(t.as_deref().unwrap_or_default())
+    });
+    let lag = f.lag_seconds.map_or_else(|| "?".to_owned(), |s| format!("{s:.1}"));
+    let error = f.error.as_ref().map_or_else(String::new, |e| escape(&format!("{}: {}", e.time, e.message)));
+    let _ = write!(
+        out,
+        "<td>{}<td{class}>{}<td>{}<td>{}<td class=n><td class=n><td class=n>{lag}<td><td>{error}",
+        text(&f.url),
+        escape(&f.state),
+        text(&f.txid),
+        text(&f.time)
+    );
 }
 
 fn row(out: &mut String, r: &ReplicaStatus) {
@@ -121,6 +140,7 @@ mod tests {
             commits: None,
             error: None,
             replicas: Vec::new(),
+            follows: None,
         };
         let page = html(&Status { version: "1".into(), pid: None, databases: vec![database] });
         assert!(page.contains("/a/&lt;script&gt;.db") && !page.contains("<script"), "{page}");

@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 
+use super::followers::Followers;
 use super::heartbeat::{self, Heartbeat};
 use super::{metrics, page, snapshot};
 use crate::base::limits;
@@ -44,6 +45,7 @@ pub(super) enum Command {
 #[derive(Debug, Clone)]
 struct Desk {
     vitals: Arc<Vitals>,
+    followers: Arc<Followers>,
     places: Arc<Semaphore>,
 }
 
@@ -57,13 +59,13 @@ pub(super) fn listen_at(path: &Path, mode: u32) -> io::Result<StdUnixListener> {
 
 /// Serves until nobody can give commands any more.
 pub(super) async fn run(
-    vitals: Arc<Vitals>,
+    (vitals, followers): (Arc<Vitals>, Arc<Followers>),
     mut commands: mpsc::Receiver<Command>,
     addr: Option<String>,
     heart: Option<Heartbeat>,
 ) {
-    let desk =
-        Desk { vitals: Arc::clone(&vitals), places: Arc::new(Semaphore::new(limits::OBSERVE_CONNECTIONS)) };
+    let places = Arc::new(Semaphore::new(limits::OBSERVE_CONNECTIONS));
+    let desk = Desk { vitals: Arc::clone(&vitals), followers, places };
     if let Some(addr) = addr {
         tokio::spawn(serve_address(addr, desk.clone()));
     }
@@ -135,7 +137,7 @@ async fn bind(addr: &str) -> TcpListener {
             Ok(listener) => return listener,
             Err(e) if !said => {
                 said = true;
-                tracing::error!(addr, error = %e, "cannot serve metrics at addr; trying on, replication is not affected");
+                tracing::error!(addr, error = %e, "cannot serve metrics at addr; trying on, nothing else is affected");
             }
             Err(_) => {}
         }
@@ -156,7 +158,7 @@ async fn try_bind(addr: &str) -> io::Result<TcpListener> {
 /// One request and its answer.
 async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, desk: Desk, _permit: OwnedSemaphorePermit) {
     let service = service_fn(|request: Request<hyper::body::Incoming>| {
-        let answer = answer(&desk.vitals, request.method(), request.uri().path());
+        let answer = answer(&desk, request.method(), request.uri().path());
         async { Ok::<_, Infallible>(answer) }
     });
     let mut server = http1::Builder::new();
@@ -167,20 +169,23 @@ async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, desk: Desk, _permit: 
             .await;
 }
 
-fn answer(vitals: &Vitals, method: &Method, path: &str) -> Response<Full<Bytes>> {
+fn answer(desk: &Desk, method: &Method, path: &str) -> Response<Full<Bytes>> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         let mut refusal =
             plain(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET is answered\n".into());
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refusal;
     }
+    let Desk { vitals, followers, .. } = desk;
     match path {
-        "/metrics" => plain(StatusCode::OK, metrics::CONTENT_TYPE, metrics::text(vitals)),
+        "/metrics" => plain(StatusCode::OK, metrics::CONTENT_TYPE, metrics::text(vitals, followers)),
         "/status" => {
-            let status = serde_json::to_string(&snapshot::of(vitals)).unwrap_or_default();
+            let status = serde_json::to_string(&snapshot::of(vitals, followers)).unwrap_or_default();
             plain(StatusCode::OK, "application/json", status)
         }
-        "/" => plain(StatusCode::OK, "text/html; charset=utf-8", page::html(&snapshot::of(vitals))),
+        "/" => {
+            plain(StatusCode::OK, "text/html; charset=utf-8", page::html(&snapshot::of(vitals, followers)))
+        }
         "/style.css" => plain(StatusCode::OK, "text/css", page::STYLE.to_owned()),
         _ => plain(StatusCode::NOT_FOUND, "text/plain", "here are /, /status and /metrics\n".into()),
     }

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use serde::{Deserialize, Serialize};
 
+use super::followers::Followers;
 use crate::base::clock::Millis;
 use crate::base::{FrameNo, PageSize, Salts};
 use crate::replicate::vitals::{
@@ -31,7 +32,7 @@ pub struct DatabaseStatus {
     pub path: String,
     /// Where its local state is.
     pub home: String,
-    /// `following`, `waiting`, `failed`, `stopped`; `not running` if no process follows it.
+    /// `following`, `waiting`, `failed`, `stopped`, `read replica`; `not running` if no process follows it.
     pub state: String,
     /// Bytes of the file.
     pub size: Option<u64>,
@@ -45,6 +46,34 @@ pub struct DatabaseStatus {
     pub error: Option<FailureStatus>,
     /// Its replicas.
     pub replicas: Vec<ReplicaStatus>,
+    /// What it follows, where it is itself a read replica.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<FollowState>,
+}
+
+/// A database that is kept near a replica.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FollowState {
+    /// Where the replica is; `None` if only the position beside the database is known.
+    pub url: Option<String>,
+    /// `restoring`, `following`, `failing`; `not running` if no process follows.
+    pub state: String,
+    /// The position.
+    pub txid: Option<String>,
+    /// When that state was made.
+    pub time: Option<String>,
+    /// Time since the store last said that there is nothing newer.
+    pub lag_seconds: Option<f64>,
+    /// Files applied by this process.
+    pub files: u64,
+    /// Transactions that applied them.
+    pub transactions: u64,
+    /// Whole images applied because nothing else led on.
+    pub images: u64,
+    /// Attempts that failed.
+    pub errors: u64,
+    /// The last of them.
+    pub error: Option<FailureStatus>,
 }
 
 /// A place in the log.
@@ -183,12 +212,10 @@ pub struct LevelState {
 
 /// The state of this process.
 #[must_use]
-pub(super) fn of(vitals: &Vitals) -> Status {
-    Status {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        pid: Some(std::process::id()),
-        databases: vitals.databases().iter().map(|d| database(d)).collect(),
-    }
+pub(super) fn of(vitals: &Vitals, followers: &Followers) -> Status {
+    let mut databases: Vec<_> = vitals.databases().iter().map(|d| database(d)).collect();
+    databases.extend(followers.states());
+    Status { version: env!("CARGO_PKG_VERSION").to_owned(), pid: Some(std::process::id()), databases }
 }
 
 fn database(vitals: &DatabaseVitals) -> DatabaseStatus {
@@ -204,6 +231,7 @@ fn database(vitals: &DatabaseVitals) -> DatabaseStatus {
         commits: Some(vitals.commits()),
         error: vitals.failure().map(failure),
         replicas: vitals.replicas.iter().map(|r| replica(r, vitals.page_size())).collect(),
+        follows: None,
     }
 }
 

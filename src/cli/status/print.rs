@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::observe::{DatabaseStatus, ReplicaStatus, Status, VerificationState};
+use crate::observe::{DatabaseStatus, FollowState, ReplicaStatus, Status, VerificationState};
 
 /// A paragraph for each database.
 pub(super) fn text(status: &Status) -> String {
@@ -25,10 +25,40 @@ fn database(d: &DatabaseStatus) -> String {
     if let Some(error) = &d.error {
         let _ = write!(out, "\n  last error {}: {}", error.time, error.message);
     }
+    if let Some(f) = &d.follows {
+        follower(&mut out, f);
+    }
     for r in &d.replicas {
         replica(&mut out, r);
     }
     out
+}
+
+fn follower(out: &mut String, f: &FollowState) {
+    let state = match f.state.as_str() {
+        "restoring" => "restoring it",
+        "failing" => "cannot follow it, trying on",
+        "not running" => "no lsfast follows it",
+        other => other,
+    };
+    let _ = match &f.url {
+        Some(url) => write!(out, "\n  {url}: {state}"),
+        None => write!(out, "\n  {state}"),
+    };
+    if let Some(txid) = &f.txid {
+        let time = f.time.as_ref().map_or_else(String::new, |t| format!(" of {t}"));
+        let _ = write!(out, "\n    applied: TXID {txid}{time}");
+    }
+    if let Some(lag) = f.lag_seconds {
+        let _ = write!(
+            out,
+            "\n    up to date {lag:.1} s ago, {} files in {} transactions, {} whole images",
+            f.files, f.transactions, f.images
+        );
+    }
+    if let Some(error) = &f.error {
+        let _ = write!(out, "\n    last error {}: {}", error.time, error.message);
+    }
 }
 
 fn commits(n: u64) -> &'static str {

@@ -18,6 +18,7 @@ mod faults;
 mod lineage;
 mod requests;
 mod states;
+mod told;
 mod torn;
 mod world;
 

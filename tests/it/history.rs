@@ -2,6 +2,8 @@
 //! by the real program.
 
 mod live;
+mod random;
+mod times;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -45,12 +47,25 @@ impl Scene {
     /// `ago` before now, so that the real program finds nothing of the future, and then the last minute and a third past a full hour: late
     /// enough for all ticks of that hour, however late this database is, and more than three minutes before the next of level 2.
     async fn new(options: HistoryOptions, ago: Duration) -> Scene {
+        Scene::over(options, ago, true, |store| Arc::new(store)).await
+    }
+
+    /// The same with another store in front of the directory, and a large row or none.
+    async fn over(
+        options: HistoryOptions,
+        ago: Duration,
+        large: bool,
+        wrap: impl FnOnce(FileStore) -> Arc<dyn Store>,
+    ) -> Scene {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let app = sqlite::create(&dir.path().join("app.db"), PAGE as u32);
         // Large enough that the store copies images instead of having them written again.
-        app.execute("INSERT INTO items VALUES (9999, 'large', randomblob(600000))", []).expect("a large row");
+        if large {
+            app.execute("INSERT INTO items VALUES (9999, 'large', randomblob(600000))", [])
+                .expect("a large row");
+        }
         let place = Place::Dir(dir.path().join("replica"));
-        let store: Arc<dyn Store> = Arc::new(FileStore::new(dir.path().join("replica/db")));
+        let store = wrap(FileStore::new(dir.path().join("replica/db")));
         let cache = Cache::default();
         let (keeper, feed) = start(&store, &options, &cache);
         let hour = HOUR.as_millis() as i64;
@@ -113,7 +128,9 @@ impl Scene {
         let file = bytes::Bytes::from(encode_file(&header, pages.iter().copied()).expect("a file"));
         let options = PutOptions { created: self.now, create_only: true };
         let id = LtxId::raw(txid);
-        self.store.put(id, vec![file.clone()], options).await.expect("stored");
+        // The pipeline puts until it is answered.
+        let pipeline = FileStore::new(self.dir.path().join("replica/db"));
+        pipeline.put(id, vec![file.clone()], options).await.expect("stored");
         self.feed.stored(id, file.len() as u64, self.now, self.now, Some(&file));
         self.states.insert(txid.0, (image.to_vec(), self.now));
     }

@@ -168,6 +168,8 @@ impl Observatory {
         });
         match served {
             Ok(()) => Some(FollowSocket(home)),
+            // Whoever answers follows or replicates the database; whether that is allowed is said elsewhere.
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => None,
             Err(e) => {
                 tracing::warn!(path = %path.display(), error = %e, "lsfast status cannot be answered here; following is not affected");
                 None

@@ -10,7 +10,8 @@
 //! Nothing is listed while that works. One LIST is made at the start, after the store did not answer, after a file that
 //! could not be applied, and now and then while nothing comes ([`limits::FOLLOW_LIST_MIN`]): then the cheapest files
 //! that lead on are applied ([`chain`]), and where none do, because retention was faster or the replica began anew, a
-//! whole image, as one transaction like everything else.
+//! whole image, as one transaction like everything else. Before any of that is used it is proven to be of the history that
+//! the database is in ([`lineage`]); a file that could not be applied is left out as long as others lead past it.
 //!
 //! The position stands in the database (`mark`), so it is never ahead of the pages nor behind them. `OUT-txid` has it
 //! too, for Litestream; `OUT-follow` is the lock.

@@ -21,6 +21,8 @@ impl Follower {
         let files = match news {
             News::Nothing => {
                 self.status.lag = Lag::none();
+                // What could not be applied has gone.
+                self.bad.clear();
                 self.trouble.over(&mut self.status, self.store.url());
                 self.tell();
                 return Ok(false);

@@ -202,6 +202,7 @@ async fn live(scene: &mut Scene, store: &Mortal, time: Duration) {
     loop {
         let next = scene.keeper.catch_up(scene.now).await;
         if store.is_dead() {
+            eprintln!("the process dies at {}", scene.now);
             store.set(None);
             scene.restart().await;
             continue;
@@ -291,6 +292,7 @@ fn every_offered_point_of_random_histories_restores() {
         points += offered.len();
         batches += restorer.scene.states.len();
     }
+    eprintln!("{points} states of {batches} batches");
     assert!(points > 0 && batches >= points, "{points} of {batches}");
 }
 

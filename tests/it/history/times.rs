@@ -92,7 +92,8 @@ fn litestream_ignores_lists_of_times_in_a_bucket() {
         copy_tree(&from.join("times"), &to.join("times"));
         let before = lists(&to);
         assert!(!before.is_empty(), "a list was written");
-        litestream_goes_on(&mut scene, &Place::S3s(server));
+        let place = Place::S3s(server);
+        litestream_goes_on(&mut scene, &place);
         assert_eq!(lists(&to), before);
     });
 }

@@ -32,8 +32,9 @@ pub(super) fn run(args: &PromoteArgs) -> anyhow::Result<()> {
         anyhow::bail!("{} does not exist", args.output.display());
     }
     let txid = follow::promote(&args.output, args.timeout)?;
-    // Of a follower that was killed.
-    observe::forget_follow_socket(&home_of(&args.output));
+    // Of a follower that was killed; it resolves links.
+    let output = std::fs::canonicalize(&args.output).unwrap_or_else(|_| args.output.clone());
+    observe::forget_follow_socket(&home_of(&output));
     let line = format!("{} is promoted; its state is that of TXID {txid}", args.output.display());
     Ok(report::print_line(&line)?)
 }

@@ -110,6 +110,7 @@ impl Run {
             store: Arc::clone(&store),
             sync_interval: Duration::ZERO,
             history: HistoryOptions { clock, ..HistoryOptions::default() },
+            verification: None,
         };
         let (stopper, stop) = replicate::stop();
         let path = db.clone();

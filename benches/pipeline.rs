@@ -98,6 +98,7 @@ impl Pipeline {
             store: Arc::new(FileStore::new(replica)),
             sync_interval: Duration::ZERO,
             history: HistoryOptions::off(),
+            verification: None,
         };
         let databases = vec![DatabaseOptions::new(database, vec![replica])];
         let thread = std::thread::spawn(move || {

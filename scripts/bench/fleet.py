@@ -21,9 +21,10 @@ SPREAD = 10
 def arguments(parser):
     parser.add_argument("--fleets", default=FLEETS, metavar="LIST", help=f"databases:commits a second in each, by commas [{FLEETS}]")
     parser.add_argument("--idle", type=float, default=30, metavar="S", help="how long to look at the idle fleet [30]")
+    parser.add_argument("--settle", type=float, default=35, metavar="S", help="how long to wait before that [35]")
     parser.add_argument("--open", type=int, metavar="N", help="databases that the application has open [all]")
     parser.add_argument("--with-fast", action="store_true", help="Litestream at 1 ms too (it takes all there is)")
-    parser.set_defaults(default_seconds=20, default_rounds=3, quick={"seconds": 4, "rounds": 1, "idle": 4, "fleets": "12:1"})
+    parser.set_defaults(default_seconds=20, default_rounds=3, quick={"seconds": 4, "rounds": 1, "idle": 4, "settle": 0, "fleets": "12:1"})
 
 
 def run(options):
@@ -70,6 +71,8 @@ def one(session, tool, count, rate, number):
     prefixes = {p for _, p in pairs}
     result["start"] = first_images(events, prefixes, tool, child) - begun
     wait_for_quiet(events, child)
+    # State is flushed half a minute after the last change; what is idle after that stays idle.
+    time.sleep(options.settle)
 
     cpu, at, seen = child.cpu(), time.monotonic(), len(events.poll())
     time.sleep(options.idle)

@@ -44,7 +44,11 @@ pub const DELETE_BATCH: usize = 1_000;
 pub const TRANSFERS: usize = 4;
 
 /// Idle connections kept for one endpoint. Further ones are closed.
-pub const POOL_IDLE: usize = 16;
+pub const POOL_IDLE: usize = 64;
+
+/// Requests that wait for the answer of one endpoint at once. Further ones wait for their place, each database with one of its own: a fleet that
+/// starts would else open a connection for each database.
+pub const POOL_REQUESTS: usize = 128;
 
 /// How long an idle connection is trusted. Servers close theirs after 5 to 75 s; an older one is closed unused.
 pub const POOL_IDLE_TIME: Duration = Duration::from_secs(20);

@@ -27,8 +27,14 @@ const ROUND_PAUSE: Duration = Duration::from_millis(200);
 /// Rounds in direct succession while writers go on.
 const ROUNDS_AT_ONCE: u32 = 3;
 
-/// How long a database that lost a turn stays with rounds.
-const ROUNDS_AFTER_LOSS: Duration = Duration::from_secs(3600);
+/// How long a database that lost a turn stays with rounds: so long for each 50 MB of it, within bounds. A loss costs reading the database
+/// once; rounds cost a longer log while writers don't pause.
+const ROUNDS_UNIT: Duration = Duration::from_secs(1);
+const ROUNDS_BYTES: u64 = 50_000_000;
+const ROUNDS_MAX: Duration = Duration::from_secs(3600);
+
+/// A loss that comes sooner after the last than this many times its rounds took doubles them.
+const CALM: u32 = 10;
 
 /// What a blocking helper came back with.
 pub type Blocking = JoinHandle<io::Result<()>>;
@@ -76,6 +82,7 @@ pub struct Guard {
     backfilled: FrameNo,
     next_try: Option<Instant>,
     rounds_until: Option<Instant>,
+    rounds_for: Duration,
     rounds_in_a_row: u32,
 }
 
@@ -92,6 +99,7 @@ impl Guard {
             phase: Phase::Cruise,
             next_try: None,
             rounds_until: None,
+            rounds_for: Duration::ZERO,
             rounds_in_a_row: 0,
         })
     }
@@ -130,9 +138,11 @@ impl Guard {
         self.next_try = None;
     }
 
-    /// This database lost a turn: rounds only, for an hour.
-    pub fn prefer_rounds(&mut self, now: Instant) {
-        self.rounds_until = Some(now + ROUNDS_AFTER_LOSS);
+    /// This database, of so many bytes, lost a turn: rounds only for some time.
+    pub fn prefer_rounds(&mut self, bytes: u64, now: Instant) {
+        let before = self.rounds_until.map(|until| (now.saturating_duration_since(until), self.rounds_for));
+        self.rounds_for = rounds_after_loss(bytes, before);
+        self.rounds_until = Some(now + self.rounds_for);
     }
 
     /// Takes READ(k) shared on a slot whose mark is not used. `None` if readers use them all just now.
@@ -287,5 +297,30 @@ impl Guard {
             Phase::Cruise => self.next_try,
             _ => None,
         }
+    }
+}
+
+/// How long rounds go on after the loss of a turn. `before`: how long the last ones are over, and how long they went on.
+fn rounds_after_loss(bytes: u64, before: Option<(Duration, Duration)>) -> Duration {
+    let units = u32::try_from(bytes / ROUNDS_BYTES + 1).unwrap_or(u32::MAX);
+    let base = ROUNDS_UNIT.saturating_mul(units);
+    let again = before.filter(|(calm, last)| *calm < last.saturating_mul(CALM)).map(|(_, last)| last * 2);
+    again.unwrap_or(base).max(base).min(ROUNDS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_after_a_loss_cost_no_more_than_the_loss() {
+        let seconds = Duration::from_secs;
+        assert_eq!(rounds_after_loss(1 << 20, None), seconds(1));
+        assert_eq!(rounds_after_loss(1_000_000_000, None), seconds(21));
+        assert_eq!(rounds_after_loss(u64::MAX, None), ROUNDS_MAX);
+        // Again at once, and after a calm time.
+        assert_eq!(rounds_after_loss(1 << 20, Some((seconds(9), seconds(1)))), seconds(2));
+        assert_eq!(rounds_after_loss(1 << 20, Some((seconds(10), seconds(1)))), seconds(1));
+        assert_eq!(rounds_after_loss(1 << 20, Some((seconds(0), ROUNDS_MAX))), ROUNDS_MAX);
     }
 }

@@ -332,7 +332,8 @@ impl Capture {
         let missed = after.change.wrapping_sub(self.taken.change());
         let reason = format!("a turn could not be proven ({missed} commits unaccounted for)");
         let now = Instant::now();
-        self.guard.prefer_rounds(now);
+        let bytes = u64::from(after.n_page) * u64::from(self.db.page_size().get());
+        self.guard.prefer_rounds(bytes, now);
         self.lose(&reason, now);
         Ok(false)
     }

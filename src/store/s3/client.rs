@@ -254,6 +254,8 @@ impl Client {
     /// Sends one request and waits for the head of the answer.
     pub(super) async fn send(&self, wire: Wire) -> Result<Answer, Failure> {
         let pool = self.pool(wire.scheme, &wire.authority)?;
+        // Before the clock runs. Not held while a body is read: whoever reads may need another answer to go on.
+        let place = pool.place().await;
         let deadline = Instant::now() + wire.head_time;
         let late = || {
             let message =
@@ -282,6 +284,7 @@ impl Client {
             }
             Watched::Late => return Err(late()),
         };
+        drop(place);
         let (head, incoming) = response.into_parts();
         let mut answer = Answer {
             status: head.status,

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use http::Uri;
 use hyper::client::conn::http1::{self, SendRequest};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::body::Chunks;
@@ -29,6 +30,7 @@ pub(super) struct Pool {
     opening_spare: AtomicBool,
     reaping: AtomicBool,
     opened: AtomicU64,
+    places: Semaphore,
 }
 
 #[derive(Debug)]
@@ -68,12 +70,18 @@ impl Pool {
             opening_spare: AtomicBool::new(false),
             reaping: AtomicBool::new(false),
             opened: AtomicU64::new(0),
+            places: Semaphore::new(limits::POOL_REQUESTS),
         })
     }
 
     /// Connections opened so far.
     pub(super) fn opened(&self) -> u64 {
         self.opened.load(Ordering::Relaxed)
+    }
+
+    /// Waits for a place among the requests that wait for an answer. The semaphore is never closed.
+    pub(super) async fn place(&self) -> Option<SemaphorePermit<'_>> {
+        self.places.acquire().await.ok()
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {

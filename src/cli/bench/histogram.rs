@@ -7,6 +7,8 @@ const FINE: [u64; 6] = [10, 15, 20, 30, 50, 70];
 /// The same where there would be more lines than fit on a screen.
 const COARSE: [u64; 3] = [10, 20, 50];
 const LINES_MAX: usize = 24;
+/// What is rarer has no lines of its own at the short end; at the long end it has.
+const FEW: usize = 200;
 /// Characters of the longest bar.
 const BAR: usize = 44;
 
@@ -33,7 +35,7 @@ struct Bucket {
     count: usize,
 }
 
-/// From the first one with something in it to the last.
+/// From the first one with something in it to the last. The shortest, fewer than one in [`FEW`], share the first.
 fn buckets(sorted_ns: &[u64], steps: &[u64]) -> Vec<Bucket> {
     let (Some(first), Some(last)) = (sorted_ns.first(), sorted_ns.last()) else { return Vec::new() };
     let powers = (0..14).map(|power| 10_u64.pow(power));
@@ -41,13 +43,19 @@ fn buckets(sorted_ns: &[u64], steps: &[u64]) -> Vec<Bucket> {
     let mut bounds: Vec<u64> = powers.flat_map(|p| steps.iter().map(move |s| s * p / 10)).collect();
     bounds.dedup();
     bounds[0] = 0;
-    let mut found = Vec::new();
+    let begin = sorted_ns[sorted_ns.len() / FEW];
+    let (mut found, mut lowest) = (Vec::new(), None);
     let mut rest = sorted_ns;
     for pair in bounds.windows(2) {
         let (from_us, to_us) = (pair[0], pair[1]);
         if to_us * 1_000 <= *first {
             continue;
         }
+        let lowest = *lowest.get_or_insert(from_us);
+        if to_us * 1_000 <= begin {
+            continue;
+        }
+        let from_us = if found.is_empty() { lowest } else { from_us };
         if from_us * 1_000 > *last {
             break;
         }
@@ -73,6 +81,9 @@ mod tests {
             [bucket(1_000, 1_500, 2), bucket(1_500, 2_000, 1), bucket(2_000, 3_000, 1)]
         );
         assert_eq!(buckets(&[0, 1], &FINE), [bucket(0, 2, 2)]);
+        // One that is far too short does not make lines of nothing.
+        let lone: Vec<u64> = [2].into_iter().chain(std::iter::repeat_n(1_200, 999)).collect();
+        assert_eq!(buckets(&us(&lone), &FINE), [bucket(2, 1_500, 1_000)]);
         let many: Vec<u64> = (0..5_000).map(|n| n * n * 1_000).collect();
         for steps in [&FINE[..], &COARSE] {
             assert_eq!(buckets(&many, steps).iter().map(|b| b.count).sum::<usize>(), many.len());

@@ -32,7 +32,7 @@ pub const GET_PART_BYTES: u64 = 8 << 20;
 pub const PART_BYTES_MIN: u64 = 5 << 20;
 
 /// Part of a multipart upload unless the length asks for more. An object has at most [`PARTS_MAX`].
-pub const PART_BYTES: u64 = 8 << 20;
+pub const PART_BYTES: u64 = 5 << 20;
 
 /// Parts of a multipart upload, by S3's rule.
 pub const PARTS_MAX: u64 = 10_000;
@@ -66,7 +66,7 @@ pub const PROBE_TIME: Duration = Duration::from_secs(2);
 pub const CA_BYTES: u64 = 4 << 20;
 
 /// A config file. A longer one is an error.
-pub const CONFIG_BYTES: u64 = 1 << 20;
+pub const CONFIG_BYTES: u64 = 16 << 20;
 
 /// Bytes of an answer that reports an error. The rest is not read.
 pub const ERROR_BYTES: usize = 64 << 10;
@@ -119,6 +119,12 @@ pub const RESTORE_THREADS: usize = 16;
 
 /// Requests under way at once for one restore, at most, whatever `--parallelism` says.
 pub const RESTORE_TRANSFERS_MAX: usize = 64;
+
+/// Open files that a database at rest takes: itself, its log, its wal-index, the lock beside it.
+pub const DATABASE_FILES: u64 = 4;
+
+/// Open files that the process takes beside those.
+pub const PROCESS_FILES: u64 = 200;
 
 /// Databases that are opened at once, each on a thread. Further ones wait, five seconds at most for each that is locked.
 pub const OPENING: usize = 32;

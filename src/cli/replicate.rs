@@ -16,6 +16,7 @@ use clap::Args;
 
 use super::setup::{self, Setup};
 use super::{Global, signals};
+use crate::base::limits;
 use crate::config::{parse_duration, parse_rate};
 use crate::io::raise_descriptor_limit;
 use crate::observe::Observatory;
@@ -91,8 +92,22 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
         Some(_) => Some(stopper),
     };
     let engine = setup::engine(global)?;
-    if let Err(e) = raise_descriptor_limit() {
-        tracing::warn!(error = %e, "the limit of open files cannot be raised; each database takes some four");
+    match raise_descriptor_limit() {
+        Ok(limit) => {
+            let databases = plan.databases.len() as u64;
+            let need = databases * limits::DATABASE_FILES + limits::PROCESS_FILES;
+            if need > limit {
+                tracing::warn!(
+                    databases,
+                    need,
+                    limit,
+                    "so many databases need more open files than this process may have: raise the limit (ulimit -Hn, LimitNOFILE= of a systemd unit)"
+                );
+            }
+        }
+        Err(e) => {
+            tracing::warn!(error = %e, "the limit of open files cannot be raised; each database takes some four");
+        }
     }
     plan.announce(&engine);
     let event_loop = setup::event_loop()?;

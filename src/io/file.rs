@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::process::explain_open;
 use super::sys;
 
 /// An open file that several requests share. The descriptor is closed when the last clone is dropped: for a database
@@ -22,7 +23,7 @@ impl File {
     /// # Errors
     /// Those of `open(2)`.
     pub fn open(path: &Path) -> io::Result<File> {
-        OpenOptions::new().read(true).open(path).map(File::from)
+        OpenOptions::new().read(true).open(path).map(File::from).map_err(explain_open)
     }
 
     /// Opens an existing file for reading and writing.
@@ -30,7 +31,7 @@ impl File {
     /// # Errors
     /// Those of `open(2)`.
     pub fn open_rw(path: &Path) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).open(path).map(File::from)
+        OpenOptions::new().read(true).write(true).open(path).map(File::from).map_err(explain_open)
     }
 
     /// Makes a new file for reading and writing, with the mode bits `mode` (less the umask).
@@ -38,7 +39,14 @@ impl File {
     /// # Errors
     /// Those of `open(2)`; `AlreadyExists` if anything is there.
     pub fn create_new(path: &Path, mode: u32) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(path).map(File::from)
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(path)
+            .map(File::from)
+            .map_err(explain_open)
     }
 
     /// Opens a file for reading and writing, made empty if it is not there; an existing one keeps its content.
@@ -48,7 +56,7 @@ impl File {
     pub fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(mode);
-        options.open(path).map(File::from)
+        options.open(path).map(File::from).map_err(explain_open)
     }
 
     /// Reads at `offset` with plain calls on this thread until `buf` is full or the file ends. For a short piece that

@@ -25,6 +25,20 @@ pub fn send_signal(pid: u32, signal: i32) -> io::Result<()> {
     sys::kill(pid, signal)
 }
 
+/// The same error; at the limit of open files with what to do about it.
+#[must_use]
+pub fn explain_open(e: io::Error) -> io::Error {
+    match e.raw_os_error() {
+        Some(libc::EMFILE) => io::Error::new(
+            e.kind(),
+            format!(
+                "{e}: raise the limit of open files (ulimit -n, LimitNOFILE= of a systemd unit); each database takes some four"
+            ),
+        ),
+        _ => e,
+    }
+}
+
 /// Raises the soft limit of open descriptors to the hard one, and gives it: each database takes some four.
 ///
 /// # Errors
@@ -60,5 +74,12 @@ mod tests {
         send_signal(child.id(), libc::SIGTERM).unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGTERM));
         assert!(raise_descriptor_limit().unwrap() > 0);
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_explained_and_nothing_else() {
+        let said = |code| explain_open(io::Error::from_raw_os_error(code)).to_string();
+        assert!(said(libc::EMFILE).contains("LimitNOFILE="), "{}", said(libc::EMFILE));
+        assert_eq!(said(libc::ENOENT), io::Error::from_raw_os_error(libc::ENOENT).to_string());
     }
 }

@@ -175,6 +175,10 @@ impl Database {
         check_header(&file, path)?;
         let sqlite_error = |source: rusqlite::Error| match source.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked(path.to_owned()),
+            // SQLite does not say that the process may open no more files.
+            Some(ErrorCode::CannotOpen) if let Err(source) = File::open(Path::new("/dev/null")) => {
+                OpenError::Io { path: path.to_owned(), source }
+            }
             Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
                 OpenError::Permission { path: path.to_owned(), source: io::Error::other(source) }
             }

@@ -335,3 +335,38 @@ fn bare(path: &Path, busy: Duration) -> Result<Connection, rusqlite::Error> {
 fn read_once(conn: &Connection) -> Result<(), rusqlite::Error> {
     conn.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get::<_, i64>(0)).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Locks of a descriptor and those of SQLite conflict within one process as between two, so no second one is needed.
+    #[test]
+    fn the_log_outlives_the_last_connection_of_the_application() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.db");
+        let application = || {
+            let app = Connection::open(&path).unwrap();
+            app.query_row("PRAGMA journal_mode=WAL", [], |r| r.get::<_, String>(0)).unwrap();
+            app.execute_batch("CREATE TABLE IF NOT EXISTS t(x); INSERT INTO t VALUES (1)").unwrap();
+            app.close().unwrap();
+        };
+        application();
+        assert!(!sibling(&path, "-wal").exists(), "without us the last one to close deletes it");
+
+        let db = Database::open(&path).unwrap();
+        let salts = || db.shm().header().unwrap().salts;
+        application();
+        let first = salts();
+        assert!(db.wal().len().unwrap() > 0);
+        // Whoever comes next meets the same wal-index, with what is committed in it.
+        application();
+        assert!(db.is_same().unwrap());
+        assert_eq!(salts(), first);
+        assert!(db.checkpoint(CheckpointMode::Passive).unwrap());
+        assert!(db.is_same().unwrap(), "nor does a connection of our own delete it");
+        drop(db);
+        application();
+        assert!(!sibling(&path, "-wal").exists());
+    }
+}

@@ -73,10 +73,10 @@ impl Shm {
     /// The 32-bit word at byte `offset`, loaded once.
     fn word(&self, offset: usize) -> u32 {
         assert!(offset.is_multiple_of(4) && offset + 4 <= MAPPED);
-        // SAFETY: the mapping is MAPPED bytes long, page-aligned, and lives as long as `self`; `offset` is inside it and aligned, as
-        // asserted above. Other processes write these words at any time, so they are only ever read as atomics;
-        // no reference to plain memory is formed. The file is not shortened while it is locked (module text).
-        // Safe code has no view of memory that others write.
+        // Other processes write these words at any time, so they are only read as atomics; no reference to plain memory is formed. The
+        // file is not shortened while it is locked (module text). Safe code has no view of memory that others write.
+        // SAFETY: the mapping is MAPPED bytes long, page-aligned, and lives as long as `self`; `offset` is inside it and
+        // aligned, as asserted above.
         unsafe { AtomicU32::from_ptr(self.map.as_mut_ptr().add(offset).cast::<u32>()) }
             .load(Ordering::Relaxed)
     }

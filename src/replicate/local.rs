@@ -165,8 +165,10 @@ impl Local {
     /// The hashes can't be used: a full image is the only way on.
     pub fn distrust(&mut self) {
         if let Some(hashes) = self.hashes.take() {
-            // Cutting a file works on a full disk, too. If even that fails the disk is gone, and the state with it.
+            // Cutting a file works on a full disk, too. Where it fails, as at the limit of open files, the seed sees to it that no stale
+            // entry is believed: it is written with the next state, before which the old position counts as well.
             let _ = hashes.forget();
+            self.state.seed = fastrand::u64(..);
         }
         self.state.hashes_synced = Txid(0);
     }
@@ -197,5 +199,28 @@ impl Local {
     fn rest(&self) {
         self.file.rest();
         self.hashes.iter().for_each(PageHashes::rest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_that_could_not_be_removed_are_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (size, db) = (PageSize::new(4096).unwrap(), FileId { dev: 1, ino: 1 });
+        let mut local = Local::open(dir.path().to_owned(), size, db).unwrap();
+        let point = Point { txid: Txid(1), size_pages: 1, ..Point::default() };
+        let begun = local.begin_hashes().unwrap();
+        begun.write([(Pgno::FIRST, 7)]).unwrap();
+        local.acknowledge_image(point, begun).unwrap();
+        let (before, file) = (local.seed(), std::fs::read(dir.path().join("pages")).unwrap());
+        local.distrust();
+        // As if cutting it had failed; then the next batch is stored.
+        std::fs::write(dir.path().join("pages"), file).unwrap();
+        local.acknowledge(Point { txid: Txid(2), ..point }, []).unwrap();
+        drop(local);
+        assert_ne!(Local::open(dir.path().to_owned(), size, db).unwrap().seed(), before);
     }
 }

@@ -369,4 +369,26 @@ mod tests {
         application();
         assert!(!sibling(&path, "-wal").exists());
     }
+
+    /// Which of the two the application's SQLite looks at depends on its version: one before 3.51 deletes the log if it gets
+    /// the database file for itself alone, a later one asks first whether anybody else has the wal-index.
+    #[test]
+    fn both_locks_are_held_as_long_as_the_database_is_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.db");
+        let app = Connection::open(&path).unwrap();
+        app.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t(x)").unwrap();
+        let db = Database::open(&path).unwrap();
+        app.close().unwrap();
+
+        let other = File::open_rw(&path).unwrap();
+        let wal_index = File::open_rw(&sibling(&path, "-shm")).unwrap();
+        assert!(other.locked_by(SHARED_FIRST, SHARED_BYTES).unwrap().is_some());
+        assert!(wal_index.locked_by(LOCK_DMS, 1).unwrap().is_some());
+        assert!(other.held_alone_by(SHARED_FIRST, SHARED_BYTES).unwrap().is_none(), "readers may come");
+        assert!(wal_index.held_alone_by(LOCK_DMS, 1).unwrap().is_none());
+        drop(db);
+        assert!(other.locked_by(SHARED_FIRST, SHARED_BYTES).unwrap().is_none());
+        assert!(wal_index.locked_by(LOCK_DMS, 1).unwrap().is_none());
+    }
 }

@@ -206,6 +206,27 @@ fn the_bench_measures_compares_and_leaves_nothing_behind() {
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// Replication waits for a store for ever, the bench does not: its user sits before it.
+#[test]
+fn a_bench_without_a_store_ends_with_the_reason_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let nobody = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+    let file = dir.path().join("file");
+    std::fs::write(&file, "no folder").expect("a file");
+    for (url, why) in [
+        (format!("s3://bucket/p?endpoint=http://{nobody}"), "nothing listens at"),
+        (format!("file://{}/below", file.display()), "file/below"),
+    ] {
+        let mut command = lsfast::command(["bench", "--duration", "300ms", url.as_str()]);
+        command.env("TMPDIR", dir.path());
+        command.env("AWS_ACCESS_KEY_ID", "key").env("AWS_SECRET_ACCESS_KEY", "secret");
+        let output = lsfast::run(command);
+        let said = lsfast::stderr(&output);
+        assert!(output.status.code() == Some(1) && said.contains(why), "{url}: {said}");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("the folder").count(), 1, "{url}");
+    }
+}
+
 #[test]
 fn the_bench_shows_a_histogram_that_fits_the_terminal_and_writes_a_plot() {
     let dir = tempfile::tempdir().expect("a temporary folder");

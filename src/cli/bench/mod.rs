@@ -55,6 +55,11 @@ const LAST_UPLOADS: Duration = Duration::from_secs(60);
 /// What is kept of each commit must fit into memory.
 const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long the pipeline may take to end: all that is measured is stored by then.
+const SHUTDOWN: Duration = Duration::from_secs(5);
+
+const INTERRUPTED: &str = "interrupted: nothing was measured to its end";
+
 /// Rows of one transaction, together.
 const TRANSACTION_BYTES: u64 = 256 << 20;
 
@@ -162,7 +167,10 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: &BenchArgs) -> anyho
     let event_loop = setup::event_loop()?;
     let local = tokio::task::LocalSet::new();
     let outcome = local.block_on(&event_loop, async {
-        let outcome = bench(args, &engine, &place, interrupted).await;
+        let outcome = match place.try_out().await {
+            Ok(()) => bench(args, &engine, &place, interrupted).await,
+            Err(e) => Err(e),
+        };
         // In any case nothing is left behind; what went wrong first is the error.
         let cleaned = place.clean().await;
         outcome.and_then(|o| cleaned.map(|()| o))
@@ -232,7 +240,7 @@ async fn replicated(
         once: None,
         safety_tick: limits::SAFETY_TICK,
         engine: engine.clone(),
-        shutdown_timeout: LAST_UPLOADS,
+        shutdown_timeout: SHUTDOWN,
         observer: Arc::new(|_| {}),
         vitals: Arc::default(),
     };
@@ -247,6 +255,11 @@ async fn replicated(
         biased;
         r = &mut pipeline => return Err(ended(r)),
         Some(_) = stored.recv() => {}
+        () = interrupted.asked() => {
+            stopper.ask();
+            pipeline.await??;
+            anyhow::bail!(INTERRUPTED);
+        }
     }
     let logs = databases.map(|db| db.with_extension("db-wal"));
     let (stored, raw) = (&mut stored, place.raw.as_ref());
@@ -255,9 +268,9 @@ async fn replicated(
         biased;
         r = &mut pipeline => Err(ended(r)),
         m = meter.measure() => m,
-        () = interrupted.asked() => Err(anyhow::anyhow!("interrupted: nothing was measured to its end")),
+        () = interrupted.asked() => Err(anyhow::anyhow!(INTERRUPTED)),
     };
-    // Before lsfast: the last connection to a database copies the log and removes it, and that is lsfast's.
+    // Before lsfast, which keeps the log from being removed by the last connection of the application.
     let written = match measured {
         Ok(_) => writer.end(),
         Err(_) => {

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use super::super::setup::Setup;
+use crate::base::clock::Millis;
+use crate::base::{LtxId, Txid};
 use crate::config::{Kind, Location};
-use crate::store::{Scope, Store};
+use crate::store::{PutOptions, Scope, Store};
 
 /// A folder of its own on this machine, and two replicas: one to be written by the pipeline, one for raw PUTs.
 #[derive(Debug)]
@@ -50,22 +52,42 @@ impl Place {
         Ok(Place { local, name, replica, raw, directory })
     }
 
-    /// Removes everything.
+    /// Lists and writes once: replication would go on trying for ever where either is not possible.
+    ///
+    /// # Errors
+    /// What the store says, after a few attempts.
+    pub(super) async fn try_out(&self) -> anyhow::Result<()> {
+        self.replica.list(Scope::All).await?;
+        let options = PutOptions { created: Millis::now(), create_only: false };
+        self.raw.put(LtxId::raw(Txid(u64::MAX)), Vec::new(), options).await?;
+        Ok(())
+    }
+
+    /// Removes everything, also when one part cannot be removed.
+    ///
+    /// # Errors
+    /// What could not be removed first.
     pub(super) async fn clean(&self) -> anyhow::Result<()> {
+        let mut cleaned = Ok(());
         for store in [&self.replica, &self.raw] {
-            let ids: Vec<_> = store.list(Scope::All).await?.iter().map(|e| e.id).collect();
-            store.delete(&ids).await?;
+            cleaned = cleaned.and(empty(&**store).await);
         }
         for directory in self.directory.iter().chain([&self.local]) {
             match std::fs::remove_dir_all(directory) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(e).with_context(|| format!("cannot remove {}", directory.display()));
+                    let removed = Err(e).with_context(|| format!("cannot remove {}", directory.display()));
+                    cleaned = cleaned.and(removed);
                 }
                 _ => {}
             }
         }
-        Ok(())
+        cleaned
     }
+}
+
+async fn empty(store: &dyn Store) -> anyhow::Result<()> {
+    let ids: Vec<_> = store.list(Scope::All).await?.iter().map(|e| e.id).collect();
+    Ok(store.delete(&ids).await?)
 }
 
 /// `URL/part`, before the parameters of the URL.

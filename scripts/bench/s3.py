@@ -63,8 +63,7 @@ class Client:
         path = "/" + self.bucket + ("/" + urllib.parse.quote(key, safe="/-_.~") if key else "")
         head = {"host": self.host, **(headers or {})}
         sign(method, path, query, head, hashlib.sha256(body).hexdigest(), self.keys)
-        self.connection.request(method, path + ("?" + query if query else ""), body=body, headers=head)
-        answer = self.connection.getresponse()
+        answer = self._answer(method, path + ("?" + query if query else ""), body, head)
         if into is not None and answer.status < 300:
             size = 0
             while count := answer.readinto(into):
@@ -74,6 +73,17 @@ class Client:
         if answer.status >= 300:
             raise S3Error(method, path, answer.status, text)
         return answer.status, text
+
+    def _answer(self, *request):
+        """The server may have closed the connection while nobody used it; all requests here may be made twice."""
+        for last in (False, True):
+            try:
+                self.connection.request(*request)
+                return self.connection.getresponse()
+            except (http.client.RemoteDisconnected, ConnectionError):
+                self.connection.close()
+                if last:
+                    raise
 
     def put(self, key, body):
         self.request("PUT", key, body=body)

@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, missing_docs, reason = "a bench opens whatever it likes")]
 
 use std::collections::VecDeque;
+use std::hint::black_box;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use lsfast::io::{Engine, File, IoChoice, IoKind, wait};
+use memmap2::{Advice, Mmap};
 
 const FRAME: usize = 24 + 4096;
 const PIECE: usize = 256 << 10;
@@ -71,6 +73,10 @@ fn cached_tail(c: &mut Criterion) {
             let mut buf = vec![0; len];
             b.iter(|| file.pread_exact(&mut buf, 32).expect("read"));
         });
+        group.bench_function("mapped, copied", |b| {
+            let (map, mut buf) = (mapped(&file), vec![0; len]);
+            b.iter(|| buf.copy_from_slice(black_box(&map[32..32 + len])));
+        });
         for (name, engine) in engines() {
             let mut room = Some(vec![0; len]);
             group.bench_function(format!("{name}, page cache first"), |b| {
@@ -84,6 +90,13 @@ fn cached_tail(c: &mut Criterion) {
         }
         group.finish();
     }
+}
+
+/// The file as memory. Nobody else has it, so nobody cuts it short.
+#[allow(unsafe_code, reason = "the one way to map a file")]
+fn mapped(file: &File) -> Mmap {
+    // SAFETY: the file is this bench's own, and as long as the mapping until it is gone.
+    unsafe { Mmap::map(file.std()) }.expect("mapped")
 }
 
 /// `work` says how long it took.
@@ -103,6 +116,15 @@ fn cold_reads(c: &mut Criterion) {
         let mut buf = vec![0; PIECE];
         let start = Instant::now();
         offsets().for_each(|at| file.pread_exact(&mut buf, at).expect("read"));
+        start.elapsed()
+    });
+    timed(&mut group, "mapped, copied", &mut || {
+        file.forget_cached();
+        let mut buf = vec![0; PIECE];
+        let start = Instant::now();
+        let map = mapped(&file);
+        map.advise(Advice::Sequential).expect("advised");
+        map.chunks_exact(PIECE).for_each(|piece| black_box(&mut buf).copy_from_slice(piece));
         start.elapsed()
     });
     for (name, engine) in engines() {

@@ -25,6 +25,14 @@ pub fn send_signal(pid: u32, signal: i32) -> io::Result<()> {
     sys::kill(pid, signal)
 }
 
+/// Ends a program and all that it has started, at once. It must lead a process group of its own, and must not have been waited for.
+///
+/// # Errors
+/// Those of `killpg(3)`.
+pub fn end_group(leader: u32) -> io::Result<()> {
+    sys::kill_group(leader, libc::SIGKILL)
+}
+
 /// The same error; at the limit of open files with what to do about it.
 #[must_use]
 pub fn explain_open(e: io::Error) -> io::Error {

@@ -152,6 +152,16 @@ pub(super) fn kill(pid: u32, signal: i32) -> io::Result<()> {
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Sends a signal to all processes of the group that this one leads.
+pub(super) fn kill_group(leader: u32, signal: i32) -> io::Result<()> {
+    let group = libc::pid_t::try_from(leader).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // 0 means the caller's own group, 1 whatever the C library makes of it.
+    assert!(group > 1, "a group has the number of a process");
+    // SAFETY: takes no pointers.
+    let rc = unsafe { libc::killpg(group, signal) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Gives free memory of the heap back to the system, where the C library can.
 pub(super) fn trim_heap() {
     #[cfg(target_env = "gnu")]

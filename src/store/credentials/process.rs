@@ -11,6 +11,7 @@ use super::answer::Answer;
 use super::http::{failed, for_now, quote};
 use crate::base::limits;
 use crate::config::CredentialError;
+use crate::io::end_group;
 
 /// Runs `command` by the shell, as the SDKs of AWS do, for at most `time`.
 pub(super) async fn run(command: &str, profile: &str, time: Duration) -> Result<Fetched, CredentialError> {
@@ -20,10 +21,11 @@ pub(super) async fn run(command: &str, profile: &str, time: Duration) -> Result<
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // A caller that gives up, or a program that takes too long: it ends with this function.
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .map_err(|e| failed(format!("{name} cannot be started: {e}")))?;
+    let mut group = Group(child.id());
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let work = async {
         let (out, err) = tokio::join!(bounded(stdout), bounded(stderr));
@@ -31,7 +33,11 @@ pub(super) async fn run(command: &str, profile: &str, time: Duration) -> Result<
         Ok::<_, std::io::Error>((out, err, child.wait().await?))
     };
     let (out, err, status) = match tokio::time::timeout(time, work).await {
-        Ok(done) => done.map_err(|e| for_now(format!("{name} cannot be read: {e}")))?,
+        Ok(Ok(done)) => {
+            group.0 = None;
+            done
+        }
+        Ok(Err(e)) => return Err(for_now(format!("{name} cannot be read: {e}"))),
         Err(_) => return Err(for_now(format!("{name} did not end within {}s", time.as_secs_f32()))),
     };
     if out.len() > limits::CREDENTIAL_BYTES {
@@ -47,6 +53,18 @@ pub(super) async fn run(command: &str, profile: &str, time: Duration) -> Result<
         return Err(failed(format!("{name} must print \"Version\": 1")));
     }
     answer.credentials(&name, name.clone())
+}
+
+/// What the shell has started. A caller that gives up, or a program that takes too long: all of it ends with this.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0 {
+            // An error says that nobody is left.
+            _ = end_group(leader);
+        }
+    }
 }
 
 /// Reads to the end, but no further than one byte more than is allowed.
@@ -86,5 +104,23 @@ mod tests {
     async fn a_program_that_does_not_end_is_killed() {
         let e = run("exec sleep 3600", "p", Duration::from_millis(50)).await.unwrap_err();
         assert!(e.to_string().contains("did not end within 0.05s"), "{e}");
+    }
+
+    #[tokio::test]
+    async fn what_a_program_has_started_ends_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pid");
+        let time = Duration::from_secs(2);
+        let command = format!("sleep 3600 & echo $! > '{}'; wait", file.display());
+        run(&command, "p", time).await.unwrap_err();
+        let pid = std::fs::read_to_string(file).unwrap();
+        let stat = std::path::Path::new("/proc").join(pid.trim()).join("stat");
+        // Gone, or waiting for somebody who asks what became of it.
+        let ended = || std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
+        let limit = std::time::Instant::now() + Duration::from_secs(20);
+        while !ended() && std::time::Instant::now() < limit {
+            tokio::task::yield_now().await;
+        }
+        assert!(ended(), "{}", pid.trim());
     }
 }

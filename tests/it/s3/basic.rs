@@ -295,16 +295,23 @@ async fn connections_are_shared_and_one_is_spare() {
 }
 
 #[tokio::test]
-async fn idle_connections_are_closed() {
+async fn a_connection_that_was_idle_for_too_long_is_not_used_again() {
     let server = FaultServer::start(None);
-    let options = ClientOptions { idle: Duration::from_millis(30), spare: false, ..options() };
-    let store = open(&crate::support::s3::url(server.addr, "db"), &options);
-    store.put(raw(1), vec![content(10, 1)], replacing()).await.unwrap();
-    store.put(raw(2), vec![content(10, 1)], replacing()).await.unwrap();
+    let open_with = |idle| {
+        let options = ClientOptions { idle, spare: false, ..options() };
+        open(&crate::support::s3::url(server.addr, "db"), &options)
+    };
+    let patient = open_with(Duration::from_secs(600));
+    patient.put(raw(1), vec![content(10, 1)], replacing()).await.unwrap();
+    patient.put(raw(2), vec![content(10, 1)], replacing()).await.unwrap();
     assert_eq!(server.connections(), 1);
-    tokio::time::sleep(Duration::from_millis(60)).await;
-    store.put(raw(3), vec![content(10, 1)], replacing()).await.unwrap();
+    let limit = Duration::from_millis(1);
+    let impatient = open_with(limit);
+    impatient.put(raw(1), vec![content(10, 1)], replacing()).await.unwrap();
     assert_eq!(server.connections(), 2);
+    tokio::time::sleep(2 * limit).await;
+    impatient.put(raw(2), vec![content(10, 1)], replacing()).await.unwrap();
+    assert_eq!(server.connections(), 3);
 }
 
 #[test]

@@ -79,6 +79,8 @@ impl Inner {
         got.etag = etag;
         let mut skip = span.skip;
         let mut left = span.take;
+        // At most what was asked for. Growing by and by would copy, and touch new memory, again and again.
+        got.bytes.reserve(usize::try_from(left).unwrap_or(0));
         while left > 0 {
             let Some(mut data) = answer.body.next().await? else {
                 return Err(Failure::new(Class::Transient, format!("the answer ended {left} bytes early")));

@@ -105,14 +105,15 @@ pub const RESTORE_BYTES: u64 = 28 << 20;
 /// One ranged GET of a restore. Longer files take several.
 pub const RESTORE_PART_BYTES: u64 = 4 << 20;
 
-/// One write of a restore, at most. Longer runs of pages take several.
-pub const RESTORE_WRITE_BYTES: usize = 1 << 20;
+/// Pages that a thread of a restore decodes in one go, at most. More take several turns.
+pub const RESTORE_BATCH_BYTES: usize = 1 << 20;
 
-/// A run of pages from this length on is written by the I/O engine, a shorter one by a plain call at once.
-pub const RESTORE_ENGINE_BYTES: usize = 64 << 10;
+/// One write of a restore, at most. Longer runs of pages take several. A run of this length is still in the cache of
+/// its processor when it is copied to the page cache; longer ones took twice the time.
+pub const RESTORE_WRITE_BYTES: usize = 256 << 10;
 
-/// Writes under way for each decoding thread of a restore. It waits for the oldest when there are more.
-pub const RESTORE_WRITES: usize = 4;
+/// After so many bytes a restore asks the disk to begin writing. Less is left to the kernel, and to the flush.
+pub const RESTORE_WRITEBACK_BYTES: u64 = 16 << 20;
 
 /// Decoding threads of a restore, however many cores there are.
 pub const RESTORE_THREADS: usize = 16;

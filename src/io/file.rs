@@ -109,7 +109,8 @@ impl File {
         Some(done)
     }
 
-    /// Asks the kernel to begin writing a range to the disk, so that a later fsync has less to wait for.
+    /// Asks the kernel to begin writing a range to the disk, so that a later fsync has less to wait for. A length of 0
+    /// means up to the end of the file.
     pub fn start_writeback(&self, offset: u64, len: u64) {
         sys::start_writeback(self.0.as_fd(), offset, len);
     }

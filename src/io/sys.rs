@@ -81,8 +81,8 @@ pub(super) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Starts writing dirty pages of a range to the disk, without waiting for them. A hint: errors are ignored, the
-/// fsync that follows reports them.
+/// Starts writing dirty pages of a range to the disk, without waiting for them; a length of 0 means up to the end. A
+/// hint: errors are ignored, the fsync that follows reports them.
 pub(super) fn start_writeback(file: BorrowedFd<'_>, offset: u64, len: u64) {
     let (Ok(offset), Ok(len)) = (libc::off64_t::try_from(offset), libc::off64_t::try_from(len)) else {
         return;

@@ -10,7 +10,7 @@ use super::fetch::Part;
 use super::walk::{Batch, Shape, Walk};
 use super::write::Writer;
 use crate::base::limits;
-use crate::io::{Engine, File};
+use crate::io::File;
 use crate::ltx::decode_frames;
 use crate::store::Entry;
 
@@ -19,7 +19,6 @@ pub(super) struct Decode {
     pub(super) url: String,
     /// Newest first.
     pub(super) files: Vec<Entry>,
-    pub(super) engine: Engine,
     pub(super) file: File,
     /// For messages.
     pub(super) path: std::path::PathBuf,
@@ -38,8 +37,13 @@ struct Crew<'a> {
 }
 
 impl Decode {
-    /// Takes all parts, decodes and proves them and writes each page once. Blocks its thread.
-    pub(super) fn run(&self, mut parts: mpsc::Receiver<Part>) -> Result<Shape, RestoreError> {
+    /// Takes all parts, decodes and proves them and writes each page once. `ready` wakes [`write_back`](super::write::write_back),
+    /// and is dropped at the end. Blocks its thread.
+    pub(super) fn run(
+        &self,
+        mut parts: mpsc::Receiver<Part>,
+        ready: threads::SyncSender<()>,
+    ) -> Result<Shape, RestoreError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from).min(limits::RESTORE_THREADS);
         let (sender, queue) = threads::sync_channel(2 * cores);
         let crew = Crew {
@@ -53,15 +57,16 @@ impl Decode {
         let walked = std::thread::scope(|scope| {
             for n in 0..cores {
                 let name = format!("lsfast-decode-{n}");
-                let crew = &crew;
-                let started = std::thread::Builder::new().name(name).spawn_scoped(scope, move || crew.work());
+                let (crew, ready) = (&crew, ready.clone());
+                let started =
+                    std::thread::Builder::new().name(name).spawn_scoped(scope, move || crew.work(ready));
                 if let Err(cause) = started {
                     crew.fail(RestoreError::output("start a thread for", &self.path, 0, cause));
                 }
             }
             let walked = crew.walk(&mut parts, &sender);
             // The threads end when the queue has; the fetcher ends when its parts are not taken.
-            drop((sender, parts));
+            drop((sender, parts, ready));
             walked
         });
         if let Some(e) = crew.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
@@ -118,8 +123,8 @@ impl Crew<'_> {
         }
     }
 
-    fn work(&self) {
-        let mut writer = Writer::new(self.decode.engine.clone(), self.decode.file.clone());
+    fn work(&self, ready: threads::SyncSender<()>) {
+        let mut writer = Writer::new(&self.decode.file, &self.written, ready);
         loop {
             let next = self.queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(batch) = next else { break };
@@ -129,10 +134,6 @@ impl Crew<'_> {
             {
                 self.fail(e);
             }
-        }
-        match writer.finish() {
-            Ok(written) => drop(self.written.fetch_add(written, Ordering::Relaxed)),
-            Err(e) => self.fail(self.not_written(e)),
         }
     }
 

@@ -14,8 +14,10 @@
 //!  ranged GETs, in order  frames, newest image wins   LZ4, CRC, one write at the final offset
 //! ```
 //!
-//! Memory: [`limits::RESTORE_BYTES`] of files on the way, [`limits::RESTORE_WRITES`] + 1 writes of
-//! [`limits::RESTORE_WRITE_BYTES`] a thread, and one bit for each page of the database.
+//! What was written goes to the disk while other files still come, so that the flush at the end finds little to do.
+//!
+//! Memory: [`limits::RESTORE_BYTES`] of files on the way, a write of [`limits::RESTORE_WRITE_BYTES`] for each thread,
+//! and one bit for each page of the database.
 //!
 //! Nothing has the name of the output before it is whole: the pages go to a temporary file beside it, which gets the
 //! name when each file is proven by its checksum, each page was written, the file is flushed and SQLite found nothing
@@ -44,6 +46,8 @@ mod write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
 
 pub use choose::{Choice, Files, choose};
 pub use error::RestoreError;
@@ -195,10 +199,12 @@ pub async fn run(
     progress.stage(Stage::Pages);
     let (target, pending) = blocking(move || target.begin().map(|pending| (target, pending))).await?;
     let parallel = parallel.max(1);
+    let mut write_back = None;
     let restored = match &choice.files {
         Files::Ltx(files) => {
             let files: Vec<Entry> = files.iter().rev().copied().collect();
-            let shape = pages(&store, engine, (&files, &pending), parallel, progress).await?;
+            let (shape, under_way) = pages(&store, (&files, &pending), parallel, progress).await?;
+            write_back = Some(under_way);
             Restored::ltx(shape)
         }
         Files::Legacy(plan) => {
@@ -214,6 +220,10 @@ pub async fn run(
     let flush = engine.sync_all(pending.file());
     let path = pending.path().to_owned();
     let verdict = blocking(move || verify::check(&path, integrity)).await?;
+    if let Some(write_back) = write_back {
+        // Nobody may have the file open when this is over: see the rules of `io`.
+        write_back.await.map_err(join_error)?;
+    }
     flush.await.map_err(|e| RestoreError::output("flush", pending.path(), restored.bytes, e))?;
     let length = pending.file().len().map_err(|e| RestoreError::output("look at", pending.path(), 0, e))?;
     assert_eq!(length, restored.bytes, "the database has the length that its replica says");
@@ -264,27 +274,30 @@ impl Restored {
     }
 }
 
-/// Gets, proves and writes all pages.
+/// Gets, proves and writes all pages. What it gives besides ends when the disk has begun with all that it was told of.
 async fn pages(
     store: &Arc<dyn Store>,
-    engine: &Engine,
     (files, pending): (&[Entry], &Pending),
     parallel: usize,
     progress: &dyn Progress,
-) -> Result<Shape, RestoreError> {
+) -> Result<(Shape, JoinHandle<()>), RestoreError> {
     let (sender, parts) = tokio::sync::mpsc::channel(1);
+    let (ready, told) = std::sync::mpsc::sync_channel(1);
     let wanted: Vec<_> = files.iter().map(fetch::Wanted::from).collect();
     let decode = Arc::new(Decode {
         url: store.url().to_owned(),
         files: files.to_vec(),
-        engine: engine.clone(),
         file: pending.file().clone(),
         path: pending.path().to_owned(),
         failed: tokio::sync::Notify::new(),
     });
+    let write_back = {
+        let file = pending.file().clone();
+        tokio::task::spawn_blocking(move || write::write_back(&file, &told))
+    };
     let decoded = {
         let decode = Arc::clone(&decode);
-        tokio::task::spawn_blocking(move || decode.run(parts))
+        tokio::task::spawn_blocking(move || decode.run(parts, ready))
     };
     let fetched = tokio::select! {
         fetched = fetch::fetch(store, &wanted, parallel, sender, progress) => fetched,
@@ -294,7 +307,7 @@ async fn pages(
     match (fetched, decoded) {
         // Without all parts the decoder can only say that it was cut off.
         (Err(e), Err(RestoreError::Interrupted)) => Err(e),
-        (_, decoded) => decoded,
+        (_, decoded) => decoded.map(|shape| (shape, write_back)),
     }
 }
 

@@ -174,7 +174,7 @@ impl<'a> Walk<'a> {
     ) -> Result<bool, Wrong> {
         let Place::Frames(open, walk) = &mut self.place else { unreachable!("called among frames only") };
         let claims = self.claims.as_mut().expect("made with the first file");
-        let batch_frames = (limits::RESTORE_WRITE_BYTES / open.header.page_size.bytes()).max(1);
+        let batch_frames = (limits::RESTORE_BATCH_BYTES / open.header.page_size.bytes()).max(1);
         let (mut frames, mut wanted) = (Vec::new(), Vec::new());
         let offset = walk.offset();
         let mut used = 0;

@@ -1,35 +1,36 @@
-//! Writing pages at their final offsets.
+//! Writing pages at their final offsets, and getting them to the disk while others still come.
 //!
-//! Neighbouring pages are gathered into one write. Long runs go to the engine, so that decoding goes on while they
-//! are written; single pages are written at once, for a system call costs less than a change of threads.
+//! Neighbouring pages are gathered into one write, by the thread that decoded them: what it has just made is in the
+//! cache of its processor.
+//!
+//! Left alone, the kernel lets the disk idle until much more is waiting than most databases have, and the flush at the
+//! end begins with all of it. So whenever another [`limits::RESTORE_WRITEBACK_BYTES`] were written, a thread that may
+//! block asks for them to be taken to the disk.
 
-use std::collections::VecDeque;
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender};
 
 use crate::base::limits;
-use crate::io::{Engine, File, wait};
-
-type Written = Pin<Box<dyn Future<Output = (io::Result<()>, Vec<u8>)> + Send>>;
+use crate::io::File;
 
 /// Writes for one decoding thread.
-pub(super) struct Writer {
-    engine: Engine,
-    file: File,
+pub(super) struct Writer<'a> {
+    file: &'a File,
+    /// Bytes written by all threads.
+    written: &'a AtomicU64,
+    /// Wakes [`write_back`].
+    ready: SyncSender<()>,
     run: Vec<u8>,
     run_at: u64,
-    under_way: VecDeque<Written>,
-    written: u64,
 }
 
-impl Writer {
-    pub(super) fn new(engine: Engine, file: File) -> Writer {
-        let run = Vec::with_capacity(limits::RESTORE_WRITE_BYTES);
-        Writer { engine, file, run, run_at: 0, under_way: VecDeque::new(), written: 0 }
+impl<'a> Writer<'a> {
+    pub(super) fn new(file: &'a File, written: &'a AtomicU64, ready: SyncSender<()>) -> Writer<'a> {
+        Writer { file, written, ready, run: Vec::with_capacity(limits::RESTORE_WRITE_BYTES), run_at: 0 }
     }
 
-    /// Writes one page. An error may be that of an earlier one.
+    /// Writes one page, at the latest with the next [`Writer::flush`]. An error may be that of an earlier one.
     pub(super) fn page(&mut self, offset: u64, page: &[u8]) -> io::Result<()> {
         let follows = offset == self.run_at + self.run.len() as u64;
         if !follows || self.run.len() + page.len() > limits::RESTORE_WRITE_BYTES {
@@ -40,37 +41,57 @@ impl Writer {
         Ok(())
     }
 
-    /// Sends on what was gathered.
+    /// Writes what was gathered.
     pub(super) fn flush(&mut self) -> io::Result<()> {
-        self.written += self.run.len() as u64;
-        if self.run.len() < limits::RESTORE_ENGINE_BYTES {
-            self.file.pwrite_all(&self.run, self.run_at)?;
-            self.run.clear();
-            return Ok(());
+        self.file.pwrite_all(&self.run, self.run_at)?;
+        let bytes = self.run.len() as u64;
+        self.run.clear();
+        let before = self.written.fetch_add(bytes, Ordering::Relaxed);
+        let steps = |bytes: u64| bytes / limits::RESTORE_WRITEBACK_BYTES;
+        if steps(before) != steps(before + bytes) {
+            // Full: it is still at work, and finds these when it comes to it. The flush does what is left in any case.
+            let _ = self.ready.try_send(());
         }
-        let mut next = if self.under_way.len() < limits::RESTORE_WRITES {
-            Vec::with_capacity(limits::RESTORE_WRITE_BYTES)
-        } else {
-            self.reap()?
-        };
-        next.clear();
-        let run = std::mem::replace(&mut self.run, next);
-        self.under_way.push_back(Box::pin(self.engine.write_all_at(&self.file, run, self.run_at)));
         Ok(())
     }
+}
 
-    /// Waits until all is written; the number of bytes.
-    pub(super) fn finish(mut self) -> io::Result<u64> {
-        self.flush()?;
-        while !self.under_way.is_empty() {
-            self.reap()?;
-        }
-        Ok(self.written)
+/// Starts writing to the disk whenever it is told to, until nobody is left to do so. Blocks its thread where the disk
+/// is slower than the replica.
+pub(super) fn write_back(file: &File, wanted: &Receiver<()>) {
+    while wanted.recv().is_ok() {
+        file.start_writeback(0, 0);
     }
+}
 
-    fn reap(&mut self) -> io::Result<Vec<u8>> {
-        let Some(oldest) = self.under_way.pop_front() else { return Ok(Vec::new()) };
-        let (result, buffer) = wait(oldest);
-        result.map(|()| buffer)
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    #[test]
+    fn each_page_lands_in_its_place_and_the_disk_is_told_in_steps() {
+        const PAGE: usize = 64 << 10;
+        let dir = tempfile::tempdir().unwrap();
+        let file = File::create_new(&dir.path().join("pages"), 0o600).unwrap();
+        let pages = 2 * limits::RESTORE_WRITEBACK_BYTES / PAGE as u64 + 5;
+        let content = |n: u64| [&n.to_be_bytes()[..], &[n as u8; PAGE - 8]].concat();
+        let (written, (ready, told)) = (AtomicU64::new(0), sync_channel(10));
+        let mut writer = Writer::new(&file, &written, ready);
+        for n in (7..pages).chain(0..7) {
+            writer.page(n * PAGE as u64, &content(n)).unwrap();
+        }
+        writer.flush().unwrap();
+        drop(writer);
+        assert_eq!(written.into_inner(), pages * PAGE as u64);
+        assert_eq!(told.try_iter().count(), 2, "once for each step");
+        let mut page = vec![0; PAGE];
+        for n in 0..pages {
+            file.pread_exact(&mut page, n * PAGE as u64).unwrap();
+            assert!(page == content(n), "page {n}");
+        }
+        // Ends, for nobody is left to tell it anything.
+        write_back(&file, &told);
     }
 }

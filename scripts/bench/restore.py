@@ -3,6 +3,7 @@
 lsfast and Litestream 0.5 restore the very same objects, made by lsfast (or by `--source 0.5`); Litestream 0.3 restores a replica of
 its own of the same database. Each restored database is compared with the original, row by row. Limits, in each round: plain parallel
 GETs of the same objects in ranges, thrown away; and a copy of the database with fsync. For a directory the GETs are reads.
+Each tool runs with its defaults: lsfast lets SQLite look at the result (quick_check), the others don't.
 """
 import concurrent.futures
 import os

@@ -54,8 +54,7 @@ class Tool:
     def restore(self, workspace, server, prefix, out, parallelism):
         """Restores to `out`; seconds, processor seconds and largest resident size."""
         if self.kind == "lsfast":
-            command = [self.binary, "restore", "--parallelism", parallelism, "-o", out]
-            command += ["--integrity-check", "none", lsfast_url(server, server.endpoint, prefix)]
+            command = [self.binary, "restore", "--parallelism", parallelism, "-o", out, lsfast_url(server, server.endpoint, prefix)]
         else:
             config = workspace.path / f"restore-{self.kind}.yml"
             config.write_text(self._config(server, server.endpoint, [("/nonexistent/app.db", prefix)], None))

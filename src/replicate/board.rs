@@ -239,7 +239,6 @@ impl Board {
     /// An upload ended.
     pub fn end_upload(&self) {
         self.busy.set(self.busy.get() - 1);
-        self.hint.give();
     }
 
     /// Whether every replica is uploading, so that there is no hurry to look at the log.

@@ -1,6 +1,7 @@
 //! The loop of one database: waits for hints, looks, lets the guard move, and keeps the pipelines of its replicas alive.
 
 mod error;
+mod notice;
 mod wait;
 
 use std::io;
@@ -13,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 pub use error::FollowError;
+use notice::Notice;
 use wait::{Waited, wait_for};
 
 use super::board::Board;
@@ -33,8 +35,8 @@ use super::{DatabaseOptions, Event, Observer, Once, Stop};
 use crate::base::limits;
 use crate::io::Engine;
 use crate::io::nap::Naps;
-use crate::io::watch::{Hint, Of, Watch, Watches};
-use crate::sqlite::database::{Database, FileId, sibling};
+use crate::io::watch::{Hint, Watches};
+use crate::sqlite::database::{Database, FileId};
 use crate::wal::tail::TailError;
 
 /// The gap between looks while all replicas are uploading: commits gather meanwhile anyway.
@@ -42,12 +44,6 @@ const BUSY_GAP: Duration = Duration::from_millis(1);
 
 /// The gap between looks in a turn: a checkpoint takes a millisecond at least.
 const TURN_GAP: Duration = Duration::from_micros(200);
-
-/// So many looks in close succession that find commits make a busy log.
-const BUSY_LOOKS: u32 = 16;
-
-/// So many looks by the clock that find nothing make an idle one.
-const IDLE_LOOKS: u32 = 20;
 
 /// An idle database whose log is larger than [`limits::WAL_IDLE_BYTES`] gives it back after this time.
 const IDLE: Duration = Duration::from_secs(10);
@@ -169,28 +165,6 @@ fn io_error(path: &Path) -> impl Fn(io::Error) -> FollowError + use<> {
     move |source| FollowError::Io { db: db.clone(), source }
 }
 
-/// How the loop learns of commits.
-enum Notice {
-    /// The database file and its log are watched.
-    Hints {
-        _watches: [Watch; 2],
-        /// Looks in close succession that found commits.
-        streak: u32,
-    },
-    /// The log is looked at every [`BUSY_GAP`].
-    Clock {
-        /// Looks in succession that found nothing.
-        idle: u32,
-    },
-}
-
-impl Notice {
-    fn hints(shared: &Shared, db: &Path, hint: &Rc<Hint>) -> io::Result<Notice> {
-        let watch = |path: &Path| shared.watches.add(path, Of::File, hint);
-        Ok(Notice::Hints { _watches: [watch(db)?, watch(&sibling(db, "-wal"))?], streak: 0 })
-    }
-}
-
 /// One opening of a database.
 struct Follower<'a> {
     shared: &'a Shared,
@@ -206,6 +180,8 @@ struct Follower<'a> {
     idle_not_before: Instant,
     /// When it is to be given back, as far as is known.
     idle_due: Option<Instant>,
+    /// Whether it is large enough for that, as of which change.
+    log_is_large: Option<(bool, Instant)>,
     notice: Notice,
     // Dropped last: the lock.
     _sweep: Rc<super::sweep::Entry>,
@@ -278,6 +254,7 @@ impl<'a> Follower<'a> {
             last_captured: Instant::now(),
             idle_not_before: Instant::now(),
             idle_due: None,
+            log_is_large: None,
             notice,
             _sweep: shared.sweep.add(&db, &hint),
             hint,
@@ -346,81 +323,44 @@ impl<'a> Follower<'a> {
 
     /// When to look again without a hint.
     fn next_look(&mut self, gaps: &mut Gaps, look: Look, now: Instant) -> Option<Instant> {
-        let by_gaps = gaps.next(look.near, now);
+        let by_gaps = gaps.next(look, now);
         let by_guard = self.capture.deadline();
         let by_turn = (self.capture.in_turn() && by_gaps.is_none_or(|t| t > now + TURN_GAP))
             .then(|| now + TURN_GAP * 5);
         // Not asked of the system while there is something to look at.
-        self.idle_due = if by_gaps.is_none() { self.idle_at() } else { None };
+        self.idle_due = if by_gaps.is_none() { self.idle_at(look) } else { None };
         [by_gaps, by_guard, by_turn, self.idle_due].into_iter().flatten().min().map(|t| t.max(now + GAPS[0]))
     }
 
-    /// A busy log is looked at by the clock: hints would cost its writer, and this loop, more than the looks do. `Ok(true)` if the hints have
-    /// been turned on again, so that one more look is due.
-    fn adapt(&mut self, look: Look, now: Instant) -> Result<bool, FollowError> {
-        match &mut self.notice {
-            Notice::Hints { streak, .. } => {
-                let busy = look.captured && now.duration_since(self.last_captured) < BUSY_GAP * 4;
-                *streak = if busy {
-                    *streak + 1
-                } else if look.captured {
-                    0
-                } else {
-                    *streak
-                };
-                if *streak >= BUSY_LOOKS {
-                    self.notice = Notice::Clock { idle: 0 };
-                }
-            }
-            Notice::Clock { idle } => {
-                *idle = if look.captured { 0 } else { *idle + 1 };
-                if *idle >= IDLE_LOOKS {
-                    // What happened to the files meanwhile was not seen; they may be gone, too.
-                    self.hint.note_moved();
-                    match Notice::hints(self.shared, self.path(), &self.hint) {
-                        Ok(hints) => self.notice = hints,
-                        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                        Err(e) => return Err(io_error(self.path())(e)),
-                    }
-                    return Ok(true);
-                }
-            }
-        }
-        if look.captured {
-            self.last_captured = now;
-        }
-        Ok(false)
-    }
-
-    /// How long not to look, whatever comes.
-    fn pause(&self) -> Option<Duration> {
-        let by_clock = matches!(self.notice, Notice::Clock { .. });
-        match (by_clock, self.capture.in_turn()) {
-            (true, true) => Some(TURN_GAP),
-            (true, false) => Some(BUSY_GAP),
-            // No hurry: what comes now rides the next upload.
-            (false, false) if self.board.all_busy() => Some(BUSY_GAP),
-            (false, _) => None,
-        }
-    }
-
     /// When the log of an idle database is to be given back.
-    fn idle_at(&self) -> Option<Instant> {
-        let large = self.capture.db().wal().len().is_ok_and(|len| len > limits::WAL_IDLE_BYTES);
-        (large && self.capture.is_settled())
-            .then(|| (self.capture.last_change() + IDLE).max(self.idle_not_before))
+    fn idle_at(&mut self, look: Look) -> Option<Instant> {
+        let changed = self.capture.last_change();
+        // While the log is quiet and no commit comes it does not grow, and need not be asked for its size.
+        let (large, _) = match self.log_is_large {
+            Some(known) if look.quiet && known.1 == changed => known,
+            _ => (self.capture.db().wal().len().is_ok_and(|len| len > limits::WAL_IDLE_BYTES), changed),
+        };
+        self.log_is_large = Some((large, changed));
+        (large && self.capture.is_settled()).then(|| (changed + IDLE).max(self.idle_not_before))
+    }
+
+    /// All replicas are uploading, and the guard waits for nobody: what comes now rides the next upload.
+    fn no_hurry(&self) -> bool {
+        self.board.all_busy() && !self.capture.in_turn()
     }
 
     /// Waits for a hint, a helper thread, a replica's end, the stop, or `at`.
     async fn wait(&mut self, mut at: Option<Instant>, gaps: &mut Gaps) -> Result<Option<End>, FollowError> {
-        if let Some(pause) = self.pause() {
-            let until = Instant::now() + pause;
-            self.shared.naps.until(until).await;
-            if matches!(self.notice, Notice::Clock { .. }) {
-                at = Some(until);
-            }
-        }
         let now = Instant::now();
+        let pause = if self.capture.in_turn() { TURN_GAP } else { BUSY_GAP };
+        let by_clock = matches!(self.notice, Notice::Clock { .. });
+        if by_clock {
+            at = Some(now + pause);
+            nap_until(&self.shared.naps, at).await;
+        }
+        if self.no_hurry() {
+            at = at.map(|t| t.max(now + pause));
+        }
         if self.idle_due.is_some_and(|t| t <= now) {
             // A reader with an old snapshot can prevent it: not again at once.
             self.idle_not_before = now + IDLE_AGAIN;
@@ -430,7 +370,12 @@ impl<'a> Follower<'a> {
             result = helper(self.capture.phase()) => {
                 self.capture.locked(result).map_err(|e| FollowError::Tail { db: self.capture.db().path().to_owned(), source: e })?;
             }
-            () = self.hint.wait() => gaps.restart(),
+            () = self.hint.wait() => {
+                if !by_clock && self.no_hurry() {
+                    self.shared.naps.until(now + pause).await;
+                }
+                gaps.restart();
+            }
             () = nap_until(&self.shared.naps, at), if at.is_some() => {}
             joined = self.replicas.join_next() => return self.replica_ended(joined),
             () = self.stop.asked(), if !self.board.is_closing() => {}

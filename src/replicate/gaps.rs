@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::capture::Look;
+
 /// Looks after a hint: so long after the one before. SQLite publishes a commit after the last event that it causes.
 pub(super) const GAPS: [Duration; 8] = [
     Duration::from_micros(40),
@@ -34,8 +36,12 @@ impl Gaps {
         *self = Gaps::default();
     }
 
-    pub(super) fn next(&mut self, near: bool, now: Instant) -> Option<Instant> {
-        if self.quiet && !near {
+    /// After a look; `None` to wait for a hint.
+    pub(super) fn next(&mut self, look: Look, now: Instant) -> Option<Instant> {
+        if look.quiet {
+            *self = Gaps { quiet: true, ..Gaps::default() };
+        }
+        if self.quiet && !look.near {
             return None;
         }
         if let Some(gap) = GAPS.get(self.next) {
@@ -43,7 +49,7 @@ impl Gaps {
             return Some(now + *gap);
         }
         self.quiet = true;
-        if !near {
+        if !look.near {
             self.near_since = None;
             return None;
         }
@@ -58,17 +64,30 @@ mod tests {
 
     #[test]
     fn looks_end_unless_a_commit_is_near() {
+        let (nothing, near) = (Look::default(), Look { near: true, ..Look::default() });
         let mut gaps = Gaps::default();
         let start = Instant::now();
-        let count = std::iter::from_fn(|| gaps.next(false, start)).count();
+        let count = std::iter::from_fn(|| gaps.next(nothing, start)).count();
         assert_eq!(count, GAPS.len());
-        assert_eq!(gaps.next(true, start), Some(start + NEAR_GAP));
+        assert_eq!(gaps.next(near, start), Some(start + NEAR_GAP));
         assert_eq!(
-            gaps.next(true, start + NEAR_MAX),
+            gaps.next(near, start + NEAR_MAX),
             None,
             "a transaction that stays unpublished is given up"
         );
         gaps.restart();
-        assert_eq!(gaps.next(false, start), Some(start + GAPS[0]));
+        assert_eq!(gaps.next(nothing, start), Some(start + GAPS[0]));
+    }
+
+    #[test]
+    fn a_look_that_shows_nothing_under_way_is_the_last_until_a_hint() {
+        let quiet = Look { quiet: true, ..Look::default() };
+        let mut gaps = Gaps::default();
+        let start = Instant::now();
+        assert_eq!(gaps.next(Look::default(), start), Some(start + GAPS[0]));
+        assert_eq!(gaps.next(quiet, start), None);
+        assert_eq!(gaps.next(Look::default(), start), None);
+        gaps.restart();
+        assert_eq!(gaps.next(Look::default(), start), Some(start + GAPS[0]));
     }
 }

@@ -257,6 +257,18 @@ impl Tail {
         }
     }
 
+    /// Whether a frame of this generation stands behind the last one read: somebody is committing, or did and took it back. `None` if that
+    /// can't be told, because no frame of it was read.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn is_followed(&self) -> io::Result<Option<bool>> {
+        let Some(chain) = self.chain else { return Ok(None) };
+        let mut bytes = [0; format::FRAME_HEADER_BYTES];
+        let have = self.wal.pread(&mut bytes, chain.offset())?;
+        Ok(Some(have == bytes.len() && format::FrameHeader::parse(&bytes).salts == self.salts))
+    }
+
     /// Reads what is being committed beyond the published frames: at most `frames` of them. If they are a whole transaction, hands
     /// it over with the position after it. Nothing of it counts until the wal-index publishes that position with the same checksum.
     ///

@@ -42,6 +42,8 @@ pub struct Look {
     pub more: bool,
     /// A whole transaction is in the log but not published: its commit is near.
     pub near: bool,
+    /// No frame stands behind the captured ones, and the guard waits for nobody: whatever comes next gives a hint.
+    pub quiet: bool,
 }
 
 /// What has to be done once CKPT is held again.
@@ -237,8 +239,13 @@ impl Capture {
         }
         self.check_count(&header);
         let moved = self.step_guard(header.mx_frame, now)?;
-        let near = !look.captured && !moved && self.peek()?;
-        Ok(Look { more: moved, near, ..look })
+        if moved {
+            return Ok(Look { more: true, ..look });
+        }
+        let followed = self.tail.is_followed()?;
+        let quiet = followed == Some(false) && self.guard.in_cruise() && self.closing.is_none();
+        let near = followed == Some(true) && !look.captured && self.peek()?;
+        Ok(Look { near, quiet, ..look })
     }
 
     /// Wakes the pipelines if commits were taken since there were `before`.

@@ -1,0 +1,78 @@
+//! How the loop learns of commits: by hints, or by the clock while there are many.
+
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::super::capture::Look;
+use super::{BUSY_GAP, FollowError, Follower, Shared, io_error};
+use crate::io::watch::{Hint, Of, Watch};
+use crate::sqlite::database::sibling;
+
+/// So many looks in close succession that find commits make a busy log.
+const BUSY_LOOKS: u32 = 16;
+
+/// So many looks by the clock that find nothing make an idle one.
+const IDLE_LOOKS: u32 = 20;
+
+/// How the loop learns of commits.
+pub(super) enum Notice {
+    /// The database file and its log are watched.
+    Hints {
+        _watches: [Watch; 2],
+        /// Looks in close succession that found commits.
+        streak: u32,
+    },
+    /// The log is looked at every [`BUSY_GAP`].
+    Clock {
+        /// Looks in succession that found nothing.
+        idle: u32,
+    },
+}
+
+impl Notice {
+    pub(super) fn hints(shared: &Shared, db: &Path, hint: &Rc<Hint>) -> io::Result<Notice> {
+        let watch = |path: &Path| shared.watches.add(path, Of::File, hint);
+        Ok(Notice::Hints { _watches: [watch(db)?, watch(&sibling(db, "-wal"))?], streak: 0 })
+    }
+}
+
+impl Follower<'_> {
+    /// A busy log is looked at by the clock: hints would cost its writer, and this loop, more than the looks do. `Ok(true)` if the hints have
+    /// been turned on again, so that one more look is due.
+    pub(super) fn adapt(&mut self, look: Look, now: Instant) -> Result<bool, FollowError> {
+        match &mut self.notice {
+            Notice::Hints { streak, .. } => {
+                let busy = look.captured && now.duration_since(self.last_captured) < BUSY_GAP * 4;
+                *streak = if busy {
+                    *streak + 1
+                } else if look.captured {
+                    0
+                } else {
+                    *streak
+                };
+                if *streak >= BUSY_LOOKS {
+                    self.notice = Notice::Clock { idle: 0 };
+                }
+            }
+            Notice::Clock { idle } => {
+                *idle = if look.captured { 0 } else { *idle + 1 };
+                if *idle >= IDLE_LOOKS {
+                    // What happened to the files meanwhile was not seen; they may be gone, too.
+                    self.hint.note_moved();
+                    match Notice::hints(self.shared, self.path(), &self.hint) {
+                        Ok(hints) => self.notice = hints,
+                        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                        Err(e) => return Err(io_error(self.path())(e)),
+                    }
+                    return Ok(true);
+                }
+            }
+        }
+        if look.captured {
+            self.last_captured = now;
+        }
+        Ok(false)
+    }
+}

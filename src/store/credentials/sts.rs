@@ -1,10 +1,10 @@
 //! Roles: AssumeRole and AssumeRoleWithWebIdentity of AWS STS, as forms by POST, with answers in XML.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use http::header::HOST;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use sha2::Digest as _;
 
 use super::Fetched;
 use super::answer::fetched;
@@ -14,8 +14,8 @@ use crate::base::clock::Millis;
 use crate::base::limits;
 use crate::config::{CredentialError, Credentials, Secret};
 use crate::io::read_small;
-use crate::store::s3::sign::{Signed, Signer, sign_for};
-use crate::store::s3::{push_query, xml};
+use crate::store::s3::sign::{Signed, Signer, SigningKey, sign_for};
+use crate::store::s3::{push_hex, push_query, xml};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 const VERSION: &str = "2011-06-15";
@@ -118,20 +118,15 @@ fn sign(ask: &mut Ask, base: &Credentials, region: &str) -> Result<(), Credentia
     let host = ask.url.split("://").nth(1).and_then(|r| r.split('/').next()).unwrap_or_default();
     let mut headers: HeaderMap = std::mem::take(&mut ask.headers);
     headers.insert(HOST, HeaderValue::from_str(host).map_err(|e| broken(e.to_string()))?);
-    let signer = Signer { credentials: base, region, time: Millis::now().to_system() };
-    let hash = sha256(&ask.body);
-    sign_for("sts", signer, &Method::POST, &ask.url, &mut headers, Signed::Sha256(&hash))
+    let kept = SigningKey::default();
+    let signer = Signer { credentials: base, region, time: Millis::now().to_system(), kept: &kept };
+    let mut hash = String::new();
+    push_hex(&mut hash, &sha2::Sha256::digest(&ask.body));
+    let path = ask.url.split_once(host).map_or("/", |(_, path)| path);
+    sign_for("sts", signer, &Method::POST, (host, path), &mut headers, Signed::Sha256(&hash))
         .map_err(|e| broken(e.to_string()))?;
     ask.headers = headers;
     Ok(())
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    use sha2::Digest as _;
-    sha2::Sha256::digest(bytes).iter().fold(String::new(), |mut hex, b| {
-        _ = write!(hex, "{b:02x}");
-        hex
-    })
 }
 
 fn taken(said: &Said, service: &str, advice: &str, origin: String) -> Result<Fetched, CredentialError> {

@@ -12,6 +12,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use sha2::{Digest, Sha256};
 
+use super::encode::push_hex;
+
 /// Handed to the connection at once, at most: larger chunks are cut (not copied), so that progress can be seen.
 const FRAME_BYTES: usize = 128 << 10;
 
@@ -48,11 +50,9 @@ impl Payload {
         self.0.sha256.get_or_init(|| {
             let mut hash = Sha256::new();
             self.0.chunks.iter().for_each(|c| hash.update(c));
-            hash.finalize().iter().fold(String::with_capacity(64), |mut hex, b| {
-                hex.push(char::from_digit(u32::from(b >> 4), 16).unwrap_or('0'));
-                hex.push(char::from_digit(u32::from(b & 15), 16).unwrap_or('0'));
-                hex
-            })
+            let mut hex = String::with_capacity(64);
+            push_hex(&mut hex, &hash.finalize());
+            hex
         })
     }
 

@@ -27,6 +27,15 @@ pub(in crate::store) fn push_query(out: &mut String, text: &str) {
     push(out, text, false);
 }
 
+/// Adds bytes in lower-case hex.
+pub(in crate::store) fn push_hex(out: &mut String, bytes: &[u8]) {
+    for b in bytes {
+        for digit in [b >> 4, b & 15] {
+            out.push(char::from(HEX[usize::from(digit)].to_ascii_lowercase()));
+        }
+    }
+}
+
 /// Reverses the `encoding-type=url` of a listing, where a space may be a plus (AWS) or not. Bytes that make no UTF-8
 /// and percent signs that encode nothing stay as they are: such a key is not one of ours.
 pub(super) fn decode_key(text: &str, plus_is_space: bool) -> String {

@@ -48,7 +48,7 @@ pub use names::HostAnswer;
 
 // What the sources of credentials need of this client.
 pub(in crate::store) use classify::http_date;
-pub(in crate::store) use encode::push_query;
+pub(in crate::store) use encode::{push_hex, push_query};
 pub(in crate::store) use http::{Network, connect_words, tls_config};
 pub(in crate::store) use names::Names;
 
@@ -61,6 +61,7 @@ use crate::config::{Addressing, CredentialError, CredentialSource, S3Location};
 use crate::ltx::TimesId;
 use body::Payload;
 use client::Client;
+use sign::SigningKey;
 
 /// Parts under way at once, whatever the user says: each is in memory.
 const TRANSFERS_MAX: usize = 64;
@@ -77,6 +78,7 @@ struct Inner {
     options: ClientOptions,
     extras: extras::Extras,
     client: Arc<Client>,
+    signing_key: SigningKey,
 }
 
 impl fmt::Debug for Inner {
@@ -108,7 +110,8 @@ impl S3Store {
             options.transfers =
                 usize::try_from(wanted.value).map_or(TRANSFERS_MAX, |n| n.clamp(1, TRANSFERS_MAX));
         }
-        let inner = Inner { url: url.to_owned(), location: location.clone(), options, extras, client };
+        let (url, location, signing_key) = (url.to_owned(), location.clone(), SigningKey::default());
+        let inner = Inner { url, location, options, extras, client, signing_key };
         Ok(S3Store { inner: Arc::new(inner) })
     }
 

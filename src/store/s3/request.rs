@@ -154,7 +154,8 @@ impl Inner {
         let region = self.region();
         let signed_at = self.client.now();
         let (url, path) = self.target(call, plan, &region);
-        let signer = Signer { credentials: &credentials, region: &region, time: signed_at };
+        let kept = &self.signing_key;
+        let signer = Signer { credentials: &credentials, region: &region, time: signed_at, kept };
         let headers = self.headers(call, &url, &path, signer)?;
         let policy = &self.options.retry;
         let moving = |bytes: u64| Duration::from_secs(bytes / policy.bytes_per_second.max(1));
@@ -239,16 +240,15 @@ impl Inner {
             headers.insert(HeaderName::from_static(name), value);
         }
         self.extras.add(call, &mut headers);
-        let host = HeaderValue::from_str(&url.authority()).map_err(|e| fatal(format!("host: {e}")))?;
-        headers.insert(HOST, host);
+        let host = url.authority();
+        headers.insert(HOST, HeaderValue::from_str(&host).map_err(|e| fatal(format!("host: {e}")))?);
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("lsfast/", env!("CARGO_PKG_VERSION"))));
-        let whole = format!("{}://{}{path}", url.scheme.as_str(), url.authority());
         let signed = match self.location.quirks.sign_payload {
             SignPayload::Auto if call.content && url.scheme == Scheme::Https => Signed::Unsigned,
             SignPayload::Never if call.content => Signed::Unsigned,
             _ => Signed::Sha256(call.payload.sha256()),
         };
-        sign(signer, &call.method, &whole, &mut headers, signed).map_err(|e| fatal(e.to_string()))?;
+        sign(signer, &call.method, (&host, path), &mut headers, signed).map_err(|e| fatal(e.to_string()))?;
         Ok(headers)
     }
 }

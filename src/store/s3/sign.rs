@@ -1,22 +1,44 @@
 //! AWS Signature Version 4, for S3, in headers.
 //!
-//! One function around the `aws-sigv4` crate: paths are encoded once and never normalised (`a//b` is another key
-//! than `a/b`), and `x-amz-content-sha256` is sent.
+//! What is signed, line by line:
+//!
+//! | line | content |
+//! |---|---|
+//! | 1 | method |
+//! | 2 | path as it is sent: encoded once and never normalised (`a//b` is another key than `a/b`) |
+//! | 3 | parameters of the query, in order of name and value |
+//! | then | each signed header as `name:value`, in order, and an empty line |
+//! | then | names of the signed headers, joined by `;` |
+//! | last | SHA-256 of the body in hex, or `UNSIGNED-PAYLOAD` |
+//!
+//! The key that signs is made of the secret key, the day, the region and the service by four HMACs. It is kept as long as these stay the
+//! same.
 
+use std::fmt::{self, Write as _};
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use aws_credential_types::Credentials as Identity;
-use aws_sigv4::http_request::{
-    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings,
-    UriPathNormalizationMode, sign as sigv4,
-};
-use aws_sigv4::sign::v4;
-use http::header::{CONTENT_LENGTH, EXPECT, HOST};
+use hmac::{Hmac, KeyInit, Mac};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use jiff::Timestamp;
+use jiff::tz::Offset;
+use sha2::{Digest, Sha256};
 
-use crate::config::Credentials;
+use super::encode::push_hex;
+use crate::config::{Credentials, Secret};
 
 const SERVICE: &str = "s3";
+
+const DATE: HeaderName = HeaderName::from_static("x-amz-date");
+const CONTENT: HeaderName = HeaderName::from_static("x-amz-content-sha256");
+const TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
+
+/// Headers that the connection or a proxy may change; the host is signed as it is given apart.
+const UNSIGNED: [HeaderName; 5] = [AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST, USER_AGENT];
+
+/// Bytes of a usual request as it is signed. A longer one makes the buffer grow.
+const TEXT_BYTES: usize = 1024;
 
 /// What the signature says about the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,18 +49,15 @@ pub enum Signed<'a> {
     Unsigned,
 }
 
-/// A request that cannot be signed, because a value in it cannot be part of a header or a URL.
+/// A request that cannot be signed.
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
-    /// The request cannot be signed.
-    #[error("the request cannot be signed: {0}")]
-    Sigv4(#[from] aws_sigv4::http_request::SigningError),
-    /// The request cannot be signed for lack of a parameter.
-    #[error("the request cannot be signed: {0}")]
-    Params(#[from] v4::signing_params::BuildError),
     /// A header holds characters that HTTP does not allow.
     #[error("the request cannot be signed: header {0} holds characters that HTTP does not allow")]
     Header(String),
+    /// The time is none of the calendar's.
+    #[error("the request cannot be signed: {0}")]
+    Time(#[from] jiff::Error),
 }
 
 /// Who signs, for where and when.
@@ -50,21 +69,66 @@ pub struct Signer<'a> {
     pub region: &'a str,
     /// The time by the server's clock.
     pub time: SystemTime,
+    /// What was derived from the keys for the request before.
+    pub kept: &'a SigningKey,
 }
 
-/// Adds `authorization`, `x-amz-date`, `x-amz-content-sha256` and, for temporary credentials,
-/// `x-amz-security-token` to `headers`. `url` is the whole URL, encoded as it will be sent.
+/// The key that signed last.
+#[derive(Default)]
+pub struct SigningKey(Mutex<Option<Derived>>);
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+/// A key, and what it was made of.
+struct Derived {
+    secret: Secret,
+    day: String,
+    region: String,
+    service: &'static str,
+    key: Hmac<Sha256>,
+}
+
+fn keyed(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes keys of any length")
+}
+
+impl SigningKey {
+    fn get(&self, secret: &Secret, day: &str, region: &str, service: &'static str) -> Hmac<Sha256> {
+        // A panic elsewhere can't leave it half changed: nothing in here calls out.
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(d) = &*kept
+            && (&d.secret, d.day.as_str(), d.region.as_str(), d.service) == (secret, day, region, service)
+        {
+            return d.key.clone();
+        }
+        let mut key = keyed(format!("AWS4{}", secret.expose()).as_bytes());
+        for text in [day, region, service, "aws4_request"] {
+            key.update(text.as_bytes());
+            key = keyed(&key.finalize().into_bytes());
+        }
+        let (day, region) = (day.to_owned(), region.to_owned());
+        *kept = Some(Derived { secret: secret.clone(), day, region, service, key: key.clone() });
+        key
+    }
+}
+
+/// Adds `authorization`, `x-amz-date`, `x-amz-content-sha256` and, for temporary credentials, `x-amz-security-token` to `headers`. `host`
+/// is what the header of that name says, `path` the path with its query as it is sent.
 ///
 /// # Errors
-/// [`SignError`]: a value that fits no header or URL.
+/// [`SignError`]: a value that fits no header.
 pub fn sign(
     signer: Signer<'_>,
     method: &Method,
-    url: &str,
+    (host, path): (&str, &str),
     headers: &mut HeaderMap,
     body: Signed<'_>,
 ) -> Result<(), SignError> {
-    sign_for(SERVICE, signer, method, url, headers, body)
+    sign_for(SERVICE, signer, method, (host, path), headers, body)
 }
 
 /// The same for another service of AWS, at a path that needs no encoding.
@@ -72,63 +136,114 @@ pub fn sign(
 /// # Errors
 /// As [`sign`].
 pub fn sign_for(
-    service: &str,
+    service: &'static str,
     signer: Signer<'_>,
     method: &Method,
-    url: &str,
+    (host, path): (&str, &str),
     headers: &mut HeaderMap,
     body: Signed<'_>,
 ) -> Result<(), SignError> {
-    let identity = Identity::new(
-        signer.credentials.access_key_id.as_str(),
-        signer.credentials.secret_access_key.expose(),
-        signer.credentials.session_token.as_ref().map(|t| t.expose().to_owned()),
-        None,
-        "lsfast",
-    )
-    .into();
-    let params = v4::SigningParams::builder()
-        .identity(&identity)
-        .region(signer.region)
-        .name(service)
-        .time(signer.time)
-        .settings(settings())
-        .build()?
-        .into();
-    let body = match body {
-        Signed::Sha256(hex) => SignableBody::Precomputed(hex.to_owned()),
-        Signed::Unsigned => SignableBody::UnsignedPayload,
+    let Signer { credentials, region, .. } = signer;
+    let time = stamp(signer.time)?;
+    let day = &time[..8];
+    let content = match body {
+        Signed::Sha256(hex) => hex,
+        Signed::Unsigned => "UNSIGNED-PAYLOAD",
     };
-    let mut plain = Vec::with_capacity(headers.len());
-    for (name, value) in headers.iter().filter(|(n, _)| !unsigned(n)) {
-        plain.push((name.as_str(), value.to_str().map_err(|_| SignError::Header(name.to_string()))?));
+    headers.insert(DATE, value(&DATE, &time)?);
+    headers.insert(CONTENT, value(&CONTENT, content)?);
+    if let Some(token) = &credentials.session_token {
+        headers.insert(TOKEN, hidden(value(&TOKEN, token.expose())?));
     }
-    let request = SignableRequest::new(method.as_str(), url, plain.into_iter(), body)?;
-    let (signed, _) = sigv4(request, &params)?.into_parts();
-    for header in signed.into_parts().0 {
-        let bad = || SignError::Header(header.name().to_owned());
-        let mut value = HeaderValue::from_str(header.value()).map_err(|_| bad())?;
-        value.set_sensitive(header.sensitive() || header.name() == "authorization");
-        headers.insert(HeaderName::from_static(header.name()), value);
+    let mut names: Vec<&str> =
+        headers.keys().filter(|n| !UNSIGNED.contains(n)).map(HeaderName::as_str).collect();
+    names.push(HOST.as_str());
+    names.sort_unstable();
+    let signed = names.join(";");
+
+    let mut text = String::with_capacity(TEXT_BYTES);
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    text.extend([method.as_str(), "\n", if path.is_empty() { "/" } else { path }, "\n"]);
+    push_sorted(&mut text, query);
+    text.push('\n');
+    for name in names {
+        text.extend([name, ":"]);
+        if name == HOST {
+            text.push_str(host);
+        } else {
+            push_values(&mut text, name, headers)?;
+        }
+        text.push('\n');
+    }
+    text.extend(["\n", &signed, "\n", content]);
+    let hash = Sha256::digest(&text);
+
+    let scope = format!("{day}/{region}/{service}/aws4_request");
+    text.clear();
+    text.extend(["AWS4-HMAC-SHA256\n", &time, "\n", &scope, "\n"]);
+    push_hex(&mut text, &hash);
+    let mut mac = signer.kept.get(&credentials.secret_access_key, day, region, service);
+    mac.update(text.as_bytes());
+
+    text.clear();
+    text.extend(["AWS4-HMAC-SHA256 Credential=", &credentials.access_key_id, "/", &scope]);
+    text.extend([", SignedHeaders=", &signed, ", Signature="]);
+    push_hex(&mut text, &mac.finalize().into_bytes());
+    headers.insert(AUTHORIZATION, hidden(value(&AUTHORIZATION, &text)?));
+    Ok(())
+}
+
+fn value(name: &HeaderName, text: &str) -> Result<HeaderValue, SignError> {
+    HeaderValue::from_str(text).map_err(|_| SignError::Header(name.to_string()))
+}
+
+fn hidden(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
+}
+
+/// `20130524T000000Z`
+fn stamp(time: SystemTime) -> Result<String, SignError> {
+    let t = Offset::UTC.to_datetime(Timestamp::try_from(time)?);
+    let mut text = String::with_capacity(16);
+    // Writing to a string can't fail.
+    _ = write!(text, "{:04}{:02}{:02}T", t.year(), t.month(), t.day());
+    _ = write!(text, "{:02}{:02}{:02}Z", t.hour(), t.minute(), t.second());
+    Ok(text)
+}
+
+/// Adds the parameters of an encoded query in order.
+fn push_sorted(text: &mut String, query: &str) {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    let mut pairs: Vec<_> = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).collect();
+    pairs.sort_unstable();
+    for (i, (name, value)) in pairs.into_iter().enumerate() {
+        text.extend([if i == 0 { "" } else { "&" }, name, "=", value]);
+    }
+}
+
+/// Adds what a header says, without the spaces that a proxy may take away.
+fn push_values(text: &mut String, name: &str, headers: &HeaderMap) -> Result<(), SignError> {
+    for (i, value) in headers.get_all(name).iter().enumerate() {
+        let value = value.to_str().map_err(|_| SignError::Header(name.to_owned()))?;
+        let words = value.split(' ').filter(|word| !word.is_empty());
+        text.push_str(if i == 0 { "" } else { "," });
+        for (j, word) in words.enumerate() {
+            text.extend([if j == 0 { "" } else { " " }, word]);
+        }
     }
     Ok(())
 }
 
-/// Headers that the connection or a proxy may change.
-fn unsigned(name: &HeaderName) -> bool {
-    [CONTENT_LENGTH, EXPECT, HOST].contains(name)
-}
-
-fn settings() -> SigningSettings {
-    let mut settings = SigningSettings::default();
-    settings.percent_encoding_mode = PercentEncodingMode::Single;
-    settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
-    settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
-    settings
-}
-
 #[cfg(test)]
 mod tests {
+    use aws_sigv4::http_request::{
+        PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings,
+        UriPathNormalizationMode,
+    };
+    use aws_sigv4::sign::v4;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::config::Secret;
 
@@ -157,9 +272,11 @@ mod tests {
         let mut map: HeaderMap =
             headers.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect();
         let credentials = example_key();
-        let signer = Signer { credentials: &credentials, region: "us-east-1", time: example_time() };
-        let url = format!("https://examplebucket.s3.amazonaws.com{path}");
-        sign(signer, method, &url, &mut map, Signed::Sha256(body)).unwrap();
+        let kept = SigningKey::default();
+        let signer =
+            Signer { credentials: &credentials, region: "us-east-1", time: example_time(), kept: &kept };
+        let to = ("examplebucket.s3.amazonaws.com", path);
+        sign(signer, method, to, &mut map, Signed::Sha256(body)).unwrap();
         assert_eq!(map["x-amz-content-sha256"], body);
         assert_eq!(map["x-amz-date"], "20130524T000000Z");
         assert!(map["authorization"].is_sensitive());
@@ -195,10 +312,12 @@ mod tests {
     fn a_session_token_is_sent_and_signed_and_the_body_may_be_left_out() {
         let mut credentials = example_key();
         credentials.session_token = Some(Secret::new("the-token"));
-        let signer = Signer { credentials: &credentials, region: "eu-west-1", time: example_time() };
+        let kept = SigningKey::default();
+        let signer =
+            Signer { credentials: &credentials, region: "eu-west-1", time: example_time(), kept: &kept };
         let mut headers = HeaderMap::new();
         headers.insert("content-length", HeaderValue::from_static("5"));
-        sign(signer, &Method::PUT, "https://h:9000/b//0000/a%20b", &mut headers, Signed::Unsigned).unwrap();
+        sign(signer, &Method::PUT, ("h:9000", "/b//0000/a%20b"), &mut headers, Signed::Unsigned).unwrap();
         assert_eq!(headers["x-amz-security-token"], "the-token");
         assert!(headers["x-amz-security-token"].is_sensitive());
         assert_eq!(headers["x-amz-content-sha256"], "UNSIGNED-PAYLOAD");
@@ -208,5 +327,85 @@ mod tests {
             line.contains("SignedHeaders=host;x-amz-content-sha256;x-amz-date;x-amz-security-token,"),
             "{line}"
         );
+    }
+
+    /// The signature of AWS's own crate.
+    fn by_aws(
+        signer: Signer<'_>,
+        method: &Method,
+        url: &str,
+        headers: &mut HeaderMap,
+        body: Signed<'_>,
+    ) -> anyhow::Result<()> {
+        let keys = signer.credentials;
+        let token = keys.session_token.as_ref().map(|t| t.expose().to_owned());
+        let identity = aws_credential_types::Credentials::new(
+            keys.access_key_id.as_str(),
+            keys.secret_access_key.expose(),
+            token,
+            None,
+            "a test",
+        )
+        .into();
+        let mut settings = SigningSettings::default();
+        settings.percent_encoding_mode = PercentEncodingMode::Single;
+        settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+        settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+        let params = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(signer.region)
+            .name(SERVICE)
+            .time(signer.time)
+            .settings(settings)
+            .build()?
+            .into();
+        let body = match body {
+            Signed::Sha256(hex) => SignableBody::Precomputed(hex.to_owned()),
+            Signed::Unsigned => SignableBody::UnsignedPayload,
+        };
+        let plain: Vec<_> =
+            headers.iter().map(|(n, v)| Ok((n.as_str(), v.to_str()?))).collect::<anyhow::Result<_>>()?;
+        let request = SignableRequest::new(method.as_str(), url, plain.into_iter(), body)?;
+        let (signed, _) = aws_sigv4::http_request::sign(request, &params)?.into_parts();
+        for header in signed.into_parts().0 {
+            headers.insert(HeaderName::from_static(header.name()), HeaderValue::from_str(header.value())?);
+        }
+        Ok(())
+    }
+
+    proptest! {
+        /// One key for all cases, so that a stale one would show.
+        #[test]
+        fn signatures_are_those_of_aws(
+            key in ".{0,20}",
+            query in proptest::collection::vec(("[a-c-]{1,3}", ".{0,3}"), 0..4),
+            given in proptest::collection::btree_map("x-amz-meta-[a-z-]{1,5}", "[ -~]{0,8}", 0..4),
+            (secret, token, region) in ("[a-b]{1}", proptest::option::of("[!-~]{1,9}"), "[a-b]{1}"),
+            (seconds, day) in (0..3u64, 0..3u64),
+            signed in proptest::bool::ANY,
+        ) {
+            static KEPT: SigningKey = SigningKey(Mutex::new(None));
+            let mut credentials = example_key();
+            (credentials.secret_access_key, credentials.session_token) = (Secret::new(secret), token.map(Secret::new));
+            let time = example_time() + std::time::Duration::from_secs(day * 86_400 + seconds) - std::time::Duration::from_secs(1);
+            let signer = Signer { credentials: &credentials, region: &region, time, kept: &KEPT };
+            let mut path = String::from("/bucket/");
+            super::super::encode::push_path(&mut path, &key);
+            for (i, (name, value)) in query.iter().enumerate() {
+                path.push(if i == 0 { '?' } else { '&' });
+                super::super::encode::push_query(&mut path, name);
+                path.push('=');
+                super::super::encode::push_query(&mut path, value);
+            }
+            let mut ours = HeaderMap::new();
+            for (name, value) in &given {
+                ours.insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+            }
+            let mut theirs = ours.clone();
+            let body = if signed { Signed::Sha256(EMPTY) } else { Signed::Unsigned };
+            sign(signer, &Method::PUT, ("h:9000", &path), &mut ours, body).unwrap();
+            by_aws(signer, &Method::PUT, &format!("https://h:9000{path}"), &mut theirs, body).unwrap();
+            prop_assert_eq!(&ours, &theirs, "{:?}", ours.get("authorization").map(|v| v.to_str().unwrap().to_owned()));
+        }
     }
 }

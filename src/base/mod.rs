@@ -1,4 +1,4 @@
-//! The vocabulary of the house: identifiers, limits, clock, checksums.
+//! The vocabulary of the house: identifiers, limits, clock, checksums, buffers.
 //!
 //! Nothing here does any input or output, and nothing here knows a file format.
 
@@ -7,5 +7,6 @@ pub mod crc64;
 pub mod finding;
 mod ids;
 pub mod limits;
+pub mod spare;
 
 pub use ids::{FrameNo, IdError, Level, LtxId, PageSize, Pgno, Salts, Txid};

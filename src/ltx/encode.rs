@@ -14,6 +14,7 @@ use super::index::{ENTRY_LEN_MAX, IndexWriter};
 use super::order::PageOrder;
 use super::{CHECKSUM_FLAG, LtxError};
 use crate::base::crc64::{Crc64, combine, crc64};
+use crate::base::spare::Spare;
 use crate::base::{PageSize, Pgno};
 
 /// No file of that many pages is longer.
@@ -135,7 +136,7 @@ impl Packer {
 #[derive(Debug)]
 pub struct FrameBlock {
     page_size: PageSize,
-    bytes: Vec<u8>,
+    bytes: Bytes,
     /// Page and frame length of each frame in `bytes`.
     frames: Vec<(Pgno, u32)>,
     crc: u64,
@@ -151,8 +152,20 @@ impl FrameBlock {
         page_size: PageSize,
         pages: impl IntoIterator<Item = (Pgno, &'a [u8])>,
     ) -> Result<FrameBlock, LtxError> {
+        FrameBlock::encode_in(Spare::default(), page_size, pages)
+    }
+
+    /// The same in the memory of `buffer`, which goes back where it came from when the bytes of the block are gone.
+    ///
+    /// # Errors
+    /// As [`FrameBlock::encode`].
+    pub fn encode_in<'a>(
+        buffer: Spare,
+        page_size: PageSize,
+        pages: impl IntoIterator<Item = (Pgno, &'a [u8])>,
+    ) -> Result<FrameBlock, LtxError> {
         let pages = pages.into_iter();
-        let mut builder = BlockBuilder::with_capacity(page_size, pages.size_hint().0);
+        let mut builder = BlockBuilder::over(buffer, page_size, pages.size_hint().0);
         for (pgno, page) in pages {
             builder.push(pgno, page)?;
         }
@@ -181,7 +194,7 @@ impl FrameBlock {
 /// Makes a [`FrameBlock`] page by page, for sources that lend one page at a time.
 pub struct BlockBuilder {
     packer: Packer,
-    bytes: Vec<u8>,
+    bytes: Spare,
     end: usize,
     frames: Vec<(Pgno, u32)>,
 }
@@ -190,17 +203,21 @@ impl BlockBuilder {
     /// An empty block.
     #[must_use]
     pub fn new(page_size: PageSize) -> BlockBuilder {
-        BlockBuilder::with_capacity(page_size, 0)
+        BlockBuilder::over(Spare::default(), page_size, 0)
     }
 
-    /// An empty block with memory for that many pages, however badly they compress.
-    #[must_use]
-    pub fn with_capacity(page_size: PageSize, pages: usize) -> BlockBuilder {
+    /// An empty block in `buffer`, with memory for that many pages, however badly they compress.
+    fn over(mut buffer: Spare, page_size: PageSize, pages: usize) -> BlockBuilder {
         let slack = HEAD + get_maximum_output_size(page_size.bytes());
         let bytes = pages.saturating_mul(HEAD + payload_len_max(page_size)).saturating_add(slack);
+        if pages > 0 && buffer.capacity() < bytes {
+            // What is in it counts for nothing.
+            buffer.clear();
+            buffer.reserve_exact(bytes);
+        }
         BlockBuilder {
             packer: Packer::new(page_size),
-            bytes: Vec::with_capacity(if pages == 0 { 0 } else { bytes }),
+            bytes: buffer,
             end: 0,
             frames: Vec::with_capacity(pages),
         }
@@ -231,13 +248,12 @@ impl BlockBuilder {
 
     /// The block.
     #[must_use]
-    pub fn finish(mut self) -> FrameBlock {
-        self.bytes.truncate(self.end);
+    pub fn finish(self) -> FrameBlock {
         let page_size = self.packer.page_size;
         let crc_len = self.frames.len() as u64 * (HEAD + page_size.bytes()) as u64;
         FrameBlock {
             page_size,
-            bytes: self.bytes,
+            bytes: self.bytes.into_bytes(self.end),
             frames: self.frames,
             crc: self.packer.crc.value(),
             crc_len,
@@ -294,7 +310,7 @@ impl Encoder {
             self.size += u64::from(len);
         }
         self.crc = combine(self.crc, block.crc, block.crc_len);
-        Ok(Bytes::from(block.bytes))
+        Ok(block.bytes)
     }
 
     /// Ends the file; the bytes are its last ones. Also returns its trailer and its size.

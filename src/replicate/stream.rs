@@ -1,4 +1,4 @@
-//! Large batches: images, and sets of pages that are not held in memory. Read from a pinned database, compressed on worker threads, sent
+//! Large batches: images, and sets of pages that are not held in memory. Read from a pinned database and compressed on worker threads, sent
 //! in parts; memory is bounded by [`IN_FLIGHT`] chunks and the parts of the upload.
 
 use std::collections::VecDeque;
@@ -11,8 +11,8 @@ use tokio::task::JoinHandle;
 use super::board::Pin;
 use super::hashes::{PageHashes, hash_page};
 use super::source::PageSource;
-use crate::base::{LtxId, PageSize, Pgno};
-use crate::io::Engine;
+use crate::base::spare::{Spare, Spares};
+use crate::base::{LtxId, PageSize, Pgno, limits};
 use crate::ltx::{Encoder, FrameBlock, Header, LtxError, encoded_len_max};
 use crate::store::{PutOptions, Store, StoreError, Upload};
 
@@ -21,6 +21,9 @@ const CHUNK_BYTES: usize = 1 << 20;
 
 /// Chunks being read or compressed at once.
 const IN_FLIGHT: usize = 4;
+
+/// Buffers of compressed chunks that are used again. It takes so many to hold the parts of an upload if a chunk compresses to half.
+const BLOCKS: usize = 2 * (limits::TRANSFERS + 1) * limits::PART_BYTES as usize / CHUNK_BYTES;
 
 /// Why a large batch could not be stored.
 #[derive(Debug, thiserror::Error)]
@@ -78,8 +81,6 @@ struct Chunk {
 pub struct Stream<'a> {
     /// Where to.
     pub store: &'a dyn Store,
-    /// Reads.
-    pub engine: &'a Engine,
     /// The pinned state.
     pub source: Arc<PageSource>,
     /// The file's header.
@@ -160,6 +161,7 @@ impl Stream<'_> {
         mut hashes: Hashes<'_>,
     ) -> Result<u64, StreamError> {
         let seed = hashes.seed();
+        let (pages_spare, blocks_spare) = (Spares::new(IN_FLIGHT), Spares::new(BLOCKS));
         let (mut encoder, head) = Encoder::spilling(self.header, self.spill.clone())?;
         upload.write(head).await?;
         let mut runs = runs(self.header.page_size, pages);
@@ -168,7 +170,7 @@ impl Stream<'_> {
             while in_flight.len() < IN_FLIGHT
                 && let Some(run) = runs.next()
             {
-                in_flight.push_back(self.begin(run, seed));
+                in_flight.push_back(self.begin(run, seed, pages_spare.clone(), blocks_spare.take()));
             }
             let Some(chunk) = in_flight.pop_front() else { break };
             let chunk = chunk.await.map_err(io::Error::other)??;
@@ -182,52 +184,44 @@ impl Stream<'_> {
         Ok(ending.size())
     }
 
-    fn begin(&self, run: Run, seed: Option<u64>) -> JoinHandle<Result<Chunk, StreamError>> {
+    fn begin(
+        &self,
+        run: Run,
+        seed: Option<u64>,
+        spares: Spares,
+        block: Spare,
+    ) -> JoinHandle<Result<Chunk, StreamError>> {
         let source = Arc::clone(&self.source);
-        let page_size = self.header.page_size;
-        let read = read_run(self.engine, &source, run);
-        tokio::spawn(async move {
-            let (mut bytes, have) = read.await?;
-            tokio::task::spawn_blocking(move || {
-                source.overlay(run.first, &mut bytes, have)?;
-                let pages = || {
-                    let numbers = (run.first.get()..).filter_map(Pgno::new);
-                    numbers.zip(bytes.chunks_exact(page_size.bytes()))
-                };
-                let block = FrameBlock::encode(page_size, pages())?;
-                let hashed = |seed| pages().map(|(p, page)| (p, hash_page(seed, page))).collect();
-                let hashes = seed.map(hashed).unwrap_or_default();
-                Ok(Chunk { block, hashes })
-            })
-            .await
-            .map_err(io::Error::other)?
+        tokio::task::spawn_blocking(move || {
+            let mut bytes = spares.take();
+            read_run(&source, run, &mut bytes)?;
+            let page_size = source.page_size();
+            let pages = || {
+                let numbers = (run.first.get()..).filter_map(Pgno::new);
+                numbers.zip(bytes.chunks_exact(page_size.bytes()))
+            };
+            let block = FrameBlock::encode_in(block, page_size, pages())?;
+            let hashed = |seed| pages().map(|(p, page)| (p, hash_page(seed, page))).collect();
+            let hashes = seed.map(hashed).unwrap_or_default();
+            Ok(Chunk { block, hashes })
         })
     }
 }
 
-fn read_run(
-    engine: &Engine,
-    source: &PageSource,
-    run: Run,
-) -> impl Future<Output = io::Result<(Vec<u8>, usize)>> + Send + 'static + use<> {
+/// Reads the pages of a run, as they are in the state, into `bytes`. On the thread that works on them: they are in its cache then.
+fn read_run(source: &PageSource, run: Run, bytes: &mut Vec<u8>) -> io::Result<()> {
     let page_size = source.page_size();
-    let bytes = vec![0; run.count * page_size.bytes()];
-    let read = engine.read_at(source.file(), bytes, run.first.offset(page_size));
-    async move {
-        let (have, bytes) = read.await;
-        Ok((bytes, have?))
-    }
+    bytes.resize(run.count * page_size.bytes(), 0);
+    let have = source.file().pread(bytes, run.first.offset(page_size))?;
+    source.overlay(run.first, bytes, have)
 }
 
 /// The pages of the source whose hash is not the one kept, in ascending order.
 ///
 /// # Errors
 /// The operating system.
-pub async fn differing(
-    engine: &Engine,
-    source: &Arc<PageSource>,
-    hashes: &PageHashes,
-) -> io::Result<Vec<Pgno>> {
+pub async fn differing(source: &Arc<PageSource>, hashes: &PageHashes) -> io::Result<Vec<Pgno>> {
+    let spares = Spares::new(IN_FLIGHT);
     let mut runs = runs(source.page_size(), source.all_pages());
     let mut in_flight: VecDeque<JoinHandle<io::Result<Vec<Pgno>>>> = VecDeque::new();
     let mut differ = Vec::new();
@@ -235,13 +229,11 @@ pub async fn differing(
         while in_flight.len() < IN_FLIGHT
             && let Some(run) = runs.next()
         {
-            let (source, hashes) = (Arc::clone(source), hashes.clone());
-            let read = read_run(engine, &source, run);
-            in_flight.push_back(tokio::spawn(async move {
-                let (bytes, have) = read.await?;
-                tokio::task::spawn_blocking(move || compare(&source, &hashes, run, bytes, have))
-                    .await
-                    .map_err(io::Error::other)?
+            let (source, hashes, spares) = (Arc::clone(source), hashes.clone(), spares.clone());
+            in_flight.push_back(tokio::task::spawn_blocking(move || {
+                let mut bytes = spares.take();
+                read_run(&source, run, &mut bytes)?;
+                compare(&hashes, run, source.page_size(), &bytes)
             }));
         }
         let Some(chunk) = in_flight.pop_front() else { return Ok(differ) };
@@ -249,16 +241,9 @@ pub async fn differing(
     }
 }
 
-fn compare(
-    source: &PageSource,
-    hashes: &PageHashes,
-    run: Run,
-    mut bytes: Vec<u8>,
-    have: usize,
-) -> io::Result<Vec<Pgno>> {
-    source.overlay(run.first, &mut bytes, have)?;
+fn compare(hashes: &PageHashes, run: Run, page_size: PageSize, bytes: &[u8]) -> io::Result<Vec<Pgno>> {
     let kept = hashes.read(run.first, run.count)?;
-    let pages = bytes.chunks_exact(source.page_size().bytes()).zip(kept);
+    let pages = bytes.chunks_exact(page_size.bytes()).zip(kept);
     let differs = |(i, (page, kept)): (usize, (&[u8], u128))| {
         let equal = kept != 0 && kept == hash_page(hashes.seed(), page);
         if equal { None } else { Pgno::new(run.first.get() + i as u32) }

@@ -318,7 +318,6 @@ impl Keeper {
         let options = PutOptions { created, create_only: false };
         let stream = Stream {
             store: &*self.store,
-            engine: &live.engine,
             source: Arc::clone(&source),
             header,
             id,

@@ -137,8 +137,6 @@ pub struct Live {
     pub board: Rc<Board>,
     /// The replica's number there.
     pub index: usize,
-    /// File work.
-    pub engine: crate::io::Engine,
 }
 
 impl Live {

@@ -40,7 +40,7 @@ impl Replica {
         if options.is_off() || self.once.is_some() {
             return Background::none();
         }
-        let live = Live { board: Rc::clone(&self.board), index: self.index, engine: self.engine.clone() };
+        let live = Live { board: Rc::clone(&self.board), index: self.index };
         let (feed, name) = (Rc::clone(&self.history), self.db_name().to_string());
         let keeper = Keeper::new(Arc::clone(&self.store), options.clone(), Rc::clone(&feed), name)
             .with_live(live)

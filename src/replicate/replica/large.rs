@@ -104,7 +104,6 @@ impl Replica {
         let id = LtxId::raw(txid);
         let stream = Stream {
             store: &*self.store,
-            engine: &self.engine,
             source: Arc::clone(source),
             header,
             id,
@@ -218,10 +217,9 @@ impl Replica {
             let pin = self.pin().await?;
             let mark = self.take_over();
             let compared = match self.source(mark).await {
-                Ok(source) => differing(&self.engine, &source, &hashes)
-                    .await
-                    .map_err(StreamError::from)
-                    .map(|d| (source, d)),
+                Ok(source) => {
+                    differing(&source, &hashes).await.map_err(StreamError::from).map(|d| (source, d))
+                }
                 Err(e) => Err(e),
             };
             let (source, differ) = match compared {

@@ -17,6 +17,9 @@ use super::encode::push_hex;
 /// Handed to the connection at once, at most: larger chunks are cut (not copied), so that progress can be seen.
 const FRAME_BYTES: usize = 128 << 10;
 
+/// A longer content is summed up on a worker thread.
+const SUM_INLINE_BYTES: u64 = 256 << 10;
+
 /// The SHA-256 of nothing.
 const SHA256_EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -62,6 +65,22 @@ impl Payload {
             self.0.chunks.iter().for_each(|c| crc.update(c));
             crc.finalize()
         })
+    }
+
+    /// Makes the checksums that will be asked for. Those of a long content are made on a worker thread: the loop has others to serve.
+    pub(super) async fn sum(&self, signed: bool) {
+        if self.0.len <= SUM_INLINE_BYTES {
+            return;
+        }
+        let content = self.clone();
+        let sums = tokio::task::spawn_blocking(move || {
+            content.crc32();
+            if signed {
+                content.sha256();
+            }
+        });
+        // Should the worker fail, they are made when they are needed.
+        let _ = sums.await;
     }
 
     /// Whether the content is `other`, byte for byte.

@@ -33,6 +33,14 @@ pub(super) fn part_bytes(size_max: u64, wanted: Option<u64>) -> u64 {
     wanted.unwrap_or(limits::PART_BYTES).max(needed).max(limits::PART_BYTES_MIN)
 }
 
+/// A part that the store has.
+#[derive(Debug)]
+struct Sent {
+    part: Part,
+    crc32: u32,
+    len: u64,
+}
+
 /// An upload that has begun at the store.
 #[derive(Debug, Clone)]
 pub(super) struct Begun {
@@ -70,7 +78,8 @@ impl Inner {
         }
     }
 
-    async fn upload_part(&self, key: &str, begun: &Begun, number: u32, payload: Payload) -> Result<Part> {
+    async fn upload_part(&self, key: &str, begun: &Begun, number: u32, payload: Payload) -> Result<Sent> {
+        self.sum(&payload).await;
         let mut call = Call::new(Method::PUT, Some(key))
             .query("partNumber", number.to_string())
             .query("uploadId", begun.id.as_str())
@@ -85,7 +94,8 @@ impl Inner {
             let message = format!("{}: the answer to part {number} lacks the ETag", self.subject(&call));
             return Err(StoreError::new(ErrorKind::Corrupt, message));
         }
-        Ok(Part { number, etag: etag.to_owned(), crc32 })
+        let part = Part { number, etag: etag.to_owned(), crc32 };
+        Ok(Sent { part, crc32: payload.crc32(), len: payload.len() })
     }
 
     /// Makes the object visible. A failure of class `Precondition` means that the key is taken; `NotFound`, that the
@@ -186,12 +196,11 @@ pub(super) struct Parts {
     filling: Vec<Bytes>,
     filled: u64,
     total: u64,
-    crc32: crc32fast::Hasher,
     // Before `begun`, so that parts stop before the upload is aborted.
-    sending: JoinSet<Result<Part>>,
+    sending: JoinSet<Result<Sent>>,
     begun: Option<(Begun, AbortOnDrop)>,
     next: u32,
-    sent: Vec<Part>,
+    sent: Vec<Sent>,
 }
 
 impl Parts {
@@ -206,7 +215,6 @@ impl Parts {
             filling: Vec::new(),
             filled: 0,
             total: 0,
-            crc32: crc32fast::Hasher::new(),
             begun: None,
             next: 1,
             sending: JoinSet::new(),
@@ -225,7 +233,6 @@ impl Parts {
             );
             return Err(StoreError::new(ErrorKind::Fatal, message));
         }
-        self.crc32.update(&bytes);
         while !bytes.is_empty() {
             // A full part waits for a further byte: it may be the only one.
             if self.filled == self.part_bytes {
@@ -262,7 +269,7 @@ impl Parts {
 
     async fn join_one(&mut self) -> Result<()> {
         match self.sending.join_next().await {
-            Some(Ok(part)) => self.sent.push(part?),
+            Some(Ok(sent)) => self.sent.push(sent?),
             Some(Err(e)) => {
                 let message = format!("PUT {}: a part was lost: {e}", self.inner.object(&self.key));
                 return Err(StoreError::new(ErrorKind::Fatal, message).with_source(e));
@@ -284,9 +291,10 @@ impl Parts {
             self.join_one().await?;
         }
         let Some((begun, guard)) = &mut self.begun else { return Ok(()) };
-        self.sent.sort_by_key(|p| p.number);
-        assert!(self.sent.iter().map(|p| p.number).eq(1..self.next), "every part is there, once");
-        let done = self.inner.complete_upload(&self.key, begun, &self.sent, self.options.create_only).await;
+        self.sent.sort_by_key(|s| s.part.number);
+        assert!(self.sent.iter().map(|s| s.part.number).eq(1..self.next), "every part is there, once");
+        let parts: Vec<Part> = self.sent.iter().map(|s| s.part.clone()).collect();
+        let done = self.inner.complete_upload(&self.key, begun, &parts, self.options.create_only).await;
         let failure = match done {
             Ok(()) => {
                 guard.disarm();
@@ -314,10 +322,10 @@ impl Parts {
     }
 
     fn fingerprint(&self) -> Fingerprint {
-        let parts: Option<Vec<&str>> = self.sent.iter().map(|p| p.crc32.as_deref()).collect();
+        let parts: Option<Vec<&str>> = self.sent.iter().map(|s| s.part.crc32.as_deref()).collect();
         Fingerprint {
             size: self.total,
-            crc32: self.crc32.clone().finalize(),
+            crc32: joined(self.sent.iter().map(|s| (s.crc32, s.len))),
             composite: parts.and_then(|p| composite(&p)),
         }
     }
@@ -329,6 +337,13 @@ impl Parts {
             guard.abort().await;
         }
     }
+}
+
+/// The CRC-32 of a whole, from those of its parts and their lengths.
+fn joined(parts: impl Iterator<Item = (u32, u64)>) -> u32 {
+    let mut whole = crc32fast::Hasher::new();
+    parts.for_each(|(crc, len)| whole.combine(&crc32fast::Hasher::new_with_initial_len(crc, len)));
+    whole.finalize()
 }
 
 /// The checksum of the checksums of parts, as S3 notes it: `BASE64-N`.
@@ -376,6 +391,13 @@ mod tests {
             assert!(size.div_ceil(part) <= limits::PARTS_MAX, "{size}");
             assert_eq!(part % MIB, 0);
         }
+    }
+
+    #[test]
+    fn checksums_of_parts_make_that_of_the_whole() {
+        let of = |bytes: &[u8]| (crc32fast::hash(bytes), bytes.len() as u64);
+        assert_eq!(joined([of(b"1234"), of(b""), of(b"567"), of(b"89")].into_iter()), 0xcbf4_3926);
+        assert_eq!(joined(std::iter::empty()), 0);
     }
 
     #[test]

@@ -55,6 +55,7 @@ impl Inner {
     pub(super) async fn put(&self, key: &str, payload: Payload, options: PutOptions) -> Result<()> {
         let mut ways = self.ways(options.create_only);
         let mut races = 0;
+        self.sum(&payload).await;
         loop {
             if options.create_only
                 && !ways.now.create_only

@@ -226,6 +226,21 @@ impl Inner {
         Failure { class, message, detail: Box::new(detail) }
     }
 
+    /// Whether the content of objects is signed on the way there.
+    fn signs_content(&self, scheme: Scheme) -> bool {
+        match self.location.quirks.sign_payload {
+            SignPayload::Auto => scheme != Scheme::Https,
+            SignPayload::Never => false,
+            SignPayload::Always => true,
+        }
+    }
+
+    /// Makes the checksums of a content before it is first sent.
+    pub(super) async fn sum(&self, content: &Payload) {
+        let scheme = self.location.endpoint.value.url(&self.region()).scheme;
+        content.sum(self.signs_content(scheme)).await;
+    }
+
     fn headers(
         &self,
         call: &Call<'_>,
@@ -243,10 +258,9 @@ impl Inner {
         let host = url.authority();
         headers.insert(HOST, HeaderValue::from_str(&host).map_err(|e| fatal(format!("host: {e}")))?);
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("lsfast/", env!("CARGO_PKG_VERSION"))));
-        let signed = match self.location.quirks.sign_payload {
-            SignPayload::Auto if call.content && url.scheme == Scheme::Https => Signed::Unsigned,
-            SignPayload::Never if call.content => Signed::Unsigned,
-            _ => Signed::Sha256(call.payload.sha256()),
+        let signed = match call.content && !self.signs_content(url.scheme) {
+            true => Signed::Unsigned,
+            false => Signed::Sha256(call.payload.sha256()),
         };
         sign(signer, &call.method, (&host, path), &mut headers, signed).map_err(|e| fatal(e.to_string()))?;
         Ok(headers)

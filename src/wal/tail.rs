@@ -280,9 +280,22 @@ impl Tail {
         found: impl FnOnce(CommittedRun<'_>) -> T,
     ) -> io::Result<Option<T>> {
         let Some(chain) = self.chain else { return Ok(None) };
-        let piece = frames * format::frame_bytes(self.page_size);
-        let bytes = fill(&mut self.buffer, &self.wal, piece, chain.offset())?;
-        Ok(chain.scan(bytes, UNLIMITED).next().map(found))
+        let frame_bytes = format::frame_bytes(self.page_size);
+        // Mostly what is there belongs to an older generation, as its first frame shows: more is read only behind valid frames.
+        let mut wanted = 1;
+        loop {
+            let piece = wanted * frame_bytes;
+            let bytes = fill(&mut self.buffer, &self.wal, piece, chain.offset())?;
+            let mut scan = chain.scan(bytes, UNLIMITED);
+            if let Some(run) = scan.next() {
+                return Ok(Some(found(run)));
+            }
+            let goes_on = scan.finish().end == End::NeedBytes { have: 0 } && bytes.len() == piece;
+            if !goes_on || wanted == frames {
+                return Ok(None);
+            }
+            wanted = (wanted * 4).min(frames);
+        }
     }
 
     /// Takes over the position that [`Tail::peek`] found, now that the wal-index has published it.

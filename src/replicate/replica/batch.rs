@@ -25,14 +25,14 @@ struct Batch {
     mark: Mark,
     created: Millis,
     bytes: Bytes,
-    pages: Vec<(Pgno, Page)>,
+    hashes: Vec<(Pgno, u128)>,
 }
 
 impl Batch {
-    fn new(header: &Header, mark: Mark, bytes: Vec<u8>, pages: Vec<(Pgno, Page)>) -> Batch {
+    fn new(header: &Header, mark: Mark, (bytes, hashes): Encoded) -> Batch {
         let point = Point { txid: header.max, pos: mark.pos, size_pages: mark.size_pages };
         let (id, created) = (LtxId::raw(header.max), header.timestamp);
-        Batch { id, point, mark, created, bytes: bytes.into(), pages }
+        Batch { id, point, mark, created, bytes: bytes.into(), hashes }
     }
 }
 
@@ -48,8 +48,19 @@ fn sorted(pending: Pending, mark: &Mark) -> Vec<(Pgno, Page)> {
     pending.into_sorted(mark.size_pages).into_iter().filter_map(|(p, page)| Some((p, page?))).collect()
 }
 
-fn encode(header: &Header, pages: &[(Pgno, Page)]) -> Result<Vec<u8>, LtxError> {
-    encode_file(header, pages.iter().map(|(p, page)| (*p, &**page)))
+/// A file and the hashes of its pages.
+type Encoded = (Vec<u8>, Vec<(Pgno, u128)>);
+
+/// Makes the file of a batch. Each page is hashed when it is compressed: later it would have to come from memory again, and all pages
+/// would be held until the store has answered.
+fn encode(header: &Header, pages: &[(Pgno, Page)], seed: u64) -> Result<Encoded, LtxError> {
+    let mut hashes = Vec::with_capacity(pages.len());
+    let hashed = pages.iter().map(|(p, page)| {
+        hashes.push((*p, hash_page(seed, page)));
+        (*p, &**page)
+    });
+    let bytes = encode_file(header, hashed)?;
+    Ok((bytes, hashes))
 }
 
 impl Replica {
@@ -87,12 +98,10 @@ impl Replica {
         let said = self.local.intend(batch.point);
         self.say_local(said);
         self.put(&batch).await?;
-        let seed = self.local.seed();
-        let hashes = batch.pages.iter().map(|(p, page)| (*p, hash_page(seed, page)));
-        let noted = self.local.acknowledge(batch.point, hashes);
+        let (pages, body) = (batch.hashes.len(), Some((batch.created, &batch.bytes)));
+        let noted = self.local.acknowledge(batch.point, batch.hashes);
         self.noted(noted);
-        let body = Some((batch.created, &batch.bytes));
-        self.report(&batch.mark, batch.point.txid, batch.bytes.len() as u64, batch.pages.len(), body);
+        self.report(&batch.mark, batch.point.txid, batch.bytes.len() as u64, pages, body);
         *next = next.next();
         Ok(())
     }
@@ -109,7 +118,7 @@ impl Replica {
         near.pages.iter().for_each(|(p, page)| pending.insert(*p, page));
         let header = self.header(txid, &near.mark);
         let pages = sorted(pending, &near.mark);
-        let batch = Batch::new(&header, near.mark, encode(&header, &pages)?, pages);
+        let batch = Batch::new(&header, near.mark, encode(&header, &pages, self.local.seed())?);
         self.prepared = Some(Prepared { before, batch });
         Ok(())
     }
@@ -129,14 +138,13 @@ impl Replica {
             return Ok(None);
         }
         let header = self.header(txid, &mark);
-        let pages = sorted(pending, &mark);
+        let (pages, seed) = (sorted(pending, &mark), self.local.seed());
         if pages.len() <= INLINE_PAGES {
-            return Ok(Some(Batch::new(&header, mark, encode(&header, &pages)?, pages)));
+            return Ok(Some(Batch::new(&header, mark, encode(&header, &pages, seed)?)));
         }
-        let encoded =
-            tokio::task::spawn_blocking(move || encode(&header, &pages).map(|bytes| (bytes, pages)));
-        let (bytes, pages) = encoded.await.map_err(|e| ReplicaError::Worker(e.to_string()))??;
-        Ok(Some(Batch::new(&header, mark, bytes, pages)))
+        let encoded = tokio::task::spawn_blocking(move || encode(&header, &pages, seed));
+        let encoded = encoded.await.map_err(|e| ReplicaError::Worker(e.to_string()))??;
+        Ok(Some(Batch::new(&header, mark, encoded)))
     }
 
     /// Puts the same bytes under the same name until the store answers.

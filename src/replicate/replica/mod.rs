@@ -244,6 +244,8 @@ impl Replica {
     fn noted(&mut self, written: std::io::Result<()>) {
         if written.is_err() {
             self.local.distrust();
+            // Its hashes have the old seed.
+            self.prepared = None;
         }
         self.say_local(written);
     }

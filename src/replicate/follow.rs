@@ -353,8 +353,10 @@ impl<'a> Follower<'a> {
     async fn wait(&mut self, mut at: Option<Instant>, gaps: &mut Gaps) -> Result<Option<End>, FollowError> {
         let now = Instant::now();
         let pause = if self.capture.in_turn() { TURN_GAP } else { BUSY_GAP };
-        let by_clock = matches!(self.notice, Notice::Clock { .. });
-        if by_clock {
+        let by_clock = matches!(self.notice, Notice::Clock);
+        if by_clock && self.capture.is_waiting() {
+            at = Some(now + BUSY_GAP);
+        } else if by_clock {
             at = Some(now + pause);
             nap_until(&self.shared.naps, at).await;
         }

@@ -125,6 +125,12 @@ impl Guard {
         matches!(self.phase, Phase::Closing(_) | Phase::GivingBack(_))
     }
 
+    /// Whether a thread waits for CKPT, so that nothing is to be decided until it has come back.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !matches!(self.phase, Phase::Cruise | Phase::Turn { .. })
+    }
+
     /// In cruise: the number of frames that are in the database file too.
     #[must_use]
     pub fn backfilled(&self) -> FrameNo {

@@ -191,6 +191,12 @@ impl Capture {
         !self.guard.in_cruise()
     }
 
+    /// Whether a helper thread waits for CKPT: its coming back is what there is to wait for.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.guard.is_waiting()
+    }
+
     /// Looks at the log: takes what is published, moves the guard on.
     ///
     /// # Errors

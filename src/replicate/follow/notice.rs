@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::super::capture::Look;
 use super::{BUSY_GAP, FollowError, Follower, Shared, io_error};
@@ -13,8 +13,8 @@ use crate::sqlite::database::sibling;
 /// So many looks in close succession that find commits make a busy log.
 const BUSY_LOOKS: u32 = 16;
 
-/// So many looks by the clock that find nothing make an idle one.
-const IDLE_LOOKS: u32 = 20;
+/// Nothing found by the clock for so long makes an idle one.
+const CLOCK_IDLE: Duration = Duration::from_millis(20);
 
 /// How the loop learns of commits.
 pub(super) enum Notice {
@@ -25,10 +25,7 @@ pub(super) enum Notice {
         streak: u32,
     },
     /// The log is looked at every [`BUSY_GAP`].
-    Clock {
-        /// Looks in succession that found nothing.
-        idle: u32,
-    },
+    Clock,
 }
 
 impl Notice {
@@ -53,12 +50,11 @@ impl Follower<'_> {
                     *streak
                 };
                 if *streak >= BUSY_LOOKS {
-                    self.notice = Notice::Clock { idle: 0 };
+                    self.notice = Notice::Clock;
                 }
             }
-            Notice::Clock { idle } => {
-                *idle = if look.captured { 0 } else { *idle + 1 };
-                if *idle >= IDLE_LOOKS {
+            Notice::Clock => {
+                if !look.captured && now.duration_since(self.last_captured) >= CLOCK_IDLE {
                     // What happened to the files meanwhile was not seen; they may be gone, too.
                     self.hint.note_moved();
                     match Notice::hints(self.shared, self.path(), &self.hint) {
@@ -70,7 +66,8 @@ impl Follower<'_> {
                 }
             }
         }
-        if look.captured {
+        // While somebody checkpoints there is nothing to find.
+        if look.captured || self.capture.is_waiting() {
             self.last_captured = now;
         }
         Ok(false)

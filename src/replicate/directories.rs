@@ -208,9 +208,11 @@ impl Root {
         let moved = self.hint.take_moved();
         let arrivals = self.hint.take_arrivals();
         self.watched.retain(|dir, _| dir.is_dir());
-        if arrivals.lost || moved {
+        // Gone, and what its watch says of that will not be heard: it went with the line before.
+        let gone = !self.watched.contains_key(&self.options.path);
+        if arrivals.lost || moved || gone {
             // The directory itself may have gone and come back.
-            if moved {
+            if moved || gone {
                 self.watched.clear();
             }
             return self.look(&self.options.path.clone(), followed, found);
@@ -346,4 +348,35 @@ fn read_dir(
 fn is_searched(dir: &Path) -> bool {
     let name = dir.file_name().unwrap_or_default().as_encoded_bytes();
     !(name.starts_with(b".") && (name.ends_with(b"-lsfast") || name.ends_with(b"-litestream")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::nap::Naps;
+
+    /// The hint was of something else: that the directory is gone has not been read yet.
+    #[tokio::test]
+    async fn a_directory_that_goes_while_something_appears_in_it_is_waited_for() {
+        let local = tokio::task::LocalSet::new();
+        local
+            .run_until(async {
+                let dir = tempfile::tempdir().unwrap();
+                let path = dir.path().join("tenants");
+                std::fs::create_dir(&path).unwrap();
+                let choose: Choose = Arc::new(|_| None);
+                let options = DirectoryOptions { path: path.clone(), recursive: true, watch: true, choose };
+                let watches = Watches::new(&Naps::new().unwrap()).unwrap();
+                let mut directories = Directories::new(vec![options], &watches, false);
+                assert!(directories.next().await.is_empty());
+                std::fs::remove_dir(&path).unwrap();
+                directories.roots[0].hint.give();
+                let found = directories.next().await;
+                assert!(matches!(&found[..], [Found::Missing { absent: true, .. }]), "{found:?}");
+                std::fs::create_dir(&path).unwrap();
+                let found = directories.next().await;
+                assert!(matches!(&found[..], [Found::Back(_)]), "{found:?}");
+            })
+            .await;
+    }
 }

@@ -51,10 +51,10 @@ class Tool:
                 lines += ["    replica:"] + ["      " + f for f in fields]
         return "\n".join(lines) + "\n"
 
-    def restore(self, workspace, server, prefix, out, parallelism):
-        """Restores to `out`; seconds, processor seconds and largest resident size."""
+    def restore(self, workspace, server, prefix, out, parallelism, more=()):
+        """Restores to `out`; seconds, processor seconds and largest resident size. `more` are flags of lsfast."""
         if self.kind == "lsfast":
-            command = [self.binary, "restore", "--parallelism", parallelism, "-o", out, lsfast_url(server, server.endpoint, prefix)]
+            command = [self.binary, "restore", "--parallelism", parallelism, *more, "-o", out, lsfast_url(server, server.endpoint, prefix)]
         else:
             config = workspace.path / f"restore-{self.kind}.yml"
             config.write_text(self._config(server, server.endpoint, [("/nonexistent/app.db", prefix)], None))

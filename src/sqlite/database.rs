@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -27,6 +27,9 @@ const SHARED_BYTES: u64 = 510;
 
 /// How long the opening waits for locks of others before it calls them permanent.
 const OPEN_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The wait before it is tried again.
+const CONNECT_AGAIN: Duration = Duration::from_millis(5);
 
 /// Why a database can't be followed.
 #[derive(Debug, thiserror::Error)]
@@ -185,7 +188,7 @@ impl Database {
             Some(ErrorCode::NotADatabase) => HeaderError::Magic { file: path.to_owned() }.into(),
             _ => OpenError::Sqlite { path: path.to_owned(), source },
         };
-        let (conn, switched) = connect(path, busy, sqlite_error)?;
+        let (conn, switched) = connect_within(path, busy, sqlite_error)?;
         let page_size: u32 = conn.query_row("PRAGMA page_size", [], |r| r.get(0)).map_err(sqlite_error)?;
         let page_size = PageSize::new(page_size)
             .map_err(|e| OpenError::Io { path: path.to_owned(), source: io::Error::other(e) })?;
@@ -299,6 +302,23 @@ fn check_header(file: &File, path: &Path) -> Result<(), OpenError> {
     DbHeader::parse(path, &head[..have]).map(drop).map_err(OpenError::Header)
 }
 
+/// Connects, and tries again for as long as may be waited: where SQLite would have to wait with a lock in hand, as for the writer that is in the
+/// way of the switch to WAL mode, it gives up at once.
+fn connect_within(
+    path: &Path,
+    busy: Duration,
+    sqlite_error: impl Fn(rusqlite::Error) -> OpenError,
+) -> Result<(Connection, bool), OpenError> {
+    let give_up = Instant::now() + busy;
+    loop {
+        let left = give_up.saturating_duration_since(Instant::now());
+        match connect(path, left, &sqlite_error) {
+            Err(OpenError::Locked(_)) if !left.is_zero() => std::thread::sleep(left.min(CONNECT_AGAIN)),
+            done => return done,
+        }
+    }
+}
+
 fn connect(
     path: &Path,
     busy: Duration,
@@ -368,6 +388,20 @@ mod tests {
         drop(db);
         application();
         assert!(!sibling(&path, "-wal").exists());
+    }
+
+    /// SQLite itself does not wait for a writer there.
+    #[test]
+    fn a_writer_is_waited_for_when_the_mode_is_switched() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.db");
+        let app = Connection::open(&path).unwrap();
+        app.execute_batch("CREATE TABLE t(x); BEGIN IMMEDIATE").unwrap();
+        let (begun, busy) = (Instant::now(), Duration::from_millis(200));
+        assert!(matches!(Database::open_within(&path, busy), Err(OpenError::Locked(_))));
+        assert!(begun.elapsed() >= busy, "given up after {:?}", begun.elapsed());
+        app.execute_batch("COMMIT").unwrap();
+        assert!(Database::open_within(&path, busy).unwrap().was_switched());
     }
 
     /// Which of the two the application's SQLite looks at depends on its version: one before 3.51 deletes the log if it gets

@@ -18,10 +18,13 @@ fuzz_target!(|input: &str| {
         match Location::resolve(&url, &none, &env) {
             Ok(location) => check(&url, &location),
             Err(ConfigError::Ambiguous(ambiguity)) => {
-                assert!(ambiguity.readings.len() > 1, "{url:?}");
-                for i in 0..ambiguity.readings.len() {
+                assert!(!ambiguity.readings.is_empty(), "{url:?}");
+                for (i, reading) in ambiguity.readings.iter().enumerate() {
                     let found = Location::resolve_reading(&ambiguity, i, &none, &env);
                     assert!(!matches!(found, Err(ConfigError::Ambiguous(_))), "{url:?}");
+                    let of_reading = reading.bucket.as_ref().zip(found.ok());
+                    let Some((bucket, Location { kind: Kind::S3(s3), .. })) = of_reading else { continue };
+                    assert_eq!(&s3.bucket, bucket, "{url:?}");
                 }
                 let _ = ambiguity.to_string();
             }

@@ -216,8 +216,8 @@ fn is_host(host: &str) -> bool {
     if let Some(inner) = host.strip_prefix('[') {
         return inner.strip_suffix(']').is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok());
     }
-    !host.is_empty()
-        && host.len() <= 253
+    host.len() <= 253
+        && host.split('.').all(|label| !label.is_empty())
         && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }
 
@@ -256,8 +256,19 @@ mod tests {
         ] {
             assert_eq!(EndpointUrl::parse(text, "endpoint").unwrap().to_string(), shown);
         }
-        for bad in ["", "https://", "ftp://x", "https://a b", "host:0", "host:99999", "[::1", "https://h?x=1"]
-        {
+        for bad in [
+            "",
+            "https://",
+            "ftp://x",
+            "https://a b",
+            "host:0",
+            "host:99999",
+            "[::1",
+            "https://h?x=1",
+            "..",
+            "a..b",
+            "a.",
+        ] {
             EndpointUrl::parse(bad, "endpoint").unwrap_err();
         }
         let e = EndpointUrl::parse("https://key:hush@host", "endpoint").unwrap_err().to_string();

@@ -87,11 +87,11 @@ impl Ambiguity {
 
 impl fmt::Display for Ambiguity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "replica URL {:?} can mean several places; write the one that you mean:",
-            shown(&self.url)
-        )?;
+        let ask = match self.readings.len() {
+            1 => "leaves open what its first name is; if it is this, write",
+            _ => "can mean several places; write the one that you mean",
+        };
+        write!(f, "replica URL {:?} {ask}:", shown(&self.url))?;
         for reading in &self.readings {
             write!(f, "\n  {}: {}", reading.meaning, reading.url)?;
         }
@@ -125,20 +125,12 @@ pub(super) fn place(parts: Parts<'_>, explicit: Option<&EndpointUrl>) -> Result<
     if host.is_empty() {
         return Err(ConfigError::NoBucket(shown(url)));
     }
-    let is_address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
     let named_elsewhere = explicit.filter(|e| e.host == host || host.ends_with(&format!(".{}", e.host)));
-    let known = || {
-        let at = EndpointUrl { scheme: Scheme::Https, host: host.clone(), port: None, path: String::new() };
-        recognise(at).map_or(true, |r| r.endpoint.is_aws() || r.provider.is_some() || r.addressing.is_some())
-    };
-    let is_server = scheme.is_some()
-        || port.is_some()
-        || is_address
-        || host.starts_with('[')
-        || host == "localhost"
-        || host.ends_with(".localhost")
-        || known();
-    if !is_server && named_elsewhere.is_none() && (explicit.is_some() || !host.contains('.')) {
+    let is_server = is_server_name(&host);
+    if !(is_server || scheme.is_some() || port.is_some())
+        && named_elsewhere.is_none()
+        && (explicit.is_some() || !host.contains('.'))
+    {
         return Ok(Place::Bucket { bucket: authority.to_owned(), prefix: path.to_owned() });
     }
     let text = match scheme {
@@ -154,15 +146,37 @@ pub(super) fn place(parts: Parts<'_>, explicit: Option<&EndpointUrl>) -> Result<
     if let Some(bucket) = address.host.strip_suffix(".localhost").map(str::to_owned) {
         return server(parts, EndpointUrl { host: "localhost".to_owned(), ..address }, Some(bucket));
     }
-    if is_address || address.host == "localhost" || known() || is_decided(parts, &address) {
+    if is_server || is_decided(parts, &address) {
         return server(parts, address, None);
     }
-    let ambiguity = ambiguity(parts, &address);
-    // No bucket of AWS can be called so, and nothing stands before a server: only one reading is left.
-    if ambiguity.readings.len() == 1 {
+    let mut ambiguity = ambiguity(parts, &address);
+    ambiguity.readings.retain(|r| r.bucket.as_ref().is_none_or(|b| can_be_bucket(b)));
+    // Nothing else has a bucket that can be one.
+    if ambiguity.readings.iter().all(|r| r.endpoint == address) {
         return server(parts, address, None);
     }
     Err(ConfigError::Ambiguous(Box::new(ambiguity)))
+}
+
+/// Whether a host name is a server's, whatever stands around it.
+fn is_server_name(host: &str) -> bool {
+    let known = || {
+        let at =
+            EndpointUrl { scheme: Scheme::Https, host: host.to_owned(), port: None, path: String::new() };
+        recognise(at).map_or(true, |r| r.endpoint.is_aws() || r.provider.is_some() || r.addressing.is_some())
+    };
+    host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok()
+        || host.starts_with('[')
+        || host == "localhost"
+        || host.ends_with(".localhost")
+        || known()
+}
+
+/// Whether a URL can name this bucket before all else.
+fn can_be_bucket(name: &str) -> bool {
+    let no_server =
+        EndpointUrl { scheme: Scheme::Https, host: String::new(), port: None, path: String::new() };
+    check_bucket(name, &Endpoint::At(no_server)).is_ok() && !is_server_name(&name.to_ascii_lowercase())
 }
 
 /// Whether a name with dots is certainly a server.

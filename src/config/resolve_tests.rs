@@ -139,6 +139,26 @@ fn every_reading_resolves_to_what_it_says() {
 }
 
 #[test]
+fn only_what_can_be_a_bucket_is_a_reading() {
+    let readings = |url: &str| match Location::resolve(url, &Overrides::default(), &Env::default()) {
+        Err(ConfigError::Ambiguous(a)) => {
+            let all = (0..a.readings.len())
+                .map(|i| Location::resolve_reading(&a, i, &Overrides::default(), &Env::default()).unwrap());
+            Ok(all.map(|l| s3_of(&l).bucket.clone()).collect::<Vec<_>>())
+        }
+        other => Err(described(other)),
+    };
+    assert_eq!(readings("s3://a.example.com/x.y:4/db").unwrap(), ["a", "a.example.com"]);
+    assert_eq!(readings("s3://a.example.com/10.0.0.1/db").unwrap(), ["a", "a.example.com"]);
+    assert_eq!(readings("s3://a.example.com/s3.amazonaws.com/db").unwrap(), ["a", "a.example.com"]);
+    assert_eq!(readings("s3://my.bucket/x:4/db").unwrap(), ["my.bucket"]);
+    for url in ["s3://../a.s3.amazonaws.com.:4", "s3://a..b/c/d", "s3://./c", "https://a./c"] {
+        let e = readings(url).unwrap_err();
+        assert!(e.contains("a host name or an address"), "{url}: {e}");
+    }
+}
+
+#[test]
 fn a_secret_in_the_url_is_refused_and_not_repeated() {
     for url in [
         "s3://AKIA:HUSH-HUSH@bucket/p",

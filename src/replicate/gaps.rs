@@ -16,8 +16,11 @@ pub(super) const GAPS: [Duration; 8] = [
     Duration::from_millis(4),
 ];
 
-/// Looks while a commit is known to be near (its frames are there), once the gaps are used up.
+/// Looks while a commit is known to be near (its frames are there), once the gaps are used up: at least so long after the one before.
 const NEAR_GAP: Duration = Duration::from_millis(1);
+
+/// The share of the time already waited that is added until the next of them: a flush of a second is noticed 31 ms late at most.
+const NEAR_SHARE: u32 = 32;
 
 /// A transaction that stays unpublished longer than this was rolled back or its writer is gone: the next hint will tell.
 const NEAR_MAX: Duration = Duration::from_secs(30);
@@ -54,7 +57,8 @@ impl Gaps {
             return None;
         }
         let since = *self.near_since.get_or_insert(now);
-        (now.duration_since(since) < NEAR_MAX).then(|| now + NEAR_GAP)
+        let waited = now.duration_since(since);
+        (waited < NEAR_MAX).then(|| now + NEAR_GAP.max(waited / NEAR_SHARE))
     }
 }
 
@@ -70,6 +74,8 @@ mod tests {
         let count = std::iter::from_fn(|| gaps.next(nothing, start)).count();
         assert_eq!(count, GAPS.len());
         assert_eq!(gaps.next(near, start), Some(start + NEAR_GAP));
+        let later = start + Duration::from_secs(1);
+        assert_eq!(gaps.next(near, later), Some(later + Duration::from_secs(1) / NEAR_SHARE));
         assert_eq!(
             gaps.next(near, start + NEAR_MAX),
             None,

@@ -89,6 +89,19 @@ pub struct Walk {
     pub proven: bool,
 }
 
+/// What stands behind the published frames.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Peeked<T> {
+    /// No frame that continues the log.
+    Nothing,
+    /// The beginning of a transaction.
+    Begun,
+    /// More frames of a transaction than were to be looked at.
+    Long,
+    /// A whole transaction, and what was made of it.
+    Whole(T),
+}
+
 /// The state of following one log file.
 #[derive(Debug)]
 pub struct Tail {
@@ -257,13 +270,25 @@ impl Tail {
         }
     }
 
+    /// The chain after the last frame read; of a generation whose first frame is still to come, if its header is in the log.
+    fn chain_to_peek(&self) -> io::Result<Option<Chain>> {
+        match self.chain {
+            Some(chain) => Ok(Some(chain)),
+            None => match self.read_header(self.salts) {
+                Ok(chain) => Ok(Some(chain)),
+                Err(TailError::Io(e)) => Err(e),
+                Err(_) => Ok(None),
+            },
+        }
+    }
+
     /// Whether a frame of this generation stands behind the last one read: somebody is committing, or did and took it back. `None` if that
-    /// can't be told, because no frame of it was read.
+    /// can't be told, because the log does not have its header.
     ///
     /// # Errors
     /// The operating system.
     pub fn is_followed(&self) -> io::Result<Option<bool>> {
-        let Some(chain) = self.chain else { return Ok(None) };
+        let Some(chain) = self.chain_to_peek()? else { return Ok(None) };
         let mut bytes = [0; format::FRAME_HEADER_BYTES];
         let have = self.wal.pread(&mut bytes, chain.offset())?;
         Ok(Some(have == bytes.len() && format::FrameHeader::parse(&bytes).salts == self.salts))
@@ -278,8 +303,8 @@ impl Tail {
         &mut self,
         frames: usize,
         found: impl FnOnce(CommittedRun<'_>) -> T,
-    ) -> io::Result<Option<T>> {
-        let Some(chain) = self.chain else { return Ok(None) };
+    ) -> io::Result<Peeked<T>> {
+        let Some(chain) = self.chain_to_peek()? else { return Ok(Peeked::Nothing) };
         let frame_bytes = format::frame_bytes(self.page_size);
         // Mostly what is there belongs to an older generation, as its first frame shows: more is read only behind valid frames.
         let mut wanted = 1;
@@ -288,13 +313,16 @@ impl Tail {
             let bytes = fill(&mut self.buffer, &self.wal, piece, chain.offset())?;
             let mut scan = chain.scan(bytes, UNLIMITED);
             if let Some(run) = scan.next() {
-                return Ok(Some(found(run)));
+                return Ok(Peeked::Whole(found(run)));
             }
-            let goes_on = scan.finish().end == End::NeedBytes { have: 0 } && bytes.len() == piece;
-            if !goes_on || wanted == frames {
-                return Ok(None);
+            let scanned = scan.finish();
+            let goes_on = scanned.end == End::NeedBytes { have: 0 } && bytes.len() == piece;
+            match (scanned.open.len(), goes_on) {
+                (0, _) => return Ok(Peeked::Nothing),
+                (_, false) => return Ok(Peeked::Begun),
+                (valid, true) if valid == frames => return Ok(Peeked::Long),
+                _ => wanted = (wanted * 4).min(frames),
             }
-            wanted = (wanted * 4).min(frames);
         }
     }
 

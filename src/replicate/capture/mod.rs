@@ -13,6 +13,8 @@
 //! What can't be proven is *lost*: every replica is told to compare page hashes with the database, and the capture goes on from the present.
 
 mod loss;
+#[cfg(test)]
+mod tests;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,7 +27,7 @@ use crate::base::{FrameNo, Pgno};
 use crate::sqlite::database::Database;
 use crate::sqlite::walindex::WalIndexHeader;
 use crate::wal::frames::{Chain, CommittedRun};
-use crate::wal::tail::{Found, Tail, TailError, WalPos};
+use crate::wal::tail::{Found, Peeked, Tail, TailError, WalPos};
 
 /// Bytes of log taken at one look; the loop then lets others run.
 const LOOK_BYTES: usize = 4 << 20;
@@ -40,7 +42,7 @@ pub struct Look {
     pub captured: bool,
     /// There is more to take at once.
     pub more: bool,
-    /// A whole transaction is in the log but not published: its commit is near.
+    /// A transaction, or its beginning, is in the log but not published: its commit is near.
     pub near: bool,
     /// No frame stands behind the captured ones, and the guard waits for nobody: whatever comes next gives a hint.
     pub quiet: bool,
@@ -113,6 +115,8 @@ pub struct Capture {
     taken: Taken,
     /// A transaction that was read, verified and copied before it was published, and the position after it.
     near: Option<(Near, Chain)>,
+    /// Where a transaction begins that is too long for that.
+    long: Option<WalPos>,
     closing: Option<Closing>,
     /// Why the present position is not proven, until the log has been entered anew.
     lost: Option<String>,
@@ -151,6 +155,7 @@ impl Capture {
             },
             board,
             near: None,
+            long: None,
             closing: None,
             lost: None,
             counts: true,
@@ -417,20 +422,31 @@ impl Capture {
         Ok(())
     }
 
-    /// Reads a whole transaction that is in the log but not published, and shows it to the pipelines. `Ok(true)` if there is one.
+    /// Reads a transaction that is in the log but not published, and shows it to the pipelines if it is whole. `Ok(true)` if there is one, whole
+    /// or not: no event will tell of its publication.
     fn peek(&mut self) -> Result<bool, TailError> {
-        if self.near.is_some() || !self.taken.open.is_empty() {
-            return Ok(self.near.is_some());
+        let pos = self.tail.pos();
+        if self.near.is_some() || self.long == Some(pos) {
+            return Ok(true);
+        }
+        if !self.taken.open.is_empty() {
+            return Ok(false);
         }
         let change = self.taken.change().wrapping_add(1);
-        self.near = self.tail.peek(PEEK_FRAMES, |run| {
+        let peeked = self.tail.peek(PEEK_FRAMES, |run| {
             let mark = Mark { pos: pos_of(&run.end), size_pages: run.size_pages, change };
             (Near { mark, pages: images(&run).collect() }, run.end)
         })?;
-        if let Some((near, _)) = &self.near {
-            self.board.show_near(Some(near.clone()));
+        match peeked {
+            Peeked::Nothing => return Ok(false),
+            Peeked::Begun => {}
+            Peeked::Long => self.long = Some(pos),
+            Peeked::Whole(whole) => {
+                self.board.show_near(Some(whole.0.clone()));
+                self.near = Some(whole);
+            }
         }
-        Ok(self.near.is_some())
+        Ok(true)
     }
 
     /// Whether a pin may be given, and a log be given back: cruise, nothing open.

@@ -125,7 +125,7 @@ pub(super) fn place(parts: Parts<'_>, explicit: Option<&EndpointUrl>) -> Result<
     if host.is_empty() {
         return Err(ConfigError::NoBucket(shown(url)));
     }
-    let named_elsewhere = explicit.filter(|e| e.host == host || host.ends_with(&format!(".{}", e.host)));
+    let named_elsewhere = explicit.filter(|e| is_at(&host, e));
     let is_server = is_server_name(&host);
     if !(is_server || scheme.is_some() || port.is_some())
         && named_elsewhere.is_none()
@@ -150,7 +150,7 @@ pub(super) fn place(parts: Parts<'_>, explicit: Option<&EndpointUrl>) -> Result<
         return server(parts, address, None);
     }
     let mut ambiguity = ambiguity(parts, &address);
-    ambiguity.readings.retain(|r| r.bucket.as_ref().is_none_or(|b| can_be_bucket(b)));
+    ambiguity.readings.retain(|r| r.bucket.as_ref().is_none_or(|b| can_be_bucket(b, &r.endpoint)));
     // Nothing else has a bucket that can be one.
     if ambiguity.readings.iter().all(|r| r.endpoint == address) {
         return server(parts, address, None);
@@ -172,11 +172,17 @@ fn is_server_name(host: &str) -> bool {
         || known()
 }
 
-/// Whether a URL can name this bucket before all else.
-fn can_be_bucket(name: &str) -> bool {
-    let no_server =
-        EndpointUrl { scheme: Scheme::Https, host: String::new(), port: None, path: String::new() };
-    check_bucket(name, &Endpoint::At(no_server)).is_ok() && !is_server_name(&name.to_ascii_lowercase())
+/// Whether a host name is the server's, with or without a bucket before it.
+fn is_at(host: &str, server: &EndpointUrl) -> bool {
+    host.strip_suffix(&server.host).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+}
+
+/// Whether a URL can name this bucket before all else, if its endpoint is set beside it.
+fn can_be_bucket(name: &str, endpoint: &EndpointUrl) -> bool {
+    let host = name.to_ascii_lowercase();
+    check_bucket(name, &Endpoint::At(endpoint.clone())).is_ok()
+        && !is_server_name(&host)
+        && !is_at(&host, endpoint)
 }
 
 /// Whether a name with dots is certainly a server.

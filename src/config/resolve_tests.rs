@@ -151,6 +151,7 @@ fn only_what_can_be_a_bucket_is_a_reading() {
     assert_eq!(readings("s3://a.example.com/x.y:4/db").unwrap(), ["a", "a.example.com"]);
     assert_eq!(readings("s3://a.example.com/10.0.0.1/db").unwrap(), ["a", "a.example.com"]);
     assert_eq!(readings("s3://a.example.com/s3.amazonaws.com/db").unwrap(), ["a", "a.example.com"]);
+    assert_eq!(readings("s3://A.example.com/a.example.com/b/db").unwrap(), ["a", "a.example.com"]);
     assert_eq!(readings("s3://my.bucket/x:4/db").unwrap(), ["my.bucket"]);
     for url in ["s3://../a.s3.amazonaws.com.:4", "s3://a..b/c/d", "s3://./c", "https://a./c"] {
         let e = readings(url).unwrap_err();

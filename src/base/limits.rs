@@ -87,6 +87,12 @@ pub const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Uploads that may leave at once after a quiet time before `sync-interval` spaces them.
 pub const SYNC_BURST: u32 = 10;
 
+/// A writer that has committed nothing for so long has come to rest: what it left need not wait for `sync-interval`.
+pub const SYNC_REST: Duration = Duration::from_millis(20);
+
+/// That counts once in so many intervals, so that a writer of short pauses does not make an upload of each.
+pub const SYNC_REST_INTERVALS: u32 = 10;
+
 /// The slow look at every mapped header that covers lost events.
 pub const SAFETY_TICK: Duration = Duration::from_secs(1);
 

@@ -7,20 +7,23 @@ use tokio::time::Instant;
 use crate::base::limits;
 
 /// A token bucket: one upload per interval on average, with a burst of [`limits::SYNC_BURST`] after a quiet time, so that a commit
-/// after a quiet second leaves at once and a busy writer does not run up the bill.
+/// after a quiet second leaves at once and a busy writer does not run up the bill. Beside it, once in a while, what a writer left when it came to
+/// rest.
 #[derive(Debug)]
 pub struct Pace {
     interval: Duration,
     tokens: u32,
     /// When the present number of tokens was right.
     as_of: Instant,
+    /// When a batch last left because the writer was at rest.
+    rested: Option<Instant>,
 }
 
 impl Pace {
     /// A full bucket. An interval of 0 never waits.
     #[must_use]
     pub fn new(interval: Duration, now: Instant) -> Pace {
-        Pace { interval, tokens: limits::SYNC_BURST, as_of: now }
+        Pace { interval, tokens: limits::SYNC_BURST, as_of: now, rested: None }
     }
 
     /// When the next batch may leave.
@@ -34,6 +37,18 @@ impl Pace {
     pub fn spend(&mut self, now: Instant) {
         self.refill(now);
         self.tokens = self.tokens.saturating_sub(1);
+    }
+
+    /// Whether a batch may leave before its time once the writer is at rest.
+    #[must_use]
+    pub fn may_rest(&self, now: Instant) -> bool {
+        let wait = self.interval * limits::SYNC_REST_INTERVALS;
+        self.rested.is_none_or(|at| now.duration_since(at) >= wait)
+    }
+
+    /// A batch leaves for that reason.
+    pub fn rest(&mut self, now: Instant) {
+        self.rested = Some(now);
     }
 
     fn refill(&mut self, now: Instant) {
@@ -75,6 +90,17 @@ mod tests {
             pace.spend(later);
         }
         assert!(pace.ready_at(later) > later);
+    }
+
+    #[test]
+    fn a_rest_counts_once_in_a_while() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut pace = Pace::new(second, start);
+        assert!(pace.may_rest(start));
+        pace.rest(start);
+        assert!(!pace.may_rest(start + second * (limits::SYNC_REST_INTERVALS - 1)));
+        assert!(pace.may_rest(start + second * limits::SYNC_REST_INTERVALS));
     }
 
     #[test]

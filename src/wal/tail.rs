@@ -237,7 +237,16 @@ impl Tail {
     ///
     /// # Errors
     /// The operating system.
-    pub fn walk_on(&mut self, new: Salts, mut found: impl FnMut(Found<'_>)) -> io::Result<Walk> {
+    pub fn walk_on(&mut self, new: Salts, found: impl FnMut(Found<'_>)) -> io::Result<Walk> {
+        let walk = self.walk(new, found);
+        if self.buffer.len() > limits::TAIL_READ_BYTES {
+            // A long walk is rare, and its memory is needed for nothing else.
+            self.buffer = Vec::new();
+        }
+        walk
+    }
+
+    fn walk(&mut self, new: Salts, mut found: impl FnMut(Found<'_>)) -> io::Result<Walk> {
         let Some(chain) = self.chain else {
             // No frame of the old generation was ever read, so there is no chain to walk on.
             return Ok(Walk { commits: 0, proven: false });

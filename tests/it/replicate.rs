@@ -154,6 +154,23 @@ fn nothing_is_uploaded_when_nothing_changed_meanwhile() {
     scene.assert_restores();
 }
 
+/// Ten batches leave at once, then the interval spaces them; what a writer leaves when it comes to rest does not wait for it.
+#[test]
+fn the_end_of_a_burst_does_not_wait_for_the_interval() {
+    let scene = Scene::new(17);
+    let insert = || scene.app().execute("INSERT INTO log VALUES(1, 'x')", []).expect("a row");
+    let process = lsfast::replicate(&scene.db(), &[scene.url(), "--sync-interval".into(), "1h".into()], &[]);
+    process.wait_for_line(" stored");
+    for _ in 0..11 {
+        let before = scene.txid();
+        insert();
+        until("the batch to be stored", || (scene.txid() > before).then_some(()));
+    }
+    insert();
+    process.stop();
+    scene.assert_restores();
+}
+
 /// A host that loses its power under `synchronous=NORMAL` comes back with an older log, and an older database behind it, than the
 /// replica has.
 #[test]

@@ -24,7 +24,7 @@ use super::verify::{Turns, Verification};
 use super::vitals::{ReplicaPhase, ReplicaVitals};
 use super::{Event, Observer};
 use crate::base::clock::Millis;
-use crate::base::{LtxId, Txid};
+use crate::base::{LtxId, Txid, limits};
 use crate::io::Engine;
 use crate::ltx::LtxError;
 use crate::sqlite::database::Database;
@@ -182,23 +182,30 @@ impl Replica {
         }
     }
 
-    /// Waits until a batch may leave, or is large; false if the wait was cut short.
+    /// Waits until a batch may leave, is large, or was left by a writer that came to rest; false if the wait was cut short.
     async fn wait_for_pace(&mut self) -> bool {
-        let at = self.pace.ready_at(Instant::now());
-        if at <= Instant::now() {
+        let now = Instant::now();
+        let at = self.pace.ready_at(now);
+        if at <= now {
             return true;
         }
         self.board.begin_upload();
         let timer = tokio::time::sleep_until(at);
-        tokio::pin!(timer);
+        let rest = tokio::time::sleep(limits::SYNC_REST);
+        tokio::pin!(timer, rest);
+        let may_rest = self.pace.may_rest(now);
         let waited = loop {
             if self.board.slot(self.index, |s| s.pending.is_worth_a_batch()) {
                 break true;
             }
             tokio::select! {
                 () = &mut timer => break true,
+                () = &mut rest, if may_rest => {
+                    self.pace.rest(Instant::now());
+                    break true;
+                }
                 () = self.board.closing() => break false,
-                () = self.board.changed(self.index) => {}
+                () = self.board.changed(self.index) => rest.as_mut().reset(Instant::now() + limits::SYNC_REST),
             }
         };
         self.board.end_upload();

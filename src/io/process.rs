@@ -1,6 +1,7 @@
 //! What concerns processes rather than files.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::sys;
@@ -15,6 +16,36 @@ pub fn monotonic() -> Duration {
 #[must_use]
 pub fn processor_time() -> Duration {
     sys::clock(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+/// Runs `work`, which must take microseconds of processor time, before all ordinary threads of the machine (`SCHED_FIFO`), if this process may:
+/// with `CAP_SYS_NICE`, or an `RLIMIT_RTPRIO` of 1. Else as it is.
+pub fn urgently<T>(work: impl FnOnce() -> T) -> T {
+    static REFUSED: AtomicBool = AtomicBool::new(false);
+    /// Ends it, whatever happens.
+    struct Urgent;
+    impl Drop for Urgent {
+        fn drop(&mut self) {
+            if let Err(e) = sys::make_ordinary() {
+                tracing::warn!(error = %e, "a thread keeps its real-time priority");
+            }
+        }
+    }
+    if REFUSED.load(Ordering::Relaxed) {
+        return work();
+    }
+    let urgent = match sys::make_urgent() {
+        Ok(true) => Some(Urgent),
+        Ok(false) => None,
+        Err(e) => {
+            tracing::debug!(error = %e, "no real-time priority for the end of turns");
+            REFUSED.store(true, Ordering::Relaxed);
+            None
+        }
+    };
+    let done = work();
+    drop(urgent);
+    done
 }
 
 /// Sends a signal to one process. The caller must know that the number is still that process's: a child that was not waited for.

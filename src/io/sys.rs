@@ -162,6 +162,28 @@ pub(super) fn kill_group(leader: u32, signal: i32) -> io::Result<()> {
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Lets this thread, if it is an ordinary one, go before all ordinary ones. `Ok(false)` if it is not ordinary.
+pub(super) fn make_urgent() -> io::Result<bool> {
+    // SAFETY: takes no pointers.
+    if unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) } != libc::c_long::from(libc::SCHED_OTHER) {
+        return Ok(false);
+    }
+    set_scheduler(libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, 1).map(|()| true)
+}
+
+/// Makes this thread an ordinary one.
+pub(super) fn make_ordinary() -> io::Result<()> {
+    set_scheduler(libc::SCHED_OTHER, 0)
+}
+
+fn set_scheduler(policy: libc::c_int, priority: libc::c_int) -> io::Result<()> {
+    let priority = libc::sched_param { sched_priority: priority };
+    // The functions of the C library of this name concern the process in some libraries.
+    // SAFETY: 0 is the calling thread; `priority` is only read.
+    let rc = unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Gives free memory of the heap back to the system, where the C library can.
 pub(super) fn trim_heap() {
     #[cfg(target_env = "gnu")]

@@ -37,7 +37,7 @@ use crate::io::Engine;
 use crate::io::nap::Naps;
 use crate::io::watch::{Hint, Watches};
 use crate::sqlite::database::{Database, FileId};
-use crate::wal::tail::TailError;
+use crate::wal::tail::{Ahead, TailError};
 
 /// The gap between looks while all replicas are uploading: commits gather meanwhile anyway.
 const BUSY_GAP: Duration = Duration::from_millis(1);
@@ -435,7 +435,7 @@ async fn nap_until(naps: &Naps, at: Option<Instant>) {
 }
 
 /// Waits for the helper thread of the phase; for ever if it has none.
-async fn helper(phase: &mut Phase) -> io::Result<()> {
+async fn helper(phase: &mut Phase) -> io::Result<Option<Ahead>> {
     match phase {
         Phase::Closing(work)
         | Phase::GivingBack(work)

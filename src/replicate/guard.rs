@@ -14,17 +14,19 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 use crate::base::{FrameNo, limits};
+use crate::io::urgently;
 use crate::sqlite::database::{CheckpointMode, Database};
 use crate::sqlite::shm::{LockKind, Shm};
 use crate::sqlite::walindex::{LOCK_CKPT, READ_MARK_NOT_USED, lock_read};
+use crate::wal::tail::Ahead;
 
 /// How long a turn waits for the application to checkpoint before lsfast does it.
 const TURN_WAIT: Duration = Duration::from_millis(500);
 
-/// After a round that did not arm the log (a reader holds an old snapshot): the wait before the next.
+/// After turns and rounds in which a reader with an old snapshot kept frames from being copied: the wait before the next.
 const ROUND_PAUSE: Duration = Duration::from_millis(200);
 
-/// Rounds in direct succession while writers go on.
+/// So many of them in direct succession.
 const ROUNDS_AT_ONCE: u32 = 3;
 
 /// How long a database that lost a turn stays with rounds: so long for each 50 MB of it, within bounds. A loss costs reading the database
@@ -36,8 +38,11 @@ const ROUNDS_MAX: Duration = Duration::from_secs(3600);
 /// A loss that comes sooner after the last than this many times its rounds took doubles them.
 const CALM: u32 = 10;
 
-/// What a blocking helper came back with.
-pub type Blocking = JoinHandle<io::Result<()>>;
+/// Bytes of the log that the end of a turn takes along at once.
+const AHEAD_BYTES: usize = 2 << 20;
+
+/// A helper thread that comes back with CKPT, and after a turn with what stood behind the captured frames then.
+pub type Blocking = JoinHandle<io::Result<Option<Ahead>>>;
 
 /// Where the guard is.
 #[derive(Debug)]
@@ -81,6 +86,8 @@ pub struct Guard {
     /// `nBackfill` at the time when CKPT was taken. It does not change in cruise.
     backfilled: FrameNo,
     next_try: Option<Instant>,
+    /// The end of the log when the last turn or round began.
+    wanted: FrameNo,
     rounds_until: Option<Instant>,
     rounds_for: Duration,
     rounds_in_a_row: u32,
@@ -98,6 +105,7 @@ impl Guard {
             db: Arc::clone(db),
             phase: Phase::Cruise,
             next_try: None,
+            wanted: FrameNo(0),
             rounds_until: None,
             rounds_for: Duration::ZERO,
             rounds_in_a_row: 0,
@@ -179,6 +187,7 @@ impl Guard {
             return Ok(false);
         };
         self.shm().unlock(LOCK_CKPT)?;
+        self.wanted = mx;
         if self.rounds_until.is_some_and(|t| now < t) {
             self.phase = self.round(slot);
         } else {
@@ -194,24 +203,28 @@ impl Guard {
             if let Err(e) = db.checkpoint(CheckpointMode::Passive) {
                 tracing::debug!(db = %db.path().display(), error = %e, "own checkpoint failed");
             }
-            db.shm().lock_blocking(LOCK_CKPT, LockKind::Exclusive)
+            db.shm().lock_blocking(LOCK_CKPT, LockKind::Exclusive).map(|()| None)
         });
         Phase::Round { slot, work }
     }
 
-    /// In a turn, everything captured: moves on when somebody checkpoints, has checkpointed, or nobody comes. `Ok(true)` if it moved.
+    /// In a turn, everything captured up to `mx`: moves on when somebody checkpoints, has checkpointed, or nobody comes. `Ok(true)` if it moved.
     ///
     /// # Errors
     /// The operating system.
-    pub fn step_turn(&mut self, now: Instant) -> io::Result<bool> {
+    pub fn step_turn(&mut self, mx: FrameNo, now: Instant) -> io::Result<bool> {
         let Phase::Turn { slot, since, backfilled } = self.phase else { return Ok(false) };
         if self.shm().held_by_other(LOCK_CKPT)? {
             // Let go while the checkpoint runs, so that the very next commit can reset the log. The thread that then waits for CKPT does it:
-            // the less time between the two calls, the rarer a second checkpoint that goes unseen.
-            let shm = Arc::clone(self.db.shm());
+            // the less time between the two calls, the rarer a second checkpoint that goes unseen. It also reads what was committed meanwhile,
+            // which a fast writer soon writes over. On a machine with too much to do both would come too late.
+            let db = Arc::clone(&self.db);
             let work = tokio::task::spawn_blocking(move || {
-                shm.unlock(lock_read(slot))?;
-                shm.lock_blocking(LOCK_CKPT, LockKind::Exclusive)
+                urgently(|| {
+                    db.shm().unlock(lock_read(slot))?;
+                    db.shm().lock_blocking(LOCK_CKPT, LockKind::Exclusive)?;
+                    Ahead::read(db.wal(), db.page_size(), mx, AHEAD_BYTES).map(Some)
+                })
             });
             self.phase = Phase::Closing(work);
             return Ok(true);
@@ -236,15 +249,17 @@ impl Guard {
         self.backfilled = self.shm().checkpoint_info().n_backfill;
     }
 
-    /// In cruise, everything captured up to `mx`: lets go of READ(k), and decides when the next turn may be if the log is not armed.
+    /// In cruise, everything captured: lets go of READ(k), and decides when the next turn may be if the log is not armed.
     ///
     /// # Errors
     /// The operating system.
-    pub fn release_reads(&mut self, mx: FrameNo, now: Instant) -> io::Result<()> {
+    pub fn release_reads(&mut self, now: Instant) -> io::Result<()> {
         for slot in 1..=4 {
             self.shm().unlock(lock_read(slot))?;
         }
-        if self.backfilled == mx {
+        // Else somebody wrote on while the checkpoint ran, and each is shorter than the one before.
+        let hindered = self.backfilled < self.wanted;
+        if !hindered {
             self.rounds_in_a_row = 0;
             self.next_try = None;
             return Ok(());
@@ -272,7 +287,7 @@ impl Guard {
                     tracing::debug!(db = %db.path().display(), error = %e, "own checkpoint failed");
                 }
             }
-            db.shm().lock_blocking(LOCK_CKPT, LockKind::Exclusive)
+            db.shm().lock_blocking(LOCK_CKPT, LockKind::Exclusive).map(|()| None)
         }));
         Ok(())
     }
@@ -289,7 +304,7 @@ impl Guard {
             if let Err(e) = db.touch() {
                 tracing::debug!(db = %db.path().display(), error = %e, "reading to rebuild the wal-index failed");
             }
-            db.shm().lock_blocking(LOCK_CKPT, LockKind::Exclusive)
+            db.shm().lock_blocking(LOCK_CKPT, LockKind::Exclusive).map(|()| None)
         });
         self.phase = Phase::Healing { slot, work };
         Ok(true)

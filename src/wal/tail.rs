@@ -89,6 +89,30 @@ pub struct Walk {
     pub proven: bool,
 }
 
+/// A piece of the log that was read before it was needed.
+#[derive(Debug)]
+pub struct Ahead {
+    offset: u64,
+    wanted: usize,
+    bytes: Vec<u8>,
+}
+
+impl Ahead {
+    /// Reads about `wanted` bytes of whole frames behind frame `after`.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn read(wal: &File, page_size: PageSize, after: FrameNo, wanted: usize) -> io::Result<Ahead> {
+        let frame_bytes = format::frame_bytes(page_size);
+        let wanted = (wanted / frame_bytes).max(1) * frame_bytes;
+        let offset = format::frame_end(page_size, after);
+        let mut bytes = Vec::new();
+        let have = fill(&mut bytes, wal, wanted, offset)?.len();
+        bytes.truncate(have);
+        Ok(Ahead { offset, wanted, bytes })
+    }
+}
+
 /// What stands behind the published frames.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Peeked<T> {
@@ -233,12 +257,17 @@ impl Tail {
     }
 
     /// Takes whole transactions of the present (old) generation that lie behind the place of this tail, after the log has been restarted with
-    /// `new` salts. Each was committed before the restart.
+    /// `new` salts. Each was committed before the restart. What of it was read `ahead`, while less was written over it, is not read again.
     ///
     /// # Errors
     /// The operating system.
-    pub fn walk_on(&mut self, new: Salts, found: impl FnMut(Found<'_>)) -> io::Result<Walk> {
-        let walk = self.walk(new, found);
+    pub fn walk_on(
+        &mut self,
+        new: Salts,
+        ahead: Option<&Ahead>,
+        found: impl FnMut(Found<'_>),
+    ) -> io::Result<Walk> {
+        let walk = self.walk(new, ahead, found);
         if self.buffer.len() > limits::TAIL_READ_BYTES {
             // A long walk is rare, and its memory is needed for nothing else.
             self.buffer = Vec::new();
@@ -246,15 +275,25 @@ impl Tail {
         walk
     }
 
-    fn walk(&mut self, new: Salts, mut found: impl FnMut(Found<'_>)) -> io::Result<Walk> {
+    fn walk(
+        &mut self,
+        new: Salts,
+        ahead: Option<&Ahead>,
+        mut found: impl FnMut(Found<'_>),
+    ) -> io::Result<Walk> {
         let Some(chain) = self.chain else {
             // No frame of the old generation was ever read, so there is no chain to walk on.
             return Ok(Walk { commits: 0, proven: false });
         };
         let frame_bytes = format::frame_bytes(self.page_size);
-        let mut piece = (limits::TAIL_READ_BYTES / frame_bytes).max(1) * frame_bytes;
+        let mut ahead = ahead.filter(|a| a.offset == chain.offset());
+        let mut piece =
+            ahead.map_or((limits::TAIL_READ_BYTES / frame_bytes).max(1) * frame_bytes, |a| a.wanted);
         loop {
-            let bytes = fill(&mut self.buffer, &self.wal, piece, chain.offset())?;
+            let bytes = match ahead.take() {
+                Some(ahead) => &ahead.bytes,
+                None => fill(&mut self.buffer, &self.wal, piece, chain.offset())?,
+            };
             let mut scan = chain.scan(bytes, UNLIMITED);
             let runs = scan.next_all();
             let scanned = scan.finish();

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use lsfast::base::Pgno;
+use lsfast::base::{FrameNo, Pgno};
 use lsfast::sqlite::database::Database;
-use lsfast::wal::tail::{Found, Tail};
+use lsfast::wal::tail::{Ahead, Found, Tail};
 use proptest::prelude::*;
 use rusqlite::Connection;
 
@@ -123,4 +123,47 @@ proptest! {
         app.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").expect("a checkpoint");
         prop_assert!(model == pages_of_file(&path, page_size as usize), "the pages differ");
     }
+}
+
+#[test]
+fn what_was_read_ahead_survives_being_written_over() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = dir.path().join("app.db");
+    let app = sqlite::create(&path, 4096);
+    app.execute_batch("PRAGMA wal_autocheckpoint=0").expect("a pragma");
+    let insert = |count: usize| {
+        for _ in 0..count {
+            app.execute("INSERT INTO log VALUES(1, 'x')", []).expect("a row");
+        }
+    };
+    insert(5);
+    let db = Database::open(&path).expect("the database");
+    let before = db.shm().header().expect("a header");
+    let at_start = || Tail::new(db.wal().clone(), db.page_size(), before.salts);
+    let read = |tail: &mut Tail| assert!(tail.read_to(before.mx_frame, usize::MAX, |_| {}).expect("frames"));
+    let (mut with, mut without, mut other) = (at_start(), at_start(), at_start());
+    for tail in [&mut with, &mut without, &mut other] {
+        read(tail);
+    }
+
+    insert(3);
+    let read_ahead = |after| Ahead::read(db.wal(), db.page_size(), after, 1 << 20).expect("a read");
+    let ahead = read_ahead(before.mx_frame);
+    let elsewhere = read_ahead(FrameNo(before.mx_frame.0 + 1));
+    app.execute_batch("PRAGMA wal_checkpoint(RESTART)").expect("a checkpoint");
+    insert(60);
+    let new = db.shm().header().expect("a header").salts;
+    assert_ne!(new, before.salts, "the log has started over");
+
+    let walk = |tail: &mut Tail, ahead: Option<&Ahead>| {
+        let mut commits = 0;
+        let walk = tail.walk_on(new, ahead, |found| match found {
+            Found::Committed(count, _) => commits += count,
+            Found::Open(_) => panic!("only whole transactions"),
+        });
+        (walk.expect("a walk").commits, commits)
+    };
+    assert_eq!(walk(&mut with, Some(&ahead)), (3, 3));
+    assert_eq!(walk(&mut without, None), (0, 0), "they are gone from the file");
+    assert_eq!(walk(&mut other, Some(&elsewhere)), (0, 0), "what was read at another place is not used");
 }

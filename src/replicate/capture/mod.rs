@@ -27,7 +27,7 @@ use crate::base::{FrameNo, Pgno};
 use crate::sqlite::database::Database;
 use crate::sqlite::walindex::WalIndexHeader;
 use crate::wal::frames::{Chain, CommittedRun};
-use crate::wal::tail::{Found, Peeked, Tail, TailError, WalPos};
+use crate::wal::tail::{Ahead, Found, Peeked, Tail, TailError, WalPos};
 
 /// Bytes of log taken at one look; the loop then lets others run.
 const LOOK_BYTES: usize = 4 << 20;
@@ -118,6 +118,8 @@ pub struct Capture {
     /// Where a transaction begins that is too long for that.
     long: Option<WalPos>,
     closing: Option<Closing>,
+    /// What stood behind the captured frames at the end of the turn that is to be proven.
+    ahead: Option<Ahead>,
     /// Why the present position is not proven, until the log has been entered anew.
     lost: Option<String>,
     /// Whether the count can be relied on: not after a recovery, nor ever beside a writer that pads.
@@ -157,6 +159,7 @@ impl Capture {
             near: None,
             long: None,
             closing: None,
+            ahead: None,
             lost: None,
             counts: true,
             padded: false,
@@ -221,7 +224,7 @@ impl Capture {
             self.enter_anew(&header)?;
             if self.lost.is_some() {
                 // Not in cruise yet, or the log moved on meanwhile.
-                self.guard.step_turn(now)?;
+                self.guard.step_turn(header.mx_frame, now)?;
                 return Ok(Look { near: true, ..Look::default() });
             }
         }
@@ -326,8 +329,8 @@ impl Capture {
     fn prove(&mut self, header: &WalIndexHeader) -> Result<bool, TailError> {
         let (old, old_last) = (self.tail.salts(), self.tail.last());
         self.near = None;
-        let taken = &mut self.taken;
-        let walk = self.tail.walk_on(header.salts, |found| taken.found(found))?;
+        let (taken, ahead) = (&mut self.taken, self.ahead.take());
+        let walk = self.tail.walk_on(header.salts, ahead.as_ref(), |found| taken.found(found))?;
         // What the walk read may have been overwritten while it read: only if no new frame has come beyond its start.
         let Ok(after) = self.db.shm().header() else { return Ok(false) };
         let by_locks = walk.proven
@@ -385,7 +388,8 @@ impl Capture {
         match self.guard.phase() {
             Phase::Cruise => {
                 if self.closing.take().is_some() {
-                    self.guard.release_reads(mx, now)?;
+                    self.ahead = None;
+                    self.guard.release_reads(now)?;
                 }
                 if self.board.pin_is_wanted() {
                     self.board.grant_pins();
@@ -396,7 +400,7 @@ impl Capture {
                 Ok(self.guard.maybe_turn(mx, now)?)
             }
             Phase::Turn { .. } => {
-                let moved = self.guard.step_turn(now)?;
+                let moved = self.guard.step_turn(mx, now)?;
                 if moved && self.guard.in_cruise() {
                     self.closing = Some(Closing::Held);
                 }
@@ -410,8 +414,8 @@ impl Capture {
     ///
     /// # Errors
     /// If it has not.
-    pub fn locked(&mut self, result: std::io::Result<()>) -> Result<(), TailError> {
-        result?;
+    pub fn locked(&mut self, result: std::io::Result<Option<Ahead>>) -> Result<(), TailError> {
+        self.ahead = result?;
         let healed = matches!(self.guard.phase(), Phase::Healing { .. });
         let open = self.guard.is_open();
         self.guard.enter_cruise();

@@ -39,7 +39,7 @@ const ROUNDS_MAX: Duration = Duration::from_secs(3600);
 const CALM: u32 = 10;
 
 /// Bytes of the log that the end of a turn takes along at once.
-const AHEAD_BYTES: usize = 2 << 20;
+const AHEAD_BYTES: usize = 512 << 10;
 
 /// A helper thread that comes back with CKPT, and after a turn with what stood behind the captured frames then.
 pub type Blocking = JoinHandle<io::Result<Option<Ahead>>>;

@@ -111,6 +111,13 @@ impl Ahead {
         bytes.truncate(have);
         Ok(Ahead { offset, wanted, bytes })
     }
+
+    /// What was read from an offset on, and how much was asked for.
+    fn from(&self, offset: u64) -> Option<(&[u8], usize)> {
+        let skip = usize::try_from(offset.checked_sub(self.offset)?).ok()?;
+        let bytes = self.bytes.get(skip..).filter(|b| !b.is_empty())?;
+        Some((bytes, self.wanted - skip))
+    }
 }
 
 /// What stands behind the published frames.
@@ -286,12 +293,12 @@ impl Tail {
             return Ok(Walk { commits: 0, proven: false });
         };
         let frame_bytes = format::frame_bytes(self.page_size);
-        let mut ahead = ahead.filter(|a| a.offset == chain.offset());
+        let mut ahead = ahead.and_then(|a| a.from(chain.offset()));
         let mut piece =
-            ahead.map_or((limits::TAIL_READ_BYTES / frame_bytes).max(1) * frame_bytes, |a| a.wanted);
+            ahead.map_or((limits::TAIL_READ_BYTES / frame_bytes).max(1) * frame_bytes, |(_, wanted)| wanted);
         loop {
             let bytes = match ahead.take() {
-                Some(ahead) => &ahead.bytes,
+                Some((bytes, _)) => bytes,
                 None => fill(&mut self.buffer, &self.wal, piece, chain.offset())?,
             };
             let mut scan = chain.scan(bytes, UNLIMITED);

@@ -141,8 +141,8 @@ fn what_was_read_ahead_survives_being_written_over() {
     let before = db.shm().header().expect("a header");
     let at_start = || Tail::new(db.wal().clone(), db.page_size(), before.salts);
     let read = |tail: &mut Tail| assert!(tail.read_to(before.mx_frame, usize::MAX, |_| {}).expect("frames"));
-    let (mut with, mut without, mut other) = (at_start(), at_start(), at_start());
-    for tail in [&mut with, &mut without, &mut other] {
+    let [mut with, mut without, mut other, mut later] = std::array::from_fn(|_| at_start());
+    for tail in [&mut with, &mut without, &mut other, &mut later] {
         read(tail);
     }
 
@@ -150,6 +150,7 @@ fn what_was_read_ahead_survives_being_written_over() {
     let read_ahead = |after| Ahead::read(db.wal(), db.page_size(), after, 1 << 20).expect("a read");
     let ahead = read_ahead(before.mx_frame);
     let elsewhere = read_ahead(FrameNo(before.mx_frame.0 + 1));
+    let earlier = read_ahead(FrameNo(before.mx_frame.0 - 2));
     app.execute_batch("PRAGMA wal_checkpoint(RESTART)").expect("a checkpoint");
     insert(60);
     let new = db.shm().header().expect("a header").salts;
@@ -165,5 +166,6 @@ fn what_was_read_ahead_survives_being_written_over() {
     };
     assert_eq!(walk(&mut with, Some(&ahead)), (3, 3));
     assert_eq!(walk(&mut without, None), (0, 0), "they are gone from the file");
+    assert_eq!(walk(&mut later, Some(&earlier)), (3, 3), "captured further since");
     assert_eq!(walk(&mut other, Some(&elsewhere)), (0, 0), "what was read at another place is not used");
 }

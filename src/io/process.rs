@@ -38,7 +38,7 @@ pub fn urgently<T>(work: impl FnOnce() -> T) -> T {
         Ok(true) => Some(Urgent),
         Ok(false) => None,
         Err(e) => {
-            tracing::debug!(error = %e, "no real-time priority for the end of turns");
+            tracing::debug!(error = %e, "no real-time priority: urgent work waits like all else");
             REFUSED.store(true, Ordering::Relaxed);
             None
         }

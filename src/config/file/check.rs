@@ -1,5 +1,6 @@
 //! What must not be there twice: databases, and places that two of them would write to.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -36,10 +37,11 @@ fn twice(
 }
 
 fn databases(config: &Config) -> Result<(), FileError> {
-    for (i, second) in config.databases.iter().enumerate() {
+    let mut seen = HashMap::with_capacity(config.databases.len());
+    for second in &config.databases {
         let at = line(&second.path.origin);
         let name = second.path.value.display().to_string();
-        if let Some(first) = config.databases[..i].iter().find(|d| d.path.value == second.path.value) {
+        if let Some(first) = seen.insert(&second.path.value, second) {
             let advice = "write one entry, with both replicas under replicas";
             return Err(twice(config, "the path", &name, line(&first.path.origin), at, advice));
         }
@@ -89,8 +91,20 @@ fn places(config: &Config) -> Result<(), FileError> {
         .map(|(replica, directory)| Place { replica, directory, identity: replica.location.identity() })
         .collect();
     places.sort_by_key(|p| p.replica.line);
+    // There may be thousands of databases, and few directories: only these are compared with all.
+    let (mut databases, mut directories) = (HashMap::with_capacity(places.len()), Vec::<&Place<'_>>::new());
     for (i, second) in places.iter().enumerate() {
-        if let Some(first) = places[..i].iter().find(|first| collide(first, second)) {
+        let first = match second.directory {
+            None => {
+                let same = databases.insert(&second.identity, second);
+                same.or_else(|| directories.iter().copied().find(|first| collide(first, second)))
+            }
+            Some(_) => {
+                directories.push(second);
+                places[..i].iter().find(|first| collide(first, second))
+            }
+        };
+        if let Some(first) = first {
             let advice = "each database needs a place of its own: change the path of one of them";
             let (a, b) = (first.replica.line, second.replica.line);
             return Err(twice(

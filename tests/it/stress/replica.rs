@@ -76,7 +76,8 @@ fn repairs(log: &str) -> BTreeSet<u64> {
         if line.contains(STARTED) {
             compared = false;
         } else if line.contains("message=\"compared page hashes") {
-            compared = true;
+            // Where nothing differs nothing is stored, and the file that is named next is the one before.
+            compared = !line.contains(" pages=0 ");
         } else if let Some(txid) = txid_of(line, "stored").filter(|_| compared) {
             compared = false;
             found.insert(txid);
@@ -101,7 +102,9 @@ fn repairs_are_read_from_the_log() {
         ts=1 level=debug message=stored db=a txid=0000000000000003 pages=3\n\
         ts=1 level=info message=\"compared page hashes; storing the pages that differ\" db=a pages=2\n\
         ts=1 level=debug message=stored db=a txid=000000000000000a pages=3\n\
-        ts=1 level=debug message=stored db=a txid=000000000000000b pages=3\n";
+        ts=1 level=debug message=stored db=a txid=000000000000000b pages=3\n\
+        ts=1 level=info message=\"compared page hashes; storing the pages that differ\" db=a pages=0 of=9\n\
+        ts=1 level=debug message=stored db=a txid=000000000000000b pages=0\n";
     assert_eq!(repairs(log), BTreeSet::from([10]));
     let image = "level=info message=\"image stored\" db=a txid=0000000000000001 bytes=3";
     assert_eq!(txid_of(image, "\"image stored\""), Some(1));

@@ -121,7 +121,7 @@ fn begins_in(state: &State, header: &WalIndexHeader) -> Result<Pending, String> 
     if txid == Txid(0) {
         Err("nothing is known of it on this host".to_owned())
     } else if pos == WalPos::default() {
-        Err("the host or the database is not the same as before".to_owned())
+        Err("the log was empty, or the host or the database is not the same as before".to_owned())
     } else if pos.salts != header.salts {
         Err(format!("the log was restarted while lsfast was away ({} to {})", pos.salts, header.salts))
     } else if pos.frame > header.mx_frame {

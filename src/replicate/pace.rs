@@ -42,7 +42,7 @@ impl Pace {
     /// Whether a batch may leave before its time once the writer is at rest.
     #[must_use]
     pub fn may_rest(&self, now: Instant) -> bool {
-        let wait = self.interval * limits::SYNC_REST_INTERVALS;
+        let wait = self.interval.saturating_mul(limits::SYNC_REST_INTERVALS);
         self.rested.is_none_or(|at| now.duration_since(at) >= wait)
     }
 

@@ -106,10 +106,11 @@ pub const IO_THREADS: usize = 4;
 pub const IO_CACHED_READ_BYTES: usize = 256 << 10;
 
 /// Bytes of LTX files that a restore has asked for and not decoded yet. Further requests wait.
-pub const RESTORE_BYTES: u64 = 28 << 20;
+pub const RESTORE_BYTES: u64 = 8 * RESTORE_PART_BYTES;
 
-/// One ranged GET of a restore. Longer files take several.
-pub const RESTORE_PART_BYTES: u64 = 4 << 20;
+/// One ranged GET of a restore. Longer files take several. As long as the parts that images are uploaded in: stores that keep
+/// parts as they came have less to do for ranges that match them.
+pub const RESTORE_PART_BYTES: u64 = PART_BYTES;
 
 /// Pages that a thread of a restore decodes in one go, at most. More take several turns.
 pub const RESTORE_BATCH_BYTES: usize = 1 << 20;

@@ -15,6 +15,7 @@ use super::{Global, choose, follow, generations, report, when};
 use crate::base::clock::Millis;
 use crate::base::{Txid, limits};
 use crate::config::Location;
+use crate::io::keep_heap;
 use crate::legacy::{Generation, WalIndex};
 use crate::restore::{self, Integrity, Progress, RestoreError, RestoreOptions, Selection, Stage, Until};
 
@@ -169,6 +170,7 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: &RestoreArgs) -> any
         state,
         parallel: args.parallelism,
     };
+    keep_heap();
     let watcher = Watcher::new(std::io::stderr().is_terminal());
     let outcome = event_loop.block_on(async {
         let store = setup.open(&location)?;

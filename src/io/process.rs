@@ -91,6 +91,12 @@ pub fn trim_heap() {
     sys::trim_heap();
 }
 
+/// Lets the process keep the memory that it frees, for what it allocates next. For a process that ends when its work is done, where
+/// giving memory back and touching new memory again, buffer after buffer, would cost more than anything it does with them.
+pub fn keep_heap() {
+    sys::keep_heap();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -193,6 +193,16 @@ pub(super) fn trim_heap() {
     }
 }
 
+/// Makes the heap keep what is freed, and take blocks up to 32 MiB from it, where the C library can.
+pub(super) fn keep_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointers and may be called by any thread at any time. What it refuses stays as it was.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
+    }
+}
+
 /// Raises the limit of open descriptors to what the process may have, and gives it.
 pub(super) fn raise_descriptors() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -115,6 +115,7 @@ fn encode(c: &mut Criterion) {
                 }
             });
         });
+        group.throughput(Throughput::Bytes(sample.page_size.bytes() as u64));
         group.bench_function(BenchmarkId::new("one-page-file", sample.name), |b| {
             let mut rest = pages.iter().cycle();
             b.iter(|| {

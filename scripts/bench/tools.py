@@ -134,7 +134,31 @@ def _is(tool, word):
     return names[tool.kind] == word
 
 
-class App:
+class Spoken:
+    """A child that is told by lines what to do, and answers by lines of JSON."""
+
+    def __init__(self, workspace, name, module, job, env=None):
+        command = [sys.executable, "-m", module, job]
+        self.child = Child(workspace, name, command, {**(env or {}), "PYTHONPATH": PACKAGE_PARENT}, subprocess.PIPE, subprocess.PIPE)
+
+    def read(self):
+        line = self.child.popen.stdout.readline()
+        if not line:
+            self.child.popen.wait()
+            raise Failed(f"{self.child.name} ended:\n{self.child.tail()}")
+        return json.loads(line)
+
+    def go(self):
+        self.child.popen.stdin.write(b"go\n")
+        self.child.popen.stdin.flush()
+
+    def close(self):
+        self.child.popen.stdin.close()
+        self.child.popen.wait()
+        self.child.popen.stdout.close()
+
+
+class App(Spoken):
     """The application as a child; see app.py."""
 
     def __init__(self, workspace, **job):
@@ -143,20 +167,8 @@ class App:
             listing.write_text(json.dumps(job["dbs"]))
             job["dbs"] = str(listing)
         job = {"synchronous": "normal", "busy_timeout": 5, "seed": 1, **job}
-        command = [sys.executable, "-m", "bench.app", json.dumps(job)]
-        self.child = Child(workspace, "app", command, {"PYTHONPATH": PACKAGE_PARENT}, subprocess.PIPE, subprocess.PIPE)
+        super().__init__(workspace, "app", "bench.app", json.dumps(job))
         self.positions = self.read()["positions"]
-
-    def read(self):
-        line = self.child.popen.stdout.readline()
-        if not line:
-            self.child.popen.wait()
-            raise Failed("the application ended:\n" + self.child.tail())
-        return json.loads(line)
-
-    def go(self):
-        self.child.popen.stdin.write(b"go\n")
-        self.child.popen.stdin.flush()
 
     def run(self):
         self.go()
@@ -168,10 +180,16 @@ class App:
         self.child.popen.stdin.flush()
         return self.read()
 
-    def close(self):
-        self.child.popen.stdin.close()
-        self.child.popen.wait()
-        self.child.popen.stdout.close()
+
+class Puts(Spoken):
+    """Plain PUTs as a child; see puts.py."""
+
+    def __init__(self, workspace, server, endpoint, prefix, puts):
+        job = workspace.path / f"puts-{len(workspace.children)}.json"
+        ca = str(server.authority.ca) if server.authority else None
+        job.write_text(json.dumps({"endpoint": endpoint, "bucket": server.bucket, "ca": ca, "prefix": prefix, "puts": puts}))
+        super().__init__(workspace, "puts", "bench.puts", str(job), server.tool_env())
+        self.read()
 
 
 def wait_for_image(events, prefixes, tool, child, seconds=120, quiet=1.5):

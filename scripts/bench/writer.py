@@ -3,6 +3,9 @@
 Rows have 200 bytes, in transactions of 1 or 100. Ratios are to the writer alone in the same round. Processor time is that of the tool
 from the first commit until all is stored; the lag at the end is the time from the last commit until an object that holds it was
 answered. The tools upload through the proxy, which takes some processor time of its own, the same for all.
+
+After each turn of lsfast with a server comes one in which the writer runs beside plain PUTs of as many bytes at the same times, through the same proxy:
+what the store takes on the same machine, whoever uploads.
 """
 from . import report, tools
 from .children import Failed
@@ -12,6 +15,7 @@ HELP = "what a writer in a closed loop keeps of its speed"
 LOADS = "off:1,normal:1,full:1,normal:100,full:100"
 DRAIN_SECONDS = 120
 ALONE = "alone"
+PUTS = "plain PUTs"
 
 
 def arguments(parser):
@@ -34,18 +38,23 @@ def run(options):
                 for tool in session.turns(number, [None, *session.tools]):
                     result = one(session, tool, synchronous, rows)
                     results.append(result | {"round": number, "load": f"{synchronous}, {rows}"})
-                    print(f"  round {number + 1}: {synchronous}, {rows}: {result['tool']}: {result['rate']:.0f} commits/s", flush=True)
+                    tell(number, synchronous, rows, result)
+                    if tool and tool.kind == "lsfast" and session.server.kind != "directory":
+                        puts = beside_puts(session, synchronous, rows, result)
+                        results.append(puts | {"round": number, "load": f"{synchronous}, {rows}", "of": result["tool"]})
+                        tell(number, synchronous, rows, puts)
         facts = session.facts()
     print()
     show(options, facts, results)
 
 
-def one(session, tool, synchronous, rows):
-    options, name = session.options, tool.name if tool else ALONE
-    folder, prefix = session.place(f"writer-{name}")
-    db = str(folder / "app.db")
-    events = session.events() if tool else None
-    app = tools.App(
+def tell(number, synchronous, rows, result):
+    print(f"  round {number + 1}: {synchronous}, {rows}: {result['tool']}: {result['rate']:.0f} commits/s", flush=True)
+
+
+def application(session, db, synchronous, rows):
+    options = session.options
+    return tools.App(
         session.workspace,
         mode="loop",
         dbs=[db],
@@ -54,6 +63,30 @@ def one(session, tool, synchronous, rows):
         seconds=options.seconds,
         busy_timeout=options.busy_timeout,
     )
+
+
+def beside_puts(session, synchronous, rows, replicated):
+    """The writer beside PUTs as those of a turn of lsfast, and nobody that reads its log."""
+    folder, prefix = session.place("writer-puts")
+    events = session.events()
+    app = application(session, str(folder / "app.db"), synchronous, rows)
+    puts = tools.Puts(session.workspace, session.server, events.endpoint, prefix, replicated["puts"])
+    puts.go()
+    answer = app.run()
+    puts.read()
+    app.close()
+    events.stop()
+    remove(folder)
+    session.server.remove(prefix)
+    return {"tool": PUTS, **answer}
+
+
+def one(session, tool, synchronous, rows):
+    name = tool.name if tool else ALONE
+    folder, prefix = session.place(f"writer-{name}")
+    db = str(folder / "app.db")
+    events = session.events() if tool else None
+    app = application(session, db, synchronous, rows)
     if not tool:
         answer = app.run()
         app.close()
@@ -76,6 +109,7 @@ def one(session, tool, synchronous, rows):
     begun = answer["begun"]
     puts = [e for e in events.poll() if e["stored"] and e["t"] >= begun]
     result["uploads"], result["upload_bytes"] = len(puts), sum(e["bytes"] for e in puts)
+    result["puts"] = [(e["t"] - begun, e["bytes"]) for e in puts]
     log = child.log.read_text(errors="replace")
     result["unproven"] = log.count("is not proven") if tool.kind == "lsfast" else None
     child.stop()
@@ -93,25 +127,35 @@ def remove(folder):
             path.unlink()
 
 
+def spread(ratios):
+    """Their median and, of enough of them, the middle half."""
+    if not ratios:
+        return "-"
+    text = f"{report.median(ratios):.2f}"
+    return text if len(ratios) < 4 else text + f" ({report.percentile(ratios, 0.25):.2f} to {report.percentile(ratios, 0.75):.2f})"
+
+
 def show(options, facts, results):
     report.save(options, "writer", {**facts, "results": results})
     rows = []
     for load in dict.fromkeys(r["load"] for r in results):
         here = [r for r in results if r["load"] == load]
         alone = {r["round"]: r["rate"] for r in here if r["tool"] == ALONE}
-        for name in [ALONE] + sorted({r["tool"] for r in here} - {ALONE}, key=lambda n: (n != "lsfast", n)):
+        limits = {(r["round"], r["of"]): r["rate"] for r in here if r["tool"] == PUTS}
+        for name in [ALONE] + sorted({r["tool"] for r in here} - {ALONE}, key=lambda n: (n != PUTS, n != "lsfast", n)):
             own = [r for r in here if r["tool"] == name]
             middle = lambda key: report.median([r[key] for r in own])
-            row = [load, name, f"{middle('rate'):.0f}", f"{report.median([r['rate'] / alone[r['round']] for r in own]):.2f}"]
+            row = [load, name, f"{middle('rate'):.0f}", spread([r["rate"] / alone[r["round"]] for r in own])]
+            row.append(spread([r["rate"] / limits[r["round"], name] for r in own if (r["round"], name) in limits]))
             row += [f"{middle('p50') * 1e6:.0f}", f"{middle('p999') * 1e3:.1f}", f"{report.median([r['max'] for r in own]) * 1e3:.0f}"]
             row += [f"{middle('wal') / 1e6:.1f}", sum(r["busy"] for r in own)]
-            if name != ALONE:
+            if "rss" in own[0]:
                 lag = report.number(report.median([r["lag_end"] for r in own if r["lag_end"] is not None]) * 1e3, "%.0f")
                 row += [f"{middle('cpu_us_per_row'):.2f}", f"{max(r['rss'] for r in own) / 1e6:.0f}", lag]
                 row += [f"{middle('uploads'):.0f}", f"{middle('upload_bytes') / 1e6:.1f}"]
                 row.append("-" if own[0]["unproven"] is None else sum(r["unproven"] for r in own))
-            rows.append(row + ["-"] * (15 - len(row)))
-    heads = ["synchronous, rows", "beside", "commits/s", "ratio", "p50 us", "p99.9 ms", "longest ms", "log MB", "busy"]
+            rows.append(row + ["-"] * (16 - len(row)))
+    heads = ["synchronous, rows", "beside", "commits/s", "ratio", "to PUTs", "p50 us", "p99.9 ms", "longest ms", "log MB", "busy"]
     heads += ["CPU us/row", "peak RSS MB", "lag at the end ms", "uploads", "upload MB", "unproven"]
     report.table(heads, rows)
     plots = []

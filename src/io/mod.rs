@@ -37,6 +37,7 @@ pub use engine::{Engine, IoChoice, IoError, IoKind};
 pub use file::{File, read_small, read_small_with_mode};
 pub use on_demand::OnDemand;
 pub use process::{
-    end_group, keep_heap, monotonic, processor_time, raise_descriptor_limit, send_signal, trim_heap, urgently,
+    end_group, keep_heap, monotonic, processor_time, raise_descriptor_limit, send_signal, trim_heap,
+    urgency_refused, urgently,
 };
 pub use wait::wait;

@@ -18,10 +18,17 @@ pub fn processor_time() -> Duration {
     sys::clock(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
+static REFUSED: AtomicBool = AtomicBool::new(false);
+
+/// Whether [`urgently`] was refused.
+#[must_use]
+pub fn urgency_refused() -> bool {
+    REFUSED.load(Ordering::Relaxed)
+}
+
 /// Runs `work`, which must take microseconds of processor time, before all ordinary threads of the machine (`SCHED_FIFO`), if this process may:
 /// with `CAP_SYS_NICE`, or an `RLIMIT_RTPRIO` of 1. Else as it is.
 pub fn urgently<T>(work: impl FnOnce() -> T) -> T {
-    static REFUSED: AtomicBool = AtomicBool::new(false);
     /// Ends it, whatever happens.
     struct Urgent;
     impl Drop for Urgent {

@@ -24,6 +24,7 @@ use super::board::{Board, Mark, Near};
 use super::guard::{Guard, Phase};
 use super::pending::{Page, PgnoSet};
 use crate::base::{FrameNo, Pgno};
+use crate::io::urgency_refused;
 use crate::sqlite::database::Database;
 use crate::sqlite::walindex::WalIndexHeader;
 use crate::wal::frames::{Chain, CommittedRun};
@@ -351,7 +352,10 @@ impl Capture {
             return Ok(true);
         }
         let missed = after.change.wrapping_sub(self.taken.change());
-        let reason = format!("a turn could not be proven ({missed} commits unaccounted for)");
+        let mut reason = format!("a turn could not be proven ({missed} commits unaccounted for)");
+        if urgency_refused() {
+            reason.push_str("; on a busy host the capability CAP_SYS_NICE makes that rare");
+        }
         let now = Instant::now();
         let bytes = u64::from(after.n_page) * u64::from(self.db.page_size().get());
         self.guard.prefer_rounds(bytes, now);

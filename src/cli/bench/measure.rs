@@ -79,6 +79,8 @@ pub(super) struct Plan {
     /// Whether it also writes alone, as long, in alternating turns. Raw PUTs come after each turn then, so that they
     /// are not in the way of what is compared.
     pub(super) compare: bool,
+    /// Between an answer and the raw PUT that follows it, where they don't come after each turn.
+    pub(super) raw_pause: Duration,
 }
 
 impl Plan {
@@ -162,6 +164,7 @@ impl Meter<'_> {
         let mut kept = Vec::new();
         let mut answers = 0;
         let mut quiet_since = tokio::time::Instant::now();
+        let mut raw: Option<(tokio::time::Instant, Stored)> = None;
         while ended.is_none() || !run.waiting.is_empty() {
             tokio::select! {
                 // Commits first: an answer must find those that it holds.
@@ -182,18 +185,29 @@ impl Meter<'_> {
                     if self.plan.compare {
                         answers += 1;
                         keep(&mut kept, answer, answers);
-                    } else if run.measured.raw.count() == 0 || self.stored.is_empty() {
-                        // Where the store has more to do than it can, raw PUTs would make it worse.
-                        run.raw_put(self.raw, answer).await?;
+                    } else {
+                        // Not at once: a store that has rested, as before most commits, takes longer than one at work. Where it has more to
+                        // do than it can, answers come before this is due, and raw PUTs don't make it worse.
+                        raw = Some((quiet_since + self.plan.raw_pause, answer));
                     }
                 }
                 _ = look.tick() => run.look(size_of(&self.logs[0])),
+                () = tokio::time::sleep_until(raw.as_ref().map_or(quiet_since, |r| r.0)), if raw.is_some() => {
+                    if let Some((_, stored)) = raw.take() {
+                        run.raw_put(self.raw, stored).await?;
+                    }
+                }
                 () = tokio::time::sleep_until(quiet_since + self.patience), if ended.is_some() => {
                     anyhow::bail!("{} commits are not stored after {:?}", run.waiting.len(), self.patience);
                 }
             }
         }
         run.look(size_of(&self.logs[0]));
+        if run.measured.raw.count() == 0
+            && let Some((_, stored)) = raw
+        {
+            run.raw_put(self.raw, stored).await?;
+        }
         let turned = ended.context("a turn without an end")?;
         run.measured.beside.take(&turned);
         Ok(kept)
@@ -274,13 +288,13 @@ mod tests {
     #[test]
     fn each_kind_of_turn_is_first_as_often_and_has_the_whole_time() {
         let time = Duration::from_secs(8);
-        let turns = Plan { time, compare: true }.turns();
+        let turns = Plan { time, compare: true, raw_pause: Duration::ZERO }.turns();
         for which in [Which::Alone, Which::Beside] {
             let sum: Duration = turns.iter().filter(|t| t.which == which).map(|t| t.time).sum();
             assert_eq!(sum, time);
             assert_eq!(turns.chunks(2).filter(|pair| pair[0].which == which).count(), 2);
         }
-        let alone = Plan { time, compare: false }.turns();
+        let alone = Plan { time, compare: false, raw_pause: Duration::ZERO }.turns();
         assert_eq!(alone, [Turn { which: Which::Beside, time }]);
     }
 }

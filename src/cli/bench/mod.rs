@@ -121,7 +121,14 @@ impl BenchArgs {
     }
 
     fn plan(&self) -> Plan {
-        Plan { time: self.duration, compare: self.compare || self.load().rate == Rate::Max }
+        let rate = self.load().rate;
+        let raw_pause = match rate {
+            Rate::PerSecond(rate) => {
+                Duration::try_from_secs_f64(0.5 / rate).unwrap_or(Duration::MAX).min(self.duration)
+            }
+            Rate::Max => Duration::ZERO,
+        };
+        Plan { time: self.duration, compare: self.compare || rate == Rate::Max, raw_pause }
     }
 
     /// What no run could come of.

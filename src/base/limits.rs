@@ -40,7 +40,7 @@ pub const PARTS_MAX: u64 = 10_000;
 /// Objects that one DeleteObjects names, by S3's rule. More take several requests.
 pub const DELETE_BATCH: usize = 1_000;
 
-/// Requests under way at once for one multipart upload or one restore.
+/// Requests under way at once for one multipart upload.
 pub const TRANSFERS: usize = 4;
 
 /// Idle connections kept for one endpoint. Further ones are closed.
@@ -124,6 +124,10 @@ pub const RESTORE_WRITEBACK_BYTES: u64 = 16 << 20;
 
 /// Decoding threads of a restore, however many cores there are.
 pub const RESTORE_THREADS: usize = 16;
+
+/// Requests under way at once for one restore, unless the user says otherwise: the files after an image are many and small, and wait for round trips
+/// rather than for bytes.
+pub const RESTORE_TRANSFERS: usize = 16;
 
 /// Requests under way at once for one restore, at most, whatever `--parallelism` says.
 pub const RESTORE_TRANSFERS_MAX: usize = 64;

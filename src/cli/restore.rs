@@ -68,7 +68,7 @@ pub struct RestoreArgs {
     #[arg(long)]
     pub if_replica_exists: bool,
     /// Requests under way at once
-    #[arg(long, value_name = "N", default_value_t = limits::TRANSFERS, value_parser = parallelism)]
+    #[arg(long, value_name = "N", default_value_t = limits::RESTORE_TRANSFERS, value_parser = parallelism)]
     pub parallelism: usize,
     /// Print one JSON object instead of text
     #[arg(long)]

@@ -110,7 +110,7 @@ impl RestoreOptions {
             force: false,
             integrity: Integrity::default(),
             state: Selection::default(),
-            parallel: limits::TRANSFERS,
+            parallel: limits::RESTORE_TRANSFERS,
         }
     }
 }

@@ -86,7 +86,7 @@ impl FollowOptions {
             output: output.into(),
             force: false,
             integrity: Integrity::default(),
-            parallel: limits::TRANSFERS,
+            parallel: limits::RESTORE_TRANSFERS,
             interval: Duration::from_secs(1),
             directory: None,
             observer: Arc::new(|_| {}),

@@ -186,14 +186,14 @@ impl Meter<'_> {
                         answers += 1;
                         keep(&mut kept, answer, answers);
                     } else {
-                        // Not at once: a store that has rested, as before most commits, takes longer than one at work. Where it has more to
-                        // do than it can, answers come before this is due, and raw PUTs don't make it worse.
+                        // Not at once: a store that has rested, as before most commits, takes longer than one at work.
                         raw = Some((quiet_since + self.plan.raw_pause, answer));
                     }
                 }
                 _ = look.tick() => run.look(size_of(&self.logs[0])),
                 () = tokio::time::sleep_until(raw.as_ref().map_or(quiet_since, |r| r.0)), if raw.is_some() => {
-                    if let Some((_, stored)) = raw.take() {
+                    // Nothing else goes meanwhile. A store that has more to do than it can is left alone.
+                    if let Some((_, stored)) = raw.take().filter(|_| run.waiting.is_empty()) {
                         run.raw_put(self.raw, stored).await?;
                     }
                 }
@@ -203,6 +203,7 @@ impl Meter<'_> {
             }
         }
         run.look(size_of(&self.logs[0]));
+        // The one that is due later, if it would be the only one.
         if run.measured.raw.count() == 0
             && let Some((_, stored)) = raw
         {

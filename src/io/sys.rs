@@ -193,11 +193,13 @@ pub(super) fn trim_heap() {
     }
 }
 
-/// Makes the heap keep what is freed, and take blocks up to 32 MiB from it, where the C library can.
+/// Makes the heap keep what is freed, and take blocks up to 32 MiB from it, where the C library can. All threads share it: else each would keep
+/// what it once needed.
 pub(super) fn keep_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes no pointers and may be called by any thread at any time. What it refuses stays as it was.
     unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
         libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
         libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
     }

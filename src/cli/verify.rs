@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::setup::{self, Setup};
 use super::{choose, report};
+use crate::io::keep_heap;
 use crate::restore::{self, Compared, Health, VerifyOptions, VerifyReport, object_name};
 
 /// The comparison with the database could not be made; else nothing is wrong.
@@ -67,6 +68,7 @@ pub(super) fn run(setup: &mut Setup, args: &VerifyArgs) -> anyhow::Result<ExitCo
         database: database(setup, args),
         ..VerifyOptions::default()
     };
+    keep_heap();
     let found = event_loop.block_on(async {
         let store = setup.open(&location)?;
         Ok::<_, anyhow::Error>(restore::verify_replica(&store, options).await?)

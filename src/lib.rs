@@ -55,7 +55,7 @@
 //! - **Salts**: two numbers in the header of the log and in each frame; they name one *generation* of it. A **reset**
 //!   begins the next generation at frame 1.
 //! - **CKPT**, **READ(k)**: lock bytes of the wal-index. **Cruise**, **turn**, **round**: what the guard does with them
-//!   (`docs/design.md`).
+//!   (`docs/design/guard.md`).
 //! - **Armed**: all of the log is in the database file, so that the next write resets it.
 //! - **LTX file**: a sorted set of pages with a header and checksums; the unit of storage.
 //! - **TXID**: number of one uploaded batch, from 1, without holes.

@@ -159,7 +159,7 @@ pub struct FrameNo(pub u32);
 
 /// The two salts of a WAL header: the identity of one generation of the log.
 ///
-/// Compare for equality only; see `docs/design.md` for when "one higher" proves something.
+/// Compare for equality only; see `docs/design/guard.md` for when "one higher" proves something.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Salts {
     /// First salt; usually one higher after each restart of the log.

@@ -3,7 +3,7 @@
 //! # The proof
 //!
 //! Two things say that nothing was missed, and they are independent. The locks: while CKPT or READ(k) is held, a generation of the
-//! log can end only when all its frames were captured (`docs/design.md`). The count: SQLite's wal-index counts commits, one up
+//! log can end only when all its frames were captured (`docs/design/guard.md`). The count: SQLite's wal-index counts commits, one up
 //! with each, and capture counts the commit frames it has taken; equal counts mean that each commit was taken, whatever happened to the
 //! log meanwhile. The count judges what the locks can't see: the end of a turn, a log that was cut while idle.
 //!

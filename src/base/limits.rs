@@ -68,6 +68,10 @@ pub const CA_BYTES: u64 = 4 << 20;
 /// A config file. A longer one is an error.
 pub const CONFIG_BYTES: u64 = 16 << 20;
 
+/// Characters of a text from elsewhere (the words of a store, the name of an object) in one message.
+/// The rest is cut off.
+pub const UNTRUSTED_CHARS: usize = 200;
+
 /// Bytes of an answer that reports an error. The rest is not read.
 pub const ERROR_BYTES: usize = 64 << 10;
 

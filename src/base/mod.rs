@@ -8,5 +8,6 @@ pub mod finding;
 mod ids;
 pub mod limits;
 pub mod spare;
+pub mod untrusted;
 
 pub use ids::{FrameNo, IdError, Level, LtxId, PageSize, Pgno, Salts, Txid};

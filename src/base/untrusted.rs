@@ -1,0 +1,151 @@
+//! Text that a store, a network or another program sent, made fit for a terminal, a log and a status.
+//!
+//! Such text may hold escape sequences that retitle or repaint a terminal, line breaks that fake a line of the log, and
+//! marks that turn the direction of what follows. Everything that does not print as itself becomes `\u{...}`; the result
+//! is one line. It is for people: nothing is parsed back from it.
+
+use std::borrow::Cow;
+
+use super::limits;
+
+/// One line of at most [`limits::UNTRUSTED_CHARS`] characters. Spaces and line breaks become one space.
+#[must_use]
+pub fn quote(text: &str) -> String {
+    line(text, limits::UNTRUSTED_CHARS)
+}
+
+/// One line of at most `chars_max` characters, an ellipsis at its end where it was cut. Spaces and line breaks become one
+/// space. Takes time by the length of the result, not of the text.
+#[must_use]
+pub fn line(text: &str, chars_max: usize) -> String {
+    let mut out = String::new();
+    let mut left = chars_max;
+    let mut gap = false;
+    for c in text.chars() {
+        if c.is_whitespace() {
+            gap = !out.is_empty();
+            continue;
+        }
+        let mut shown = Shown::of(c);
+        let needs = shown.len() + usize::from(gap);
+        if needs > left {
+            // The ellipsis takes the place of the last character.
+            if left == 0 {
+                out.pop();
+            }
+            out.push('\u{2026}');
+            return out;
+        }
+        left -= needs;
+        if std::mem::take(&mut gap) {
+            out.push(' ');
+        }
+        shown.push_to(&mut out);
+    }
+    out
+}
+
+/// The text without a cut, each character that does not print as itself as an escape. For names that the reader has to
+/// recognise, such as the key of an object.
+#[must_use]
+pub fn escape(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    text.chars().for_each(|c| Shown::of(c).push_to(&mut out));
+    Cow::Owned(out)
+}
+
+/// How one character is shown.
+enum Shown {
+    Itself(char),
+    Escape(std::char::EscapeUnicode),
+    Short(char),
+}
+
+impl Shown {
+    fn of(c: char) -> Shown {
+        match c {
+            ' ' => Shown::Itself(c),
+            '\n' => Shown::Short('n'),
+            '\r' => Shown::Short('r'),
+            '\t' => Shown::Short('t'),
+            c if c.is_ascii_graphic() => Shown::Itself(c),
+            c if c.is_ascii() || !prints(c) => Shown::Escape(c.escape_unicode()),
+            c => Shown::Itself(c),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Shown::Itself(_) => 1,
+            Shown::Short(_) => 2,
+            Shown::Escape(escape) => escape.len(),
+        }
+    }
+
+    fn push_to(&mut self, out: &mut String) {
+        match self {
+            Shown::Itself(c) => out.push(*c),
+            Shown::Short(c) => out.extend(['\\', *c]),
+            Shown::Escape(escape) => out.extend(escape),
+        }
+    }
+}
+
+/// Whether a character that is not ASCII prints as itself: not those that control, format or space, and none that has
+/// no meaning yet. The standard library keeps the table, for its `Debug` of text.
+fn prints(c: char) -> bool {
+    // Blank letters are letters to the table.
+    let blank = matches!(c, '\u{115f}' | '\u{1160}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}');
+    // A mark that goes with the letter before it is escaped at the beginning of text only.
+    let mut pair = [0; 8];
+    pair[0] = b'x';
+    let len = 1 + c.encode_utf8(&mut pair[1..]).len();
+    let pair = std::str::from_utf8(&pair[..len]).unwrap_or_default();
+    !blank && pair.escape_debug().count() == 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_prints_stays_as_it_is() {
+        for text in ["all is well", "it's \"so\" \\o/", "tä/ü 日本 e\u{301} \u{1f600}", ""] {
+            assert_eq!(quote(text), text);
+            assert_eq!(escape(text), text);
+        }
+        assert_eq!(quote("  502\r\n\tBad \u{a0} Gateway\n"), "502 Bad Gateway");
+        assert_eq!(escape("a\nb\tc\r"), "a\\nb\\tc\\r");
+    }
+
+    #[test]
+    fn nothing_moves_the_terminal() {
+        assert_eq!(quote("X\x1b]0;owned\x07\nall is well"), "X\\u{1b}]0;owned\\u{7} all is well");
+        let controls = (0..0x20).chain(0x7f..0xa0);
+        // Marks of direction, of nothing, of lines; blank letters; tags; what has no meaning.
+        let marks = [
+            0xad, 0x61c, 0x115f, 0x180e, 0x200b, 0x200d, 0x200e, 0x200f, 0x2028, 0x2029, 0x202a, 0x202e,
+            0x2060, 0x2066, 0x2069, 0x3164, 0xfeff, 0xfff9, 0xe0041, 0xf0000, 0x10ffff,
+        ];
+        for code in controls.chain(marks) {
+            let c = char::from_u32(code).unwrap();
+            for text in [quote(&format!("a{c}b")), escape(&format!("a{c}b")).into_owned()] {
+                assert!(!text.contains(c) && !text.chars().any(char::is_control), "{code:x}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn it_is_cut_where_told() {
+        assert_eq!(line("abc", 3), "abc");
+        assert_eq!(line("abcd", 3), "ab\u{2026}");
+        assert_eq!(line("ab \x1b", 3), "ab\u{2026}");
+        assert_eq!(quote(&"x".repeat(5_000_000)).chars().count(), limits::UNTRUSTED_CHARS);
+        for max in 1..20 {
+            assert!(line("a\x1b b\u{202e}c   d ee", max).chars().count() <= max, "{max}");
+        }
+    }
+}

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Peak memory of lsfast for a database of any size: images of each kind, verify, restore.
+"""Peak memory of lsfast for a database of any size: one transaction, images of each kind, verify, restore.
 
     cargo build --release
-    scripts/measure-memory.py [--gigabytes 100] [--restore-gigabytes 40] [--dir target] [--lsfast target/release/lsfast]
+    scripts/measure-memory.py [--gigabytes 100] [--restore-gigabytes 40] [--transaction-gigabytes 0.4] [--dir target] [--lsfast target/release/lsfast]
 
 The database is sparse: a small one whose header says that it has so many pages of 4096 bytes more, all of them zeros. They are read,
 hashed, compressed, indexed, stored and restored like any others, so memory is what a full one would need, but the replica
-is small. The restored copy is not sparse; --restore-gigabytes says how large the second database is that is restored.
+is small. The rows of the transaction are random, so that it is stored as long as it is. The restored copy is not sparse; --restore-gigabytes says how large the second database is that is restored.
 Everything is removed in the end.
 """
 import argparse
@@ -27,6 +27,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gigabytes", type=float, default=100)
     parser.add_argument("--restore-gigabytes", type=float, default=40)
+    parser.add_argument("--transaction-gigabytes", type=float, default=0.4)
     parser.add_argument("--dir", default=str(ROOT / "target"), help="where databases and replicas are made [target]")
     parser.add_argument("--lsfast", default=str(ROOT / "target/release/lsfast"), metavar="PATH")
     options = parser.parse_args()
@@ -42,6 +43,8 @@ def main():
 
 def measure(options, work):
     print("| step | database GB | seconds | peak RSS MB |\n|---|---|---|---|")
+    if options.transaction_gigabytes > 0:
+        transaction(options, work)
     for size, restores in ((options.gigabytes, False), (options.restore_gigabytes, True)):
         if size <= 0:
             continue
@@ -77,6 +80,30 @@ def make(path, gigabytes):
     app.execute("pragma journal_mode=wal").fetchone()
     app.execute("select count(*) from t").fetchone()
     return app
+
+
+def transaction(options, work):
+    """One transaction that SQLite spills to the WAL long before its commit, then its upload."""
+    db, rows = work / "app.db", int(options.transaction_gigabytes * 1e9) // PAGE
+    app = make(db, 0.001)
+    raw = work / "replica/ltx/0"
+    stored = lambda: len([p for p in raw.iterdir() if p.suffix == ".ltx"]) if raw.is_dir() else 0
+
+    def commit(child):
+        while stored() == 0 and child.poll() is None:
+            time.sleep(0.05)
+        app.execute("pragma cache_size=200")
+        numbers = f"with recursive n(i) as (select 1 union all select i + 1 from n limit {rows})"
+        app.execute(f"insert into t(x) {numbers} select randomblob(3900) from n")
+        while stored() < 2 and child.poll() is None:
+            time.sleep(0.05)
+        child.terminate()
+
+    command = [options.lsfast, "replicate", str(db), f"file://{work}/replica", "--log-level", "warn"]
+    run("one transaction", options.transaction_gigabytes, command, commit)
+    app.close()
+    for path in work.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def image_from_database(options, work, db, size, app):

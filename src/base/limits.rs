@@ -15,6 +15,14 @@ pub const WAL_IDLE_BYTES: u64 = 16 << 20;
 /// from the database when the batch is made.
 pub const PENDING_BYTES: usize = 16 << 20;
 
+/// Page images of a transaction whose commit has not been read yet. Beyond it only page numbers are kept, and the pages are read
+/// from the database when the batch is made. Frames that are not published are not among them.
+pub const OPEN_BYTES: usize = 16 << 20;
+
+/// Hashes of the pages of one batch in memory: 16 bytes and a page number each. Beyond it they wait in a file beside the database for
+/// the store's answer.
+pub const BATCH_HASHES: usize = 32 << 10;
+
 /// Page images that make a batch worth a request of its own: so many don't wait for `sync-interval`. A fast writer would else reach
 /// [`PENDING_BYTES`] within it, and reading its pages again would keep its log from starting over.
 pub const BATCH_BYTES: usize = 4 << 20;

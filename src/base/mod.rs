@@ -7,6 +7,7 @@ pub mod crc64;
 pub mod finding;
 mod ids;
 pub mod limits;
+pub mod pages;
 pub mod spare;
 pub mod untrusted;
 

@@ -93,6 +93,7 @@ fn state(f: &FollowStatus) -> DatabaseStatus {
         position: None,
         commits: None,
         error: None,
+        wal_damage: None,
         replicas: Vec::new(),
         follows: Some(FollowState {
             url: Some(f.replica.clone()),

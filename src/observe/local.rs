@@ -50,6 +50,7 @@ pub fn without_process(db: &Path, home: &Path, places: &[Place]) -> io::Result<D
         position: None,
         commits: None,
         error: None,
+        wal_damage: None,
         replicas,
         follows: noted.map(|txid| FollowState {
             url: None,

@@ -17,7 +17,7 @@ type OfDatabase = fn(&DatabaseVitals) -> Option<f64>;
 type OfReplica = fn(&ReplicaVitals) -> Option<f64>;
 
 /// Name, type, help, value.
-const DATABASES: [(&str, &str, &str, OfDatabase); 6] = [
+const DATABASES: [(&str, &str, &str, OfDatabase); 8] = [
     ("lsfast_db_following", "gauge", "Whether the log of the database is followed.", |d| {
         Some(flag(d.phase() == DatabasePhase::Following))
     }),
@@ -27,6 +27,12 @@ const DATABASES: [(&str, &str, &str, OfDatabase); 6] = [
     }),
     ("lsfast_wal_frame", "gauge", "Last captured frame of the write-ahead log.", |d| {
         Some(f64::from(d.position().1))
+    }),
+    ("lsfast_wal_damaged", "gauge", "Whether the write-ahead log has frames that can't be proven.", |d| {
+        Some(flag(d.wal_damage().is_some()))
+    }),
+    ("lsfast_wal_damages_total", "counter", "Times that such frames were met since the start.", |d| {
+        Some(number(d.wal_damages()))
     }),
     ("lsfast_commits_total", "counter", "Commits captured since the start.", |d| Some(number(d.commits()))),
     (

@@ -139,6 +139,7 @@ mod tests {
             position: None,
             commits: None,
             error: None,
+            wal_damage: None,
             replicas: Vec::new(),
             follows: None,
         };

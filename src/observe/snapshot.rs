@@ -44,6 +44,9 @@ pub struct DatabaseStatus {
     pub commits: Option<u64>,
     /// Why it is, or was, not replicated.
     pub error: Option<FailureStatus>,
+    /// Since when its WAL has frames that can't be proven, and what is wrong with them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wal_damage: Option<FailureStatus>,
     /// Its replicas.
     pub replicas: Vec<ReplicaStatus>,
     /// What it follows, where it is itself a read replica.
@@ -230,6 +233,7 @@ fn database(vitals: &DatabaseVitals) -> DatabaseStatus {
         position: vitals.page_size().map(|size| position(size, vitals.position())),
         commits: Some(vitals.commits()),
         error: vitals.failure().map(failure),
+        wal_damage: vitals.wal_damage().map(failure),
         replicas: vitals.replicas.iter().map(|r| replica(r, vitals.page_size())).collect(),
         follows: None,
     }

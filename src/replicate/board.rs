@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::pending::{Page, Pending};
+use super::pending::{OpenPages, Page, Pending};
 use super::vitals::{DatabaseVitals, ReplicaVitals};
-use crate::base::Pgno;
+use crate::base::{FrameNo, Pgno};
 use crate::io::watch::Hint;
 use crate::wal::tail::WalPos;
 
@@ -23,6 +23,8 @@ pub struct Mark {
     pub size_pages: u32,
     /// SQLite's counter of commits after it.
     pub change: u32,
+    /// The frames up to this one were not proven: which pages they hold says the wal-index. 0 for none.
+    pub by_index: FrameNo,
 }
 
 /// What capture keeps for one replica.
@@ -50,9 +52,12 @@ pub struct Board {
     changed: Vec<Notify>,
     mark: Cell<Mark>,
     near: RefCell<Option<Near>>,
+    /// Pins that hold.
     pins: Cell<u32>,
     /// Goes up when a pin can't be honoured any more.
     epoch: Cell<u64>,
+    /// Pins were voided for the sake of a checkpoint, and none has held to its end since.
+    indebted: Cell<bool>,
     pin_requests: RefCell<Vec<oneshot::Sender<Pin>>>,
     hint: Rc<Hint>,
     busy: Cell<u32>,
@@ -78,6 +83,7 @@ impl Board {
             near: RefCell::default(),
             pins: Cell::new(0),
             epoch: Cell::new(0),
+            indebted: Cell::new(false),
             pin_requests: RefCell::default(),
             hint,
             busy: Cell::new(0),
@@ -105,12 +111,10 @@ impl Board {
     }
 
     /// Adds the pages of whole transactions for every replica, and moves the mark.
-    pub fn commit(&self, pages: &mut Vec<(Pgno, Page)>, commits: u64, mark: Mark) {
+    pub fn commit(&self, pages: &mut OpenPages, commits: u64, mark: Mark) {
         let mut slots = self.slots.borrow_mut();
         for slot in slots.iter_mut() {
-            for (pgno, page) in pages.iter() {
-                slot.pending.insert(*pgno, page);
-            }
+            slot.pending.add(pages);
             slot.pending.add_commits(commits);
         }
         self.vitals.captured(commits, pages.len(), &mark);
@@ -174,6 +178,16 @@ impl Board {
         self.wake_all();
     }
 
+    /// The WAL has frames that can't be proven.
+    pub fn wal_damaged(&self, reason: &str) {
+        self.vitals.wal_is_damaged(reason);
+    }
+
+    /// It has none any more.
+    pub fn wal_sound(&self) {
+        self.vitals.wal_is_sound();
+    }
+
     /// Whether somebody reads the database and must not be disturbed by a checkpoint.
     #[must_use]
     pub fn is_pinned(&self) -> bool {
@@ -198,6 +212,16 @@ impl Board {
     /// Pins given so far are void.
     pub fn void_pins(&self) {
         self.epoch.set(self.epoch.get() + 1);
+        self.pins.set(0);
+    }
+
+    /// A checkpoint must not wait: pins given so far are void. `false` if that was so the last time, too, and whoever reads must come to an end.
+    pub fn void_pins_once(&self) -> bool {
+        if self.is_pinned() && self.indebted.replace(true) {
+            return false;
+        }
+        self.void_pins();
+        true
     }
 
     /// Waits until the database stands still, and keeps it so until the pin is dropped. `None` when capture has ended.
@@ -265,7 +289,10 @@ impl Pin {
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        self.board.pins.set(self.board.pins.get() - 1);
+        if self.held() {
+            self.board.pins.set(self.board.pins.get() - 1);
+            self.board.indebted.set(false);
+        }
         self.board.hint.give();
     }
 }

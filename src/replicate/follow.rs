@@ -1,6 +1,7 @@
 //! The loop of one database: waits for hints, looks, lets the guard move, and keeps the pipelines of its replicas alive.
 
 mod error;
+mod leave;
 mod notice;
 mod wait;
 
@@ -53,6 +54,12 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// The wait after an attempt to do so, whether it succeeded or not.
 const IDLE_AGAIN: Duration = Duration::from_secs(60);
+
+/// A WAL with frames that can't be proven is emptied when it was idle for this time: until then a crash would lose commits.
+const IDLE_DAMAGED: Duration = Duration::from_secs(1);
+
+/// The wait after an attempt to do so.
+const IDLE_DAMAGED_AGAIN: Duration = Duration::from_secs(5);
 
 impl DatabaseOptions {
     /// Where its local state is kept.
@@ -212,10 +219,13 @@ impl<'a> Follower<'a> {
         let to_open = Arc::clone(&db);
         let opened = tokio::task::spawn_blocking(move || open::open(&to_open, &states)).await;
         let opened = opened.map_err(io::Error::other).map_err(io_error(path))?;
-        let Opened { guard, tail, mark, since } =
+        let Opened { guard, tail, mark, since, damage } =
             opened.map_err(|source| FollowError::Tail { db: path.clone(), source })?;
         let board = Rc::new(Board::seen(Arc::clone(vitals), Rc::clone(&hint)));
-        let capture = Capture::new(Arc::clone(&db), tail, guard, Rc::clone(&board), mark, Instant::now());
+        let mut capture = Capture::new(Arc::clone(&db), tail, guard, Rc::clone(&board), mark, Instant::now());
+        if let Some((reason, header)) = damage {
+            capture.opened_damaged(&reason, &header, Instant::now());
+        }
         let mut replicas = JoinSet::new();
         for (index, ((replica, local), since)) in options.replicas.iter().zip(locals).zip(since).enumerate() {
             let continuity = since.map(|pending| board.seed(index, pending));
@@ -274,6 +284,9 @@ impl<'a> Follower<'a> {
         // Nobody may wait for a pin that can't come.
         self.board.refuse_pins();
         self.replicas.shutdown().await;
+        if !matches!(end, Ok(End::Replaced)) {
+            self.leave().await;
+        }
         end
     }
 
@@ -335,6 +348,9 @@ impl<'a> Follower<'a> {
     /// When the log of an idle database is to be given back.
     fn idle_at(&mut self, look: Look) -> Option<Instant> {
         let changed = self.capture.last_change();
+        if self.capture.is_damaged() {
+            return self.capture.is_settled().then(|| (changed + IDLE_DAMAGED).max(self.idle_not_before));
+        }
         // While the log is quiet and no commit comes it does not grow, and need not be asked for its size.
         let (large, _) = match self.log_is_large {
             Some(known) if look.quiet && known.1 == changed => known,
@@ -365,7 +381,8 @@ impl<'a> Follower<'a> {
         }
         if self.idle_due.is_some_and(|t| t <= now) {
             // A reader with an old snapshot can prevent it: not again at once.
-            self.idle_not_before = now + IDLE_AGAIN;
+            self.idle_not_before =
+                now + if self.capture.is_damaged() { IDLE_DAMAGED_AGAIN } else { IDLE_AGAIN };
             self.capture.give_back_log().map_err(|e| self.tail_error(e))?;
         }
         tokio::select! {

@@ -26,6 +26,9 @@ const TURN_WAIT: Duration = Duration::from_millis(500);
 /// After turns and rounds in which a reader with an old snapshot kept frames from being copied: the wait before the next.
 const ROUND_PAUSE: Duration = Duration::from_millis(200);
 
+/// Longest wait between two attempts to get frames that can't be proven into the database file. The first is [`ROUND_PAUSE`].
+const URGENT_PAUSE_MAX: Duration = Duration::from_secs(5);
+
 /// So many of them in direct succession.
 const ROUNDS_AT_ONCE: u32 = 3;
 
@@ -62,8 +65,8 @@ pub enum Phase {
     Closing(Blocking),
     /// READ(k) is held, our own checkpoint runs, then takes CKPT.
     Round {
-        /// The read slot.
-        slot: usize,
+        /// The read slot; none if readers used them all and the checkpoint could not wait.
+        slot: Option<usize>,
         /// The thread.
         work: Blocking,
     },
@@ -91,6 +94,9 @@ pub struct Guard {
     rounds_until: Option<Instant>,
     rounds_for: Duration,
     rounds_in_a_row: u32,
+    /// Frames up to this one can't be proven: a crash loses all commits from them on until they are in the database file.
+    urgent: Option<FrameNo>,
+    urgent_pause: Duration,
 }
 
 impl Guard {
@@ -109,6 +115,8 @@ impl Guard {
             rounds_until: None,
             rounds_for: Duration::ZERO,
             rounds_in_a_row: 0,
+            urgent: None,
+            urgent_pause: ROUND_PAUSE,
         })
     }
 
@@ -130,7 +138,7 @@ impl Guard {
     /// Whether a reset of the log may come while READ(k) and CKPT are both free.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        matches!(self.phase, Phase::Closing(_) | Phase::GivingBack(_))
+        matches!(self.phase, Phase::Closing(_) | Phase::GivingBack(_) | Phase::Round { slot: None, .. })
     }
 
     /// Whether a thread waits for CKPT, so that nothing is to be decided until it has come back.
@@ -150,6 +158,47 @@ impl Guard {
         self.backfilled = FrameNo(0);
         self.rounds_in_a_row = 0;
         self.next_try = None;
+        self.urgent = None;
+    }
+
+    /// Frames up to `to` can't be proven, so that they must get into the database file as soon as may be. See [`Guard::copy_now`].
+    pub fn must_copy(&mut self, to: FrameNo) {
+        self.urgent = Some(to);
+        (self.next_try, self.urgent_pause) = (None, ROUND_PAUSE);
+    }
+
+    /// There are none any more.
+    pub fn need_not_copy(&mut self) {
+        self.urgent = None;
+    }
+
+    /// Whether such frames are not in the database file yet.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        self.urgent.is_some_and(|to| self.backfilled < to)
+    }
+
+    /// Lets a checkpoint of our own through, with nothing held: no frame has been captured yet. Blocks: not for the loop.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn copy_before_capture(&mut self) -> io::Result<()> {
+        self.shm().unlock(LOCK_CKPT)?;
+        copy_and_lock(&self.db)?;
+        self.enter_cruise();
+        Ok(())
+    }
+
+    /// In cruise: begins a round, without READ(k) if readers use all slots.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn copy_now(&mut self, mx: FrameNo) -> io::Result<()> {
+        let slot = self.take_read()?;
+        self.shm().unlock(LOCK_CKPT)?;
+        self.wanted = mx;
+        self.phase = self.round(slot);
+        Ok(())
     }
 
     /// This database, of so many bytes, lost a turn: rounds only for some time.
@@ -179,32 +228,33 @@ impl Guard {
     /// # Errors
     /// The operating system.
     pub fn maybe_turn(&mut self, mx: FrameNo, now: Instant) -> io::Result<bool> {
-        if mx.0 < limits::TURN_FRAMES || self.backfilled == mx || self.next_try.is_some_and(|t| now < t) {
+        let due = mx.0 >= limits::TURN_FRAMES && self.backfilled != mx;
+        if !(due || self.is_urgent()) || self.next_try.is_some_and(|t| now < t) {
             return Ok(false);
         }
+        if !due {
+            return self.copy_now(mx).map(|()| true);
+        }
         let Some(slot) = self.take_read()? else {
+            if self.is_urgent() {
+                return self.copy_now(mx).map(|()| true);
+            }
             self.next_try = Some(now + Duration::from_millis(1));
             return Ok(false);
         };
         self.shm().unlock(LOCK_CKPT)?;
         self.wanted = mx;
         if self.rounds_until.is_some_and(|t| now < t) {
-            self.phase = self.round(slot);
+            self.phase = self.round(Some(slot));
         } else {
             self.phase = Phase::Turn { slot, since: now, backfilled: self.backfilled };
         }
         Ok(true)
     }
 
-    fn round(&self, slot: usize) -> Phase {
+    fn round(&self, slot: Option<usize>) -> Phase {
         let db = Arc::clone(&self.db);
-        let work = tokio::task::spawn_blocking(move || {
-            // A failing checkpoint copies nothing, which is seen afterwards.
-            if let Err(e) = db.checkpoint(CheckpointMode::Passive) {
-                tracing::debug!(db = %db.path().display(), error = %e, "own checkpoint failed");
-            }
-            db.shm().lock_blocking(LOCK_CKPT, LockKind::Exclusive).map(|()| None)
-        });
+        let work = tokio::task::spawn_blocking(move || copy_and_lock(&db).map(|()| None));
         Phase::Round { slot, work }
     }
 
@@ -236,8 +286,8 @@ impl Guard {
             self.enter_cruise();
             return Ok(true);
         }
-        if now.duration_since(since) >= TURN_WAIT {
-            self.phase = self.round(slot);
+        if now.duration_since(since) >= TURN_WAIT || self.is_urgent() {
+            self.phase = self.round(Some(slot));
             return Ok(true);
         }
         Ok(false)
@@ -259,6 +309,11 @@ impl Guard {
         }
         // Else somebody wrote on while the checkpoint ran, and each is shorter than the one before.
         let hindered = self.backfilled < self.wanted;
+        if self.is_urgent() {
+            self.next_try = Some(now + self.urgent_pause);
+            self.urgent_pause = (self.urgent_pause * 2).min(URGENT_PAUSE_MAX);
+            return Ok(());
+        }
         if !hindered {
             self.rounds_in_a_row = 0;
             self.next_try = None;
@@ -310,6 +365,17 @@ impl Guard {
         Ok(true)
     }
 
+    /// The end: nothing is captured any more. Lets go of CKPT; `Ok(false)` if a helper thread is about to take it.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn let_go(&mut self) -> io::Result<bool> {
+        if self.is_waiting() {
+            return Ok(false);
+        }
+        self.shm().unlock(LOCK_CKPT).map(|()| true)
+    }
+
     /// When the guard wants to be looked at without a hint: while the application has its turn.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
@@ -319,6 +385,15 @@ impl Guard {
             _ => None,
         }
     }
+}
+
+/// Runs a checkpoint and takes CKPT.
+fn copy_and_lock(db: &Database) -> io::Result<()> {
+    // A failing checkpoint copies nothing, which is seen afterwards.
+    if let Err(e) = db.checkpoint(CheckpointMode::Passive) {
+        tracing::debug!(db = %db.path().display(), error = %e, "own checkpoint failed");
+    }
+    db.shm().lock_blocking(LOCK_CKPT, LockKind::Exclusive)
 }
 
 /// How long rounds go on after the loss of a turn. `before`: how long the last ones are over, and how long they went on.

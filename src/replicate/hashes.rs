@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use crate::base::Pgno;
+use crate::base::pages::PageSet;
+use crate::base::{Pgno, limits};
+use crate::io::durable::{self, temporary_beside};
 use crate::io::{File, OnDemand};
 
 const ENTRY_BYTES: usize = 16;
@@ -151,6 +153,79 @@ impl PageHashes {
     }
 }
 
+/// Hashes of a batch that is being sent. They count only once the store has answered for it.
+///
+/// In memory up to [`limits::BATCH_HASHES`], then in a file that goes with this. Where the disk is full, pages are remembered as not
+/// known instead: their next comparison costs an upload.
+#[derive(Debug)]
+pub struct Gathered {
+    dir: PathBuf,
+    memory: Vec<(Pgno, u128)>,
+    file: Option<durable::Pending>,
+    in_file: u64,
+    unknown: PageSet,
+}
+
+/// Bytes of one entry in the file.
+const GATHERED_BYTES: usize = 4 + ENTRY_BYTES;
+
+impl Gathered {
+    /// None yet; a file may be made in `dir`.
+    #[must_use]
+    pub fn new(dir: &Path) -> Gathered {
+        let (dir, unknown) = (dir.to_owned(), PageSet::default());
+        Gathered { dir, memory: Vec::new(), file: None, in_file: 0, unknown }
+    }
+
+    /// Takes hashes of further pages, all above those taken before.
+    pub fn take(&mut self, hashes: Vec<(Pgno, u128)>) {
+        self.memory.extend(hashes);
+        if self.memory.len() >= limits::BATCH_HASHES {
+            if self.spill().is_err() {
+                self.memory.iter().for_each(|(p, _)| self.unknown.insert(*p));
+            }
+            self.memory.clear();
+        }
+    }
+
+    fn spill(&mut self) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(durable::Pending::create(temporary_beside(&self.dir.join("hashes")), MODE)?),
+        };
+        let mut bytes = Vec::with_capacity(self.memory.len() * GATHERED_BYTES);
+        for (pgno, hash) in &self.memory {
+            bytes.extend_from_slice(&pgno.get().to_le_bytes());
+            bytes.extend_from_slice(&hash.to_le_bytes());
+        }
+        file.file().pwrite_all(&bytes, self.in_file)?;
+        self.in_file += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// The store has answered: they become the hashes of the replica.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn write_to(self, hashes: &PageHashes) -> io::Result<()> {
+        hashes.write(self.unknown.iter().map(|p| (p, 0)))?;
+        let mut at = 0;
+        while let Some(file) = &self.file
+            && at < self.in_file
+        {
+            let len = (self.in_file - at).min((limits::BATCH_HASHES * GATHERED_BYTES) as u64);
+            let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+            file.file().pread_exact(&mut bytes, at)?;
+            hashes.write(bytes.chunks_exact(GATHERED_BYTES).filter_map(|b| {
+                let (pgno, hash) = b.split_first_chunk::<4>()?;
+                Some((Pgno::new(u32::from_le_bytes(*pgno))?, u128::from_le_bytes(hash.try_into().ok()?)))
+            }))?;
+            at += len;
+        }
+        hashes.write(self.memory)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,6 +243,27 @@ mod tests {
         assert_eq!(h.read(pg(1), 10).unwrap(), [0, 2, 3, 0, 0, 0, 0, 0, 9, 0]);
         h.shrink(2).unwrap();
         assert_eq!(h.read(pg(1), 10).unwrap(), [0, 2, 0, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn gathered_hashes_wait_in_a_file_beyond_the_bound() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = PageHashes::of(dir.path(), 1);
+        let n = 3 * limits::BATCH_HASHES as u32 + 5;
+        let mut gathered = Gathered::new(dir.path());
+        for first in (1..=n).step_by(1000) {
+            gathered.take((first..(first + 1000).min(n + 1)).map(|i| (pg(i), u128::from(i))).collect());
+            assert!(gathered.memory.capacity() < 2 * limits::BATCH_HASHES);
+        }
+        assert!(kept.is_empty().unwrap(), "nothing counts before the answer");
+        gathered.write_to(&kept).unwrap();
+        assert!(kept.read(pg(1), n as usize).unwrap().into_iter().eq((1..=n).map(u128::from)));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "the file is gone");
+        let mut nowhere = Gathered::new(&dir.path().join("nowhere"));
+        nowhere.take((1..=n).map(|i| (pg(i), 7)).collect());
+        nowhere.take(vec![(pg(n + 1), 8)]);
+        nowhere.write_to(&kept).unwrap();
+        assert_eq!(kept.read(pg(n), 2).unwrap(), [0, 8], "what could not be kept is not known");
     }
 
     #[test]

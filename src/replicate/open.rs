@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::board::Mark;
+use super::capture::{READ_TRIES, by_index};
 use super::guard::Guard;
-use super::pending::{Page, Pending};
+use super::pending::{OpenPages, Pending};
 use super::state::{Point, State};
-use crate::base::{FrameNo, Pgno, Txid};
+use crate::base::{FrameNo, Txid};
 use crate::sqlite::database::Database;
 use crate::sqlite::walindex::WalIndexHeader;
 use crate::wal::tail::{Found, Tail, TailError, WalPos};
@@ -25,6 +26,8 @@ pub struct Opened {
     pub mark: Mark,
     /// For each replica: all that changed since its durable point, or why that is not known.
     pub since: Vec<Result<Pending, String>>,
+    /// Frames up to this header's last one can't be proven, for this reason.
+    pub damage: Option<(String, WalIndexHeader)>,
 }
 
 /// Takes the guard and reads the log through. Blocks: not for the loop.
@@ -32,8 +35,9 @@ pub struct Opened {
 /// # Errors
 /// [`TailError`], when the log can't be read as published.
 pub fn open(db: &Arc<Database>, states: &[State]) -> Result<Opened, TailError> {
-    let guard = Guard::take(db)?;
+    let mut guard = Guard::take(db)?;
     let give_up = Instant::now() + HEADER_WAIT;
+    let mut tries = 0;
     loop {
         let header = match db.shm().header() {
             Ok(header) => header,
@@ -44,10 +48,21 @@ pub fn open(db: &Arc<Database>, states: &[State]) -> Result<Opened, TailError> {
             }
         };
         match read(db, &header, states) {
-            Ok((tail, mark, since)) => return Ok(Opened { guard, tail, mark, since }),
+            Ok((tail, mark, since)) => return Ok(Opened { guard, tail, mark, since, damage: None }),
+            Err(e) if !e.is_damage() => return Err(e),
             // With CKPT held the log can be reset once more, between the look and the reading.
-            Err(e) if matches!(e, TailError::Io(_)) || Instant::now() >= give_up => return Err(e),
-            Err(_) => {}
+            Err(_) if tries < READ_TRIES => tries += 1,
+            // A checkpoint brings into the database file what can't be proven; then the WAL may well have started over.
+            Err(_) if tries == READ_TRIES => {
+                guard.copy_before_capture()?;
+                tries += 1;
+            }
+            Err(e) => {
+                let reason = e.to_string();
+                let since = states.iter().map(|_| Err(reason.clone())).collect();
+                let (tail, mark) = by_index(db, &header);
+                return Ok(Opened { guard, tail, mark, since, damage: Some((reason, header)) });
+            }
         }
     }
 }
@@ -64,15 +79,15 @@ fn read(db: &Arc<Database>, header: &WalIndexHeader, states: &[State]) -> Result
     stops.dedup();
     let mut tail = Tail::new(db.wal().clone(), db.page_size(), header.salts);
     // Pages of a transaction that goes on behind a stop, which is then no place where a replica can stand.
-    let mut open = Vec::new();
+    let mut open = OpenPages::default();
     for stop in stops {
         let from = tail.last();
-        let whole = read_piece(&mut tail, stop, stop == header.mx_frame, &mut open, |pgno, page| {
+        let whole = read_piece(&mut tail, stop, stop == header.mx_frame, &mut open, |pages| {
             for (state, pending) in states.iter().zip(&mut since) {
                 if let Ok(pending) = pending
                     && state.durable.pos.frame <= from
                 {
-                    pending.insert(pgno, page);
+                    pending.add(pages);
                 }
             }
         })?;
@@ -86,7 +101,8 @@ fn read(db: &Arc<Database>, header: &WalIndexHeader, states: &[State]) -> Result
         }
     }
     tail.check_published(header)?;
-    let mark = Mark { pos: tail.pos(), size_pages: header.n_page, change: header.change };
+    let mark =
+        Mark { pos: tail.pos(), size_pages: header.n_page, change: header.change, by_index: FrameNo(0) };
     Ok((tail, mark, since))
 }
 
@@ -95,14 +111,15 @@ fn read_piece(
     tail: &mut Tail,
     stop: FrameNo,
     last: bool,
-    open: &mut Vec<(Pgno, Page)>,
-    mut page_of: impl FnMut(Pgno, &Page),
+    open: &mut OpenPages,
+    mut committed: impl FnMut(&OpenPages),
 ) -> Result<bool, TailError> {
     let mut take = |found: Found<'_>| match found {
-        Found::Open(frames) => open.extend(frames.map(|(_, pgno, page)| (pgno, Page::from(page)))),
+        Found::Open(frames) => frames.for_each(|(_, pgno, page)| open.push(pgno, page)),
         Found::Committed(_, run) => {
-            open.drain(..).for_each(|(pgno, page)| page_of(pgno, &page));
-            run.frames().for_each(|(_, pgno, page)| page_of(pgno, &Page::from(page)));
+            run.frames().for_each(|(_, pgno, page)| open.push(pgno, page));
+            committed(open);
+            open.clear();
         }
     };
     loop {

@@ -5,6 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::base::pages::PageSet;
 use crate::base::{Pgno, limits};
 
 /// The image of one page.
@@ -31,14 +32,77 @@ impl Hasher for PgnoHasher {
     }
 }
 
+/// Pages of transactions whose commit has not been read yet.
+///
+/// Images are kept up to [`limits::OPEN_BYTES`], however long the transaction is; beyond it only the numbers.
+#[derive(Debug, Default)]
+pub struct OpenPages {
+    /// In the order of the log.
+    images: Vec<(Pgno, Page)>,
+    bytes: usize,
+    /// All pages, if there are too many for images.
+    numbers: PageSet,
+}
+
+impl OpenPages {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.images.is_empty() && self.numbers.is_empty()
+    }
+
+    /// Number of images, or of pages if there are too many for images.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.images.len() + self.numbers.len()
+    }
+
+    /// Bytes of images held.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// A newer image of a page.
+    pub fn push(&mut self, pgno: Pgno, page: &[u8]) {
+        self.push_with(pgno, page.len(), || Page::from(page));
+    }
+
+    /// As [`push`](OpenPages::push), of an image that is shared.
+    pub fn push_shared(&mut self, pgno: Pgno, page: &Page) {
+        self.push_with(pgno, page.len(), || Arc::clone(page));
+    }
+
+    fn push_with(&mut self, pgno: Pgno, len: usize, page: impl FnOnce() -> Page) {
+        if self.numbers.is_empty() && self.bytes + len <= limits::OPEN_BYTES {
+            self.images.push((pgno, page()));
+            self.bytes += len;
+            return;
+        }
+        // The memory of the images goes with them.
+        let images = std::mem::take(&mut self.images);
+        images.iter().for_each(|(p, _)| self.numbers.insert(*p));
+        self.bytes = 0;
+        self.numbers.insert(pgno);
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.images.clear();
+        (self.bytes, self.numbers) = (0, PageSet::default());
+    }
+}
+
 /// The pages that one replica still has to store, each once, as of the last captured commit.
 ///
 /// Images are kept up to [`limits::PENDING_BYTES`]. Beyond it only the numbers stay: the pages are then read from the database and its
 /// log when the batch is made. Nothing is lost by that, since a batch holds the last image of each page anyway.
 #[derive(Debug, Default)]
 pub struct Pending {
-    pages: HashMap<Pgno, Option<Page>, BuildHasherDefault<PgnoHasher>>,
+    images: HashMap<Pgno, Page, BuildHasherDefault<PgnoHasher>>,
     bytes: usize,
+    /// Pages of which only the number is known.
+    numbers: PageSet,
     /// The bound was reached: only numbers from now on, until the batch is made.
     full: bool,
     since: Option<Instant>,
@@ -56,13 +120,13 @@ impl Pending {
     /// Whether there is nothing to store.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.pages.is_empty()
+        self.images.is_empty() && self.numbers.is_empty()
     }
 
     /// Number of pages.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.pages.len()
+        self.images.len() + self.numbers.len()
     }
 
     /// Bytes of images held.
@@ -86,7 +150,7 @@ impl Pending {
     /// Whether only numbers are known of some pages.
     #[must_use]
     pub fn has_numbers_only(&self) -> bool {
-        self.full || self.pages.values().any(Option::is_none)
+        self.full || !self.numbers.is_empty()
     }
 
     /// Whether it is so much that it needs no company.
@@ -104,48 +168,86 @@ impl Pending {
     pub fn insert(&mut self, pgno: Pgno, page: &Page) {
         self.since.get_or_insert_with(Instant::now);
         if self.bytes >= limits::PENDING_BYTES {
-            self.full = true;
-            self.bytes = 0;
-            self.pages.values_mut().for_each(|p| *p = None);
+            self.overflow();
         }
         if self.full {
-            self.pages.insert(pgno, None);
+            self.numbers.insert(pgno);
             return;
         }
-        if let Some(Some(old)) = self.pages.insert(pgno, Some(Arc::clone(page))) {
+        if !self.numbers.is_empty() {
+            self.numbers.remove(pgno);
+        }
+        if let Some(old) = self.images.insert(pgno, Arc::clone(page)) {
             self.bytes -= old.len();
         }
         self.bytes += page.len();
     }
 
+    /// Only numbers from now on.
+    fn overflow(&mut self) {
+        self.full = true;
+        self.bytes = 0;
+        // The memory of the table goes, too.
+        let images = std::mem::take(&mut self.images);
+        images.into_keys().for_each(|p| self.numbers.insert(p));
+    }
+
     /// A page that changed, image unknown.
     pub fn insert_number(&mut self, pgno: Pgno) {
         self.since.get_or_insert_with(Instant::now);
-        self.pages.entry(pgno).or_insert(None);
+        if !self.images.contains_key(&pgno) {
+            self.numbers.insert(pgno);
+        }
+    }
+
+    /// Lays the pages of whole transactions over this.
+    pub fn add(&mut self, pages: &OpenPages) {
+        for (pgno, page) in &pages.images {
+            self.insert(*pgno, page);
+        }
+        if !pages.numbers.is_empty() {
+            self.since.get_or_insert_with(Instant::now);
+            self.overflow();
+            self.numbers.extend(&pages.numbers);
+        }
     }
 
     /// Lays `newer` over this.
     pub fn merge(&mut self, newer: Pending) {
         self.commits += newer.commits;
-        for (pgno, page) in newer.pages {
-            match page {
-                Some(page) => self.insert(pgno, &page),
-                None => {
-                    if let Some(Some(old)) = self.pages.insert(pgno, None) {
-                        self.bytes -= old.len();
-                    }
-                    self.since.get_or_insert_with(Instant::now);
-                }
-            }
+        if !newer.numbers.is_empty() {
+            self.since.get_or_insert_with(Instant::now);
+            let bytes = &mut self.bytes;
+            self.images.retain(|pgno, page| {
+                let keep = !newer.numbers.contains(*pgno);
+                *bytes -= if keep { 0 } else { page.len() };
+                keep
+            });
+            self.numbers.extend(&newer.numbers);
+        }
+        if newer.full {
+            self.overflow();
+        }
+        for (pgno, page) in newer.images {
+            self.insert(pgno, &page);
         }
     }
 
-    /// The pages in order, without those above `size_pages`.
+    /// The pages with their images in order, without those above `size_pages`. Of all of them there must be images.
     #[must_use]
-    pub fn into_sorted(self, size_pages: u32) -> Vec<(Pgno, Option<Page>)> {
-        let mut pages: Vec<_> = self.pages.into_iter().filter(|(p, _)| p.get() <= size_pages).collect();
+    pub fn into_sorted(self, size_pages: u32) -> Vec<(Pgno, Page)> {
+        assert!(self.numbers.is_empty(), "a batch of images has an image of each page");
+        let mut pages: Vec<_> = self.images.into_iter().filter(|(p, _)| p.get() <= size_pages).collect();
         pages.sort_unstable_by_key(|(p, _)| *p);
         pages
+    }
+
+    /// The numbers of all pages.
+    #[must_use]
+    pub fn into_numbers(self) -> PageSet {
+        let mut numbers = self.numbers;
+        self.images.into_keys().for_each(|p| numbers.insert(p));
+        numbers
     }
 }
 
@@ -169,10 +271,7 @@ mod tests {
         }
         assert_eq!(p.bytes(), 3 * 512);
         let sorted = p.into_sorted(8);
-        assert_eq!(
-            sorted.iter().map(|(n, p)| (n.get(), p.as_ref().unwrap()[0])).collect::<Vec<_>>(),
-            [(1, 2), (3, 3)]
-        );
+        assert_eq!(sorted.iter().map(|(n, p)| (n.get(), p[0])).collect::<Vec<_>>(), [(1, 2), (3, 3)]);
     }
 
     #[test]
@@ -184,8 +283,8 @@ mod tests {
             p.insert(pg(i), &big);
         }
         assert!(p.has_numbers_only());
-        assert_eq!(p.len(), n as usize);
-        assert!(p.into_sorted(u32::MAX).iter().all(|(_, p)| p.is_none()));
+        assert_eq!((p.len(), p.bytes()), (n as usize, 0));
+        assert!(p.into_numbers().iter().map(Pgno::get).eq(1..=n));
     }
 
     #[test]
@@ -196,7 +295,42 @@ mod tests {
         new.insert(pg(2), &page(2, 512));
         new.insert_number(pg(3));
         old.merge(new);
-        let got: Vec<_> = old.into_sorted(9).into_iter().map(|(n, p)| (n.get(), p.map(|p| p[0]))).collect();
-        assert_eq!(got, [(1, Some(1)), (2, Some(2)), (3, None)]);
+        assert_eq!((old.bytes(), old.len()), (2 * 512, 3));
+        assert!(old.has_numbers_only());
+        let mut newer = Pending::new();
+        newer.insert(pg(3), &page(3, 512));
+        newer.insert_number(pg(1));
+        old.merge(newer);
+        assert_eq!((old.bytes(), old.len()), (2 * 512, 3), "an image for a number, a number for an image");
+        let mut newest = Pending::new();
+        newest.insert(pg(1), &page(4, 512));
+        old.merge(newest);
+        let got: Vec<_> = old.into_sorted(9).into_iter().map(|(n, p)| (n.get(), p[0])).collect();
+        assert_eq!(got, [(1, 4), (2, 2), (3, 3)]);
+    }
+
+    /// A transaction of 400 MB took 413 MB: its images were kept until the commit was read.
+    #[test]
+    fn a_transaction_of_any_length_holds_a_bounded_number_of_bytes() {
+        let (mut open, page) = (OpenPages::default(), vec![1; 4096]);
+        let pages = (4 * limits::OPEN_BYTES / page.len()) as u32;
+        for n in 1..=pages {
+            // A page that was spilled, taken back and written again is there more than once.
+            open.push(pg(n), &page);
+            open.push(pg(n), &page);
+            assert!(open.bytes() <= limits::OPEN_BYTES, "{} bytes after {n} pages", open.bytes());
+        }
+        assert_eq!((open.len(), open.bytes()), (pages as usize, 0));
+        let mut pending = Pending::new();
+        pending.insert(pg(7), &Page::from(&page[..]));
+        pending.insert(pg(pages + 1), &Page::from(&page[..]));
+        pending.add(&open);
+        assert!(pending.has_numbers_only() && pending.is_worth_a_batch());
+        assert_eq!((pending.len(), pending.bytes()), (pages as usize + 1, 0));
+        open.clear();
+        open.push(pg(3), &page);
+        assert_eq!((open.len(), open.bytes()), (1, 4096), "the next transaction has images again");
+        pending.add(&open);
+        assert!(pending.into_numbers().iter().map(Pgno::get).eq(1..=pages + 1));
     }
 }

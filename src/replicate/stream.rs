@@ -9,8 +9,9 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 
 use super::board::Pin;
-use super::hashes::{PageHashes, hash_page};
+use super::hashes::{Gathered, PageHashes, hash_page};
 use super::source::PageSource;
+use crate::base::pages::PageSet;
 use crate::base::spare::{Spare, Spares};
 use crate::base::{LtxId, PageSize, Pgno, limits};
 use crate::ltx::{Encoder, FrameBlock, Header, LtxError, encoded_len_max};
@@ -100,7 +101,7 @@ pub enum Hashes<'a> {
     /// Nothing.
     None,
     /// They are gathered, with this seed.
-    Gather(&'a mut Vec<(Pgno, u128)>, u64),
+    Gather(&'a mut Gathered, u64),
     /// They go to a file, which must not be in use before the upload has succeeded.
     File(&'a PageHashes),
 }
@@ -117,7 +118,7 @@ impl Hashes<'_> {
     fn take(&mut self, hashes: Vec<(Pgno, u128)>) -> io::Result<()> {
         match self {
             Hashes::None => {}
-            Hashes::Gather(gathered, _) => gathered.extend(hashes),
+            Hashes::Gather(gathered, _) => gathered.take(hashes),
             Hashes::File(file) => file.write(hashes)?,
         }
         Ok(())
@@ -174,6 +175,9 @@ impl Stream<'_> {
             }
             let Some(chunk) = in_flight.pop_front() else { break };
             let chunk = chunk.await.map_err(io::Error::other)??;
+            if !self.pin.held() {
+                return Err(StreamError::Void);
+            }
             hashes.take(chunk.hashes)?;
             upload.write(encoder.push(chunk.block)?).await?;
         }
@@ -216,17 +220,18 @@ fn read_run(source: &PageSource, run: Run, bytes: &mut Vec<u8>) -> io::Result<()
     source.overlay(run.first, bytes, have)
 }
 
-/// The pages of the source whose hash is not the one kept, in ascending order.
+/// The pages of the source whose hash is not the one kept, in ascending order; not all of them if the pin does not hold.
 ///
 /// # Errors
 /// The operating system.
-pub async fn differing(source: &Arc<PageSource>, hashes: &PageHashes) -> io::Result<Vec<Pgno>> {
+pub async fn differing(source: &Arc<PageSource>, hashes: &PageHashes, pin: &Pin) -> io::Result<PageSet> {
     let spares = Spares::new(IN_FLIGHT);
     let mut runs = runs(source.page_size(), source.all_pages());
     let mut in_flight: VecDeque<JoinHandle<io::Result<Vec<Pgno>>>> = VecDeque::new();
-    let mut differ = Vec::new();
+    let mut differ = PageSet::default();
     loop {
         while in_flight.len() < IN_FLIGHT
+            && pin.held()
             && let Some(run) = runs.next()
         {
             let (source, hashes, spares) = (Arc::clone(source), hashes.clone(), spares.clone());
@@ -237,7 +242,7 @@ pub async fn differing(source: &Arc<PageSource>, hashes: &PageHashes) -> io::Res
             }));
         }
         let Some(chunk) = in_flight.pop_front() else { return Ok(differ) };
-        differ.extend(chunk.await.map_err(io::Error::other)??);
+        chunk.await.map_err(io::Error::other)??.into_iter().for_each(|p| differ.insert(p));
     }
 }
 

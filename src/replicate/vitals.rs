@@ -105,6 +105,8 @@ pub struct DatabaseVitals {
     commits: AtomicU64,
     mark: Place,
     failure: Mutex<Option<Failure>>,
+    wal_damage: Mutex<Option<Failure>>,
+    wal_damages: AtomicU64,
 }
 
 impl DatabaseVitals {
@@ -119,6 +121,8 @@ impl DatabaseVitals {
             commits: AtomicU64::new(0),
             mark: Place::default(),
             failure: Mutex::default(),
+            wal_damage: Mutex::default(),
+            wal_damages: AtomicU64::new(0),
         }
     }
 
@@ -168,9 +172,33 @@ impl DatabaseVitals {
         *lock(&self.failure) = Some(Failure { at: Millis::now(), message: message.to_owned() });
     }
 
+    /// Since when the WAL has frames that can't be proven, and what is wrong with them.
+    #[must_use]
+    pub fn wal_damage(&self) -> Option<Failure> {
+        lock(&self.wal_damage).clone()
+    }
+
+    /// How often such frames were met since the start of the process.
+    #[must_use]
+    pub fn wal_damages(&self) -> u64 {
+        self.wal_damages.load(Relaxed)
+    }
+
+    pub(super) fn wal_is_damaged(&self, message: &str) {
+        self.wal_damages.fetch_add(1, Relaxed);
+        let mut damage = lock(&self.wal_damage);
+        let at = damage.as_ref().map_or_else(Millis::now, |d| d.at);
+        *damage = Some(Failure { at, message: message.to_owned() });
+    }
+
+    pub(super) fn wal_is_sound(&self) {
+        *lock(&self.wal_damage) = None;
+    }
+
     /// It was opened: nothing is pending yet.
     pub(super) fn opened(&self, page_size: PageSize) {
         self.page_size.store(page_size.get(), Relaxed);
+        self.wal_is_sound();
         self.set_phase(DatabasePhase::Following);
         self.replicas.iter().for_each(ReplicaVitals::opened);
     }

@@ -9,7 +9,7 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
@@ -259,16 +259,31 @@ impl Database {
     /// # Errors
     /// What SQLite says, other than "busy".
     pub fn checkpoint(&self, mode: CheckpointMode) -> Result<bool, rusqlite::Error> {
-        let sql = match mode {
-            CheckpointMode::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
-            CheckpointMode::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
+        ran(self.connection().and_then(|conn| run(&conn, mode)))
+    }
+
+    /// As [`checkpoint`](Database::checkpoint), broken off after `limit`: then it has copied nothing that counts. What is under way in the operating
+    /// system (a flush) is waited for.
+    ///
+    /// # Errors
+    /// What SQLite says, other than "busy": "interrupted" when it was broken off.
+    pub fn checkpoint_within(&self, mode: CheckpointMode, limit: Duration) -> Result<bool, rusqlite::Error> {
+        let conn = match self.connection() {
+            Ok(conn) => conn,
+            Err(e) => return ran(Err(e)),
         };
-        let ran = self.connection().and_then(|conn| conn.query_row(sql, [], |r| r.get::<_, i64>(0)));
-        match ran {
-            Ok(busy) => Ok(busy == 0),
-            Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Ok(false),
-            Err(e) => Err(e),
-        }
+        let interrupt = conn.get_interrupt_handle();
+        let (done, over) = mpsc::channel::<()>();
+        std::thread::scope(|threads| {
+            threads.spawn(move || {
+                if over.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    interrupt.interrupt();
+                }
+            });
+            let result = ran(run(&conn, mode));
+            drop(done);
+            result
+        })
     }
 
     /// Lets SQLite read the database once, which makes it rebuild a damaged wal-index header.
@@ -284,6 +299,22 @@ impl Database {
         let conn = bare(&self.path, Duration::ZERO)?;
         read_once(&conn)?;
         Ok(conn)
+    }
+}
+
+fn run(conn: &Connection, mode: CheckpointMode) -> Result<i64, rusqlite::Error> {
+    let sql = match mode {
+        CheckpointMode::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
+        CheckpointMode::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
+    };
+    conn.query_row(sql, [], |r| r.get(0))
+}
+
+fn ran(busy: Result<i64, rusqlite::Error>) -> Result<bool, rusqlite::Error> {
+    match busy {
+        Ok(busy) => Ok(busy == 0),
+        Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Ok(false),
+        Err(e) => Err(e),
     }
 }
 

@@ -13,12 +13,14 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use memmap2::{MmapOptions, MmapRaw};
 
 use super::walindex::{self, CheckpointInfo, WalIndexError, WalIndexHeader};
+use crate::base::FrameNo;
 
 /// Bytes of the wal-index that are looked at: both header copies, the checkpoint info and the locks.
 const MAPPED: usize = walindex::LEAD_BYTES;
@@ -113,6 +115,24 @@ impl Shm {
         let mut bytes = [0; walindex::CHECKPOINT_BYTES];
         self.copy_words(walindex::CHECKPOINT_OFFSET, &mut bytes);
         CheckpointInfo::parse(&bytes)
+    }
+
+    /// The page numbers of the frames from `first` on, as the lookup tables have them: what SQLite itself goes by. Those of published frames
+    /// don't change until the log starts over.
+    ///
+    /// # Errors
+    /// What the operating system says, or `UnexpectedEof` if the file does not have them.
+    pub fn page_numbers(&self, first: FrameNo, count: usize) -> io::Result<Vec<u32>> {
+        let mut bytes = vec![0; count * 4];
+        let (mut done, mut frame) = (0, first);
+        while done < count {
+            let (at, in_block) = walindex::page_number_at(frame);
+            let n = (in_block as usize).min(count - done);
+            self.file.read_exact_at(&mut bytes[done * 4..(done + n) * 4], at)?;
+            (done, frame) = (done + n, FrameNo(frame.0.saturating_add(in_block)));
+        }
+        let number = |b: &[u8]| u32::from_ne_bytes(b.try_into().expect("a page number has 4 bytes"));
+        Ok(bytes.chunks_exact(4).map(number).collect())
     }
 
     fn lock_op(&self, op: libc::c_int, kind: libc::c_int, byte: u64) -> io::Result<libc::flock> {

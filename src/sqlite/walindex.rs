@@ -80,6 +80,29 @@ pub const fn lock_read(slot: usize) -> u64 {
     123 + slot as u64
 }
 
+/// Bytes of one block of lookup tables: page numbers, then hash slots.
+const BLOCK_BYTES: u64 = 32 << 10;
+
+/// Page numbers in a block; the first block has fewer, because the header takes their place.
+const BLOCK_FRAMES: u32 = 4096;
+const FIRST_BLOCK_FRAMES: u32 = BLOCK_FRAMES - (LEAD_BYTES / 4) as u32;
+
+/// Where the wal-index has the page number of `frame`, and the number of frames from it on whose page numbers follow
+/// without a gap.
+///
+/// # Panics
+/// If `frame` is 0, which is no frame.
+#[must_use]
+pub const fn page_number_at(frame: FrameNo) -> (u64, u32) {
+    assert!(frame.0 != 0, "frames are counted from 1");
+    if frame.0 <= FIRST_BLOCK_FRAMES {
+        return (LEAD_BYTES as u64 + 4 * (frame.0 as u64 - 1), FIRST_BLOCK_FRAMES - frame.0 + 1);
+    }
+    let behind = frame.0 - FIRST_BLOCK_FRAMES - 1;
+    let (block, place) = (behind / BLOCK_FRAMES + 1, behind % BLOCK_FRAMES);
+    (block as u64 * BLOCK_BYTES + 4 * place as u64, BLOCK_FRAMES - place)
+}
+
 /// Bytes of one copy of the header.
 const HEADER_BYTES: usize = 48;
 
@@ -270,6 +293,16 @@ mod tests {
             bytes[(at + HEADER_BYTES) % HEADERS_BYTES] ^= 0x40;
             assert!(matches!(found(&bytes), WalIndexError::Checksum { .. }), "bytes {at} of both copies");
         }
+    }
+
+    #[test]
+    fn page_numbers_fill_each_block_up_to_its_hash_slots() {
+        assert_eq!(page_number_at(FrameNo(1)), (136, 4062));
+        assert_eq!(page_number_at(FrameNo(4062)), ((16 << 10) - 4, 1));
+        assert_eq!(page_number_at(FrameNo(4063)), (32 << 10, 4096));
+        assert_eq!(page_number_at(FrameNo(4062 + 4096)), ((48 << 10) - 4, 1));
+        assert_eq!(page_number_at(FrameNo(4062 + 4097)), (64 << 10, 4096));
+        assert_eq!(page_number_at(FrameNo(u32::MAX)).0 % 4, 0);
     }
 
     #[test]

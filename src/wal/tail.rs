@@ -16,7 +16,7 @@ use crate::io::File;
 use crate::sqlite::walindex::WalIndexHeader;
 
 /// Bytes that one walk through an old generation holds at most. A longer one ends without a proof.
-const WALK_BYTES_MAX: usize = 64 << 20;
+const WALK_BYTES_MAX: usize = 16 << 20;
 
 /// Why the log could not be read as the wal-index promised.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +59,17 @@ pub enum TailError {
         /// Frames read before.
         read: u32,
     },
+}
+
+impl TailError {
+    /// Whether the bytes of the log are to blame, not the way to them.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            TailError::Io(e) => e.raw_os_error() == Some(libc::EIO),
+            _ => true,
+        }
+    }
 }
 
 /// Where a reader of the log is.
@@ -149,6 +160,20 @@ impl Tail {
     #[must_use]
     pub fn new(wal: File, page_size: PageSize, salts: Salts) -> Tail {
         Tail { wal, page_size, salts, chain: None, buffer: Vec::new() }
+    }
+
+    /// Behind the last published frame, which is not read: the checksum that the wal-index publishes with it proves what follows.
+    #[must_use]
+    pub fn behind(wal: File, page_size: PageSize, header: &WalIndexHeader) -> Tail {
+        let chain = Chain {
+            page_size,
+            big_endian: header.big_endian,
+            salts: header.salts,
+            next: FrameNo(header.mx_frame.0.saturating_add(1)),
+            sum: header.frame_sum,
+        };
+        let chain = (header.mx_frame.0 > 0).then_some(chain);
+        Tail { chain, ..Tail::new(wal, page_size, header.salts) }
     }
 
     /// The generation.

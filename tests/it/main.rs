@@ -4,6 +4,7 @@
 mod cli;
 mod config;
 mod credentials;
+mod damage;
 mod doctor;
 mod errors;
 mod exec;

@@ -389,3 +389,40 @@ fn a_replaced_database_is_followed_on() {
     process.stop();
     scene.assert_restores();
 }
+
+/// Without lsfast the last connection to close brings the log into the file, and people copy the one file.
+#[test]
+fn the_file_alone_is_whole_after_a_clean_stop() {
+    let mut scene = Scene::new(71);
+    let process = scene.start_and_catch_up();
+    scene.write(20);
+    let expected = sqlite::dump_hash(&scene.db());
+    scene.app = None;
+    process.stop();
+    let alone = scene.dir.path().join("alone.db");
+    std::fs::copy(scene.db(), &alone).expect("a copy");
+    assert_eq!(sqlite::dump_hash(&alone), expected);
+    // The log is as it was, and still tells where the replica is.
+    let log = {
+        let process = scene.start();
+        process.wait_for_line("going on from the log");
+        process.stop()
+    };
+    assert!(!log.contains("image stored") && !log.contains("compared"), "{log}");
+    scene.assert_restores();
+}
+
+/// A checkpoint would let its next commit start the log over, and the next start would have to read the whole database.
+#[test]
+fn a_database_in_use_is_left_as_it_is_by_a_clean_stop() {
+    let mut scene = Scene::new(72);
+    let process = scene.start_and_catch_up();
+    scene.write(20);
+    process.stop();
+    scene.write(5);
+    let process = scene.start();
+    process.wait_for_line("going on from the log");
+    let log = process.stop();
+    assert!(!log.contains("image stored") && !log.contains("compared"), "{log}");
+    scene.assert_restores();
+}

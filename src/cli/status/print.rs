@@ -25,6 +25,13 @@ fn database(d: &DatabaseStatus) -> String {
     if let Some(error) = &d.error {
         let _ = write!(out, "\n  last error {}: {}", error.time, error.message);
     }
+    if let Some(damage) = &d.wal_damage {
+        let _ = write!(
+            out,
+            "\n  the WAL has frames that can't be proven since {}: {}; a checkpoint moves them to the database file",
+            damage.time, damage.message
+        );
+    }
     if let Some(f) = &d.follows {
         follower(&mut out, f);
     }

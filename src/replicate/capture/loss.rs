@@ -4,15 +4,17 @@ use std::time::{Duration, Instant};
 
 use super::super::board::Mark;
 use super::{Capture, Closing, Look};
+use crate::base::FrameNo;
 use crate::sqlite::database::Database;
 use crate::sqlite::walindex::{WalIndexError, WalIndexHeader};
+use crate::wal::format;
 use crate::wal::tail::{Tail, TailError};
 
 /// A header that stays damaged longer than any writer needs to publish it.
 const DAMAGED_AFTER: Duration = Duration::from_millis(2);
 
-/// Looks at a log that can't be read as published, before that counts as lost.
-const READ_TRIES: u32 = 5;
+/// A longer WAL is not read through again after a loss.
+const READ_THROUGH_BYTES: u64 = 64 << 20;
 
 impl Capture {
     /// A recovery counts commits anew. It keeps the frames, so that the position must still stand.
@@ -51,19 +53,6 @@ impl Capture {
         Ok(Look { near: true, ..Look::default() })
     }
 
-    pub(super) fn unreadable(&mut self, e: TailError, now: Instant) -> Result<Look, TailError> {
-        if let TailError::Io(_) = e {
-            return Err(e);
-        }
-        self.read_tries += 1;
-        // A reset between the look at the wal-index and the reading does this; the next look sees it.
-        if self.read_tries >= READ_TRIES && !self.guard.is_open() {
-            self.read_tries = 0;
-            self.lose(&e.to_string(), now);
-        }
-        Ok(Look { near: true, ..Look::default() })
-    }
-
     pub(super) fn lose(&mut self, reason: &str, now: Instant) {
         tracing::warn!(
             db = %self.db.path().display(),
@@ -79,18 +68,24 @@ impl Capture {
     }
 
     /// After a loss: reads the present generation through, capturing nothing, and goes on behind it. The replicas compare hashes at a later
-    /// moment, when everything before is in the database or its log.
-    pub(super) fn enter_anew(&mut self, header: &WalIndexHeader) -> Result<(), TailError> {
+    /// moment, when everything before is in the database or its log. What is too long, or damaged, is not read: the wal-index knows where to go on.
+    pub(super) fn enter_anew(&mut self, header: &WalIndexHeader, now: Instant) -> Result<(), TailError> {
         if !self.guard.in_cruise() {
             return Ok(());
         }
-        let (tail, mark) = match read_through(&self.db, header) {
-            Ok(entered) => entered,
-            Err(TailError::Io(e)) => return Err(e.into()),
-            // The log moved on while it was read: at the next look.
-            Err(_) => return Ok(()),
+        let bytes = format::frame_end(self.db.page_size(), header.mx_frame);
+        let (tail, mark) = if self.is_damaged() || bytes > READ_THROUGH_BYTES {
+            by_index(&self.db, header)
+        } else {
+            match read_through(&self.db, header) {
+                Ok(entered) => entered,
+                // The log moved on while it was read, or has frames that can't be proven.
+                Err(e) => return self.unreadable(e, header, now).map(drop),
+            }
         };
+        self.read_tries = 0;
         self.tail = tail;
+        self.taken.by_index = mark.by_index;
         self.taken.commits = 0;
         self.taken.count_base = header.change;
         self.counts = !self.padded;
@@ -107,6 +102,15 @@ fn read_through(db: &Database, header: &WalIndexHeader) -> Result<(Tail, Mark), 
     let mut tail = Tail::new(db.wal().clone(), db.page_size(), header.salts);
     while !tail.read_to(header.mx_frame, usize::MAX, |_| {})? {}
     tail.check_published(header)?;
-    let mark = Mark { pos: tail.pos(), size_pages: header.n_page, change: header.change };
+    let mark =
+        Mark { pos: tail.pos(), size_pages: header.n_page, change: header.change, by_index: FrameNo(0) };
     Ok((tail, mark))
+}
+
+/// The end of what is published, without reading it.
+pub(in crate::replicate) fn by_index(db: &Database, header: &WalIndexHeader) -> (Tail, Mark) {
+    let tail = Tail::behind(db.wal().clone(), db.page_size(), header);
+    let mark =
+        Mark { pos: tail.pos(), size_pages: header.n_page, change: header.change, by_index: header.mx_frame };
+    (tail, mark)
 }

@@ -12,7 +12,9 @@
 //!
 //! What can't be proven is *lost*: every replica is told to compare page hashes with the database, and the capture goes on from the present.
 
+mod damage;
 mod loss;
+mod taken;
 #[cfg(test)]
 mod tests;
 
@@ -20,18 +22,26 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use damage::Damages;
+pub(super) use damage::READ_TRIES;
+pub(super) use loss::by_index;
+use taken::{Taken, pos_of};
+
 use super::board::{Board, Mark, Near};
 use super::guard::{Guard, Phase};
-use super::pending::{Page, PgnoSet};
-use crate::base::{FrameNo, Pgno};
+use super::pending::{OpenPages, Page, PgnoSet};
+use crate::base::{FrameNo, Pgno, Salts, limits};
 use crate::io::urgency_refused;
 use crate::sqlite::database::Database;
 use crate::sqlite::walindex::WalIndexHeader;
 use crate::wal::frames::{Chain, CommittedRun};
-use crate::wal::tail::{Ahead, Found, Peeked, Tail, TailError, WalPos};
+use crate::wal::tail::{Ahead, Peeked, Tail, TailError, WalPos};
 
 /// Bytes of log taken at one look; the loop then lets others run.
 const LOOK_BYTES: usize = 4 << 20;
+
+/// Turns that go before a pin that is asked for.
+const TURNS_BEFORE_PIN: u32 = 3;
 
 /// Frames looked at before they are published.
 const PEEK_FRAMES: usize = 32;
@@ -58,54 +68,6 @@ enum Closing {
     Prove,
 }
 
-/// What was taken from the log and how much of it.
-#[derive(Debug)]
-struct Taken {
-    board: Rc<Board>,
-    /// Pages of a transaction whose commit has not been read yet.
-    open: Vec<(Pgno, Page)>,
-    /// Pages met in a run, kept for its memory.
-    seen: PgnoSet,
-    /// Commits taken.
-    commits: u32,
-    /// The wal-index's count of commits when ours was 0.
-    count_base: u32,
-}
-
-impl Taken {
-    fn found(&mut self, found: Found<'_>) {
-        match found {
-            Found::Open(frames) => self.open.extend(frames.map(|(_, pgno, page)| (pgno, Page::from(page)))),
-            Found::Committed(commits, run) => {
-                self.last_images(&run);
-                self.committed(commits, run.size_pages, run.end);
-            }
-        }
-    }
-
-    /// Copies the last image of each page; a busy writer changes the same few pages over and over.
-    fn last_images(&mut self, run: &CommittedRun<'_>) {
-        self.seen.clear();
-        for (_, pgno, page) in run.frames().rev() {
-            if self.seen.insert(pgno) {
-                self.open.push((pgno, Page::from(page)));
-            }
-        }
-    }
-
-    /// The open pages are so many whole transactions.
-    fn committed(&mut self, commits: u32, size_pages: u32, end: Chain) {
-        self.commits = self.commits.wrapping_add(commits);
-        let mark = Mark { pos: pos_of(&end), size_pages, change: self.change() };
-        self.board.commit(&mut self.open, u64::from(commits), mark);
-    }
-
-    /// The wal-index's count of commits, if none was missed.
-    fn change(&self) -> u32 {
-        self.count_base.wrapping_add(self.commits)
-    }
-}
-
 /// The capture of one database.
 #[derive(Debug)]
 pub struct Capture {
@@ -130,7 +92,10 @@ pub struct Capture {
     recount: bool,
     damaged_since: Option<Instant>,
     read_tries: u32,
+    damages: Damages,
     last_change: Instant,
+    /// Turns since a pin was asked for.
+    turns_before_pin: u32,
 }
 
 impl Capture {
@@ -151,10 +116,11 @@ impl Capture {
             guard,
             taken: Taken {
                 board: Rc::clone(&board),
-                open: Vec::new(),
+                open: OpenPages::default(),
                 seen: PgnoSet::default(),
                 commits: 0,
                 count_base: mark.change,
+                by_index: mark.by_index,
             },
             board,
             near: None,
@@ -167,7 +133,9 @@ impl Capture {
             recount: false,
             damaged_since: None,
             read_tries: 0,
+            damages: Damages::default(),
             last_change: now,
+            turns_before_pin: 0,
         }
     }
 
@@ -216,13 +184,14 @@ impl Capture {
             Err(e) => return self.damaged(e, now),
         };
         self.damaged_since = None;
+        self.end_damage(&header);
         if self.board.is_closing() {
             // The last look is over. What is committed now is for the next start; large batches still get their pins.
             self.board.grant_pins();
             return Ok(Look::default());
         }
         if self.lost.is_some() {
-            self.enter_anew(&header)?;
+            self.enter_anew(&header, now)?;
             if self.lost.is_some() {
                 // Not in cruise yet, or the log moved on meanwhile.
                 self.guard.step_turn(header.mx_frame, now)?;
@@ -235,7 +204,7 @@ impl Capture {
                 // Look anew: proving a turn reads further than this header says.
                 Ok(true) => return Ok(Look { more: true, ..self.note_captured(before, now) }),
                 Ok(false) => return Ok(Look::default()),
-                Err(e) => return self.unreadable(e, now),
+                Err(e) => return self.unreadable(e, &header, now),
             }
         }
         if header.mx_frame < self.tail.last() {
@@ -245,7 +214,7 @@ impl Capture {
         }
         let whole = match self.take(&header) {
             Ok(whole) => whole,
-            Err(e) => return self.unreadable(e, now),
+            Err(e) => return self.unreadable(e, &header, now),
         };
         self.read_tries = 0;
         let look = self.note_captured(before, now);
@@ -280,7 +249,7 @@ impl Capture {
                 header.mx_frame == end.last() && header.frame_sum == end.sum && header.salts == end.salts;
             if published {
                 self.tail.promote(end);
-                self.taken.open.extend(near.pages.iter().cloned());
+                near.pages.iter().for_each(|(pgno, page)| self.taken.open.push_shared(*pgno, page));
                 self.taken.committed(1, near.mark.size_pages, end);
                 return Ok(true);
             }
@@ -310,7 +279,7 @@ impl Capture {
         if self.guard.in_cruise() && self.guard.backfilled() == self.tail.last() && self.taken.open.is_empty()
         {
             // The one reset that can come in cruise: of a log that was wholly copied, and wholly captured.
-            self.tail.enter(header.salts);
+            self.enter_generation(header.salts);
             self.near = None;
             self.guard.log_was_reset();
             return Ok(true);
@@ -338,7 +307,7 @@ impl Capture {
             && after.salts == header.salts
             && header.salts.one == old.one.wrapping_add(1)
             && after.mx_frame <= old_last;
-        self.tail.enter(after.salts);
+        self.enter_generation(after.salts);
         self.guard.log_was_reset();
         self.guard.enter_cruise();
         if let Err(e) = self.take_all(&after) {
@@ -361,6 +330,11 @@ impl Capture {
         self.guard.prefer_rounds(bytes, now);
         self.lose(&reason, now);
         Ok(false)
+    }
+
+    fn enter_generation(&mut self, salts: Salts) {
+        self.tail.enter(salts);
+        self.taken.by_index = FrameNo(0);
     }
 
     fn take_all(&mut self, header: &WalIndexHeader) -> Result<(), TailError> {
@@ -395,13 +369,7 @@ impl Capture {
                     self.ahead = None;
                     self.guard.release_reads(now)?;
                 }
-                if self.board.pin_is_wanted() {
-                    self.board.grant_pins();
-                }
-                if self.board.is_pinned() {
-                    return Ok(false);
-                }
-                Ok(self.guard.maybe_turn(mx, now)?)
+                self.step_cruise(mx, now)
             }
             Phase::Turn { .. } => {
                 let moved = self.guard.step_turn(mx, now)?;
@@ -412,6 +380,31 @@ impl Capture {
             }
             _ => Ok(false),
         }
+    }
+
+    /// In cruise: a turn that is due goes before a new pin, so that pins in close succession, as while a store is unreachable, don't
+    /// keep the log from starting over; but only some turns, so that a log that is never armed does not keep pins from being given.
+    fn step_cruise(&mut self, mx: FrameNo, now: Instant) -> Result<bool, TailError> {
+        let wanted = self.board.pin_is_wanted();
+        if self.board.is_pinned() {
+            let bytes = u64::from(mx.0) * u64::from(self.db.page_size().get());
+            if wanted && bytes < limits::WAL_REPORT_BYTES {
+                self.board.grant_pins();
+            }
+            return Ok(false);
+        }
+        if !wanted {
+            self.turns_before_pin = 0;
+        }
+        if self.turns_before_pin < TURNS_BEFORE_PIN && self.guard.maybe_turn(mx, now)? {
+            self.turns_before_pin += u32::from(wanted);
+            return Ok(true);
+        }
+        if wanted {
+            self.turns_before_pin = 0;
+            self.board.grant_pins();
+        }
+        Ok(false)
     }
 
     /// A helper thread has come back with CKPT.
@@ -440,9 +433,9 @@ impl Capture {
         if !self.taken.open.is_empty() {
             return Ok(false);
         }
-        let change = self.taken.change().wrapping_add(1);
+        let (change, by_index) = (self.taken.change().wrapping_add(1), self.taken.by_index);
         let peeked = self.tail.peek(PEEK_FRAMES, |run| {
-            let mark = Mark { pos: pos_of(&run.end), size_pages: run.size_pages, change };
+            let mark = Mark { pos: pos_of(&run.end), size_pages: run.size_pages, change, by_index };
             (Near { mark, pages: images(&run).collect() }, run.end)
         })?;
         match peeked {
@@ -463,6 +456,14 @@ impl Capture {
         self.guard.in_cruise() && self.closing.is_none() && self.lost.is_none() && self.taken.open.is_empty()
     }
 
+    /// The end: nothing is captured any more, and others may checkpoint. `Ok(false)` if a helper thread is about to take CKPT.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn let_go(&mut self) -> std::io::Result<bool> {
+        self.guard.let_go()
+    }
+
     /// Gives the log of an idle database back to the disk. The count proves afterwards that nobody committed meanwhile.
     ///
     /// # Errors
@@ -473,10 +474,6 @@ impl Capture {
         }
         Ok(())
     }
-}
-
-fn pos_of(end: &Chain) -> WalPos {
-    WalPos { salts: end.salts, frame: end.last(), sum: end.sum }
 }
 
 /// The frames of a transaction, copied.

@@ -88,3 +88,82 @@ fn what_was_taken_back_is_not_near_once_something_else_is_committed() {
     let later = look(&mut capture);
     assert!(!later.near && !later.quiet, "frames of this generation follow, and continue nothing: {later:?}");
 }
+
+/// A transaction of 400 MB took 413 MB: all its images were kept until the commit was read.
+#[tokio::test]
+async fn a_transaction_of_any_length_is_captured_in_bounded_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let app = writer(&path);
+    let db = Arc::new(Database::open(&path).unwrap());
+    let Opened { guard, tail, mark, .. } = open(&db, &[]).unwrap();
+    let board = Rc::new(Board::new(1, Rc::default()));
+    let mut capture = Capture::new(db, tail, guard, Rc::clone(&board), mark, Instant::now());
+    app.execute_batch("BEGIN").unwrap();
+    insert(&app, 3 * limits::OPEN_BYTES / 4096);
+    assert!(!look(&mut capture).captured, "frames that are not published are not taken");
+    assert!(capture.taken.open.is_empty());
+    app.execute_batch("COMMIT").unwrap();
+    let mut captured = false;
+    for _ in 0..1_000 {
+        captured |= capture.look(Instant::now()).unwrap().captured;
+        assert!(capture.taken.open.bytes() <= limits::OPEN_BYTES);
+        if captured {
+            break;
+        }
+    }
+    assert!(captured);
+    let (pages, bytes) = board.slot(0, |s| (s.pending.len(), s.pending.bytes()));
+    assert!(pages > 3 * limits::OPEN_BYTES / 4096 && bytes == 0, "{pages} pages, {bytes} bytes");
+    assert!(board.slot(0, |s| s.pending.has_numbers_only()));
+    insert(&app, 1);
+    assert!(look(&mut capture).captured);
+    assert!(capture.taken.open.is_empty());
+}
+
+/// Turns went after pins: while pins were asked for in close succession the log could not start over.
+#[tokio::test]
+async fn pins_in_close_succession_leave_room_for_turns() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let app = writer(&path);
+    let mut capture = captured(&path);
+    let board = Rc::clone(&capture.board);
+    let mut pin = {
+        let (wanted, granted) = (board.pin(), async { look(&mut capture) });
+        let (pin, _) = tokio::join!(wanted, granted);
+        pin.unwrap()
+    };
+    insert(&app, limits::TURN_FRAMES as usize);
+    assert!(
+        look(&mut capture).captured && capture.guard.in_cruise(),
+        "the database stands still for the pin"
+    );
+    for _ in 0..3 {
+        drop(pin);
+        let mut turned = false;
+        let (wanted, granted) = (board.pin(), async {
+            while !board.pin_is_wanted() {
+                tokio::task::yield_now().await;
+            }
+            while board.pin_is_wanted() {
+                let in_turn = !capture.guard.in_cruise();
+                turned |= in_turn;
+                if in_turn {
+                    app.execute_batch("PRAGMA wal_checkpoint(PASSIVE)").unwrap();
+                }
+                look(&mut capture);
+                if capture.is_waiting()
+                    && let Phase::Closing(work) | Phase::Round { work, .. } = capture.phase()
+                {
+                    let result = work.await.unwrap();
+                    capture.locked(result).unwrap();
+                }
+            }
+        });
+        let (next, ()) = tokio::join!(wanted, granted);
+        pin = next.unwrap();
+        assert!(turned, "a turn that is due goes first");
+        insert(&app, limits::TURN_FRAMES as usize);
+    }
+}

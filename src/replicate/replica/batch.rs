@@ -45,7 +45,7 @@ pub struct Prepared {
 
 /// The pages of a batch in order; all have images.
 fn sorted(pending: Pending, mark: &Mark) -> Vec<(Pgno, Page)> {
-    pending.into_sorted(mark.size_pages).into_iter().filter_map(|(p, page)| Some((p, page?))).collect()
+    pending.into_sorted(mark.size_pages)
 }
 
 /// A file and the hashes of its pages.

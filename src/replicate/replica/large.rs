@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::super::board::{Mark, Pin};
-use super::super::hashes::PageHashes;
+use super::super::hashes::{Gathered, PageHashes};
 use super::super::pending::Pending;
 use super::super::source::PageSource;
 use super::super::state::Point;
@@ -13,6 +13,7 @@ use super::super::stream::{Hashes, Stream, StreamError, differing};
 use super::super::vitals::ReplicaPhase;
 use super::trouble::{RETRY_WAIT_MIN, Trouble};
 use super::{Replica, ReplicaError};
+use crate::base::pages::PageSet;
 use crate::base::{LtxId, Pgno, Txid};
 use crate::ltx::Header;
 use crate::store::{ErrorKind, PutOptions, StoreError};
@@ -22,23 +23,31 @@ impl Replica {
     pub(super) async fn store_numbers(&mut self, next: &mut Txid) -> Result<(), ReplicaError> {
         loop {
             let pin = self.pin().await?;
+            if self.has_gap() {
+                // These pages without those that were missed would make a state that never was.
+                return Ok(());
+            }
             let mark = self.board.mark();
             let pending = self.board.slot(self.index, |s| std::mem::take(&mut s.pending));
             self.vitals().take();
-            let numbers: Vec<Pgno> =
-                pending.into_sorted(mark.size_pages).into_iter().map(|(p, _)| p).collect();
-            if self.store_pages(next, &pin, mark, &numbers).await? {
+            let numbers = pending.into_numbers();
+            if self.store_pages(next, pin, mark, &numbers).await? {
                 return Ok(());
             }
             self.put_back(&numbers);
         }
     }
 
+    /// Whether frames were missed, so that what is pending is not everything.
+    pub(super) fn has_gap(&self) -> bool {
+        self.board.slot(self.index, |s| s.gap.is_some())
+    }
+
     /// Pages that could not be stored are pending again.
-    fn put_back(&self, numbers: &[Pgno]) {
+    fn put_back(&self, numbers: &PageSet) {
         self.board.slot(self.index, |s| {
             let mut again = Pending::new();
-            numbers.iter().for_each(|p| again.insert_number(*p));
+            numbers.iter().for_each(|p| again.insert_number(p));
             again.merge(std::mem::take(&mut s.pending));
             s.pending = again;
         });
@@ -58,29 +67,49 @@ impl Replica {
     async fn store_pages(
         &mut self,
         next: &mut Txid,
-        pin: &Pin,
+        pin: Pin,
         mark: Mark,
-        pages: &[Pgno],
+        pages: &PageSet,
     ) -> Result<bool, ReplicaError> {
         let source = match self.source(mark).await {
             Ok(source) => source,
-            Err(e) => return self.retry_stream(e).await.map(|()| false),
+            Err(e) => return self.retry_unpinned(pin, e).await.map(|()| false),
         };
-        let (mut hashes, seed) = (Vec::new(), self.local.seed());
-        let numbers = pages.iter().copied().filter(|p| p.get() <= source.size_pages());
+        let (mut hashes, seed) = (Gathered::new(self.local.dir()), self.local.seed());
+        let size_pages = source.size_pages();
+        let numbers = pages.iter().take_while(|p| p.get() <= size_pages);
         let sent = self
-            .send(*next, mark, pin, &source, numbers, pages.len(), Hashes::Gather(&mut hashes, seed))
+            .send(*next, mark, &pin, &source, numbers, pages.len(), Hashes::Gather(&mut hashes, seed))
             .await;
         match sent {
             Ok((point, size)) => {
-                let noted = self.local.acknowledge(point, hashes);
+                let noted = match self.local.hashes().cloned() {
+                    Some(kept) => tokio::task::spawn_blocking(move || hashes.write_to(&kept))
+                        .await
+                        .map_err(std::io::Error::other)
+                        .flatten(),
+                    None => Ok(()),
+                };
+                self.noted(noted);
+                let noted = self.local.acknowledge(point, []);
                 self.noted(noted);
                 self.report(&mark, point.txid, size, pages.len(), None);
                 *next = next.next();
                 Ok(true)
             }
-            Err(e) => self.retry_stream(e).await.map(|()| false),
+            Err(e) => self.retry_unpinned(pin, e).await.map(|()| false),
         }
+    }
+
+    /// The pin goes before the wait: the log may start over meanwhile.
+    async fn retry_unpinned(&self, pin: Pin, e: StreamError) -> Result<(), ReplicaError> {
+        let e = match e {
+            // What was not found may have been moved by the checkpoint that voided the pin.
+            StreamError::Read(_) if !pin.held() => StreamError::Void,
+            e => e,
+        };
+        drop(pin);
+        self.retry_stream(e).await
     }
 
     #[expect(clippy::too_many_arguments, reason = "one call site each for images and for sets of pages")]
@@ -178,7 +207,7 @@ impl Replica {
                     *next = next.next();
                     return Ok(());
                 }
-                Err(e) => self.retry_stream(e).await?,
+                Err(e) => self.retry_unpinned(pin, e).await?,
             }
         }
     }
@@ -218,7 +247,7 @@ impl Replica {
             let mark = self.take_over();
             let compared = match self.source(mark).await {
                 Ok(source) => {
-                    differing(&source, &hashes).await.map_err(StreamError::from).map(|d| (source, d))
+                    differing(&source, &hashes, &pin).await.map_err(StreamError::from).map(|d| (source, d))
                 }
                 Err(e) => Err(e),
             };
@@ -226,7 +255,7 @@ impl Replica {
                 Ok(compared) => compared,
                 Err(e) => {
                     self.board.slot(self.index, |s| s.gap = Some(reason.to_owned()));
-                    self.retry_stream(e).await?;
+                    self.retry_unpinned(pin, e).await?;
                     continue;
                 }
             };
@@ -245,7 +274,7 @@ impl Replica {
                 self.report(&mark, point.txid, 0, 0, None);
                 return Ok(());
             }
-            if self.store_pages(next, &pin, mark, &differ).await? {
+            if self.store_pages(next, pin, mark, &differ).await? {
                 return Ok(());
             }
             self.board.slot(self.index, |s| s.gap = Some(reason.to_owned()));

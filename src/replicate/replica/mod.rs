@@ -147,7 +147,10 @@ impl Replica {
                 if !stopping && !self.wait_for_pace().await {
                     continue;
                 }
-                self.store_pending(&mut next).await?;
+                // Frames may have been missed during the wait.
+                if !self.has_gap() {
+                    self.store_pending(&mut next).await?;
+                }
                 continue;
             }
             if stopping {

@@ -1,0 +1,130 @@
+//! Frames that are published and can't be proven: how they get out of the way.
+//!
+//! SQLite goes by the wal-index and does not check the frames that it names: readers and checkpoints take a frame whatever its salts and checksum
+//! are. SQLite 3.40 writes some without either (a savepoint that spilled, `ROLLBACK TO`, `COMMIT`), and a disk can change bytes. Until the WAL
+//! starts over, a recovery after a crash ends before the first such frame: all commits from there on are lost, and pages of the database file are
+//! hidden by older frames. So nothing is waited for and nothing is held back:
+//!
+//! 1. A checkpoint of our own brings all frames into the database file at once, under READ(k). Readers of the database give way ([`Board::void_pins_once`]).
+//! 2. Capture goes on at the position that the wal-index publishes, whose checksum proves the next frame. Replicas compare page hashes.
+//! 3. The next commit starts the WAL over, as it is wholly in the database file. If none comes, lsfast empties the WAL.
+//!
+//! [`Board::void_pins_once`]: super::super::board::Board::void_pins_once
+
+use std::time::{Duration, Instant};
+
+use super::{Capture, Look};
+use crate::base::{FrameNo, Salts};
+use crate::sqlite::walindex::WalIndexHeader;
+use crate::wal::tail::TailError;
+
+/// Looks at frames that can't be read as published, before they count as damaged.
+pub(in crate::replicate) const READ_TRIES: u32 = 5;
+
+/// Damage that is met sooner after the last one that was logged is only counted.
+const LOG_AGAIN: Duration = Duration::from_secs(60);
+
+/// Unprovable frames in the present generation of the WAL.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Damage {
+    salts: Salts,
+    /// All of them are up to here.
+    to: FrameNo,
+    since: Instant,
+    logged: bool,
+}
+
+/// What was met so far.
+#[derive(Debug, Default)]
+pub(super) struct Damages {
+    present: Option<Damage>,
+    logged_at: Option<Instant>,
+}
+
+impl Damages {
+    /// Whether the present generation has frames that can't be proven.
+    pub(super) fn any(&self) -> bool {
+        self.present.is_some()
+    }
+
+    fn is_in(&self, header: &WalIndexHeader) -> bool {
+        self.present.is_some_and(|d| d.salts == header.salts && d.to <= header.mx_frame)
+    }
+}
+
+impl Capture {
+    /// Frames that are published could not be read, or not be proven.
+    pub(super) fn unreadable(
+        &mut self,
+        e: TailError,
+        header: &WalIndexHeader,
+        now: Instant,
+    ) -> Result<Look, TailError> {
+        if !e.is_damage() {
+            return Err(e);
+        }
+        self.read_tries += 1;
+        // A reset between the look at the wal-index and the reading does this; the next look sees it.
+        if self.read_tries >= READ_TRIES && !self.guard.is_open() {
+            self.read_tries = 0;
+            self.meet(&e.to_string(), header, now)?;
+        }
+        Ok(Look { near: true, ..Look::default() })
+    }
+
+    /// Frames up to the last published one can't be proven.
+    fn meet(&mut self, reason: &str, header: &WalIndexHeader, now: Instant) -> Result<(), TailError> {
+        self.note_damage(reason, header, now);
+        self.lost = Some(reason.to_owned());
+        self.taken.open.clear();
+        self.near = None;
+        self.last_change = now;
+        self.board.lose(reason);
+        if self.guard.in_cruise() && self.board.void_pins_once() {
+            self.guard.copy_now(header.mx_frame)?;
+        }
+        Ok(())
+    }
+
+    /// Damage that was met when the WAL was opened: everything up to the last published frame was given to a checkpoint.
+    pub fn opened_damaged(&mut self, reason: &str, header: &WalIndexHeader, now: Instant) {
+        self.note_damage(reason, header, now);
+    }
+
+    fn note_damage(&mut self, reason: &str, header: &WalIndexHeader, now: Instant) {
+        let before = self.damages.present.take();
+        let logged = self.damages.logged_at.is_none_or(|at| now.duration_since(at) >= LOG_AGAIN);
+        if logged {
+            self.damages.logged_at = Some(now);
+            tracing::warn!(
+                db = %self.db.path().display(),
+                reason,
+                "frames of the WAL can't be proven: SQLite wrote them without a checksum, or the disk changed them; \
+                 moving them to the database file at once and comparing page hashes"
+            );
+        }
+        let logged = logged || before.is_some_and(|d| d.logged);
+        let since = before.map_or(now, |d| d.since);
+        self.damages.present = Some(Damage { salts: header.salts, to: header.mx_frame, since, logged });
+        self.board.wal_damaged(reason);
+        self.guard.must_copy(header.mx_frame);
+    }
+
+    /// Damage ends with its generation of the WAL, or with a recovery that ended before it.
+    pub(super) fn end_damage(&mut self, header: &WalIndexHeader) {
+        let Some(damage) = self.damages.present.filter(|_| !self.damages.is_in(header)) else { return };
+        self.damages.present = None;
+        self.guard.need_not_copy();
+        self.board.wal_sound();
+        if damage.logged {
+            let ms = damage.since.elapsed().as_millis();
+            tracing::info!(db = %self.db.path().display(), ms, "the WAL is sound again: the frames that could not be proven are in the database file");
+        }
+    }
+
+    /// Whether the WAL is to be emptied as soon as it is idle, whatever its size.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        self.damages.any()
+    }
+}

@@ -1,0 +1,63 @@
+//! The pages that were taken from the WAL, from the reading of a frame to the board.
+
+use std::rc::Rc;
+
+use super::super::board::{Board, Mark};
+use super::super::pending::{OpenPages, PgnoSet};
+use crate::base::FrameNo;
+use crate::wal::frames::{Chain, CommittedRun};
+use crate::wal::tail::{Found, WalPos};
+
+/// What was taken from the log and how much of it.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) board: Rc<Board>,
+    /// Pages of a transaction whose commit has not been read yet.
+    pub(super) open: OpenPages,
+    /// Pages met in a run, kept for its memory.
+    pub(super) seen: PgnoSet,
+    /// Commits taken.
+    pub(super) commits: u32,
+    /// The wal-index's count of commits when ours was 0.
+    pub(super) count_base: u32,
+    /// Frames up to this one, of the present generation, were not proven.
+    pub(super) by_index: FrameNo,
+}
+
+impl Taken {
+    pub(super) fn found(&mut self, found: Found<'_>) {
+        match found {
+            Found::Open(frames) => frames.for_each(|(_, pgno, page)| self.open.push(pgno, page)),
+            Found::Committed(commits, run) => {
+                self.last_images(&run);
+                self.committed(commits, run.size_pages, run.end);
+            }
+        }
+    }
+
+    /// Copies the last image of each page; a busy writer changes the same few pages over and over.
+    fn last_images(&mut self, run: &CommittedRun<'_>) {
+        self.seen.clear();
+        for (_, pgno, page) in run.frames().rev() {
+            if self.seen.insert(pgno) {
+                self.open.push(pgno, page);
+            }
+        }
+    }
+
+    /// The open pages are so many whole transactions.
+    pub(super) fn committed(&mut self, commits: u32, size_pages: u32, end: Chain) {
+        self.commits = self.commits.wrapping_add(commits);
+        let mark = Mark { pos: pos_of(&end), size_pages, change: self.change(), by_index: self.by_index };
+        self.board.commit(&mut self.open, u64::from(commits), mark);
+    }
+
+    /// The wal-index's count of commits, if none was missed.
+    pub(super) fn change(&self) -> u32 {
+        self.count_base.wrapping_add(self.commits)
+    }
+}
+
+pub(super) fn pos_of(end: &Chain) -> WalPos {
+    WalPos { salts: end.salts, frame: end.last(), sum: end.sum }
+}

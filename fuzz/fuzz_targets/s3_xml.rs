@@ -11,7 +11,7 @@ fuzz_target!(|input: &[u8]| {
     if let Ok(page) = xml::list(input) {
         assert!(page.entries.len() * ENTRY_BYTES_MIN <= input.len());
         assert!(page.entries.iter().all(|e| !e.key.is_empty()));
-        assert!(page.next.is_none_or(|t| !t.is_empty()));
+        assert!(page.token.is_none_or(|t| !t.is_empty()));
     }
     let _ = xml::error(input);
     let _ = xml::upload_id(input);

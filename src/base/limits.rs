@@ -51,8 +51,9 @@ pub const DELETE_BATCH: usize = 1_000;
 /// Requests under way at once for one multipart upload.
 pub const TRANSFERS: usize = 4;
 
-/// Idle connections kept for one endpoint. Further ones are closed.
-pub const POOL_IDLE: usize = 64;
+/// Idle connections kept for one endpoint. Further ones are closed. As many as can be busy at once: a fleet whose
+/// databases commit together would otherwise open half of them again with each burst.
+pub const POOL_IDLE: usize = POOL_REQUESTS;
 
 /// Requests that wait for the answer of one endpoint at once. Further ones wait for their place, each database with one of its own: a fleet that
 /// starts would else open a connection for each database.
@@ -63,6 +64,9 @@ pub const POOL_IDLE_TIME: Duration = Duration::from_secs(20);
 
 /// Age at which a connection is not used again, so that a change in the name service is followed.
 pub const POOL_AGE: Duration = Duration::from_secs(300);
+
+/// How long an address of a name may be silent before the next one is tried next to it.
+pub const CONNECT_STAGGER: Duration = Duration::from_millis(200);
 
 /// Time for TCP to connect, and again for TLS to agree. Beyond it the attempt has failed.
 pub const CONNECT_TIME: Duration = Duration::from_secs(5);
@@ -82,6 +86,19 @@ pub const UNTRUSTED_CHARS: usize = 200;
 
 /// Bytes of an answer that reports an error. The rest is not read.
 pub const ERROR_BYTES: usize = 64 << 10;
+
+/// Pages of one listing. With more, the listing is an error: it may be one that never ends.
+pub const LIST_PAGES: usize = 10_000;
+
+/// Pages of one listing that bring nothing new. With more, the listing is an error.
+pub const LIST_IDLE_PAGES: usize = 1_000;
+
+/// Objects of one replica in one listing, and names in one directory. With more, the listing is an error.
+/// An entry takes some 50 bytes of memory.
+pub const LIST_OBJECTS: usize = 2_000_000;
+
+/// Time for all pages of one listing. Beyond it no further page is asked for, and the listing is an error.
+pub const LIST_TIME: Duration = Duration::from_secs(600);
 
 /// Objects up to this size are copied by one CopyObject, by S3's rule. Larger ones are copied in parts.
 pub const COPY_BYTES: u64 = 5 << 30;

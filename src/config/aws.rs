@@ -75,6 +75,8 @@ pub(super) enum AwsHost {
     },
     /// Serves web sites, and takes no uploads.
     Website,
+    /// Serves directory buckets (S3 Express One Zone), which have requests of their own.
+    Express,
 }
 
 /// Reads a host name of AWS; `None` for any other.
@@ -119,6 +121,7 @@ fn api(labels: &[&str], host: &str, bucket: Option<String>) -> Option<AwsHost> {
             Some(AwsHost::Fixed { host: bare.to_owned(), region, bucket, virtual_host: true })
         }
         ("-website", Some(_)) => Some(AwsHost::Website),
+        (after, _) if after.starts_with("express-") => Some(AwsHost::Express),
         (after, None) if !dual_stack => {
             let region = after.strip_prefix('-')?;
             if region.strip_prefix("website-").is_some_and(is_region) {

@@ -86,6 +86,31 @@ impl EndpointUrl {
         Ok(EndpointUrl { scheme, host, port, path: path.trim_end_matches('/').to_owned() })
     }
 
+    /// Whether this is an address of Amazon's S3, with or without a bucket before it, where only Amazon answers. Other hosts
+    /// below Amazon's domains belong to its customers.
+    #[must_use]
+    pub fn is_aws_storage(&self) -> bool {
+        let known = aws::host(&self.host);
+        self.port.is_none() && matches!(known, Some(aws::AwsHost::Api { .. } | aws::AwsHost::Fixed { .. }))
+    }
+
+    /// Whether the host may be anywhere in the world: neither this machine nor one in a private network.
+    #[must_use]
+    pub fn is_public(&self) -> bool {
+        if is_local(&self.host) || super::host::PRIVATE.iter().any(|end| self.host.ends_with(end)) {
+            return false;
+        }
+        match self.host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            // 100.64.0.0/10 is shared by the networks of a provider, and by private overlays.
+            Ok(IpAddr::V4(ip)) => {
+                let [a, b, ..] = ip.octets();
+                !(ip.is_link_local() || (a == 100 && (64..128).contains(&b)))
+            }
+            Ok(IpAddr::V6(ip)) => !ip.is_unicast_link_local(),
+            Err(_) => true,
+        }
+    }
+
     /// `host` or `host:port`, as in a Host header.
     #[must_use]
     pub fn authority(&self) -> String {
@@ -159,6 +184,14 @@ impl Endpoint {
     }
 }
 
+/// Why the hosts of directory buckets are refused.
+const EXPRESS: &str = "serves directory buckets (S3 Express One Zone), which need sessions that lsfast does not have, and \
+     keep everything in one zone: use a general purpose bucket";
+
+/// Why a directory bucket is refused.
+pub(super) const EXPRESS_BUCKET: &str = "it is a directory bucket (S3 Express One Zone), which needs sessions that lsfast \
+     does not have, and keeps everything in one zone: use a general purpose bucket";
+
 /// Looks for the rules of Amazon and of other providers in an address.
 pub(super) fn recognise(url: EndpointUrl) -> Result<Recognised, &'static str> {
     let none =
@@ -172,6 +205,7 @@ pub(super) fn recognise(url: EndpointUrl) -> Result<Recognised, &'static str> {
         Some(aws::AwsHost::Website) => {
             return Err("serves web sites and takes no uploads: name the bucket alone, s3://BUCKET/PREFIX");
         }
+        Some(aws::AwsHost::Express) => return Err(EXPRESS),
         Some(aws::AwsHost::Api { dual_stack, fips, region, bucket }) => {
             if url.scheme == Scheme::Https && url.path.is_empty() {
                 let endpoint = Endpoint::Aws { dual_stack, fips };
@@ -297,6 +331,33 @@ mod tests {
             ("https://amazonaws.com.evil.org", false, "https://amazonaws.com.evil.org"),
         ] {
             assert_eq!(of(text), (aws, url.to_owned()), "{text}");
+        }
+        let express = "backups--use1-az4--x-s3.s3express-use1-az4.us-east-1.amazonaws.com";
+        for host in [express, "s3express-control.eu-north-1.amazonaws.com"] {
+            let why = recognise(EndpointUrl::parse(host, "endpoint").unwrap()).unwrap_err();
+            assert!(why.contains("S3 Express"), "{why}");
+        }
+        for (url, storage, public) in [
+            ("https://s3.eu-west-1.amazonaws.com", true, true),
+            ("https://b.c.s3.amazonaws.com", true, true),
+            ("https://s3-accesspoint.eu-west-1.amazonaws.com", true, true),
+            ("https://ec2-1-2-3-4.compute-1.amazonaws.com", false, true),
+            ("https://b.s3-website-eu-west-1.amazonaws.com", false, true),
+            ("https://s3.eu-west-1.amazonaws.com:8443", false, true),
+            ("https://s3.eu-west-1.amazonaws.com.evil.org", false, true),
+            ("https://s3.example.com", false, true),
+            ("http://8.8.8.8:9000", false, true),
+            ("http://10.0.0.1:9000", false, false),
+            ("http://100.100.1.2", false, false),
+            ("http://169.254.1.2", false, false),
+            ("http://[fe80::1]", false, false),
+            ("http://[2001:db8::1]", false, true),
+            ("http://minio:9000", false, false),
+            ("http://minio.storage.svc", false, false),
+            ("http://store.internal", false, false),
+        ] {
+            let url = EndpointUrl::parse(url, "endpoint").unwrap();
+            assert_eq!((url.is_aws_storage(), url.is_public()), (storage, public), "{url}");
         }
         let website = EndpointUrl::parse("b.s3-website.eu-central-1.amazonaws.com", "endpoint").unwrap();
         recognise(website).unwrap_err();

@@ -109,6 +109,8 @@ impl S3Location {
         add("part-size".into(), fields.part_size.as_ref().map(|v| Line::of("", v)));
         add("concurrency".into(), fields.concurrency.as_ref().map(|v| Line::of("", v)));
         add("sse-kms-key-id".into(), fields.sse_kms_key_id.as_ref().map(|v| Line::of("", v)));
+        add("requester-pays".into(), fields.requester_pays.as_ref().map(|v| Line::of("", v)));
+        add("expected-bucket-owner".into(), fields.expected_bucket_owner.as_ref().map(|v| Line::of("", v)));
         if let Some(key) = &fields.sse_customer_key {
             lines.push(Line::new("sse-customer-key", "(hidden)", &key.origin));
         }

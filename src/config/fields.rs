@@ -72,6 +72,10 @@ fields! {
     sse_customer_key_path: PathBuf,
     /// Id of a key in AWS KMS.
     sse_kms_key_id: String,
+    /// Whether the one who asks pays for what is asked of a bucket of that kind.
+    requester_pays: bool,
+    /// The account that the bucket must belong to.
+    expected_bucket_owner: String,
     /// Access key.
     access_key_id: String,
     /// Its secret.
@@ -113,6 +117,8 @@ impl ReplicaFields {
             part_size: read(text("part-size"), "part-size", parse_size)?,
             concurrency: read(text("concurrency"), "concurrency", parse_concurrency)?,
             sse_kms_key_id: text("sse-kms-key-id"),
+            requester_pays: flag("requester-pays")?,
+            expected_bucket_owner: text("expected-bucket-owner"),
             ..ReplicaFields::default()
         })
     }

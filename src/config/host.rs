@@ -38,7 +38,7 @@ const WORDS: [&str; 21] = [
 ];
 
 /// Ends of names that only exist in private networks: no bucket of AWS is called so.
-const PRIVATE: [&str; 8] =
+pub(super) const PRIVATE: [&str; 8] =
     [".local", ".internal", ".lan", ".home", ".home.arpa", ".svc", ".test", ".localdomain"];
 
 /// Ends of names that are files, so that they are hardly buckets.

@@ -94,6 +94,8 @@ pub(super) const PROVIDERS: &[Provider] = &[
         endpoints: &["s3.{region}.scw.cloud"],
         addressing: Addressing::VirtualHost,
         regions: &["fr-par", "nl-ams", "pl-waw", "it-mil"],
+        // "Using conditional writes", July 2026.
+        create_only: Some(true),
         ..PLAIN
     },
     Provider {
@@ -129,11 +131,15 @@ pub(super) const PROVIDERS: &[Provider] = &[
             "s3.{region}.cloud.ovh.us",
         ],
         addressing: Addressing::VirtualHost,
+        // "Object Storage - Conditional writes", June 2026.
+        create_only: Some(true),
         ..PLAIN
     },
     Provider {
         name: "Storj",
         endpoints: &["gateway.{satellite}.storjshare.io", "gateway.storjshare.io"],
+        // The table of what the gateway knows does not name If-None-Match: it is tried.
+        create_only: None,
         ..PLAIN
     },
     Provider {
@@ -151,7 +157,8 @@ pub(super) const PROVIDERS: &[Provider] = &[
         name: "Google Cloud Storage",
         endpoints: &["storage.{region}.rep.googleapis.com", "storage.googleapis.com"],
         region: Region::Always("auto"),
-        // Its own header for this is x-goog-if-generation-match; it ignores If-None-Match on a PUT.
+        // By its documentation If-None-Match is for requests that read. Its own header for this,
+        // x-goog-if-generation-match, must not stand next to headers of x-amz.
         create_only: Some(false),
         ..PLAIN
     },
@@ -166,6 +173,8 @@ pub(super) const PROVIDERS: &[Provider] = &[
         regions: &[
             "ch-gva-2", "ch-dk-2", "de-fra-1", "de-muc-1", "at-vie-1", "at-vie-2", "bg-sof-1", "hr-zag-1",
         ],
+        // "SOS: Conditional Requests", August 2025.
+        create_only: Some(true),
         ..PLAIN
     },
     Provider { name: "Contabo Object Storage", endpoints: &["{region}.contabostorage.com"], ..PLAIN },

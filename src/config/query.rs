@@ -5,7 +5,7 @@ use super::text::{decode, shown};
 use super::values::parse_bool;
 
 /// Every known parameter, as documented.
-pub(super) const NAMES: [&str; 12] = [
+pub(super) const NAMES: [&str; 14] = [
     "endpoint",
     "region",
     "force-path-style",
@@ -18,6 +18,8 @@ pub(super) const NAMES: [&str; 12] = [
     "part-size",
     "concurrency",
     "sse-kms-key-id",
+    "requester-pays",
+    "expected-bucket-owner",
 ];
 
 /// Letters that may differ between a mistyped name and the one that is suggested.

@@ -241,9 +241,11 @@ fn finish(place: Place, fields: ReplicaFields, env: &Env) -> Result<Location, Co
     check_text("path", &found.prefix)?;
     let region = region(&found, &fields, from_env.region.as_ref())?;
     check_bucket(&found.bucket, &found.endpoint.value)?;
-    for (name, value) in
-        [("storage-class", &fields.storage_class), ("sse-kms-key-id", &fields.sse_kms_key_id)]
-    {
+    for (name, value) in [
+        ("storage-class", &fields.storage_class),
+        ("sse-kms-key-id", &fields.sse_kms_key_id),
+        ("expected-bucket-owner", &fields.expected_bucket_owner),
+    ] {
         check_header(name, value.as_ref())?;
     }
     let addressing = addressing(&found, &fields);

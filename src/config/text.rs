@@ -15,6 +15,10 @@ pub(super) fn check_bucket(bucket: &str, endpoint: &Endpoint) -> Result<(), Conf
     if !endpoint.is_aws() {
         return Ok(());
     }
+    // The name of a directory bucket ends in that of its zone; so does an access point of one.
+    if bucket.ends_with("--x-s3") || bucket.ends_with("--xa-s3") {
+        return bad(super::endpoint::EXPRESS_BUCKET);
+    }
     if !(3..=63).contains(&bucket.len()) {
         return bad("on AWS it has 3 to 63 characters");
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::base::untrusted;
+
 /// What an error means for the one who asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -39,9 +41,11 @@ pub struct StoreError {
 }
 
 impl StoreError {
-    /// An error of a kind with its message, which must hold no secret.
+    /// An error of a kind with its message, which must hold no secret. Characters that move a terminal are escaped here
+    /// in any case, whatever part of the message they came with.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> StoreError {
-        StoreError { kind, message: message.into(), retry_after: None, source: None }
+        let message = untrusted::escape(&message.into()).into_owned();
+        StoreError { kind, message, retry_after: None, source: None }
     }
 
     /// Adds the cause.

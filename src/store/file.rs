@@ -24,7 +24,7 @@ use super::{
     BoxFuture, Entry, ErrorKind, Listing, PutOptions, Result, Scope, SideId, Store, StoreError, Upload,
 };
 use crate::base::clock::Millis;
-use crate::base::{Level, LtxId};
+use crate::base::{Level, LtxId, limits};
 use crate::io::{File, durable};
 use crate::ltx::TimesId;
 
@@ -98,6 +98,8 @@ impl Inner {
             }
         }
         all.sort_unstable_by_key(|e| e.id);
+        // A directory that changes while it is read may name a file twice.
+        all.dedup_by_key(|e| e.id);
         Ok(all)
     }
 
@@ -109,8 +111,16 @@ impl Inner {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(e) => return Err(failed(e)),
         };
-        for name in names {
+        for (count, name) in names.enumerate() {
             let name = name.map_err(failed)?.file_name();
+            if count >= limits::LIST_OBJECTS {
+                let message = format!(
+                    "cannot list {}: it has more than {} names; remove what is not of this replica",
+                    directory.display(),
+                    limits::LIST_OBJECTS
+                );
+                return Err(StoreError::new(ErrorKind::Fatal, message));
+            }
             let Some(id) = name.to_str().and_then(|n| LtxId::parse_file_name(level, n)) else { continue };
             into.extend(entry(id, &directory.join(name))?);
         }

@@ -1,5 +1,6 @@
 //! What lies beside the LTX files of a replica: old replicas of Litestream 0.3, and lists of times.
 
+use std::cmp::Reverse;
 use std::fmt;
 
 use super::Entry;
@@ -66,12 +67,17 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Sorts, and drops what was listed twice.
+    /// Sorts, and drops what was listed twice: of an object that was replaced meanwhile the younger stays.
     pub(super) fn sort(&mut self) {
-        self.files.sort_unstable_by_key(|e| e.id);
+        self.files.sort_unstable_by_key(|e| (e.id, Reverse(e.modified)));
         self.files.dedup_by_key(|e| e.id);
-        self.sides.sort_unstable_by_key(|e| e.id);
+        self.sides.sort_unstable_by_key(|e| (e.id, Reverse(e.modified)));
         self.sides.dedup_by_key(|e| e.id);
+    }
+
+    /// How many objects it names.
+    pub(super) fn len(&self) -> usize {
+        self.files.len() + self.sides.len()
     }
 }
 

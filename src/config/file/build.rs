@@ -328,6 +328,8 @@ impl<'a> Builder<'a> {
             sse_customer_key: self.secret(section, "sse-customer-key")?,
             sse_customer_key_path: path("sse-customer-key-path")?,
             sse_kms_key_id: self.text(section, "sse-kms-key-id")?,
+            requester_pays: self.flag(section, "requester-pays")?,
+            expected_bucket_owner: self.text(section, "expected-bucket-owner")?,
             access_key_id: self.secret(section, "access-key-id")?.map(|s| s.map(|s| s.expose().to_owned())),
             secret_access_key: self.secret(section, "secret-access-key")?,
             session_token: self.secret(section, "session-token")?,

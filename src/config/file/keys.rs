@@ -115,6 +115,8 @@ const SETTINGS: &[Key] = &[
     secret("sse-customer-key"),
     text("sse-customer-key-path"),
     text("sse-kms-key-id"),
+    text("requester-pays"),
+    text("expected-bucket-owner"),
     other("account-name", "abs"),
     other_secret("account-key", "abs"),
     other_secret("sas-token", "abs"),

@@ -13,13 +13,10 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
 
-use crate::base::limits;
+use crate::base::{limits, untrusted};
 use crate::config::{CredentialError, TlsOptions};
 use crate::store::s3::{Connect, HostAnswer, Io};
 use crate::store::s3::{Names, Network, connect_words, http_date, tls_config, xml};
-
-/// Longest quotation of what a service says, in characters.
-const QUOTE_MAX: usize = 200;
 
 /// Runs of letters and digits of this length in an answer may be keys: they are not repeated.
 const KEY_LIKE: usize = 32;
@@ -238,7 +235,7 @@ pub(super) fn quote(text: &str) -> String {
     let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut out = String::new();
     let mut run = String::new();
-    for c in line.chars().filter(|c| !c.is_control()).take(4 * QUOTE_MAX).chain([' ']) {
+    for c in line.chars().take(4 * limits::UNTRUSTED_CHARS).chain([' ']) {
         if c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=' | '_' | '-' | '.') {
             run.push(c);
             continue;
@@ -247,8 +244,7 @@ pub(super) fn quote(text: &str) -> String {
         run.clear();
         out.push(c);
     }
-    let line: String = out.trim_end().chars().take(QUOTE_MAX).collect();
-    line.trim_end_matches('.').to_owned()
+    untrusted::quote(&out).trim_end_matches('.').to_owned()
 }
 
 fn is_key_like(run: &str) -> bool {
@@ -296,7 +292,7 @@ mod tests {
         assert_eq!(quote(&format!("no \"{key}\" here.")), "no \"(hidden)\" here");
         assert_eq!(quote(key), "(hidden)");
         assert_eq!(quote("arn:aws:iam::123456789012:role/backup"), "arn:aws:iam::123456789012:role/backup");
-        assert_eq!(quote(&"x ".repeat(500)).chars().count(), QUOTE_MAX);
+        assert_eq!(quote(&"x ".repeat(500)).chars().count(), limits::UNTRUSTED_CHARS);
         assert_eq!(without_query("http://h/p?token=x"), "http://h/p");
     }
 }

@@ -8,8 +8,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use md5::Md5;
 use sha2::{Digest, Sha256};
 
 use super::encode::push_hex;
@@ -57,6 +60,33 @@ impl Payload {
             push_hex(&mut hex, &hash.finalize());
             hex
         })
+    }
+
+    /// In lower-case hex, as in an ETag.
+    pub(super) async fn md5(&self) -> String {
+        let mut hex = String::with_capacity(32);
+        push_hex(&mut hex, &self.md5_bytes().await);
+        hex
+    }
+
+    /// In Base64, as in a header.
+    pub(super) async fn md5_base64(&self) -> String {
+        BASE64.encode(self.md5_bytes().await)
+    }
+
+    /// That of a long content is made on a worker thread.
+    async fn md5_bytes(&self) -> [u8; 16] {
+        let content = self.clone();
+        let sum = move || {
+            let mut hash = Md5::new();
+            content.0.chunks.iter().for_each(|c| hash.update(c));
+            hash.finalize().into()
+        };
+        if self.0.len <= SUM_INLINE_BYTES {
+            return sum();
+        }
+        // The runtime is shutting down if it fails: nothing is sent or compared any more.
+        tokio::task::spawn_blocking(sum).await.unwrap_or_default()
     }
 
     pub(super) fn crc32(&self) -> u32 {

@@ -7,6 +7,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::failure::{Class, Detail};
 use super::xml;
+use crate::base::untrusted;
 use crate::store::ErrorKind;
 
 const BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region");
@@ -15,8 +16,8 @@ const BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region")
 /// together with clocks so far apart is taken for that.
 const SKEW_MIN: Duration = Duration::from_secs(240);
 
-/// Longest quotation of what a server says, in characters.
-const QUOTE_MAX: usize = 200;
+/// Longest code of an error, in characters. The longest in use has 47.
+const CODE_MAX: usize = 64;
 
 /// Reads code, words, region and times of an answer. `signed_at` is the time in the request's signature.
 pub(super) fn read(
@@ -28,6 +29,7 @@ pub(super) fn read(
     let text = |name: &HeaderName| headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
     let xml = xml::error(body).unwrap_or_default();
     let said = if xml.message.is_empty() { plain_text(body) } else { quote(&xml.message) };
+    let code = plain_code(status, untrusted::line(&xml.code, CODE_MAX), &said);
     let region = [text(&BUCKET_REGION), Some(xml.region), region_in(&xml.endpoint)]
         .into_iter()
         .flatten()
@@ -35,7 +37,7 @@ pub(super) fn read(
     let date = text(&DATE).as_deref().and_then(http_date);
     let detail = Detail {
         status: Some(status),
-        code: xml.code,
+        code,
         said,
         retry_after: text(&RETRY_AFTER).as_deref().and_then(retry_after),
         date,
@@ -50,6 +52,29 @@ pub(super) fn read(
         class = Class::Skewed;
     }
     (class, detail)
+}
+
+/// Some stores (Garage) call everything AccessDenied and say in words that it is the key or the signature.
+fn plain_code(status: StatusCode, code: String, said: &str) -> String {
+    if !matches!(status.as_u16(), 400 | 401 | 403)
+        || !matches!(code.as_str(), "AccessDenied" | "Forbidden" | "")
+    {
+        return code;
+    }
+    let said = said.to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|w| said.contains(w));
+    if says(&[
+        "invalid signature",
+        "signature mismatch",
+        "signature does not match",
+        "signature doesn't match",
+    ]) {
+        "SignatureDoesNotMatch".to_owned()
+    } else if says(&["no such key:", "no such access key", "unknown access key", "invalid access key"]) {
+        "InvalidAccessKeyId".to_owned()
+    } else {
+        code
+    }
 }
 
 /// The table: codes first, for they say more than the status.
@@ -71,6 +96,8 @@ fn class(status: StatusCode, detail: &Detail) -> Class {
             return if detail.region.is_some() { Class::OtherRegion } else { Class::Final(ErrorKind::WrongRegion) };
         }
         "TemporaryRedirect" => return Class::Redirect,
+        // 403, and no question of rights.
+        "InvalidObjectState" => return Class::Final(ErrorKind::Fatal),
         "NoSuchBucket" => return Class::Final(ErrorKind::NoBucket),
         "NoSuchKey" | "NoSuchUpload" | "NotFound" => return Class::Final(ErrorKind::NotFound),
         "PreconditionFailed" => return Class::Precondition,
@@ -118,13 +145,11 @@ fn retry_after(text: &str) -> Option<Duration> {
 
 /// One line of printable characters, not too long.
 fn quote(text: &str) -> String {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let line: String = words.join(" ").chars().filter(|c| !c.is_control()).take(QUOTE_MAX).collect();
-    line.trim_end_matches('.').to_owned()
+    untrusted::quote(text).trim_end_matches('.').to_owned()
 }
 
 /// What a page of HTML or a line of text says, without its tags.
-fn plain_text(body: &[u8]) -> String {
+pub(super) fn plain_text(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(4096)]);
     let text =
         text.split_once("<body").map_or(&*text, |(_, rest)| rest.split_once('>').map_or("", |(_, b)| b));
@@ -203,11 +228,27 @@ mod tests {
             ),
             (507, "", Class::Final(Full)),
             (403, "QuotaExceeded", Class::Final(Full)),
+            (403, "InvalidObjectState", Class::Final(Fatal)),
             (400, "InvalidArgument", Class::Final(Fatal)),
             (416, "InvalidRange", Class::Final(Fatal)),
         ] {
             assert_eq!(of(status, code, &[]).0, class, "{status} {code}");
         }
+    }
+
+    #[test]
+    fn words_that_say_more_than_the_code() {
+        for (said, code) in [
+            ("Forbidden: Invalid signature", "SignatureDoesNotMatch"),
+            ("Forbidden: No such key: AKIAEXAMPLE", "InvalidAccessKeyId"),
+            ("Access Denied", "AccessDenied"),
+        ] {
+            let xml = format!("<Error><Code>AccessDenied</Code><Message>{said}</Message></Error>");
+            let (class, detail) = of(403, &xml, &[]);
+            assert_eq!((class, detail.code.as_str()), (Class::Credentials, code));
+        }
+        let gone = "<Error><Code>NoSuchKey</Code><Message>No such key: x</Message></Error>";
+        assert_eq!(of(404, gone, &[]).1.code, "NoSuchKey");
     }
 
     #[test]
@@ -232,6 +273,6 @@ mod tests {
         assert_eq!(detail.said, "502 Bad Gateway");
         assert_eq!(of(400, "InvalidArgument", &[]).1.said, "words");
         let long = "<b>".to_owned() + &"x".repeat(5000);
-        assert_eq!(of(500, &long, &[]).1.said.len(), QUOTE_MAX);
+        assert_eq!(of(500, &long, &[]).1.said.chars().count(), crate::base::limits::UNTRUSTED_CHARS);
     }
 }

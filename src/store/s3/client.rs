@@ -1,7 +1,7 @@
 //! One client for each endpoint and process: connections, the correction of the clock, and what the store was found
 //! not to know.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -136,6 +136,7 @@ impl Clients {
             None if plain => Arc::new(Network::plain(Names::new(&options.answers))),
             None => Arc::new(Network::new(tls_config(&tls)?, Names::new(&options.answers))),
         };
+        warn_of_the_way(location, plain);
         let client = Arc::new(Client::new(connector, options));
         clients.insert((endpoint, tls), Arc::clone(&client));
         Ok(client)
@@ -148,10 +149,30 @@ impl fmt::Debug for Clients {
     }
 }
 
+/// A way that others can listen on or change is worth a word, once for each endpoint.
+fn warn_of_the_way(location: &S3Location, plain: bool) {
+    let url = location.endpoint_url();
+    if plain && url.is_public() {
+        tracing::warn!(
+            endpoint = %url,
+            "plain HTTP to a public host: everybody on the way can read the database; what is uploaded is signed, so that \
+             changes are noticed; use https"
+        );
+    } else if !plain && location.tls.skip_verify {
+        tracing::warn!(
+            endpoint = %url,
+            "the certificate is not checked (skip-verify): whoever answers in the server's place can read the database; \
+             what is uploaded is signed; name the authority with ca-cert instead"
+        );
+    }
+}
+
 /// What the store answered it does not know. Remembered for the process, so that it is tried once.
 #[derive(Debug, Default)]
 pub(super) struct Refused {
     pub(super) checksum: AtomicBool,
+    /// `x-amz-checksum-mode`, with HEAD.
+    pub(super) checksum_mode: AtomicBool,
     pub(super) create_only: AtomicBool,
     pub(super) batch_delete: AtomicBool,
     pub(super) copy: AtomicBool,
@@ -166,7 +187,15 @@ pub(super) struct Client {
     pools: Mutex<HashMap<String, Arc<Pool>>>,
     skew_ms: AtomicI64,
     regions: Mutex<HashMap<String, String>>,
+    /// Buckets in which an object of this process was found right after it was written.
+    proven: Mutex<HashSet<String>>,
     pub(super) refused: Refused,
+    /// The store asks for Content-MD5.
+    pub(super) wants_md5: AtomicBool,
+    /// Answers to uploads have no ETag, and are true.
+    pub(super) bare_answers: AtomicBool,
+    /// ETags were found to be something else than MD5.
+    pub(super) opaque_etags: AtomicBool,
 }
 
 /// A signed request, ready to go.
@@ -195,7 +224,11 @@ impl Client {
             pools: Mutex::default(),
             skew_ms: AtomicI64::new(0),
             regions: Mutex::default(),
+            proven: Mutex::default(),
             refused: Refused::default(),
+            wants_md5: AtomicBool::new(false),
+            bare_answers: AtomicBool::new(false),
+            opaque_etags: AtomicBool::new(false),
         }
     }
 
@@ -223,6 +256,18 @@ impl Client {
     /// The region that the store named for a bucket.
     pub(super) fn region_of(&self, bucket: &str) -> Option<String> {
         self.regions.lock().unwrap_or_else(PoisonError::into_inner).get(bucket).cloned()
+    }
+
+    /// Whether an object of this process was found in the bucket.
+    pub(super) fn is_proven(&self, bucket: &str) -> bool {
+        self.proven.lock().unwrap_or_else(PoisonError::into_inner).contains(bucket)
+    }
+
+    pub(super) fn prove_once(&self, bucket: &str) {
+        let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        if !proven.contains(bucket) {
+            proven.insert(bucket.to_owned());
+        }
     }
 
     pub(super) fn remember_region(&self, bucket: &str, region: String) {

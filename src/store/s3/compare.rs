@@ -4,7 +4,7 @@ use super::Inner;
 use super::body::Payload;
 use super::head::Found;
 use super::put::base64_crc;
-use crate::base::limits;
+use crate::base::{limits, untrusted};
 use crate::store::{ErrorKind, Result, StoreError};
 
 /// What is known of content that may no longer be in memory.
@@ -65,7 +65,11 @@ impl Inner {
     }
 
     pub(super) fn conflict(&self, key: &str, size: u64, found: &Found) -> StoreError {
-        let etag = if found.etag.is_empty() { String::new() } else { format!(", ETag {}", found.etag) };
+        let etag = if found.etag.is_empty() {
+            String::new()
+        } else {
+            format!(", ETag {}", untrusted::quote(&found.etag))
+        };
         StoreError::new(
             ErrorKind::Conflict,
             format!(

@@ -24,6 +24,9 @@ use crate::store::{ErrorKind, PutOptions, Result, StoreError, Upload};
 /// Time that every copy gets.
 const COPY_TIME: Duration = Duration::from_secs(60);
 
+/// How long a copy that the store fails at is tried again: there is another way.
+const COPY_PATIENCE: Duration = Duration::from_secs(5);
+
 /// And a second more for each so many bytes.
 const COPY_BYTES_PER_SECOND: u64 = 8 << 20;
 
@@ -42,19 +45,34 @@ pub(super) async fn copy(inner: &Arc<Inner>, from: &str, to: &str, options: PutO
         return through_host(inner, from, source.size, to, options).await;
     }
     let copied = if source.size <= inner.options.copy_bytes {
-        inner.copy_whole(from, source.size, to, options).await
+        inner.copy_whole(from, &source, to, options).await
     } else {
         copy_parts(inner, from, source.size, to, options).await?
     };
     match copied {
         Ok(()) => Ok(()),
-        Err(failure) if failure.class == Class::Unsupported => {
+        Err(failure) if another_way_may_do(&failure) => {
+            tracing::debug!(replica = %inner.url, error = %failure, "the copy goes through this host");
+            through_host(inner, from, source.size, to, options).await?;
+            // It was the copy that the store does not do, and not the object that it does not have.
             if !inner.client.refused.copy.swap(true, Ordering::Relaxed) {
                 tracing::debug!(replica = %inner.url, "the store cannot copy: copies go through this host from now on");
             }
-            through_host(inner, from, source.size, to, options).await
+            Ok(())
         }
         Err(failure) => Err(inner.error(&Call::new(Method::PUT, Some(to)), failure)),
+    }
+}
+
+/// Whether an answer to a copy leaves hope for reading and writing: the store does not know copies, forbids them, or fails
+/// at them again and again.
+fn another_way_may_do(failure: &Failure) -> bool {
+    match failure.class {
+        Class::Unsupported => true,
+        Class::Credentials => failure.status() == Some(403),
+        Class::Final(ErrorKind::Fatal) => matches!(failure.status(), Some(400..=499)),
+        Class::Transient => matches!(failure.status(), Some(500..=599)),
+        _ => false,
     }
 }
 
@@ -94,7 +112,10 @@ async fn copy_parts(
     let begun = inner.begin_upload(to, options, false).await?;
     let mut guard = AbortOnDrop::new(inner, to, begun.clone());
     let copied = match send_parts(inner, from, size, to, &begun).await {
-        Ok(parts) => inner.complete_upload(to, &begun, &parts, false).await,
+        Ok(parts) => match inner.complete_upload(to, &begun, &parts, false).await {
+            Ok(_) => inner.copied_size(to, size).await,
+            Err(failure) => Err(failure),
+        },
         Err(failure) => Err(failure),
     };
     match copied {
@@ -154,17 +175,21 @@ impl Inner {
         source
     }
 
-    async fn copy_whole(&self, from: &str, size: u64, to: &str, options: PutOptions) -> Copied {
+    async fn copy_whole(&self, from: &str, source: &Found, to: &str, options: PutOptions) -> Copied {
         let mut call = Call::new(Method::PUT, Some(to))
             .header("x-amz-copy-source", self.copy_source(from))
             .header("x-amz-metadata-directive", "REPLACE")
             .header("content-type", "application/octet-stream")
             .header(CREATED, options.created.to_rfc3339());
-        call.error_in_success = true;
-        call.extra_time = copy_time(size);
+        call.extra_time = copy_time(source.size);
+        call.patience = Some(COPY_PATIENCE);
         let reply = self.run(&call).await?;
         // An answer without an ETag is an answer of something that did not understand the copy.
-        xml::copy_etag(&reply.body, false).map(|_| ()).map_err(not_a_copy)
+        let etag = xml::copy_etag(&reply.body, false).map_err(not_a_copy)?;
+        if etag == source.etag {
+            return Ok(());
+        }
+        self.copied_size(to, source.size).await
     }
 
     async fn copy_part(
@@ -181,11 +206,28 @@ impl Inner {
             .query("uploadId", begun.id.clone())
             .header("x-amz-copy-source", self.copy_source(from))
             .header("x-amz-copy-source-range", format!("bytes={at}-{}", end - 1));
-        call.error_in_success = true;
         call.extra_time = copy_time(end - at);
+        call.patience = Some(COPY_PATIENCE);
         let reply = self.run(&call).await?;
         let etag = xml::copy_etag(&reply.body, true).map_err(not_a_copy)?;
         Ok(Part { number, etag, crc32: None })
+    }
+
+    /// Whether a copy is there. Its ETag says nothing where it is encrypted, or came in parts.
+    async fn copied_size(&self, to: &str, size: u64) -> Copied {
+        match self.head(to).await {
+            Ok(Some(found)) if found.size == size => Ok(()),
+            // Without the right to read there is no proof.
+            Err(e) if e.kind() == ErrorKind::Credentials => Ok(()),
+            Err(e) => Err(Failure::new(Class::Final(e.kind()), e.to_string()).with_source(e)),
+            Ok(found) => {
+                let has =
+                    found.map_or_else(|| "is not there".to_owned(), |f| format!("has {} bytes", f.size));
+                let message =
+                    format!("the store answers that it is copied, but the copy {has}, not {size} bytes");
+                Err(Failure::new(Class::Unsupported, message))
+            }
+        }
     }
 
     /// Success if the target holds what the source holds, a conflict otherwise.

@@ -11,8 +11,9 @@ use super::Inner;
 use super::failure::{Class, Failure};
 use super::request::Call;
 use super::retry::Retry;
+use super::wishes::may_be_refusal;
 use super::xml;
-use crate::base::limits;
+use crate::base::{limits, untrusted};
 use crate::store::{ErrorKind, Result, StoreError};
 
 /// Codes of single objects that may work later.
@@ -52,8 +53,10 @@ impl Inner {
                     Some(later) => later,
                     None => return Ok(()),
                 },
-                Err(failure) if failure.class == Class::Unsupported => {
-                    if !self.client.refused.batch_delete.swap(true, Ordering::Relaxed) {
+                Err(failure) if may_be_refusal(&failure) => {
+                    if failure.class == Class::Unsupported
+                        && !self.client.refused.batch_delete.swap(true, Ordering::Relaxed)
+                    {
                         tracing::debug!(replica = %self.url, "the store has no DeleteObjects: one DELETE each from now on");
                     }
                     for key in left {
@@ -87,16 +90,16 @@ impl Inner {
                     "{subject}: {} of {} objects are still there, among them {} ({}: {}){advice}",
                     failed.len(),
                     left.len(),
-                    e.key,
-                    e.code,
-                    e.message.trim_end_matches('.')
+                    untrusted::quote(&e.key),
+                    untrusted::quote(&e.code),
+                    untrusted::quote(&e.message).trim_end_matches('.')
                 ),
             ));
         }
         let Some(first) = failed.first() else { return Ok(None) };
         let failure = Failure::new(
             Class::Transient,
-            format!("{} objects are still there ({})", failed.len(), first.code),
+            format!("{} objects are still there ({})", failed.len(), untrusted::quote(&first.code)),
         );
         left.retain(|key| failed.iter().any(|e| e.key == *key));
         Ok(Some(failure))

@@ -3,6 +3,7 @@
 //! | setting | goes with |
 //! |---|---|
 //! | storage class, key of KMS | what makes an object: PUT, CreateMultipartUpload, CopyObject |
+//! | requester pays, the expected owner of the bucket | every request; the owner for the source of a copy under a name of its own |
 //! | customer's key (SSE-C) | that, and whatever reads or writes content: GET, HEAD, UploadPart, CompleteMultipartUpload; for the source of a copy under names of its own |
 
 use base64::Engine as _;
@@ -24,6 +25,7 @@ type Header = (HeaderName, HeaderValue);
 /// What to add.
 #[derive(Default)]
 pub(super) struct Extras {
+    every: Vec<Header>,
     creation: Vec<Header>,
     content: Vec<Header>,
     copy_source: Vec<Header>,
@@ -37,6 +39,13 @@ impl Extras {
     pub(super) fn new(location: &S3Location) -> Result<Extras, StoreError> {
         let fields = &location.fields;
         let mut extras = Extras::default();
+        if fields.requester_pays.as_ref().is_some_and(|pays| pays.value) {
+            extras.every.push(header("x-amz-request-payer", "requester")?);
+        }
+        if let Some(owner) = &fields.expected_bucket_owner {
+            extras.every.push(header("x-amz-expected-bucket-owner", &owner.value)?);
+            extras.copy_source.push(header("x-amz-source-expected-bucket-owner", &owner.value)?);
+        }
         if let Some(class) = &fields.storage_class {
             extras.creation.push(header("x-amz-storage-class", &class.value)?);
         }
@@ -48,13 +57,21 @@ impl Extras {
             refuse_over_plain_http(location)?;
             let algorithm = fields.sse_customer_algorithm.as_ref().map_or("AES256", |a| a.value.as_str());
             extras.content = customer_headers(CUSTOMER, algorithm, &key)?;
-            extras.copy_source = customer_headers(COPY_SOURCE, algorithm, &key)?;
+            extras.copy_source.extend(customer_headers(COPY_SOURCE, algorithm, &key)?);
         }
         Ok(extras)
     }
 
+    /// Whether objects are encrypted by a key that makes their ETags something else than an MD5.
+    pub(super) fn encrypts(&self) -> bool {
+        !self.content.is_empty() || self.creation.iter().any(|(name, _)| name.as_str().contains("encryption"))
+    }
+
     /// Adds what belongs to `call`.
     pub(super) fn add(&self, call: &Call<'_>, headers: &mut HeaderMap) {
+        for (name, value) in &self.every {
+            headers.insert(name.clone(), value.clone());
+        }
         if call.key.is_none() || call.method == Method::DELETE {
             return;
         }
@@ -195,6 +212,24 @@ mod tests {
         assert_eq!(names(&extras, &copy).len(), 9);
         assert!(names(&extras, &Call::new(Method::DELETE, key)).is_empty());
         assert!(names(&extras, &Call::new(Method::GET, None)).is_empty());
+    }
+
+    #[test]
+    fn who_pays_and_whose_bucket_it_is_goes_with_every_request() {
+        let location = location("s3://bucket/p?requester-pays=true&expectedBucketOwner=111122223333", |_| ());
+        let extras = Extras::new(&location).unwrap();
+        let both = ["expected-bucket-owner", "request-payer"];
+        for call in [
+            Call::new(Method::GET, None),
+            Call::new(Method::POST, None).query("delete", ""),
+            Call::new(Method::HEAD, Some("k")),
+            Call::new(Method::DELETE, Some("k")),
+            Call::new(Method::PUT, Some("k")),
+        ] {
+            assert_eq!(names(&extras, &call), both);
+        }
+        let copy = Call::new(Method::PUT, Some("k")).header("x-amz-copy-source", "b/k");
+        assert_eq!(names(&extras, &copy), [both[0], both[1], "source-expected-bucket-owner"]);
     }
 
     #[test]

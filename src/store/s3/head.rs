@@ -1,14 +1,19 @@
 //! HEAD: what is known of an object without its content.
 
-use http::header::{CONTENT_LENGTH, ETAG, LAST_MODIFIED};
+use std::sync::atomic::Ordering;
+
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, LAST_MODIFIED};
 use http::{HeaderMap, Method};
 
 use super::Inner;
+use super::believe::unbelievable;
 use super::classify::http_date;
 use super::failure::Class;
 use super::put::{CHECKSUM, CREATED};
 use super::request::Call;
+use super::wishes::may_be_refusal;
 use crate::base::clock::Millis;
+use crate::config::Checksum;
 use crate::store::{ErrorKind, Result, StoreError};
 
 /// An object that exists.
@@ -27,8 +32,28 @@ pub(super) struct Found {
 impl Inner {
     /// `None` if there is no such object.
     pub(super) async fn head(&self, key: &str) -> Result<Option<Found>> {
-        let call = Call::new(Method::HEAD, Some(key)).header("x-amz-checksum-mode", "ENABLED");
-        match self.run(&call).await {
+        let plain = Call::new(Method::HEAD, Some(key));
+        let refused = &self.client.refused.checksum_mode;
+        let asks = self.location.quirks.checksum == Checksum::Crc32 && !refused.load(Ordering::Relaxed);
+        let mut call =
+            if asks { plain.clone().header("x-amz-checksum-mode", "ENABLED") } else { plain.clone() };
+        let mut done = self.run(&call).await;
+        // A HEAD has no body to say what is wrong: a bad request without the header is a good one.
+        if asks && done.as_ref().is_err_and(may_be_refusal) {
+            call = plain;
+            done = self.run(&call).await;
+            let understood = match &done {
+                Ok(_) => true,
+                Err(failure) => failure.class == Class::Final(ErrorKind::NotFound),
+            };
+            if understood && !refused.swap(true, Ordering::Relaxed) {
+                tracing::debug!(replica = %self.url, "the store refuses x-amz-checksum-mode: it is left out from now on");
+            }
+        }
+        match done {
+            Ok(reply) if is_web_page(&reply.headers) => {
+                Err(self.error(&call, unbelievable("that of a web page", b"")))
+            }
             Ok(reply) => match found(&reply.headers) {
                 Some(found) => Ok(Some(found)),
                 None => {
@@ -41,6 +66,11 @@ impl Inner {
             Err(failure) => Err(self.error(&call, failure)),
         }
     }
+}
+
+/// Objects of a replica are stored as application/octet-stream.
+fn is_web_page(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"text/html"))
 }
 
 fn found(headers: &HeaderMap) -> Option<Found> {

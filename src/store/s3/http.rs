@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use http::Uri;
 use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
@@ -20,7 +19,8 @@ use tower_service::Service;
 
 use super::failure::{Class, Failure};
 use super::names::Names;
-use crate::base::limits;
+use super::race::Race;
+use crate::base::{limits, untrusted};
 use crate::config::TlsOptions;
 use crate::io::read_small;
 use crate::store::{BoxFuture, ErrorKind, StoreError};
@@ -41,8 +41,8 @@ pub trait Connect: Send + Sync + fmt::Debug {
 /// The network.
 #[derive(Clone)]
 pub(in crate::store) struct Network {
-    http: HttpConnector<Names>,
-    tls: Option<HttpsConnector<HttpConnector<Names>>>,
+    http: Race,
+    tls: Option<HttpsConnector<Race>>,
 }
 
 impl Network {
@@ -54,13 +54,7 @@ impl Network {
 
     /// Without TLS: the certificates of the system are not even read.
     pub(in crate::store) fn plain(names: Names) -> Network {
-        let mut http = HttpConnector::new_with_resolver(names);
-        http.enforce_http(false);
-        // Without it, a body that does not end on a segment waits for the peer's delayed acknowledgement.
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(limits::CONNECT_TIME));
-        http.set_keepalive(Some(limits::POOL_IDLE_TIME));
-        Network { http, tls: None }
+        Network { http: Race::new(names), tls: None }
     }
 }
 
@@ -235,7 +229,7 @@ fn tls_sentence(host: &str, place: &str, error: &rustls::Error) -> String {
             format!(
                 "the certificate of {place} is for {}, not for {host}: use one of those names in the endpoint, or \
                  switch the check off with ?skip-verify=true",
-                if names.is_empty() { "no name".to_owned() } else { names.join(", ") }
+                if names.is_empty() { "no name".to_owned() } else { untrusted::quote(&names.join(", ")) }
             )
         }
         rustls::Error::InvalidCertificate(Cert::NotValidForName) => format!(

@@ -1,13 +1,14 @@
 //! ListObjectsV2, all pages.
 
-use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
 
 use http::Method;
 
 use super::Inner;
-use super::encode::decode_key;
+use super::pages::{Begin, Pages, readings};
 use super::request::Call;
-use super::xml::{self, ListEntry};
+use super::xml::{self, ListEntry, ListPage};
+use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, limits};
 use crate::store::{Entry, ErrorKind, Listing, Result, Scope, SideEntry, SideId, StoreError};
 
@@ -23,6 +24,7 @@ impl Inner {
             self.keep_own(&mut found).await?;
         }
         found.sort();
+        self.note_listed(&found);
         Ok(found.files)
     }
 
@@ -47,7 +49,15 @@ impl Inner {
             }
         }
         found.sort();
+        self.note_listed(&found);
         Ok(found)
+    }
+
+    /// Objects of this replica are listed under their names.
+    fn note_listed(&self, found: &Listing) {
+        if !found.files.is_empty() {
+            self.listed.store(true, Ordering::Relaxed);
+        }
     }
 
     fn root(&self) -> String {
@@ -86,55 +96,65 @@ impl Inner {
 
     /// All pages of one listing.
     async fn list_prefix(&self, prefix: &str, root: &str) -> Result<Listing> {
+        let broken = |why: &str| {
+            let message = format!("LIST s3://{}/{prefix}: {why}", self.location.bucket);
+            StoreError::new(ErrorKind::Corrupt, message)
+        };
         let mut found = Listing::default();
-        let mut token: Option<String> = None;
+        let mut pages = Pages::new(prefix);
         loop {
-            match self.list_page(prefix, root, token.as_deref(), &mut found).await? {
-                ControlFlow::Break(()) => return Ok(found),
-                ControlFlow::Continue(next) if token.as_ref() == Some(&next) => {
-                    let bucket = &self.location.bucket;
-                    let message =
-                        format!("LIST s3://{bucket}/{prefix}: the store answers the same page again");
-                    return Err(StoreError::new(ErrorKind::Corrupt, message));
-                }
-                ControlFlow::Continue(next) => token = Some(next),
+            let page = self.list_page(prefix, pages.begin()).await?;
+            take(&page, root, &mut found);
+            let new = || {
+                let named = page.entries.iter().filter(|e| name(e, root, page.url_encoded).is_some()).count();
+                let before = found.len().saturating_sub(named);
+                found.sort();
+                found.len() > before
+            };
+            let more =
+                pages.next(&page, new).map_err(|why| broken(&format!("the listing is not whole: {why}")))?;
+            if found.len() > limits::LIST_OBJECTS {
+                return Err(broken(&format!("it names more than {} objects", limits::LIST_OBJECTS)));
+            }
+            if !more {
+                return Ok(found);
             }
         }
     }
 
-    async fn list_page(
-        &self,
-        prefix: &str,
-        root: &str,
-        token: Option<&str>,
-        found: &mut Listing,
-    ) -> Result<ControlFlow<(), String>> {
-        let mut call = Call::new(Method::GET, None)
-            .query("encoding-type", "url")
-            .query("list-type", "2")
-            .query("prefix", prefix);
-        if let Some(token) = token {
-            call = call.query("continuation-token", token);
+    pub(super) async fn list_page(&self, prefix: &str, begin: &Begin) -> Result<ListPage> {
+        let mut call = Call::new(Method::GET, None).query("encoding-type", "url");
+        if !matches!(begin, Begin::Marker(_)) {
+            call = call.query("list-type", "2");
         }
+        call = call.query("prefix", prefix);
+        call = match begin {
+            Begin::First => call,
+            Begin::Token(token) => call.query("continuation-token", token),
+            Begin::After(key) => call.query("start-after", key),
+            Begin::Marker(key) => call.query("marker", key),
+        };
         // One page has up to 1,000 objects; it comes at the pace of a large answer.
         call.answer_bytes = limits::XML_BYTES as u64;
         let reply = self.run_bounded(&call, limits::XML_BYTES).await.map_err(|f| self.error(&call, f))?;
-        let page = xml::list(&reply.body).map_err(|e| {
+        xml::list(&reply.body).map_err(|e| {
             let message = format!("LIST s3://{}/{prefix}: {e}", self.location.bucket);
             StoreError::new(ErrorKind::Corrupt, message).with_source(e)
-        })?;
-        for listed in &page.entries {
-            match name(listed, root, page.url_encoded) {
-                Some(Name::Ltx(id)) => {
-                    found.files.push(Entry { id, size: listed.size, modified: listed.modified });
-                }
-                Some(Name::Side(id)) => {
-                    found.sides.push(SideEntry { id, size: listed.size, modified: listed.modified });
-                }
-                None => {}
-            }
+        })
+    }
+}
+
+/// Takes what a page names of the replica. What it names beside that belongs to others.
+fn take(page: &ListPage, root: &str, found: &mut Listing) {
+    // A store that does not say when an object was written: then it is young, which keeps it.
+    let now = Millis::now();
+    for listed in &page.entries {
+        let (size, modified) = (listed.size, listed.modified.unwrap_or(now));
+        match name(listed, root, page.url_encoded) {
+            Some(Name::Ltx(id)) => found.files.push(Entry { id, size, modified }),
+            Some(Name::Side(id)) => found.sides.push(SideEntry { id, size, modified }),
+            None => {}
         }
-        Ok(page.next.map_or(ControlFlow::Break(()), ControlFlow::Continue))
     }
 }
 
@@ -161,12 +181,7 @@ enum Name {
 /// was asked for, so that whichever reading begins with it is the right one.
 fn name(listed: &ListEntry, root: &str, url_encoded: bool) -> Option<Name> {
     let below = |rest: &str| ltx_name(rest).map(Name::Ltx).or_else(|| SideId::parse(rest).map(Name::Side));
-    let read = |key: &str| key.strip_prefix(root).and_then(below);
-    let decoded = || {
-        let of = |plus_is_space| read(&decode_key(&listed.key, plus_is_space));
-        url_encoded.then(|| of(true).or_else(|| of(false))).flatten()
-    };
-    decoded().or_else(|| read(&listed.key))
+    readings(&listed.key, url_encoded).find_map(|key| key.strip_prefix(root).and_then(below))
 }
 
 /// `LLLL/NAME`
@@ -181,13 +196,12 @@ fn ltx_name(rest: &str) -> Option<LtxId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::clock::Millis;
 
     #[test]
     fn only_names_of_ltx_files_below_the_prefix() {
         let name = "0000000000000001-000000000000000a.ltx";
         let of = |key: String, root: &str, encoded: bool| {
-            let listed = ListEntry { key, size: 7, modified: Millis(1) };
+            let listed = ListEntry { key, size: 7, modified: Some(Millis(1)) };
             match super::name(&listed, root, encoded) {
                 Some(Name::Ltx(id)) => Some((id.level.get(), id.min.0, id.max.0)),
                 Some(Name::Side(id)) => panic!("{id} is no LTX file"),
@@ -218,7 +232,7 @@ mod tests {
     #[test]
     fn what_lies_beside_the_files() {
         let of = |key: &str, encoded| {
-            let listed = ListEntry { key: key.to_owned(), size: 7, modified: Millis(1) };
+            let listed = ListEntry { key: key.to_owned(), size: 7, modified: Some(Millis(1)) };
             name(&listed, "a b/", encoded)
         };
         let snapshot = "generations/c9576ca0d0b8b360/snapshots/00000001.snapshot.lz4";

@@ -9,6 +9,7 @@
 //! Keys are glued literally: PREFIX + `/` + level as four hex digits + `/` + `MIN-MAX.ltx`. An empty prefix gives keys
 //! that begin with a slash.
 
+mod believe;
 mod body;
 mod classify;
 mod client;
@@ -25,9 +26,11 @@ mod http;
 mod list;
 mod multipart;
 mod names;
+mod pages;
 mod pool;
 pub mod probe_endpoint;
 mod put;
+mod race;
 mod request;
 mod retry;
 mod sentence;
@@ -38,6 +41,7 @@ pub mod xml;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -79,6 +83,8 @@ struct Inner {
     extras: extras::Extras,
     client: Arc<Client>,
     signing_key: SigningKey,
+    /// Whether an object of this replica was seen in a listing, under its name.
+    listed: AtomicBool,
 }
 
 impl fmt::Debug for Inner {
@@ -111,7 +117,8 @@ impl S3Store {
                 usize::try_from(wanted.value).map_or(TRANSFERS_MAX, |n| n.clamp(1, TRANSFERS_MAX));
         }
         let (url, location, signing_key) = (url.to_owned(), location.clone(), SigningKey::default());
-        let inner = Inner { url, location, options, extras, client, signing_key };
+        let listed = AtomicBool::new(false);
+        let inner = Inner { url, location, options, extras, client, signing_key, listed };
         Ok(S3Store { inner: Arc::new(inner) })
     }
 
@@ -199,7 +206,12 @@ impl Store for S3Store {
     }
 
     fn put<'a>(&'a self, id: LtxId, body: Vec<Bytes>, options: PutOptions) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { self.inner.put(&self.inner.key(id), Payload::new(body), options).await })
+        Box::pin(async move {
+            let (key, payload) = (self.inner.key(id), Payload::new(body));
+            let size = payload.len();
+            self.inner.put(&key, payload, options).await?;
+            self.inner.prove_first(&key, size).await
+        })
     }
 
     fn upload<'a>(

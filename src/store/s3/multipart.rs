@@ -5,11 +5,11 @@
 //! filled, that many parts and one more are in memory. What fits into one part becomes one PUT.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
-use http::header::ETAG;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
@@ -18,7 +18,9 @@ use super::body::Payload;
 use super::compare::Fingerprint;
 use super::failure::{Class, Failure};
 use super::put::{CHECKSUM, CREATED, base64_crc};
-use super::request::Call;
+use super::request::{Call, Reply};
+use super::retry::Retry;
+use super::wishes;
 use super::xml::{self, Part};
 use crate::base::limits;
 use crate::store::{BoxFuture, ErrorKind, PutOptions, Result, StoreError, Upload};
@@ -39,6 +41,8 @@ struct Sent {
     part: Part,
     crc32: u32,
     len: u64,
+    /// The ETag may be that of other content.
+    doubtful: bool,
 }
 
 /// An upload that has begun at the store.
@@ -66,7 +70,7 @@ impl Inner {
                 Ok(reply) => {
                     let id = xml::upload_id(&reply.body).map_err(|e| {
                         let message = format!("{}: {e}", self.subject(&call));
-                        StoreError::new(ErrorKind::Corrupt, message).with_source(e)
+                        StoreError::new(ErrorKind::Transient, message).with_source(e)
                     })?;
                     if checksum {
                         self.remember_refusal(&ways);
@@ -88,25 +92,43 @@ impl Inner {
         if let Some(crc32) = &crc32 {
             call = call.header(CHECKSUM, crc32.as_str());
         }
-        let reply = self.run(&call).await.map_err(|f| self.error(&call, f))?;
-        let etag = reply.headers.get(ETAG).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        if etag.is_empty() {
-            let message = format!("{}: the answer to part {number} lacks the ETag", self.subject(&call));
-            return Err(StoreError::new(ErrorKind::Corrupt, message));
+        let mut with_md5 = self.client.wants_md5.load(Ordering::Relaxed);
+        if with_md5 {
+            call = call.header("content-md5", payload.md5_base64().await);
         }
-        let part = Part { number, etag: etag.to_owned(), crc32 };
-        Ok(Sent { part, crc32: payload.crc32(), len: payload.len() })
+        let mut retry = Retry::new(self, &call);
+        loop {
+            let reply = match self.run(&call).await {
+                Ok(reply) => reply,
+                Err(f) if !with_md5 && wishes::asks_for_md5(&f) => {
+                    with_md5 = true;
+                    self.client.wants_md5.store(true, Ordering::Relaxed);
+                    call = call.header("content-md5", payload.md5_base64().await);
+                    continue;
+                }
+                Err(f) => return Err(self.error(&call, f)),
+            };
+            match self.believe_part(&payload, &reply).await {
+                Ok((etag, doubtful)) => {
+                    let part = Part { number, etag, crc32 };
+                    return Ok(Sent { part, crc32: payload.crc32(), len: payload.len(), doubtful });
+                }
+                Err(failure) => retry.after(failure).await.map_err(|f| self.error(&call, f))?,
+            }
+        }
     }
 
-    /// Makes the object visible. A failure of class `Precondition` means that the key is taken; `NotFound`, that the
-    /// upload is no longer there, as after an earlier attempt whose answer was lost.
+    /// Makes the object visible; true if the answer was no answer to that. A failure of class
+    /// `Precondition` means that the key is taken; `NotFound`, that the upload is no longer there,
+    /// as after an earlier attempt whose answer was lost.
     pub(super) async fn complete_upload(
         &self,
         key: &str,
         begun: &Begun,
         parts: &[Part],
         create_only: bool,
-    ) -> std::result::Result<(), Failure> {
+    ) -> std::result::Result<bool, Failure> {
+        let doubtful = |reply: &Reply| xml::complete_etag(&reply.body).is_err();
         let call = |guarded: bool| {
             let mut call = Call::new(Method::POST, Some(key))
                 .query("uploadId", begun.id.as_str())
@@ -115,12 +137,11 @@ impl Inner {
                 call = call.header("if-none-match", "*");
             }
             call.extra_time = COMPLETE_TIME;
-            call.error_in_success = true;
             call
         };
         if create_only && self.ways(true).now.create_only {
             match self.run(&call(true)).await {
-                Ok(_) => return Ok(()),
+                Ok(reply) => return Ok(doubtful(&reply)),
                 // A store may honour the header on PUT only; that says nothing about PUT.
                 Err(f) if matches!(f.class, Class::Unsupported | Class::Final(ErrorKind::Fatal)) => {}
                 Err(f) => return Err(f),
@@ -133,7 +154,7 @@ impl Inner {
                 Err(e) => return Err(Failure::new(Class::Final(e.kind()), e.to_string()).with_source(e)),
             }
         }
-        self.run(&call(false)).await.map(|_| ())
+        self.run(&call(false)).await.map(|reply| doubtful(&reply))
     }
 
     pub(super) async fn abort_upload(&self, key: &str, begun: &Begun) {
@@ -282,7 +303,8 @@ impl Parts {
     async fn complete(&mut self) -> Result<()> {
         if self.begun.is_none() {
             let payload = Payload::new(std::mem::take(&mut self.filling));
-            return self.inner.put(&self.key, payload, self.options).await;
+            self.inner.put(&self.key, payload, self.options).await?;
+            return self.inner.prove_first(&self.key, self.total).await;
         }
         if self.filled > 0 {
             self.send_part().await?;
@@ -290,17 +312,36 @@ impl Parts {
         while !self.sending.is_empty() {
             self.join_one().await?;
         }
-        let Some((begun, guard)) = &mut self.begun else { return Ok(()) };
         self.sent.sort_by_key(|s| s.part.number);
+        let print = self.fingerprint();
+        let Some((begun, guard)) = &mut self.begun else { return Ok(()) };
         assert!(self.sent.iter().map(|s| s.part.number).eq(1..self.next), "every part is there, once");
         let parts: Vec<Part> = self.sent.iter().map(|s| s.part.clone()).collect();
-        let done = self.inner.complete_upload(&self.key, begun, &parts, self.options.create_only).await;
-        let failure = match done {
-            Ok(()) => {
-                guard.disarm();
-                return Ok(());
+        let call = Call::new(Method::POST, Some(&self.key));
+        let mut retry = Retry::new(&self.inner, &call);
+        let failure = loop {
+            let done = self.inner.complete_upload(&self.key, begun, &parts, self.options.create_only).await;
+            let doubtful = match done {
+                Ok(doubtful) => doubtful,
+                Err(failure) => break failure,
+            };
+            let of_parts = self.sent.iter().any(|s| s.doubtful);
+            let proven = self.inner.prove_parts(&self.key, &print, doubtful || of_parts).await;
+            match proven {
+                Ok(()) => {
+                    guard.disarm();
+                    if of_parts {
+                        self.inner.client.opaque_etags.store(true, Ordering::Relaxed);
+                    }
+                    return self.inner.prove_first(&self.key, self.total).await;
+                }
+                // The upload is still there: nothing understood that it was to be completed.
+                Err(e) if doubtful && e.is_transient() => {
+                    let failure = Failure::new(Class::Transient, e.to_string());
+                    retry.after(failure).await.map_err(|f| self.inner.error(&call, f))?;
+                }
+                Err(e) => return Err(e),
             }
-            Err(failure) => failure,
         };
         // An earlier attempt may have succeeded and its answer may be lost: then the upload is no longer there, which
         // stores report in different ways. What lies under the key decides.
@@ -311,13 +352,12 @@ impl Parts {
             self.inner.head(&self.key).await.unwrap_or(None)
         };
         if let Some(found) = found {
-            match self.inner.settle_by(&self.key, &self.fingerprint(), &found).await {
+            match self.inner.settle_by(&self.key, &print, &found).await {
                 Err(conflict) if taken => return Err(conflict),
                 Err(_) => {}
                 Ok(()) => return Ok(()),
             }
         }
-        let call = Call::new(Method::POST, Some(&self.key));
         Err(self.inner.error(&call, failure))
     }
 

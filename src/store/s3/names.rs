@@ -60,9 +60,11 @@ impl Names {
         Names { own: own.into(), system: GaiResolver::new() }
     }
 
-    fn own(&self, name: &str) -> Option<SocketAddr> {
+    /// The user's answers for a name: all those that are written as the first that fits.
+    fn own(&self, name: &str) -> Vec<SocketAddr> {
         let name = name.to_ascii_lowercase();
-        self.own.iter().find(|a| a.is_for(&name)).map(|a| a.address)
+        let Some(first) = self.own.iter().find(|a| a.is_for(&name)) else { return Vec::new() };
+        self.own.iter().filter(|a| a.name == first.name).map(|a| a.address).collect()
     }
 }
 
@@ -76,8 +78,9 @@ impl Service<Name> for Names {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        if let Some(address) = self.own(name.as_str()) {
-            return Box::pin(std::future::ready(Ok(vec![address].into_iter())));
+        let own = self.own(name.as_str());
+        if !own.is_empty() {
+            return Box::pin(std::future::ready(Ok(own.into_iter())));
         }
         let asked = self.system.call(name);
         Box::pin(async move { Ok(asked.await?.collect::<Vec<_>>().into_iter()) })
@@ -104,7 +107,7 @@ mod tests {
             ("six", Some("[::1]:0")),
             ("v6", Some("[::1]:0")),
         ] {
-            assert_eq!(names.own(name).map(|a| a.to_string()).as_deref(), expected, "{name}");
+            assert_eq!(names.own(name).first().map(ToString::to_string).as_deref(), expected, "{name}");
         }
         for wrong in ["", "a", "=1.2.3.4", "a=b", "a=1.2.3.4:x"] {
             assert!(wrong.parse::<HostAnswer>().unwrap_err().contains("NAME=ADDRESS:PORT"), "{wrong}");

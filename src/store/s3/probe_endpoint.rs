@@ -7,18 +7,48 @@ use hyper::client::conn::http1;
 use tokio::task::JoinSet;
 
 use super::encode;
-use super::http::{Connect, Network, tls_config};
+use super::http::{Connect, Network, chain, tls_config};
 use super::names::{HostAnswer, Names};
 use super::xml;
 use crate::base::limits;
 use crate::config::{Ambiguity, EndpointUrl, Scheme, TlsOptions};
 
-/// Names that servers of S3 give themselves.
-const SERVERS: [&str; 8] =
-    ["amazons3", "ceph", "garage", "minio", "rustfs", "seaweedfs", "tigris", "cloudserver"];
+/// Codes of errors that only S3 has. The owner of a bucket is not asked who wants to know, and is told to sign, or to look
+/// elsewhere.
+const CODES: [&str; 16] = [
+    "AccessDenied",
+    "AllAccessDisabled",
+    "AuthorizationHeaderMalformed",
+    "AuthorizationQueryParametersError",
+    "Forbidden",
+    "InvalidAccessKeyId",
+    "InvalidRequest",
+    "MissingAuthenticationToken",
+    "MissingSecurityHeader",
+    "NotImplemented",
+    "NotSignedUp",
+    "PermanentRedirect",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+    "TemporaryRedirect",
+    "Unauthorized",
+];
 
-/// Asks all readings at once, and returns the only one whose server answers as S3 and does not deny the bucket. `None`
-/// if none does, or more than one, or if a reading names no bucket to ask for: then the user has to say what is meant.
+/// What an answer says of a reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Says {
+    /// A server of S3 that may have the bucket.
+    Yes,
+    /// No such name, no such bucket, or a server of something else.
+    No,
+    /// No answer, or one that leaves it open.
+    Unknown,
+}
+
+/// Asks all readings at once, and returns the only one whose server proves to be one of S3 and does not deny the bucket,
+/// where all others deny it. `None` in every other case, or if a reading names no bucket to ask for: then the user has to
+/// say what is meant. A reading that does not answer may be the right one: signed requests and the database would go to
+/// somebody else.
 /// Takes at most [`limits::PROBE_TIME`].
 /// `answers` are the user's own names of servers.
 pub async fn settle(ambiguity: &Ambiguity, tls: &TlsOptions, answers: &[HostAnswer]) -> Option<usize> {
@@ -31,22 +61,33 @@ pub async fn settle(ambiguity: &Ambiguity, tls: &TlsOptions, answers: &[HostAnsw
         let names = Names::new(answers);
         asked.spawn(async move { (i, is_there(&endpoint, &bucket, &tls, names).await) });
     }
-    let said = asked.join_all().await;
-    let mut those = said.into_iter().filter(|(_, yes)| *yes).map(|(i, _)| i);
-    match (those.next(), those.next()) {
-        (Some(only), None) => Some(only),
+    choose(&asked.join_all().await)
+}
+
+/// The only yes among nothing but noes.
+fn choose(said: &[(usize, Says)]) -> Option<usize> {
+    let mut yes = said.iter().filter(|(_, says)| *says == Says::Yes);
+    match (yes.next(), yes.next()) {
+        (Some((only, _)), None) if said.iter().all(|(i, says)| i == only || *says == Says::No) => Some(*only),
         _ => None,
     }
 }
 
-/// Whether this is a server of S3 that may have the bucket. An unsigned `GET /BUCKET` tells: the owner of a bucket is
-/// not asked who wants to know, and is told to sign, or to look elsewhere.
-async fn is_there(endpoint: &EndpointUrl, bucket: &str, tls: &TlsOptions, names: Names) -> bool {
+/// Whether this is a server of S3 that may have the bucket. An unsigned `GET /BUCKET` tells.
+async fn is_there(endpoint: &EndpointUrl, bucket: &str, tls: &TlsOptions, names: Names) -> Says {
     let asked = tokio::time::timeout(limits::PROBE_TIME, ask(endpoint, bucket, tls, names)).await;
     match asked {
-        Ok(Some((status, headers, body))) => is_s3(status, &headers, &body),
-        Ok(None) | Err(_) => false,
+        Ok(Ok((status, headers, body))) => judge(status, &headers, &body),
+        Ok(Err(says)) => says,
+        Err(_) => Says::Unknown,
     }
+}
+
+/// Whether the name service knows no such name. That it does not answer is another matter.
+fn has_no_name(error: &(dyn std::error::Error + 'static)) -> bool {
+    let words: Vec<String> = chain(error).map(ToString::to_string).collect();
+    let says = |text: &str| words.iter().any(|w| w.contains(text));
+    says("dns error") && (says("not known") || says("No address associated"))
 }
 
 async fn ask(
@@ -54,27 +95,33 @@ async fn ask(
     bucket: &str,
     tls: &TlsOptions,
     names: Names,
-) -> Option<(StatusCode, HeaderMap, Bytes)> {
+) -> Result<(StatusCode, HeaderMap, Bytes), Says> {
     let network = match endpoint.scheme {
         Scheme::Http => Network::plain(names),
-        Scheme::Https => Network::new(tls_config(tls).ok()?, names),
+        Scheme::Https => Network::new(tls_config(tls).map_err(|_| Says::Unknown)?, names),
     };
-    let to: Uri = format!("{}://{}/", endpoint.scheme.as_str(), endpoint.authority()).parse().ok()?;
-    let stream = network.connect(&to).await.ok()?;
-    let (mut sender, connection) = http1::handshake(stream).await.ok()?;
+    let to: Uri = format!("{}://{}/", endpoint.scheme.as_str(), endpoint.authority())
+        .parse()
+        .map_err(|_| Says::Unknown)?;
+    let stream = match network.connect(&to).await {
+        Ok(stream) => stream,
+        Err(e) if has_no_name(e.as_ref()) => return Err(Says::No),
+        Err(_) => return Err(Says::Unknown),
+    };
+    let (mut sender, connection) = http1::handshake(stream).await.map_err(|_| Says::Unknown)?;
     let mut path = format!("{}/", endpoint.path);
     encode::push_path(&mut path, bucket);
     let request = Request::get(path)
         .header(header::HOST, endpoint.authority())
         .header(header::USER_AGENT, concat!("lsfast/", env!("CARGO_PKG_VERSION")))
         .body(Empty::<Bytes>::new())
-        .ok()?;
+        .map_err(|_| Says::Unknown)?;
     let exchange = async move {
-        let answer = sender.send_request(request).await.ok()?;
+        let answer = sender.send_request(request).await.map_err(|_| Says::Unknown)?;
         let (head, body) = answer.into_parts();
         // Headers may be enough: a body that is too long or breaks off is taken as none.
         let body = Limited::new(body, limits::ERROR_BYTES).collect().await;
-        Some((head.status, head.headers, body.map(http_body_util::Collected::to_bytes).unwrap_or_default()))
+        Ok((head.status, head.headers, body.map(http_body_util::Collected::to_bytes).unwrap_or_default()))
     };
     tokio::pin!(exchange);
     tokio::select! {
@@ -84,19 +131,28 @@ async fn ask(
     }
 }
 
-fn is_s3(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> bool {
-    let error = xml::error(body);
-    if let Some(error) = &error
-        && ["NoSuchBucket", "InvalidBucketName"].contains(&error.code.as_str())
-    {
-        return false;
+/// What an answer proves. Headers do not: a web site before which a network of caches stands has some of them.
+fn judge(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Says {
+    let text =
+        |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_ascii_lowercase();
+    if headers.contains_key("x-amz-cf-id") || text("via").contains("cloudfront") {
+        // What is behind it may be S3, and takes no uploads that way.
+        return Says::No;
     }
-    let server = headers.get(header::SERVER).and_then(|v| v.to_str().ok()).unwrap_or("").to_ascii_lowercase();
-    let named = headers.keys().any(|k| k.as_str().starts_with("x-amz-"))
-        || SERVERS.iter().any(|name| server.starts_with(name));
-    let speaks = error.is_some_and(|e| !e.code.is_empty()) || xml::list(body).is_ok();
-    // Without a word of S3 in it, 404 may be anybody's.
-    speaks || (named && status != StatusCode::NOT_FOUND)
+    if let Some(error) = xml::error(body) {
+        return match error.code.as_str() {
+            "NoSuchBucket" | "InvalidBucketName" => Says::No,
+            code if CODES.contains(&code) => Says::Yes,
+            _ => Says::Unknown,
+        };
+    }
+    let lists = status == StatusCode::OK && xml::list(body).is_ok();
+    match status.as_u16() {
+        _ if lists => Says::Yes,
+        // It may be one of S3 that is in trouble.
+        408 | 425 | 429 | 500..=599 => Says::Unknown,
+        _ => Says::No,
+    }
 }
 
 #[cfg(test)]
@@ -108,25 +164,43 @@ mod tests {
         let error = |code: &str| format!("<Error><Code>{code}</Code><Message>m</Message></Error>");
         let list = "<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Name>b</Name>\
                     <IsTruncated>false</IsTruncated></ListBucketResult>";
-        for (status, headers, body, yes) in [
-            (403, vec![], error("AccessDenied"), true),
-            (301, vec![("server", "AmazonS3")], error("PermanentRedirect"), true),
-            (404, vec![("server", "AmazonS3")], error("NoSuchBucket"), false),
-            (400, vec![("server", "MinIO")], error("InvalidBucketName"), false),
-            (200, vec![], list.to_owned(), true),
-            (403, vec![("server", "MinIO")], String::new(), true),
-            (403, vec![("x-amz-request-id", "1")], String::new(), true),
-            (404, vec![("x-amz-request-id", "1")], String::new(), false),
-            (200, vec![("server", "nginx")], "<html><body>Hello</body></html>".to_owned(), false),
-            (404, vec![], "<html><head><title>404 Not Found</title></head></html>".to_owned(), false),
-            (200, vec![], String::new(), false),
+        for (status, headers, body, says) in [
+            (403, vec![], error("AccessDenied"), Says::Yes),
+            (301, vec![("server", "AmazonS3")], error("PermanentRedirect"), Says::Yes),
+            (404, vec![("server", "AmazonS3")], error("NoSuchBucket"), Says::No),
+            (400, vec![("server", "MinIO")], error("InvalidBucketName"), Says::No),
+            (503, vec![], error("SlowDown"), Says::Unknown),
+            (200, vec![], list.to_owned(), Says::Yes),
+            (403, vec![("server", "MinIO")], String::new(), Says::No),
+            (200, vec![("x-amz-request-id", "1")], String::new(), Says::No),
+            (502, vec![], "<html><body>Bad Gateway</body></html>".to_owned(), Says::Unknown),
+            (403, vec![("x-amz-cf-id", "1")], error("AccessDenied"), Says::No),
+            (200, vec![("via", "1.1 x.CloudFront.net (CloudFront)")], list.to_owned(), Says::No),
+            (200, vec![("server", "nginx")], "<html><body>Hello</body></html>".to_owned(), Says::No),
+            (404, vec![], "<html><head><title>404 Not Found</title></head></html>".to_owned(), Says::No),
         ] {
             let mut map = HeaderMap::new();
             for (name, value) in &headers {
                 map.insert(*name, value.parse().unwrap());
             }
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(is_s3(status, &map, body.as_bytes()), yes, "{status} {headers:?} {body}");
+            assert_eq!(judge(status, &map, body.as_bytes()), says, "{status} {headers:?} {body}");
+        }
+    }
+
+    #[test]
+    fn one_yes_counts_only_among_noes() {
+        use Says::{No, Unknown, Yes};
+        for (said, chosen) in [
+            ([Yes, No, No], Some(0)),
+            ([No, No, Yes], Some(2)),
+            ([Yes, No, Unknown], None),
+            ([Yes, Yes, No], None),
+            ([No, No, No], None),
+            ([Unknown, Unknown, Unknown], None),
+        ] {
+            let said: Vec<_> = said.into_iter().enumerate().collect();
+            assert_eq!(choose(&said), chosen, "{said:?}");
         }
     }
 }

@@ -18,6 +18,7 @@ use super::Inner;
 use super::body::Payload;
 use super::failure::Class;
 use super::request::Call;
+use super::retry::Retry;
 use super::wishes::Wishes;
 use crate::base::clock::Millis;
 use crate::store::{ErrorKind, PutOptions, Result, StoreError};
@@ -36,13 +37,16 @@ pub(super) fn base64_crc(crc: u32) -> String {
     BASE64.encode(crc.to_be_bytes())
 }
 
-fn call<'a>(key: &'a str, payload: &Payload, options: PutOptions, wishes: Wishes) -> Call<'a> {
+async fn call<'a>(key: &'a str, payload: &Payload, options: PutOptions, wishes: Wishes) -> Call<'a> {
     let mut call = Call::new(Method::PUT, Some(key))
         .content(payload.clone())
         .header("content-type", "application/octet-stream")
         .header(CREATED, options.created.to_rfc3339());
     if wishes.create_only {
         call = call.header("if-none-match", "*");
+    }
+    if wishes.md5 {
+        call = call.header("content-md5", payload.md5_base64().await);
     }
     if wishes.checksum {
         call = call.header(CHECKSUM, base64_crc(payload.crc32()));
@@ -56,6 +60,8 @@ impl Inner {
         let mut ways = self.ways(options.create_only);
         let mut races = 0;
         self.sum(&payload).await;
+        // Of answers that turn out not to be true.
+        let mut retry = Retry::new(self, &Call::new(Method::PUT, Some(key)));
         loop {
             if options.create_only
                 && !ways.now.create_only
@@ -63,10 +69,15 @@ impl Inner {
             {
                 return self.settle(key, &payload, &found).await;
             }
-            let call = call(key, &payload, options, ways.now);
-            let Err(failure) = self.run(&call).await else {
-                self.remember_refusal(&ways);
-                return Ok(());
+            let call = call(key, &payload, options, ways.now).await;
+            let failure = match self.run(&call).await {
+                Ok(reply) => {
+                    self.remember_refusal(&ways);
+                    let Some(failure) = self.believe(key, &payload, &reply).await? else { return Ok(()) };
+                    retry.after(failure).await.map_err(|f| self.error(&call, f))?;
+                    continue;
+                }
+                Err(failure) => failure,
             };
             if options.create_only && failure.class == Class::Precondition {
                 if let Some(found) = self.head(key).await? {
@@ -97,7 +108,8 @@ impl Inner {
         if !ways.now.create_only {
             return Ok(false);
         }
-        let call = call(key, &Payload::new(vec![Bytes::from_static(b"second")]), options, ways.now);
+        let second = Payload::new(vec![Bytes::from_static(b"second")]);
+        let call = call(key, &second, options, ways.now).await;
         match self.run(&call).await {
             Ok(_) => {
                 self.client.refused.create_only.store(true, Ordering::Relaxed);

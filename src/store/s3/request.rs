@@ -16,7 +16,7 @@ use super::encode;
 use super::failure::{Class, Failure};
 use super::sentence::{About, sentence};
 use super::sign::{Signed, Signer, sign};
-use super::{Inner, xml};
+use super::{Inner, believe, xml};
 use crate::base::limits;
 use crate::config::{Addressing, CredentialError, Credentials, EndpointUrl, Scheme, SignPayload};
 use crate::store::ErrorKind;
@@ -36,10 +36,10 @@ pub(super) struct Call<'a> {
     pub(super) range: Option<Range<u64>>,
     /// Bytes of the answer, for the deadline.
     pub(super) answer_bytes: u64,
+    /// No further attempt begins after this time, where that is less than the usual.
+    pub(super) patience: Option<Duration>,
     /// Time that the server itself needs, beyond the usual.
     pub(super) extra_time: Duration,
-    /// Whether a success may carry an error in its body.
-    pub(super) error_in_success: bool,
 }
 
 impl<'a> Call<'a> {
@@ -53,8 +53,8 @@ impl<'a> Call<'a> {
             content: false,
             range: None,
             answer_bytes: 0,
+            patience: None,
             extra_time: Duration::ZERO,
-            error_in_success: false,
         }
     }
 
@@ -190,8 +190,13 @@ impl Inner {
         let signed_at = self.client.now();
         let mut answer = self.attempt(call, plan).await?;
         let body = answer.body.collect(max).await?;
-        if call.error_in_success && xml::error(&body).is_some() {
-            // S3 answers 200 before it begins to copy or to complete; what went wrong then stands in the body.
+        if believe::is_web_page(&body) {
+            return Err(believe::unbelievable("a web page", &body));
+        }
+        // A whole listing is longer, and is read by its own name.
+        if body.len() <= limits::ERROR_BYTES && xml::error(&body).is_some() {
+            // S3 answers 200 before it begins to copy or to complete; what went wrong then stands in the body. Others
+            // do so with every request.
             let (credentials, region) = (self.credentials().await?, self.region());
             let status = StatusCode::INTERNAL_SERVER_ERROR;
             return Err(self.failure(call, status, &answer.headers, &body, &credentials, &region, signed_at));
@@ -228,7 +233,12 @@ impl Inner {
 
     /// Whether the content of objects is signed on the way there.
     fn signs_content(&self, scheme: Scheme) -> bool {
-        match self.location.quirks.sign_payload {
+        let location = &self.location;
+        // Nothing else says that the content arrives as it was sent.
+        if location.tls.skip_verify || (scheme == Scheme::Http && location.endpoint_url().is_public()) {
+            return true;
+        }
+        match location.quirks.sign_payload {
             SignPayload::Auto => scheme != Scheme::Https,
             SignPayload::Never => false,
             SignPayload::Always => true,

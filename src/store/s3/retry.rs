@@ -29,6 +29,7 @@ pub(super) struct Retry<'a> {
     attempts: u32,
     waits: u32,
     replans: u32,
+    patience: Option<Duration>,
     pub(super) plan: Plan,
 }
 
@@ -41,6 +42,7 @@ impl<'a> Retry<'a> {
             attempts: 0,
             waits: 0,
             replans: 0,
+            patience: call.patience,
             plan: Plan::default(),
         }
     }
@@ -56,6 +58,7 @@ impl<'a> Retry<'a> {
         self.attempts += 1;
         let fresh = std::mem::take(&mut self.plan.fresh);
         let policy = &self.inner.options.retry;
+        let total = self.patience.map_or(policy.total, |p| p.min(policy.total));
         let budget = match failure.class {
             // A fresh connection cannot be stale: then it is an ordinary break.
             Class::Stale if !fresh => {
@@ -64,7 +67,7 @@ impl<'a> Retry<'a> {
                 return Ok(());
             }
             Class::Skewed | Class::OtherRegion | Class::Redirect => return self.replan(failure),
-            Class::Stale | Class::Transient => policy.total,
+            Class::Stale | Class::Transient => total,
             Class::Unreachable => policy.unreachable,
             Class::Credentials | Class::Precondition | Class::Unsupported | Class::Final(_) => {
                 return Err(failure);
@@ -148,9 +151,14 @@ impl<'a> Retry<'a> {
         }
     }
 
-    /// Follows to a host that serves the same bucket, by the same scheme, for this call only.
+    /// Follows from one address of Amazon's S3 to another one that serves the same bucket, by the same scheme, for this
+    /// call only. The request is signed for the new host and has the content with it, so that no other server may name
+    /// one: whoever answers in the store's place could send the database anywhere.
     fn redirect(&mut self, failure: &Failure) -> bool {
         let location = &self.inner.location;
+        if !location.endpoint_url().is_aws_storage() {
+            return false;
+        }
         let Some(to) = failure.detail.location.as_deref() else { return false };
         let to = to.split(['?', '#']).next().unwrap_or(to);
         let Ok(mut url) = EndpointUrl::parse(to, "redirect") else { return false };
@@ -164,7 +172,9 @@ impl<'a> Retry<'a> {
                 rest.split('/').next() == Some(location.bucket.as_str())
             }
         };
-        if !same_bucket || url.scheme != location.endpoint_url().scheme {
+        let configured = location.endpoint_url();
+        let same_partition = url.host.ends_with(".cn") == configured.host.ends_with(".cn");
+        if !same_bucket || !same_partition || !url.is_aws_storage() || url.scheme != configured.scheme {
             return false;
         }
         self.plan.redirect = Some(url);

@@ -3,6 +3,7 @@
 use http::Method;
 
 use super::failure::{Class, Detail};
+use crate::base::untrusted;
 use crate::config::{Addressing, Credentials, Origin, S3Location};
 use crate::store::ErrorKind;
 
@@ -28,7 +29,7 @@ pub(super) fn sentence(class: Class, detail: &Detail, about: About<'_>) -> Strin
             said(detail)
         ),
         Class::Redirect => {
-            let to = detail.location.as_deref().unwrap_or("nowhere");
+            let to = untrusted::quote(detail.location.as_deref().unwrap_or("nowhere"));
             format!(
                 "{} redirects to {to}, which lsfast does not follow: correct the endpoint",
                 endpoint(about)
@@ -39,6 +40,11 @@ pub(super) fn sentence(class: Class, detail: &Detail, about: About<'_>) -> Strin
             format!("{} is full ({}): raise its quota", endpoint(about), said(detail))
         }
         Class::Final(ErrorKind::NotFound) => format!("there is no such object ({})", said(detail)),
+        Class::Final(_) if detail.code == "InvalidObjectState" => format!(
+            "the object is archived (Glacier or another class that has to be thawed; {}): restore it with aws s3api \
+             restore-object, and take the replica's prefix out of the bucket's rule that archives objects",
+            said(detail)
+        ),
         Class::Final(_) if tls_expected(detail) => {
             let url = about.location.endpoint_url();
             format!("{url} wants TLS: write endpoint=https://{}{}", url.authority(), url.path)

@@ -8,8 +8,9 @@ use std::fmt::Write as _;
 use quick_xml::events::Event;
 use quick_xml::reader::Reader;
 
+use super::http_date;
 use crate::base::clock::Millis;
-use crate::base::limits;
+use crate::base::{limits, untrusted};
 
 /// Elements inside each other. S3 needs 5.
 const DEPTH_MAX: usize = 16;
@@ -27,11 +28,11 @@ pub enum XmlError {
     #[error("the answer lacks {0}")]
     Missing(&'static str),
     /// An element holds what it must not hold.
-    #[error("the answer holds {value:?} as {element}")]
+    #[error("the answer holds \"{value}\" as {element}")]
     Value {
         /// Its name.
         element: &'static str,
-        /// Its text.
+        /// Its text, fit to be shown.
         value: String,
     },
 }
@@ -56,17 +57,23 @@ pub struct ListEntry {
     pub key: String,
     /// Length in bytes.
     pub size: u64,
-    /// When it was written.
-    pub modified: Millis,
+    /// When it was written, where the store says so.
+    pub modified: Option<Millis>,
 }
 
-/// A page of ListObjectsV2.
+/// A page of ListObjectsV2, or of the first version of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListPage {
     /// Objects.
     pub entries: Vec<ListEntry>,
-    /// Where the next page begins, if there is one.
-    pub next: Option<String>,
+    /// Whether there are further pages, where the store says so.
+    pub truncated: Option<bool>,
+    /// The token of the next page. Not every store that has a next page gives one.
+    pub token: Option<String>,
+    /// The first version's word for where the next page begins.
+    pub marker: Option<String>,
+    /// Whether the store left out keys that it stands for by their common beginning. It was not asked to.
+    pub grouped: bool,
     /// Whether keys are percent-encoded.
     pub url_encoded: bool,
 }
@@ -91,7 +98,7 @@ pub(in crate::store) fn visit(
         return Err(XmlError::TooLong(xml.len()));
     }
     let xml = std::str::from_utf8(xml).map_err(|_| XmlError::Malformed("it is not UTF-8".into()))?;
-    let malformed = |e: quick_xml::Error| XmlError::Malformed(e.to_string());
+    let malformed = |e: quick_xml::Error| XmlError::Malformed(untrusted::quote(&e.to_string()));
     let mut reader = Reader::from_str(xml.trim_start_matches('\u{feff}'));
     let mut path: Vec<String> = Vec::new();
     let mut text = String::new();
@@ -164,13 +171,37 @@ pub fn error(xml: &[u8]) -> Option<ErrorBody> {
     (read.is_ok() && found).then_some(body)
 }
 
-/// Reads a page of ListObjectsV2.
+/// The time of an object. The standard has RFC 3339; some stores write the date of HTTP, or leave the zone out.
+fn time(text: &str) -> Option<Millis> {
+    let civil = || text.parse::<jiff::civil::DateTime>().ok();
+    let others = ["%a %b %e %H:%M:%S %Y", "%A, %d-%b-%y %H:%M:%S GMT"];
+    let other = || others.iter().find_map(|form| jiff::civil::DateTime::strptime(form, text).ok());
+    let utc = |at: jiff::civil::DateTime| {
+        let zoned = at.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+        Some(Millis(zoned.timestamp().as_millisecond()))
+    };
+    Millis::parse_rfc3339(text)
+        .or_else(|| http_date(text).map(Millis::from_system))
+        .or_else(|| Some(Millis(text.parse::<jiff::Timestamp>().ok()?.as_millisecond())))
+        .or_else(|| civil().or_else(other).and_then(utc))
+}
+
+/// Yes or no, in any case.
+fn yes_or_no(element: &'static str, text: &str) -> Result<Option<bool>, XmlError> {
+    match text {
+        "" => Ok(None),
+        t if t.eq_ignore_ascii_case("true") || t == "1" => Ok(Some(true)),
+        t if t.eq_ignore_ascii_case("false") || t == "0" => Ok(Some(false)),
+        other => Err(XmlError::Value { element, value: untrusted::quote(other) }),
+    }
+}
+
+/// Reads a page of ListObjectsV2, or of the first version of it.
 ///
 /// # Errors
 /// [`XmlError`]: a listing that cannot be read whole is none.
 pub fn list(xml: &[u8]) -> Result<ListPage, XmlError> {
     let mut page = ListPage::default();
-    let mut truncated = false;
     let mut root = false;
     let mut entry = (ListEntry::default(), false);
     visit(xml, |path, text| {
@@ -178,8 +209,9 @@ pub fn list(xml: &[u8]) -> Result<ListPage, XmlError> {
             root = true;
         } else if let Some(["ListBucketResult", name]) = names(path) {
             match name {
-                "IsTruncated" => truncated = text == "true",
-                "NextContinuationToken" => page.next = Some(text.to_owned()),
+                "IsTruncated" => page.truncated = yes_or_no("IsTruncated", text)?,
+                "NextContinuationToken" => page.token = Some(text.to_owned()).filter(|t| !t.is_empty()),
+                "NextMarker" => page.marker = Some(text.to_owned()).filter(|t| !t.is_empty()),
                 "EncodingType" => page.url_encoded = text.eq_ignore_ascii_case("url"),
                 "Contents" => {
                     let (done, sized) = std::mem::take(&mut entry);
@@ -193,19 +225,21 @@ pub fn list(xml: &[u8]) -> Result<ListPage, XmlError> {
                 }
                 _ => {}
             }
+        } else if let Some(["ListBucketResult", "CommonPrefixes", "Prefix"]) = names(path) {
+            page.grouped |= !text.is_empty();
         } else if let Some(["ListBucketResult", "Contents", name]) = names(path) {
             match name {
                 "Key" => text.clone_into(&mut entry.0.key),
                 "Size" => {
-                    let bad = |_| XmlError::Value { element: "Size", value: text.to_owned() };
+                    let bad = |_| XmlError::Value { element: "Size", value: untrusted::quote(text) };
                     entry = (
                         ListEntry { size: text.parse().map_err(bad)?, ..std::mem::take(&mut entry.0) },
                         true,
                     );
                 }
                 "LastModified" => {
-                    let bad = || XmlError::Value { element: "LastModified", value: text.to_owned() };
-                    entry.0.modified = Millis::parse_rfc3339(text).ok_or_else(bad)?;
+                    let bad = || XmlError::Value { element: "LastModified", value: untrusted::quote(text) };
+                    entry.0.modified = Some(time(text).ok_or_else(bad)?);
                 }
                 _ => {}
             }
@@ -214,11 +248,6 @@ pub fn list(xml: &[u8]) -> Result<ListPage, XmlError> {
     })?;
     if !root {
         return Err(XmlError::Missing("ListBucketResult"));
-    }
-    if !truncated {
-        page.next = None;
-    } else if page.next.as_deref().is_none_or(str::is_empty) {
-        return Err(XmlError::Missing("the token of the next page"));
     }
     Ok(page)
 }
@@ -229,6 +258,14 @@ pub fn list(xml: &[u8]) -> Result<ListPage, XmlError> {
 /// [`XmlError`] when there is none.
 pub fn upload_id(xml: &[u8]) -> Result<String, XmlError> {
     one(xml, "InitiateMultipartUploadResult", "UploadId", "UploadId")
+}
+
+/// Reads the ETag of CompleteMultipartUpload.
+///
+/// # Errors
+/// [`XmlError`] when there is none.
+pub fn complete_etag(xml: &[u8]) -> Result<String, XmlError> {
+    one(xml, "CompleteMultipartUploadResult", "ETag", "ETag")
 }
 
 /// Reads the ETag of CopyObject or UploadPartCopy.

@@ -23,12 +23,17 @@ fn a_page_of_a_listing() {
 </ListBucketResult>"#;
     let page = list(xml).unwrap();
     assert!(page.url_encoded);
-    assert_eq!(page.next.as_deref(), Some("1ueGcxLPRx1Tr/XYExHnhbYLgveDs2J/wm36Hy4vbOwM="));
+    assert_eq!(page.truncated, Some(true));
+    assert_eq!(page.token.as_deref(), Some("1ueGcxLPRx1Tr/XYExHnhbYLgveDs2J/wm36Hy4vbOwM="));
     assert_eq!(
         page.entries,
         [
-            ListEntry { key: "a%20b/0000/x.ltx".into(), size: 434_234, modified: Millis(1_255_369_830_000) },
-            ListEntry { key: "b&c/d".into(), size: 0, modified: Millis(0) },
+            ListEntry {
+                key: "a%20b/0000/x.ltx".into(),
+                size: 434_234,
+                modified: Some(Millis(1_255_369_830_000))
+            },
+            ListEntry { key: "b&c/d".into(), size: 0, modified: None },
         ]
     );
 }
@@ -37,7 +42,45 @@ fn a_page_of_a_listing() {
 fn an_empty_listing_with_a_prefix_on_every_element() {
     let xml =
         br#"<s3:ListBucketResult xmlns:s3="x"><s3:IsTruncated>false</s3:IsTruncated></s3:ListBucketResult>"#;
-    assert_eq!(list(xml).unwrap(), ListPage::default());
+    assert_eq!(list(xml).unwrap(), ListPage { truncated: Some(false), ..ListPage::default() });
+}
+
+#[test]
+fn pages_of_stores_that_write_otherwise() {
+    for (text, truncated) in
+        [("true", Some(true)), ("True", Some(true)), ("TRUE", Some(true)), ("False", Some(false)), ("", None)]
+    {
+        let xml = format!("<ListBucketResult><IsTruncated>{text}</IsTruncated></ListBucketResult>");
+        assert_eq!(list(xml.as_bytes()).unwrap().truncated, truncated, "{text}");
+    }
+    for text in [
+        "2009-10-12T17:50:30.000Z",
+        "2009-10-12T17:50:30Z",
+        "2009-10-12T19:50:30+02:00",
+        "2009-10-12T17:50:30+0000",
+        "2009-10-12T17:50:30.000",
+        "2009-10-12 17:50:30",
+        "Mon, 12 Oct 2009 17:50:30 GMT",
+        "Mon Oct 12 17:50:30 2009",
+        "Monday, 12-Oct-09 17:50:30 GMT",
+    ] {
+        let xml = format!(
+            "<ListBucketResult><Contents><Key>a</Key><Size>1</Size><LastModified>{text}</LastModified></Contents>\
+             </ListBucketResult>"
+        );
+        assert_eq!(
+            list(xml.as_bytes()).unwrap().entries[0].modified,
+            Some(Millis(1_255_369_830_000)),
+            "{text}"
+        );
+    }
+    let grouped = |inner: &str| {
+        let xml = format!("<ListBucketResult><CommonPrefixes>{inner}</CommonPrefixes></ListBucketResult>");
+        list(xml.as_bytes()).unwrap().grouped
+    };
+    assert!(grouped("<Prefix>db/0000/</Prefix>") && !grouped("<Prefix/>") && !grouped(""));
+    let first = list(b"<ListBucketResult><NextMarker>db/7</NextMarker></ListBucketResult>").unwrap();
+    assert_eq!((first.marker.as_deref(), first.token), (Some("db/7"), None));
 }
 
 #[test]
@@ -47,8 +90,8 @@ fn listings_that_are_none() {
         ("", "the answer is not the XML that S3 sends: it ends in the middle"),
         ("<ListBucketResult><Contents>", "the answer is not the XML that S3 sends: it ends in the middle"),
         (
-            "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>",
-            "the answer lacks the token of the next page",
+            "<ListBucketResult><IsTruncated>perhaps\u{1b}[1m</IsTruncated></ListBucketResult>",
+            r#"the answer holds "perhaps\u{1b}[1m" as IsTruncated"#,
         ),
         (
             "<ListBucketResult><Contents><Key>a</Key></Contents></ListBucketResult>",

@@ -1,17 +1,19 @@
 //! What breaks is healed: nothing is lost, nothing is there twice, and the log has one line at debug for each attempt
 //! that failed, nothing above.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use lsfast::store::{ClientOptions, ErrorKind, RetryPolicy, Scope, Store, StoreError};
+use lsfast::store::{ClientOptions, Clients, ErrorKind, RetryPolicy, Scope, Store, StoreError};
 use tracing::Level;
 
+use super::basic::To;
 use super::{at, content, new, raw};
 use crate::support::fault::{Fault, FaultServer, http_date, s3_error};
 use crate::support::logs::Logs;
 use crate::support::s3::{S3Server, open, url};
 
-fn impatient() -> ClientOptions {
+pub fn impatient() -> ClientOptions {
     let retry = RetryPolicy {
         total: Duration::from_millis(300),
         unreachable: Duration::from_millis(100),
@@ -24,13 +26,13 @@ fn impatient() -> ClientOptions {
 }
 
 /// Quick to give an attempt up, slow to give the request up.
-fn patient() -> ClientOptions {
+pub fn patient() -> ClientOptions {
     let mut options = impatient();
     options.retry.total = Duration::from_secs(60);
     options
 }
 
-fn answer(status: u16, headers: &[(&'static str, &str)], body: &str) -> Fault {
+pub fn answer(status: u16, headers: &[(&'static str, &str)], body: &str) -> Fault {
     let headers = headers.iter().map(|(n, v)| (*n, (*v).to_owned())).collect();
     Fault::Answer { status, headers, body: body.to_owned() }
 }
@@ -132,7 +134,7 @@ async fn each_attempt_is_signed_anew() {
     let gap = answer(503, &[("retry-after", "1")], "");
     server.push("PUT", gap);
     store.put(raw(1), vec![content(10, 1)], new()).await.unwrap();
-    let seen = server.seen();
+    let seen: Vec<_> = server.seen().into_iter().filter(|s| s.method == "PUT").collect();
     assert_eq!(seen.len(), 2);
     assert_ne!(seen[0].header("x-amz-date"), seen[1].header("x-amz-date"));
     assert_ne!(seen[0].header("authorization"), seen[1].header("authorization"));
@@ -201,23 +203,58 @@ async fn an_answer_that_holds_another_range_is_refused() {
 }
 
 #[tokio::test]
-async fn a_redirect_to_a_host_of_the_same_bucket_is_followed() {
+async fn a_redirect_to_another_host_is_not_followed() {
     let server = S3Server::start();
     let proxy = FaultServer::start(None);
-    let to = format!("http://{}/bucket/whatever", server.addr);
     let body = "<Error><Code>TemporaryRedirect</Code></Error>";
-    proxy.push("PUT", answer(307, &[("location", &to)], body));
     let store = open(&url(proxy.addr, "db"), &impatient());
-    store.put(raw(1), vec![content(1000, 1)], new()).await.unwrap();
-    assert_eq!(server.keys().len(), 1);
-
-    // Elsewhere, or to another bucket: never.
-    for to in ["http://evil.example/other/x", "https://127.0.0.1:1/bucket/x", "ftp://x", ""] {
+    // A server that is not Amazon's names no other, not even for the same bucket.
+    for to in [
+        &format!("http://{}/bucket/whatever", server.addr),
+        "http://bucket.s3.eu-west-1.amazonaws.com/x",
+        "http://evil.example/bucket/x",
+        "ftp://x",
+        "",
+    ] {
         proxy.push("PUT", answer(307, &[("location", to)], body));
         let e = store.put(raw(2), vec![content(1000, 1)], new()).await.unwrap_err();
         assert!(e.to_string().contains("redirects to"), "{e}");
     }
-    assert_eq!(server.keys().len(), 1);
+    assert_eq!((server.keys().len(), proxy.seen().len()), (0, 5));
+}
+
+/// Between Amazon's own addresses a bucket may be elsewhere for a while after it was made; nothing goes to those of its
+/// customers.
+#[tokio::test]
+async fn amazon_redirects_to_amazon_alone() {
+    let server = FaultServer::start(None);
+    let clients = Clients::with_connector(Arc::new(To(server.addr)));
+    let store = open("s3://bucket/p", &ClientOptions { clients, ..impatient() });
+    let body = "<Error><Code>TemporaryRedirect</Code></Error>";
+    let away = |to: &str| server.push("PUT", answer(307, &[("location", to)], body));
+    away("https://bucket.s3.eu-west-1.amazonaws.com/p/x");
+    store.put(raw(1), vec![content(10, 1)], new()).await.unwrap();
+    let hosts = |from: usize| -> Vec<String> {
+        let seen = server.seen().into_iter().filter(|s| s.method == "PUT").skip(from);
+        seen.map(|s| s.header("host").unwrap().to_owned()).collect()
+    };
+    assert_eq!(hosts(0), ["bucket.s3.us-east-1.amazonaws.com", "bucket.s3.eu-west-1.amazonaws.com"]);
+    for to in [
+        "https://bucket.evil.example/p/x",
+        "https://bucket.ec2-1-2-3-4.compute-1.amazonaws.com/p/x",
+        "https://bucket.s3.eu-west-1.amazonaws.com.evil.example/p/x",
+        "https://bucket.s3.eu-west-1.amazonaws.com:8443/p/x",
+        "http://bucket.s3.eu-west-1.amazonaws.com/p/x",
+        "https://bucket.s3.cn-north-1.amazonaws.com.cn/p/x",
+        "https://other.s3.eu-west-1.amazonaws.com/p/x",
+        "https://bucket.s3-website-eu-west-1.amazonaws.com/p/x",
+    ] {
+        let before = hosts(0).len();
+        away(to);
+        let e = store.put(raw(2), vec![content(10, 1)], new()).await.unwrap_err();
+        assert!(e.to_string().contains("redirects to"), "{e}");
+        assert_eq!(hosts(before), ["bucket.s3.us-east-1.amazonaws.com"], "{to}");
+    }
 }
 
 #[tokio::test]
@@ -229,8 +266,12 @@ async fn the_region_is_learnt_unless_the_user_wrote_one() {
     for n in 1..=3 {
         store.put(raw(n), vec![content(10, 1)], new()).await.unwrap();
     }
-    let regions: Vec<bool> =
-        server.seen().iter().map(|s| s.header("authorization").unwrap().contains("/eu-west-7/s3/")).collect();
+    let regions: Vec<bool> = server
+        .seen()
+        .iter()
+        .filter(|s| s.method == "PUT")
+        .map(|s| s.header("authorization").unwrap().contains("/eu-west-7/s3/"))
+        .collect();
     assert_eq!(regions, [false, true, true, true]);
 
     server.push("PUT", answer(400, &[], body));
@@ -278,6 +319,7 @@ async fn a_store_without_checksums_is_asked_once() {
     let puts: Vec<_> = server
         .seen()
         .iter()
+        .filter(|s| s.method == "PUT")
         .map(|s| (s.header("x-amz-checksum-crc32").is_some(), s.header("if-none-match").is_some()))
         .collect();
     assert_eq!(puts, [(true, true), (false, true), (false, true)]);
@@ -433,5 +475,5 @@ async fn a_store_that_ignores_conditions_is_found_out() {
     server.push("HEAD", answer(404, &[], ""));
     store.put(raw(1), vec![content(10, 1)], new()).await.unwrap();
     let methods: Vec<_> = server.seen().iter().map(|s| s.method.clone()).collect();
-    assert_eq!(methods, ["PUT", "PUT", "DELETE", "HEAD", "PUT"]);
+    assert_eq!(methods, ["PUT", "PUT", "DELETE", "HEAD", "PUT", "GET"]);
 }

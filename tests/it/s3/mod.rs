@@ -1,5 +1,6 @@
 //! The S3 client against servers in this process.
 
+mod answers;
 mod basic;
 mod faults;
 mod messages;

@@ -3,7 +3,7 @@
 //! It understands just enough HTTP/1.1: requests with a Content-Length, answers with a Content-Length or without a
 //! body. Every request is noted; faults are used up in order by the requests that they fit.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -28,6 +28,8 @@ pub enum Fault {
     Answer { status: u16, headers: Vec<(&'static str, String)>, body: String },
     /// The request is done, and this is the answer.
     AnswerAfter { status: u16, body: String },
+    /// The request is done, and its answer has these headers and no others of these names.
+    AnswerWith { headers: Vec<(&'static str, String)> },
     /// There is never an answer.
     Stall,
     /// The answer breaks off after so many bytes of its body.
@@ -62,9 +64,14 @@ impl Seen {
     }
 }
 
-#[derive(Debug, Default)]
+type Rule = Box<dyn Fn(&Seen) -> Option<Fault> + Send>;
+
+#[derive(Default)]
 struct State {
     faults: VecDeque<(String, Fault)>,
+    rule: Option<Rule>,
+    /// What was put while there is no server behind: length and ETag, by path.
+    objects: BTreeMap<String, (usize, String)>,
     seen: Vec<Seen>,
     connections: u32,
     /// The server's clock is so far ahead of ours, in seconds, and it insists on it.
@@ -80,7 +87,8 @@ pub struct FaultServer {
 }
 
 impl FaultServer {
-    /// In front of `upstream`, or alone: then a request without a fault is answered with 200 and nothing.
+    /// In front of `upstream`, or alone: then a request without a fault is answered with 200 and nothing, but for what a client
+    /// asks about an object that it has just put: whether it is there, and listed.
     pub fn start(upstream: Option<SocketAddr>) -> FaultServer {
         let state = Arc::new(Mutex::new(State::default()));
         let (stop, stopped) = oneshot::channel();
@@ -98,6 +106,11 @@ impl FaultServer {
     /// The next request by `method` meets `fault`.
     pub fn push(&self, method: &str, fault: Fault) {
         lock(&self.state).faults.push_back((method.to_owned(), fault));
+    }
+
+    /// Requests that meet no other fault meet the one that `rule` has for them. It sees no body.
+    pub fn always(&self, rule: impl Fn(&Seen) -> Option<Fault> + Send + 'static) {
+        lock(&self.state).rule = Some(Box::new(rule));
     }
 
     /// The server's clock is `seconds` ahead, and requests that are more than a minute off are refused.
@@ -193,7 +206,11 @@ async fn connection(
         let mut words = head.split_whitespace();
         let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let (method, path) = (method.to_owned(), path.to_owned());
-        let fault = take_fault(state, &method);
+        let fault = take_fault(state, &method).or_else(|| {
+            let seen =
+                Seen { method: method.clone(), path: path.clone(), head: head.clone(), body: Vec::new() };
+            lock(state).rule.as_ref().and_then(|rule| rule(&seen))
+        });
         let len = length(&head);
         let whole = if matches!(fault, Some(Fault::ResetBefore)) {
             0
@@ -203,7 +220,8 @@ async fn connection(
             len
         };
         let body = read_body(&mut stream, &mut buffer, whole).await?;
-        let seen = Seen { method: method.clone(), path, head: head.clone(), body: body.clone() };
+        let seen =
+            Seen { method: method.clone(), path: path.clone(), head: head.clone(), body: body.clone() };
         lock(state).seen.push(seen);
         if let Some(refusal) = refuse_by_clock(state, &head) {
             stream.write_all(&refusal).await?;
@@ -211,7 +229,7 @@ async fn connection(
         }
         let answer = async |body: &[u8]| match upstream {
             Some(upstream) => forward(upstream, &method, &head, body).await,
-            None => Ok(canned(200, &[], "")),
+            None => Ok(alone(state, &method, &path, body)),
         };
         match fault {
             None => stream.write_all(&answer(&body).await?).await?,
@@ -232,6 +250,20 @@ async fn connection(
             Some(Fault::AnswerAfter { status, body: said }) => {
                 answer(&body).await?;
                 stream.write_all(&canned(status, &[], &said)).await?;
+            }
+            Some(Fault::AnswerWith { headers }) => {
+                let answer = answer(&body).await?;
+                let at = answer.windows(4).position(|w| w == b"\r\n\r\n").map_or(0, |at| at + 2);
+                let head = String::from_utf8_lossy(&answer[..at]).into_owned();
+                let kept = head.lines().filter(|l| {
+                    !headers
+                        .iter()
+                        .any(|(n, _)| l.split(':').next().is_some_and(|h| h.eq_ignore_ascii_case(n)))
+                });
+                let mut changed: String = kept.map(|l| format!("{l}\r\n")).collect();
+                headers.iter().for_each(|(n, v)| changed += &format!("{n}: {v}\r\n"));
+                stream.write_all(changed.as_bytes()).await?;
+                stream.write_all(&answer[at..]).await?;
             }
             Some(Fault::Stall) => {
                 // Until the other side gives up.
@@ -260,6 +292,56 @@ async fn connection(
         }
     }
     Ok(())
+}
+
+/// The answer of a server without objects, but for what a client asks of one that it has just put.
+fn alone(state: &Mutex<State>, method: &str, path: &str, body: &[u8]) -> Vec<u8> {
+    let decoded = |text: &str| {
+        let mut out = Vec::new();
+        let mut bytes = text.bytes();
+        while let Some(b) = bytes.next() {
+            let hex: Option<String> = (b == b'%').then(|| bytes.by_ref().take(2).map(char::from).collect());
+            out.push(hex.and_then(|h| u8::from_str_radix(&h, 16).ok()).unwrap_or(b));
+        }
+        String::from_utf8_lossy(&out).into_owned()
+    };
+    let (name, query) = path.split_once('?').unwrap_or((path, ""));
+    let name = decoded(name);
+    let mut state = lock(state);
+    match method {
+        "PUT" => {
+            let mut hex = String::new();
+            use std::fmt::Write as _;
+            <md5::Md5 as md5::Digest>::digest(body).iter().for_each(|b| _ = write!(hex, "{b:02x}"));
+            let etag = format!("\"{hex}\"");
+            let answer = canned(200, &[("etag", etag.clone())], "");
+            state.objects.insert(name, (body.len(), etag));
+            answer
+        }
+        "HEAD" => match state.objects.get(&name) {
+            Some((len, etag)) => {
+                format!("HTTP/1.1 200 OK\r\ncontent-length: {len}\r\netag: {etag}\r\n\r\n").into_bytes()
+            }
+            None => canned(200, &[], ""),
+        },
+        "DELETE" => {
+            state.objects.remove(&name);
+            canned(200, &[], "")
+        }
+        "GET" => {
+            let prefix = query.split('&').find_map(|p| p.strip_prefix("prefix=")).map(decoded);
+            let listed = prefix.and_then(|prefix| {
+                let end = format!("/{prefix}");
+                let (len, _) = state.objects.iter().find(|(path, _)| path.ends_with(&end))?.1;
+                Some(format!(
+                    "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>{prefix}</Key><Size>{len}</Size>\
+                     </Contents></ListBucketResult>"
+                ))
+            });
+            canned(200, &[], &listed.unwrap_or_default())
+        }
+        _ => canned(200, &[], ""),
+    }
 }
 
 fn take_fault(state: &Mutex<State>, method: &str) -> Option<Fault> {

@@ -7,6 +7,7 @@
 //! Nothing is decided by it: whether a certificate is accepted is the business of rustls.
 
 use crate::base::clock::Millis;
+use crate::base::untrusted;
 
 const SEQUENCE: u8 = 0x30;
 const VERSION: u8 = 0xa0;
@@ -85,7 +86,7 @@ fn name(mut der: &[u8]) -> String {
         };
         if rank < best.0 {
             let text = String::from_utf8_lossy(value);
-            best = (rank, text.chars().filter(|c| !c.is_control()).take(NAME_MAX).collect());
+            best = (rank, untrusted::line(&text, NAME_MAX));
         }
     }
     if best.1.is_empty() { "(no name)".into() } else { best.1 }

@@ -89,7 +89,8 @@ async fn refused(inner: &Arc<Inner>, failure: &Failure, tell: Tell<'_>) -> bool 
     match failure.class {
         // Without the right to list, others may still be there.
         Class::Credentials if matches!(failure.code(), "AccessDenied" | "AllAccessDisabled") => {
-            tell(Finding::ok("signature", "the store accepts it"));
+            // Some stores say so of wrong keys too.
+            tell(Finding::ok("signature", "the store does not complain about it"));
             bucket(inner, tell);
             tell(Finding::fail("list", message));
             return true;
@@ -239,11 +240,16 @@ fn replacing() -> PutOptions {
 /// Removes the scratch objects; each that stays is named.
 async fn removed(inner: &Inner, keys: &[String], made: bool, tell: Tell<'_>) {
     let mut wrong = Vec::new();
-    for key in keys {
-        if let Err(e) = inner.delete_one(key).await {
-            wrong.push(e.to_string());
+    // As retention does it.
+    if let Err(e) = inner.delete(keys).await {
+        wrong.push(e.to_string());
+        for key in keys {
+            if let Err(e) = inner.delete_one(key).await {
+                tracing::debug!(object = %inner.object(key), error = %e, "a scratch object stays at the store");
+            }
         }
     }
+    let one_by_one = inner.client.refused.batch_delete.load(Ordering::Relaxed);
     if !made {
         // Whether it is allowed to delete what is not there says little.
         return;
@@ -259,6 +265,9 @@ async fn removed(inner: &Inner, keys: &[String], made: bool, tell: Tell<'_>) {
                 format!("{} is still there after it was deleted", inner.object(&keys[0])),
             ));
         }
-        (None, _) => tell(Finding::ok("delete", "the scratch objects are gone")),
+        (None, _) if one_by_one => {
+            tell(Finding::ok("delete", "the scratch objects are gone, one DELETE for each"))
+        }
+        (None, _) => tell(Finding::ok("delete", "the scratch objects are gone, by one DeleteObjects")),
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::limits;
+
 /// Milliseconds since 1970-01-01 UTC, as in an LTX header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Millis(pub i64);
@@ -27,6 +29,19 @@ impl Millis {
     pub fn to_system(self) -> SystemTime {
         let d = std::time::Duration::from_millis(self.0.unsigned_abs());
         if self.0 >= 0 { UNIX_EPOCH + d } else { UNIX_EPOCH - d }
+    }
+
+    /// This moment, or an earlier file's if that is later: times do not go back with a clock that was set back a little.
+    /// A time far ahead is an error of a clock, and is left alone.
+    #[must_use]
+    pub fn not_before(self, earlier: Millis) -> Millis {
+        if earlier.is_ahead_of(self) { self } else { self.max(earlier) }
+    }
+
+    /// Whether this time is so far ahead of `now` that a clock must have been wrong.
+    #[must_use]
+    pub fn is_ahead_of(self, now: Millis) -> bool {
+        self.0.saturating_sub(now.0) > i64::try_from(limits::CLOCK_AHEAD.as_millis()).unwrap_or(i64::MAX)
     }
 
     /// RFC 3339 in UTC with up to three fraction digits, trailing zeros dropped

@@ -141,6 +141,9 @@ pub const RESTORE_BYTES: u64 = 8 * RESTORE_PART_BYTES;
 /// parts as they came have less to do for ranges that match them.
 pub const RESTORE_PART_BYTES: u64 = PART_BYTES;
 
+/// Listings of one restore whose files are removed or replaced while it reads them. One more is an error.
+pub const RESTORE_LISTINGS: u32 = 8;
+
 /// Pages that a thread of a restore decodes in one go, at most. More take several turns.
 pub const RESTORE_BATCH_BYTES: usize = 1 << 20;
 
@@ -212,6 +215,18 @@ pub const PROFILE_CHAIN: usize = 8;
 
 /// Batches in one object of times. More take several objects.
 pub const TIMES_ENTRIES: usize = 1 << 17;
+
+/// A time this far ahead of the store's clock is an error of a clock: it is corrected by the order of TXIDs, and new
+/// files do not go on from it. Clocks that differ by less are taken for equal.
+pub const CLOCK_AHEAD: Duration = Duration::from_secs(300);
+
+/// Requests are signed by the store's clock where it differs from this host's by no more than this. Beyond it they are
+/// refused: who chooses the time of a signature chooses when it can be used.
+pub const CLOCK_CORRECTION: Duration = Duration::from_secs(24 * 3600);
+
+/// States after one from the future that are asked for their time, one small request each. Where all of them are from
+/// the future, the present moment counts.
+pub const CLOCK_WITNESSES: usize = 16;
 
 /// Bytes of an object of times. A longer one is ignored; [`TIMES_ENTRIES`] need no more than this.
 pub const TIMES_BYTES: u64 = 3 << 20;

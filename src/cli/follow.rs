@@ -23,7 +23,7 @@ pub struct FollowArgs {
     #[arg(
         short,
         long,
-        conflicts_with_all = ["timestamp", "txid", "generation", "index", "dry_run", "if_db_not_exists", "if_replica_exists", "json"]
+        conflicts_with_all = ["timestamp", "txid", "generation", "index", "salvage", "dry_run", "if_db_not_exists", "if_replica_exists", "json"]
     )]
     pub follow: bool,
     /// With --follow: how often a store is asked for the next file while nothing comes, and up to four times as often

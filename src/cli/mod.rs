@@ -17,6 +17,7 @@ mod manual;
 mod points;
 mod probe;
 mod promote;
+mod repair;
 mod replicate;
 mod report;
 mod reset;
@@ -28,6 +29,7 @@ mod table;
 mod verify;
 mod version;
 mod when;
+mod zone;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -135,6 +137,8 @@ pub enum Command {
     Points(points::PointsArgs),
     /// Read a replica end to end and say what of it can be restored
     Verify(verify::VerifyArgs),
+    /// Write what is damaged or missing in a replica again, and say what is lost for good
+    Repair(repair::RepairArgs),
     /// List the files of a replica
     Ltx(ltx::LtxArgs),
     /// Show how far databases are replicated
@@ -172,7 +176,7 @@ pub fn run() -> ExitCode {
         Ok(Err(e)) if report::is_closed_pipe(&e) => ExitCode::SUCCESS,
         Ok(Err(e)) => {
             report::print_error(&report::lines(&e));
-            ExitCode::FAILURE
+            report::exit_code(&e)
         }
         // The panic hook has said what happened.
         Err(_) => ExitCode::FAILURE,
@@ -196,6 +200,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Explain(args) => explain::run(&mut setup, &args),
         Command::Points(args) => points::run(&mut setup, &args).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&mut setup, &args),
+        Command::Repair(args) => repair::run(&global, &mut setup, &args),
         Command::Ltx(args) => ltx::run(&mut setup, &args).map(|()| ExitCode::SUCCESS),
         Command::Status(args) => status::run(&mut setup, &args),
         Command::Reset(args) => reset::run(&setup, &args),
@@ -221,6 +226,7 @@ impl Command {
             Command::Doctor(args) => !args.what.iter().any(|w| w.contains("://")),
             Command::Points(args) => !args.url.contains("://"),
             Command::Verify(args) => !args.url.contains("://"),
+            Command::Repair(args) => !args.what.contains("://"),
             Command::Generations(args) | Command::Snapshots(args) | Command::Wal(args) => {
                 !args.url.contains("://")
             }

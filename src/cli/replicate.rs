@@ -6,7 +6,7 @@ mod observe;
 mod plan;
 mod verification;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::base::limits;
 use crate::config::{parse_duration, parse_rate};
 use crate::io::raise_descriptor_limit;
 use crate::observe::Observatory;
-use crate::replicate::{self, Observer, Once, Options, Stop};
+use crate::replicate::{self, DatabaseOptions, Observer, Once, Options, Stop};
 pub(super) use observe::process_socket;
 use plan::Plan;
 pub(super) use plan::default_replica;
@@ -136,6 +136,47 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
     let status = program.end().with_context(|| format!("--exec: {} cannot be waited for", name.display()))?;
     served?;
     Ok(exit_code(status))
+}
+
+/// A database with its replicas, as `lsfast replicate DB URL...` would replicate it.
+pub(super) fn database(
+    setup: &mut Setup,
+    db: &Path,
+    urls: Vec<String>,
+) -> anyhow::Result<Vec<DatabaseOptions>> {
+    let args = ReplicateArgs {
+        db: Some(db.to_owned()),
+        urls,
+        exec: None,
+        once: true,
+        force_snapshot: false,
+        enforce_retention: false,
+        restore_if_db_not_exists: false,
+        shutdown_timeout: None,
+        sync_interval: None,
+        verify_interval: None,
+        verify_rate: None,
+    };
+    Ok(Plan::new(setup, &args)?.databases)
+}
+
+/// Brings replicas up to the present state of their databases.
+pub(super) fn once(global: &Global, databases: Vec<DatabaseOptions>) -> anyhow::Result<()> {
+    let (stopper, stop) = replicate::stop();
+    let options = Options {
+        databases,
+        directories: Vec::new(),
+        once: Some(Once::default()),
+        safety_tick: limits::SAFETY_TICK,
+        engine: setup::engine(global)?,
+        // A full image takes as long as it takes.
+        shutdown_timeout: FOR_EVER,
+        observer: Arc::new(|_| {}),
+        vitals: Arc::default(),
+    };
+    let served = serve(setup::event_loop()?, options, stop);
+    drop(stopper);
+    served
 }
 
 /// In the config file 0 waits for as long as it takes, as in Litestream.

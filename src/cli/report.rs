@@ -2,9 +2,11 @@
 
 use std::io::Write as _;
 use std::panic::PanicHookInfo;
+use std::process::ExitCode;
 
 use crate::config::ConfigError;
 use crate::config::file::FileError;
+use crate::restore::RestoreError;
 
 /// The message of `error` and of its causes, joined by `: ` on one line.
 ///
@@ -33,6 +35,17 @@ pub(super) fn lines(error: &anyhow::Error) -> String {
         by_url.map(ToString::to_string).or_else(|| by_file.map(ToString::to_string))
     });
     choices.unwrap_or_else(|| one_line(error))
+}
+
+/// The state that was asked for is lost: as `lsfast verify` says it.
+const LOST: u8 = 4;
+
+/// The exit code that tells what kind of error it is.
+pub(super) fn exit_code(error: &anyhow::Error) -> ExitCode {
+    match error.downcast_ref::<RestoreError>() {
+        Some(e) if e.is_loss() => ExitCode::from(LOST),
+        _ => ExitCode::FAILURE,
+    }
 }
 
 /// Writes `error: LINE` to standard error.

@@ -11,11 +11,12 @@ use serde_json::json;
 use super::report::print_line;
 use super::setup::Setup;
 use crate::observe::is_replica_folder;
-use crate::replicate::state::{Home, home_of};
+use crate::replicate::state::{Home, home_of, image_wish};
 
 /// Forget what is known locally of a database's replicas, so that the next start stores an image of it.
 ///
-/// Nothing is removed from a store, and the database is not touched: a replica keeps its files and goes on behind them, with a new full image.
+/// Nothing is removed from a store, and the database is not touched: a replica keeps its files and goes on behind them, with a new full image
+/// from which the newest state can be restored without any of them.
 /// Refused while an lsfast follows the database.
 #[derive(Debug, Args)]
 pub struct ResetArgs {
@@ -48,6 +49,8 @@ pub(super) fn run(setup: &Setup, args: &ResetArgs) -> anyhow::Result<ExitCode> {
         if !args.dry_run {
             for folder in &doomed {
                 remove(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+                let wish = image_wish(folder);
+                std::fs::write(&wish, b"").with_context(|| format!("cannot write {}", wish.display()))?;
             }
         }
         doomed

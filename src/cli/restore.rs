@@ -27,7 +27,12 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// Restore a database from a replica.
 ///
 /// The newest state goes to a temporary file beside OUT, which gets its name when every checksum has been verified,
-/// the file is flushed to the disk and SQLite finds nothing wrong. On any error OUT is as it was.
+/// the file is flushed to the disk and SQLite finds nothing wrong. On any error OUT is as it was. Where a file of the
+/// replica is damaged or missing, others that cover it are used; an older state than the wanted one is restored only with
+/// `--salvage`.
+///
+/// Exit codes: 0 restored; 1 an error; 2 usage; 4 the wanted state is lost: a file that nothing else covers is damaged or
+/// missing.
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
     /// A database of the config file by its path, or a replica: s3://BUCKET/PREFIX or file:///DIR
@@ -52,6 +57,10 @@ pub struct RestoreArgs {
     /// Restore the state at the end of this WAL index, which Litestream 0.3 stored: hex as `lsfast wal` prints it
     #[arg(long, value_name = "HEX", value_parser = index, conflicts_with_all = ["timestamp", "txid"])]
     pub index: Option<WalIndex>,
+    /// Where damaged or missing files keep the wanted state from being restored, restore the newest one before it that
+    /// can be, and say which
+    #[arg(long)]
+    pub salvage: bool,
     /// Print what would be read, and change nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -127,7 +136,7 @@ impl RestoreArgs {
             (_, Some(txid)) => Until::Txid(txid),
             _ => Until::Newest,
         };
-        Selection { until, generation: self.generation, index: self.index }
+        Selection { until, generation: self.generation, index: self.index, salvage: self.salvage }
     }
 }
 

@@ -1,9 +1,10 @@
 //! Times as people write them.
 
 use jiff::civil::{Date, DateTime, Time};
-use jiff::tz::TimeZone;
+use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{Span, Timestamp, ToSpan as _, Zoned};
 
+use super::zone;
 use crate::base::clock::Millis;
 
 /// What can be written, for messages and help.
@@ -12,7 +13,21 @@ pub(super) const FORMS: &str = "write 2026-11-21T14:03:00Z, 2026-11-21T14:03:00+
 
 /// Reads a time, in the local zone where it says none.
 pub(super) fn parse(text: &str) -> Result<Millis, String> {
-    parse_at(text, &Zoned::now())
+    match zone::local() {
+        Ok(zone) => parse_at(text, &Timestamp::now().to_zoned(zone)),
+        // Not every form needs it.
+        Err(e) => match parse_at(text, &Timestamp::now().to_zoned(TimeZone::UTC)) {
+            Ok(millis) if says_its_zone(text) => Ok(millis),
+            Ok(_) => Err(e),
+            Err(other) => Err(other),
+        },
+    }
+}
+
+/// Whether a time means the same everywhere.
+fn says_its_zone(text: &str) -> bool {
+    let text = text.trim();
+    text.parse::<Timestamp>().is_ok() || text.parse::<Zoned>().is_ok() || text.ends_with("ago")
 }
 
 /// As seen at `now`, whose time zone is the local one.
@@ -53,12 +68,19 @@ fn civil(text: &str, now: &Zoned) -> Option<DateTime> {
 
 fn zoned(text: &str, civil: DateTime, zone: &TimeZone) -> Result<Timestamp, String> {
     let ambiguous = zone.to_ambiguous_timestamp(civil);
-    ambiguous.unambiguous().map_err(|_| {
-        format!(
-            "{text:?} does not exist or comes twice, because the clocks are changed then: write it with its offset, \
-             such as {civil}+01:00"
-        )
-    })
+    match ambiguous.offset() {
+        AmbiguousOffset::Unambiguous { .. } => {
+            ambiguous.unambiguous().map_err(|e| format!("{text:?} is no time here: {e}"))
+        }
+        AmbiguousOffset::Gap { before, after } => Err(format!(
+            "{text:?} does not exist here, because the clocks go forward then: write it with its offset, {civil}{before} \
+             or {civil}{after}"
+        )),
+        AmbiguousOffset::Fold { before, after } => Err(format!(
+            "{text:?} comes twice here, because the clocks go back then: write it with its offset, {civil}{before} for the \
+             first or {civil}{after} for the second"
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -105,10 +127,15 @@ mod tests {
 
     #[test]
     fn hours_that_come_twice_or_never() {
-        for text in ["2026-10-25 02:30", "2026-03-29 02:30"] {
-            let e = parse_at(text, &now()).unwrap_err();
-            assert!(e.contains("write it with its offset"), "{e}");
-        }
+        let e = parse_at("2026-10-25 02:30", &now()).unwrap_err();
+        assert!(
+            e.contains("comes twice") && e.contains("T02:30:00+02 ") && e.contains("T02:30:00+01 "),
+            "{e}"
+        );
+        let e = parse_at("2026-03-29 02:30", &now()).unwrap_err();
+        assert!(e.contains("does not exist") && e.contains("write it with its offset"), "{e}");
+        let parsed = parse_at("2026-10-25T02:30:00+02", &now()).unwrap();
+        assert_eq!(parsed.to_rfc3339(), "2026-10-25T00:30:00Z", "as the message writes it");
         assert!(parse_at("2026-10-25 02:30+01:00", &now()).is_ok());
     }
 }

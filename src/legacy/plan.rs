@@ -60,6 +60,39 @@ impl LegacyPlan {
     }
 }
 
+/// Whether the files have lost their times: they are all the times there are, and a copy that does not keep them makes
+/// them mean nothing. The segments of a generation are uploaded in their order, about a second apart.
+#[must_use]
+pub fn times_are_lost(files: &[LegacyFile]) -> bool {
+    let mut generations: BTreeMap<Generation, Vec<LegacyFile>> = BTreeMap::new();
+    for file in files {
+        generations.entry(file.name.generation()).or_default().push(*file);
+    }
+    generations.into_values().any(|files| {
+        let mut segments: Vec<_> = files.iter().filter(|f| !f.name.is_snapshot()).collect();
+        segments.sort_unstable_by_key(|f| f.name);
+        let times = || files.iter().map(|f| f.modified.0);
+        let span = times().max().unwrap_or(0).saturating_sub(times().min().unwrap_or(0));
+        let steps = files.len() as i64 - 1;
+        !segments.is_sorted_by_key(|f| f.modified)
+            || (steps > 0 && span < steps.saturating_mul(FILES_APART_MS))
+    })
+}
+
+/// Files of a generation that are closer together than this on average, in milliseconds, were copied, not replicated.
+const FILES_APART_MS: i64 = 50;
+
+/// Says so, if there are such.
+pub fn warn_of_lost_times(files: &[LegacyFile], replica: &str) {
+    if times_are_lost(files) {
+        tracing::warn!(
+            replica,
+            "the files of Litestream 0.3 there seem to have been copied without their times, and have no others: which \
+             state belongs to which time is not known; choose by --generation and --index"
+        );
+    }
+}
+
 /// Why there is no plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LegacyError {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::hashes::PageHashes;
-use super::state::{Point, State, StateFile, boot_id};
+use super::state::{self, Point, State, StateFile, boot_id};
 use crate::base::clock::Millis;
 use crate::base::{PageSize, Pgno, Txid};
 use crate::io::Engine;
@@ -71,6 +71,11 @@ impl Local {
         &self.dir
     }
 
+    /// Whether `lsfast reset` asked for a full image; it is asked for no more.
+    pub fn take_wish_for_image(&self) -> bool {
+        std::fs::remove_file(state::image_wish(&self.dir)).is_ok()
+    }
+
     /// The state.
     #[must_use]
     pub fn state(&self) -> &State {
@@ -83,15 +88,30 @@ impl Local {
         self.hashes.as_ref()
     }
 
-    /// A header timestamp for now, never going backwards.
+    /// A header timestamp for now. It does not go backwards, unless a clock was far ahead.
     pub fn next_timestamp(&mut self, now: Millis) -> Millis {
-        self.state.timestamp = self.state.timestamp.max(now);
+        let before = self.state.timestamp;
+        self.state.timestamp = now.not_before(before);
+        if before.is_ahead_of(now) {
+            tracing::warn!(
+                state = %self.dir.display(), time = %before, now = %now,
+                "the last batch is of a time in the future: the clock was wrong, or was set back; batches have the present time again"
+            );
+        }
         self.state.timestamp
     }
 
-    /// The store had newer files than this state: timestamps must not go behind theirs.
-    pub fn not_before(&mut self, timestamp: Millis) {
-        self.state.timestamp = self.state.timestamp.max(timestamp);
+    /// The store had newer files than this state: timestamps must not go behind theirs. One in the future does not count.
+    pub fn not_before(&mut self, timestamp: Millis, now: Millis) {
+        if timestamp.is_ahead_of(now) {
+            tracing::warn!(
+                state = %self.dir.display(), time = %timestamp, now = %now,
+                "the newest file of the replica is of a time in the future: the clock of its writer was wrong; new batches \
+                 have the present time"
+            );
+        } else {
+            self.state.timestamp = self.state.timestamp.max(timestamp);
+        }
     }
 
     /// A batch is about to be uploaded.
@@ -205,6 +225,24 @@ impl Local {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A header from the future, which a wrong clock or another writer left, gave each later batch its time.
+    #[test]
+    fn a_time_from_the_future_is_not_gone_on_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let (size, db) = (PageSize::new(4096).unwrap(), FileId { dev: 1, ino: 1 });
+        let mut local = Local::open(dir.path().to_owned(), size, db).unwrap();
+        let (now, minute) = (Millis(1_795_295_650_000), 60_000);
+        let at = |minutes: i64| Millis(now.0 + minutes * minute);
+        local.not_before(at(4), now);
+        assert_eq!(local.next_timestamp(now), at(4), "clocks that differ a little do not make times go back");
+        local.not_before(at(1_000_000), now);
+        assert_eq!(local.next_timestamp(at(5)), at(5));
+        // The clock itself was wrong for a while.
+        assert_eq!(local.next_timestamp(at(1_000_000)), at(1_000_000));
+        assert_eq!(local.next_timestamp(at(6)), at(6));
+        assert_eq!(local.next_timestamp(at(2)), at(6));
+    }
 
     #[test]
     fn hashes_that_could_not_be_removed_are_not_believed() {

@@ -51,7 +51,7 @@ pub async fn adopt(store: &dyn Store, local: &mut Local) -> Result<bool, RemoteE
         && header.commit == intended.size_pages;
     let pos = if same { intended.pos } else { local.state().durable.pos };
     let point = Point { txid: intended.txid, pos, size_pages: header.commit };
-    local.not_before(header.timestamp);
+    local.not_before(header.timestamp, store.now());
     if is_new { local.acknowledge_image(point, hashes) } else { local.acknowledge(point, []) }
         .map_err(state_error)?;
     Ok(true)

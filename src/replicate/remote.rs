@@ -67,6 +67,17 @@ pub enum RemoteError {
     },
 }
 
+impl RemoteError {
+    /// Whether it says something about one file and nothing about the others: it is damaged, or not there.
+    fn is_about_one_file(&self) -> bool {
+        match self {
+            RemoteError::Ltx { .. } => true,
+            RemoteError::Store(e) => matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt),
+            RemoteError::PageSize { .. } => false,
+        }
+    }
+}
+
 /// Lists the replica.
 ///
 /// # Errors
@@ -99,12 +110,19 @@ pub async fn decide(
         return Ok(Start::Image("the replica is empty".to_owned()));
     }
     if remote.newest_raw == remote.newest {
-        let header = header_of(store, LtxId::raw(remote.newest_raw)).await?;
+        let header = match header_of(store, LtxId::raw(remote.newest_raw)).await {
+            Ok(header) => header,
+            Err(e) if e.is_about_one_file() => {
+                local.distrust();
+                return Ok(Start::Image(format!("its newest file cannot be used: {e}")));
+            }
+            Err(e) => return Err(e),
+        };
         if header.page_size != page_size {
             let url = store.url().to_owned();
             return Err(RemoteError::PageSize { url, found: header.page_size, expected: page_size });
         }
-        local.not_before(header.timestamp);
+        local.not_before(header.timestamp, store.now());
     }
     let state = *local.state();
     let by_log = |local: &Local| match continuity {
@@ -113,8 +131,16 @@ pub async fn decide(
         Err(reason) => Start::Repair(reason.clone()),
     };
     let is_next = remote.newest == state.durable.txid.next() && remote.newest == state.intended.txid;
-    if is_next && remote.newest_raw == remote.newest && own::adopt(store, local).await? {
-        return Ok(by_log(local));
+    if is_next && remote.newest_raw == remote.newest {
+        match own::adopt(store, local).await {
+            Ok(true) => return Ok(by_log(local)),
+            Ok(false) => {}
+            Err(e) if e.is_about_one_file() => {
+                local.distrust();
+                return Ok(Start::Image(format!("its newest file cannot be used: {e}")));
+            }
+            Err(e) => return Err(e),
+        }
     }
     if local.hashes().is_none() {
         return Ok(Start::Image("there are no page hashes for it on this host".to_owned()));
@@ -130,7 +156,7 @@ pub async fn decide(
     match changed_since(store, state.durable.txid, remote).await? {
         Some(changes) => {
             let point = Point { txid: remote.newest, size_pages: changes.size_pages, ..state.durable };
-            local.not_before(changes.timestamp);
+            local.not_before(changes.timestamp, store.now());
             local
                 .advance(point, &changes.pages, changes.size_pages_min.min(state.durable.size_pages))
                 .map_err(state_error)?;
@@ -171,7 +197,11 @@ async fn changed_since(
     for txid in since.0 + 1..=remote.newest.0 {
         let id = LtxId::raw(Txid(txid));
         let Some(entry) = store.head(id).await? else { return Ok(None) };
-        let header = header_of(store, id).await?;
+        let header = match header_of(store, id).await {
+            Ok(header) => header,
+            Err(e) if e.is_about_one_file() => return Ok(None),
+            Err(e) => return Err(e),
+        };
         let Some(tail) = tail_of(store, id, entry.size).await? else { return Ok(None) };
         changes.pages.extend(tail.index.iter().map(|e| e.pgno));
         changes.size_pages = header.commit;

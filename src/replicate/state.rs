@@ -8,6 +8,7 @@
 //! | `socket` | where that process tells its state, see `observe` |
 //! | `REPLICA/state` | two slots of 512 bytes, written in turns; the valid one with the higher sequence number counts |
 //! | `REPLICA/pages` | page hashes, see `hashes` |
+//! | `REPLICA.image` | `lsfast reset` was here: a full image is stored after the first batch |
 //! | `REPLICA/verified` | when the replica was verified, see `verify` |
 //!
 //! `REPLICA` is a hash of the place, 16 hex digits. A slot, all integers little-endian:
@@ -113,6 +114,12 @@ pub enum HomeError {
         /// The cause.
         source: io::Error,
     },
+}
+
+/// The file that asks for a full image of the replica with this folder.
+#[must_use]
+pub fn image_wish(replica: &Path) -> PathBuf {
+    replica.with_extension("image")
 }
 
 /// The folder of a database.

@@ -4,15 +4,14 @@
 //! with the newest file, with a time the one whose state is nearer to it. A TXID means LTX, a generation or an index
 //! means Litestream 0.3.
 
+use super::damage::Damaged;
 use super::fetch::{self, Object, Wanted};
-use super::plan::{self, Goal, PlanError, Until};
+use super::plan::{Goal, PlanError, Until};
 use super::times::Times;
 use super::{RestoreError, Selection};
-use crate::base::Txid;
 use crate::base::clock::Millis;
+use crate::base::{Level, Txid};
 use crate::legacy::{self, LegacyError, LegacyFile, LegacyPlan, Want};
-use crate::ltx::LtxError;
-use crate::ltx::index::FILE_LEN_MIN;
 use crate::store::{Entry, Listing, SideId, Store};
 
 /// What a restore reads, in the order in which the files build on each other.
@@ -33,6 +32,10 @@ pub struct Choice {
     pub is_newest: bool,
     /// Requests that it took to find out when states were stored, beside the listing.
     pub lookups: u64,
+    /// When the state was stored. Where the file that it ends with tells, that is left to it.
+    pub(super) created: Option<Millis>,
+    /// The newest state that is stored, where only an older one can be had and that is enough.
+    pub instead_of: Option<Txid>,
 }
 
 impl Choice {
@@ -82,17 +85,23 @@ impl Choice {
 /// [`RestoreError`], for whatever keeps that state from being had.
 pub async fn choose(store: &dyn Store, selection: Selection) -> Result<Choice, RestoreError> {
     let listing = store.list_all().await?;
-    of_listing(store, &listing, selection).await
+    let mut damaged = Damaged::of_listing(&listing.files);
+    let choice = of_listing(store, &listing, selection, &mut damaged).await?;
+    for (id, why) in damaged.iter() {
+        tracing::warn!(file = %id, replica = store.url(), reason = why, "a file is damaged and is not used");
+    }
+    Ok(choice)
 }
 
 pub(super) async fn of_listing(
     store: &dyn Store,
     listing: &Listing,
     selection: Selection,
+    damaged: &mut Damaged,
 ) -> Result<Choice, RestoreError> {
-    let Selection { until, generation, index } = selection;
+    let Selection { until, generation, index, salvage } = selection;
     let old = legacy_files(listing);
-    let new = Ltx { store, listing };
+    let mut new = Ltx { store, listing, damaged, salvage };
     let of_old = |want| {
         let failed = |cause| legacy_error(store, cause);
         legacy::plan(&old, generation, want).map(legacy_choice).map_err(failed)
@@ -100,18 +109,20 @@ pub(super) async fn of_listing(
     if let Some(index) = index {
         return checked(store, of_old(Want::Index(index))?);
     }
+    if matches!(until, Until::Before(_)) {
+        legacy::warn_of_lost_times(&old, store.url());
+    }
     let has_old = !old.is_empty() || generation.is_some();
     let has_new = !listing.files.is_empty() && generation.is_none();
     let choice = match until {
         Until::Txid(_) if has_old && !has_new => {
             return Err(RestoreError::NoTxids { url: store.url().to_owned() });
         }
-        Until::Txid(txid) => new.plan(Goal::Txid(txid))?,
         Until::Newest if has_old && !(has_new && new.is_newer_than(&old)) => of_old(Want::Newest)?,
-        Until::Newest => new.plan(Goal::Newest)?,
         Until::Before(time) if !has_new && has_old => of_old(Want::At(time))?,
-        Until::Before(time) if !has_old => new.before(time).await?.0,
-        Until::Before(time) => nearer(new.before(time).await, of_old(Want::At(time)))?,
+        Until::Before(time) if has_old => nearer(new.before(time).await, of_old(Want::At(time)))?,
+        Until::Txid(_) | Until::Newest => new.at(until).await?,
+        Until::Before(time) => new.before(time).await?.0,
     };
     checked(store, choice)
 }
@@ -147,6 +158,8 @@ fn nearer(
 struct Ltx<'a> {
     store: &'a dyn Store,
     listing: &'a Listing,
+    damaged: &'a mut Damaged,
+    salvage: bool,
 }
 
 impl Ltx<'_> {
@@ -158,17 +171,50 @@ impl Ltx<'_> {
 
     fn plan(&self, goal: Goal) -> Result<Choice, RestoreError> {
         let url = || self.store.url().to_owned();
-        let files = plan::plan(&self.listing.files, goal).map_err(|cause| match cause {
+        let all = &self.listing.files;
+        let newest = all.iter().map(|e| e.id.max).max();
+        let mut instead_of = None;
+        let planned = match self.damaged.plan(all, goal) {
+            Err(PlanError::Damaged { .. } | PlanError::Gap { .. }) if self.salvage => {
+                let until = match goal {
+                    Goal::Newest => newest.unwrap_or_default(),
+                    Goal::Txid(txid) | Goal::UpTo(txid) => txid,
+                };
+                instead_of = Some(until);
+                super::plan::plan(&self.damaged.sound(all), Goal::UpTo(until))
+            }
+            planned => planned,
+        };
+        let files = planned.map_err(|cause| match cause {
             PlanError::Empty => RestoreError::Empty { url: url() },
             cause => RestoreError::Plan { url: url(), cause },
         })?;
-        let reached = files.last().map(|e| e.id.max);
-        let is_newest = reached == self.listing.files.iter().map(|e| e.id.max).max();
-        Ok(Choice { files: Files::Ltx(files), is_newest, lookups: 0 })
+        let is_newest = files.last().map(|e| e.id.max) == newest;
+        Ok(Choice { files: Files::Ltx(files), is_newest, lookups: 0, created: None, instead_of })
+    }
+
+    /// A state by its TXID, or the newest, and when it was stored where the last file of the plan does not tell.
+    async fn at(&mut self, until: Until) -> Result<Choice, RestoreError> {
+        loop {
+            let choice = self.plan(match until {
+                Until::Txid(txid) => Goal::Txid(txid),
+                _ => Goal::Newest,
+            })?;
+            let mut times = Times::new(self.store, self.listing);
+            let Files::Ltx(files) = &choice.files else { return Ok(choice) };
+            // Compacted files have the time of the batch that they end with; an image may be later than its state.
+            let is_image = |e: &&Entry| e.id.level == Level::SNAPSHOT && !times.is_first(e.id);
+            let Some(last) = files.last().filter(is_image) else { return Ok(choice) };
+            let created = times.at(last.id.max, self.damaged).await?;
+            // The headers of damaged files may have been met.
+            if !files.iter().any(|e| self.damaged.has(e.id)) {
+                return Ok(Choice { created, lookups: times.requests(), ..choice });
+            }
+        }
     }
 
     /// The newest state that was stored strictly before a time, and when it was.
-    async fn before(&self, wanted: Millis) -> Result<(Choice, Millis), RestoreError> {
+    async fn before(&mut self, wanted: Millis) -> Result<(Choice, Millis), RestoreError> {
         if self.listing.files.is_empty() {
             return Err(RestoreError::Empty { url: self.store.url().to_owned() });
         }
@@ -176,20 +222,22 @@ impl Ltx<'_> {
         // Before this there is nothing to restore, whatever was stored.
         let images = self.listing.files.iter().filter(|e| e.id.min.0 == 1).map(|e| e.id.max);
         let Some(first) = images.min() else { return self.plan(Goal::Newest).map(|c| (c, wanted)) };
-        let last = times.last_before(wanted).await?.filter(|last| *last >= first);
+        let last = times.last_before(wanted, self.damaged).await?.filter(|last| *last >= first);
         let Some(last) = last else {
-            let earliest = times.at(first).await?.unwrap_or_default();
+            let earliest = times.at(first, self.damaged).await?.unwrap_or_default();
             let url = self.store.url().to_owned();
             return Err(RestoreError::TooEarly { url, wanted, earliest });
         };
         let choice = self.plan(Goal::UpTo(last))?;
-        let made = times.at(choice.txid().unwrap_or_default()).await?.unwrap_or_default();
-        Ok((Choice { lookups: times.requests(), ..choice }, made))
+        let made = times.at(choice.txid().unwrap_or_default(), self.damaged).await?;
+        let choice = Choice { lookups: times.requests(), created: made, ..choice };
+        Ok((choice, made.unwrap_or_default()))
     }
 }
 
 fn legacy_choice(plan: LegacyPlan) -> Choice {
-    Choice { is_newest: plan.is_newest, files: Files::Legacy(plan), lookups: 0 }
+    let created = Some(plan.created());
+    Choice { is_newest: plan.is_newest, files: Files::Legacy(plan), lookups: 0, created, instead_of: None }
 }
 
 fn legacy_error(store: &dyn Store, cause: LegacyError) -> RestoreError {
@@ -210,22 +258,13 @@ pub(super) fn legacy_files(listing: &Listing) -> Vec<LegacyFile> {
     listing.sides.iter().filter_map(of).collect()
 }
 
-/// Files that are too short to be any are refused before anything is written.
+/// An empty file of Litestream 0.3 is refused before anything is written.
 fn checked(store: &dyn Store, choice: Choice) -> Result<Choice, RestoreError> {
-    let url = store.url().to_owned();
-    match &choice.files {
-        Files::Ltx(files) => {
-            if let Some(short) = files.iter().find(|e| e.size < FILE_LEN_MIN) {
-                let cause = LtxError::Truncated { len: short.size, part: "first part" };
-                return Err(RestoreError::Corrupt { object: short.id, url, cause });
-            }
-        }
-        Files::Legacy(plan) => {
-            if let Some(empty) = plan.files().find(|f| f.size == 0) {
-                let cause = legacy::ApplyError::Damaged("it is empty".into());
-                return Err(RestoreError::LegacyFile { object: empty.name, url, cause });
-            }
-        }
+    if let Files::Legacy(plan) = &choice.files
+        && let Some(empty) = plan.files().find(|f| f.size == 0)
+    {
+        let cause = legacy::ApplyError::Damaged("it is empty".into());
+        return Err(RestoreError::LegacyFile { object: empty.name, url: store.url().to_owned(), cause });
     }
     Ok(choice)
 }

@@ -97,6 +97,17 @@ pub enum RestoreError {
         #[source]
         cause: LtxError,
     },
+    /// one object cannot be read
+    #[error("{cause}")]
+    Unreadable {
+        /// Which.
+        object: LtxId,
+        /// Where.
+        url: String,
+        /// Why.
+        #[source]
+        cause: StoreError,
+    },
     /// an object is shorter than the listing said
     #[error(
         "{object} of {url} ends after {found} bytes, but the listing said {expected}: run the restore again"
@@ -220,6 +231,21 @@ pub enum RestoreError {
 }
 
 impl RestoreError {
+    /// Whether the wanted state is lost: files that it needs are damaged or missing, and nothing covers them.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        matches!(
+            self,
+            RestoreError::Plan {
+                cause: PlanError::Damaged { .. } | PlanError::Gap { .. } | PlanError::NoImage { .. },
+                ..
+            } | RestoreError::Corrupt { .. }
+                | RestoreError::Misnamed { .. }
+                | RestoreError::MissingPage { .. }
+                | RestoreError::Unreadable { .. }
+        )
+    }
+
     /// An error while writing the output, sorted.
     pub(super) fn output(
         what: &'static str,

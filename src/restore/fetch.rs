@@ -12,12 +12,12 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
-use super::{Progress, RestoreError};
+use super::{Progress, RestoreError, damage};
 use crate::base::LtxId;
 use crate::base::limits;
 use crate::legacy::{LegacyFile, LegacyName};
 use crate::ltx::TimesId;
-use crate::store::{BoxFuture, Entry, ErrorKind, SideId, Store};
+use crate::store::{BoxFuture, Entry, SideId, Store};
 
 /// The budget is counted in pieces of this size.
 const GRAIN: u64 = 4096;
@@ -180,10 +180,7 @@ async fn deliver(
         answer = &mut answer.0 => answer.map_err(|_| RestoreError::Interrupted)?,
         () = parts.closed() => return Ok(false),
     };
-    let bytes = answer.map_err(|e| match e.kind() {
-        ErrorKind::NotFound => RestoreError::Vanished { object, url: url() },
-        _ => e.into(),
-    })?;
+    let bytes = answer.map_err(|e| damage::of_read(&**store, object, e))?;
     let found = cut.range.start + bytes.len() as u64;
     if found != cut.range.end {
         return Err(RestoreError::Short { object, url: url(), expected: size, found });

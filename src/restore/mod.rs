@@ -28,6 +28,7 @@
 
 mod choose;
 mod claims;
+pub mod damage;
 mod decode;
 mod error;
 mod fetch;
@@ -37,6 +38,7 @@ pub mod plan;
 mod points;
 mod proof;
 mod prove;
+mod search;
 mod target;
 mod times;
 mod verify;
@@ -54,6 +56,8 @@ pub use error::RestoreError;
 pub use fetch::{Object, requests};
 pub use plan::{PlanError, Until};
 pub use points::{Point, PointState, object_name, points};
+pub use prove::lost_states;
+pub use prove::one as prove_file;
 pub use prove::{
     CompareError, Compared, Damage, Health, Meter, Newest, VerifyOptions, VerifyReport, verify_replica,
 };
@@ -78,6 +82,8 @@ pub struct Selection {
     pub generation: Option<Generation>,
     /// At the end of this log of Litestream 0.3, whatever `until` says.
     pub index: Option<WalIndex>,
+    /// The newest state before it is enough, where files that it needs are damaged or missing.
+    pub salvage: bool,
 }
 
 impl From<Until> for Selection {
@@ -161,6 +167,8 @@ pub struct Report {
     pub created: Millis,
     /// Nothing newer has been stored there.
     pub is_newest: bool,
+    /// Files that were passed over because they are damaged, each with the reason.
+    pub damaged: Vec<(LtxId, String)>,
     /// Bytes in a page.
     pub page_size: PageSize,
     /// Pages of the database.
@@ -191,29 +199,23 @@ pub async fn run(
 ) -> Result<Report, RestoreError> {
     let start = Instant::now();
     let RestoreOptions { output, force, integrity, state, parallel } = options;
-    let target = blocking(move || Target::examine(&output, force)).await?;
-    let choice = choose(&*store, state).await?;
-    let wanted = choice.wanted();
-    let fetched_bytes = choice.bytes();
-    progress.planned(wanted.len(), fetched_bytes);
-    progress.stage(Stage::Pages);
-    let (target, pending) = blocking(move || target.begin().map(|pending| (target, pending))).await?;
+    let target = Arc::new(blocking(move || Target::examine(&output, force)).await?);
     let parallel = parallel.max(1);
-    let mut write_back = None;
-    let restored = match &choice.files {
-        Files::Ltx(files) => {
-            let files: Vec<Entry> = files.iter().rev().copied().collect();
-            let (shape, under_way) = pages(&store, (&files, &pending), parallel, progress).await?;
-            write_back = Some(under_way);
-            Restored::ltx(shape)
-        }
-        Files::Legacy(plan) => {
-            let (scratch, place) = target.scratch(&pending)?;
-            let applied = legacy::pages(&store, plan, place, parallel, progress).await?;
-            drop(scratch);
-            Restored::legacy(plan, applied)
+    let mut search = search::Search::begin(&store, state).await?;
+    let (choice, pending, restored, write_back) = loop {
+        let choice = search.next().await?;
+        progress.planned(choice.wanted().len(), choice.bytes());
+        progress.stage(Stage::Pages);
+        let begun = {
+            let target = Arc::clone(&target);
+            blocking(move || target.begin()).await?
+        };
+        match files(&store, &choice, (&target, &begun), parallel, progress).await {
+            Ok((restored, write_back)) => break (choice, begun, restored, write_back),
+            Err(e) => search.around(e).await?,
         }
     };
+    let created = search.created(&choice, restored.created).await?;
     let pages_time = start.elapsed();
     progress.stage(Stage::Verify);
     // The check reads from the page cache while the disk is written to.
@@ -238,12 +240,13 @@ pub async fn run(
             Files::Legacy(_) => None,
         },
         legacy: restored.legacy,
-        created: restored.created,
+        created,
         is_newest: choice.is_newest,
+        damaged: search.into_damaged(),
         page_size: restored.page_size,
         pages: u32::try_from(pages).unwrap_or(u32::MAX),
-        files: wanted.len(),
-        fetched_bytes,
+        files: choice.wanted().len(),
+        fetched_bytes: choice.bytes(),
         output_bytes: restored.bytes,
         integrity: verdict,
         pages_time,
@@ -271,6 +274,29 @@ impl Restored {
         let Applied { page_size, bytes } = applied;
         let legacy = Some((plan.generation, plan.index()));
         Restored { txid: Txid::default(), legacy, created: plan.created(), page_size, bytes }
+    }
+}
+
+/// Makes the database of the chosen files, in the temporary file.
+async fn files(
+    store: &Arc<dyn Store>,
+    choice: &Choice,
+    (target, pending): (&Target, &Pending),
+    parallel: usize,
+    progress: &dyn Progress,
+) -> Result<(Restored, Option<JoinHandle<()>>), RestoreError> {
+    match &choice.files {
+        Files::Ltx(files) => {
+            let files: Vec<Entry> = files.iter().rev().copied().collect();
+            let (shape, under_way) = pages(store, (&files, pending), parallel, progress).await?;
+            Ok((Restored::ltx(shape), Some(under_way)))
+        }
+        Files::Legacy(plan) => {
+            let (scratch, place) = target.scratch(pending)?;
+            let applied = legacy::pages(store, plan, place, parallel, progress).await?;
+            drop(scratch);
+            Ok((Restored::legacy(plan, applied), None))
+        }
     }
 }
 

@@ -54,7 +54,7 @@ pub enum PlanError {
     /// files after a gap
     #[error(
         "the files are non-contiguous: they reach TXID {reached}, and {next} comes after a gap; restoring only to \
-         {reached} is possible by asking for that TXID"
+         {reached} is possible by asking for that TXID, or with --salvage"
     )]
     Gap {
         /// Where the unbroken part ends.
@@ -70,6 +70,33 @@ pub enum PlanError {
         /// What can be had instead, as a clause.
         nearest: String,
     },
+    /// a file that nothing replaces is damaged
+    #[error(
+        "TXID {wanted} cannot be restored: {file} is damaged ({why}), and no other file covers it; {}",
+        instead(.reached)
+    )]
+    Damaged {
+        /// The wanted state.
+        wanted: Txid,
+        /// The file.
+        file: LtxId,
+        /// What is wrong with it, as a clause.
+        why: String,
+        /// The newest state before it that can be restored; 0 if there is none.
+        reached: Txid,
+    },
+}
+
+/// What to do where files are damaged.
+fn instead(reached: &Txid) -> String {
+    match *reached {
+        Txid(0) => "no state before it can be restored; `lsfast repair` stores what the database still has"
+            .to_owned(),
+        reached => format!(
+            "`lsfast repair` stores what the database still has; the newest state before the damage is TXID {reached}, \
+             which --txid {reached} or --salvage restores"
+        ),
+    }
 }
 
 /// Makes the plan: files in the order in which they build on each other, never empty.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::choose::{self, Choice, Files};
+use super::damage::{self, Damaged};
 use super::fetch::Object;
-use super::plan::{self, Goal};
+use super::plan::Goal;
 use super::times::{self, Times};
 use super::{RestoreError, join_error};
 use crate::base::clock::Millis;
@@ -56,23 +57,33 @@ pub async fn points(store: &Arc<dyn Store>, limit: usize) -> Result<(Vec<Point>,
     if old.is_empty() && listing.files.is_empty() {
         return Err(RestoreError::Empty { url: store.url().to_owned() });
     }
+    legacy::warn_of_lost_times(&old, store.url());
+    let mut damaged = Damaged::of_listing(&listing.files);
     let mut ends: Vec<Txid> = listing.files.iter().map(|e| e.id.max).collect();
     ends.sort_unstable();
     ends.dedup();
-    // One more than wanted tells whether there are more.
-    let plans: Vec<Vec<Entry>> = ends
-        .iter()
-        .rev()
-        .filter_map(|txid| plan::plan(&listing.files, Goal::Txid(*txid)).ok())
-        .take(limit + 1)
-        .collect();
     let mut times = Times::new(&**store, &listing);
-    let txids: Vec<Txid> = plans.iter().filter_map(|p| p.last()).map(|e| e.id.max).collect();
-    read_headers(store, &mut times, &txids).await?;
+    let plans = loop {
+        // One more than wanted tells whether there are more.
+        let plans: Vec<Vec<Entry>> = ends
+            .iter()
+            .rev()
+            .filter_map(|txid| damaged.plan(&listing.files, Goal::Txid(*txid)).ok())
+            .take(limit + 1)
+            .collect();
+        let txids: Vec<Txid> = plans.iter().filter_map(|p| p.last()).map(|e| e.id.max).collect();
+        // A header that cannot be read makes other plans.
+        if !read_headers(store, &mut times, &txids, &mut damaged).await? {
+            break plans;
+        }
+    };
+    for (id, why) in damaged.iter() {
+        tracing::warn!(file = %id, replica = store.url(), reason = why, "a file is damaged: states that need it are not listed");
+    }
     let mut points = Vec::new();
     for files in plans {
         let Some(last) = files.last().map(|e| e.id) else { continue };
-        let created = times.at(last.max).await?.unwrap_or_default();
+        let created = times.at(last.max, &mut damaged).await?.unwrap_or_default();
         let state = PointState::Ltx { txid: last.max, level: last.level };
         let (file_count, bytes) = (files.len(), files.iter().map(|e| e.size).sum());
         points.push(Point { created, state, files, file_count, bytes });
@@ -91,14 +102,16 @@ pub async fn points(store: &Arc<dyn Store>, limit: usize) -> Result<(Vec<Point>,
     Ok((points, more))
 }
 
-/// Reads what no list of times knows, several at once.
+/// Reads what no list of times knows, several at once. Whether a file turned out to be damaged.
 async fn read_headers(
     store: &Arc<dyn Store>,
     times: &mut Times<'_>,
     txids: &[Txid],
-) -> Result<(), RestoreError> {
-    let mut waiting = times.unknown(txids).await?.into_iter();
+    damaged: &mut Damaged,
+) -> Result<bool, RestoreError> {
+    let mut waiting = times.unknown(txids, damaged).await?.into_iter();
     let mut under_way = JoinSet::new();
+    let mut found = false;
     loop {
         while under_way.len() < limits::HEADERS_AT_ONCE
             && let Some(entry) = waiting.next()
@@ -107,8 +120,14 @@ async fn read_headers(
             under_way.spawn(async move { times::header(&*store, &entry).await });
         }
         match under_way.join_next().await {
-            Some(header) => times.learn(&header.map_err(join_error)??),
-            None => return Ok(()),
+            Some(header) => match header.map_err(join_error)? {
+                Ok(header) => times.learn(&header),
+                Err(e) => {
+                    let Some((id, why)) = damage::fault(&e) else { return Err(e) };
+                    found |= damaged.add(id, why);
+                }
+            },
+            None => return Ok(found),
         }
     }
 }
@@ -119,9 +138,10 @@ impl Choice {
     /// # Errors
     /// A header that cannot be read.
     pub async fn created(&self, store: &dyn Store) -> Result<Millis, RestoreError> {
-        match &self.files {
-            Files::Legacy(plan) => Ok(plan.created()),
-            Files::Ltx(files) => {
+        match (self.created, &self.files) {
+            (Some(created), _) => Ok(created),
+            (None, Files::Legacy(plan)) => Ok(plan.created()),
+            (None, Files::Ltx(files)) => {
                 let last = files.last().ok_or(RestoreError::Interrupted)?;
                 Ok(times::header(store, last).await?.timestamp)
             }

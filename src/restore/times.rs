@@ -7,39 +7,59 @@
 //! TXID replaces the headers of all that it covers by one request.
 //!
 //! A clock that was set back makes times ambiguous; the search then ends at one of the places where the wanted time
-//! was passed.
+//! was passed. A time in the future is a clock that was wrong for a while: then the states after it, which were stored
+//! later, say when it was at the latest.
+//!
+//! A header that cannot be read is replaced by that of another file that ends there.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::RestoreError;
+use super::damage::{self, Damaged};
 use super::fetch::Object;
 use crate::base::clock::Millis;
-use crate::base::{Txid, limits};
+use crate::base::{LtxId, Txid, limits};
 use crate::ltx::{HEADER_LEN, Header, LtxError, TimesId, times};
 use crate::store::{Entry, ErrorKind, Listing, SideId, Store};
 
 /// The times of the states of one replica, as far as anybody asked.
 pub(super) struct Times<'a> {
     store: &'a dyn Store,
-    /// One file for each TXID that a file ends at, in ascending order; of several the one on the lowest level, whose
-    /// time is that of the state (that of a full image may be later).
-    ends: Vec<Entry>,
+    /// By the TXID that they end at, then by level: of several that end there the lowest has the time of the state
+    /// (that of a full image may be later).
+    files: Vec<Entry>,
+    /// For each TXID that a file ends at, in ascending order, those files.
+    ends: Vec<Range<usize>>,
     /// Lists not read yet, with their sizes.
     lists: Vec<(TimesId, u64)>,
+    /// By headers and lists.
     known: BTreeMap<Txid, Millis>,
     requests: u64,
+    /// No state was stored later than this: the present moment, and what clocks may differ.
+    latest: Millis,
+    /// A time after `latest` was met, and said.
+    future_said: bool,
 }
 
 impl<'a> Times<'a> {
     pub(super) fn new(store: &'a dyn Store, listing: &Listing) -> Times<'a> {
-        let mut ends = listing.files.clone();
-        ends.sort_unstable_by_key(|e| (e.id.max, e.id.level, e.id.min));
-        ends.dedup_by_key(|e| e.id.max);
+        let mut files = listing.files.clone();
+        files.sort_unstable_by_key(|e| (e.id.max, e.id.level, e.id.min));
+        let mut ends: Vec<Range<usize>> = Vec::new();
+        for (at, file) in files.iter().enumerate() {
+            match ends.last_mut() {
+                Some(end) if files[end.start].id.max == file.id.max => end.end = at + 1,
+                _ => ends.push(at..at + 1),
+            }
+        }
         let lists = listing.sides.iter().filter_map(|side| match side.id {
             SideId::Times(id) if side.size <= limits::TIMES_BYTES => Some((id, side.size)),
             _ => None,
         });
-        Times { store, ends, lists: lists.collect(), known: BTreeMap::new(), requests: 0 }
+        let latest = Millis(store.now().0.saturating_add(limits::CLOCK_AHEAD.as_millis() as i64));
+        let (lists, known) = (lists.collect(), BTreeMap::new());
+        Times { store, files, ends, lists, known, requests: 0, latest, future_said: false }
     }
 
     /// Requests so far.
@@ -47,38 +67,68 @@ impl<'a> Times<'a> {
         self.requests
     }
 
+    fn txid(&self, at: usize) -> Txid {
+        self.files[self.ends[at].start].id.max
+    }
+
+    fn find(&self, txid: Txid) -> Option<usize> {
+        self.ends.binary_search_by_key(&txid, |end| self.files[end.start].id.max).ok()
+    }
+
     /// The last TXID that a file ends at, of those made strictly before `time`.
-    pub(super) async fn last_before(&mut self, time: Millis) -> Result<Option<Txid>, RestoreError> {
+    pub(super) async fn last_before(
+        &mut self,
+        time: Millis,
+        damaged: &mut Damaged,
+    ) -> Result<Option<Txid>, RestoreError> {
         // All ends below `low` were made before the time, none from `high` on.
         let (mut low, mut high) = (0, self.ends.len());
         // Uploads come later than what they upload.
-        let guess = self.ends.iter().filter(|e| e.modified < time).count();
+        let guess = self.ends.iter().filter(|end| self.files[end.start].modified < time).count();
         let mut first = [guess, guess.wrapping_sub(1)].into_iter();
         while low < high {
             let at = first.next().filter(|at| (low..high).contains(at)).unwrap_or(low.midpoint(high));
-            if self.of(at).await? < time { low = at + 1 } else { high = at }
+            if self.of(at, damaged).await? < time { low = at + 1 } else { high = at }
         }
-        Ok(low.checked_sub(1).map(|last| self.ends[last].id.max))
+        Ok(low.checked_sub(1).map(|last| self.txid(last)))
     }
 
     /// When the state at a TXID was stored, at which a file ends.
-    pub(super) async fn at(&mut self, txid: Txid) -> Result<Option<Millis>, RestoreError> {
-        match self.ends.binary_search_by_key(&txid, |e| e.id.max) {
-            Ok(at) => self.of(at).await.map(Some),
-            Err(_) => Ok(None),
+    pub(super) async fn at(
+        &mut self,
+        txid: Txid,
+        damaged: &mut Damaged,
+    ) -> Result<Option<Millis>, RestoreError> {
+        match self.find(txid) {
+            Some(at) => self.of(at, damaged).await.map(Some),
+            None => Ok(None),
         }
     }
 
     /// Of some TXIDs, the files whose headers must be read, after the lists have been.
-    pub(super) async fn unknown(&mut self, txids: &[Txid]) -> Result<Vec<Entry>, RestoreError> {
+    pub(super) async fn unknown(
+        &mut self,
+        txids: &[Txid],
+        damaged: &Damaged,
+    ) -> Result<Vec<Entry>, RestoreError> {
         let mut unknown = Vec::new();
         for txid in txids {
-            let Ok(at) = self.ends.binary_search_by_key(txid, |e| e.id.max) else { continue };
+            let Some(at) = self.find(*txid) else { continue };
             if self.listed(*txid).await?.is_none() {
-                unknown.push(self.ends[at]);
+                unknown.extend(self.files[self.ends[at].clone()].iter().find(|e| !damaged.has(e.id)));
             }
         }
         Ok(unknown)
+    }
+
+    /// Whether `id` is the file whose header has the time of the state that it ends with.
+    pub(super) fn is_first(&self, id: LtxId) -> bool {
+        self.find(id.max).is_some_and(|at| self.files[self.ends[at].start].id == id)
+    }
+
+    /// Whether a time cannot be right, because it is in the future.
+    pub(super) fn is_future(&self, time: Millis) -> bool {
+        time > self.latest
     }
 
     /// Takes a header that somebody else has read.
@@ -87,14 +137,63 @@ impl<'a> Times<'a> {
         self.known.insert(header.max, header.timestamp);
     }
 
-    async fn of(&mut self, at: usize) -> Result<Millis, RestoreError> {
-        let entry = self.ends[at];
-        if let Some(time) = self.listed(entry.id.max).await? {
+    /// The time of a state. One in the future cannot be right: no state was stored later than the ones after it, nor
+    /// after the present moment.
+    async fn of(&mut self, at: usize, damaged: &mut Damaged) -> Result<Millis, RestoreError> {
+        let own = self.stored(at, damaged).await?;
+        if own <= self.latest {
+            return Ok(own);
+        }
+        if !std::mem::replace(&mut self.future_said, true) {
+            tracing::warn!(
+                replica = self.store.url(), txid = %self.txid(at), time = %own,
+                "a file says that it was made in the future, so a clock was wrong; the files after it say when it was \
+                 made at the latest"
+            );
+        }
+        let mut time = Millis(self.latest.0.saturating_sub(limits::CLOCK_AHEAD.as_millis() as i64));
+        for next in (at + 1..self.ends.len()).take(limits::CLOCK_WITNESSES) {
+            let later = self.stored(next, damaged).await?;
+            if later <= self.latest {
+                time = time.min(later);
+                break;
+            }
+        }
+        let uploaded = self.files[self.ends[at].start].modified;
+        Ok(if uploaded <= self.latest { time.min(uploaded) } else { time })
+    }
+
+    /// What list or header say, whatever that is.
+    async fn stored(&mut self, at: usize, damaged: &mut Damaged) -> Result<Millis, RestoreError> {
+        let end = self.ends[at].clone();
+        let txid = self.txid(at);
+        if let Some(time) = self.listed(txid).await? {
             return Ok(time);
         }
-        let header = header(self.store, &entry).await?;
-        self.learn(&header);
-        Ok(header.timestamp)
+        for n in end.clone() {
+            let entry = self.files[n];
+            if damaged.has(entry.id) {
+                continue;
+            }
+            match header(self.store, &entry).await {
+                Ok(header) => {
+                    self.learn(&header);
+                    return Ok(header.timestamp);
+                }
+                Err(e) => match damage::fault(&e) {
+                    Some((id, why)) => {
+                        damaged.add(id, why);
+                    }
+                    // Another file that ends there will do as well.
+                    None if damage::moved(&e).is_some() && n + 1 < end.end => {}
+                    None => return Err(e),
+                },
+            }
+        }
+        // All that is left of the state is when it was uploaded.
+        let uploaded = self.files[end.start].modified;
+        self.known.insert(txid, uploaded);
+        Ok(uploaded)
     }
 
     /// What is known, or stands in a list.
@@ -118,9 +217,8 @@ impl<'a> Times<'a> {
         };
         match times::decode(id, &bytes) {
             Ok(entries) => {
-                let ends = &self.ends;
-                let is_end = |t: &Txid| ends.binary_search_by_key(t, |e| e.id.max).is_ok();
-                self.known.extend(entries.into_iter().filter(|(t, _)| is_end(t)));
+                let ends: Vec<_> = entries.into_iter().filter(|(t, _)| self.find(*t).is_some()).collect();
+                self.known.extend(ends);
             }
             Err(e) => tracing::warn!(
                 replica = self.store.url(),
@@ -136,10 +234,8 @@ impl<'a> Times<'a> {
 /// The header of a file, which must be what its name says.
 pub(super) async fn header(store: &dyn Store, entry: &Entry) -> Result<Header, RestoreError> {
     let (object, url) = (entry.id, || store.url().to_owned());
-    let bytes = store.get(object, 0..HEADER_LEN as u64).await.map_err(|e| match e.kind() {
-        ErrorKind::NotFound => RestoreError::Vanished { object: Object::Ltx(object), url: url() },
-        _ => e.into(),
-    })?;
+    let bytes = store.get(object, 0..HEADER_LEN as u64).await;
+    let bytes = bytes.map_err(|e| damage::of_read(store, Object::Ltx(object), e))?;
     let header = match bytes.first_chunk() {
         Some(bytes) => Header::parse(bytes),
         None => Err(LtxError::Truncated { len: bytes.len() as u64, part: "header" }),

@@ -119,6 +119,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Opens connections ahead of the first use. Never fails.
     fn prewarm(&self) -> BoxFuture<'_, ()>;
 
+    /// The present moment by the clock of the store, as far as that is known; else by that of this host.
+    fn now(&self) -> Millis {
+        Millis::now()
+    }
+
     /// Lists LTX files and what lies beside them, at the price of [`Scope::All`] alone.
     fn list_all(&self) -> BoxFuture<'_, Result<Listing>> {
         Box::pin(async move { Ok(Listing { files: self.list(Scope::All).await?, sides: Vec::new() }) })

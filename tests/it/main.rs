@@ -16,6 +16,7 @@ mod interop;
 mod layers;
 mod ltx;
 mod peers;
+mod repair;
 mod replicate;
 mod restore;
 mod s3;

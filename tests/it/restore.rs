@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::support::vectors::{list, manifest, number, path, sha256, text};
 
 mod command;
+mod damage;
 mod faults;
 mod legacy;
 mod made;

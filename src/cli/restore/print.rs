@@ -66,6 +66,12 @@ fn json_line(report: &Report, state: Selection, url: &str) -> String {
         "integrity": integrity,
         "seconds": report.time.as_secs_f64(),
     });
+    if !report.damaged.is_empty() {
+        let files = report.damaged.iter();
+        let names = files
+            .map(|(id, why)| serde_json::json!({ "name": object_name(&Object::Ltx(*id)), "cause": why }));
+        line["damaged"] = names.collect();
+    }
     match report.legacy {
         None => line["txid"] = report.txid.to_string().into(),
         Some((generation, index)) => {

@@ -108,3 +108,26 @@ fn states_are_what_can_be_had() {
     let gap = [snapshot(7, 1, 1), segment(7, 1, 0, 2), segment(7, 3, 0, 3), segment(7, 3, 9, 3)];
     assert_eq!(states(&gap).len(), 1);
 }
+
+/// A copy without times restored another state than the wanted one, without a word.
+#[test]
+fn times_that_a_copy_has_lost_are_noticed() {
+    let seconds = |n: i64| 1_795_295_650_000 + 1000 * n;
+    let kept = |at: &dyn Fn(i64) -> i64| {
+        vec![
+            snapshot(7, 1, at(0)),
+            segment(7, 1, 0, at(1)),
+            segment(7, 1, 50, at(2)),
+            segment(7, 2, 0, at(3)),
+        ]
+    };
+    assert!(!times_are_lost(&kept(&seconds)));
+    assert!(!times_are_lost(&kept(&seconds)[..1]));
+    // All at once, as `cp` leaves them, and in the order of a directory.
+    assert!(times_are_lost(&kept(&|n| seconds(0) + n)));
+    assert!(times_are_lost(&kept(&|n| seconds(-n))));
+    // The other generation is as it was.
+    let mut files = kept(&seconds);
+    files.extend([snapshot(3, 0, seconds(9)), segment(3, 0, 0, seconds(9))]);
+    assert!(times_are_lost(&files));
+}

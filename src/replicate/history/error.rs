@@ -57,6 +57,9 @@ pub enum HistoryError {
     /// No state of the database could be read, and the store alone does not do.
     #[error("no full image can be made now: {0}")]
     NoImage(String),
+    /// A file that was to replace a damaged one.
+    #[error("nothing can replace a damaged file: {0}")]
+    Proof(String),
     /// A helper thread is gone.
     #[error("a worker thread has failed: {0}")]
     Worker(String),
@@ -75,6 +78,20 @@ impl HistoryError {
             }
             _ => None,
         }
+    }
+
+    /// Whether a file of the replica may be damaged.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        let of_files = matches!(
+            self,
+            HistoryError::Input { .. }
+                | HistoryError::Misnamed { .. }
+                | HistoryError::Merge { .. }
+                | HistoryError::Proof(_)
+                | HistoryError::Remote(RemoteError::Ltx { .. })
+        );
+        of_files && self.store_error().is_none()
     }
 
     /// Whether a file that should be there is not.

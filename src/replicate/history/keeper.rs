@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::cache::Cache;
 use super::merge::MergeJob;
 use super::options::HistoryOptions;
 use super::plan::{Job, Kind, Next, Planner, image_id, rest};
@@ -27,8 +28,8 @@ use crate::ltx::{Header, TimesId, WalRange, times};
 use crate::replicate::board::Mark;
 use crate::replicate::remote;
 use crate::replicate::stream::{Hashes, Stream};
-use crate::restore::plan::{Goal, plan};
-use crate::store::{PutOptions, Store};
+use crate::restore::{self, damage::Damaged};
+use crate::store::{Entry, Listing, PutOptions, Store};
 use crate::wal::format;
 
 /// After so many failures to read the live database an image is made of what the store has.
@@ -138,6 +139,12 @@ impl Keeper {
         {
             self.attempt(job, now).await?;
         }
+        if self.feed.is_broken() {
+            let why = self.status.last_error.clone();
+            return Err(HistoryError::NoImage(
+                why.unwrap_or_else(|| "files that it needs are missing".to_owned()),
+            ));
+        }
         while once.retention
             && let Some(job) = self.plan(now, |planner| planner.deletion())
         {
@@ -146,11 +153,24 @@ impl Keeper {
         Ok(())
     }
 
+    /// Writes again what is damaged and others have; gives the names.
+    ///
+    /// # Errors
+    /// [`HistoryError`].
+    async fn mend(&mut self, now: Millis) -> Result<Vec<LtxId>, HistoryError> {
+        let mut mended = Vec::new();
+        while let Some((inputs, to)) = self.plan(now, |planner| planner.healing()) {
+            self.heal(&inputs, to, now).await?;
+            mended.push(to);
+        }
+        Ok(mended)
+    }
+
     /// Whether a step moves many bytes.
     #[must_use]
     pub(super) fn is_large(&self, job: &Job) -> bool {
         let bytes = match job {
-            Job::Merge { inputs, .. } => inputs.iter().map(|s| s.size).sum(),
+            Job::Merge { inputs, .. } | Job::Heal { inputs, .. } => inputs.iter().map(|s| s.size).sum(),
             Job::Snapshot => self.feed.shelf(|s| s.newest_snapshot().map_or(u64::MAX, |s| s.size)),
             Job::Copy { .. } | Job::Delete { .. } | Job::Times | Job::DropTimes(_) => 0,
         };
@@ -160,9 +180,17 @@ impl Keeper {
     /// Does a step. One that fails rests for a while, and is said once.
     pub(super) async fn run(&mut self, job: Job, now: Millis) {
         let kind = job.kind();
+        let inputs = match &job {
+            Job::Merge { inputs, .. } | Job::Heal { inputs, .. } => inputs.clone(),
+            Job::Copy { from, .. } => vec![*from],
+            Job::Snapshot => self.chain(),
+            Job::Delete { .. } | Job::Times | Job::DropTimes(_) => Vec::new(),
+        };
         let result = self.attempt(job, now).await;
         self.status.steps += 1;
         match result {
+            // The next step does without what is damaged.
+            Err(e) if self.found_damage(&e, &inputs).await => {}
             Ok(()) => {
                 if self.rests.remove(&kind).is_some() {
                     self.status.last_error = None;
@@ -177,6 +205,29 @@ impl Keeper {
             }
             Err(e) => self.failed(kind, &e, now).await,
         }
+    }
+
+    /// Whether a step failed because a file that it read is damaged. Each is read once more, to be sure: nothing but a
+    /// restore needs it, and that will meet the same.
+    async fn found_damage(&self, e: &HistoryError, inputs: &[Stored]) -> bool {
+        if !e.is_damage() {
+            return false;
+        }
+        let mut found = false;
+        for s in inputs {
+            self.feed.cache().forget(s.id);
+            let entry = Entry { id: s.id, size: s.size, modified: s.created };
+            let Err(e) = restore::prove_file(&self.store, entry).await else { continue };
+            let Some((id, why)) = restore::damage::fault(&e) else { continue };
+            found |= self.feed.shelf(|shelf| shelf.damage(id, why.clone()));
+            let broken = self.feed.is_broken();
+            tracing::warn!(
+                db = self.name, replica = self.store.url(), file = %id, reason = why, newest_lost = broken,
+                "a file of the replica is damaged; {}",
+                if broken { "a new image of the database is stored now" } else { "others that cover it are used" }
+            );
+        }
+        found
     }
 
     async fn failed(&mut self, kind: Kind, e: &HistoryError, now: Millis) {
@@ -226,6 +277,7 @@ impl Keeper {
     async fn attempt(&mut self, job: Job, now: Millis) -> Result<(), HistoryError> {
         match job {
             Job::Merge { inputs, to } => self.merge(&inputs, to, None, now).await,
+            Job::Heal { inputs, to } => self.heal(&inputs, to, now).await,
             Job::Copy { from, to } => self.copy(from, to, now).await,
             Job::Snapshot => self.snapshot(now).await,
             Job::Delete { ids, .. } => self.delete(&ids).await,
@@ -252,7 +304,7 @@ impl Keeper {
     ) -> Result<(), HistoryError> {
         let cache = self.feed.cache();
         let spill = self.spill.clone();
-        let job = MergeJob { store: &self.store, cache, inputs, to, created, spill };
+        let job = MergeJob { store: &self.store, cache, inputs, to, created, spill, whole: false };
         let merged = job.run(now).await?;
         if to.level != Level::SNAPSHOT {
             inputs.iter().for_each(|s| cache.forget(s.id));
@@ -278,9 +330,44 @@ impl Keeper {
         Ok(())
     }
 
+    /// Writes a damaged file again, of proven content.
+    async fn heal(&mut self, inputs: &[Stored], to: LtxId, now: Millis) -> Result<(), HistoryError> {
+        match inputs {
+            // As it is, with its place in the log.
+            [only] => {
+                let entry = Entry { id: only.id, size: only.size, modified: only.created };
+                restore::prove_file(&self.store, entry)
+                    .await
+                    .map_err(|e| HistoryError::Proof(e.to_string()))?;
+                self.copy(*only, to, now).await?;
+            }
+            _ => self.merge(inputs, to, None, now).await?,
+        }
+        tracing::info!(db = self.name, replica = self.store.url(), file = %to, "a damaged file was written again from others");
+        Ok(())
+    }
+
+    /// A full image of the newest batch, if that has all pages: what a new start stores where files are damaged.
+    async fn image_of_whole_batch(&self, now: Millis) -> Result<(), HistoryError> {
+        let Some(newest) = self.feed.shelf(|s| s.level(Level::RAW).next_back().copied()) else {
+            return Err(HistoryError::NoImage("nothing is stored".to_owned()));
+        };
+        let (spill, inputs) = (self.spill.clone(), [newest]);
+        let to = image_id(newest.id.max);
+        let (cache, created) = (self.feed.cache(), Some(now.not_before(newest.created)));
+        let job = MergeJob { store: &self.store, cache, inputs: &inputs, to, created, spill, whole: true };
+        let stored = job.run(now).await?.stored;
+        tracing::info!(db = self.name, replica = self.store.url(), txid = %to.max, bytes = stored.size, "snapshot stored");
+        self.put(stored);
+        Ok(())
+    }
+
     /// A full image: of files in memory if they are all there, else of the live database, else of what the store has.
     async fn snapshot(&mut self, now: Millis) -> Result<(), HistoryError> {
         let chain = self.chain();
+        if chain.is_empty() && self.live.is_none() {
+            return self.image_of_whole_batch(now).await;
+        }
         let in_memory = chain.iter().all(|s| self.feed.cache().get(s.id).is_some());
         let kind = Kind::Write(Level::SNAPSHOT);
         let failures = self.rests.get(&kind).map_or(0, |r| r.failures);
@@ -292,14 +379,14 @@ impl Keeper {
         let Some(last) = chain.last() else {
             return Err(HistoryError::NoImage("the store lacks files that it would need".to_owned()));
         };
-        let created = now.max(last.created);
+        let created = now.not_before(last.created);
         self.merge(&chain, image_id(last.id.max), Some(created), now).await
     }
 
     /// The files that the newest state is restored from; none if that is not possible.
     fn chain(&self) -> Vec<Stored> {
         self.feed.shelf(|shelf: &mut Shelf| {
-            let Ok(mut files) = plan(&shelf.entries(), Goal::Newest) else { return Vec::new() };
+            let Ok(mut files) = shelf.newest_plan() else { return Vec::new() };
             files.truncate(limits::MERGE_INPUTS);
             let of = |id: LtxId| shelf.level(id.level).find(|s| s.id == id).copied();
             files.iter().filter_map(|e| of(e.id)).collect()
@@ -311,7 +398,7 @@ impl Keeper {
         let (pin, point, source) = live.point(&self.feed).await.map_err(HistoryError::NoImage)?;
         let page_size = source.page_size();
         let before = self.feed.shelf(|s| s.level(Level::RAW).next_back().map(|s| s.created));
-        let created = now.max(before.unwrap_or_default());
+        let created = now.not_before(before.unwrap_or_default());
         let wal = last_frame(page_size, &point.mark);
         let header = Header::new(page_size, source.size_pages(), (Txid(1), point.txid), created, wal);
         let id = image_id(point.txid);
@@ -359,6 +446,32 @@ impl Keeper {
         self.feed.shelf(|s| s.times_through = s.times_through.max(through));
         Ok(())
     }
+}
+
+/// Writes the damaged files of a replica again as far as its other files have their content; gives their names. Each
+/// then has what it had before, so nothing that others do there meanwhile is harmed.
+///
+/// # Errors
+/// [`HistoryError`].
+pub async fn mend(
+    store: Arc<dyn Store>,
+    listing: &Listing,
+    damaged: Damaged,
+    now: Millis,
+) -> Result<Vec<LtxId>, HistoryError> {
+    let feed = Rc::new(Feed::new(Cache::default().shelf()));
+    feed.listed(listing, now);
+    feed.damaged(damaged.iter().map(|(id, why)| (*id, why.to_owned())));
+    let name = store.url().to_owned();
+    Keeper::new(store, HistoryOptions::off(), feed, name).mend(now).await
+}
+
+/// Of the damaged files of a listing, those that others have the content of.
+#[must_use]
+pub fn mendable(files: &[Entry], damaged: &Damaged) -> Vec<LtxId> {
+    let shelf = Shelf::without(files, damaged.clone(), Millis::now());
+    let has = |id: &LtxId| !shelf.replacement(*id).is_empty();
+    damaged.iter().map(|(id, _)| *id).filter(has).collect()
 }
 
 /// The place in the log that the header of an image names: its last frame.

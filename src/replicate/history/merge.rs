@@ -49,6 +49,8 @@ pub(super) struct MergeJob<'a> {
     pub created: Option<Millis>,
     /// Where a large page index may go.
     pub spill: Option<PathBuf>,
+    /// The only input has all pages of the database, which is proven, and the output begins at TXID 1.
+    pub whole: bool,
 }
 
 enum Piece {
@@ -69,14 +71,13 @@ impl MergeJob<'_> {
         let (send, mut pieces) = mpsc::channel(BLOCKS);
         let url = self.store.url().to_owned();
         let (to, created, spill) = (self.to, self.created, self.spill.clone());
+        let whole = self.whole;
         let work = tokio::task::spawn_blocking(move || {
-            let made = inputs.into_readers().and_then(|readers| {
-                produce(readers, to, created, spill, &send).map_err(|source| HistoryError::Merge {
-                    to,
-                    url,
-                    source,
-                })
-            });
+            let made =
+                inputs.into_readers().and_then(|readers| {
+                    produce(readers, (to, whole), created, spill, &send)
+                        .map_err(|source| HistoryError::Merge { to, url, source })
+                });
             // Nobody listens any more if the upload has failed.
             let _ = send.blocking_send(Piece::End(made));
         });
@@ -126,7 +127,7 @@ impl MergeJob<'_> {
 /// Reads, merges and compresses, on a thread that may block.
 fn produce(
     readers: Vec<LtxReader<Input>>,
-    to: LtxId,
+    (to, whole): (LtxId, bool),
     created: Option<Millis>,
     spill: Option<PathBuf>,
     send: &mpsc::Sender<Piece>,
@@ -136,6 +137,9 @@ fn produce(
     let mut merge = Merge::new(readers)?;
     let mut header = *merge.header();
     header.timestamp = created.unwrap_or(header.timestamp);
+    if whole {
+        header.min = to.min;
+    }
     assert_eq!((header.min, header.max), (to.min, to.max), "the inputs were chosen for this output");
     let (mut encoder, head) = Encoder::spilling(header, spill)?;
     if !give(Piece::Begin(header)) || !give(Piece::Bytes(head)) {

@@ -34,7 +34,7 @@ mod ticks;
 pub use cache::Cache;
 pub use clock::{SystemTimeline, Timeline};
 pub use error::HistoryError;
-pub use keeper::Keeper;
+pub use keeper::{Keeper, mend, mendable};
 pub use options::{HistoryOptions, HistoryOptionsError, Once, Precision};
 pub use point::{Feed, Live, Point, Wish};
 pub use status::{HistoryStatus, LevelStatus};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::clock::{SystemTimeline, Timeline};
 use crate::base::Level;
+use crate::restore::damage::Damaged;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -48,6 +49,8 @@ pub struct HistoryOptions {
     pub retention_enabled: bool,
     /// What a restore by time may count on.
     pub precision: Precision,
+    /// Files of the replica that are known to be damaged.
+    pub damaged: Damaged,
     /// What time it is.
     pub clock: Arc<dyn Timeline>,
 }
@@ -63,6 +66,7 @@ impl Default for HistoryOptions {
             l0_check: 15 * SECOND,
             retention_enabled: true,
             precision: Precision { grain: SECOND, window: DAY },
+            damaged: Damaged::default(),
             clock: Arc::new(SystemTimeline),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Order of precedence, each only when its time has come and it does not rest after a failure:
 //!
+//! 0. *Heal*: a damaged file whose content others have is written again from those.
 //! 1. *Base*: without a full image on level 9, a file that begins at TXID 1 is copied there. It costs no upload, and the levels can then begin
 //!    behind it: the image itself is never merged into one level after the other.
 //! 2. *Levels*, from the lowest: all files of the level below that go beyond the level, if there are any, at the first tick after the oldest of
@@ -46,6 +47,8 @@ pub enum Kind {
     Retain,
     /// Lists of times.
     Times,
+    /// Damaged files.
+    Heal,
 }
 
 /// One step. Whatever dies after any of them leaves a replica that is whole.
@@ -56,6 +59,13 @@ pub enum Job {
         /// What is merged.
         inputs: Vec<Stored>,
         /// Where to.
+        to: LtxId,
+    },
+    /// Writes a damaged file again.
+    Heal {
+        /// What it is made of.
+        inputs: Vec<Stored>,
+        /// The file.
         to: LtxId,
     },
     /// Copies one file to another level.
@@ -86,6 +96,7 @@ impl Job {
     pub fn kind(&self) -> Kind {
         match self {
             Job::Merge { to, .. } | Job::Copy { to, .. } => Kind::Write(to.level),
+            Job::Heal { .. } => Kind::Heal,
             Job::Snapshot => Kind::Write(Level::SNAPSHOT),
             Job::Delete { kind, .. } => *kind,
             Job::Times => Kind::Times,
@@ -122,8 +133,14 @@ impl Planner<'_> {
     #[must_use]
     pub fn next(&self) -> Next {
         let mut wake: Option<Millis> = None;
-        let steps: [&dyn Fn() -> Next; 5] =
-            [&|| self.base(), &|| self.levels(), &|| self.snapshot(), &|| self.times(), &|| self.deletions()];
+        let steps: [&dyn Fn() -> Next; 6] = [
+            &|| self.heal(),
+            &|| self.base(),
+            &|| self.levels(),
+            &|| self.snapshot(),
+            &|| self.times(),
+            &|| self.deletions(),
+        ];
         for step in steps {
             match step() {
                 Next::Job(job) => return Next::Job(job),
@@ -142,18 +159,13 @@ impl Planner<'_> {
     /// The next snapshot, if something has changed since the last.
     #[must_use]
     pub fn snapshot_due(&self) -> Option<Millis> {
-        let interval = self.options.snapshot_interval?;
-        let last = self.shelf.newest_snapshot().map(|s| s.id.max).unwrap_or_default();
-        if self.is_broken(last) {
+        if self.shelf.is_broken() {
             return Some(self.now);
         }
+        let interval = self.options.snapshot_interval?;
+        let last = self.shelf.newest_snapshot().map(|s| s.id.max).unwrap_or_default();
         let changed = self.shelf.changed_since(last)?;
         Some(self.ticks.after(interval, changed))
-    }
-
-    /// The listing had a hole: somebody deleted what is needed. Only a new image helps.
-    fn is_broken(&self, image: Txid) -> bool {
-        self.shelf.broken.is_some_and(|through| image < through)
     }
 
     /// The job that stores a full image of what is stored now, whenever one is due; `None` if there is one, or nothing.
@@ -174,6 +186,19 @@ impl Planner<'_> {
             Next::Job(job) => Some(job),
             Next::Wait(_) => None,
         }
+    }
+
+    /// A damaged file whose content others have.
+    fn heal(&self) -> Next {
+        match self.healing() {
+            Some((inputs, to)) => self.at(Kind::Heal, self.now, || Job::Heal { inputs, to }),
+            None => Next::Wait(None),
+        }
+    }
+
+    pub(super) fn healing(&self) -> Option<(Vec<Stored>, LtxId)> {
+        let made = self.shelf.damaged().iter().map(|(id, _)| (self.shelf.replacement(*id), *id));
+        made.into_iter().find(|(inputs, _)| !inputs.is_empty())
     }
 
     fn base(&self) -> Next {
@@ -258,6 +283,10 @@ impl Planner<'_> {
     }
 
     fn deletions(&self) -> Next {
+        // What a damaged file can be made of again must not go.
+        if self.healing().is_some() {
+            return Next::Wait(None);
+        }
         let mut wake = None;
         let stale = if self.options.retention_enabled { self.shelf.stale_times() } else { Vec::new() };
         if !stale.is_empty() {

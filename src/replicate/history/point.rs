@@ -78,8 +78,8 @@ impl Feed {
 
     /// What the store has. Called once, by the pipeline; again if something turns out to be missing. What was stored meanwhile stays known.
     pub fn listed(&self, listing: &Listing, now: Millis) {
-        let mut shelf = Shelf::new(&listing.files, now);
         let known = self.shelf.take();
+        let mut shelf = Shelf::without(&listing.files, known.damaged().clone(), now);
         known.beyond(crate::base::Level::RAW, shelf.position()).into_iter().for_each(|s| shelf.put(s));
         for side in &listing.sides {
             if let SideId::Times(id) = side.id {
@@ -103,6 +103,35 @@ impl Feed {
         if first || self.wish.borrow().is_some() {
             self.changed.notify_one();
         }
+    }
+
+    /// These files turned out to be damaged.
+    pub fn damaged(&self, files: impl IntoIterator<Item = (LtxId, String)>) {
+        let mut shelf = self.shelf.borrow_mut();
+        let found = files.into_iter().filter(|(id, why)| shelf.damage(*id, why.clone())).count();
+        drop(shelf);
+        if found > 0 {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Whether only a batch with all pages makes the replica whole.
+    #[must_use]
+    pub fn wants_whole_batch(&self) -> bool {
+        let shelf = self.shelf.borrow();
+        shelf.is_broken() || shelf.position_is_damaged()
+    }
+
+    /// Whether the newest state cannot be restored from what is stored.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.shelf.borrow().is_broken()
+    }
+
+    /// A full image is wanted as soon as can be.
+    pub fn want_image(&self) {
+        self.shelf.borrow_mut().want_image();
+        self.changed.notify_one();
     }
 
     /// Takes the keeper's wish for a point, if there is one.

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, Txid, limits};
 use crate::ltx::TimesId;
-use crate::restore::plan::{Goal, plan};
+use crate::restore::damage::Damaged;
+use crate::restore::plan::{Goal, PlanError};
 use crate::store::Entry;
 
 /// One object.
@@ -32,19 +33,30 @@ pub struct Shelf {
     times: Vec<TimesId>,
     /// TXIDs up to this one are in a list of times, as far as their times are known.
     pub(super) times_through: Txid,
-    /// The listing lacked files that the newest state needs. An image of this TXID or a later one makes up for it.
-    pub(super) broken: Option<Txid>,
+    /// Files that the newest state needs are missing or damaged. An image of this TXID or a later one makes up for it.
+    broken: Option<Txid>,
+    /// Files that are stored and cannot be used; they are on no level here.
+    damaged: Damaged,
 }
 
 impl Shelf {
     /// As listed.
-    #[must_use]
+    #[cfg(test)]
     pub fn new(entries: &[Entry], now: Millis) -> Shelf {
-        let mut shelf = Shelf::default();
-        if !entries.is_empty() && plan(entries, Goal::Newest).is_err() {
+        Shelf::without(entries, Damaged::default(), now)
+    }
+
+    /// As listed, but for files that are known to be damaged.
+    #[must_use]
+    pub(super) fn without(entries: &[Entry], known: Damaged, now: Millis) -> Shelf {
+        let mut shelf = Shelf { damaged: Damaged::of_listing(entries), ..Shelf::default() };
+        for (id, why) in known.iter().filter(|(id, _)| entries.iter().any(|e| e.id == **id)) {
+            shelf.damaged.add(*id, why.to_owned());
+        }
+        if !entries.is_empty() && shelf.damaged.plan(entries, Goal::Newest).is_err() {
             shelf.broken = entries.iter().map(|e| e.id.max).max();
         }
-        for e in entries {
+        for e in entries.iter().filter(|e| !shelf.damaged.has(e.id)).collect::<Vec<_>>() {
             let (created, seen) = (e.modified, e.modified.min(now));
             shelf.put(Stored { id: e.id, size: e.size, created, seen, exact: false });
         }
@@ -53,6 +65,7 @@ impl Shelf {
 
     /// Adds an object, or replaces what is known of it.
     pub fn put(&mut self, stored: Stored) {
+        self.damaged.remove(stored.id);
         let level = &mut self.levels[usize::from(stored.id.level.get())];
         match level.back() {
             Some(last) if last.id >= stored.id => match level.binary_search_by_key(&stored.id, |s| s.id) {
@@ -71,6 +84,78 @@ impl Shelf {
         let level = &mut self.levels[usize::from(id.level.get())];
         if let Ok(at) = level.binary_search_by_key(&id, |s| s.id) {
             level.remove(at);
+        }
+    }
+
+    /// It is damaged. True if that was not known.
+    pub(super) fn damage(&mut self, id: LtxId, why: String) -> bool {
+        if !self.level(id.level).any(|s| s.id == id) {
+            return false;
+        }
+        self.remove(id);
+        self.damaged.add(id, why);
+        if self.newest_plan().is_err() {
+            self.broken = self.entries().iter().map(|e| e.id.max).chain([id.max]).max();
+        }
+        true
+    }
+
+    /// Files that are stored and cannot be used.
+    pub(super) fn damaged(&self) -> &Damaged {
+        &self.damaged
+    }
+
+    /// Whether the newest state cannot be restored. Only a full image helps.
+    pub(super) fn is_broken(&self) -> bool {
+        let image = self.newest_snapshot().map(|s| s.id.max).unwrap_or_default();
+        self.broken.is_some_and(|through| image < through)
+    }
+
+    /// Whether the newest batch, which is the position of the replica, is damaged.
+    pub(super) fn position_is_damaged(&self) -> bool {
+        let position = self.position();
+        self.damaged.iter().any(|(id, _)| id.level == Level::RAW && id.max > position)
+    }
+
+    /// A full image is wanted now, whatever is stored.
+    pub(super) fn want_image(&mut self) {
+        self.broken = self.broken.max(Some(self.position()));
+    }
+
+    /// The files that the newest state is restored from.
+    pub(super) fn newest_plan(&self) -> Result<Vec<Entry>, PlanError> {
+        let mut entries = self.entries();
+        let size = crate::ltx::index::FILE_LEN_MIN;
+        entries.extend(self.damaged.iter().map(|(id, _)| Entry { id: *id, size, modified: Millis(0) }));
+        self.damaged.plan(&entries, Goal::Newest)
+    }
+
+    /// Sound files that together have what a damaged file had, in order; none if there are no such files.
+    pub(super) fn replacement(&self, id: LtxId) -> Vec<Stored> {
+        let inside = |s: &&Stored| s.id.min >= id.min && s.id.max <= id.max;
+        let mut files: Vec<&Stored> = self.all().filter(inside).collect();
+        files
+            .sort_unstable_by_key(|s| (s.id.min, std::cmp::Reverse(s.id.max), std::cmp::Reverse(s.id.level)));
+        let mut chain: Vec<Stored> = Vec::new();
+        let mut best: Option<&Stored> = None;
+        let reached = |chain: &[Stored]| chain.last().map_or(id.min.0 - 1, |s| s.id.max.0);
+        for s in files {
+            if s.id.min.0 > reached(&chain) + 1
+                && let Some(next) = best.take().filter(|b| b.id.max.0 > reached(&chain))
+            {
+                chain.push(*next);
+            }
+            if best.is_none_or(|b| s.id.max > b.id.max) {
+                best = Some(s);
+            }
+        }
+        chain.extend(best.filter(|b| b.id.max.0 > reached(&chain)));
+        let joins = |pair: &[Stored]| pair[1].id.min.0 <= pair[0].id.max.0 + 1;
+        let whole = chain.first().is_some_and(|f| f.id.min == id.min) && reached(&chain) == id.max.0;
+        if whole && chain.windows(2).all(joins) && chain.len() <= limits::MERGE_INPUTS {
+            chain
+        } else {
+            Vec::new()
         }
     }
 

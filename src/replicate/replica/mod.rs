@@ -124,12 +124,24 @@ impl Replica {
         let start = self.decide(&remote).await?;
         self.vitals().known(&self.local.state().durable, self.local.state().timestamp);
         let mut next = self.next_txid(&remote);
+        // A run that ends has no keeper that could read the database: its image is made of a batch that has all pages.
+        let start = match start {
+            Start::Follow | Start::Repair(_) if self.once.is_some() && self.history.wants_whole_batch() => {
+                Start::Image("files that its newest state needs are damaged or missing".to_owned())
+            }
+            start => start,
+        };
         match start {
             Start::Follow => {
                 tracing::info!(db = %self.db_name(), replica = self.store.url(), txid = %Txid(next.0 - 1), "going on from the log");
             }
             Start::Repair(reason) => self.repair(&mut next, &reason).await?,
-            Start::Image(reason) => self.image(&mut next, &reason).await?,
+            Start::Image(reason) => {
+                self.image(&mut next, &reason).await?;
+                if self.local.take_wish_for_image() {
+                    self.history.want_image();
+                }
+            }
         }
         loop {
             self.vitals().set_phase(ReplicaPhase::Following);
@@ -224,6 +236,8 @@ impl Replica {
                 Ok((remote, listing)) => {
                     trouble.over(self);
                     self.history.listed(&listing, self.history_options.clock.now());
+                    let damaged = self.history_options.damaged.iter();
+                    self.history.damaged(damaged.map(|(id, why)| (*id, why.to_owned())));
                     self.store.prewarm().await;
                     return Ok(remote);
                 }

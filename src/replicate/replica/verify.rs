@@ -16,7 +16,9 @@ impl Replica {
         };
         let meter = self.vitals().verified_bytes.clone();
         let (name, folder) = (self.db_name().to_string(), self.local.dir().to_owned());
-        let verifier = Verifier::new(Arc::clone(&self.store), options, name, folder, meter);
+        let history = Rc::clone(&self.history);
+        let verifier = Verifier::new(Arc::clone(&self.store), options, name, folder, meter)
+            .telling_damage(Box::new(move |files| history.damaged(files)));
         let (board, index) = (Rc::clone(&self.board), self.index);
         let stored = {
             let board = Rc::clone(&board);

@@ -19,8 +19,8 @@ use tokio::sync::Semaphore;
 use self::record::Record;
 use super::history::{Timeline, later};
 use crate::base::clock::Millis;
-use crate::base::{Txid, limits};
-use crate::restore::{self, Health, Meter, RestoreError, VerifyOptions, VerifyReport, object_name};
+use crate::base::{LtxId, Txid, limits};
+use crate::restore::{self, Health, Meter, Object, RestoreError, VerifyOptions, VerifyReport, object_name};
 use crate::store::Store;
 
 /// How a replica is verified.
@@ -92,7 +92,12 @@ pub struct Verifier {
     /// The fault that was said.
     said: Option<String>,
     error: Option<String>,
+    /// Who can do something about damaged files.
+    damaged: Option<TellDamage>,
 }
+
+/// Takes note of damaged files, each with the reason.
+pub type TellDamage = Box<dyn Fn(Vec<(LtxId, String)>)>;
 
 impl Verifier {
     /// Reads in `folder` what is known of earlier ones.
@@ -106,7 +111,14 @@ impl Verifier {
     ) -> Verifier {
         let begun = options.clock.now();
         let record = Record::read(&folder).not_after(begun);
-        Verifier { store, options, name, folder, record, meter, begun, rest: None, said: None, error: None }
+        let (rest, said, error, damaged) = (None, None, None, None);
+        Verifier { store, options, name, folder, record, meter, begun, rest, said, error, damaged }
+    }
+
+    /// With one who is told of damaged files.
+    #[must_use]
+    pub fn telling_damage(self, damaged: TellDamage) -> Verifier {
+        Verifier { damaged: Some(damaged), ..self }
     }
 
     /// When the next one is to begin. The first of a process leaves its start alone, and each replica has a delay of its own.
@@ -144,7 +156,17 @@ impl Verifier {
             ..VerifyOptions::default()
         };
         match restore::verify_replica(&self.store, options).await {
-            Ok(report) => self.found(begun, &faults(&report, stored)).await,
+            Ok(report) => {
+                self.found(begun, &faults(&report, stored)).await;
+                let files = report.damaged.into_iter().filter_map(|d| match d.object {
+                    Object::Ltx(id) => Some((id, d.cause)),
+                    Object::Legacy(_) | Object::Times(_) => None,
+                });
+                let files: Vec<_> = files.collect();
+                if let Some(tell) = self.damaged.as_ref().filter(|_| !files.is_empty()) {
+                    tell(files);
+                }
+            }
             Err(RestoreError::Empty { .. }) => self.found(begun, &[lost(None, stored)]).await,
             Err(e) => self.failed(&e),
         }
@@ -159,7 +181,8 @@ impl Verifier {
                 db = self.name,
                 replica = url,
                 fault,
-                "the replica is not sound; replication goes on (lsfast verify names everything; lsfast reset and a new start store a new image)"
+                "the replica is not sound; replication goes on and what can be made again is (lsfast verify names everything; lsfast repair, with \
+                 replication stopped, does the rest)"
             ),
             (None, Some(_)) => tracing::info!(db = self.name, replica = url, "the replica is sound again"),
             (None, None) => tracing::debug!(db = self.name, replica = url, "verified: the replica is sound"),

@@ -9,6 +9,7 @@
 //! Memory: [`limits::VERIFY_FILES`] files at once with two parts of [`limits::RESTORE_PART_BYTES`] each, and one bit for
 //! each page of the database.
 
+mod coverage;
 mod file;
 mod local;
 mod old;
@@ -23,6 +24,7 @@ use tokio::task::JoinSet;
 
 use super::choose::{self, Files};
 use super::claims::Claims;
+use super::damage::{self, Damaged};
 use super::fetch::Object;
 use super::plan::{self, Goal, PlanError};
 use super::{RestoreError, Selection, Until, blocking, join_error, times};
@@ -30,6 +32,8 @@ use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, Salts, Txid, limits};
 use crate::ltx::Header;
 use crate::store::{Entry, Listing, Store};
+pub use coverage::lost_states;
+use coverage::{holes, states};
 use file::{Checked, Pages};
 pub use local::{CompareError, Compared};
 pub use stream::Meter;
@@ -158,19 +162,35 @@ pub async fn verify_replica(
     let start = Instant::now();
     let pace = Arc::new(Pace::new(options.bytes_per_second, options.meter.clone()));
     let mut attempt = 1;
+    // Files that are listed and cannot be read to their end, whatever the listing says.
+    let mut gone = Damaged::default();
+    let mut listing = store.list_all().await?;
     loop {
-        let listing = store.list_all().await?;
-        let mut read = read(store, &listing, &options, &pace).await;
+        let mut read = read(store, &listing, &options, &pace, &gone).await;
+        let suspect = match &read {
+            Err(e) => damage::moved(e).is_some(),
+            Ok(report) => report.damaged_count > 0 || !report.holes.is_empty(),
+        };
+        if !suspect {
+            return read.map(|report| VerifyReport { time: start.elapsed(), ..report });
+        }
+        let now = store.list_all().await?;
         let moved = match &mut read {
-            Err(RestoreError::Vanished { .. }) => true,
-            Ok(report) if report.damaged_count > 0 || !report.holes.is_empty() => {
-                has_moved(&listing.files, &store.list_all().await?.files, report)
+            Ok(report) => has_moved(&listing.files, &now.files, report),
+            Err(e) => {
+                let of = |files: &[Entry], id| files.iter().find(|f| f.id == id).copied();
+                if let Some((id, why)) = damage::moved(e)
+                    && of(&now.files, id).is_some_and(|entry| Some(entry) == of(&listing.files, id))
+                {
+                    gone.add(id, why.to_owned());
+                }
+                true
             }
-            _ => false,
         };
         if !moved || attempt == limits::VERIFY_ATTEMPTS {
             return read.map(|report| VerifyReport { time: start.elapsed(), ..report });
         }
+        listing = now;
         attempt += 1;
     }
 }
@@ -195,6 +215,7 @@ async fn read(
     listing: &Listing,
     options: &VerifyOptions,
     pace: &Arc<Pace>,
+    gone: &Damaged,
 ) -> Result<VerifyReport, RestoreError> {
     let old = choose::legacy_files(listing);
     if listing.files.is_empty() && old.is_empty() {
@@ -202,11 +223,12 @@ async fn read(
     }
     let mut report =
         VerifyReport { objects: (listing.files.len() + old.len()) as u64, ..VerifyReport::default() };
-    let mut bad: BTreeSet<LtxId> = BTreeSet::new();
+    let mut bad = gone.clone();
+    bad.iter().for_each(|(id, why)| report.damage(Object::Ltx(*id), why.to_owned()));
     if !listing.files.is_empty() {
         let database = options.database.as_deref();
-        let plan = newest_plan(store, &listing.files, (pace, database), &mut report, &mut bad).await?;
-        others(store, &listing.files, &plan, (options.sample_percent, pace), (&mut report, &mut bad)).await?;
+        let read = newest_plan(store, &listing.files, (pace, database), &mut report, &mut bad).await?;
+        others(store, &listing.files, &read, (options.sample_percent, pace), (&mut report, &mut bad)).await?;
         // Many plans over many files: not on the loop, which may have uploads to see to.
         let files = listing.files.clone();
         let counted = blocking(move || Ok((holes(&files), states(&files, &bad)))).await?;
@@ -214,7 +236,8 @@ async fn read(
     }
     let lost = old::verify(store, &old, pace, &mut report).await?;
     // Where both formats are, the newest state may be one of Litestream 0.3.
-    let choice = choose::of_listing(&**store, listing, Selection::from(Until::Newest)).await;
+    let mut damaged = Damaged::of_listing(&listing.files);
+    let choice = choose::of_listing(&**store, listing, Selection::from(Until::Newest), &mut damaged).await;
     if let Ok(Files::Legacy(plan)) = choice.as_ref().map(|c| &c.files) {
         let bytes = lost.iter().find(|g| g.generation == plan.generation).and_then(|g| g.bytes);
         report.newest = bytes.map(|bytes| Newest { txid: Txid(0), created: plan.created(), bytes });
@@ -228,60 +251,74 @@ async fn read(
     Ok(report)
 }
 
-/// Reads the files of the newest state, newest first, and finds the file of each page. Gives their names.
+/// Reads the files of the newest state, newest first, and finds the file of each page. Where one is damaged, others that
+/// cover it are read in its place. Gives the names of all that were read.
 async fn newest_plan(
     store: &Arc<dyn Store>,
     files: &[Entry],
     (pace, database): (&Arc<Pace>, Option<&Path>),
     report: &mut VerifyReport,
-    bad: &mut BTreeSet<LtxId>,
+    bad: &mut Damaged,
 ) -> Result<BTreeSet<LtxId>, RestoreError> {
-    let chain = match plan::plan(files, Goal::Newest) {
-        Ok(chain) => chain,
-        Err(cause) => {
-            report.newest_lost = Some(cause.to_string());
-            // What comes before a gap is read as if it were the newest.
-            let PlanError::Gap { reached, .. } = cause else { return Ok(BTreeSet::new()) };
-            plan::plan(files, Goal::Txid(reached)).unwrap_or_default()
-        }
-    };
-    let mut pages = Pages { claims: None, hashes: database.map(|_| Vec::new()) };
-    let mut newest = None;
-    for entry in chain.iter().rev() {
-        let (checked, with) = file::check(store, *entry, pace, Some(pages)).await?;
-        pages = with.unwrap_or_default();
-        match checked {
-            // Without a file of the plan there is nothing to say about the state.
-            Err(RestoreError::Vanished { object, url }) => {
-                return Err(RestoreError::Vanished { object, url });
+    let mut read: BTreeSet<LtxId> = bad.iter().map(|(id, _)| *id).collect();
+    loop {
+        let chain = match bad.plan(files, Goal::Newest) {
+            Ok(chain) => chain,
+            Err(cause) => {
+                report.newest_lost = Some(cause.to_string());
+                // What comes before a gap is read as if it were the newest.
+                let PlanError::Gap { reached, .. } = cause else { return Ok(read) };
+                plan::plan(files, Goal::Txid(reached)).unwrap_or_default()
             }
-            checked => {
-                let header = checked.as_ref().ok().map(|c| c.header);
-                newest = newest.or(header.filter(|h| h.max == chain[chain.len() - 1].id.max));
-                note(*entry, checked, report, bad)?;
-            }
-        }
-    }
-    let damaged = chain.iter().find(|e| bad.contains(&e.id));
-    let missing = pages.claims.as_ref().and_then(Claims::missing);
-    match (damaged, missing, newest) {
-        _ if report.newest_lost.is_some() => {}
-        (Some(entry), ..) => report.newest_lost = Some(format!("it needs {}, which is damaged", entry.id)),
-        (None, Some(page), _) => report.newest_lost = Some(format!("page {page} is in none of its files")),
-        (None, None, Some(h)) => {
-            let bytes = u64::from(h.commit) * u64::from(h.page_size.get());
-            report.newest = Some(Newest { txid: h.max, created: h.timestamp, bytes });
-            if let (Some(path), Some(hashes)) = (database, pages.hashes) {
-                match compare(store, files, h, path.to_owned(), hashes).await {
-                    Ok(compared) => report.compared = Some(compared),
-                    Err(RestoreError::Compare(e)) => report.not_compared = Some(e.to_string()),
-                    Err(e) => return Err(e),
+        };
+        let mut pages = Pages { claims: None, hashes: database.map(|_| Vec::new()) };
+        let mut newest = None;
+        for entry in chain.iter().rev() {
+            let (checked, with) = file::check(store, *entry, pace, Some(pages)).await?;
+            pages = with.unwrap_or_default();
+            match checked {
+                // Without a file of the plan there is nothing to say about the state.
+                Err(e) if damage::moved(&e).is_some() => return Err(e),
+                checked => {
+                    let header = checked.as_ref().ok().map(|c| c.header);
+                    newest = newest.or(header.filter(|h| h.max == chain[chain.len() - 1].id.max));
+                    if read.insert(entry.id) {
+                        note(*entry, checked, report, bad)?;
+                    } else if let Some((id, why)) = checked.as_ref().err().and_then(damage::fault) {
+                        bad.add(id, why);
+                    }
                 }
             }
         }
-        (None, None, None) => report.newest_lost = Some("it has no files".into()),
+        let missing = pages.claims.as_ref().and_then(Claims::missing);
+        match (missing, newest) {
+            _ if report.newest_lost.is_some() => {}
+            _ if chain.iter().any(|e| bad.has(e.id)) => continue,
+            (Some(page), _) => report.newest_lost = Some(format!("page {page} is in none of its files")),
+            (None, Some(h)) => {
+                let bytes = u64::from(h.commit) * u64::from(h.page_size.get());
+                report.newest = Some(Newest { txid: h.max, created: h.timestamp, bytes });
+                if let (Some(path), Some(hashes)) = (database, pages.hashes) {
+                    match compare(store, files, h, path.to_owned(), hashes).await {
+                        Ok(compared) => report.compared = Some(compared),
+                        Err(RestoreError::Compare(e)) => report.not_compared = Some(e.to_string()),
+                        Err(e) => return Err(e),
+                    }
+                }
+            }
+            (None, None) => report.newest_lost = Some("it has no files".into()),
+        }
+        return Ok(read);
     }
-    Ok(chain.iter().map(|e| e.id).collect())
+}
+
+/// Proves one file by itself.
+///
+/// # Errors
+/// What is wrong with it, or with the store.
+pub async fn one(store: &Arc<dyn Store>, entry: Entry) -> Result<(), RestoreError> {
+    let pace = Pace::new(None, Meter::default());
+    file::check(store, entry, &pace, None).await?.0.map(|_| ())
 }
 
 /// Compares the newest state, which `newest` ends, with the database.
@@ -307,7 +344,7 @@ async fn others(
     files: &[Entry],
     plan: &BTreeSet<LtxId>,
     (percent, pace): (u8, &Arc<Pace>),
-    (report, bad): (&mut VerifyReport, &mut BTreeSet<LtxId>),
+    (report, bad): (&mut VerifyReport, &mut Damaged),
 ) -> Result<(), RestoreError> {
     let wanted = |_: &&Entry| percent >= 100 || fastrand::u8(0..100) < percent;
     let mut waiting = files.iter().filter(|e| !plan.contains(&e.id)).filter(wanted);
@@ -330,7 +367,7 @@ fn note(
     entry: Entry,
     checked: Result<Checked, RestoreError>,
     report: &mut VerifyReport,
-    bad: &mut BTreeSet<LtxId>,
+    bad: &mut Damaged,
 ) -> Result<(), RestoreError> {
     match checked {
         Ok(checked) => {
@@ -344,67 +381,11 @@ fn note(
         }
         Err(e @ (RestoreError::Store(_) | RestoreError::Interrupted)) => return Err(e),
         Err(e) => {
-            bad.insert(entry.id);
+            bad.add(entry.id, damage::fault(&e).map_or_else(|| e.to_string(), |(_, why)| why));
             report.damage(Object::Ltx(entry.id), e.to_string());
         }
     }
     report.read += 1;
     report.bytes += entry.size;
     Ok(())
-}
-
-/// What a level lacks between its first and its last file. Retention removes from the beginning only.
-fn holes(files: &[Entry]) -> Vec<(Level, Txid, Txid)> {
-    let mut holes = Vec::new();
-    for level in Level::all().filter(|l| *l != Level::SNAPSHOT) {
-        let mut ids: Vec<LtxId> = files.iter().map(|e| e.id).filter(|id| id.level == level).collect();
-        ids.sort_unstable();
-        let mut reached: Option<Txid> = None;
-        for id in ids {
-            if let Some(end) = reached
-                && id.min > end.next()
-                && holes.len() < limits::VERIFY_FINDINGS
-            {
-                holes.push((level, end.next(), Txid(id.min.0 - 1)));
-            }
-            reached = reached.max(Some(id.max));
-        }
-    }
-    holes
-}
-
-/// How many of the newest states there are, how many of them can be restored without what is damaged, and the last of those.
-fn states(files: &[Entry], bad: &BTreeSet<LtxId>) -> (u64, u64, Option<Txid>) {
-    let (mut states, mut restorable, mut last) = (0, 0, None);
-    let mut ends: Vec<Txid> = files.iter().map(|e| e.id.max).collect();
-    ends.sort_unstable();
-    ends.dedup();
-    for txid in ends.iter().rev().take(limits::POINTS_MAX) {
-        let Ok(chain) = plan::plan(files, Goal::Txid(*txid)) else { continue };
-        states += 1;
-        if chain.iter().all(|e| !bad.contains(&e.id)) {
-            restorable += 1;
-            last.get_or_insert(*txid);
-        }
-    }
-    (states, restorable, last)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_level_may_begin_late_and_have_no_hole() {
-        let entry = |level, min, max| {
-            let id = LtxId::new(Level::new(level).unwrap(), Txid(min), Txid(max)).unwrap();
-            Entry { id, size: 1, modified: Millis(0) }
-        };
-        let files =
-            [entry(0, 7, 7), entry(0, 8, 8), entry(1, 1, 4), entry(1, 3, 6), entry(9, 1, 1), entry(9, 1, 8)];
-        assert_eq!(holes(&files), []);
-        let files = [entry(0, 7, 7), entry(0, 10, 10), entry(1, 1, 4), entry(1, 6, 6)];
-        let (zero, one) = (Level::RAW, Level::new(1).unwrap());
-        assert_eq!(holes(&files), [(zero, Txid(8), Txid(9)), (one, Txid(5), Txid(5))]);
-    }
 }

@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 
 use crate::base::limits;
 use crate::restore::fetch::Wanted;
-use crate::restore::{RestoreError, join_error};
-use crate::store::{ErrorKind, Store};
+use crate::restore::{RestoreError, damage, join_error};
+use crate::store::Store;
 
 /// Counts bytes as they come; its clones count together.
 #[derive(Debug, Clone, Default)]
@@ -69,10 +69,7 @@ pub(super) async fn through<T: Send + 'static>(
         while at < size {
             let end = size.min(at + limits::RESTORE_PART_BYTES);
             pace.wait(end - at).await;
-            let bytes = object.get(store, at..end).await.map_err(|e| match e.kind() {
-                ErrorKind::NotFound => RestoreError::Vanished { object, url: url() },
-                _ => e.into(),
-            })?;
+            let bytes = object.get(store, at..end).await.map_err(|e| damage::of_read(store, object, e))?;
             pace.meter.0.fetch_add(bytes.len() as u64, Relaxed);
             let found = at + bytes.len() as u64;
             if found != end {

@@ -201,6 +201,10 @@ impl Store for S3Store {
         self.inner.location.identity()
     }
 
+    fn now(&self) -> Millis {
+        Millis::from_system(self.inner.client.now())
+    }
+
     fn list(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<Entry>>> {
         Box::pin(self.inner.list(scope))
     }

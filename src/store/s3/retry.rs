@@ -134,6 +134,18 @@ impl<'a> Retry<'a> {
         let (Some(date), Some(signed_at)) = (failure.detail.date, failure.detail.signed_at) else {
             return false;
         };
+        let (skew, url) = (apart(date, std::time::SystemTime::now()), self.inner.url.as_str());
+        // A signature of another day is of use to others.
+        if skew > limits::CLOCK_CORRECTION {
+            return false;
+        }
+        if skew > limits::CLOCK_AHEAD {
+            tracing::warn!(
+                replica = url,
+                seconds = skew.as_secs(),
+                "this machine's clock and that of the store differ; requests are signed by the store's clock (set this machine's)"
+            );
+        }
         self.inner.client.correct_clock(date);
         apart(date, signed_at) > SKEW_SAME
     }

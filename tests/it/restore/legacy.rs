@@ -33,7 +33,8 @@ fn every_restore_of_the_real_binary_gives_the_same_file() {
             let index = wanted["index"].as_u64().map(|n| WalIndex::new(n as u32).expect("an index"));
             let until = wanted["at_ns"].as_i64().map(|ns| Until::Before(Millis(ns / 1_000_000)));
             let generation = generation(text(wanted, "generation"));
-            options.state = Selection { until: until.unwrap_or_default(), generation, index };
+            options.state =
+                Selection { until: until.unwrap_or_default(), generation, index, ..Selection::default() };
             let report = restore(FileStore::new(dir.path()), &engines[done % engines.len()], options)
                 .expect("a restore");
             let bytes = fs::read(&report.output).expect("the output");

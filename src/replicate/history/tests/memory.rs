@@ -117,6 +117,16 @@ impl MemoryStore {
         self.lock().files[&id].0.clone()
     }
 
+    /// Changes one byte in the middle of a file.
+    pub fn spoil(&self, id: LtxId) {
+        let mut state = self.lock();
+        let (bytes, _) = state.files.get_mut(&id).expect("a file");
+        let mut wrong = bytes.to_vec();
+        let middle = wrong.len() / 2;
+        wrong[middle] ^= 0x10;
+        *bytes = wrong.into();
+    }
+
     pub fn times(&self) -> Vec<(TimesId, Bytes)> {
         self.lock().times.iter().map(|(id, bytes)| (*id, bytes.clone())).collect()
     }

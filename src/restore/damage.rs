@@ -1,0 +1,220 @@
+//! Files of a replica that cannot be used, and plans that do without them.
+//!
+//! A listing shows only that a file is too short to be one; everything else turns up when it is read. Whoever reads
+//! notes what it found and plans again: any other file that covers the same TXIDs is as good, on whatever level it is.
+//! Only where nothing covers them is a state lost, and then the error says which file it needs. A state that is older
+//! than the wanted one is never taken in its place unless that was asked for.
+
+use std::collections::BTreeMap;
+
+use super::RestoreError;
+use super::fetch::Object;
+use super::plan::{self, Goal, PlanError};
+use crate::base::{LtxId, Txid};
+use crate::ltx::index::FILE_LEN_MIN;
+use crate::store::{Entry, ErrorKind, Store};
+
+/// Files that cannot be used, each with the reason, as a clause.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Damaged(BTreeMap<LtxId, String>);
+
+impl Damaged {
+    /// What a listing shows by itself: files too short to be any.
+    #[must_use]
+    pub fn of_listing(files: &[Entry]) -> Damaged {
+        let short = files.iter().filter(|e| e.size < FILE_LEN_MIN);
+        let why = |e: &Entry| match e.size {
+            0 => "it is empty".to_owned(),
+            n => format!("it has only {n} bytes"),
+        };
+        Damaged(short.map(|e| (e.id, why(e))).collect())
+    }
+
+    /// Notes a file. True if it was not known.
+    pub fn add(&mut self, id: LtxId, why: String) -> bool {
+        self.0.insert(id, why).is_none()
+    }
+
+    /// A file of that name is sound now.
+    pub fn remove(&mut self, id: LtxId) {
+        self.0.remove(&id);
+    }
+
+    /// Whether this file cannot be used.
+    #[must_use]
+    pub fn has(&self, id: LtxId) -> bool {
+        self.0.contains_key(&id)
+    }
+
+    /// Whether all files can be used, as far as is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The files, each with the reason.
+    pub fn iter(&self) -> impl Iterator<Item = (&LtxId, &str)> {
+        self.0.iter().map(|(id, why)| (id, why.as_str()))
+    }
+
+    /// The files that can be used.
+    #[must_use]
+    pub fn sound(&self, files: &[Entry]) -> Vec<Entry> {
+        files.iter().filter(|e| !self.has(e.id)).copied().collect()
+    }
+
+    /// As [`plan::plan`], without these files. The end of the plan is that which all files together would have.
+    ///
+    /// # Errors
+    /// [`PlanError::Damaged`] where only a damaged file leads to the wanted state, else those of [`plan::plan`].
+    pub fn plan(&self, files: &[Entry], goal: Goal) -> Result<Vec<Entry>, PlanError> {
+        if self.is_empty() {
+            return plan::plan(files, goal);
+        }
+        let wanted = match goal {
+            Goal::Newest => files.iter().map(|e| e.id.max).max(),
+            Goal::Txid(txid) => Some(txid),
+            Goal::UpTo(_) => plan::plan(files, goal)?.last().map(|e| e.id.max),
+        };
+        let Some(wanted) = wanted else { return Err(PlanError::Empty) };
+        let best = plan::plan(&self.sound(files), Goal::UpTo(wanted)).unwrap_or_default();
+        let reached = best.last().map(|e| e.id.max);
+        if reached == Some(wanted) {
+            return Ok(best);
+        }
+        // What all files together cannot do is no fault of these.
+        plan::plan(files, goal)?;
+        let after = reached.unwrap_or_default();
+        let needed = self.0.iter().filter(|(id, _)| (after < id.max) && id.max <= wanted);
+        let lost = needed.min_by_key(|(id, _)| (id.min.max(after), id.min, id.max, id.level));
+        match lost.or_else(|| self.0.iter().next()) {
+            Some((id, why)) => Err(PlanError::Damaged {
+                wanted,
+                file: *id,
+                why: why.clone(),
+                reached: reached.unwrap_or(Txid(0)),
+            }),
+            None => Err(PlanError::Empty),
+        }
+    }
+}
+
+/// A file and what is wrong with it, if an error says that about a file.
+#[must_use]
+pub fn fault(e: &RestoreError) -> Option<(LtxId, String)> {
+    match e {
+        RestoreError::Corrupt { object, cause, .. } => Some((*object, cause.to_string())),
+        RestoreError::Misnamed { object, found, .. } => {
+            Some((*object, format!("it holds TXIDs {found}: it was renamed or misplaced")))
+        }
+        RestoreError::Unreadable { object, cause, .. } => Some((*object, cause.to_string())),
+        _ => None,
+    }
+}
+
+/// A file that is not there, or ends early, though the listing had it.
+pub(super) fn moved(e: &RestoreError) -> Option<(LtxId, &'static str)> {
+    match e {
+        RestoreError::Vanished { object: Object::Ltx(id), .. } => {
+            Some((*id, "it is listed, but is not there"))
+        }
+        RestoreError::Short { object: Object::Ltx(id), .. } => {
+            Some((*id, "it is shorter than its listing says"))
+        }
+        _ => None,
+    }
+}
+
+/// An error of reading a file: one that is about this file alone is told from those of the whole store.
+pub(super) fn of_read(store: &dyn Store, object: Object, e: crate::store::StoreError) -> RestoreError {
+    let url = || store.url().to_owned();
+    match (e.kind(), object) {
+        (ErrorKind::NotFound, _) => RestoreError::Vanished { object, url: url() },
+        (ErrorKind::Corrupt | ErrorKind::Fatal, Object::Ltx(object)) => {
+            RestoreError::Unreadable { object, url: url(), cause: e }
+        }
+        _ => e.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::Level;
+    use crate::base::clock::Millis;
+
+    fn entry(level: u32, min: u64, max: u64) -> Entry {
+        let id = LtxId::new(Level::new(level).unwrap(), Txid(min), Txid(max)).unwrap();
+        Entry { id, size: FILE_LEN_MIN, modified: Millis(0) }
+    }
+
+    fn without(files: &[Entry]) -> Damaged {
+        Damaged(files.iter().map(|e| (e.id, "it is cut".to_owned())).collect())
+    }
+
+    #[test]
+    fn another_level_covers_what_is_damaged() {
+        let files =
+            [entry(9, 1, 1), entry(0, 2, 2), entry(0, 3, 3), entry(0, 4, 4), entry(1, 2, 3), entry(9, 1, 4)];
+        // The image; then the levels behind an older one; then the raw files.
+        let damaged = without(&files[5..]);
+        assert_eq!(damaged.plan(&files, Goal::Newest).unwrap(), [files[0], files[4], files[3]]);
+        let damaged = without(&files[4..]);
+        assert_eq!(damaged.plan(&files, Goal::Newest).unwrap(), [files[0], files[1], files[2], files[3]]);
+        // The other way round.
+        let damaged = without(&files[..5]);
+        assert_eq!(damaged.plan(&files, Goal::Newest).unwrap(), [files[5]]);
+        assert!(matches!(damaged.plan(&files, Goal::Txid(Txid(3))), Err(PlanError::Damaged { .. })));
+    }
+
+    #[test]
+    fn an_older_state_is_not_taken_for_the_newest() {
+        let files = [entry(9, 1, 1), entry(0, 2, 2), entry(0, 3, 3)];
+        let damaged = without(&files[2..]);
+        let e = damaged.plan(&files, Goal::Newest).unwrap_err();
+        let file = files[2].id;
+        assert_eq!(
+            e,
+            PlanError::Damaged { wanted: Txid(3), file, why: "it is cut".into(), reached: Txid(2) }
+        );
+        assert_eq!(damaged.plan(&files, Goal::UpTo(Txid(9))), Err(e));
+        assert_eq!(damaged.plan(&files, Goal::UpTo(Txid(2))).unwrap(), files[..2]);
+        // In the middle: named is the file that is needed first.
+        let damaged = without(&files[1..]);
+        let e = damaged.plan(&files, Goal::Newest).unwrap_err();
+        assert!(matches!(e, PlanError::Damaged { file, reached: Txid(1), .. } if file == files[1].id), "{e}");
+    }
+
+    #[test]
+    fn what_is_empty_is_known_by_the_listing() {
+        let mut files = [entry(9, 1, 1), entry(0, 2, 2), entry(0, 3, 3)];
+        files[2].size = 0;
+        let damaged = Damaged::of_listing(&files);
+        assert_eq!(damaged.iter().collect::<Vec<_>>(), [(&files[2].id, "it is empty")]);
+    }
+
+    proptest! {
+        /// Whatever is damaged: the wanted state by sound files alone, or an error; an error only where they do not
+        /// lead there.
+        #[test]
+        fn all_or_an_error(
+            files in proptest::collection::btree_set((0u32..=9, 1u64..12, 0u64..6), 1..30),
+            bad in proptest::collection::vec(any::<prop::sample::Index>(), 0..6),
+        ) {
+            let files: Vec<Entry> = files.iter().map(|&(l, min, more)| entry(l, min, min + more)).collect();
+            let damaged = without(&bad.iter().map(|i| *i.get(&files)).collect::<Vec<_>>());
+            let newest = files.iter().map(|e| e.id.max).max();
+            let sound = damaged.sound(&files);
+            let possible = plan::plan(&sound, Goal::Newest).is_ok_and(|p| p.last().map(|e| e.id.max) == newest);
+            match damaged.plan(&files, Goal::Newest) {
+                Ok(p) => {
+                    prop_assert_eq!(p.last().map(|e| e.id.max), newest);
+                    prop_assert!(p.iter().all(|e| !damaged.has(e.id)));
+                }
+                Err(e) => prop_assert!(!possible, "{}", e),
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What the files of a replica cover: holes, and the states that can be restored. By names alone.
+
+use crate::base::{Level, LtxId, Txid, limits};
+use crate::restore::damage::Damaged;
+use crate::restore::plan::{self, Goal};
+use crate::store::Entry;
+
+/// What a level lacks between its first and its last file, and no higher level has. Retention removes from the beginning,
+/// and of a group that a higher level covers from its end, so that is no fault.
+pub(super) fn holes(files: &[Entry]) -> Vec<(Level, Txid, Txid)> {
+    let mut holes = Vec::new();
+    for level in Level::all().filter(|l| *l != Level::SNAPSHOT) {
+        let mut ids: Vec<LtxId> = files.iter().map(|e| e.id).filter(|id| id.level == level).collect();
+        ids.sort_unstable();
+        let mut reached: Option<Txid> = None;
+        for id in ids {
+            if let Some(end) = reached
+                && id.min > end.next()
+                && holes.len() < limits::VERIFY_FINDINGS
+                && !is_covered(files, level, (end.next(), Txid(id.min.0 - 1)))
+            {
+                holes.push((level, end.next(), Txid(id.min.0 - 1)));
+            }
+            reached = reached.max(Some(id.max));
+        }
+    }
+    holes
+}
+
+/// Whether files of higher levels have all of these TXIDs.
+fn is_covered(files: &[Entry], level: Level, (first, last): (Txid, Txid)) -> bool {
+    let mut higher: Vec<LtxId> = files.iter().map(|e| e.id).filter(|id| id.level > level).collect();
+    higher.sort_unstable_by_key(|id| id.min);
+    let mut due = first;
+    for id in higher.into_iter().take_while(|id| id.min <= last) {
+        if id.min <= due && id.max >= due {
+            due = Txid(id.max.0.saturating_add(1));
+        }
+    }
+    due > last
+}
+
+/// How many of the newest states there are, how many of them can be restored without what is damaged, and the last of those.
+pub(super) fn states(files: &[Entry], bad: &Damaged) -> (u64, u64, Option<Txid>) {
+    let (mut states, mut restorable, mut last) = (0, 0, None);
+    let mut ends: Vec<Txid> = files.iter().map(|e| e.id.max).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    for txid in ends.iter().rev().take(limits::POINTS_MAX) {
+        if plan::plan(files, Goal::Txid(*txid)).is_err() {
+            continue;
+        }
+        states += 1;
+        if bad.plan(files, Goal::Txid(*txid)).is_ok() {
+            restorable += 1;
+            last.get_or_insert(*txid);
+        }
+    }
+    (states, restorable, last)
+}
+
+/// The states that files end at and that cannot be restored for want of a damaged file or a missing one, as first and
+/// last TXID. A state that no image leads to, as at the beginning of what retention leaves, is none of them.
+#[must_use]
+pub fn lost_states(files: &[Entry], bad: &Damaged) -> Vec<(Txid, Txid)> {
+    let mut ends: Vec<Txid> = files.iter().map(|e| e.id.max).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    let first = files.iter().filter(|e| e.id.min.0 == 1).map(|e| e.id.max).min();
+    let mut lost: Vec<(Txid, Txid)> = Vec::new();
+    let mut in_range = false;
+    for txid in ends.into_iter().filter(|t| Some(*t) >= first) {
+        let is_lost = bad.plan(files, Goal::Txid(txid)).is_err();
+        match lost.last_mut().filter(|_| in_range && is_lost) {
+            Some((_, last)) => *last = txid,
+            None if is_lost => lost.push((txid, txid)),
+            None => {}
+        }
+        in_range = is_lost;
+    }
+    lost
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::Millis;
+
+    #[test]
+    fn a_level_may_begin_late_and_have_no_hole() {
+        let entry = |level, min, max| {
+            let id = LtxId::new(Level::new(level).unwrap(), Txid(min), Txid(max)).unwrap();
+            Entry { id, size: 1, modified: Millis(0) }
+        };
+        let files =
+            [entry(0, 7, 7), entry(0, 8, 8), entry(1, 1, 4), entry(1, 3, 6), entry(9, 1, 1), entry(9, 1, 8)];
+        assert_eq!(holes(&files), []);
+        let files = [entry(0, 7, 7), entry(0, 10, 10), entry(1, 1, 4), entry(1, 6, 6)];
+        let (zero, one) = (Level::RAW, Level::new(1).unwrap());
+        assert_eq!(holes(&files), [(zero, Txid(8), Txid(9)), (one, Txid(5), Txid(5))]);
+    }
+
+    /// A process that ended while it removed old files, the newest of a group first, left a hole that `verify` called
+    /// damage, though a higher level covers it.
+    #[test]
+    fn a_hole_that_other_files_lead_over_is_none() {
+        let mut files = vec![entry(9, 1, 1), entry(0, 2, 2), entry(0, 3, 3), entry(0, 6, 6), entry(1, 2, 5)];
+        assert_eq!(holes(&files), []);
+        // Two of them together, or an image.
+        files.push(entry(2, 2, 4));
+        files[4] = entry(1, 5, 5);
+        assert_eq!(holes(&files), []);
+        files.truncate(4);
+        assert_eq!(holes(&files), [(Level::RAW, Txid(4), Txid(5))]);
+        files.push(entry(9, 1, 7));
+        assert_eq!(holes(&files), []);
+    }
+}

@@ -1,0 +1,154 @@
+//! Looking for files that make the wanted state, around those that are damaged.
+//!
+//! The first plan is tried as it is: a restore reads and proves each file anyway. When one of them fails, the files of the
+//! next plan are proven first, each once, so that a replica with much damage is read twice at most and not once for
+//! each damaged file.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::choose::{self, Choice, Files};
+use super::damage::{self, Damaged};
+use super::times::Times;
+use super::{RestoreError, Selection, join_error, prove};
+use crate::base::clock::Millis;
+use crate::base::{LtxId, limits};
+use crate::store::{Entry, Listing, Store};
+
+/// What is known while a state is looked for.
+pub(super) struct Search<'a> {
+    store: &'a Arc<dyn Store>,
+    state: Selection,
+    listing: Listing,
+    damaged: Damaged,
+    /// Files that were read and are what their names say.
+    proven: BTreeSet<LtxId>,
+    /// Damage was met, so that files are proven before they are used.
+    careful: bool,
+    /// Damaged files that were said.
+    said: BTreeSet<LtxId>,
+    /// Listings that were overtaken by deletions.
+    listings: u32,
+}
+
+impl<'a> Search<'a> {
+    /// Lists the replica.
+    pub(super) async fn begin(
+        store: &'a Arc<dyn Store>,
+        state: Selection,
+    ) -> Result<Search<'a>, RestoreError> {
+        let listing = store.list_all().await?;
+        let damaged = Damaged::of_listing(&listing.files);
+        let (proven, said) = (BTreeSet::new(), BTreeSet::new());
+        Ok(Search { store, state, listing, damaged, proven, careful: false, said, listings: 1 })
+    }
+
+    /// The next choice of files.
+    pub(super) async fn next(&mut self) -> Result<Choice, RestoreError> {
+        loop {
+            let choice =
+                choose::of_listing(&**self.store, &self.listing, self.state, &mut self.damaged).await;
+            self.say();
+            let choice = choice?;
+            let Files::Ltx(files) = &choice.files else { return Ok(choice) };
+            if !self.careful || self.prove(files).await? {
+                if let Some(newest) = choice.instead_of {
+                    tracing::warn!(
+                        replica = self.store.url(),
+                        wanted = %newest,
+                        txid = %choice.txid().unwrap_or_default(),
+                        "the wanted state cannot be restored; this is the newest one before it that can"
+                    );
+                }
+                return Ok(choice);
+            }
+        }
+    }
+
+    fn say(&mut self) {
+        for (id, why) in self.damaged.iter() {
+            if self.said.insert(*id) {
+                tracing::warn!(
+                    file = %id, replica = self.store.url(), reason = why,
+                    "a file of the replica is damaged and is not used"
+                );
+            }
+        }
+    }
+
+    /// Reads what is not proven yet, several files at once. False if one of them cannot be used.
+    async fn prove(&mut self, files: &[Entry]) -> Result<bool, RestoreError> {
+        let mut waiting = files.iter().filter(|e| !self.proven.contains(&e.id)).copied().collect::<Vec<_>>();
+        let mut under_way = JoinSet::new();
+        let mut sound = true;
+        loop {
+            while under_way.len() < limits::VERIFY_FILES
+                && let Some(entry) = waiting.pop()
+            {
+                let store = Arc::clone(self.store);
+                under_way.spawn(async move { (entry.id, prove::one(&store, entry).await) });
+            }
+            let Some(done) = under_way.join_next().await else { return Ok(sound) };
+            let (id, checked) = done.map_err(join_error)?;
+            match checked {
+                Ok(()) => {
+                    self.proven.insert(id);
+                }
+                Err(e) => {
+                    sound = false;
+                    self.around(e).await?;
+                }
+            }
+        }
+    }
+
+    /// Takes note of a file that could not be used.
+    ///
+    /// # Errors
+    /// The error itself, if it is not about one file.
+    pub(super) async fn around(&mut self, e: RestoreError) -> Result<(), RestoreError> {
+        self.careful = true;
+        if let Some((id, why)) = damage::fault(&e) {
+            return if self.damaged.add(id, why) { Ok(()) } else { Err(e) };
+        }
+        let Some((id, why)) = damage::moved(&e) else { return Err(e) };
+        // Removed or replaced since it was listed, as when old files are merged; or the listing is wrong.
+        if self.listings == limits::RESTORE_LISTINGS {
+            return Err(e);
+        }
+        self.listings += 1;
+        let listing = self.store.list_all().await?;
+        let of = |files: &[Entry]| files.iter().find(|f| f.id == id).copied();
+        if of(&listing.files).is_some_and(|now| Some(now) == of(&self.listing.files)) {
+            self.damaged.add(id, why.to_owned());
+        }
+        for (id, why) in Damaged::of_listing(&listing.files).iter() {
+            self.damaged.add(*id, why.to_owned());
+        }
+        self.listing = listing;
+        Ok(())
+    }
+
+    /// When a state was stored whose last file says `by_header`.
+    pub(super) async fn created(
+        &mut self,
+        choice: &Choice,
+        by_header: Millis,
+    ) -> Result<Millis, RestoreError> {
+        let mut times = Times::new(&**self.store, &self.listing);
+        match (choice.created, choice.txid()) {
+            (Some(created), _) => Ok(created),
+            (None, Some(txid)) if times.is_future(by_header) => {
+                Ok(times.at(txid, &mut self.damaged).await?.unwrap_or(by_header))
+            }
+            _ => Ok(by_header),
+        }
+    }
+
+    /// The files that could not be used.
+    pub(super) fn into_damaged(self) -> Vec<(LtxId, String)> {
+        self.damaged.iter().map(|(id, why)| (*id, why.to_owned())).collect()
+    }
+}

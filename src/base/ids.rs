@@ -15,8 +15,8 @@ pub enum IdError {
     /// level {0} is not in 0..=9
     #[error("level {0} is not in 0..=9")]
     Level(u32),
-    /// `{min}-{max}` is not a range of transaction ids
-    #[error("{min:016x}-{max:016x} is not a range of transaction ids")]
+    /// `{min}-{max}` is not a range of transaction ids from 1 to [`Txid::MAX`]
+    #[error("{min:016x}-{max:016x} is not a range of transaction ids from 1 to {last}", last = Txid::MAX)]
     TxidRange {
         /// First transaction id of the range.
         min: u64,
@@ -134,7 +134,21 @@ impl fmt::Display for PageSize {
 pub struct Txid(pub u64);
 
 impl Txid {
-    /// The one after this.
+    /// The largest TXID that is read anywhere, 2^63 - 1. No replica comes near it by counting, so a larger one in a name or in
+    /// a file was put there by somebody else.
+    pub const MAX: Txid = Txid(u64::MAX >> 1);
+
+    /// A replica that has reached this, 2^62, is not gone on with: what is left up to [`Txid::MAX`] is then more than any replica
+    /// needs, and no TXID is written that is not read again.
+    pub const NEWEST_MAX: Txid = Txid(u64::MAX >> 2);
+
+    /// `None` above [`Txid::MAX`].
+    #[must_use]
+    pub const fn checked(n: u64) -> Option<Txid> {
+        if n <= Txid::MAX.0 { Some(Txid(n)) } else { None }
+    }
+
+    /// The one after this. Does not overflow, since none that is read is larger than [`Txid::MAX`].
     #[must_use]
     pub const fn next(self) -> Txid {
         Txid(self.0 + 1)
@@ -237,9 +251,9 @@ impl LtxId {
     /// A file of several transactions.
     ///
     /// # Errors
-    /// [`IdError::TxidRange`] unless `1 <= min <= max`.
+    /// [`IdError::TxidRange`] unless `1 <= min <= max <= Txid::MAX`.
     pub const fn new(level: Level, min: Txid, max: Txid) -> Result<LtxId, IdError> {
-        if min.0 == 0 || max.0 < min.0 {
+        if min.0 == 0 || max.0 < min.0 || max.0 > Txid::MAX.0 {
             return Err(IdError::TxidRange { min: min.0, max: max.0 });
         }
         Ok(LtxId { level, min, max })
@@ -258,7 +272,7 @@ impl LtxId {
         format!("{}-{}.ltx", self.min, self.max)
     }
 
-    /// Reads `MIN-MAX.ltx`; `None` for every other name, upper-case hex and `.tmp` included.
+    /// Reads `MIN-MAX.ltx`; `None` for every other name, upper-case hex, `.tmp` and TXIDs above [`Txid::MAX`] included.
     #[must_use]
     pub fn parse_file_name(level: Level, name: &str) -> Option<LtxId> {
         fn hex16(s: &str) -> Option<u64> {
@@ -309,6 +323,9 @@ mod tests {
         let id = LtxId::new(Level::RAW, Txid(1), Txid(0xabc)).unwrap();
         assert_eq!(id.file_name(), "0000000000000001-0000000000000abc.ltx");
         assert_eq!(LtxId::parse_file_name(Level::RAW, &id.file_name()), Some(id));
+        let last = LtxId::raw(Txid::MAX);
+        assert_eq!(LtxId::parse_file_name(Level::RAW, &last.file_name()), Some(last));
+        assert_eq!(Txid::MAX.next().0, 1 << 63, "no overflow");
         for bad in [
             "0000000000000001-0000000000000ABC.ltx",
             "0000000000000001-0000000000000abc.ltx.tmp",
@@ -316,6 +333,9 @@ mod tests {
             "0000000000000002-0000000000000001.ltx",
             "0000000000000000-0000000000000001.ltx",
             "+000000000000001-0000000000000001.ltx",
+            "0000000000000001-8000000000000000.ltx",
+            "0000000000000001-ffffffffffffffff.ltx",
+            "ffffffffffffffff-ffffffffffffffff.ltx",
             "",
         ] {
             assert_eq!(LtxId::parse_file_name(Level::RAW, bad), None, "{bad}");

@@ -84,6 +84,10 @@ pub const CONFIG_BYTES: u64 = 16 << 20;
 /// The rest is cut off.
 pub const UNTRUSTED_CHARS: usize = 200;
 
+/// Characters of one message to a person, or of one error in the status. The rest is cut off: something that was put into it
+/// had no end.
+pub const MESSAGE_CHARS: usize = 4000;
+
 /// Bytes of an answer that reports an error. The rest is not read.
 pub const ERROR_BYTES: usize = 64 << 10;
 

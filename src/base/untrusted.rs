@@ -5,6 +5,7 @@
 //! is one line. It is for people: nothing is parsed back from it.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use super::limits;
 
@@ -54,6 +55,29 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     }
     let mut out = String::with_capacity(text.len());
     text.chars().for_each(|c| Shown::of(c).push_to(&mut out));
+    Cow::Owned(out)
+}
+
+/// Whole lines, as they are about to be written: the line breaks and tabs between texts stay, and everything else that does not
+/// print as itself becomes `\uXXXX`. Where JSON is written it stays JSON. The last guard, for text that nothing before it has
+/// quoted.
+#[must_use]
+pub fn lines(text: &str) -> Cow<'_, str> {
+    let stays = |b: u8| matches!(b, b' ' | b'\n' | b'\t') || b.is_ascii_graphic();
+    if text.bytes().all(stays) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if u8::try_from(c).is_ok_and(stays) || (!c.is_ascii() && prints(c)) {
+            out.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            // Writing to a string does not fail.
+            let _ = write!(out, "\\u{unit:04x}");
+        }
+    }
     Cow::Owned(out)
 }
 
@@ -136,6 +160,16 @@ mod tests {
                 assert!(!text.contains(c) && !text.chars().any(char::is_control), "{code:x}: {text}");
             }
         }
+    }
+
+    #[test]
+    fn lines_stay_lines_and_json_stays_json() {
+        assert_eq!(lines("one\n\ttwo: tä\n"), "one\n\ttwo: tä\n");
+        assert_eq!(lines("a\x1b[31m\r\u{9b}\u{202e}b"), "a\\u001b[31m\\u000d\\u009b\\u202eb");
+        let json = serde_json::json!({ "says": "\u{9b}\u{e0041}\x7f\x1b" }).to_string();
+        let (safe, back) =
+            (lines(&json), |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap());
+        assert!(safe.is_ascii() && back(&safe) == back(&json), "{safe}");
     }
 
     #[test]

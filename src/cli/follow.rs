@@ -63,7 +63,7 @@ pub(super) fn run(
     let telling = observe::start(tell).context("no thread can be had that tells the status")?;
     // Links resolved, as the follower does it.
     let output = setup.env().absolute(output);
-    let output = std::fs::canonicalize(&output).unwrap_or(output);
+    let output = follow::real_path(&output)?;
     let socket = telling.follow(&output);
     let options = FollowOptions {
         observer: telling.follow_observer(),

@@ -1,5 +1,7 @@
 //! Where events go: standard error, as logfmt or JSON.
 
+use std::io;
+
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -7,6 +9,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
 use super::{Global, LogFormat, LogLevel};
+use crate::base::untrusted;
 use crate::config::file::{self, Logging};
 
 /// Sends the events of this program at `level` or graver to standard error.
@@ -29,7 +32,7 @@ pub(super) fn install(global: &Global, usual: LogLevel, config: Option<&Logging>
                 .with_span_name(false)
                 .with_span_path(false)
                 .layer()
-                .with_writer(std::io::stderr);
+                .with_writer(|| Guarded);
             tracing_subscriber::registry().with(layer.with_filter(targets)).init();
         }
         LogFormat::Json => {
@@ -39,9 +42,25 @@ pub(super) fn install(global: &Global, usual: LogLevel, config: Option<&Logging>
                 .with_current_span(true)
                 .with_span_list(false)
                 .with_target(false)
-                .with_writer(std::io::stderr);
+                .with_writer(|| Guarded);
             tracing_subscriber::registry().with(layer.with_filter(targets)).init();
         }
+    }
+}
+
+/// Standard error, without what moves a terminal: an event may quote a store, a file name or another program.
+struct Guarded;
+
+impl io::Write for Guarded {
+    /// Takes whole events: that is how both formats write.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        io::stderr().lock().write_all(untrusted::lines(&text).as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
     }
 }
 

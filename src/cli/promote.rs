@@ -33,7 +33,7 @@ pub(super) fn run(args: &PromoteArgs) -> anyhow::Result<()> {
     }
     let txid = follow::promote(&args.output, args.timeout)?;
     // Of a follower that was killed; it resolves links.
-    let output = std::fs::canonicalize(&args.output).unwrap_or_else(|_| args.output.clone());
+    let output = follow::real_path(&args.output)?;
     observe::forget_follow_socket(&home_of(&output));
     let line = format!("{} is promoted; its state is that of TXID {txid}", args.output.display());
     Ok(report::print_line(&line)?)

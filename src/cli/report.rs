@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
+use crate::base::{limits, untrusted};
 use crate::config::ConfigError;
 use crate::config::file::FileError;
 use crate::restore::RestoreError;
@@ -15,7 +16,7 @@ use crate::restore::RestoreError;
 pub fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
-        let text = cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = untrusted::line(&cause.to_string(), limits::MESSAGE_CHARS);
         if text.is_empty() || line.contains(&text) {
             continue;
         }
@@ -51,7 +52,7 @@ pub(super) fn exit_code(error: &anyhow::Error) -> ExitCode {
 /// Writes `error: LINE` to standard error.
 pub(super) fn print_error(line: &str) {
     // Nobody is left to tell when standard error is gone.
-    _ = writeln!(std::io::stderr().lock(), "error: {line}");
+    _ = writeln!(std::io::stderr().lock(), "error: {}", untrusted::lines(line));
 }
 
 /// Whether the reader of our output went away (`lsfast restore ... | head`), which is no error.
@@ -80,7 +81,7 @@ pub(super) fn print_line(line: &str) -> Result<(), OutputError> {
 /// [`OutputError`] if it cannot be written.
 pub(super) fn print_text(text: &str) -> Result<(), OutputError> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(OutputError)
+    out.write_all(untrusted::lines(text).as_bytes()).and_then(|()| out.flush()).map_err(OutputError)
 }
 
 /// Reports a panic as one line of the same form as any error, and lets it unwind.
@@ -115,6 +116,10 @@ mod tests {
         assert_eq!(one_line(&e), "replicate a.db: open a.db: permission denied");
         let two = anyhow::anyhow!("first\n  second.").context("top");
         assert_eq!(one_line(&two), "top: first second");
+        let hostile = anyhow::anyhow!("X\x1b]0;owned\x07\u{9b}31m\nall is well");
+        assert_eq!(one_line(&hostile), "X\\u{1b}]0;owned\\u{7}\\u{9b}31m all is well");
+        let endless = anyhow::anyhow!("x".repeat(1 << 20));
+        assert_eq!(one_line(&endless).chars().count(), limits::MESSAGE_CHARS);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::report::print_line;
 use super::setup::Setup;
 use crate::observe::is_replica_folder;
-use crate::replicate::state::{Home, home_of, image_wish};
+use crate::replicate::state::{Home, home_folder, home_of, image_wish, replica_folder};
 
 /// Forget what is known locally of a database's replicas, so that the next start stores an image of it.
 ///
@@ -48,7 +48,7 @@ pub(super) fn run(setup: &Setup, args: &ResetArgs) -> anyhow::Result<ExitCode> {
         let doomed = replicas(held.dir()).with_context(|| home.display().to_string())?;
         if !args.dry_run {
             for folder in &doomed {
-                remove(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+                remove(held.dir(), folder).with_context(|| format!("cannot remove {}", folder.display()))?;
                 let wish = image_wish(folder);
                 std::fs::write(&wish, b"").with_context(|| format!("cannot write {}", wish.display()))?;
             }
@@ -67,11 +67,12 @@ pub(super) fn run(setup: &Setup, args: &ResetArgs) -> anyhow::Result<ExitCode> {
 
 /// The folders of replicas in a home. Anything else there is not ours to remove.
 fn replicas(home: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(home)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() && entry.file_name().to_str().is_some_and(is_replica_folder) {
-            found.push(entry.path());
+    let mut found: Vec<PathBuf> = Vec::new();
+    for name in home_folder(home).open()?.names()? {
+        let path = home.join(&name);
+        let is_folder = std::fs::symlink_metadata(&path)?.is_dir();
+        if is_folder && name.to_str().is_some_and(is_replica_folder) {
+            found.push(path);
         }
     }
     found.sort();
@@ -79,11 +80,10 @@ fn replicas(home: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// The state goes first: without it, nothing else in the folder is believed.
-fn remove(folder: &Path) -> io::Result<()> {
-    match std::fs::remove_file(folder.join("state")) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => std::fs::remove_dir_all(folder),
-    }
+fn remove(home: &Path, folder: &Path) -> io::Result<()> {
+    let name = folder.file_name().and_then(|n| n.to_str()).ok_or(io::ErrorKind::InvalidInput)?;
+    replica_folder(folder).open()?.remove("state")?;
+    home_folder(home).open()?.remove_folder(name)
 }
 
 fn to_text(db: &Path, doomed: &[PathBuf], dry_run: bool) -> String {

@@ -70,7 +70,7 @@ pub struct RestoreArgs {
     /// What SQLite checks before OUT gets its name
     #[arg(long, value_name = "CHECK", default_value = "quick")]
     pub integrity_check: IntegrityCheck,
-    /// Do nothing, successfully, if OUT exists
+    /// Do nothing, successfully, if OUT exists; an empty file is no database
     #[arg(long)]
     pub if_db_not_exists: bool,
     /// Do nothing, successfully, if there is no replica at URL
@@ -118,6 +118,7 @@ fn parallelism(text: &str) -> Result<usize, String> {
 fn txid(text: &str) -> Result<Txid, String> {
     let hex = (1..=16).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
     match u64::from_str_radix(text, 16) {
+        Ok(n) if hex && n > Txid::MAX.0 => Err(format!("the largest TXID there can be is {}", Txid::MAX)),
         Ok(n) if hex && n > 0 => Ok(Txid(n)),
         _ => Err("write up to 16 hex digits, such as 00000000000000ab or ab, and not 0".into()),
     }
@@ -166,10 +167,12 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: &RestoreArgs) -> any
         Some(output) => output,
         None => default?,
     };
+    // Before anything is asked of a store.
+    restore::resolve(&output)?;
     if args.follow.follow {
         return follow::run(setup, event_loop, &engine, &location, args, &output);
     }
-    if args.if_db_not_exists && output.exists() {
+    if args.if_db_not_exists && restore::is_there(&output)? {
         return print::nothing_done(args.json, &format!("{} exists: nothing to do", output.display()));
     }
     let options = RestoreOptions {

@@ -1,7 +1,14 @@
 //! Columns for people.
 
+use crate::base::untrusted;
+
 /// Lines with aligned columns, the first one the names; the columns in `right` stand at the right.
 pub(super) fn table(head: &[&str], right: &[usize], rows: &[Vec<String>]) -> String {
+    // What is listed may have been named by a stranger.
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| untrusted::escape(cell).into_owned()).collect())
+        .collect();
     let widths: Vec<usize> = (0..head.len())
         .map(|i| rows.iter().map(|r| r[i].chars().count()).chain([head[i].len()]).max().unwrap_or(0))
         .collect();
@@ -27,5 +34,7 @@ mod tests {
             [vec!["a".into(), "10".into(), "x".into()], vec!["long".into(), "5".into(), String::new()]];
         let text = super::table(&["name", "size", "more"], &[1], &rows);
         assert_eq!(text, "name  size  more\na       10  x\nlong     5");
+        let hostile = super::table(&["name"], &[], &[vec!["\x1b[2J\nx".into()]]);
+        assert_eq!(hostile, "name\n\\u{1b}[2J\\nx");
     }
 }

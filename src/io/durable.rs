@@ -3,10 +3,23 @@
 //! Content goes to a temporary file beside the target, is flushed, renamed, and then the directory is flushed: a
 //! rename is durable only with its directory.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use super::{File, sys};
+use rustix::fs::{AtFlags, RenameFlags, linkat, renameat, renameat_with, statat, unlinkat};
+use rustix::io::Errno;
+
+use super::File;
+
+/// Bytes of the target's name in that of its temporary file; the rest must fit into the 255 of a name.
+const NAME_BYTES_MAX: usize = 200;
+
+/// Temporary names that are tried: only somebody who wants to be in the way takes one before us.
+const NAMES_MAX: usize = 16;
 
 /// What may be at the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,9 +31,13 @@ pub enum Existing {
 }
 
 /// A file under a temporary name. Dropped without [`Pending::commit`] it is removed.
+///
+/// All of it happens in one directory, which is held open: whatever becomes of the path meanwhile, nothing is written, renamed
+/// or removed elsewhere.
 #[derive(Debug)]
 pub struct Pending {
     file: File,
+    directory: File,
     temporary: Option<PathBuf>,
 }
 
@@ -30,8 +47,34 @@ impl Pending {
     /// # Errors
     /// Those of `open(2)`.
     pub fn create(temporary: PathBuf, mode: u32) -> io::Result<Pending> {
-        let file = File::create_new(&temporary, mode)?;
-        Ok(Pending { file, temporary: Some(temporary) })
+        let directory = File::open_directory(directory_of(&temporary))?;
+        let file = File::create_in(directory.as_fd(), name_of(&temporary)?, mode)?;
+        Ok(Pending { file, directory, temporary: Some(temporary) })
+    }
+
+    /// Makes the file next to `target`, under a name that nothing has.
+    ///
+    /// # Errors
+    /// Those of `open(2)`.
+    pub fn create_beside(target: &Path, mode: u32) -> io::Result<Pending> {
+        Pending::create_in(File::open_directory(directory_of(target))?, target, mode)
+    }
+
+    /// As [`Pending::create_beside`], in the directory of `target`, which is open.
+    ///
+    /// # Errors
+    /// Those of `open(2)`.
+    pub(super) fn create_in(directory: File, target: &Path, mode: u32) -> io::Result<Pending> {
+        let mut tries = NAMES_MAX;
+        loop {
+            tries -= 1;
+            let temporary = temporary_beside(target);
+            match File::create_in(directory.as_fd(), name_of(&temporary)?, mode) {
+                Ok(file) => return Ok(Pending { file, directory, temporary: Some(temporary) }),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && tries > 0 => {}
+                Err(e) => return Err(e),
+            }
+        }
     }
 
     /// The open file.
@@ -46,29 +89,49 @@ impl Pending {
         self.temporary.as_deref().unwrap_or(Path::new(""))
     }
 
-    /// Gives it its name and flushes the directory. The content must have been flushed before.
+    /// Whether its name still means the open file, and nobody has put another one there.
+    #[must_use]
+    pub fn is_itself(&self) -> bool {
+        let named = name_of(self.path()).and_then(|n| self.stat(n));
+        named.is_ok_and(|named| self.file.metadata().is_ok_and(|m| (m.dev(), m.ino()) == named))
+    }
+
+    fn stat(&self, name: &OsStr) -> io::Result<(u64, u64)> {
+        let found = statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok((found.st_dev, found.st_ino))
+    }
+
+    /// Gives it its name, which is one in the same directory, and flushes the directory. The content must have been flushed
+    /// before.
     ///
     /// # Errors
     /// `AlreadyExists` if there is something that may not be replaced, and those of `rename(2)` and `fsync(2)`. The
     /// temporary file is removed unless it has its name already.
     pub fn commit(mut self, target: &Path, existing: Existing) -> io::Result<()> {
-        let temporary = self.path();
+        if directory_of(target) != directory_of(self.path()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a temporary file keeps its directory"));
+        }
+        let (from, to) = (name_of(self.path())?, name_of(target)?);
         match existing {
-            Existing::Replace => std::fs::rename(temporary, target)?,
-            Existing::Refuse => rename_new(temporary, target)?,
+            Existing::Replace => renameat(&self.directory, from, &self.directory, to)?,
+            Existing::Refuse => rename_new(&self.directory, from, to)?,
         }
         self.temporary = None;
-        sync_dir_of(target)
+        self.directory.std().sync_all()
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if let Some(path) = &self.temporary {
+        if let Some(name) = self.temporary.as_deref().and_then(Path::file_name) {
             // Best effort: there is nobody to tell.
-            let _ = std::fs::remove_file(path);
+            let _ = unlinkat(&self.directory, name, AtFlags::empty());
         }
     }
+}
+
+fn name_of(path: &Path) -> io::Result<&OsStr> {
+    path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a path without a name"))
 }
 
 /// Writes a whole file: temporary file beside the target, fsync, rename, fsync of the directory.
@@ -76,23 +139,32 @@ impl Drop for Pending {
 /// # Errors
 /// The first that occurs; the target is then as it was, and the temporary file is gone.
 pub fn write(target: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let pending = Pending::create(temporary_beside(target), mode)?;
+    write_pending(Pending::create_beside(target, mode)?, target, content)
+}
+
+pub(super) fn write_pending(pending: Pending, target: &Path, content: &[u8]) -> io::Result<()> {
     let mut out = pending.file().std();
     out.write_all(content)?;
     out.sync_all()?;
     pending.commit(target, Existing::Replace)
 }
 
-/// A name beside `target` that no other process and no other call uses: `.NAME.PID-N.tmp`.
+/// A name beside `target` that no other process and no other call uses, and that cannot be foreseen: `.NAME.PID-N.tmp`.
 #[must_use]
 pub fn temporary_beside(target: &Path) -> PathBuf {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    let mut name = std::ffi::OsString::from(".");
-    name.push(target.file_name().unwrap_or_default());
-    name.push(format!(".{}-{n}.tmp", std::process::id()));
+    let mut name = temporary_prefix(target);
+    name.push(format!("{}-{}.tmp", std::process::id(), fastrand::u32(..)));
     target.with_file_name(name)
+}
+
+/// What the names of all temporary files of `target` begin with: `.NAME.`, of a long NAME only its beginning.
+#[must_use]
+pub fn temporary_prefix(target: &Path) -> OsString {
+    let name = target.file_name().unwrap_or_default().as_bytes();
+    let mut prefix = OsString::from(".");
+    prefix.push(OsStr::from_bytes(&name[..name.len().min(NAME_BYTES_MAX)]));
+    prefix.push(".");
+    prefix
 }
 
 /// Flushes the directory that `path` is in.
@@ -108,7 +180,7 @@ pub fn sync_dir_of(path: &Path) -> io::Result<()> {
 /// # Errors
 /// Those of `open(2)` and `fsync(2)`.
 pub fn sync_dir(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.std().sync_all()
+    File::open_directory(directory)?.std().sync_all()
 }
 
 /// The directory that `path` is in; `.` for a bare name.
@@ -120,19 +192,27 @@ pub fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// Makes a directory and those above it, durably.
+/// Makes a directory and those above it, durably, for all whom the umask admits.
 ///
 /// # Errors
 /// Those of `mkdir(2)`, `open(2)` and `fsync(2)`.
 pub fn create_dir_all(directory: &Path) -> io::Result<()> {
+    create_dir_all_with(directory, 0o777)
+}
+
+/// The same with mode bits for those that are made.
+///
+/// # Errors
+/// As [`create_dir_all`].
+pub fn create_dir_all_with(directory: &Path, mode: u32) -> io::Result<()> {
     if directory.is_dir() {
         return Ok(());
     }
     let above = directory_of(directory);
     if above != Path::new(".") {
-        create_dir_all(above)?;
+        create_dir_all_with(above, mode)?;
     }
-    match std::fs::create_dir(directory) {
+    match std::fs::DirBuilder::new().mode(mode).create(directory) {
         Ok(()) => sync_dir(above),
         // Another process was faster.
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => Ok(()),
@@ -141,13 +221,13 @@ pub fn create_dir_all(directory: &Path) -> io::Result<()> {
 }
 
 /// Renames without replacing. Where the file system has no such rename, a hard link does the same.
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    match sys::rename_no_replace(from, to) {
-        Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
-            std::fs::hard_link(from, to)?;
-            std::fs::remove_file(from)
+fn rename_new(directory: &File, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    match renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            linkat(directory, from, directory, to, AtFlags::empty())?;
+            Ok(unlinkat(directory, from, AtFlags::empty())?)
         }
-        result => result,
+        result => Ok(result?),
     }
 }
 
@@ -199,6 +279,37 @@ mod tests {
         std::fs::create_dir(target.join("full")).unwrap();
         assert!(write(&target, b"x", 0o600).is_err());
         assert_eq!(names(dir.path()), ["taken"]);
+    }
+
+    /// Whoever may write to the folder can move it away, and put a link to another one into its place.
+    #[test]
+    fn a_directory_that_is_exchanged_meanwhile_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir(at("a")).unwrap();
+        std::fs::create_dir(at("other")).unwrap();
+        let target = at("a").join("file");
+        let pending = Pending::create_beside(&target, 0o600).unwrap();
+        assert!(pending.is_itself());
+        std::fs::rename(at("a"), at("b")).unwrap();
+        std::os::unix::fs::symlink(at("other"), at("a")).unwrap();
+        pending.commit(&target, Existing::Replace).unwrap();
+        assert_eq!(names(&at("b")), ["file"]);
+        assert_eq!(names(&at("other")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_file_that_was_exchanged_is_noticed_and_long_names_fit() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("x".repeat(255));
+        let pending = Pending::create_beside(&target, 0o600).unwrap();
+        let path = pending.path().to_owned();
+        std::fs::rename(&path, dir.path().join("moved")).unwrap();
+        std::fs::write(&path, "theirs").unwrap();
+        assert!(!pending.is_itself());
+        drop(pending);
+        write(&target, b"ours", 0o600).unwrap();
+        assert_eq!(crate::io::read_small(&target, 100).unwrap(), b"ours");
     }
 
     #[test]

@@ -2,15 +2,36 @@
 #![allow(clippy::disallowed_methods)]
 // This is where files are opened.
 
+use std::ffi::OsStr;
 use std::fs::{Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::fs::{Mode, OFlags};
+
 use super::process::explain_open;
 use super::sys;
+
+/// Opening a FIFO or a device must not wait for its other end, and a terminal must not become ours.
+const SWIFT: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
+
+/// The device number of `/dev/null`.
+const NULL_DEVICE: u64 = 0x103;
+
+/// File systems that may compress: btrfs, ZFS, bcachefs, F2FS.
+const COMPRESSING: [u32; 4] = [0x9123_683e, 0x2fc1_2fc1, 0xca45_1a4e, 0xf2f5_2010];
+
+/// Which links are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Links {
+    /// All of them: a user named the path.
+    Follow,
+    /// None at the end of the path: lsfast, SQLite or a replica named the file.
+    Refuse,
+}
 
 /// An open file that several requests share. The descriptor is closed when the last clone is dropped: for a database
 /// file that moment matters, see the rules of [`crate::io`].
@@ -21,17 +42,44 @@ impl File {
     /// Opens an existing file for reading.
     ///
     /// # Errors
-    /// Those of `open(2)`.
+    /// Those of `open(2)`; `InvalidInput` for what is not a regular file, which is not waited for.
     pub fn open(path: &Path) -> io::Result<File> {
-        OpenOptions::new().read(true).open(path).map(File::from).map_err(explain_open)
+        open(OpenOptions::new().read(true), path, Links::Follow)
     }
 
     /// Opens an existing file for reading and writing.
     ///
     /// # Errors
-    /// Those of `open(2)`.
+    /// As [`File::open`].
     pub fn open_rw(path: &Path) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).open(path).map(File::from).map_err(explain_open)
+        open(OpenOptions::new().read(true).write(true), path, Links::Follow)
+    }
+
+    /// As [`File::open`], for a file whose name no user gave: one next to a database, or in a replica. A symbolic link
+    /// in its place leads where somebody else wants.
+    ///
+    /// # Errors
+    /// As [`File::open`], and for a link.
+    pub fn open_itself(path: &Path) -> io::Result<File> {
+        open(OpenOptions::new().read(true), path, Links::Refuse)
+    }
+
+    /// As [`File::open_rw`], but a symbolic link is refused.
+    ///
+    /// # Errors
+    /// As [`File::open_itself`].
+    pub fn open_rw_itself(path: &Path) -> io::Result<File> {
+        open(OpenOptions::new().read(true).write(true), path, Links::Refuse)
+    }
+
+    /// Opens a directory, to flush it or to work in it.
+    ///
+    /// # Errors
+    /// Those of `open(2)`.
+    pub fn open_directory(path: &Path) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(libc::O_DIRECTORY);
+        options.open(path).map(File::from).map_err(explain_open)
     }
 
     /// Makes a new file for reading and writing, with the mode bits `mode` (less the umask).
@@ -49,14 +97,46 @@ impl File {
             .map_err(explain_open)
     }
 
-    /// Opens a file for reading and writing, made empty if it is not there; an existing one keeps its content.
+    /// Opens a file for reading and writing, made empty if it is not there; an existing one keeps its content. A symbolic
+    /// link is refused.
     ///
     /// # Errors
-    /// Those of `open(2)`.
+    /// As [`File::open_itself`].
     pub fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(mode);
-        options.open(path).map(File::from).map_err(explain_open)
+        open(&mut options, path, Links::Refuse)
+    }
+
+    /// Makes a new file in an open directory.
+    ///
+    /// # Errors
+    /// As [`File::create_new`].
+    pub(super) fn create_in(directory: BorrowedFd<'_>, name: &OsStr, mode: u32) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(mode));
+        made.map(|fd| File::from(std::fs::File::from(fd))).map_err(|e| explain_open(e.into()))
+    }
+
+    /// Opens a regular file in an open directory, never through a link; made empty if it is not there and `create` has
+    /// mode bits.
+    ///
+    /// # Errors
+    /// As [`File::open_itself`].
+    pub(super) fn open_in(
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        write: bool,
+        create: Option<u32>,
+    ) -> io::Result<File> {
+        let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
+        let make = create.map_or(OFlags::empty(), |_| OFlags::CREATE);
+        let swift = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(create.unwrap_or(0));
+        let opened = rustix::fs::openat(directory, name, access | make | swift, mode);
+        let file = std::fs::File::from(opened.map_err(|e| explain_open(explain_kind(e.into())))?);
+        regular(&file.metadata()?)?;
+        Ok(File::from(file))
     }
 
     /// Reads at `offset` with plain calls on this thread until `buf` is full or the file ends. For a short piece that
@@ -145,6 +225,23 @@ impl File {
         Ok(sys::locked_by(self.0.as_fd(), from, len, false)?.map(holder))
     }
 
+    /// Whether anything has the file open but this one descriptor, in any process or container of this host, as far as the
+    /// file system tells; false where it does not, or where only the owner of the file may ask.
+    #[must_use]
+    pub fn is_open_elsewhere(&self) -> bool {
+        sys::is_open_elsewhere(self.0.as_fd())
+    }
+
+    /// Bytes that this process may still write to the file system of the file; `None` where it does not tell, or where what is
+    /// written takes less room than it has bytes.
+    #[must_use]
+    pub fn free_space(&self) -> Option<u64> {
+        let found = rustix::fs::fstatvfs(&self.0).ok().filter(|f| f.f_blocks > 0)?;
+        let kind = rustix::fs::fstatfs(&self.0).ok()?.f_type as u32;
+        let free = if rustix::process::geteuid().is_root() { found.f_bfree } else { found.f_bavail };
+        (!COMPRESSING.contains(&kind)).then(|| free.saturating_mul(found.f_frsize))
+    }
+
     /// The file of the standard library, for what is not offered here. Don't clone or reopen it.
     #[must_use]
     pub fn std(&self) -> &std::fs::File {
@@ -176,6 +273,37 @@ fn holder(pid: libc::pid_t) -> String {
     }
 }
 
+/// Opens a regular file, without waiting for anything else that may be in its place.
+fn open(options: &mut OpenOptions, path: &Path, links: Links) -> io::Result<File> {
+    let no_link = if links == Links::Refuse { libc::O_NOFOLLOW } else { 0 };
+    let file = options.custom_flags(SWIFT | no_link).open(path).map_err(|e| explain_open(explain_kind(e)))?;
+    regular(&file.metadata()?)?;
+    Ok(File::from(file))
+}
+
+/// Refuses what is not a regular file.
+fn regular(metadata: &Metadata) -> io::Result<()> {
+    let kind = metadata.file_type();
+    let what = match () {
+        () if kind.is_file() => return Ok(()),
+        () if kind.is_dir() => "a directory",
+        () if kind.is_fifo() => "a FIFO",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}, and must be a regular file")))
+}
+
+/// The same error; with what it means where a link, a FIFO or a socket is in the way.
+fn explain_kind(e: io::Error) -> io::Error {
+    let what = match e.raw_os_error() {
+        Some(libc::ELOOP) => "it is a symbolic link, which is not followed here",
+        Some(libc::ENXIO) => "it is a FIFO, a socket or a device, and must be a regular file",
+        _ => return e,
+    };
+    io::Error::new(io::ErrorKind::InvalidInput, what)
+}
+
 impl From<std::fs::File> for File {
     fn from(file: std::fs::File) -> File {
         File(Arc::new(file))
@@ -202,18 +330,109 @@ pub fn read_small(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     read_small_with_mode(path, max).map(|(bytes, _)| bytes)
 }
 
+/// As [`read_small`], for a file whose name no user gave: a symbolic link in its place is refused.
+///
+/// # Errors
+/// As [`read_small`], and for a link.
+pub fn read_small_itself(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    read_up_to(File::open_itself(path)?.std(), path, max)
+}
+
 /// As [`read_small`], with the mode bits of the file.
 ///
 /// # Errors
 /// As [`read_small`].
 pub fn read_small_with_mode(path: &Path, max: u64) -> io::Result<(Vec<u8>, u32)> {
-    let file = OpenOptions::new().read(true).open(path)?;
-    let mode = file.metadata()?.mode();
+    // What the system itself keeps there may be anything, such as the pipe of `--config <(...)`.
+    let file = if path.starts_with("/dev") && !path.starts_with("/dev/shm") || path.starts_with("/proc") {
+        OpenOptions::new().read(true).open(path).map_err(explain_open)?
+    } else {
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(SWIFT);
+        options.open(path).map_err(|e| explain_open(explain_kind(e)))?
+    };
+    let metadata = file.metadata()?;
+    let is_null = metadata.file_type().is_char_device() && metadata.rdev() == NULL_DEVICE;
+    if !is_null && !path.starts_with("/dev") && !path.starts_with("/proc") {
+        regular(&metadata)?;
+    }
+    read_up_to(&file, path, max).map(|bytes| (bytes, metadata.mode()))
+}
+
+/// All bytes of an open file, at most `max`.
+pub(super) fn read_up_to(file: &std::fs::File, path: &Path, max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(max + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max {
         let message = format!("{} is larger than {max} bytes, which is not expected here", path.display());
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
     }
-    Ok((bytes, mode))
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fifo(path: &Path) {
+        let made = std::process::Command::new("mkfifo").arg(path).status().unwrap();
+        assert!(made.success());
+    }
+
+    /// Anybody who may write to a folder can put such a thing into it.
+    #[test]
+    fn nothing_but_a_regular_file_is_opened_or_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("it");
+        let every = || {
+            [
+                ("open", File::open(&at).map(drop)),
+                ("open_rw", File::open_rw(&at).map(drop)),
+                ("open_itself", File::open_itself(&at).map(drop)),
+                ("open_rw_itself", File::open_rw_itself(&at).map(drop)),
+                ("open_or_create", File::open_or_create(&at, 0o600).map(drop)),
+                ("read_small", read_small(&at, 100).map(drop)),
+                ("read_small_itself", read_small_itself(&at, 100).map(drop)),
+            ]
+        };
+        fifo(&at);
+        for (how, opened) in every() {
+            let e = opened.unwrap_err();
+            assert!(e.kind() == io::ErrorKind::InvalidInput && e.to_string().contains("FIFO"), "{how}: {e}");
+        }
+        std::fs::remove_file(&at).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(&at).unwrap();
+        for (how, opened) in every() {
+            assert!(opened.is_err(), "{how}: a socket");
+        }
+        std::fs::remove_file(&at).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &at).unwrap();
+        for (how, opened) in every() {
+            assert!(opened.is_err(), "{how}: a device");
+        }
+        assert_eq!(read_small(Path::new("/dev/null"), 10).unwrap(), b"");
+    }
+
+    #[test]
+    fn links_are_followed_only_where_a_user_named_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        std::fs::write(&file, "kept").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert_eq!(read_small(&link, 10).unwrap(), b"kept");
+        File::open(&link).unwrap();
+        File::open_rw(&link).unwrap();
+        for opened in [
+            File::open_itself(&link).map(drop),
+            File::open_rw_itself(&link).map(drop),
+            File::open_or_create(&link, 0o600).map(drop),
+            read_small_itself(&link, 10).map(drop),
+        ] {
+            let e = opened.unwrap_err().to_string();
+            assert!(e.contains("symbolic link"), "{e}");
+        }
+        std::fs::remove_file(&file).unwrap();
+        assert!(File::open_or_create(&link, 0o600).is_err());
+        assert!(!file.exists(), "nothing is made where a link leads");
+    }
 }

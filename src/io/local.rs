@@ -1,13 +1,16 @@
 //! Unix sockets by path, whatever its length: an address holds 107 bytes, a path may be longer.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FileType;
+
 use super::durable::{directory_of, temporary_beside};
 use super::file::File;
+use super::private::Folder;
 
 /// Bytes of a path in an address, the zero at its end not counted.
 const PATH_MAX: usize = 107;
@@ -18,50 +21,52 @@ fn short(path: &Path) -> io::Result<(PathBuf, Option<File>)> {
         return Ok((path.to_owned(), None));
     }
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let directory = File::open(directory_of(path))?;
+    let directory = File::open_directory(directory_of(path))?;
     let short = Path::new("/proc/self/fd").join(directory.std().as_raw_fd().to_string()).join(name);
     Ok((short, Some(directory)))
 }
 
-/// Listens at `path` with these permissions. A socket that is there is replaced, without a moment in which there is none.
+/// Listens at `path`, which a user named, with these permissions. A socket that is there is replaced, without a moment in which there is none.
 ///
 /// # Errors
 /// `AlreadyExists` if something else than a socket is there; those of the system.
 pub fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
-    match std::fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something that is no socket is there"));
-        }
-        Ok(_) => {}
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        Err(e) => return Err(e),
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    listen_named(&Folder::named(directory_of(path))?, name, mode)
+}
+
+/// The same in a folder of ours.
+///
+/// # Errors
+/// As [`listen`].
+pub fn listen_in(folder: &Folder, name: &str, mode: u32) -> io::Result<UnixListener> {
+    listen_named(folder, OsStr::new(name), mode)
+}
+
+fn listen_named(folder: &Folder, name: &OsStr, mode: u32) -> io::Result<UnixListener> {
+    if folder.kind(name)?.is_some_and(|kind| kind != FileType::Socket) {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something that is no socket is there"));
     }
     // Under another name until it has its permissions.
-    let temporary = temporary_beside(path);
-    let (address, _directory) = short(&temporary)?;
-    let listener = UnixListener::bind(address)?;
-    let ready = std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(mode))
-        .and_then(|()| std::fs::rename(&temporary, path));
-    if let Err(e) = ready {
-        let _ = std::fs::remove_file(&temporary);
+    let temporary = temporary_beside(Path::new(name));
+    let temporary = temporary.as_os_str();
+    let listener = UnixListener::bind(folder.short_path(temporary))?;
+    let ready = folder.set_socket_mode(temporary, mode);
+    if let Err(e) = ready.and_then(|()| folder.rename_socket(temporary, name)) {
+        let _ = folder.remove_name(temporary);
         return Err(e);
     }
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
 
-/// Makes `path` another name of the socket at `existing`, in the same file system; who connects to either meets the same listener.
-/// A socket that is there is replaced.
+/// Gives the socket `name` of one folder of ours the same name in another, in the same file system; who connects to either meets the same
+/// listener. A socket that is there is replaced.
 ///
 /// # Errors
 /// Those of `link(2)` and `rename(2)`: `CrossesDevices`, `NotFound`, `TooManyLinks`, ...
-pub fn link(existing: &Path, path: &Path) -> io::Result<()> {
-    let temporary = temporary_beside(path);
-    std::fs::hard_link(existing, &temporary)?;
-    let renamed = std::fs::rename(&temporary, path);
-    // It is still there after a failure, and if `path` was that socket already.
-    let _ = std::fs::remove_file(&temporary);
-    renamed
+pub fn link(from: &Folder, to: &Folder, name: &str) -> io::Result<()> {
+    from.link_socket(to, OsStr::new(name))
 }
 
 /// Connects to the socket at `path`.
@@ -75,7 +80,10 @@ pub fn connect(path: &Path) -> io::Result<UnixStream> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
+    use crate::io::Private;
 
     #[test]
     fn a_long_path_works_and_a_stale_socket_is_replaced() {
@@ -101,24 +109,35 @@ mod tests {
     #[test]
     fn two_names_lead_to_one_listener_and_either_may_go() {
         let dir = tempfile::tempdir().unwrap();
-        let (one, two) = (dir.path().join("one"), dir.path().join("two"));
-        let listener = listen(&one, 0o600).unwrap();
+        let folder = |name: &str| Private::new(dir.path().join(name), 1).make(None).unwrap();
+        let (one, two) = (folder("one"), folder("two"));
+        let listener = listen_in(&one, "socket", 0o600).unwrap();
         for _ in 0..2 {
-            link(&one, &two).unwrap();
+            link(&one, &two, "socket").unwrap();
         }
-        std::fs::remove_file(&one).unwrap();
-        connect(&two).unwrap();
+        one.remove("socket").unwrap();
+        connect(&two.path().join("socket")).unwrap();
         listener.accept().unwrap();
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-        assert_eq!(link(&one, &two).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(two.names().unwrap(), ["socket"]);
+        assert_eq!(link(&one, &two, "socket").unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]
-    fn nothing_but_a_socket_is_replaced() {
+    fn nothing_but_a_socket_is_replaced_or_linked() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("notes");
+        let path = dir.path().join("socket");
         std::fs::write(&path, "mine").unwrap();
         assert_eq!(listen(&path, 0o600).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        let other = Private::new(dir.path().join("other"), 1).make(None).unwrap();
+        let here = Private::new(dir.path(), 1).open().unwrap();
+        assert!(link(&here, &other, "socket").is_err());
+        assert_eq!(other.names().unwrap(), Vec::<std::ffi::OsString>::new());
         assert_eq!(std::fs::read(&path).unwrap(), b"mine");
+        // A link to a socket is not one.
+        let real = dir.path().join("real");
+        let _listener = listen(&real, 0o600).unwrap();
+        std::os::unix::fs::symlink(&real, other.path().join("socket")).unwrap();
+        assert_eq!(listen_in(&other, "socket", 0o666).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

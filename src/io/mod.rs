@@ -23,6 +23,7 @@ pub mod local;
 pub mod nap;
 mod on_demand;
 mod plain;
+mod private;
 mod process;
 mod request;
 mod sys;
@@ -34,8 +35,9 @@ mod wait;
 pub mod watch;
 
 pub use engine::{Engine, IoChoice, IoError, IoKind};
-pub use file::{File, read_small, read_small_with_mode};
+pub use file::{File, read_small, read_small_itself, read_small_with_mode};
 pub use on_demand::OnDemand;
+pub use private::{Folder, Private};
 pub use process::{
     end_group, keep_heap, monotonic, processor_time, raise_descriptor_limit, send_signal, trim_heap,
     urgency_refused, urgently,

@@ -3,15 +3,16 @@
 // Never for a database or its `-shm`: closing those drops locks.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::file::File;
+use super::private::Private;
 
-/// A file for reading and writing that is opened when it is first needed, made if it is not there, and closed by [`OnDemand::rest`].
+/// A file in a folder of ours, for reading and writing, that is opened when it is first needed, made if it is not there, and closed by [`OnDemand::rest`].
 #[derive(Debug)]
 pub struct OnDemand {
-    path: PathBuf,
+    folder: Private,
+    name: &'static str,
     mode: u32,
     file: Mutex<Option<File>>,
 }
@@ -19,8 +20,14 @@ pub struct OnDemand {
 impl OnDemand {
     /// Not open yet.
     #[must_use]
-    pub fn new(path: PathBuf, mode: u32) -> OnDemand {
-        OnDemand { path, mode, file: Mutex::new(None) }
+    pub fn new(folder: Private, name: &'static str, mode: u32) -> OnDemand {
+        OnDemand { folder, name, mode, file: Mutex::new(None) }
+    }
+
+    /// The same, open already.
+    #[must_use]
+    pub fn opened(self, file: File) -> OnDemand {
+        OnDemand { file: Mutex::new(Some(file)), ..self }
     }
 
     /// The file, opened if it is not.
@@ -31,7 +38,10 @@ impl OnDemand {
         let mut file = self.lock();
         match &*file {
             Some(file) => Ok(file.clone()),
-            None => Ok(file.insert(File::open_or_create(&self.path, self.mode)?).clone()),
+            None => {
+                let opened = self.folder.open()?.open_or_create(self.name, self.mode)?;
+                Ok(file.insert(opened).clone())
+            }
         }
     }
 
@@ -42,8 +52,9 @@ impl OnDemand {
 
     /// The same file, which has got another name meanwhile.
     #[must_use]
-    pub fn renamed(&self, path: PathBuf) -> OnDemand {
-        OnDemand { path, mode: self.mode, file: Mutex::new(self.lock().clone()) }
+    pub fn renamed(&self, name: &'static str) -> OnDemand {
+        let (folder, file) = (self.folder.clone(), Mutex::new(self.lock().clone()));
+        OnDemand { folder, name, mode: self.mode, file }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<File>> {
@@ -59,13 +70,13 @@ mod tests {
     fn it_comes_back_after_a_rest_and_under_a_new_name() {
         let dir = tempfile::tempdir().unwrap();
         let (one, two) = (dir.path().join("one"), dir.path().join("two"));
-        let file = OnDemand::new(one.clone(), 0o600);
+        let file = OnDemand::new(Private::new(dir.path(), 1), "one", 0o600);
         assert!(!one.exists());
         file.get().unwrap().pwrite_all(b"kept", 0).unwrap();
         file.rest();
         assert_eq!(file.get().unwrap().len().unwrap(), 4);
         std::fs::rename(&one, &two).unwrap();
-        let moved = file.renamed(two);
+        let moved = file.renamed("two");
         moved.rest();
         assert_eq!(moved.get().unwrap().len().unwrap(), 4);
         assert!(!one.exists());

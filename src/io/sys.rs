@@ -67,20 +67,6 @@ pub(super) fn read_cached(file: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> 
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
-/// Renames without replacing what is at `to`.
-///
-/// # Errors
-/// `AlreadyExists` if something is there; `EINVAL` where the file system cannot do it.
-pub(super) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
-    let c = |p: &Path| CString::new(p.as_os_str().as_bytes()).map_err(io::Error::from);
-    let (from, to) = (c(from)?, c(to)?);
-    // SAFETY: both pointers are to NUL-terminated strings that live until the call returns.
-    let rc = unsafe {
-        libc::renameat2(libc::AT_FDCWD, from.as_ptr(), libc::AT_FDCWD, to.as_ptr(), libc::RENAME_NOREPLACE)
-    };
-    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 /// Starts writing dirty pages of a range to the disk, without waiting for them; a length of 0 means up to the end. A
 /// hint: errors are ignored, the fsync that follows reports them.
 pub(super) fn start_writeback(file: BorrowedFd<'_>, offset: u64, len: u64) {
@@ -129,6 +115,28 @@ pub(super) fn share_range(file: BorrowedFd<'_>, from: u64, len: u64) -> io::Resu
             _ => return Err(e),
         }
     }
+}
+
+/// `F_SETSIG` of `fcntl(2)`: which signal tells of a lease that is wanted back. The same number on all machines that lsfast is built for.
+const F_SETSIG: libc::c_int = 10;
+
+/// Whether the kernel knows of another descriptor of the file. It lends a file for writing only to its sole user, so that is what
+/// is asked for, and given back at once.
+pub(super) fn is_open_elsewhere(file: BorrowedFd<'_>) -> bool {
+    let fd = file.as_raw_fd();
+    // Who opens the file in between has it taken back by a signal. SIGURG is one that a process ignores unless it asks for it; the
+    // usual SIGIO would end this one.
+    // SAFETY: takes no pointers; the descriptor is borrowed and therefore open.
+    if unsafe { libc::fcntl(fd, F_SETSIG, libc::SIGURG) } != 0 {
+        return false;
+    }
+    // SAFETY: as above.
+    if unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_WRLCK) } != 0 {
+        return io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN);
+    }
+    // SAFETY: as above.
+    unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_UNLCK) };
+    false
 }
 
 fn range(kind: libc::c_int, from: u64, len: u64) -> io::Result<libc::flock> {

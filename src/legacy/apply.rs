@@ -15,6 +15,9 @@ use crate::io::File;
 use crate::wal::format::{self, HEADER_BYTES, WalError, WalHeader};
 use crate::wal::frames::{Chain, End, UNLIMITED};
 
+/// Where a database says how many pages it has.
+const PAGE_COUNT: std::ops::Range<usize> = 28..32;
+
 /// What is wrong with a file, or with reading or writing.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
@@ -37,6 +40,14 @@ pub enum ApplyError {
     /// the output cannot be written
     #[error("{0}")]
     Write(#[source] io::Error),
+    /// there is not enough room for the output
+    #[error("the database has {need} bytes, and {free} bytes are free")]
+    NoRoom {
+        /// Bytes of the database, by its own header.
+        need: u64,
+        /// Bytes that may be written.
+        free: u64,
+    },
 }
 
 /// The database after all pieces.
@@ -111,6 +122,7 @@ impl Apply {
             }
             if self.bytes == 0 {
                 self.page_size = page_size(&self.buffer[..n])?;
+                self.has_room(n)?;
             }
             if let Some(output) = &self.output {
                 output.database.pwrite_all(&self.buffer[..n], self.bytes).map_err(ApplyError::Write)?;
@@ -121,6 +133,20 @@ impl Apply {
             Some(size) if !self.bytes.is_multiple_of(u64::from(size.get())) => Err(ApplyError::Damaged(
                 format!("it has {} bytes, which is no whole number of pages of {size} bytes", self.bytes),
             )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks at the first `n` bytes of a database how long it is, before any of it is written.
+    fn has_room(&self, n: usize) -> Result<(), ApplyError> {
+        let count =
+            self.buffer[..n].get(PAGE_COUNT).and_then(|b| b.first_chunk()).map(|b| u32::from_be_bytes(*b));
+        let (Some(size), Some(count), Some(output)) = (self.page_size, count, &self.output) else {
+            return Ok(());
+        };
+        let need = u64::from(count) * u64::from(size.get());
+        match output.database.free_space() {
+            Some(free) if free < need => Err(ApplyError::NoRoom { need, free }),
             _ => Ok(()),
         }
     }

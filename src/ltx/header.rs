@@ -41,7 +41,7 @@ impl WalRange {
 /// | 8 | 4 | page size | power of two, 512 to 65536, as is |
 /// | 12 | 4 | commit | pages of the database after this file |
 /// | 16 | 8 | min TXID | at least 1 |
-/// | 24 | 8 | max TXID | at least min TXID |
+/// | 24 | 8 | max TXID | at least min TXID, at most [`Txid::MAX`] |
 /// | 32 | 8 | timestamp | signed, milliseconds since 1970 UTC |
 /// | 40 | 8 | pre-apply checksum | 0 if min TXID is 1 or flag 2 is set, else with bit 63 |
 /// | 48 | 8 | WAL offset | signed, not negative, not 0 if a size or a salt is given |
@@ -126,7 +126,7 @@ impl Header {
     /// # Errors
     /// One for each rule of the table above.
     pub fn validate(&self) -> Result<(), LtxError> {
-        if self.min.0 == 0 || self.max < self.min {
+        if self.min.0 == 0 || self.max < self.min || self.max > Txid::MAX {
             return Err(LtxError::TxidRange { min: self.min, max: self.max });
         }
         let wal = &self.wal;

@@ -117,7 +117,8 @@ pub fn decode(id: TimesId, bytes: &[u8]) -> Result<Vec<(Txid, Millis)>, TimesErr
     while !rest.is_empty() {
         let step = varint(&mut rest).map_err(|_| TimesError::Malformed)?;
         let delta = varint(&mut rest).map_err(|_| TimesError::Malformed)?;
-        txid = txid.checked_add(step).filter(|_| step > 0).ok_or(TimesError::Order(entries.len()))?;
+        let next = txid.checked_add(step).filter(|t| step > 0 && *t <= Txid::MAX.0);
+        txid = next.ok_or(TimesError::Order(entries.len()))?;
         time = time.wrapping_add((delta >> 1) as i64 ^ -((delta & 1) as i64));
         entries.push((Txid(txid), Millis(time)));
         if entries.len() > limits::TIMES_ENTRIES {

@@ -1,13 +1,12 @@
 //! What can be known of a database that no process follows: what the last one left beside it.
 
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::snapshot::{DatabaseStatus, DurableStatus, FollowState, ReplicaStatus, position, sizes};
 use crate::base::Txid;
 use crate::io::read_small;
-use crate::replicate::state::{folder_of, read_state};
+use crate::replicate::state::{LOCK, folder_of, home_folder, read_state};
 use crate::restore::follow::noted_position;
 
 /// The kernel's list of locks; of a longer one nothing is believed.
@@ -69,16 +68,13 @@ pub fn without_process(db: &Path, home: &Path, places: &[Place]) -> io::Result<D
 
 /// Names of the folders with state; none if there is no home.
 fn state_folders(home: &Path) -> io::Result<Vec<String>> {
-    let entries = match std::fs::read_dir(home) {
-        Ok(entries) => entries,
+    let found = match home_folder(home).open().and_then(|folder| folder.names()) {
+        Ok(found) => found,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(e),
     };
-    let mut names = Vec::new();
-    for entry in entries {
-        let name = entry?.file_name();
-        names.extend(name.to_str().filter(|n| is_replica_folder(n)).map(str::to_owned));
-    }
+    let names = found.iter().filter_map(|name| name.to_str().filter(|n| is_replica_folder(n)));
+    let mut names: Vec<String> = names.map(str::to_owned).collect();
     names.sort();
     Ok(names)
 }
@@ -86,7 +82,7 @@ fn state_folders(home: &Path) -> io::Result<Vec<String>> {
 /// The process that holds the lock of a folder, as the kernel tells; nobody waits for the lock, or takes it, for that.
 #[must_use]
 pub fn holder(home: &Path) -> Option<u32> {
-    let inode = std::fs::metadata(home.join("lock")).ok()?.ino().to_string();
+    let inode = home_folder(home).open().ok()?.inode(LOCK).ok()?.to_string();
     let locks = read_small(Path::new("/proc/locks"), LOCKS_BYTES).ok()?;
     // 1: FLOCK  ADVISORY  WRITE 4711 08:01:123456 0 EOF
     String::from_utf8_lossy(&locks).lines().find_map(|line| {

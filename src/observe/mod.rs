@@ -23,6 +23,7 @@ mod server;
 mod snapshot;
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ pub use snapshot::{
 };
 
 use crate::base::limits;
-use crate::replicate::state::home_of;
+use crate::replicate::state::{home_folder, home_of};
 use crate::replicate::{Event, Observer, Vitals};
 use crate::restore::follow::FollowStatus;
 use followers::Followers;
@@ -139,7 +140,7 @@ impl Drop for FollowSocket {
 pub fn forget_follow_socket(home: &Path) {
     // Whoever holds the lock of the folder replicates the database, and the socket is its own.
     if holder(home).is_none() {
-        let _ = std::fs::remove_file(home.join(SOCKET));
+        let _ = home_folder(home).open().and_then(|folder| folder.remove(SOCKET));
         // Stays if a replicator has left anything there.
         let _ = std::fs::remove_dir(home);
     }
@@ -158,11 +159,13 @@ impl Observatory {
     pub fn follow(&self, database: &Path) -> Option<FollowSocket> {
         let home = home_of(database);
         let path = home.join(SOCKET);
-        let made = match std::fs::create_dir(&home) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
-            _ => server::listen_at(&path, self.mode),
-        };
-        let served = made.and_then(|listener| {
+        let owner = std::fs::metadata(database).ok().map(|m| m.uid());
+        let listened = home_folder(&home).make(owner).and_then(|folder| {
+            server::nobody_listens(&path)?;
+            folder.admit(self.mode)?;
+            crate::io::local::listen_in(&folder, SOCKET, self.mode)
+        });
+        let served = listened.and_then(|listener| {
             let full = |_| io::Error::other("too many sockets wait to be served");
             self.commands.try_send(Command::Serve(path.clone(), listener)).map_err(full)
         });

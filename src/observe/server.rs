@@ -51,10 +51,16 @@ struct Desk {
 
 /// Takes the socket of the process, unless somebody answers at it.
 pub(super) fn listen_at(path: &Path, mode: u32) -> io::Result<StdUnixListener> {
-    if crate::io::local::connect(path).is_ok() {
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"));
-    }
+    nobody_listens(path)?;
     crate::io::local::listen(path, mode)
+}
+
+/// Fails with `AddrInUse` if somebody answers there.
+pub(super) fn nobody_listens(path: &Path) -> io::Result<()> {
+    match crate::io::local::connect(path) {
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Serves until nobody can give commands any more.

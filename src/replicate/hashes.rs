@@ -7,17 +7,21 @@
 //! beyond the end, means "not known".
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
+use super::state::replica_folder;
 use crate::base::pages::PageSet;
 use crate::base::{Pgno, limits};
 use crate::io::durable::{self, temporary_beside};
 use crate::io::{File, OnDemand};
 
 const ENTRY_BYTES: usize = 16;
+const NAME: &str = "pages";
+/// Until it is complete.
+const NEW: &str = "pages.new";
 const MODE: u32 = 0o600;
 
 /// Entries of one write at most.
@@ -37,14 +41,10 @@ pub fn hash_page(seed: u64, page: &[u8]) -> u128 {
 }
 
 impl PageHashes {
-    fn path(dir: &Path) -> PathBuf {
-        dir.join("pages")
-    }
-
     /// The hashes in the folder of a replica; none known if there is no file.
     #[must_use]
     pub fn of(dir: &Path, seed: u64) -> PageHashes {
-        PageHashes { file: Arc::new(OnDemand::new(PageHashes::path(dir), MODE)), seed }
+        PageHashes { file: Arc::new(OnDemand::new(replica_folder(dir), NAME, MODE)), seed }
     }
 
     /// An empty file beside the present one, to be filled and then put into its place by [`PageHashes::into_place`].
@@ -52,9 +52,9 @@ impl PageHashes {
     /// # Errors
     /// The operating system.
     pub fn begin_new(dir: &Path, seed: u64) -> io::Result<PageHashes> {
-        let file = OnDemand::new(dir.join("pages.new"), MODE);
-        file.get()?.std().set_len(0)?;
-        Ok(PageHashes { file: Arc::new(file), seed })
+        let folder = replica_folder(dir);
+        let file = folder.open()?.create_anew(NEW, MODE)?;
+        Ok(PageHashes { file: Arc::new(OnDemand::new(folder, NEW, MODE).opened(file)), seed })
     }
 
     /// Puts a file begun by [`PageHashes::begin_new`] into place.
@@ -62,9 +62,8 @@ impl PageHashes {
     /// # Errors
     /// The operating system.
     pub fn into_place(self, dir: &Path) -> io::Result<PageHashes> {
-        let path = PageHashes::path(dir);
-        std::fs::rename(dir.join("pages.new"), &path)?;
-        Ok(PageHashes { file: Arc::new(self.file.renamed(path)), seed: self.seed })
+        replica_folder(dir).open()?.rename(NEW, NAME)?;
+        Ok(PageHashes { file: Arc::new(self.file.renamed(NAME)), seed: self.seed })
     }
 
     /// The seed.

@@ -89,6 +89,15 @@ pub async fn look(store: &dyn Store) -> Result<(Remote, Listing), StoreError> {
         let of_level = |e: &&Entry| level.is_none_or(|l| e.id.level == l);
         entries.iter().filter(of_level).map(|e| e.id.max).max().unwrap_or_default()
     };
+    if newest(None) > Txid::NEWEST_MAX {
+        let message = format!(
+            "{} has a file up to TXID {}, which no replica reaches by counting: remove that file, or give this database another \
+             place",
+            store.url(),
+            newest(None)
+        );
+        return Err(StoreError::new(ErrorKind::Fatal, message));
+    }
     let remote =
         Remote { newest: newest(None), newest_raw: newest(Some(Level::RAW)), objects: entries.len() };
     Ok((remote, listing))

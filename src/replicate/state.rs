@@ -35,16 +35,18 @@
 //! only as far as the boot id and the hash field allow.
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::base::clock::Millis;
 use crate::base::crc64::crc64;
 use crate::base::{FrameNo, PageSize, Salts, Txid};
-use crate::io::{File, OnDemand, durable, read_small};
+use crate::io::{File, OnDemand, Private, durable, read_small};
 use crate::sqlite::checksum::Sum;
 use crate::sqlite::database::FileId;
 use crate::wal::tail::WalPos;
 
+const NAME: &str = "state";
 const SLOT_BYTES: usize = 512;
 const MAGIC: [u8; 8] = *b"LSFSTATE";
 const VERSION: u32 = 1;
@@ -90,13 +92,16 @@ pub struct Home {
     _lock: File,
 }
 
+/// The name of the lock in a folder.
+pub const LOCK: &str = "lock";
+
 /// The socket in a folder.
 pub const SOCKET: &str = "socket";
 
 impl Drop for Home {
     fn drop(&mut self) {
         // The lock is still held: it can't be that of the next process. It is not there if nobody serves it.
-        let _ = std::fs::remove_file(self.dir.join(SOCKET));
+        let _ = home_folder(&self.dir).open().and_then(|home| home.remove(SOCKET));
     }
 }
 
@@ -129,6 +134,18 @@ pub fn home_of(db: &Path) -> PathBuf {
     durable::directory_of(db).join(format!(".{name}-lsfast"))
 }
 
+/// The folder of a database, for opening what is in it.
+#[must_use]
+pub fn home_folder(dir: &Path) -> Private {
+    Private::new(dir, 1)
+}
+
+/// The folder of a replica in that of a database.
+#[must_use]
+pub fn replica_folder(dir: &Path) -> Private {
+    Private::new(dir, 2)
+}
+
 impl Home {
     /// Makes the folder of `db` if need be, and locks it.
     ///
@@ -139,9 +156,12 @@ impl Home {
             let path = path.to_owned();
             move |source| HomeError::Io { path, source }
         };
-        durable::create_dir_all(&dir).map_err(io_error(&dir))?;
-        let path = dir.join("lock");
-        let lock = File::open_or_create(&path, MODE).map_err(io_error(&path))?;
+        durable::create_dir_all(durable::directory_of(&dir)).map_err(io_error(&dir))?;
+        // Root may go on in the folder of the user whose database it is.
+        let owner = std::fs::metadata(db).ok().map(|m| m.uid());
+        let home = home_folder(&dir).make(owner).map_err(io_error(&dir))?;
+        let path = dir.join(LOCK);
+        let lock = home.open_or_create(LOCK, MODE).map_err(io_error(&path))?;
         match lock.std().try_lock() {
             Ok(()) => Ok(Home { dir, _lock: lock }),
             Err(std::fs::TryLockError::WouldBlock) => Err(HomeError::Taken(db.to_owned(), path)),
@@ -161,7 +181,8 @@ impl Home {
     /// [`HomeError::Io`].
     pub fn replica(&self, identity: &str) -> Result<PathBuf, HomeError> {
         let dir = self.dir.join(folder_of(identity));
-        durable::create_dir_all(&dir).map_err(|source| HomeError::Io { path: dir.clone(), source })?;
+        let made = replica_folder(&dir).make(std::fs::metadata(&self.dir).ok().map(|m| m.uid()));
+        made.map_err(|source| HomeError::Io { path: dir.clone(), source })?;
         Ok(dir)
     }
 }
@@ -177,7 +198,7 @@ pub fn folder_of(identity: &str) -> String {
 /// # Errors
 /// The operating system.
 pub fn read_state(dir: &Path) -> io::Result<Option<State>> {
-    match read_small(&dir.join("state"), 2 * SLOT_BYTES as u64) {
+    match replica_folder(dir).open().and_then(|folder| folder.read_small(NAME, 2 * SLOT_BYTES as u64)) {
         Ok(bytes) => Ok(newest(&bytes).map(|(_, state)| state)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
@@ -201,7 +222,7 @@ impl StateFile {
     /// # Errors
     /// The operating system.
     pub fn open(dir: &Path) -> io::Result<(StateFile, Option<State>)> {
-        let file = OnDemand::new(dir.join("state"), MODE);
+        let file = OnDemand::new(replica_folder(dir), NAME, MODE);
         let mut bytes = [0; 2 * SLOT_BYTES];
         let have = file.get()?.pread(&mut bytes, 0)?;
         let newest = newest(&bytes[..have]);
@@ -289,13 +310,14 @@ impl Fields<'_> {
         u64::from_le_bytes(self.take())
     }
 
-    fn point(&mut self) -> Point {
-        let txid = Txid(self.u64());
+    /// `None` for a TXID that no replica has.
+    fn point(&mut self) -> Option<Point> {
+        let txid = Txid::checked(self.u64())?;
         let salts = Salts { one: self.u32(), two: self.u32() };
         let frame = FrameNo(self.u32());
         let size_pages = self.u32();
         let sum = Sum(self.u32(), self.u32());
-        Point { txid, pos: WalPos { salts, frame, sum }, size_pages }
+        Some(Point { txid, pos: WalPos { salts, frame, sum }, size_pages })
     }
 }
 
@@ -311,10 +333,10 @@ fn decode(slot: &[u8]) -> Option<(u64, State)> {
         page_size,
         boot: f.take(),
         db: FileId { dev: f.u64(), ino: f.u64() },
-        durable: f.point(),
-        intended: f.point(),
+        durable: f.point()?,
+        intended: f.point()?,
         seed: f.u64(),
-        hashes_synced: Txid(f.u64()),
+        hashes_synced: Txid::checked(f.u64())?,
         timestamp: Millis(f.u64().cast_signed()),
     };
     Some((sequence, state))
@@ -352,6 +374,47 @@ mod tests {
         // The slot of the last write (sequence 5) is the second one; damage it as a torn write would.
         file.file().unwrap().pwrite_all(b"torn", SLOT_BYTES as u64 + 60).unwrap();
         assert_eq!(StateFile::open(dir.path()).unwrap().1, Some(sample(4)));
+    }
+
+    #[test]
+    fn a_state_with_a_txid_that_no_replica_has_is_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut file, _) = StateFile::open(dir.path()).unwrap();
+        file.write(&sample(Txid::MAX.0 - 1)).unwrap();
+        assert!(read_state(dir.path()).unwrap().is_some());
+        for txid in [Txid::MAX.0, u64::MAX - 1] {
+            let (mut file, _) = StateFile::open(dir.path()).unwrap();
+            // Both slots.
+            for _ in 0..2 {
+                file.write(&sample(txid)).unwrap();
+            }
+            assert_eq!(read_state(dir.path()).unwrap(), None, "{txid:x}");
+        }
+    }
+
+    /// Whoever owns the directory of a database can put links there, also for a root that replicates it.
+    #[test]
+    fn no_link_in_the_folder_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = dir.path().join("app.db");
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, "root only").unwrap();
+        let home = home_of(&db);
+        let replica = home.join(folder_of("x"));
+        std::fs::create_dir_all(&replica).unwrap();
+        for name in ["state", "pages", "pages.new"] {
+            std::os::unix::fs::symlink(&victim, replica.join(name)).unwrap();
+        }
+        assert!(StateFile::open(&replica).is_err() && read_state(&replica).is_err());
+        let hashes = crate::replicate::hashes::PageHashes::of(&replica, 1);
+        assert!(hashes.is_empty().is_err());
+        crate::replicate::hashes::PageHashes::begin_new(&replica, 1).unwrap().into_place(&replica).unwrap();
+        std::fs::remove_dir_all(&home).unwrap();
+        std::os::unix::fs::symlink(dir.path(), &home).unwrap();
+        let e = Home::take(&db, home).unwrap_err().to_string();
+        assert!(e.contains("symbolic link"), "{e}");
+        assert!(!dir.path().join("lock").exists());
+        assert_eq!(std::fs::read(&victim).unwrap(), b"root only");
     }
 
     #[test]

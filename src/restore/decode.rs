@@ -22,6 +22,8 @@ pub(super) struct Decode {
     pub(super) file: File,
     /// For messages.
     pub(super) path: std::path::PathBuf,
+    /// The database to be, for messages.
+    pub(super) output: std::path::PathBuf,
     /// Says that there was an error and no more parts are wanted.
     pub(super) failed: tokio::sync::Notify,
 }
@@ -114,6 +116,10 @@ impl Crew<'_> {
     fn size(&self, shape: Shape) -> bool {
         let need = shape.bytes();
         self.need.store(need, Ordering::Relaxed);
+        if let Some(free) = self.decode.file.free_space().filter(|free| *free < need) {
+            self.fail(RestoreError::NoRoom { path: self.decode.output.clone(), need, free });
+            return false;
+        }
         match self.decode.file.std().set_len(need) {
             Ok(()) => true,
             Err(e) => {

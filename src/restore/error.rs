@@ -172,6 +172,48 @@ pub enum RestoreError {
         /// What is there.
         path: PathBuf,
     },
+    /// links that lead nowhere
+    #[error(
+        "{path} cannot be the output: its symbolic links lead in a circle; remove them or name another file"
+    )]
+    LinkCircle {
+        /// The output.
+        path: PathBuf,
+    },
+    /// a link that another user has made
+    #[error(
+        "{path} is a symbolic link of {owner} to {target}, where {owner} may not write, and is not followed: if it is right, \
+         name {target} itself"
+    )]
+    ForeignLink {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+        /// The user who made it.
+        owner: String,
+    },
+    /// somebody has put another file where this one was written
+    #[error(
+        "{path} was replaced by another program while the restore wrote it: nothing was installed; restore to a directory that \
+         others cannot write to"
+    )]
+    Exchanged {
+        /// The temporary file.
+        path: PathBuf,
+    },
+    /// not enough room
+    #[error(
+        "no room for {path}: {need} bytes are needed, and {free} bytes are free there; make room, or restore to another disk"
+    )]
+    NoRoom {
+        /// The output.
+        path: PathBuf,
+        /// Bytes of the database, or those that it grows by.
+        need: u64,
+        /// Bytes that may be written.
+        free: u64,
+    },
     /// the database to be replaced is open
     #[error("{path} is in use by {by}: stop it first; it is not replaced, not even with --force")]
     InUse {

@@ -19,6 +19,8 @@ pub(super) struct Place {
     pub(super) scratch: File,
     /// For messages.
     pub(super) path: std::path::PathBuf,
+    /// The database to be, for messages.
+    pub(super) output: std::path::PathBuf,
 }
 
 /// Gets, proves and writes all pages.
@@ -52,6 +54,7 @@ fn apply(
     let failed = |file: &LegacyFile, e| match e {
         ApplyError::Read(_) => RestoreError::Interrupted,
         ApplyError::Write(e) => RestoreError::output("write", &place.path, 0, e),
+        ApplyError::NoRoom { need, free } => RestoreError::NoRoom { path: place.output.clone(), need, free },
         cause => RestoreError::LegacyFile { object: file.name, url: url.to_owned(), cause },
     };
     for (number, file) in files.iter().enumerate() {

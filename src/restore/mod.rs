@@ -34,6 +34,7 @@ mod error;
 mod fetch;
 pub mod follow;
 mod legacy;
+mod place;
 pub mod plan;
 mod points;
 mod proof;
@@ -54,6 +55,7 @@ use tokio::task::JoinHandle;
 pub use choose::{Choice, Files, choose};
 pub use error::RestoreError;
 pub use fetch::{Object, requests};
+pub use place::{is_there, resolve};
 pub use plan::{PlanError, Until};
 pub use points::{Point, PointState, object_name, points};
 pub use prove::lost_states;
@@ -288,7 +290,7 @@ async fn files(
     match &choice.files {
         Files::Ltx(files) => {
             let files: Vec<Entry> = files.iter().rev().copied().collect();
-            let (shape, under_way) = pages(store, (&files, pending), parallel, progress).await?;
+            let (shape, under_way) = pages(store, (&files, pending, target.path()), parallel, progress).await?;
             Ok((Restored::ltx(shape), Some(under_way)))
         }
         Files::Legacy(plan) => {
@@ -303,7 +305,7 @@ async fn files(
 /// Gets, proves and writes all pages. What it gives besides ends when the disk has begun with all that it was told of.
 async fn pages(
     store: &Arc<dyn Store>,
-    (files, pending): (&[Entry], &Pending),
+    (files, pending, output): (&[Entry], &Pending, &std::path::Path),
     parallel: usize,
     progress: &dyn Progress,
 ) -> Result<(Shape, JoinHandle<()>), RestoreError> {
@@ -315,6 +317,7 @@ async fn pages(
         files: files.to_vec(),
         file: pending.file().clone(),
         path: pending.path().to_owned(),
+        output: output.to_owned(),
         failed: tokio::sync::Notify::new(),
     });
     let write_back = {

@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn the_largest_txid_does_not_overflow() {
-        let entries = [entry(0, 1, u64::MAX, 0)];
+        let entries = [entry(0, 1, Txid::MAX.0, 0)];
         assert_eq!(plan(&entries, Goal::Newest).unwrap(), entries);
     }
 

@@ -6,7 +6,9 @@
 //! is there the old one must be whole, log included. Two files cannot change their names at once, so the old database
 //! is first brought to rest by SQLite itself:
 //!
-//! 1. Nobody else has it open: no lock on it or on its wal-index is held by anyone. Else refuse.
+//! 1. Nobody else has it open, or its log or wal-index: no lock is held on them, no process that can be seen has a
+//!    descriptor of them (`/proc`), and the kernel, asked by way of a lease, knows of no descriptor of a process that can't be
+//!    seen. Else refuse. A connection in rollback mode that is idle has no lock.
 //! 2. `PRAGMA journal_mode=DELETE` moves the log into the old database (or rolls its journal back) and removes it.
 //!    SQLite needs the database for itself for that, so somebody who came after step 1 is noticed. Killed here, the
 //!    old database is whole, with its log or without one.
@@ -24,18 +26,26 @@ use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::RestoreError;
-use crate::io::File;
+use super::{RestoreError, place};
+use crate::base::untrusted;
 use crate::io::durable::{self, Existing, Pending};
+use crate::io::{File, host};
 
 /// What SQLite keeps beside a database.
 const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
-/// Mode of a new database, before the umask: that of SQLite.
-const MODE: u32 = 0o644;
+/// Mode of a new database: nothing says who else may read what is in it.
+const MODE: u32 = 0o600;
+
+/// A program that only reads the file, such as a copy, is waited for so long.
+const OPEN_WAIT: Duration = Duration::from_secs(1);
+
+/// The wait before it is looked at again.
+const OPEN_AGAIN: Duration = Duration::from_millis(25);
 
 /// Bytes of a database that SQLite locks: pending, reserved and shared.
 const LOCKS: (u64, u64) = (0x4000_0000, 512);
@@ -53,19 +63,7 @@ pub(super) struct Target {
 impl Target {
     /// Looks at the place without changing anything.
     pub(super) fn examine(output: &Path, force: bool) -> Result<Target, RestoreError> {
-        let failed = |e| RestoreError::output("look at", output, 0, e);
-        // SQLite keeps the log beside the file that a link means.
-        let path = match std::fs::symlink_metadata(output) {
-            Ok(meta) if meta.is_symlink() => std::fs::canonicalize(output).map_err(failed)?,
-            Ok(_) => output.to_owned(),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => output.to_owned(),
-            Err(e) => return Err(failed(e)),
-        };
-        match std::fs::metadata(&path) {
-            Ok(meta) if !meta.is_file() => return Err(RestoreError::NotAFile { path }),
-            _ if path.file_name().is_none() => return Err(RestoreError::NotAFile { path }),
-            _ => {}
-        }
+        let path = place::resolve(output)?;
         let target = Target { path, force };
         target.may_replace()?;
         Ok(target)
@@ -90,27 +88,57 @@ impl Target {
         };
         let sidecars = SIDECARS.map(|s| self.sidecar(s));
         for path in [&self.path].into_iter().chain(&sidecars) {
-            if there(path)? && !self.force {
+            let counts = there(path)? && (*path != self.path || place::is_there(path)?);
+            if counts && !self.force {
                 return Err(RestoreError::Exists { path: path.clone() });
             }
         }
         for (path, locks) in [(&self.path, LOCKS), (&sidecars[1], SHM_LOCKS)] {
             self.not_locked(path, locks)?;
         }
-        Ok(())
+        let give_up = Instant::now() + OPEN_WAIT;
+        loop {
+            match self.opened_by(&sidecars)? {
+                None => return Ok(()),
+                Some(by) if Instant::now() >= give_up => {
+                    return Err(RestoreError::InUse { path: self.path.clone(), by });
+                }
+                Some(_) => std::thread::sleep(OPEN_AGAIN),
+            }
+        }
     }
 
     fn not_locked(&self, path: &Path, (from, len): (u64, u64)) -> Result<(), RestoreError> {
         // No connection of this process is open on a database that is about to be replaced, so closing this
         // descriptor drops no locks of ours.
-        let locked = match File::open(path).and_then(|f| f.locked_by(from, len)) {
-            Ok(locked) => locked,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            Err(e) => return Err(RestoreError::output("look at", path, 0, e)),
+        let locked = match open(path)? {
+            Some(file) => {
+                file.locked_by(from, len).map_err(|e| RestoreError::output("look at", path, 0, e))?
+            }
+            None => None,
         };
         match locked {
             None => Ok(()),
             Some(by) => Err(RestoreError::InUse { path: self.path.clone(), by }),
+        }
+    }
+
+    /// Who has the database, or what is next to it, open without a lock.
+    fn opened_by(&self, sidecars: &[PathBuf]) -> Result<Option<String>, RestoreError> {
+        let mut there = Vec::new();
+        let mut hidden = false;
+        for path in [&self.path].into_iter().chain(sidecars) {
+            let Some(file) = open(path)? else { continue };
+            let id = file.metadata().map_err(|e| RestoreError::output("look at", path, 0, e))?;
+            there.push((id.dev(), id.ino()));
+            hidden |= file.is_open_elsewhere();
+        }
+        if there.is_empty() {
+            return Ok(None);
+        }
+        match host::look_at_processes(&there).by.first() {
+            Some(p) => Ok(Some(format!("process {} ({})", p.pid, untrusted::escape(&p.name)))),
+            None => Ok(hidden.then(|| "a process that this user cannot see".to_owned())),
         }
     }
 
@@ -119,9 +147,8 @@ impl Target {
         let directory = durable::directory_of(&self.path);
         durable::create_dir_all(directory).map_err(|e| RestoreError::output("make", directory, 0, e))?;
         self.sweep(directory);
-        let temporary = durable::temporary_beside(&self.path);
-        let failed = |e| RestoreError::output("write", &temporary, 0, e);
-        let pending = Pending::create(temporary.clone(), MODE).map_err(failed)?;
+        let failed = |e| RestoreError::output("write", &self.path, 0, e);
+        let pending = Pending::create_beside(&self.path, MODE).map_err(failed)?;
         // Tells other restores that somebody is at work here. The lock goes with the process.
         pending.file().std().lock().map_err(failed)?;
         if let Ok(old) = std::fs::metadata(&self.path) {
@@ -135,26 +162,27 @@ impl Target {
         &self,
         database: &Pending,
     ) -> Result<(Pending, super::legacy::Place), RestoreError> {
-        let temporary = durable::temporary_beside(&self.path);
-        let failed = |e| RestoreError::output("write", &temporary, 0, e);
-        let scratch = Pending::create(temporary.clone(), 0o600).map_err(failed)?;
+        let failed = |e| RestoreError::output("write", &self.path, 0, e);
+        let scratch = Pending::create_beside(&self.path, MODE).map_err(failed)?;
         scratch.file().std().lock().map_err(failed)?;
         let place = super::legacy::Place {
             database: database.file().clone(),
             scratch: scratch.file().clone(),
             path: database.path().to_owned(),
+            output: self.path.clone(),
         };
         Ok((scratch, place))
     }
 
     fn sweep(&self, directory: &Path) {
-        let (Some(name), Ok(entries)) = (self.path.file_name(), std::fs::read_dir(directory)) else { return };
-        let prefix = format!(".{}.", name.to_string_lossy());
+        let Ok(entries) = std::fs::read_dir(directory) else { return };
+        let prefix = durable::temporary_prefix(&self.path).into_encoded_bytes();
         for entry in entries.flatten() {
-            let other = entry.file_name().to_string_lossy().into_owned();
-            let ours = other.strip_prefix(&prefix).and_then(|r| r.strip_suffix(".tmp"));
-            let ours = ours.is_some_and(|r| r.bytes().all(|b| b.is_ascii_digit() || b == b'-'));
-            if ours && File::open(&entry.path()).is_ok_and(|f| f.std().try_lock().is_ok()) {
+            let other = entry.file_name();
+            let ours =
+                other.as_encoded_bytes().strip_prefix(&prefix[..]).and_then(|r| r.strip_suffix(b".tmp"));
+            let ours = ours.is_some_and(|r| r.iter().all(|b| b.is_ascii_digit() || *b == b'-'));
+            if ours && File::open_itself(&entry.path()).is_ok_and(|f| f.std().try_lock().is_ok()) {
                 let _ = std::fs::remove_file(entry.path());
             }
         }
@@ -163,7 +191,15 @@ impl Target {
     /// Puts the complete, verified, flushed file into its place. Blocks its thread.
     pub(super) fn install(&self, pending: Pending) -> Result<(), RestoreError> {
         self.may_replace()?;
+        if !pending.is_itself() {
+            return Err(RestoreError::Exchanged { path: pending.path().to_owned() });
+        }
         let failed = |e| RestoreError::output("replace", &self.path, 0, e);
+        // What `may_replace` lets pass without force is nothing, or an empty file.
+        let empty = std::fs::symlink_metadata(&self.path).is_ok_and(|m| m.is_file() && m.len() == 0);
+        if !self.force && empty {
+            return pending.commit(&self.path, Existing::Replace).map_err(failed);
+        }
         if !self.force {
             return pending.commit(&self.path, Existing::Refuse).map_err(|e| match e.kind() {
                 io::ErrorKind::AlreadyExists => RestoreError::Exists { path: self.path.clone() },
@@ -224,10 +260,20 @@ impl Target {
     }
 }
 
+/// Opens a file that may not be there; nothing else than a regular file is waited for, and no link is followed.
+fn open(path: &Path) -> Result<Option<File>, RestoreError> {
+    match File::open_itself(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(RestoreError::output("look at", path, 0, e)),
+    }
+}
+
 fn close_log(path: &Path) -> rusqlite::Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(std::time::Duration::ZERO)?;
+    super::verify::distrust(&connection)?;
+    connection.busy_timeout(Duration::ZERO)?;
     let mode: String = connection.query_row("PRAGMA journal_mode=DELETE", [], |row| row.get(0))?;
     // A rollback journal is rolled back by the first read.
     connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;

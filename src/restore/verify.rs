@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::RestoreError;
@@ -50,10 +51,23 @@ pub(super) fn check(path: &Path, integrity: Integrity) -> Result<Verdict, Restor
 }
 
 fn first_finding(path: &Path, pragma: &str) -> rusqlite::Result<String> {
+    open_to_check(path)?.query_row(pragma, [], |row| row.get(0))
+}
+
+fn open_to_check(path: &Path) -> rusqlite::Result<Connection> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(immutable_uri(path), flags)?;
-    connection.query_row(pragma, [], |row| row.get(0))
+    distrust(&connection)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    Ok(connection)
+}
+
+/// Before the first statement on a database that came from a store, whose schema and pages anybody may have made: nothing in its
+/// schema runs what could do harm, and each page is looked at before it is used.
+pub(super) fn distrust(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.execute_batch("PRAGMA cell_size_check=ON")
 }
 
 /// Nobody else knows the file yet, so SQLite needs neither locks nor a log beside it.
@@ -113,6 +127,22 @@ mod tests {
         )
         .unwrap();
         assert!(check(&path, Integrity::Quick).is_err());
+    }
+
+    #[test]
+    fn a_database_from_a_store_is_opened_without_trust() {
+        let connection = Connection::open_in_memory().unwrap();
+        assert!(connection.db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA).unwrap());
+        distrust(&connection).unwrap();
+        assert!(!connection.db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA).unwrap());
+        let on: bool = connection.query_row("PRAGMA cell_size_check", [], |r| r.get(0)).unwrap();
+        assert!(on);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.db");
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE t(a)").unwrap();
+        let opened = open_to_check(&path).unwrap();
+        assert!(!opened.db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA).unwrap());
+        assert!(opened.db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE).unwrap());
     }
 
     #[test]

@@ -179,7 +179,7 @@ impl Database {
         let sqlite_error = |source: rusqlite::Error| match source.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked(path.to_owned()),
             // SQLite does not say that the process may open no more files.
-            Some(ErrorCode::CannotOpen) if let Err(source) = File::open(Path::new("/dev/null")) => {
+            Some(ErrorCode::CannotOpen) if let Err(source) = File::open_directory(Path::new("/")) => {
                 OpenError::Io { path: path.to_owned(), source }
             }
             Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
@@ -195,7 +195,7 @@ impl Database {
         let shm_path = sibling(path, "-shm");
         let shm = Shm::open(&shm_path).map_err(|e| io_error(e, &shm_path))?;
         let wal_path = sibling(path, "-wal");
-        let wal = File::open(&wal_path).map_err(|e| io_error(e, &wal_path))?;
+        let wal = File::open_itself(&wal_path).map_err(|e| io_error(e, &wal_path))?;
         // Nobody can be in the way while our connection holds the same.
         let held = file.share_range(SHARED_FIRST, SHARED_BYTES).map_err(|e| io_error(e, path))?
             && shm.try_lock(LOCK_DMS, LockKind::Shared).map_err(|e| io_error(e, &shm_path))?;

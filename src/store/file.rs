@@ -41,7 +41,7 @@ pub struct FileStore(Arc<Inner>);
 struct Inner {
     root: PathBuf,
     url: String,
-    /// Mode bits of the files, before the umask.
+    /// Mode bits of the files, before the umask. Who may read them may also pass through the directories.
     mode: u32,
     /// Whether abandoned temporary files have been removed; done before the first write.
     swept: AtomicBool,
@@ -81,6 +81,12 @@ impl FileStore {
 impl Inner {
     fn directory(&self, level: Level) -> PathBuf {
         self.root.join("ltx").join(level.to_string())
+    }
+
+    /// Makes a directory of the replica for those who may read its files; what is above the replica is made as the umask says.
+    fn make(&self, directory: &Path) -> io::Result<()> {
+        durable::create_dir_all(durable::directory_of(&self.root))?;
+        durable::create_dir_all_with(directory, self.mode | (self.mode & 0o444) >> 2)
     }
 
     fn path(&self, id: LtxId) -> PathBuf {
@@ -134,7 +140,7 @@ impl Inner {
             }
             _ => error("read", path, &e),
         };
-        let file = File::open(path).map_err(failed)?;
+        let file = File::open_itself(path).map_err(failed)?;
         let size = file.len().map_err(failed)?;
         let end = range.end.min(size);
         let Some(len) = end.checked_sub(range.start).filter(|&l| l > 0) else { return Ok(Bytes::new()) };
@@ -188,7 +194,8 @@ fn is_abandoned(name: &std::fs::DirEntry) -> bool {
     meta.is_file() && now.saturating_sub(changed) > ABANDONED
 }
 
-/// What a listing says of one file; `None` if it is not there (any more) or not a file.
+/// What a listing says of one file; `None` if it is not there (any more) or not a file. A link to a file is listed, so that it is
+/// missed by nobody, and refused when it is read.
 fn entry(id: LtxId, path: &Path) -> Result<Option<Entry>> {
     let meta = match std::fs::metadata(path) {
         Ok(meta) => meta,

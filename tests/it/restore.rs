@@ -19,6 +19,7 @@ mod damage;
 mod faults;
 mod legacy;
 mod made;
+mod place;
 mod times;
 mod verify;
 

@@ -59,7 +59,7 @@ impl Place {
     pub(super) async fn try_out(&self) -> anyhow::Result<()> {
         self.replica.list(Scope::All).await?;
         let options = PutOptions { created: Millis::now(), create_only: false };
-        self.raw.put(LtxId::raw(Txid(u64::MAX)), Vec::new(), options).await?;
+        self.raw.put(LtxId::raw(Txid::MAX), Vec::new(), options).await?;
         Ok(())
     }
 

@@ -15,7 +15,8 @@ use crate::restore::{self, RestoreError, RestoreOptions, Silent};
 /// If a replica can't be read: an application must not begin with an empty database, or an old state, because a store was away.
 pub(super) async fn fill(databases: &[DatabaseOptions], engine: &Engine) -> anyhow::Result<()> {
     for database in databases {
-        if !database.path.exists() {
+        // A path that can't be looked at is one to be restored to, which says why it can't be.
+        if !restore::is_there(&database.path).unwrap_or(false) {
             fill_one(database, engine)
                 .await
                 .with_context(|| format!("{} cannot be restored", database.path.display()))?;

@@ -2,7 +2,13 @@
 
 use std::fmt::Write as _;
 
+use crate::base::{limits, untrusted};
 use crate::observe::{DatabaseStatus, FollowState, ReplicaStatus, Status, VerificationState};
+
+/// What came from elsewhere, on one line: the words of a store, and those of another process.
+fn say(text: &str) -> String {
+    untrusted::line(text, limits::MESSAGE_CHARS)
+}
 
 /// A paragraph for each database.
 pub(super) fn text(status: &Status) -> String {
@@ -13,17 +19,18 @@ pub(super) fn text(status: &Status) -> String {
 }
 
 fn database(d: &DatabaseStatus) -> String {
-    let mut out = format!("{}: {}", d.path, database_state(&d.state));
+    let mut out = format!("{}: {}", untrusted::escape(&d.path), say(database_state(&d.state)));
     let mut facts = Vec::new();
     facts.extend(d.size.map(|n| format!("{n} bytes")));
     facts.extend(d.wal_size.map(|n| format!("log {n} bytes")));
-    facts.extend(d.position.as_ref().map(|p| format!("captured up to frame {} ({})", p.frame, p.salts)));
+    facts
+        .extend(d.position.as_ref().map(|p| format!("captured up to frame {} ({})", p.frame, say(&p.salts))));
     facts.extend(d.commits.map(|n| format!("{n} {}", commits(n))));
     if !facts.is_empty() {
         let _ = write!(out, "\n  {}", facts.join(", "));
     }
     if let Some(error) = &d.error {
-        let _ = write!(out, "\n  last error {}: {}", error.time, error.message);
+        let _ = write!(out, "\n  last error {}: {}", say(&error.time), say(&error.message));
     }
     if let Some(damage) = &d.wal_damage {
         let _ = write!(
@@ -49,12 +56,12 @@ fn follower(out: &mut String, f: &FollowState) {
         other => other,
     };
     let _ = match &f.url {
-        Some(url) => write!(out, "\n  {url}: {state}"),
-        None => write!(out, "\n  {state}"),
+        Some(url) => write!(out, "\n  {}: {}", say(url), say(state)),
+        None => write!(out, "\n  {}", say(state)),
     };
     if let Some(txid) = &f.txid {
-        let time = f.time.as_ref().map_or_else(String::new, |t| format!(" of {t}"));
-        let _ = write!(out, "\n    applied: TXID {txid}{time}");
+        let time = f.time.as_ref().map_or_else(String::new, |t| format!(" of {}", say(t)));
+        let _ = write!(out, "\n    applied: TXID {}{time}", say(txid));
     }
     if let Some(lag) = f.lag_seconds {
         let _ = write!(
@@ -64,7 +71,7 @@ fn follower(out: &mut String, f: &FollowState) {
         );
     }
     if let Some(error) = &f.error {
-        let _ = write!(out, "\n    last error {}: {}", error.time, error.message);
+        let _ = write!(out, "\n    last error {}: {}", say(&error.time), say(&error.message));
     }
 }
 
@@ -84,17 +91,23 @@ fn database_state(state: &str) -> &str {
 
 fn replica(out: &mut String, r: &ReplicaStatus) {
     let url = r.url.as_deref().unwrap_or("a replica that is not configured");
-    let since = r.since.as_ref().map_or_else(String::new, |s| format!(" since {s}"));
+    let since = r.since.as_ref().map_or_else(String::new, |s| format!(" since {}", say(s)));
     let state = match r.state.as_str() {
         "away" => "the store is away",
         "starting" => "asking the store what it has",
         "comparing" => "comparing pages",
         other => other,
     };
-    let _ = write!(out, "\n  {url}: {state}{since}");
+    let _ = write!(out, "\n  {}: {}{since}", say(url), say(state));
     match &r.durable {
         Some(d) => {
-            let _ = write!(out, "\n    stored: TXID {} of {}, frame {}", d.txid, d.time, d.position.frame);
+            let _ = write!(
+                out,
+                "\n    stored: TXID {} of {}, frame {}",
+                say(&d.txid),
+                say(&d.time),
+                d.position.frame
+            );
         }
         None => out.push_str("\n    stored: nothing yet, as far as is known here"),
     }
@@ -121,32 +134,36 @@ fn replica(out: &mut String, r: &ReplicaStatus) {
     }
     if let Some(h) = &r.history {
         if let (Some(txid), Some(time)) = (&h.snapshot_txid, &h.snapshot_time) {
-            let next = h.next_snapshot.as_ref().map_or_else(String::new, |n| format!(", next due {n}"));
-            let _ = write!(out, "\n    newest full image: TXID {txid} of {time}{next}");
+            let next =
+                h.next_snapshot.as_ref().map_or_else(String::new, |n| format!(", next due {}", say(n)));
+            let _ = write!(out, "\n    newest full image: TXID {} of {}{next}", say(txid), say(time));
         }
         if let Some(error) = &h.error {
-            let _ = write!(out, "\n    history: {error}");
+            let _ = write!(out, "\n    history: {}", say(error));
         }
     }
     if let Some(v) = &r.verification {
         verification(out, v);
     }
     if let Some(error) = &r.error {
-        let _ = write!(out, "\n    last error {}: {}", error.time, error.message);
+        let _ = write!(out, "\n    last error {}: {}", say(&error.time), say(&error.message));
     }
 }
 
 fn verification(out: &mut String, v: &VerificationState) {
-    let next = v.next.as_ref().map_or_else(|| ", under way now".to_owned(), |n| format!(", next due {n}"));
+    let next =
+        v.next.as_ref().map_or_else(|| ", under way now".to_owned(), |n| format!(", next due {}", say(n)));
     let _ = match (&v.last, &v.fault) {
         (None, _) => write!(out, "\n    never verified yet{next}"),
-        (Some(last), None) => write!(out, "\n    verified {last}: sound{next}"),
-        (Some(last), Some(fault)) => write!(out, "\n    NOT SOUND, verified {last}: {fault}{next}"),
+        (Some(last), None) => write!(out, "\n    verified {}: sound{next}", say(last)),
+        (Some(last), Some(fault)) => {
+            write!(out, "\n    NOT SOUND, verified {}: {}{next}", say(last), say(fault))
+        }
     };
     if let (Some(sound), Some(_)) = (&v.sound, &v.fault) {
-        let _ = write!(out, "\n    last sound {sound}");
+        let _ = write!(out, "\n    last sound {}", say(sound));
     }
     if let Some(error) = &v.error {
-        let _ = write!(out, "\n    cannot be verified: {error}");
+        let _ = write!(out, "\n    cannot be verified: {}", say(error));
     }
 }

@@ -161,3 +161,20 @@ fn log_of(index: u32, pages: &[(u32, u32)], size: u32) -> Log {
         size: Some(size),
     }
 }
+
+#[test]
+fn a_database_that_has_no_room_is_refused_before_it_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_scratch, mut apply, database) = files_of(dir.path());
+    let conn = rusqlite::Connection::open(dir.path().join("source")).unwrap();
+    conn.execute_batch("PRAGMA page_size=65536; CREATE TABLE t(a)").unwrap();
+    drop(conn);
+    let mut bytes = std::fs::read(dir.path().join("source")).unwrap();
+    // 16 TiB, more than the disk of any test has.
+    bytes[PAGE_COUNT].copy_from_slice(&(1_u32 << 28).to_be_bytes());
+    match apply.snapshot(&pack(&bytes)[..]).unwrap_err() {
+        ApplyError::NoRoom { need, free } => assert!(need == 1 << 44 && free < need),
+        e => panic!("{e}"),
+    }
+    assert_eq!(database.len().unwrap(), 0);
+}

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::clock::Millis;
 use crate::base::limits;
-use crate::io::{durable, read_small};
+use crate::replicate::state::replica_folder;
 
 const NAME: &str = "verified";
 
@@ -39,7 +39,8 @@ struct Stored {
 impl Record {
     /// One that can't be read is as good as none: the replica is verified sooner.
     pub(super) fn read(folder: &Path) -> Record {
-        let bytes = read_small(&folder.join(NAME), limits::VERIFY_RECORD_BYTES).unwrap_or_default();
+        let folder = replica_folder(folder).open();
+        let bytes = folder.and_then(|f| f.read_small(NAME, limits::VERIFY_RECORD_BYTES)).unwrap_or_default();
         let Ok(stored) = serde_json::from_slice::<Stored>(&bytes) else { return Record::default() };
         let Stored { begun, sound, fault, faults } = stored;
         Record { begun: begun.map(Millis), sound: sound.map(Millis), fault, faults }
@@ -56,8 +57,9 @@ impl Record {
     pub(super) async fn write(&self, folder: &Path) -> io::Result<()> {
         let (begun, sound) = (self.begun.map(|t| t.0), self.sound.map(|t| t.0));
         let stored = Stored { begun, sound, fault: self.fault.clone(), faults: self.faults };
-        let (path, bytes) = (folder.join(NAME), serde_json::to_vec(&stored)?);
-        let written = tokio::task::spawn_blocking(move || durable::write(&path, &bytes, MODE)).await;
+        let (folder, bytes) = (replica_folder(folder), serde_json::to_vec(&stored)?);
+        let write = move || folder.open()?.write(NAME, &bytes, MODE);
+        let written = tokio::task::spawn_blocking(write).await;
         written.map_err(io::Error::other)?
     }
 }

@@ -90,6 +90,9 @@ impl Reading<'_> {
                             Some(claims) => claims.next_file(header.commit),
                             None => self.claims = Some(Claims::new(header.commit, header.page_size)),
                         }
+                        if self.newest.is_none() {
+                            apply.has_room_for(header.commit)?;
+                        }
                         self.newest.get_or_insert(header);
                     }
                     Step::Page(pgno) => {

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::FollowError;
+use super::{FOLLOW_MODE, FollowError};
 use crate::io::File;
 use crate::sqlite::database::sibling;
 
@@ -35,7 +35,7 @@ impl Lock {
     pub(super) fn take(database: &Path) -> Result<Lock, FollowError> {
         let path = sibling(database, "-follow");
         let failed = |cause| FollowError::File { what: "open", path: path.clone(), cause };
-        let file = File::open_or_create(&path, 0o644).map_err(failed)?;
+        let file = File::open_or_create(&path, FOLLOW_MODE).map_err(failed)?;
         match file.std().try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {
@@ -61,7 +61,7 @@ impl Lock {
                 return Err(FollowError::DoesNotStop { path: database.to_owned(), by, seconds });
             }
             let path = sibling(database, "-follow");
-            let asked = File::open_rw(&path).and_then(|f| write(&f, STOP));
+            let asked = File::open_rw_itself(&path).and_then(|f| write(&f, STOP));
             asked.map_err(|cause| FollowError::File { what: "write", path, cause })?;
             std::thread::sleep(TRY_EVERY);
         }

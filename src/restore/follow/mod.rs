@@ -53,6 +53,9 @@ use crate::io::watch::{Hint, Of, Watch, Watches};
 use crate::ltx::WalRange;
 use crate::store::Store;
 
+/// Permissions of what is kept next to a followed database.
+const FOLLOW_MODE: u32 = 0o600;
+
 /// What is wanted of a follower.
 #[derive(Clone)]
 pub struct FollowOptions {
@@ -108,9 +111,7 @@ pub async fn follow(
     mut stop: Receiver<bool>,
 ) -> Result<FollowStatus, FollowError> {
     let mut options = options;
-    if let Ok(path) = std::fs::canonicalize(&options.output) {
-        options.output = path;
-    }
+    options.output = real_path(&options.output)?;
     let lock = Lock::take(&options.output)?;
     let status = FollowStatus::new(options.output.clone(), store.url().to_owned());
     let trouble = Trouble::default();
@@ -156,7 +157,7 @@ pub async fn follow(
 /// # Errors
 /// [`FollowError`]; the database is then still a followed one.
 pub fn promote(output: &Path, patience: Duration) -> Result<Txid, FollowError> {
-    let output = std::fs::canonicalize(output).unwrap_or_else(|_| output.to_owned());
+    let output = real_path(output)?;
     if !replica::is_followed_file(&output)? {
         return Err(FollowError::NotFollowed { path: output });
     }
@@ -164,6 +165,15 @@ pub fn promote(output: &Path, patience: Duration) -> Result<Txid, FollowError> {
     let txid = Replica::open(&output, None)?.promote()?;
     lock.remove()?;
     Ok(txid)
+}
+
+/// The followed file, whether or not it is there yet: one name for it and for what is kept next to it.
+///
+/// # Errors
+/// [`FollowError::Restore`], for what can't be the path of a database file.
+pub fn real_path(output: &Path) -> Result<PathBuf, FollowError> {
+    let output = super::resolve(output)?;
+    Ok(std::fs::canonicalize(&output).unwrap_or(output))
 }
 
 struct Follower {

@@ -19,11 +19,12 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
-use super::FollowError;
 use super::lineage::Made;
 use super::mark::{self, Mark, TXID_MAX};
+use super::{FOLLOW_MODE, FollowError};
 use crate::base::{PageSize, Pgno, Txid, limits};
 use crate::io::File;
+use crate::restore::RestoreError;
 use crate::sqlite::database::{FileId, sibling};
 
 /// How long a foreign lock is waited for.
@@ -262,7 +263,7 @@ impl Replica {
         let path = position_path(&self.path);
         let file = match self.position_file.take() {
             Some(file) => Ok(file),
-            None => File::open_or_create(&path, 0o644),
+            None => File::open_or_create(&path, FOLLOW_MODE),
         };
         let noted = file.and_then(|file| {
             file.pwrite_all(format!("{}\n", self.mark.txid).as_bytes(), 0)?;
@@ -325,6 +326,17 @@ impl Apply<'_> {
     pub(super) fn page_size_is(&self, expected: PageSize) -> Result<(), FollowError> {
         let (path, found) = (self.replica.path.clone(), self.replica.page_size);
         if found == expected { Ok(()) } else { Err(FollowError::PageSize { path, found, expected }) }
+    }
+
+    /// Refuses what the file system has no room for, before the first page is written. What is counted is what the database grows
+    /// by: which of the other pages differ is seen only when they come.
+    pub(super) fn has_room_for(&self, pages: u32) -> Result<(), FollowError> {
+        let Replica { pages: now, page_size, path, position_file, .. } = &*self.replica;
+        let need = u64::from(pages.saturating_sub(*now)) * u64::from(page_size.get());
+        match position_file.as_ref().and_then(File::free_space) {
+            Some(free) if free < need => Err(RestoreError::NoRoom { path: path.clone(), need, free }.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Writes a page. Each may come once.
@@ -392,7 +404,7 @@ pub(super) fn position_path(database: &Path) -> PathBuf {
 /// The position that stands beside a database.
 pub(super) fn position_beside(database: &Path) -> Result<Option<Txid>, FollowError> {
     let path = position_path(database);
-    let text = match crate::io::read_small(&path, 64) {
+    let text = match crate::io::read_small_itself(&path, 64) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(cause) => return Err(FollowError::File { what: "read", path, cause }),
@@ -422,6 +434,8 @@ fn connect(path: &Path) -> Result<Connection, FollowError> {
     let open = || {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(path, flags)?;
+        // `SQLITE_DBCONFIG_DEFENSIVE` would forbid to write pages.
+        crate::restore::verify::distrust(&db)?;
         db.busy_timeout(BUSY)?;
         let has: bool = db.query_row(
             "SELECT count(*) FROM pragma_module_list WHERE name = 'sqlite_dbpage'",

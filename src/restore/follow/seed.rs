@@ -3,7 +3,7 @@
 use super::lineage::Made;
 use super::replica::{self, Replica};
 use super::status::Lag;
-use super::{FollowError, Follower, blocking};
+use super::{FOLLOW_MODE, FollowError, Follower, blocking};
 use crate::base::Level;
 use crate::io::Engine;
 use crate::io::durable;
@@ -17,7 +17,7 @@ impl Follower {
         progress: &dyn Progress,
     ) -> Result<bool, FollowError> {
         let path = self.options.output.clone();
-        let exists = path.exists();
+        let exists = restore::is_there(&path)?;
         let half = exists && self.lock.was_seeding && !replica::is_followed_file(&path)?;
         let mut opened = None;
         if exists && !half {
@@ -102,7 +102,7 @@ impl Follower {
         let of_image = report.newest_file.is_some_and(|id| id.level == Level::SNAPSHOT);
         let made = Made { at: report.created, exact: !of_image };
         let path = replica::position_path(&report.output);
-        durable::write(&path, format!("{}\n", report.txid).as_bytes(), 0o644)
+        durable::write(&path, format!("{}\n", report.txid).as_bytes(), FOLLOW_MODE)
             .map_err(|cause| FollowError::File { what: "write", path, cause })?;
         blocking(move || Replica::open(&report.output, Some(made))).await?
     }

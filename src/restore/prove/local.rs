@@ -161,7 +161,7 @@ struct Log {
 
 impl Log {
     fn open(path: &Path, newest: &Header) -> io::Result<Log> {
-        let file = match File::open(path) {
+        let file = match File::open_itself(path) {
             Ok(file) => Some(file),
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(e),

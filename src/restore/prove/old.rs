@@ -97,7 +97,9 @@ async fn apply(
         (Ok(()), Err(e @ (ApplyError::Damaged(_) | ApplyError::Gap { .. } | ApplyError::Read(_)))) => {
             report.damage(object, e.to_string());
         }
-        (Ok(()), Err(ApplyError::Write(_))) => unreachable!("nothing is written"),
+        (Ok(()), Err(ApplyError::Write(_) | ApplyError::NoRoom { .. })) => {
+            unreachable!("nothing is written")
+        }
         (Ok(()), Ok(())) => {
             report.read += 1;
             report.bytes += file.size;

@@ -49,7 +49,7 @@ impl Inner {
     pub(super) fn put_times(&self, id: TimesId, body: &Bytes) -> Result<()> {
         let path = self.side_path(SideId::Times(id));
         let directory = durable::directory_of(&path);
-        durable::create_dir_all(directory).map_err(|e| error("make", directory, &e))?;
+        self.make(directory).map_err(|e| error("make", directory, &e))?;
         durable::write(&path, body, self.mode).map_err(|e| error("write", &path, &e))
     }
 

@@ -247,3 +247,49 @@ async fn what_lies_beside_the_levels_is_listed_read_and_kept_apart() {
     assert_eq!(e.kind(), ErrorKind::NotFound);
     assert_eq!(store.list_all().await.unwrap().sides, listing.sides[..2]);
 }
+
+#[tokio::test]
+async fn a_replica_is_its_owners_alone_and_what_is_above_it_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let mode = |name: &str| fs::metadata(dir.path().join(name)).unwrap().mode() & 0o777;
+    let above = dir.path().join("plain");
+    fs::create_dir(&above).unwrap();
+    let usual = mode("plain");
+    let store = FileStore::new(dir.path().join("backups/replica"));
+    store.put(raw(1), body("x"), replace()).await.unwrap();
+    assert_eq!(mode("backups"), usual);
+    for name in ["backups/replica", "backups/replica/ltx", "backups/replica/ltx/0"] {
+        assert_eq!(mode(name), 0o700, "{name}");
+    }
+    let store = FileStore::with_mode(dir.path().join("shared"), 0o640);
+    store.put(raw(1), body("x"), replace()).await.unwrap();
+    assert_eq!(mode("shared/ltx/0"), 0o750 & usual);
+}
+
+/// Whoever owns a replica's folder can put links to files of others into it.
+#[tokio::test]
+async fn a_link_in_a_replica_is_listed_and_never_read_or_copied() {
+    let (dir, store) = store();
+    store.put(raw(1), body("ours"), replace()).await.unwrap();
+    let secret = dir.path().join("secret");
+    fs::write(&secret, "root only").unwrap();
+    let place = |id: LtxId| dir.path().join("replica/ltx").join(id.level.to_string()).join(id.file_name());
+    std::os::unix::fs::symlink(&secret, place(raw(2))).unwrap();
+    assert_eq!(
+        store.list(Scope::All).await.unwrap().len(),
+        2,
+        "a state that is not there must not look newest"
+    );
+    let e = store.get(raw(2), 0..100).await.unwrap_err().to_string();
+    assert!(e.contains("symbolic link"), "{e}");
+    assert!(store.copy(raw(2), id(1, 2, 2), replace()).await.is_err());
+    assert!(!place(id(1, 2, 2)).exists());
+    let made = std::process::Command::new("mkfifo").arg(place(raw(3))).status().unwrap();
+    assert!(made.success());
+    let e = store.get(raw(3), 0..100).await.unwrap_err().to_string();
+    assert!(e.contains("FIFO"), "{e}");
+    // Nothing goes through a link when it is written.
+    store.put(raw(2), body("new"), replace()).await.unwrap();
+    assert_eq!(fs::read(&secret).unwrap(), b"root only");
+    assert_eq!(&store.get(raw(2), 0..100).await.unwrap()[..], b"new");
+}

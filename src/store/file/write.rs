@@ -29,7 +29,7 @@ impl Inner {
             }
             _ => error("copy", &source, &e),
         };
-        let original = File::open(&source).map_err(failed)?;
+        let original = File::open_itself(&source).map_err(failed)?;
         let modified = original.metadata().and_then(|m| m.modified()).map_err(failed)?;
         if Millis::from_system(modified) == options.created && self.link(&source, to, options)? {
             return Ok(());
@@ -44,13 +44,13 @@ impl Inner {
         self.sweep();
         let target = self.path(to);
         let directory = self.directory(to.level);
-        durable::create_dir_all(&directory).map_err(|e| error("make", &directory, &e))?;
+        self.make(&directory).map_err(|e| error("make", &directory, &e))?;
         let failed = |e: io::Error| error("write", &target, &e);
         if options.create_only {
             match std::fs::hard_link(source, &target) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                    let original = File::open(source).map_err(failed)?;
+                    let original = File::open_itself(source).map_err(failed)?;
                     return conflict_unless(same_files(&target, &original), &target).map(|()| true);
                 }
                 Err(_) => return Ok(false),
@@ -73,11 +73,9 @@ impl Inner {
     fn draft(&self, id: LtxId, options: PutOptions) -> Result<Draft> {
         self.sweep();
         let target = self.path(id);
-        let create = || Pending::create(durable::temporary_beside(&target), self.mode);
+        let create = || Pending::create_beside(&target, self.mode);
         let pending = create().or_else(|e| match e.kind() {
-            io::ErrorKind::NotFound => {
-                durable::create_dir_all(&self.directory(id.level)).and_then(|()| create())
-            }
+            io::ErrorKind::NotFound => self.make(&self.directory(id.level)).and_then(|()| create()),
             _ => Err(e),
         });
         let pending = pending.map_err(|e| error("write", &target, &e))?;
@@ -145,7 +143,7 @@ fn conflict_unless(same: io::Result<bool>, target: &Path) -> Result<()> {
 }
 
 fn same_as_body(existing: &Path, body: &[Bytes]) -> io::Result<bool> {
-    let file = File::open(existing)?;
+    let file = File::open_itself(existing)?;
     if file.len()? != body.iter().map(|b| b.len() as u64).sum::<u64>() {
         return Ok(false);
     }
@@ -163,7 +161,7 @@ fn same_as_body(existing: &Path, body: &[Bytes]) -> io::Result<bool> {
 }
 
 fn same_files(existing: &Path, ours: &File) -> io::Result<bool> {
-    let theirs = File::open(existing)?;
+    let theirs = File::open_itself(existing)?;
     let len = ours.len()?;
     if theirs.len()? != len {
         return Ok(false);

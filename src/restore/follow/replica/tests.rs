@@ -114,3 +114,24 @@ fn a_long_log_is_emptied() {
     let e = reader.execute("INSERT INTO t VALUES (1)", []).unwrap_err();
     assert_eq!(e.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy));
 }
+
+#[test]
+fn what_there_is_no_room_for_is_refused_before_the_first_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let first = database(&path, 65_536);
+    let mut replica = Replica::open(&path, made(1)).unwrap();
+    // Its schema came from a store.
+    let trusted = rusqlite::config::DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA;
+    assert!(!replica.db.db_config(trusted).unwrap());
+    let before = replica.pages();
+    let header = Header::new(replica.page_size, before, (Txid(2), Txid(2)), Millis(2), WalRange::default());
+    let mut bytes = encode_file(&header, [(Pgno::FIRST, &first[..])]).unwrap();
+    // 8 TiB, more than the disk of any test has.
+    bytes[12..16].copy_from_slice(&(1_u32 << 27).to_be_bytes());
+    let piece = Piece { bytes: bytes.into(), is_last: true, hold: None };
+    let id = LtxId::raw(Txid(2));
+    let e = apply(&mut replica, "nowhere", &[id], std::iter::once(piece)).unwrap_err();
+    assert!(matches!(&e, FollowError::Restore(RestoreError::NoRoom { .. })), "{e}");
+    assert_eq!((replica.txid(), replica.pages()), (Txid(1), before));
+}

@@ -1,0 +1,151 @@
+//! Where a database is to be: links resolved, and whether one is there.
+
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::RestoreError;
+use crate::io::durable::directory_of;
+use crate::io::host;
+
+/// Links that lead to links, as many as the kernel follows; more are a circle.
+const LINKS_MAX: usize = 40;
+
+/// The bit of a directory in which everybody may make files and remove only their own, as in `/tmp`.
+const STICKY: u32 = 0o1000;
+
+/// The file that `output` means, whether or not it is there: where its links lead to. SQLite keeps the WAL next to that one.
+///
+/// # Errors
+/// [`RestoreError`], for what can't be the path of a database file.
+pub fn resolve(output: &Path) -> Result<PathBuf, RestoreError> {
+    let bytes = output.as_os_str().as_bytes();
+    let names_directory = bytes.ends_with(b"/") || bytes.ends_with(b"/.") || output.file_name().is_none();
+    if names_directory {
+        // Without the slash at its end.
+        return Err(RestoreError::NotAFile { path: output.components().collect() });
+    }
+    let mut path = output.to_owned();
+    for _ in 0..=LINKS_MAX {
+        let link = match std::fs::symlink_metadata(&path) {
+            Ok(found) if found.is_symlink() => found,
+            Ok(found) if found.is_file() => return Ok(path),
+            Ok(_) => return Err(RestoreError::NotAFile { path }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(path),
+            Err(e) => return Err(RestoreError::output("look at", &path, 0, e)),
+        };
+        let target = std::fs::read_link(&path).map_err(|e| RestoreError::output("look at", &path, 0, e))?;
+        let target = directory_of(&path).join(target);
+        if target.file_name().is_none() || target.as_os_str().as_bytes().ends_with(b"/") {
+            return Err(RestoreError::NotAFile { path: target });
+        }
+        trusted(&path, &link, &target)?;
+        path = target;
+    }
+    Err(RestoreError::LinkCircle { path: output.to_owned() })
+}
+
+/// Refuses a link by which another user would have this process write where that user may not: in a directory like `/tmp`, and for
+/// root everywhere.
+fn trusted(path: &Path, link: &Metadata, target: &Path) -> Result<(), RestoreError> {
+    let us = host::user().unwrap_or(0);
+    let owner = link.uid();
+    let is = |dir: &Path, what: fn(&Metadata) -> bool| std::fs::metadata(dir).is_ok_and(|m| what(&m));
+    let shared = is(directory_of(path), |m| m.mode() & STICKY != 0 && m.mode() & 0o022 != 0);
+    if owner == us || owner == 0 || (us != 0 && !shared) {
+        return Ok(());
+    }
+    // Its owner could have written there too.
+    if std::fs::metadata(directory_of(target)).is_ok_and(|m| m.uid() == owner) {
+        return Ok(());
+    }
+    let (path, target, owner) = (path.to_owned(), target.to_owned(), host::user_name(owner));
+    Err(RestoreError::ForeignLink { path, target, owner })
+}
+
+/// Whether there is a database at `path`. An empty file is none: programs make one before they write to it, and volumes of
+/// containers are mounted over one.
+///
+/// # Errors
+/// [`RestoreError`], where that can't be seen.
+pub fn is_there(path: &Path) -> Result<bool, RestoreError> {
+    let path = resolve(path)?;
+    match std::fs::symlink_metadata(&path) {
+        Ok(found) => Ok(found.len() > 0),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(RestoreError::output("look at", &path, 0, e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn links_lead_to_where_the_database_will_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(at("volume/data")).unwrap();
+        symlink("volume", at("mounted")).unwrap();
+        symlink("mounted/data/real.db", at("link.db")).unwrap();
+        symlink(at("link.db"), at("again.db")).unwrap();
+        for name in ["link.db", "again.db"] {
+            assert_eq!(resolve(&at(name)).unwrap(), at("mounted/data/real.db"));
+            assert!(!is_there(&at(name)).unwrap());
+        }
+        std::fs::write(at("volume/data/real.db"), "").unwrap();
+        assert!(!is_there(&at("again.db")).unwrap(), "an empty file is no database");
+        std::fs::write(at("volume/data/real.db"), "x").unwrap();
+        assert!(is_there(&at("again.db")).unwrap());
+    }
+
+    #[test]
+    fn what_no_database_can_be_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let says = |path: &Path, what: &str| {
+            let e = resolve(path).unwrap_err().to_string();
+            assert!(e.contains(what), "{}: {e}", path.display());
+        };
+        for name in ["new/", "new/.", "new/..", ".."] {
+            says(&at(name), "name the database file itself");
+        }
+        says(dir.path(), "name the database file itself");
+        symlink(dir.path(), at("to-directory")).unwrap();
+        says(&at("to-directory"), "name the database file itself");
+        symlink("nowhere/", at("to-slash")).unwrap();
+        says(&at("to-slash"), "name the database file itself");
+        symlink("two", at("one")).unwrap();
+        symlink("one", at("two")).unwrap();
+        says(&at("one"), "lead in a circle");
+        symlink("self", at("self")).unwrap();
+        says(&at("self"), "lead in a circle");
+        std::fs::write(at("file"), "x").unwrap();
+        says(&at("file/x.db"), "cannot look at");
+    }
+
+    #[test]
+    fn a_link_of_another_user_leads_root_only_to_where_that_user_may_write() {
+        if host::user().unwrap() != 0 {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["tenant", "root"] {
+            std::fs::create_dir(at(name)).unwrap();
+        }
+        let tenant = Some(65534);
+        std::os::unix::fs::chown(at("tenant"), tenant, None).unwrap();
+        for (link, target) in [("tenant/own.db", "tenant/real.db"), ("tenant/evil.db", "root/passwd")] {
+            symlink(at(target), at(link)).unwrap();
+            std::os::unix::fs::lchown(at(link), tenant, None).unwrap();
+        }
+        assert_eq!(resolve(&at("tenant/own.db")).unwrap(), at("tenant/real.db"));
+        let e = resolve(&at("tenant/evil.db")).unwrap_err().to_string();
+        assert!(e.contains("root/passwd") && e.contains("is not followed"), "{e}");
+    }
+}

@@ -88,7 +88,7 @@ fn replicated(
         observer,
         vitals: Arc::default(),
     };
-    Ok(tokio::task::LocalSet::new().block_on(&runtime, replicate::run(options, stop))?)
+    Ok(tokio::task::LocalSet::new().block_on(&runtime, replicate::run(options, None, stop))?)
 }
 
 impl Run {

@@ -129,6 +129,13 @@ pub const SYNC_REST_INTERVALS: u32 = 10;
 /// The slow look at every mapped header that covers lost events.
 pub const SAFETY_TICK: Duration = Duration::from_secs(1);
 
+/// The interval at which watched directories are read where inotify has no watch left. A new database is found so much later.
+pub const ARRIVALS_TICK: Duration = Duration::from_secs(5);
+
+/// The interval at which the path of each followed database is looked up, by one system call: a directory that was exchanged above it, a
+/// link that leads elsewhere and a new mount give no other sign.
+pub const PATH_TICK: Duration = Duration::from_secs(2);
+
 /// Requests in flight in the I/O engine. Further ones wait for a place.
 pub const IO_DEPTH: usize = 64;
 
@@ -168,8 +175,8 @@ pub const RESTORE_TRANSFERS: usize = 16;
 /// Requests under way at once for one restore, at most, whatever `--parallelism` says.
 pub const RESTORE_TRANSFERS_MAX: usize = 64;
 
-/// Open files that a database at rest takes: itself, its log, its wal-index, the lock beside it.
-pub const DATABASE_FILES: u64 = 4;
+/// Open files that a database at rest takes: itself, its log, its wal-index, the lock beside it, the socket for its status.
+pub const DATABASE_FILES: u64 = 5;
 
 /// Open files that the process takes beside those.
 pub const PROCESS_FILES: u64 = 200;
@@ -325,8 +332,11 @@ pub const COMPARE_ATTEMPTS: u32 = 5;
 /// Pages that a comparison names. Further ones are counted.
 pub const COMPARE_FINDINGS: usize = 20;
 
-/// Connections to the status sockets and the metrics address at once, of all kinds together. Further ones wait in the kernel's queue.
+/// Connections at once to the metrics address, and to the socket of the process. Further ones wait in the kernel's queue.
 pub const OBSERVE_CONNECTIONS: usize = 16;
+
+/// Connections at once to the socket of one database. Further ones wait in the kernel's queue.
+pub const OBSERVE_HOME_CONNECTIONS: usize = 4;
 
 /// Time for a connection to ask and to take its answer. Beyond it the connection is closed.
 pub const OBSERVE_TIME: Duration = Duration::from_secs(10);
@@ -338,7 +348,7 @@ pub const OBSERVE_HEAD_BYTES: usize = 16 << 10;
 pub const STATUS_BYTES: u64 = 64 << 20;
 
 /// Sockets that wait to be served. One that finds no place is not served, which is said.
-pub const OBSERVE_QUEUE: usize = 4_096;
+pub const OBSERVE_QUEUE: usize = DATABASES_MAX;
 /// A follower's log of this size is emptied with a little patience for its readers; shorter ones begin anew by themselves.
 pub const FOLLOW_LOG_BYTES: u64 = 64 << 20;
 

@@ -9,11 +9,13 @@ use clap::Args;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
+use super::flags;
 use super::report::{OutputError, print_line};
 use super::setup::{self, Setup};
 use crate::base::finding::{Finding, Verdict};
 use crate::config::file::DatabaseConfig;
 use crate::config::{Kind, Location};
+use crate::io::link::target_of;
 use crate::replicate::state::home_of;
 use crate::sqlite;
 use crate::store::{file, s3};
@@ -25,7 +27,7 @@ use crate::store::{file, s3};
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
     /// Database files, replica URLs, or both; a database of the config file with its replicas. Without any, all of the config file
-    #[arg(value_name = "DB|URL")]
+    #[arg(value_name = "DB|URL", value_parser = flags::database_or_url)]
     pub what: Vec<String>,
     /// Print one JSON object instead of text
     #[arg(long)]
@@ -39,7 +41,7 @@ pub(super) fn run(setup: &mut Setup, args: &DoctorArgs) -> anyhow::Result<ExitCo
     if args.what.is_empty() {
         let config = Arc::clone(setup.need_config("write lsfast doctor DB URL")?);
         for database in &config.databases {
-            report.database(&database.path.value, &home(database));
+            report.database(&target_of(&database.path.value), &home(database));
             report.replicas(setup, &event_loop, database);
         }
         for directory in &config.directories {
@@ -57,7 +59,7 @@ pub(super) fn run(setup: &mut Setup, args: &DoctorArgs) -> anyhow::Result<ExitCo
             Some(config) => config.database(&path, setup.env())?,
             None => None,
         };
-        report.database(&path, &configured.as_ref().map_or_else(|| home_of(&path), home));
+        report.database(&target_of(&path), &configured.as_ref().map_or_else(|| home_of(&path), home));
         if let Some(database) = &configured {
             report.replicas(setup, &event_loop, database);
         }

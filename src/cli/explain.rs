@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::flags;
 use super::report::print_text;
 use super::setup::{Setup, Target};
 use crate::config::{CredentialSource, Kind, Line, Location};
@@ -12,7 +13,7 @@ use crate::config::{CredentialSource, Kind, Line, Location};
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
     /// A database of the config file, or a replica URL; without one, the whole config file
-    #[arg(value_name = "DB|URL")]
+    #[arg(value_name = "DB|URL", value_parser = flags::database_or_url)]
     pub target: Option<String>,
     /// Print one JSON array instead of text
     #[arg(long)]

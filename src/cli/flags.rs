@@ -7,7 +7,32 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 
+use std::path::PathBuf;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Command};
+
+use crate::config::{connection_path, database_path};
+
+/// Reads an argument that is the path of a database, also as a connection string: `sqlite:///PATH`, or `file:PATH` as SQLite has it.
+pub(super) fn database() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|arg| match arg.to_str().and_then(database_path) {
+        Some(path) if path.is_empty() => Err(NO_PATH),
+        Some(path) => Ok(PathBuf::from(path)),
+        None if arg.is_empty() => Err(NO_PATH),
+        None => Ok(PathBuf::from(arg)),
+    })
+}
+
+/// Reads an argument that is the path of a database or the URL of a replica. `sqlite:///PATH` is the path of a database.
+pub(super) fn database_or_url(arg: &str) -> Result<String, &'static str> {
+    match connection_path(arg).unwrap_or(arg) {
+        "" => Err(NO_PATH),
+        path => Ok(path.to_owned()),
+    }
+}
+
+const NO_PATH: &str = "the path of the database is missing";
 
 /// What is known of a long flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +136,36 @@ fn long_flags(command: &Command) -> BTreeMap<String, Kind> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_database_is_named_by_its_path_or_by_a_connection_string() {
+        let command = Command::new("x").arg(clap::Arg::new("db").value_parser(database()));
+        let read = |arg: &str| {
+            let matches = command.clone().try_get_matches_from(["x", arg]).ok()?;
+            matches.get_one::<PathBuf>("db").map(|p| p.display().to_string())
+        };
+        for (arg, path) in [
+            ("app.db", "app.db"),
+            ("/data/app.db", "/data/app.db"),
+            ("sqlite:///data/app.db", "/data/app.db"),
+            ("sqlite:////data/app.db?mode=rwc", "/data/app.db"),
+            ("sqlite3:///data/app.db#x", "/data/app.db"),
+            ("sqlite://data/app.db", "data/app.db"),
+            ("sqlite:app.db", "app.db"),
+            ("file:app.db?cache=shared", "app.db"),
+            ("file:///data/my%20app.db", "/data/my app.db"),
+            ("file://localhost/data/app.db", "/data/app.db"),
+            ("notes:app.db", "notes:app.db"),
+            ("./sqlite:app.db", "./sqlite:app.db"),
+        ] {
+            assert_eq!(read(arg).as_deref(), Some(path), "{arg}");
+        }
+        assert_eq!((read("sqlite://"), read("")), (None, None));
+        // There a directory may be meant.
+        assert_eq!(database_or_url("file:///data/replica").unwrap(), "file:///data/replica");
+        assert_eq!(database_or_url("sqlite:///data/app.db").unwrap(), "/data/app.db");
+    }
+
     use clap::CommandFactory as _;
 
     fn rewritten(line: &str) -> String {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::setup::{self, Setup};
 use super::table::table;
-use super::{choose, report};
+use super::{choose, flags, report};
 use crate::base::clock::Millis;
 use crate::legacy::{Generation, LegacyName};
 use crate::store::{SideEntry, SideId};
@@ -17,7 +17,7 @@ use crate::store::{SideEntry, SideId};
 #[derive(Debug, Args)]
 pub struct LegacyListArgs {
     /// A database of the config file by its path, or a replica: s3://BUCKET/PREFIX or file:///DIR
-    #[arg(value_name = "DB|URL")]
+    #[arg(value_name = "DB|URL", value_parser = flags::database_or_url)]
     pub url: String,
     /// Only this generation
     #[arg(long, value_name = "ID", value_parser = generation)]

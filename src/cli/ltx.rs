@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::setup::{self, Setup};
 use super::table::table;
-use super::{choose, report};
+use super::{choose, flags, report};
 use crate::base::{Level, LtxId, limits};
 use crate::store::{Entry, Scope, Store};
 
@@ -19,7 +19,7 @@ use crate::store::{Entry, Scope, Store};
 #[derive(Debug, Args)]
 pub struct LtxArgs {
     /// A database of the config file by its path, or a replica: s3://BUCKET/PREFIX or file:///DIR
-    #[arg(value_name = "DB|URL")]
+    #[arg(value_name = "DB|URL", value_parser = flags::database_or_url)]
     pub url: String,
     /// Files of this level only, 0 to 9
     #[arg(long, value_name = "N", value_parser = level)]

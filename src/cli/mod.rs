@@ -29,6 +29,7 @@ mod table;
 mod verify;
 mod version;
 mod when;
+mod words;
 mod zone;
 
 use std::path::PathBuf;
@@ -36,6 +37,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+use crate::io::forbid_core_files;
 use crate::store::HostAnswer;
 pub use report::one_line;
 use setup::Setup;
@@ -83,6 +85,9 @@ pub struct Global {
     /// Use ADDRESS for the host NAME instead of asking the name service; NAME may begin with `*.`
     #[arg(long, global = true, value_name = "NAME=ADDRESS[:PORT]")]
     pub resolve: Vec<HostAnswer>,
+    /// Let a crash leave a core file, which may hold keys and data
+    #[arg(long, global = true)]
+    pub core_dumps: bool,
 }
 
 /// Levels of the log.
@@ -185,10 +190,14 @@ pub fn run() -> ExitCode {
 
 fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let (global, command) = (cli.global, cli.command);
+    let no_core = if global.core_dumps { Ok(()) } else { forbid_core_files() };
     let mut setup = Setup::new(&global);
     let loaded = if command.reads_config() { setup.load_config(&global) } else { Ok(()) };
     log::install(&global, command.log_level(), setup.config().map(|c| &c.logging));
     loaded?;
+    if let Err(e) = no_core {
+        tracing::warn!(error = %e, "a crash may leave a core file, which would hold keys");
+    }
     for warning in setup.config().iter().flat_map(|c| &c.warnings) {
         tracing::warn!("{warning}");
     }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::setup::{self, Setup};
 use super::table::table;
-use super::{choose, report};
+use super::{choose, flags, report};
 use crate::base::limits;
 use crate::restore::{self, Object, Point, PointState, object_name};
 
@@ -17,7 +17,7 @@ use crate::restore::{self, Object, Point, PointState, object_name};
 #[derive(Debug, Args)]
 pub struct PointsArgs {
     /// A database of the config file by its path, or a replica: s3://BUCKET/PREFIX or file:///DIR
-    #[arg(value_name = "DB|URL")]
+    #[arg(value_name = "DB|URL", value_parser = flags::database_or_url)]
     pub url: String,
     /// How many states, at most, of the newest ones; each may take a request of 100 bytes
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = limit)]

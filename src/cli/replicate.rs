@@ -4,6 +4,8 @@ mod fill;
 mod history;
 mod observe;
 mod plan;
+mod program;
+mod reload;
 mod verification;
 
 use std::path::{Path, PathBuf};
@@ -15,23 +17,24 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::setup::{self, Setup};
-use super::{Global, signals};
+use super::{Global, flags, signals};
 use crate::base::limits;
 use crate::config::{parse_duration, parse_rate};
 use crate::io::raise_descriptor_limit;
 use crate::observe::Observatory;
-use crate::replicate::{self, DatabaseOptions, Observer, Once, Options, Stop};
+use crate::replicate::{self, Changes, DatabaseOptions, Observer, Once, Options, Stop};
 pub(super) use observe::process_socket;
 use plan::Plan;
 pub(super) use plan::default_replica;
 
 /// Replicate live databases until told to stop.
 ///
-/// SIGINT or SIGTERM ends it after a final sync; a second signal ends it at once.
+/// SIGINT or SIGTERM ends it after a final sync; a second signal ends it at once. SIGHUP has the config file read again; without one it ends
+/// lsfast after a final sync.
 #[derive(Debug, Clone, Args)]
 pub struct ReplicateArgs {
     /// The database file; waited for if it does not exist yet. Without one, all databases of the config file
-    #[arg(value_name = "DB")]
+    #[arg(value_name = "DB", value_parser = flags::database())]
     pub db: Option<PathBuf>,
     /// Where to: s3://BUCKET/PREFIX or file:///DIR, several for several copies; without one, the directory
     /// DB-replica beside the database
@@ -82,11 +85,19 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
         .or_else(|| config.as_ref()?.shutdown_sync_timeout.as_ref().map(|t| without_end(t.value)))
         .unwrap_or(SHUTDOWN_TIMEOUT);
     let command = args.exec.as_ref().or_else(|| config.as_ref()?.exec.as_ref().map(|e| &e.value));
-    let command = command.filter(|_| !args.once).cloned();
+    // Before anything is restored or stored for it.
+    let command = match command.filter(|_| !args.once) {
+        Some(line) => Some(program::prepare(line, config.as_deref())?),
+        None => None,
+    };
     // From here on a signal asks for an orderly end; with a program they are its, as soon as it runs.
+    let mut asked_to_reload = None;
     let stopper = match &command {
         None => {
-            signals::watch(stopper).context("signals cannot be caught")?;
+            let reload = config.is_some() && !args.once;
+            let (hang_up, asked) = std::sync::mpsc::channel();
+            signals::watch(stopper, reload.then_some(hang_up)).context("signals cannot be caught")?;
+            asked_to_reload = reload.then_some(asked);
             None
         }
         Some(_) => Some(stopper),
@@ -106,13 +117,14 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
             }
         }
         Err(e) => {
-            tracing::warn!(error = %e, "the limit of open files cannot be raised; each database takes some four");
+            tracing::warn!(error = %e, "the limit of open files cannot be raised; each database takes some five");
         }
     }
     plan.announce(&engine);
     let event_loop = setup::event_loop()?;
     event_loop.block_on(fill::fill(&plan.to_fill, &engine))?;
     let telling = observe::start(setup, config.as_deref(), args.once)?;
+    let names = plan.databases.iter().map(|d| d.path.clone()).collect();
     let options = Options {
         databases: plan.databases,
         directories: plan.directories,
@@ -124,14 +136,17 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
         vitals: telling.as_ref().map(Observatory::vitals).unwrap_or_default(),
     };
     let (Some(command), Some(stopper)) = (command, stopper) else {
-        serve(event_loop, options, stop)?;
+        let changes = match asked_to_reload {
+            Some(asked) => Some(reload::start(global, setup, args, names, options.engine.clone(), asked)?),
+            None => None,
+        };
+        serve(event_loop, options, changes, stop)?;
         return Ok(ExitCode::SUCCESS);
     };
-    let command = signals::words(&command)?;
     let name = command.get_program().to_owned();
     let program = signals::watch_with(command, stopper)
         .with_context(|| format!("--exec: {} cannot be started", name.display()))?;
-    let served = serve(event_loop, options, stop);
+    let served = serve(event_loop, options, None, stop);
     // If replication failed, the program must not go on without it.
     let status = program.end().with_context(|| format!("--exec: {} cannot be waited for", name.display()))?;
     served?;
@@ -184,9 +199,14 @@ fn without_end(timeout: Duration) -> Duration {
     if timeout.is_zero() { FOR_EVER } else { timeout }
 }
 
-fn serve(event_loop: tokio::runtime::Runtime, options: Options, stop: Stop) -> anyhow::Result<()> {
+fn serve(
+    event_loop: tokio::runtime::Runtime,
+    options: Options,
+    changes: Option<Changes>,
+    stop: Stop,
+) -> anyhow::Result<()> {
     let local = tokio::task::LocalSet::new();
-    let result = local.block_on(&event_loop, replicate::run(options, stop));
+    let result = local.block_on(&event_loop, replicate::run(options, changes, stop));
     // A helper thread may wait for a lock that the application holds; the end of the process gives up all that is held.
     event_loop.shutdown_background();
     result?;

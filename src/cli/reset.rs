@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
+use super::flags;
 use super::report::print_line;
 use super::setup::Setup;
 use crate::observe::is_replica_folder;
@@ -21,7 +22,7 @@ use crate::replicate::state::{Home, home_folder, home_of, image_wish, replica_fo
 #[derive(Debug, Args)]
 pub struct ResetArgs {
     /// The database
-    #[arg(value_name = "DB")]
+    #[arg(value_name = "DB", value_parser = flags::database())]
     pub db: PathBuf,
     /// Show what would be removed, and remove nothing
     #[arg(long)]

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::setup::{self, Setup, Target};
-use super::{Global, choose, follow, generations, report, when};
+use super::{Global, choose, flags, follow, generations, report, when};
 use crate::base::clock::Millis;
 use crate::base::{Txid, limits};
 use crate::config::Location;
@@ -36,7 +36,7 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
     /// A database of the config file by its path, or a replica: s3://BUCKET/PREFIX or file:///DIR
-    #[arg(value_name = "DB|URL")]
+    #[arg(value_name = "DB|URL", value_parser = flags::database_or_url)]
     pub url: String,
     /// The replica to restore from, by its name in the config file; without it, the one with the newest state
     #[arg(long, value_name = "NAME")]

@@ -1,31 +1,41 @@
 //! Signals, and the program that `--exec` starts.
 //!
-//! Without a program, the first SIGINT or SIGTERM asks for a final sync, the second ends at once. With one, signals go to it, and its end asks for
-//! the final sync: it may commit until then.
+//! Without a program, the first SIGINT or SIGTERM asks for a final sync, the second ends at once. With a config file SIGHUP has it read
+//! again; otherwise, as from a terminal that is closed, it asks for a final sync as well, but never ends at once: systemd may send it after
+//! SIGTERM. SIGUSR1 and SIGUSR2 do nothing. With a
+//! program, signals go to it, and its end asks for the final sync: it may commit until then. A signal that was ignored when lsfast
+//! started (`nohup`) stays ignored.
+//!
+//! Process 1 of a container also waits here for the orphans that it is given.
 
 use std::io::{self, IsTerminal as _};
 use std::process::ExitStatus;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::io::send_signal;
+use crate::io::host::is_ignored;
+use crate::io::{bind, own, reap_orphans, send_signal};
 use crate::replicate::Stopper;
 
 /// So many signals end lsfast at once while its program still runs.
 const SIGNALS_MAX: u32 = 3;
 
-/// The signals that are watched for, with their names and whether they ask for an end.
+/// The signals that ask for an end, and end at once when they come again.
 const END: [(i32, &str); 2] = [(libc::SIGINT, "SIGINT"), (libc::SIGTERM, "SIGTERM")];
-/// Those that are only handed on.
-const HANDED_ON: [(i32, &str); 4] = [
-    (libc::SIGHUP, "SIGHUP"),
-    (libc::SIGQUIT, "SIGQUIT"),
-    (libc::SIGUSR1, "SIGUSR1"),
-    (libc::SIGUSR2, "SIGUSR2"),
-];
+/// Without a program it asks for an end, too; with one it is handed on.
+const HANG_UP: (i32, &str) = (libc::SIGHUP, "SIGHUP");
+/// Without a program these do nothing, instead of ending the process; with one they are handed on.
+const USER: [(i32, &str); 2] = [(libc::SIGUSR1, "SIGUSR1"), (libc::SIGUSR2, "SIGUSR2")];
+/// Without a program it ends lsfast as it ends any process; with one it is handed on.
+const QUIT: (i32, &str) = (libc::SIGQUIT, "SIGQUIT");
+
+/// The waits between two looks for orphans, while a child of our own that has ended hides them.
+const HIDDEN_MIN: Duration = Duration::from_millis(10);
+const HIDDEN_MAX: Duration = Duration::from_secs(1);
 
 /// The program that runs beside the replication.
 #[derive(Debug)]
@@ -48,51 +58,55 @@ impl Program {
     }
 }
 
-/// The command line of `--exec`, in words as a shell would read it, without a shell.
-///
-/// # Errors
-/// One line that says what is wrong with it.
-pub(super) fn words(line: &str) -> anyhow::Result<std::process::Command> {
-    let words = shell_words::split(line).map_err(|_| {
-        anyhow::anyhow!("--exec {line:?}: a quote is not closed; write the command as for a shell")
-    })?;
-    let Some((program, arguments)) = words.split_first() else {
-        anyhow::bail!("--exec names no command; write for example --exec 'myapp --port 8080'");
-    };
-    let mut command = std::process::Command::new(program);
-    command.args(arguments);
-    Ok(command)
-}
-
-/// Catches SIGINT and SIGTERM from now on; the first asks `stopper`.
+/// Catches SIGINT and SIGTERM from now on; the first asks `stopper`. So does SIGHUP, unless there is `reload`, which is told of it instead.
 ///
 /// They are watched by a thread of their own, so that the second one works also when the first left the main
 /// loop stuck, in a hanging disk for example.
 ///
 /// # Errors
 /// The error of the system if a thread, a runtime or a handler cannot be had.
-pub(super) fn watch(stopper: Stopper) -> io::Result<()> {
+pub(super) fn watch(stopper: Stopper, reload: Option<mpsc::Sender<()>>) -> io::Result<()> {
     let runtime = runtime()?;
-    let mut signals = Signals::catch(&runtime, &END)?;
+    let mut signals = Signals::catch(&runtime, &[&END[..], &[HANG_UP], &USER[..]].concat())?;
     thread(move || {
         runtime.block_on(async {
-            let (_, name) = signals.next().await;
+            let (number, name) = loop {
+                let (number, name) = signals.next().await;
+                if USER.contains(&(number, name)) {
+                    tracing::info!(signal = name, "nothing is done for this signal");
+                    continue;
+                }
+                if number == libc::SIGHUP
+                    && let Some(reload) = &reload
+                    && reload.send(()).is_ok()
+                {
+                    tracing::info!(signal = name, "reading the config file again");
+                    continue;
+                }
+                break (number, name);
+            };
             tracing::info!(signal = name, "stopping: final sync, a second signal ends at once");
             stopper.ask();
+            if number == libc::SIGHUP {
+                // The first of the others asks for what is under way already.
+                signals.next_end().await;
+            }
             at_once(&mut signals).await;
         });
     })
 }
 
-/// Starts `command`, hands signals on to it, and asks `stopper` when it has ended.
+/// Starts `command`, hands signals on to it, and asks `stopper` when it has ended. Call it on the thread that ends with the process: the
+/// kernel ends the program when the thread that started it ends.
 ///
 /// # Errors
 /// The error of the system if it can't be started.
-pub(super) fn watch_with(command: std::process::Command, stopper: Stopper) -> io::Result<Program> {
+pub(super) fn watch_with(mut command: std::process::Command, stopper: Stopper) -> io::Result<Program> {
     let runtime = runtime()?;
-    let mut signals = Signals::catch(&runtime, &[&END[..], &HANDED_ON[..]].concat())?;
+    let mut signals = Signals::catch(&runtime, &[&END[..], &[HANG_UP, QUIT], &USER[..]].concat())?;
+    bind(&mut command);
     let entered = runtime.enter();
-    let child = Command::from(command).kill_on_drop(false).spawn()?;
+    let (child, own) = own(|| Command::from(command).kill_on_drop(false).spawn(), Child::id)?;
     drop(entered);
     tracing::info!(
         pid = child.id(),
@@ -103,6 +117,7 @@ pub(super) fn watch_with(command: std::process::Command, stopper: Stopper) -> io
     thread(move || {
         runtime.block_on(async {
             let status = until_ended(child, &mut signals, asked).await;
+            drop(own);
             match &status {
                 Ok(status) => tracing::info!(%status, "the program has ended: final sync"),
                 Err(e) => tracing::error!(error = %e, "the program cannot be waited for: final sync"),
@@ -159,19 +174,29 @@ fn hand_on(child: &Child, number: i32, name: &str) {
 }
 
 async fn at_once(signals: &mut Signals) {
+    let name = signals.next_end().await;
+    super::report::print_error(&format!(
+        "ended at once by a second signal ({name}): the next start stores what is missing"
+    ));
+    std::process::exit(1);
+}
+
+/// Waits for the orphans that process 1 is given.
+async fn reap_each(mut ended: Signal) {
     loop {
-        let (number, name) = signals.next().await;
-        if END.iter().any(|(n, _)| *n == number) {
-            super::report::print_error(&format!(
-                "ended at once by a second signal ({name}): the next start stores what is missing"
-            ));
-            std::process::exit(1);
+        let mut wait = HIDDEN_MIN;
+        while !reap_orphans() {
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(HIDDEN_MAX);
+        }
+        if ended.recv().await.is_none() {
+            return;
         }
     }
 }
 
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_io().build()
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 fn thread(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
@@ -181,9 +206,14 @@ fn thread(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
 struct Signals(Vec<(Signal, i32, &'static str)>);
 
 impl Signals {
+    /// Catches these, but for those that are ignored. In process 1 orphans are waited for from now on.
     fn catch(runtime: &tokio::runtime::Runtime, which: &[(i32, &'static str)]) -> io::Result<Signals> {
         let _entered = runtime.enter();
-        let caught = which.iter().map(|(n, name)| Ok((signal(SignalKind::from_raw(*n))?, *n, *name)));
+        if std::process::id() == 1 {
+            runtime.spawn(reap_each(signal(SignalKind::child())?));
+        }
+        let which = which.iter().filter(|(n, _)| *n != libc::SIGHUP || !is_ignored(*n));
+        let caught = which.map(|(n, name)| Ok((signal(SignalKind::from_raw(*n))?, *n, *name)));
         caught.collect::<io::Result<_>>().map(Signals)
     }
 
@@ -198,18 +228,14 @@ impl Signals {
         })
         .await
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_command_is_read_as_by_a_shell() {
-        let command = words("app --name 'two words' \"$x\"").unwrap();
-        assert_eq!(command.get_program(), "app");
-        assert_eq!(command.get_args().collect::<Vec<_>>(), ["--name", "two words", "$x"]);
-        assert!(words("  ").unwrap_err().to_string().contains("names no command"));
-        assert!(words("app 'x").unwrap_err().to_string().contains("a quote is not closed"));
+    /// The next of those that ask for an end.
+    async fn next_end(&mut self) -> &'static str {
+        loop {
+            let (number, name) = self.next().await;
+            if END.iter().any(|(n, _)| *n == number) {
+                return name;
+            }
+        }
     }
 }

@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::report::print_line;
 use super::setup::Setup;
-use super::{databases, replicate};
+use super::{databases, flags, replicate};
 use crate::config::Location;
 use crate::config::file::DatabaseConfig;
 use crate::observe::{self, DatabaseStatus, Place, SOCKET, Status};
@@ -23,8 +23,8 @@ use crate::replicate::state::home_of;
 /// in the folder .NAME-lsfast beside the database; no request to a store is made.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// The database; without it, those of the config file
-    #[arg(value_name = "DB")]
+    /// The database, by its path or as sqlite:///PATH; without it, those of the config file
+    #[arg(value_name = "DB", value_parser = flags::database())]
     pub db: Option<PathBuf>,
     /// Ask the lsfast that listens at this socket, for all of its databases
     #[arg(long, value_name = "PATH", conflicts_with = "db")]

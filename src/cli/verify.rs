@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::setup::{self, Setup};
-use super::{choose, report};
+use super::{choose, flags, report};
 use crate::io::keep_heap;
 use crate::restore::{self, Compared, Health, VerifyOptions, VerifyReport, object_name};
 
@@ -34,7 +34,7 @@ const NEWEST_LOST: u8 = 4;
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// A database of the config file by its path, or a replica: s3://BUCKET/PREFIX or file:///DIR
-    #[arg(value_name = "DB|URL")]
+    #[arg(value_name = "DB|URL", value_parser = flags::database_or_url)]
     pub url: String,
     /// Beside the files of the newest state read only so many of a hundred others, chosen at random
     #[arg(long, value_name = "PERCENT", default_value = "100", value_parser = percent)]

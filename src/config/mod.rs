@@ -36,6 +36,7 @@ pub use location::{
     Addressing, Checksum, Kind, Location, Origin, Quirks, S3Location, SignPayload, Sourced, TlsOptions,
 };
 pub use resolve::Overrides;
+pub use text::{connection_path, database_path};
 pub use values::parse_rate;
 
 /// What is wrong with a replica URL or the environment. Secrets are never part of a message.

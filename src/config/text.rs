@@ -49,6 +49,39 @@ pub(super) fn clean(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
+/// Schemes of connection strings, as they are in DATABASE_URL and what reads it.
+const DATABASE_SCHEMES: [&str; 2] = ["sqlite", "sqlite3"];
+
+/// The path in a connection string of SQLite: `sqlite:///PATH`, `sqlite:PATH` (also with `sqlite3`), without its parameters. `None` for
+/// anything else. As in Litestream the path begins after the second slash: three slashes are a path from the root.
+#[must_use]
+pub fn connection_path(text: &str) -> Option<&str> {
+    let (scheme, rest) = text.split_once(':')?;
+    if !DATABASE_SCHEMES.contains(&scheme) {
+        return None;
+    }
+    let rest = rest.strip_prefix("//").unwrap_or(rest);
+    let path = rest.split(['?', '#']).next().unwrap_or(rest);
+    // Some libraries want four.
+    Some(if path.starts_with("//") { &path[1..] } else { path })
+}
+
+/// The path of a database, as it is or in a connection string. Where no replica can be meant, `file:` is one, too: SQLite's own form, in
+/// which `%41` is `A`.
+#[must_use]
+pub fn database_path(text: &str) -> Option<String> {
+    if let Some(path) = connection_path(text) {
+        return Some(path.to_owned());
+    }
+    let rest = text.strip_prefix("file:")?;
+    let rest = match rest.strip_prefix("//") {
+        // A host: none, or this one.
+        Some(rest) => rest.strip_prefix("localhost").unwrap_or(rest),
+        None => rest,
+    };
+    decode(rest.split(['?', '#']).next().unwrap_or(rest))
+}
+
 /// Decodes `%41`; `None` for a percent sign without two hex digits, or bytes that are not UTF-8.
 pub(super) fn decode(text: &str) -> Option<String> {
     if !text.contains('%') {

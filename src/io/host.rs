@@ -110,6 +110,15 @@ pub fn open_files_max() -> Option<u64> {
     line.split_whitespace().nth(3)?.parse().ok()
 }
 
+/// Whether this process ignores a signal, as one does that was started by `nohup`; `false` without `/proc`.
+#[must_use]
+pub fn is_ignored(signal: i32) -> bool {
+    let status = text(Path::new("/proc/self/status")).unwrap_or_default();
+    let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|m| u64::from_str_radix(m.trim(), 16).ok()).unwrap_or(0);
+    (1..=64).contains(&signal) && mask >> (signal - 1) & 1 == 1
+}
+
 /// Why io_uring does not work here, as a sentence without its end; `None` if it does.
 #[must_use]
 pub fn without_uring() -> Option<String> {
@@ -195,6 +204,8 @@ mod tests {
         assert!(setting("fs.inotify.max_user_watches").unwrap() > 0);
         assert_eq!(setting("fs.no.such.setting"), None);
         assert!(open_files_max().is_none_or(|n| n > 3));
+        // The runtime of Rust ignores the one.
+        assert!(is_ignored(libc::SIGPIPE) && !is_ignored(libc::SIGSEGV));
     }
 
     #[test]

@@ -60,15 +60,6 @@ fn listen_named(folder: &Folder, name: &OsStr, mode: u32) -> io::Result<UnixList
     Ok(listener)
 }
 
-/// Gives the socket `name` of one folder of ours the same name in another, in the same file system; who connects to either meets the same
-/// listener. A socket that is there is replaced.
-///
-/// # Errors
-/// Those of `link(2)` and `rename(2)`: `CrossesDevices`, `NotFound`, `TooManyLinks`, ...
-pub fn link(from: &Folder, to: &Folder, name: &str) -> io::Result<()> {
-    from.link_socket(to, OsStr::new(name))
-}
-
 /// Connects to the socket at `path`.
 ///
 /// # Errors
@@ -107,31 +98,12 @@ mod tests {
     }
 
     #[test]
-    fn two_names_lead_to_one_listener_and_either_may_go() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = |name: &str| Private::new(dir.path().join(name), 1).make(None).unwrap();
-        let (one, two) = (folder("one"), folder("two"));
-        let listener = listen_in(&one, "socket", 0o600).unwrap();
-        for _ in 0..2 {
-            link(&one, &two, "socket").unwrap();
-        }
-        one.remove("socket").unwrap();
-        connect(&two.path().join("socket")).unwrap();
-        listener.accept().unwrap();
-        assert_eq!(two.names().unwrap(), ["socket"]);
-        assert_eq!(link(&one, &two, "socket").unwrap_err().kind(), io::ErrorKind::NotFound);
-    }
-
-    #[test]
-    fn nothing_but_a_socket_is_replaced_or_linked() {
+    fn nothing_but_a_socket_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         std::fs::write(&path, "mine").unwrap();
         assert_eq!(listen(&path, 0o600).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         let other = Private::new(dir.path().join("other"), 1).make(None).unwrap();
-        let here = Private::new(dir.path(), 1).open().unwrap();
-        assert!(link(&here, &other, "socket").is_err());
-        assert_eq!(other.names().unwrap(), Vec::<std::ffi::OsString>::new());
         assert_eq!(std::fs::read(&path).unwrap(), b"mine");
         // A link to a socket is not one.
         let real = dir.path().join("real");

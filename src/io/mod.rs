@@ -15,10 +15,12 @@
 //! - A buffer that was handed in belongs to the engine until the answer gives it back, also when the caller has lost
 //!   interest and dropped the future.
 
+mod child;
 pub mod durable;
 mod engine;
 mod file;
 pub mod host;
+pub mod link;
 pub mod local;
 pub mod nap;
 mod on_demand;
@@ -34,12 +36,12 @@ mod uring;
 mod wait;
 pub mod watch;
 
+pub use child::{Own, bind, forbid_core_files, own, raise_descriptor_limit, reap_orphans};
 pub use engine::{Engine, IoChoice, IoError, IoKind};
 pub use file::{File, read_small, read_small_itself, read_small_with_mode};
 pub use on_demand::OnDemand;
 pub use private::{Folder, Private};
 pub use process::{
-    end_group, keep_heap, monotonic, processor_time, raise_descriptor_limit, send_signal, trim_heap,
-    urgency_refused, urgently,
+    end_group, keep_heap, monotonic, processor_time, send_signal, trim_heap, urgency_refused, urgently,
 };
 pub use wait::wait;

@@ -34,7 +34,9 @@ pub fn urgently<T>(work: impl FnOnce() -> T) -> T {
     impl Drop for Urgent {
         fn drop(&mut self) {
             if let Err(e) = sys::make_ordinary() {
-                tracing::warn!(error = %e, "a thread keeps its real-time priority");
+                // One is enough.
+                REFUSED.store(true, Ordering::Relaxed);
+                tracing::warn!(error = %e, "a thread keeps its real-time priority; no other thread gets it");
             }
         }
     }
@@ -78,19 +80,11 @@ pub fn explain_open(e: io::Error) -> io::Error {
         Some(libc::EMFILE) => io::Error::new(
             e.kind(),
             format!(
-                "{e}: raise the limit of open files (ulimit -n, LimitNOFILE= of a systemd unit); each database takes some four"
+                "{e}: raise the limit of open files (ulimit -n, LimitNOFILE= of a systemd unit); each database takes some five"
             ),
         ),
         _ => e,
     }
-}
-
-/// Raises the soft limit of open descriptors to the hard one, and gives it: each database takes some four.
-///
-/// # Errors
-/// What the operating system says; the limit is then as before.
-pub fn raise_descriptor_limit() -> io::Result<u64> {
-    sys::raise_descriptors()
 }
 
 /// Gives free memory of the heap back to the system. Takes a millisecond or so: not for the loop.
@@ -119,13 +113,51 @@ mod tests {
         assert!(monotonic() > time);
     }
 
+    /// Only `CAP_SYS_NICE` may clear `SCHED_RESET_ON_FORK`: a thread that may be urgent by its limit alone could not leave it.
+    #[test]
+    fn urgency_ends_and_comes_again() {
+        // The fields from the third on; the 41st of all is the policy.
+        let policy = || {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+            let fields = stat.rsplit_once(") ").unwrap().1;
+            fields.split(' ').nth(38).unwrap().to_owned()
+        };
+        for _ in 0..3 {
+            let (inside, of_child) = urgently(|| (policy(), std::thread::spawn(policy).join().unwrap()));
+            assert_eq!(inside, if urgency_refused() { "0" } else { "1" });
+            assert_eq!(of_child, "0");
+            assert_eq!(policy(), "0");
+        }
+    }
+
+    /// With root's other rights, and a limit as `LimitRTPRIO=1` of systemd sets it.
+    #[test]
+    fn urgency_by_the_limit_alone_ends_and_comes_again() {
+        let mut limited = std::process::Command::new("prlimit");
+        limited
+            .args(["--rtprio=1:1", "setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "io::process::tests::urgency_ends_and_comes_again"]);
+        let works = std::process::Command::new("prlimit")
+            .args(["--rtprio=1:1", "setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice", "true"])
+            .output()
+            .is_ok_and(|o| o.status.success());
+        if !works {
+            eprintln!("limits cannot be set here: not tested");
+            return;
+        }
+        let output = limited.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    }
+
     #[test]
     fn a_child_gets_its_signal() {
         use std::os::unix::process::ExitStatusExt as _;
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         send_signal(child.id(), libc::SIGTERM).unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGTERM));
-        assert!(raise_descriptor_limit().unwrap() > 0);
+        assert!(crate::io::raise_descriptor_limit().unwrap() > 0);
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use tokio::io::Interest;
@@ -170,18 +172,21 @@ pub(super) fn kill_group(leader: u32, signal: i32) -> io::Result<()> {
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Lets this thread, if it is an ordinary one, go before all ordinary ones. `Ok(false)` if it is not ordinary.
+/// Lets this thread, if it is an ordinary one, go before all ordinary ones. `Ok(false)` if it is not ordinary. Threads that it starts
+/// meanwhile are ordinary.
 pub(super) fn make_urgent() -> io::Result<bool> {
     // SAFETY: takes no pointers.
-    if unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) } != libc::c_long::from(libc::SCHED_OTHER) {
+    let policy = unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) };
+    // The flag is left from the last time.
+    if policy & !libc::c_long::from(libc::SCHED_RESET_ON_FORK) != libc::c_long::from(libc::SCHED_OTHER) {
         return Ok(false);
     }
     set_scheduler(libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, 1).map(|()| true)
 }
 
-/// Makes this thread an ordinary one.
+/// Makes this thread an ordinary one. The flag stays: only `CAP_SYS_NICE` may clear it, and without that the whole call would fail.
 pub(super) fn make_ordinary() -> io::Result<()> {
-    set_scheduler(libc::SCHED_OTHER, 0)
+    set_scheduler(libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK, 0)
 }
 
 fn set_scheduler(policy: libc::c_int, priority: libc::c_int) -> io::Result<()> {
@@ -213,19 +218,86 @@ pub(super) fn keep_heap() {
     }
 }
 
-/// Raises the limit of open descriptors to what the process may have, and gives it.
-pub(super) fn raise_descriptors() -> io::Result<u64> {
+/// The type of the names of limits, which differs between C libraries.
+#[cfg(target_env = "gnu")]
+type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+type Resource = libc::c_int;
+
+/// Sets a soft limit to what `new` makes of the soft and the hard one; the result is the soft one before and after. No memory is
+/// allocated: it may run between `fork` and `exec`.
+fn change_limit(which: Resource, new: impl FnOnce(u64, u64) -> u64) -> io::Result<(u64, u64)> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` lives until the call returns, which fills it.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+    if unsafe { libc::getrlimit(which, &raw mut limit) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    limit.rlim_cur = limit.rlim_max;
+    let before = limit.rlim_cur;
+    limit.rlim_cur = new(before, limit.rlim_max).min(limit.rlim_max);
     // SAFETY: `limit` is only read.
-    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
+    if unsafe { libc::setrlimit(which, &raw const limit) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(limit.rlim_cur)
+    Ok((before, limit.rlim_cur))
+}
+
+/// Raises the limit of open descriptors to what the process may have; the result is the limit before and after.
+pub(super) fn raise_descriptors() -> io::Result<(u64, u64)> {
+    change_limit(libc::RLIMIT_NOFILE, |_, hard| hard)
+}
+
+/// Sets the size of core files to 0; the result is the limit before.
+pub(super) fn forbid_core() -> io::Result<u64> {
+    change_limit(libc::RLIMIT_CORE, |_, _| 0).map(|(before, _)| before)
+}
+
+/// Lets a program that is about to start have these soft limits, and SIGTERM when the thread that starts it ends.
+pub(super) fn bind_child(command: &mut Command, open_files: Option<u64>, core: Option<u64>) {
+    let parent = std::process::id();
+    let limits = [(libc::RLIMIT_NOFILE, open_files), (libc::RLIMIT_CORE, core)];
+    let prepare = move || {
+        for (which, soft) in limits {
+            if let Some(soft) = soft {
+                change_limit(which, |_, _| soft)?;
+            }
+        }
+        // SAFETY: takes no pointers.
+        if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // Our end may have come before this call, which then tells nothing.
+        if std::os::unix::process::parent_id() != parent {
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
+        Ok(())
+    };
+    // SAFETY: `prepare` runs in the child between `fork` and `exec`, where another thread's locks may be held for ever. It takes none:
+    // it makes four system calls, allocates no memory, and owns nothing but numbers.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// The number of a child that has ended and was not waited for; it stays so.
+pub(super) fn ended_child() -> io::Result<Option<u32>> {
+    // SAFETY: `siginfo_t` is a plain structure, for which zeros are a value.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `info` lives until the call returns, which fills it.
+    let rc =
+        unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) };
+    if rc != 0 {
+        let e = io::Error::last_os_error();
+        return if e.raw_os_error() == Some(libc::ECHILD) { Ok(None) } else { Err(e) };
+    }
+    // SAFETY: of a successful `waitid` this field is set, or 0 as before if there is no such child.
+    let pid = unsafe { info.si_pid() };
+    Ok(u32::try_from(pid).ok().filter(|pid| *pid != 0))
+}
+
+/// Takes the exit status of a child that has ended.
+pub(super) fn reap(pid: u32) -> io::Result<()> {
+    let pid = libc::pid_t::try_from(pid).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: a null pointer for the status is allowed.
+    let rc = unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) };
+    if rc == pid { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Bytes that an ordinary user may still write, and the magic number of the file system that `path` is on.

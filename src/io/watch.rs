@@ -2,6 +2,10 @@
 //!
 //! An event says "look again" and nothing else; several merge into one, and after an overflow everybody looks. Files are watched by path; the
 //! watch then stays with the inode.
+//!
+//! Instances and watches are few, and shared by all processes of a user. Where none is left the clock gives the hints, at the intervals
+//! [`limits::SAFETY_TICK`] and [`limits::ARRIVALS_TICK`]: later, and right all the same. A directory watch may come free later; a process without
+//! an instance stays with the clock.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
@@ -17,6 +21,7 @@ use tokio::sync::Notify;
 
 use super::nap::Naps;
 use super::sys;
+use crate::base::limits;
 
 /// Bytes read from the instance at once: some hundred events.
 const EVENTS_BYTES: usize = 16 << 10;
@@ -34,13 +39,21 @@ pub struct Watches(Rc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    watches: RefCell<inotify::Watches>,
+    /// `None` where no instance can be had.
+    watches: Option<RefCell<inotify::Watches>>,
     table: RefCell<HashMap<WatchDescriptor, Vec<Watcher>>>,
+    /// Watchers for which there is no watch.
+    by_clock: RefCell<Vec<Watcher>>,
+    /// Whether the clock runs.
+    ticks: Cell<bool>,
+    /// Whether it was logged that it does.
+    reported: Cell<bool>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Watcher {
     hint: Rc<Hint>,
+    of: Of,
     /// The directory whose arrivals are wanted by name.
     directory: Option<PathBuf>,
 }
@@ -102,7 +115,8 @@ impl Hint {
 #[derive(Debug)]
 pub struct Watch {
     shared: Rc<Shared>,
-    descriptor: WatchDescriptor,
+    /// `None` if the clock gives the hints.
+    descriptor: Option<WatchDescriptor>,
     hint: Rc<Hint>,
 }
 
@@ -119,23 +133,34 @@ pub enum Of {
 }
 
 impl Watches {
-    /// Makes the instance and spawns its reader on the present `LocalSet`.
+    /// Makes the instance and spawns its reader on the present `LocalSet`. Without an instance, the clock gives the hints.
     ///
     /// # Errors
-    /// What the operating system says; at the limit of instances the message names the setting.
+    /// The instance cannot be registered with the runtime.
     pub fn new(naps: &Naps) -> io::Result<Watches> {
-        let inotify = Inotify::init().map_err(|e| explain(&e, "max_user_instances"))?;
-        let shared = Shared { watches: RefCell::new(inotify.watches()), table: RefCell::default() };
+        let instance = Inotify::init().map_err(|e| explain(&e, "max_user_instances"));
+        let shared = Shared {
+            watches: instance.as_ref().ok().map(|i| RefCell::new(i.watches())),
+            table: RefCell::default(),
+            by_clock: RefCell::default(),
+            ticks: Cell::default(),
+            reported: Cell::default(),
+        };
         let watches = Watches(Rc::new(shared));
-        let inotify = sys::readable(inotify)?;
-        tokio::task::spawn_local(read_events(inotify, Rc::downgrade(&watches.0), naps.clone()));
+        match instance {
+            Ok(inotify) => {
+                let inotify = sys::readable(inotify)?;
+                tokio::task::spawn_local(read_events(inotify, Rc::downgrade(&watches.0), naps.clone()));
+            }
+            Err(e) => watches.0.report(&e),
+        }
         Ok(watches)
     }
 
-    /// Watches what `path` names now.
+    /// Watches what `path` names now. Where no watch is left, the clock gives the hints.
     ///
     /// # Errors
-    /// What the operating system says; at the limit of watches the message names the setting.
+    /// What the operating system says otherwise: `NotFound`, `PermissionDenied`, ...
     pub fn add(&self, path: &Path, of: Of, hint: &Rc<Hint>) -> io::Result<Watch> {
         let mask = match of {
             Of::File => WatchMask::MODIFY | WatchMask::ATTRIB | WatchMask::DELETE_SELF | WatchMask::MOVE_SELF,
@@ -148,22 +173,40 @@ impl Watches {
         };
         // Several may watch one directory, each for its own kind of event.
         let mask = if of == Of::File { mask } else { mask | WatchMask::MASK_ADD };
-        let descriptor =
-            self.0.watches.borrow_mut().add(path, mask).map_err(|e| explain(&e, "max_user_watches"))?;
         let directory = (of == Of::Arrivals).then(|| path.to_owned());
-        let watcher = Watcher { hint: Rc::clone(hint), directory };
-        self.0.table.borrow_mut().entry(descriptor.clone()).or_default().push(watcher);
+        let watcher = Watcher { hint: Rc::clone(hint), of, directory };
+        let added = self.0.watches.as_ref().map(|w| w.borrow_mut().add(path, mask));
+        let descriptor = match added {
+            Some(Ok(descriptor)) => {
+                self.0.table.borrow_mut().entry(descriptor.clone()).or_default().push(watcher);
+                Some(descriptor)
+            }
+            Some(Err(e)) if !is_limit(&e) => return Err(e),
+            limited => {
+                // The error that the watch would have had.
+                std::fs::metadata(path)?;
+                if let Some(Err(e)) = limited {
+                    self.0.report(&explain(&e, "max_user_watches"));
+                }
+                self.0.by_clock.borrow_mut().push(watcher);
+                self.0.start_clock();
+                None
+            }
+        };
         Ok(Watch { shared: Rc::clone(&self.0), descriptor, hint: Rc::clone(hint) })
     }
 }
 
+/// Whether the system has no more of something.
+fn is_limit(e: &io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOSPC | libc::ENOMEM))
+}
+
 fn explain(e: &io::Error, setting: &str) -> io::Error {
     match e.raw_os_error() {
-        Some(libc::EMFILE | libc::ENOSPC) => io::Error::new(
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOSPC) => io::Error::new(
             e.kind(),
-            format!(
-                "the limit of inotify is reached: raise fs.inotify.{setting} (sysctl) or stop other watchers: {e}"
-            ),
+            format!("raise fs.inotify.{setting} (sysctl) or stop other programs that watch files: {e}"),
         ),
         _ => io::Error::new(e.kind(), e.to_string()),
     }
@@ -171,15 +214,22 @@ fn explain(e: &io::Error, setting: &str) -> io::Error {
 
 impl Drop for Watch {
     fn drop(&mut self) {
+        let Some(descriptor) = &self.descriptor else {
+            let mut by_clock = self.shared.by_clock.borrow_mut();
+            if let Some(at) = by_clock.iter().position(|w| Rc::ptr_eq(&w.hint, &self.hint)) {
+                by_clock.swap_remove(at);
+            }
+            return;
+        };
         let mut table = self.shared.table.borrow_mut();
-        let Some(watchers) = table.get_mut(&self.descriptor) else { return };
+        let Some(watchers) = table.get_mut(descriptor) else { return };
         if let Some(at) = watchers.iter().position(|w| Rc::ptr_eq(&w.hint, &self.hint)) {
             watchers.swap_remove(at);
         }
         if watchers.is_empty() {
-            table.remove(&self.descriptor);
+            table.remove(descriptor);
             // The kernel has removed it already if the file is gone.
-            let _ = self.shared.watches.borrow_mut().remove(self.descriptor.clone());
+            let _ = self.shared.watches.as_ref().map(|w| w.borrow_mut().remove(descriptor.clone()));
         }
     }
 }
@@ -202,7 +252,11 @@ async fn read_events(mut inotify: AsyncFd<Inotify>, shared: Weak<Shared>, naps: 
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => {
-                    tracing::error!(error = %e, "inotify failed; commits are noticed by the one-second tick only");
+                    shared.report(&e);
+                    let mut by_clock = shared.by_clock.borrow_mut();
+                    by_clock.extend(shared.table.borrow().values().flatten().cloned());
+                    drop(by_clock);
+                    shared.start_clock();
                     return;
                 }
             }
@@ -212,6 +266,21 @@ async fn read_events(mut inotify: AsyncFd<Inotify>, shared: Weak<Shared>, naps: 
 }
 
 impl Shared {
+    fn report(&self, e: &io::Error) {
+        if !self.reported.replace(true) {
+            tracing::warn!(
+                error = %e,
+                "inotify is at its limit: changes are noticed by the clock, within seconds instead of at once"
+            );
+        }
+    }
+
+    fn start_clock(self: &Rc<Shared>) {
+        if !self.ticks.replace(true) {
+            tokio::task::spawn_local(tick(Rc::downgrade(self)));
+        }
+    }
+
     fn dispatch<'a>(&self, events: impl Iterator<Item = Event<&'a OsStr>>) {
         let table = self.table.borrow();
         for event in events {
@@ -226,7 +295,7 @@ impl Shared {
             }
             let moved =
                 EventMask::ATTRIB | EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED;
-            for Watcher { hint, directory } in table.get(&event.wd).into_iter().flatten() {
+            for Watcher { hint, directory, .. } in table.get(&event.wd).into_iter().flatten() {
                 if let (Some(directory), Some(name)) = (directory, event.name) {
                     if is_sqlites_own(name) {
                         continue;
@@ -236,6 +305,33 @@ impl Shared {
                 hint.moved.set(hint.moved.get() || event.mask.intersects(moved));
                 hint.give();
             }
+        }
+    }
+}
+
+/// Gives hints by the clock, for as long as any are wanted.
+async fn tick(shared: Weak<Shared>) {
+    let mut arrivals_at = Instant::now();
+    loop {
+        tokio::time::sleep(limits::SAFETY_TICK).await;
+        let Some(shared) = shared.upgrade() else { return };
+        let by_clock = shared.by_clock.borrow();
+        if by_clock.is_empty() {
+            shared.ticks.set(false);
+            return;
+        }
+        let with_arrivals = arrivals_at <= Instant::now();
+        if with_arrivals {
+            arrivals_at = Instant::now() + limits::ARRIVALS_TICK;
+        }
+        for Watcher { hint, of, .. } in by_clock.iter() {
+            match of {
+                Of::File => hint.note_moved(),
+                Of::Directory => {}
+                Of::Arrivals if !with_arrivals => continue,
+                Of::Arrivals => hint.arrivals.borrow_mut().lost = true,
+            }
+            hint.give();
         }
     }
 }
@@ -280,6 +376,29 @@ mod tests {
             let _watch = watches.add(dir.path(), Of::Directory, &hint).unwrap();
             std::fs::write(dir.path().join("app.db"), b"x").unwrap();
             hint.wait().await;
+        });
+    }
+
+    #[test]
+    fn without_a_watch_the_clock_gives_the_hints() {
+        let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&rt, async {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("app.db");
+            let mut watches = Watches::new(&Naps::new().unwrap()).unwrap();
+            Rc::get_mut(&mut watches.0).map(|s| s.watches = None);
+            let (file, arrivals) = (Rc::new(Hint::default()), Rc::new(Hint::default()));
+            let missing = watches.add(&path, Of::File, &file).unwrap_err();
+            assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+            std::fs::write(&path, b"x").unwrap();
+            let watch = watches.add(&path, Of::File, &file).unwrap();
+            let _second = watches.add(dir.path(), Of::Arrivals, &arrivals).unwrap();
+            file.wait().await;
+            assert!(file.take_moved());
+            arrivals.wait().await;
+            assert!(arrivals.take_arrivals().lost);
+            drop(watch);
+            assert_eq!(watches.0.by_clock.borrow().len(), 1);
         });
     }
 

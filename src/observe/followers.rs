@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::metrics::{age, escape, flag, head, number};
+use super::server::Scope;
 use super::snapshot::{DatabaseStatus, FailureStatus, FollowState, sizes};
 use crate::base::Txid;
 use crate::replicate::state::home_of;
@@ -60,11 +61,11 @@ impl Followers {
         self.all().values().map(state).collect()
     }
 
-    pub(super) fn metrics(&self, out: &mut String) {
+    pub(super) fn metrics(&self, out: &mut String, scope: &Scope) {
         let all = self.all();
         for (name, kind, help, value) in METRICS {
             head(out, name, kind, help);
-            for follower in all.values() {
+            for follower in all.values().filter(|f| scope.shows(&home_of(&f.output))) {
                 let db = escape(&follower.output.to_string_lossy());
                 let replica = escape(&follower.replica);
                 if let Some(value) = value(follower) {

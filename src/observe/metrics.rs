@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::followers::Followers;
+use super::server::Scope;
 use super::snapshot::{known_lag, sizes};
 use crate::base::clock::Millis;
 use crate::replicate::Vitals;
@@ -125,9 +126,10 @@ pub(super) fn age(at: Millis) -> f64 {
     (Millis::now().0 - at.0).max(0) as f64 / 1_000.0
 }
 
-/// All metrics of this process.
-pub(super) fn text(vitals: &Vitals, followers: &Followers) -> String {
-    let databases = vitals.databases();
+/// All metrics of this process, as far as `scope` shows them.
+pub(super) fn text(vitals: &Vitals, followers: &Followers, scope: &Scope) -> String {
+    let mut databases = vitals.databases();
+    databases.retain(|d| scope.shows(&d.home));
     let mut out = String::new();
     head(&mut out, "lsfast_info", "gauge", "Version of lsfast.");
     let _ = writeln!(out, "lsfast_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
@@ -149,7 +151,7 @@ pub(super) fn text(vitals: &Vitals, followers: &Followers) -> String {
     }
     latencies(&mut out, &databases);
     levels(&mut out, &databases);
-    followers.metrics(&mut out);
+    followers.metrics(&mut out, scope);
     out
 }
 
@@ -215,7 +217,7 @@ mod tests {
     #[test]
     fn the_documentation_names_each_metric() {
         let docs = include_str!("../../docs/metrics.md");
-        let text = text(&Vitals::default(), &Followers::default());
+        let text = text(&Vitals::default(), &Followers::default(), &Scope::Process);
         let names: Vec<&str> =
             text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next()).collect();
         assert!(names.len() > 20);

@@ -4,13 +4,13 @@
 //! One thread with a loop of its own does all of it. It reads [`Vitals`], which the pipelines write and never wait for; an idle process
 //! does nothing here. Where it listens:
 //!
-//! - at `socket` in the folder of each database that it follows, so that `lsfast status DB` finds it without a config file; all these are
-//!   names of one socket, as far as one file system reaches. The folder's lock is held meanwhile, so the socket is that of the process that follows the database. One that was left behind by a
+//! - at `socket` in the folder of each database that it follows, so that `lsfast status DB` finds it without a config file. It shows that
+//!   database alone. The folder's lock is held meanwhile, so the socket is that of the process that follows the database. One that was left behind by a
 //!   killed process refuses connections, and is replaced by the next;
 //! - at `socket.path` of the config file, if that is enabled;
 //! - at `addr` of the config file.
 //!
-//! All of them answer the same GET requests: `/status` (JSON), `/metrics`, `/`. There is nothing to command, and nothing secret to see.
+//! The last two show all databases. All of them answer the same GET requests: `/status` (JSON), `/metrics`, `/`. There is nothing to command, and nothing secret to see.
 
 mod client;
 mod followers;
@@ -43,7 +43,7 @@ use crate::replicate::{Event, Observer, Vitals};
 use crate::restore::follow::FollowStatus;
 use followers::Followers;
 use homes::Homes;
-use server::Command;
+use server::{Command, Scope};
 
 /// Permissions of a socket, where nobody says otherwise.
 pub const SOCKET_MODE: u32 = 0o600;
@@ -88,7 +88,7 @@ pub fn start(options: Options) -> io::Result<Observatory> {
     if let Some(path) = &socket {
         match server::listen_at(path, mode) {
             // The queue is empty.
-            Ok(listener) => drop(commands.try_send(Command::Serve(path.clone(), listener))),
+            Ok(listener) => drop(commands.try_send(Command::Serve(path.clone(), listener, Scope::Process))),
             Err(e) => {
                 tracing::error!(path = %path.display(), error = %e, "cannot listen at this socket; nothing else is affected");
                 socket = None;
@@ -167,7 +167,8 @@ impl Observatory {
         });
         let served = listened.and_then(|listener| {
             let full = |_| io::Error::other("too many sockets wait to be served");
-            self.commands.try_send(Command::Serve(path.clone(), listener)).map_err(full)
+            let scope = Scope::Home(home.clone());
+            self.commands.try_send(Command::Serve(path.clone(), listener, scope)).map_err(full)
         });
         match served {
             Ok(()) => Some(FollowSocket(home)),

@@ -36,14 +36,42 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) enum Command {
     /// Serve this socket.
-    Serve(PathBuf, StdUnixListener),
+    Serve(PathBuf, StdUnixListener, Scope),
     /// No longer.
     End(PathBuf),
 }
 
-/// What every connection needs.
+/// What a listener shows.
+#[derive(Debug, Clone)]
+pub(super) enum Scope {
+    /// All databases of the process.
+    Process,
+    /// The one whose local state is in this folder.
+    Home(PathBuf),
+}
+
+impl Scope {
+    /// Whether the database with its local state in `home` is shown.
+    pub(super) fn shows(&self, home: &Path) -> bool {
+        match self {
+            Scope::Process => true,
+            Scope::Home(own) => own == home,
+        }
+    }
+
+    /// Connections at once. Each listener has its own: who occupies one keeps nobody from another.
+    fn places(&self) -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(match self {
+            Scope::Process => limits::OBSERVE_CONNECTIONS,
+            Scope::Home(_) => limits::OBSERVE_HOME_CONNECTIONS,
+        }))
+    }
+}
+
+/// What every connection of a listener needs.
 #[derive(Debug, Clone)]
 struct Desk {
+    scope: Scope,
     vitals: Arc<Vitals>,
     followers: Arc<Followers>,
     places: Arc<Semaphore>,
@@ -70,20 +98,24 @@ pub(super) async fn run(
     addr: Option<String>,
     heart: Option<Heartbeat>,
 ) {
-    let places = Arc::new(Semaphore::new(limits::OBSERVE_CONNECTIONS));
-    let desk = Desk { vitals: Arc::clone(&vitals), followers, places };
+    let desk = |scope: Scope| Desk {
+        vitals: Arc::clone(&vitals),
+        followers: Arc::clone(&followers),
+        places: scope.places(),
+        scope,
+    };
     if let Some(addr) = addr {
-        tokio::spawn(serve_address(addr, desk.clone()));
+        tokio::spawn(serve_address(addr, desk(Scope::Process)));
     }
     if let Some(heart) = heart {
-        tokio::spawn(heartbeat::beat(heart, vitals));
+        tokio::spawn(heartbeat::beat(heart, Arc::clone(&vitals)));
     }
     let mut sockets: HashMap<PathBuf, AbortHandle> = HashMap::new();
     while let Some(command) = commands.recv().await {
         match command {
-            Command::Serve(path, listener) => match UnixListener::from_std(listener) {
+            Command::Serve(path, listener, scope) => match UnixListener::from_std(listener) {
                 Ok(listener) => {
-                    let task = tokio::spawn(serve_socket(listener, desk.clone())).abort_handle();
+                    let task = tokio::spawn(serve_socket(listener, desk(scope))).abort_handle();
                     if let Some(old) = sockets.insert(path, task) {
                         old.abort();
                     }
@@ -182,16 +214,18 @@ fn answer(desk: &Desk, method: &Method, path: &str) -> Response<Full<Bytes>> {
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refusal;
     }
-    let Desk { vitals, followers, .. } = desk;
+    let Desk { vitals, followers, scope, .. } = desk;
     match path {
-        "/metrics" => plain(StatusCode::OK, metrics::CONTENT_TYPE, metrics::text(vitals, followers)),
+        "/metrics" => plain(StatusCode::OK, metrics::CONTENT_TYPE, metrics::text(vitals, followers, scope)),
         "/status" => {
-            let status = serde_json::to_string(&snapshot::of(vitals, followers)).unwrap_or_default();
+            let status = serde_json::to_string(&snapshot::of(vitals, followers, scope)).unwrap_or_default();
             plain(StatusCode::OK, "application/json", status)
         }
-        "/" => {
-            plain(StatusCode::OK, "text/html; charset=utf-8", page::html(&snapshot::of(vitals, followers)))
-        }
+        "/" => plain(
+            StatusCode::OK,
+            "text/html; charset=utf-8",
+            page::html(&snapshot::of(vitals, followers, scope)),
+        ),
         "/style.css" => plain(StatusCode::OK, "text/css", page::STYLE.to_owned()),
         _ => plain(StatusCode::NOT_FOUND, "text/plain", "here are /, /status and /metrics\n".into()),
     }

@@ -1,10 +1,12 @@
 //! The state of a process as values: what goes over the sockets, and what `lsfast status` shows.
 
+use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
 use serde::{Deserialize, Serialize};
 
 use super::followers::Followers;
+use super::server::Scope;
 use crate::base::clock::Millis;
 use crate::base::{FrameNo, PageSize, Salts};
 use crate::replicate::vitals::{
@@ -213,11 +215,12 @@ pub struct LevelState {
     pub bytes: u64,
 }
 
-/// The state of this process.
+/// The state of this process, as far as `scope` shows it.
 #[must_use]
-pub(super) fn of(vitals: &Vitals, followers: &Followers) -> Status {
-    let mut databases: Vec<_> = vitals.databases().iter().map(|d| database(d)).collect();
-    databases.extend(followers.states());
+pub(super) fn of(vitals: &Vitals, followers: &Followers, scope: &Scope) -> Status {
+    let all = vitals.databases();
+    let mut databases: Vec<_> = all.iter().filter(|d| scope.shows(&d.home)).map(|d| database(d)).collect();
+    databases.extend(followers.states().into_iter().filter(|f| scope.shows(Path::new(&f.home))));
     Status { version: env!("CARGO_PKG_VERSION").to_owned(), pid: Some(std::process::id()), databases }
 }
 
@@ -240,8 +243,8 @@ fn database(vitals: &DatabaseVitals) -> DatabaseStatus {
 }
 
 /// Bytes of the database's file and of its log. Not by opening them: see the rules of `io`.
-pub(super) fn sizes(path: &std::path::Path) -> (Option<u64>, Option<u64>) {
-    let len = |path: &std::path::Path| std::fs::metadata(path).ok().map(|m| m.len());
+pub(super) fn sizes(path: &Path) -> (Option<u64>, Option<u64>) {
+    let len = |path: &Path| std::fs::metadata(path).ok().map(|m| m.len());
     (len(path), len(&sibling(path, "-wal")))
 }
 

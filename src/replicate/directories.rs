@@ -1,5 +1,6 @@
 //! Directories full of databases: those that are there at the start, and those that come.
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::io;
@@ -29,6 +30,8 @@ pub struct DirectoryOptions {
     pub watch: bool,
     /// Which files, and how.
     pub choose: Choose,
+    /// Differs where anything in these options does, secrets included.
+    pub fingerprint: u64,
 }
 
 impl fmt::Debug for DirectoryOptions {
@@ -48,6 +51,13 @@ pub(super) enum Found {
     Database(Box<DatabaseOptions>),
     /// One that can't be.
     Failed(PathBuf, String),
+    /// A link that leads out of the directory, for a process with the rights of root.
+    Skipped {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
     /// A directory that can't be looked at, and is waited for.
     Missing {
         /// The directory.
@@ -67,14 +77,20 @@ const AGAIN_MIN: Duration = Duration::from_secs(1);
 const AGAIN_MAX: Duration = Duration::from_secs(60);
 
 /// All directories of the process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Directories {
+    watches: Watches,
     roots: Vec<Root>,
     /// What was found and is followed.
     followed: BTreeSet<PathBuf>,
     first_look: bool,
     /// What is not there is an error: nothing is waited for.
     once: bool,
+}
+
+/// Whether links must stay in the directory: the owner of a directory could have root read, and change, any file of the host by one.
+fn is_root() -> bool {
+    crate::io::host::user().is_ok_and(|user| user == 0)
 }
 
 #[derive(Debug)]
@@ -84,6 +100,8 @@ struct Root {
     watches: Watches,
     watched: HashMap<PathBuf, Watch>,
     missing: Option<Missing>,
+    /// Links that were left alone, and logged.
+    skipped: RefCell<BTreeSet<PathBuf>>,
 }
 
 /// What is known of a directory that can't be looked at.
@@ -100,15 +118,9 @@ struct Missing {
 
 impl Directories {
     pub(super) fn new(directories: Vec<DirectoryOptions>, watches: &Watches, once: bool) -> Directories {
-        let root = |options| Root {
-            options,
-            hint: Rc::new(Hint::default()),
-            watches: watches.clone(),
-            watched: HashMap::new(),
-            missing: None,
-        };
         Directories {
-            roots: directories.into_iter().map(root).collect(),
+            watches: watches.clone(),
+            roots: directories.into_iter().map(|options| Root::new(options, watches)).collect(),
             followed: BTreeSet::new(),
             first_look: false,
             once,
@@ -133,12 +145,42 @@ impl Directories {
 
     /// A database that was found is gone. If another one has taken its place meanwhile, that is new.
     pub(super) fn gone(&mut self, path: &Path) -> Vec<Found> {
+        self.find(path, |root| root.options.watch)
+    }
+
+    /// A database has ended because its options change. If it is in a directory, it is found again.
+    pub(super) fn again(&mut self, path: &Path) -> Vec<Found> {
+        self.find(path, |_| true)
+    }
+
+    fn find(&mut self, path: &Path, which: impl Fn(&Root) -> bool) -> Vec<Found> {
         self.followed.remove(path);
         let mut found = Vec::new();
-        for root in self.roots.iter().filter(|r| r.options.watch && path.starts_with(&r.options.path)) {
+        for root in self.roots.iter().filter(|r| which(r) && path.starts_with(&r.options.path)) {
             root.file(path, &mut self.followed, &mut found);
         }
         found
+    }
+
+    /// Takes these directories instead; those that are as before are left alone. Returns the databases that were found in them.
+    pub(super) fn replace(&mut self, directories: Vec<DirectoryOptions>) -> BTreeSet<PathBuf> {
+        let mut before = std::mem::take(&mut self.roots);
+        let mut stay = BTreeSet::new();
+        for options in directories {
+            let same =
+                |r: &Root| r.options.path == options.path && r.options.fingerprint == options.fingerprint;
+            self.roots.push(match before.iter().position(same) {
+                Some(at) => {
+                    stay.extend(self.followed.iter().filter(|p| p.starts_with(&options.path)).cloned());
+                    before.swap_remove(at)
+                }
+                None => {
+                    self.first_look = false;
+                    Root::new(options, &self.watches)
+                }
+            });
+        }
+        stay
     }
 
     /// Why a directory can't be looked at that is there.
@@ -184,6 +226,17 @@ async fn any<F: Future<Output = ()> + Unpin>(mut waits: Vec<F>) {
 }
 
 impl Root {
+    fn new(options: DirectoryOptions, watches: &Watches) -> Root {
+        Root {
+            options,
+            hint: Rc::default(),
+            watches: watches.clone(),
+            watched: HashMap::new(),
+            missing: None,
+            skipped: RefCell::default(),
+        }
+    }
+
     /// Waits for something new; `None` if nothing can come.
     fn news(&self) -> Option<Pin<Box<dyn Future<Output = ()> + '_>>> {
         if let Some(missing) = &self.missing {
@@ -300,16 +353,57 @@ impl Root {
             ));
             return;
         }
+        let inside = is_root().then(|| self.options.path.clone());
+        if let Ok(target) = std::fs::read_link(path) {
+            match self.of_link(path, inside.is_some()) {
+                OfLink::Followed => {}
+                OfLink::Known => return,
+                OfLink::Outside => {
+                    if self.skipped.borrow_mut().insert(path.to_owned()) {
+                        found.push(Found::Skipped { path: path.to_owned(), target });
+                    }
+                    return;
+                }
+            }
+        }
         match (self.options.choose)(path) {
             None => {}
             Some(Ok(mut database)) => {
                 database.leave_when_gone = true;
+                database.inside = inside;
                 followed.insert(path.to_owned());
                 found.push(Found::Database(Box::new(database)));
             }
             Some(Err(e)) => found.push(Found::Failed(path.to_owned(), e)),
         }
     }
+
+    /// What to do with a link to a file.
+    fn of_link(&self, link: &Path, stay_inside: bool) -> OfLink {
+        let (Ok(target), Ok(root)) = (link.canonicalize(), self.options.path.canonicalize()) else {
+            return OfLink::Known;
+        };
+        match target.strip_prefix(&root) {
+            Err(_) if stay_inside => OfLink::Outside,
+            Err(_) => OfLink::Followed,
+            // It is found under its own name, unless that is not looked at or does not match.
+            Ok(relative) => {
+                let looked_at = self.options.recursive || relative.components().count() == 1;
+                let known = looked_at && (self.options.choose)(&self.options.path.join(relative)).is_some();
+                if known { OfLink::Known } else { OfLink::Followed }
+            }
+        }
+    }
+}
+
+/// What becomes of a link to a file.
+enum OfLink {
+    /// It is a database as any other.
+    Followed,
+    /// Its target is found by itself, or gone.
+    Known,
+    /// It leads out of the directory.
+    Outside,
 }
 
 /// All plain files in a directory, and below it if it is `recursive`, in order.
@@ -365,7 +459,13 @@ mod tests {
                 let path = dir.path().join("tenants");
                 std::fs::create_dir(&path).unwrap();
                 let choose: Choose = Arc::new(|_| None);
-                let options = DirectoryOptions { path: path.clone(), recursive: true, watch: true, choose };
+                let options = DirectoryOptions {
+                    path: path.clone(),
+                    recursive: true,
+                    watch: true,
+                    choose,
+                    fingerprint: 0,
+                };
                 let watches = Watches::new(&Naps::new().unwrap()).unwrap();
                 let mut directories = Directories::new(vec![options], &watches, false);
                 assert!(directories.next().await.is_empty());

@@ -1,5 +1,8 @@
 //! The supervisor: a task for each database, more as directories fill, and what happens when one of them fails.
 
+mod change;
+
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,9 +10,11 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
+use change::{Coming, Running};
+
 use super::directories::{Directories, Found};
 use super::follow::{self, Ended, FollowError, Shared};
-use super::{DatabaseOptions, ReplicateError, Stop};
+use super::{DatabaseOptions, ReplicateError, Stop, sleep_until};
 use crate::base::limits;
 
 /// The wait after the first failure of a database; it doubles with each further one.
@@ -30,7 +35,12 @@ pub(super) struct Fleet {
     tasks: JoinSet<Outcome>,
     /// Which task is which database, for one that panics.
     names: HashMap<tokio::task::Id, PathBuf>,
+    /// The databases that have a task.
+    running: HashMap<PathBuf, Running>,
     directories: Directories,
+    changes: Coming,
+    /// All were asked to end.
+    ending: bool,
     /// One database and no directory: its error is the answer.
     single: bool,
     first_error: Option<ReplicateError>,
@@ -49,7 +59,10 @@ impl Fleet {
             inner,
             tasks: JoinSet::new(),
             names: HashMap::new(),
+            running: HashMap::new(),
             directories,
+            changes: Coming::default(),
+            ending: false,
             single,
             first_error: None,
         };
@@ -60,14 +73,18 @@ impl Fleet {
     }
 
     fn add(&mut self, database: DatabaseOptions) {
-        let (shared, stop, again) =
-            (self.shared.clone(), self.inner.clone(), !self.single && self.shared.once.is_none());
-        let path = database.path.clone();
+        let (stopper, stop) = super::stop();
+        let (shared, single) = (self.shared.clone(), self.single);
+        let (path, fingerprint) = (database.path.clone(), database.fingerprint);
+        if self.ending {
+            stopper.ask();
+        }
         let task = self.tasks.spawn_local(async move {
-            let result = tend(&database, &shared, &stop, again).await;
+            let result = tend(&database, &shared, &stop, single).await;
             (database.path, result)
         });
-        self.names.insert(task.id(), path);
+        self.names.insert(task.id(), path.clone());
+        self.running.insert(path, Running { stopper, task, fingerprint, leaves: None });
     }
 
     /// Takes what the directories have now.
@@ -85,6 +102,7 @@ impl Fleet {
             if self.tasks.is_empty() && !more {
                 return;
             }
+            let late = self.first_late();
             tokio::select! {
                 joined = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
                     if let Some(joined) = joined {
@@ -92,13 +110,21 @@ impl Fleet {
                     }
                 }
                 found = self.directories.next(), if more => found.into_iter().for_each(|f| self.found(f)),
-                () = self.inner.asked(), if more => {}
+                change = self.changes.next(), if !self.ending => self.change(change),
+                () = sleep_until(late), if late.is_some() => self.end_late(),
+                () = self.inner.asked(), if !self.ending => {
+                    self.ending = true;
+                    self.running.values().for_each(|r| r.stopper.ask());
+                }
             }
         }
     }
 
     fn found(&mut self, found: Found) {
         match found {
+            Found::Database(database) if self.running.contains_key(&database.path) => {
+                tracing::debug!(db = %database.path.display(), "found in a directory, and replicated by an entry of its own");
+            }
             Found::Database(database) => {
                 tracing::debug!(db = %database.path.display(), "found in a directory");
                 self.add(*database);
@@ -107,6 +133,12 @@ impl Fleet {
                 tracing::error!(db = %path.display(), error, "this database cannot be replicated; the others go on");
                 self.shared.vitals.failed(&path, &error);
                 self.note(ReplicateError::Directory(error));
+            }
+            Found::Skipped { path, target } => {
+                tracing::warn!(
+                    path = %path.display(), target = %target.display(),
+                    "this link leads out of the watched directory and is left alone, since lsfast runs with the rights of root"
+                );
             }
             Found::Missing { dir, why, absent } => {
                 if absent {
@@ -127,6 +159,9 @@ impl Fleet {
         match joined {
             Ok((id, (path, result))) => {
                 self.names.remove(&id);
+                if self.has_left(&path) {
+                    return;
+                }
                 match result {
                     Ok(Ended::Stopped) => self.shared.vitals.stopped(&path),
                     Ok(Ended::Gone) => {
@@ -149,9 +184,14 @@ impl Fleet {
                     }
                 }
             }
+            Err(e) if e.is_cancelled() => {
+                let path = self.names.remove(&e.id()).unwrap_or_default();
+                self.has_left(&path);
+            }
             Err(e) if self.single => std::panic::resume_unwind(e.into_panic()),
             Err(e) => {
                 let path = self.names.remove(&e.id()).unwrap_or_default();
+                self.running.remove(&path);
                 tracing::error!(db = %path.display(), "a defect of lsfast ended the replication of this database; the others go on");
                 self.shared.vitals.failed(&path, "a defect of lsfast ended its replication");
                 self.note(ReplicateError::Panicked(path));
@@ -170,36 +210,95 @@ impl Fleet {
     }
 }
 
-/// Follows a database, and tries again after a failure that may go away.
+/// Follows a database, and tries again after a failure that may go away: also one that is alone, unless what it was started for can't be
+/// done at all.
 async fn tend(
     database: &DatabaseOptions,
     shared: &Shared,
     stop: &Stop,
-    again: bool,
+    single: bool,
 ) -> Result<Ended, FollowError> {
-    let mut wait = AGAIN_MIN;
+    let (mut wait, mut outage) = (AGAIN_MIN, Outage::default());
+    let followed = Cell::new(false);
     loop {
         let begun = Instant::now();
-        let error = match follow::follow(database, shared, stop).await {
-            Err(e)
-                if again && e.is_worth_another_try() && !(database.leave_when_gone && e.is_no_database()) =>
-            {
+        let error = match follow::follow(database, shared, stop, &followed).await {
+            Err(e) if shared.once.is_some() || !e.is_worth_another_try() => return Err(e),
+            Err(e) if database.leave_when_gone && e.is_no_database() => return Err(e),
+            Err(e) if single && e.is_final() => return Err(e),
+            Err(e) if single && !followed.get() && e.is_definite() => {
+                if !e.is_fleeting() || outage.is_again(&e) {
+                    return Err(e);
+                }
                 e
             }
-            result => return result,
+            Err(e) => e,
+            ended => return ended,
         };
         if begun.elapsed() > RECOVERED {
-            wait = AGAIN_MIN;
+            (wait, outage) = (AGAIN_MIN, Outage::default());
         }
         shared.vitals.failed(&database.path, &error.to_string());
-        tracing::error!(
-            db = %database.path.display(), error = %error, again_in = ?wait,
-            "this database is not replicated for now; the others go on"
-        );
+        if outage.is_news(&error, Instant::now()) {
+            let others = if single { "" } else { "; the others go on" };
+            tracing::error!(
+                db = %database.path.display(), error = %error, again_in = ?wait,
+                "this database is not replicated for now{others}"
+            );
+        }
         tokio::select! {
             () = tokio::time::sleep(wait.max(limits::SAFETY_TICK)) => {}
             () = stop.asked() => return Err(error),
         }
         wait = (wait * 2).min(AGAIN_MAX);
+    }
+}
+
+/// What was logged of a database that fails: each kind of error at once, and the same kind again after 1, 10 and 60 minutes.
+#[derive(Debug, Default)]
+struct Outage {
+    /// The kind, and since when.
+    last: Option<(String, Instant)>,
+    lines: u32,
+}
+
+impl Outage {
+    /// The same kind as the last one.
+    fn is_again(&self, error: &FollowError) -> bool {
+        self.last.as_ref().is_some_and(|(kind, _)| *kind == kind_of(error))
+    }
+
+    /// Whether a line is due.
+    fn is_news(&mut self, error: &FollowError, now: Instant) -> bool {
+        let kind = kind_of(error);
+        let since = self.last.as_ref().filter(|(k, _)| *k == kind).map(|(_, since)| *since);
+        let Some(since) = since else {
+            (self.last, self.lines) = (Some((kind, now)), 1);
+            return true;
+        };
+        let minutes = [1, 10, 60].get(self.lines as usize - 1).copied().unwrap_or(60 * (self.lines - 2));
+        let due = now.duration_since(since) >= Duration::from_secs(60 * u64::from(minutes));
+        self.lines += u32::from(due);
+        due
+    }
+}
+
+/// Its words, without the numbers in them.
+fn kind_of(error: &FollowError) -> String {
+    error.to_string().chars().filter(|c| !c.is_ascii_digit()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_stays_is_logged_after_one_ten_and_sixty_minutes_and_each_hour() {
+        let error = |n: u64| FollowError::Missing(PathBuf::from(format!("/data-{n}.db")));
+        let (mut outage, begun) = (Outage::default(), Instant::now());
+        let mut is_news = |n| outage.is_news(&error(n), begun + Duration::from_secs(n));
+        let at: Vec<u64> = (0..4 * 3600).filter(|n| is_news(*n)).collect();
+        assert_eq!(at, [0, 60, 600, 3600, 7200, 10_800]);
+        assert!(outage.is_news(&FollowError::Missing(PathBuf::from("/other.db")), Instant::now()));
     }
 }

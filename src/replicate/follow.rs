@@ -5,6 +5,7 @@ mod leave;
 mod notice;
 mod wait;
 
+use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -35,6 +36,7 @@ use super::vitals::{DatabasePhase, DatabaseVitals, Vitals};
 use super::{DatabaseOptions, Event, Observer, Once, Stop};
 use crate::base::limits;
 use crate::io::Engine;
+use crate::io::link::target_of;
 use crate::io::nap::Naps;
 use crate::io::watch::{Hint, Watches};
 use crate::sqlite::database::{Database, FileId};
@@ -62,10 +64,10 @@ const IDLE_DAMAGED: Duration = Duration::from_secs(1);
 const IDLE_DAMAGED_AGAIN: Duration = Duration::from_secs(5);
 
 impl DatabaseOptions {
-    /// Where its local state is kept.
+    /// Where the local state is kept of the file that its name leads to: next to that file, as SQLite keeps `-wal` and `-shm`.
     #[must_use]
-    pub fn home_dir(&self) -> PathBuf {
-        self.home.clone().unwrap_or_else(|| home_of(&self.path))
+    pub fn home_dir(&self, file: &Path) -> PathBuf {
+        self.home.clone().unwrap_or_else(|| home_of(file))
     }
 }
 
@@ -92,8 +94,8 @@ pub struct Shared {
 
 impl Shared {
     /// Takes the folder of a database for this process, and says so.
-    fn hold(&self, options: &DatabaseOptions) -> Result<Held, HomeError> {
-        let home = Home::take(&options.path, options.home_dir())?;
+    fn hold(&self, options: &DatabaseOptions, file: &Path) -> Result<Held, HomeError> {
+        let home = Home::take(&options.path, options.home_dir(file))?;
         (self.observer)(&Event::Held { db: &options.path, home: home.dir() });
         Ok(Held { home, observer: Arc::clone(&self.observer) })
     }
@@ -127,30 +129,51 @@ enum End {
     Replaced,
 }
 
-/// Follows a database until the stop is asked for and everything is stored.
+/// Follows a database until the stop is asked for and everything is stored. `followed` is set once it is.
 ///
 /// # Errors
 /// [`FollowError`].
-pub async fn follow(options: &DatabaseOptions, shared: &Shared, stop: &Stop) -> Result<Ended, FollowError> {
+pub async fn follow(
+    options: &DatabaseOptions,
+    shared: &Shared,
+    stop: &Stop,
+    followed: &Cell<bool>,
+) -> Result<Ended, FollowError> {
     let path = &options.path;
     let urls: Vec<&str> = options.replicas.iter().map(|r| r.store.url()).collect();
-    let vitals = shared.vitals.database(path, &options.home_dir(), &urls);
+    let mut before: Option<PathBuf> = None;
     loop {
-        vitals.set_phase(DatabasePhase::Waiting);
+        let vitals_of = |file: &Path| shared.vitals.database(path, &options.home_dir(file), &urls);
+        vitals_of(&target_of(path)).set_phase(DatabasePhase::Waiting);
         let (db, _file, held) = match wait_for(options, shared, stop).await? {
             Waited::Opened(db, file, held) => (db, file, held),
             Waited::Stopped => return Ok(Ended::Stopped),
             Waited::Gone => return Ok(Ended::Gone),
         };
+        if let Some(before) = before.replace(db.path().to_owned()).filter(|b| b != db.path()) {
+            tracing::warn!(
+                db = %path.display(), from = %before.display(), to = %db.path().display(),
+                "the link leads to another file than before, which is followed from now on"
+            );
+        } else if db.path() != path {
+            tracing::info!(db = %path.display(), file = %db.path().display(), "the database is a link to this file");
+        }
         if db.was_switched() {
             tracing::info!(db = %path.display(), "switched the database to WAL mode (journal_mode=WAL)");
         }
         let held = match held {
             Some(held) => held,
-            None => shared.hold(options)?,
+            None => match shared.hold(options, db.path()) {
+                Err(HomeError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,
+                held => held?,
+            },
         };
+        let vitals = vitals_of(db.path());
         let end = match Follower::begin(options, shared, stop, db, held, &vitals).await {
-            Ok(follower) => follower.run().await?,
+            Ok(follower) => {
+                followed.set(true);
+                follower.run().await?
+            }
             // Removed between its opening and the first watch.
             Err(FollowError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => End::Replaced,
             Err(e) => return Err(e),
@@ -175,6 +198,10 @@ fn io_error(path: &Path) -> impl Fn(io::Error) -> FollowError + use<> {
 /// One opening of a database.
 struct Follower<'a> {
     shared: &'a Shared,
+    /// The name of the database; a link may lead from it to the path that was opened.
+    named: &'a Path,
+    /// The file.
+    id: FileId,
     stop: &'a Stop,
     capture: Capture,
     board: Rc<Board>,
@@ -197,14 +224,14 @@ struct Follower<'a> {
 
 impl<'a> Follower<'a> {
     async fn begin(
-        options: &DatabaseOptions,
+        options: &'a DatabaseOptions,
         shared: &'a Shared,
         stop: &'a Stop,
         db: Arc<Database>,
         held: Held,
         vitals: &Arc<DatabaseVitals>,
     ) -> Result<Follower<'a>, FollowError> {
-        let path = &options.path;
+        let path = db.path();
         vitals.opened(db.page_size());
         let id = FileId::of(db.file().std()).map_err(io_error(path))?;
         let mut locals = Vec::new();
@@ -220,7 +247,7 @@ impl<'a> Follower<'a> {
         let opened = tokio::task::spawn_blocking(move || open::open(&to_open, &states)).await;
         let opened = opened.map_err(io::Error::other).map_err(io_error(path))?;
         let Opened { guard, tail, mark, since, damage } =
-            opened.map_err(|source| FollowError::Tail { db: path.clone(), source })?;
+            opened.map_err(|source| FollowError::Tail { db: path.to_owned(), source })?;
         let board = Rc::new(Board::seen(Arc::clone(vitals), Rc::clone(&hint)));
         let mut capture = Capture::new(Arc::clone(&db), tail, guard, Rc::clone(&board), mark, Instant::now());
         if let Some((reason, header)) = damage {
@@ -252,8 +279,10 @@ impl<'a> Follower<'a> {
             };
             replicas.spawn_local(replica.run());
         }
-        (shared.observer)(&Event::Following { db: path });
+        (shared.observer)(&Event::Following { db: &options.path });
         Ok(Follower {
+            named: &options.path,
+            id,
             shared,
             stop,
             capture,
@@ -266,7 +295,7 @@ impl<'a> Follower<'a> {
             idle_due: None,
             log_is_large: None,
             notice,
-            _sweep: shared.sweep.add(&db, &hint),
+            _sweep: shared.sweep.add(&db, &options.path, id, &hint),
             hint,
             _held: held,
         })
@@ -317,7 +346,7 @@ impl<'a> Follower<'a> {
                 gaps.restart();
                 self.report_large_log();
             }
-            if self.hint.take_moved() && !self.capture.db().is_same().map_err(io_error(self.path()))? {
+            if self.hint.take_moved() && !self.is_same() {
                 return Ok(End::Replaced);
             }
             if self.adapt(look, now)? {
@@ -326,6 +355,18 @@ impl<'a> Follower<'a> {
             let at = self.next_look(&mut gaps, look, now);
             if let Some(end) = self.wait(at, &mut gaps).await? {
                 return Ok(end);
+            }
+        }
+    }
+
+    /// Whether the names still lead to the files that were opened. What can't be told is no reason to let go of them.
+    fn is_same(&self) -> bool {
+        let named = FileId::at(self.named).map(|now| now == Some(self.id));
+        match named.and_then(|same| Ok(same && self.capture.db().is_same()?)) {
+            Ok(same) => same,
+            Err(e) => {
+                tracing::debug!(db = %self.named.display(), error = %e, "its path cannot be looked up");
+                true
             }
         }
     }

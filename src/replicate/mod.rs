@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 pub use directories::{Choose, DirectoryOptions, files_in};
 pub use follow::FollowError;
@@ -118,10 +118,14 @@ pub struct DatabaseOptions {
     pub replicas: Vec<ReplicaOptions>,
     /// When it is removed, it is not waited for to come back.
     pub leave_when_gone: bool,
+    /// Where it must be, with all links followed: the watched directory that it was found in, for a process with the rights of root.
+    pub inside: Option<PathBuf>,
     /// Where its local state is kept; beside it if nobody says otherwise.
     pub home: Option<PathBuf>,
     /// How long its opening may wait for locks of others; after that, nothing waits for any.
     pub busy_timeout: Option<Duration>,
+    /// Differs where anything in these options does, secrets included. A change leaves a database alone that has the same as before.
+    pub fingerprint: u64,
 }
 
 impl DatabaseOptions {
@@ -131,8 +135,10 @@ impl DatabaseOptions {
             path: path.into(),
             replicas,
             leave_when_gone: false,
+            inside: None,
             home: None,
             busy_timeout: None,
+            fingerprint: 0,
         }
     }
 }
@@ -157,6 +163,18 @@ pub struct Options {
     /// Where the pipelines show what they do.
     pub vitals: Arc<Vitals>,
 }
+
+/// What is to be replicated from now on, instead of what was.
+#[derive(Debug)]
+pub struct Change {
+    /// The databases.
+    pub databases: Vec<DatabaseOptions>,
+    /// Directories of databases.
+    pub directories: Vec<DirectoryOptions>,
+}
+
+/// Where changes come from.
+pub type Changes = mpsc::Receiver<Change>;
 
 /// How [`run`] is told to end: everything committed by then is stored, within the timeout.
 #[derive(Debug, Clone)]
@@ -223,7 +241,7 @@ pub enum ReplicateError {
 ///
 /// # Errors
 /// [`ReplicateError`], the first; everything else has been brought to a stop as if asked.
-pub async fn run(options: Options, stop: Stop) -> Result<(), ReplicateError> {
+pub async fn run(options: Options, changes: Option<Changes>, stop: Stop) -> Result<(), ReplicateError> {
     let naps = Naps::new()?;
     let watches = Watches::new(&naps)?;
     let directories = directories::Directories::new(options.directories, &watches, options.once.is_some());
@@ -244,6 +262,7 @@ pub async fn run(options: Options, stop: Stop) -> Result<(), ReplicateError> {
     };
     let (ask_all, inner) = self::stop();
     let mut fleet = fleet::Fleet::new(options.databases, directories, shared, inner);
+    fleet.take_changes(changes, options.shutdown_timeout);
     if options.once.is_some() {
         // What is there when they are opened is stored, and then they end.
         fleet.look_once().await;

@@ -41,6 +41,7 @@ use std::path::{Path, PathBuf};
 use crate::base::clock::Millis;
 use crate::base::crc64::crc64;
 use crate::base::{FrameNo, PageSize, Salts, Txid};
+use crate::io::link::target_of;
 use crate::io::{File, OnDemand, Private, durable, read_small};
 use crate::sqlite::checksum::Sum;
 use crate::sqlite::database::FileId;
@@ -127,9 +128,10 @@ pub fn image_wish(replica: &Path) -> PathBuf {
     replica.with_extension("image")
 }
 
-/// The folder of a database.
+/// The folder of a database, next to the file that its name leads to.
 #[must_use]
 pub fn home_of(db: &Path) -> PathBuf {
+    let db = &target_of(db);
     let name = db.file_name().unwrap_or_default().to_string_lossy();
     durable::directory_of(db).join(format!(".{name}-lsfast"))
 }

@@ -1,14 +1,19 @@
 //! The slow look at all mapped wal-indexes that covers lost hints. It reads memory only: no file is touched, and a database at rest costs
 //! some nanoseconds a second. When all have come to rest, memory that work has left behind goes back to the system.
+//!
+//! At the longer interval [`limits::PATH_TICK`] each path is looked up, on another thread: a directory that was exchanged above it, a link
+//! that leads elsewhere, or a mount over it gives no other sign that the path names another file.
 
 use std::cell::{Cell, RefCell};
+use std::path::Path;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::limits;
 use crate::io::trim_heap;
 use crate::io::watch::Hint;
-use crate::sqlite::database::Database;
+use crate::sqlite::database::{Database, FileId};
 
 /// No oftener than this, whatever the user says: it is for lost hints only.
 const TICK_MIN: Duration = Duration::from_millis(100);
@@ -24,6 +29,8 @@ pub struct Sweep(Rc<RefCell<Vec<Weak<Entry>>>>);
 #[derive(Debug)]
 pub struct Entry {
     db: Arc<Database>,
+    /// The name of the database, and the file that it led to.
+    named: (Arc<Path>, FileId),
     seen: Cell<[u32; 4]>,
     hint: Rc<Hint>,
 }
@@ -35,6 +42,7 @@ impl Sweep {
         let sweep = Sweep(Rc::default());
         let entries = Rc::downgrade(&sweep.0);
         tokio::task::spawn_local(async move {
+            tokio::task::spawn_local(look_up_paths(entries.clone()));
             let mut tick = tokio::time::interval(every.max(TICK_MIN));
             tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             let (mut quiet, mut databases) = (0, 0);
@@ -55,11 +63,35 @@ impl Sweep {
 
     /// Adds a database.
     #[must_use]
-    pub fn add(&self, db: &Arc<Database>, hint: &Rc<Hint>) -> Rc<Entry> {
+    pub fn add(&self, db: &Arc<Database>, name: &Path, id: FileId, hint: &Rc<Hint>) -> Rc<Entry> {
         let seen = Cell::new(db.shm().fingerprint());
-        let entry = Rc::new(Entry { db: Arc::clone(db), seen, hint: Rc::clone(hint) });
+        let named = (Arc::from(name), id);
+        let entry = Rc::new(Entry { db: Arc::clone(db), named, seen, hint: Rc::clone(hint) });
         self.0.borrow_mut().push(Rc::downgrade(&entry));
         entry
+    }
+}
+
+/// Gives a hint to each database whose name leads elsewhere.
+async fn look_up_paths(entries: Weak<RefCell<Vec<Weak<Entry>>>>) {
+    loop {
+        tokio::time::sleep(limits::PATH_TICK).await;
+        let Some(all) = entries.upgrade() else { return };
+        let (weak, named): (Vec<_>, Vec<_>) =
+            all.borrow().iter().filter_map(|e| Some((Weak::clone(e), e.upgrade()?.named.clone()))).unzip();
+        drop(all);
+        if named.is_empty() {
+            continue;
+        }
+        // A path on a server that does not answer holds up this task alone. What can't be told is left alone.
+        let look = move || -> Vec<bool> {
+            named.iter().map(|(path, id)| FileId::at(path).is_ok_and(|now| now != Some(*id))).collect()
+        };
+        let Ok(moved) = tokio::task::spawn_blocking(look).await else { continue };
+        for entry in weak.iter().zip(moved).filter_map(|(entry, moved)| entry.upgrade().filter(|_| moved)) {
+            entry.hint.note_moved();
+            entry.hint.give();
+        }
     }
 }
 

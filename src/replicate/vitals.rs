@@ -60,11 +60,16 @@ impl Vitals {
         lock(&self.databases).values().cloned().collect()
     }
 
-    /// The numbers of a database, made if it is new.
+    /// The numbers of a database, made if it is new, or if its name leads to another place than before.
     #[must_use]
     pub(super) fn database(&self, path: &Path, home: &Path, urls: &[&str]) -> Arc<DatabaseVitals> {
         let make = || Arc::new(DatabaseVitals::new(path, home, urls, self.begun));
-        Arc::clone(lock(&self.databases).entry(path.to_owned()).or_insert_with(make))
+        let mut databases = lock(&self.databases);
+        let known = databases.entry(path.to_owned()).or_insert_with(make);
+        if known.home != home && !home.as_os_str().is_empty() {
+            *known = make();
+        }
+        Arc::clone(known)
     }
 
     /// A database that is not replicated, for this reason.

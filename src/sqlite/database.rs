@@ -20,6 +20,7 @@ use super::shm::{LockKind, Shm};
 use super::walindex::LOCK_DMS;
 use crate::base::PageSize;
 use crate::io::File;
+use crate::io::link::target_of;
 
 /// Where a connection in WAL mode locks the database file as a reader, and how many bytes.
 const SHARED_FIRST: u64 = 0x4000_0002;
@@ -113,14 +114,14 @@ impl FileId {
         Ok(FileId { dev: m.dev(), ino: m.ino() })
     }
 
-    /// Of whatever the path names now; `None` if nothing.
+    /// Of whatever the path names now; `None` if nothing, also where a directory of the path is none.
     ///
     /// # Errors
-    /// What the operating system says, other than "not found".
+    /// What the operating system says otherwise.
     pub fn at(path: &Path) -> io::Result<Option<FileId>> {
         match std::fs::metadata(path) {
             Ok(m) => Ok(Some(FileId { dev: m.dev(), ino: m.ino() })),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
             Err(e) => Err(e),
         }
     }
@@ -167,6 +168,8 @@ impl Database {
             }
             _ => OpenError::Io { path: path.to_owned(), source },
         };
+        // SQLite has the other files next to the one that a link leads to.
+        let path = &target_of(path);
         let kind = std::fs::metadata(path).map_err(|e| io_error(e, path))?.file_type();
         if !kind.is_file() {
             return Err(OpenError::NotAFile(
@@ -206,7 +209,7 @@ impl Database {
         Ok(Database { shm: Arc::new(shm), wal, file, path: path.to_owned(), page_size, switched })
     }
 
-    /// The path it was opened by.
+    /// The path of its file: where a link leads, if it was opened by one.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

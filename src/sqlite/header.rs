@@ -38,6 +38,12 @@ pub enum HeaderError {
         /// Bytes there are.
         found: usize,
     },
+    /// {file} is not a SQLite database (it begins with zeros)
+    #[error("{} is not a SQLite database (it begins with zeros)", file.display())]
+    Blank {
+        /// The file.
+        file: PathBuf,
+    },
     /// {file} is not a SQLite database (its first 16 bytes are not the SQLite magic)
     #[error(
         "{} is not a SQLite database (its first 16 bytes are not the SQLite magic); an encrypted one can't be \
@@ -106,6 +112,9 @@ impl DbHeader {
         let name = || file.to_path_buf();
         if bytes.is_empty() {
             return Err(HeaderError::Empty { file: name() });
+        }
+        if bytes.iter().take(HEADER_BYTES).all(|b| *b == 0) {
+            return Err(HeaderError::Blank { file: name() });
         }
         if bytes.first_chunk() != Some(&MAGIC) && bytes.len() >= MAGIC.len() {
             return Err(HeaderError::Magic { file: name() });

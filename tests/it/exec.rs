@@ -187,3 +187,83 @@ fn the_last_commits_of_a_removed_database_are_stored_and_a_new_one_is_followed()
     });
     process.stop();
 }
+
+/// The keys of the replication are not the program's, and the limit that lsfast raises for itself is not for it; without lsfast its
+/// commits would be stored nowhere.
+#[test]
+fn the_program_has_its_own_environment_and_limits_and_does_not_outlive_lsfast() {
+    let case = Case::new();
+    drop(sqlite::create(&case.db(), 4096));
+    let child = "env > env.new; ulimit -Sn > files; ulimit -Sc > core; mv env.new env; exec sleep 1000";
+    let mut command = std::process::Command::new("sh");
+    // Limits that lsfast changes for itself.
+    command
+        .args(["-c", "ulimit -Sn 300 && ulimit -Sc \"$(ulimit -Hc)\" && exec \"$@\"", "sh"])
+        .arg(env!("CARGO_BIN_EXE_lsfast"))
+        .args(["replicate", "--exec", &format!("sh -c '{child}'")])
+        .arg(case.db())
+        .arg(case.url())
+        .current_dir(case.dir.path())
+        .env("LITESTREAM_ACCESS_KEY_ID", "AKIDHUSH")
+        .env("LITESTREAM_SECRET_ACCESS_KEY", "hush")
+        .env("LSFAST_TOKEN", "hush")
+        .env("APP_TOKEN", "its own");
+    let mut process = Process::start("lsfast", command);
+    let env = process::until("the program to have begun", || {
+        std::fs::read_to_string(case.dir.path().join("env")).ok()
+    });
+    assert!(!env.to_lowercase().contains("hush") && env.contains("APP_TOKEN=its own"), "{env}");
+    let read = |name: &str| std::fs::read_to_string(case.dir.path().join(name)).expect("a file");
+    assert_eq!(read("files").trim(), "300");
+    let hard = std::process::Command::new("sh").args(["-c", "ulimit -Hc"]).output().expect("a shell");
+    assert_eq!(read("core").trim(), String::from_utf8_lossy(&hard.stdout).trim());
+    let line = process.wait_for_line("the program runs");
+    let pid: u32 = line.split("pid=").nth(1).and_then(|l| l.split(' ').next()?.parse().ok()).expect("a pid");
+    process.signal("KILL");
+    process.wait();
+    process::until("the end of the program", || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // Where nobody waits for it, it stays as a zombie.
+        (stat.is_empty() || stat.contains(") Z ")).then_some(())
+    });
+}
+
+/// As process 1 of a container lsfast is the parent of all orphans; they stayed as zombies.
+#[test]
+fn orphans_are_waited_for_by_process_1_and_the_status_of_the_program_is_not_lost() {
+    let case = Case::new();
+    drop(sqlite::create(&case.db(), 4096));
+    let wrapped = |program: &OsStr, args: &[&OsStr]| {
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--pid", "--fork", "--map-root-user", "--mount-proc"]).arg(program).args(args);
+        command
+    };
+    if !wrapped(OsStr::new("true"), &[]).output().is_ok_and(|o| o.status.success()) {
+        eprintln!("no namespaces for processes here: not tested");
+        return;
+    }
+    // Each `sleep` has no parent but process 1 when it ends. The loop ends when none is left, as a zombie or otherwise.
+    let script = "for i in 1 2 3; do (sleep 0.05 &); done; while grep -q '(sleep)' /proc/[0-9]*/stat; do sleep 0.01; done; exit 7";
+    let exec = format!("sh -c \"{script}\"");
+    let (db, url) = (case.db(), case.url());
+    let args = ["replicate", "--exec", &exec].map(OsStr::new);
+    let args = [&args[..], &[db.as_os_str(), OsStr::new(&url)]].concat();
+    let mut process = Process::start("lsfast", wrapped(OsStr::new(env!("CARGO_BIN_EXE_lsfast")), &args));
+    assert_eq!(process.wait().code(), Some(7), "{}", process.output());
+}
+
+#[test]
+fn what_needs_a_shell_is_refused_or_warned_of() {
+    let case = Case::new();
+    drop(sqlite::create(&case.db(), 4096));
+    let output = lsfast::run(case.replicate(&["-exec", "echo migrated && false"]));
+    assert_eq!(output.status.code(), Some(1));
+    let text = lsfast::stderr(&output);
+    assert!(text.contains("&& needs a shell") && text.contains("sh -c"), "{text}");
+    assert!(!case.dir.path().join("replica").exists(), "nothing is begun");
+    let output = lsfast::run(case.replicate(&["-exec", "echo $HOME > log"]));
+    assert!(output.status.success(), "{}", lsfast::stderr(&output));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "$HOME\n");
+    let warnings = lsfast::stderr(&output).matches("level=warn").count();
+    assert_eq!(warnings, 2, "{}", lsfast::stderr(&output));
+}

@@ -172,7 +172,7 @@ fn two_names_of_one_file_are_refused_and_the_first_goes_on() {
     fleet.database("app.db", 1);
     std::os::unix::fs::symlink(fleet.path("app.db"), fleet.path("link.db")).expect("a link");
     let mut process = fleet.start();
-    let line = process.wait_for_line("this database is not replicated any more; the others go on");
+    let line = process.wait_for_line("this database is not replicated for now; the others go on");
     assert!(line.contains("is the same file as"), "{line}");
     process::until("one of them to be stored", || {
         (fleet.place.last_txid("one", 0) + fleet.place.last_txid("two", 0) >= 1).then_some(())
@@ -220,4 +220,36 @@ fn several_replicas_of_a_database_are_all_written_and_the_newest_state_is_restor
     command.arg(&fleet.config).arg("-o").arg(fleet.path("x.db")).arg(fleet.path("app.db"));
     let output = lsfast::run(command);
     assert!(lsfast::stderr(&output).contains("no replica called \"middle\"; it has near, far"));
+}
+
+/// The new name was taken for a second name of the file, and given up for good, as was a later file of that name.
+#[test]
+fn a_database_that_is_renamed_is_followed_under_its_new_name_and_so_is_what_takes_the_old_one() {
+    let fleet = Fleet::new(DIRECTORY);
+    fleet.database("tenants/app.db", 1);
+    let process = fleet.start();
+    fleet.place.wait_for_txid("replicas/app.db", 0, 1);
+    for (n, seed) in [(1, 2), (2, 3)] {
+        for end in ["", "-wal", "-shm"] {
+            _ = std::fs::rename(
+                fleet.path(&format!("tenants/app.db{end}")),
+                fleet.path(&format!("tenants/app-{n}.db{end}")),
+            );
+        }
+        fleet.database("tenants/app.db", seed);
+        fleet.place.wait_for_txid(&format!("replicas/app-{n}.db"), 0, 1);
+        let connection = sqlite::open(&fleet.path(&format!("tenants/app-{n}.db")));
+        Workload::new(seed + 10).run(&connection, 5);
+        let expected = sqlite::dump_hash(&fleet.path("tenants/app.db"));
+        process::until("the new app.db to be stored", || {
+            let out = fleet.path("again.db");
+            lsfast::restore(&out, &fleet.place.url("replicas/app.db"), &[], &["--force"]);
+            (sqlite::dump_hash(&out) == expected).then_some(())
+        });
+    }
+    let log = process.stop();
+    assert!(!log.contains("level=error"), "{log}");
+    for name in ["tenants/app-1.db", "tenants/app-2.db", "tenants/app.db"] {
+        fleet.is_restored(name);
+    }
 }

@@ -1,6 +1,7 @@
 //! What a running lsfast tells of itself, and `status`, `ltx` and `reset`.
 
 mod metrics;
+mod scope;
 mod state;
 mod verification;
 

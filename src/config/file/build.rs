@@ -8,7 +8,9 @@ use super::super::location::Origin;
 use super::super::values::{
     parse_bool, parse_checksum, parse_concurrency, parse_rate, parse_sign_payload, parse_size,
 };
-use super::super::{Env, Location, Overrides, ReplicaFields, Secret, Sourced, parse_duration};
+use super::super::{
+    Env, Location, Overrides, ReplicaFields, Secret, Sourced, connection_path, parse_duration,
+};
 use super::database::Meta;
 use super::error::{FileError, Problem};
 use super::expand::{expand, has_variable};
@@ -208,7 +210,7 @@ impl<'a> Builder<'a> {
     fn file(&self, section: &Section, key: &'static str) -> Read<PathBuf> {
         let text = self.text(section, key)?;
         Ok(text.map(|t| {
-            let bare = t.value.strip_prefix("sqlite3://").or_else(|| t.value.strip_prefix("sqlite://"));
+            let bare = connection_path(&t.value);
             let path = self.env.absolute(Path::new(bare.unwrap_or(&t.value)));
             Sourced::new(path, t.origin)
         }))

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::super::replica::ReplicaError;
 use super::super::state::HomeError;
-use crate::sqlite::database::OpenError;
+use crate::sqlite::database::{FileId, OpenError};
 use crate::wal::tail::TailError;
 
 /// Why a database can't be followed (any more).
@@ -52,6 +52,17 @@ pub enum FollowError {
         /// Its other name.
         other: PathBuf,
     },
+    /// A link, in a directory that is watched with the rights of root.
+    #[error(
+        "{db} leads out of {root}: with the rights of root, links in a watched directory are not followed out of it. Name the database itself \
+         under dbs, or run lsfast as the user who owns it"
+    )]
+    Outside {
+        /// The file.
+        db: PathBuf,
+        /// The directory.
+        root: PathBuf,
+    },
 }
 
 impl FollowError {
@@ -62,12 +73,62 @@ impl FollowError {
                 source,
                 ReplicaError::Store(e) if e.kind() == crate::store::ErrorKind::Conflict
             ),
-            FollowError::Missing(_) | FollowError::Same { .. } => false,
-            FollowError::Open(_)
+            FollowError::Missing(_) => false,
+            FollowError::Same { .. }
+            | FollowError::Outside { .. }
+            | FollowError::Open(_)
             | FollowError::Home(_)
             | FollowError::Tail { .. }
             | FollowError::Io { .. } => true,
         }
+    }
+
+    /// Whether a process that was started for this one database had better end with it than wait: what was named can't be followed as it
+    /// is, and who started lsfast should know.
+    pub(in crate::replicate) fn is_definite(&self) -> bool {
+        match self {
+            FollowError::Open(e) => matches!(
+                e,
+                OpenError::Header(_)
+                    | OpenError::NotAFile(..)
+                    | OpenError::NotWal { .. }
+                    | OpenError::Permission { .. }
+            ),
+            FollowError::Home(HomeError::Io { source, .. }) | FollowError::Io { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+            }
+            FollowError::Tail { .. } | FollowError::Replica { .. } => false,
+            FollowError::Home(HomeError::Taken(..))
+            | FollowError::Missing(_)
+            | FollowError::Same { .. }
+            | FollowError::Outside { .. } => true,
+        }
+    }
+
+    /// Whether a process that follows this one database has nothing left to do: its store refuses it, or another process has it.
+    pub(in crate::replicate) fn is_final(&self) -> bool {
+        match self {
+            FollowError::Replica { source, .. } => {
+                !matches!(source, ReplicaError::Ltx(_) | ReplicaError::Worker(_) | ReplicaError::CaptureEnded)
+            }
+            FollowError::Home(HomeError::Taken(..)) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether it may look so for a moment only, while the file is being made: told from the other definite ones by a second look.
+    pub(in crate::replicate) fn is_fleeting(&self) -> bool {
+        matches!(
+            self,
+            FollowError::Open(OpenError::Header(_) | OpenError::Permission { .. })
+                | FollowError::Io { .. }
+                | FollowError::Home(HomeError::Io { .. })
+        )
+    }
+
+    /// Of [`FollowError::Same`]: whether the other name still leads to the file.
+    pub(in crate::replicate) fn still_same(&self, id: FileId) -> bool {
+        matches!(self, FollowError::Same { other, .. } if FileId::at(other).is_ok_and(|now| now == Some(id)))
     }
 
     /// Whether the file is just no database, as many files in a directory are not.

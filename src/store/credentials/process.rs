@@ -4,27 +4,28 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use super::Fetched;
 use super::answer::Answer;
 use super::http::{failed, for_now, quote};
 use crate::base::limits;
 use crate::config::CredentialError;
-use crate::io::end_group;
+use crate::io::{end_group, own};
 
 /// Runs `command` by the shell, as the SDKs of AWS do, for at most `time`.
 pub(super) async fn run(command: &str, profile: &str, time: Duration) -> Result<Fetched, CredentialError> {
     let name = format!("the credential_process of profile {profile}");
-    let mut child = Command::new("/bin/sh")
+    let mut shell = Command::new("/bin/sh");
+    shell
         .args(["-c", command])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|e| failed(format!("{name} cannot be started: {e}")))?;
+        .kill_on_drop(true);
+    let (mut child, _own) =
+        own(|| shell.spawn(), Child::id).map_err(|e| failed(format!("{name} cannot be started: {e}")))?;
     let mut group = Group(child.id());
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let work = async {

@@ -1,0 +1,90 @@
+//! The program of `--exec`: its command line, and an environment without the keys of the replication.
+
+use std::ffi::OsStr;
+use std::process::Command;
+
+use crate::cli::words;
+use crate::config::{Config, Kind, Location, Origin, Secret, Sourced};
+
+/// Variables with these names are lsfast's own.
+const OWN: [&str; 2] = ["LITESTREAM_", "LSFAST_"];
+
+/// Of those, the ones that hold a path and nothing else: a script may call `lsfast status`.
+const NAMES_CONFIG: &str = "_CONFIG";
+
+/// Reads the command line, and warns of what only a shell would do.
+///
+/// # Errors
+/// One line that says what is wrong with it.
+pub(super) fn prepare(line: &str, config: Option<&Config>) -> anyhow::Result<Command> {
+    let words::Line { mut command, warnings } = words::read(line)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let secrets = config.map(secrets).unwrap_or_default();
+    for (name, value) in std::env::vars_os() {
+        if is_ours(&name, &value, &secrets) {
+            command.env_remove(name);
+        }
+    }
+    Ok(command)
+}
+
+/// Whether a variable is of no concern to the program. Variables of AWS may be its own keys, unless the config file takes those of the
+/// replication from them.
+fn is_ours(name: &OsStr, value: &OsStr, secrets: &[String]) -> bool {
+    let name = name.to_string_lossy();
+    let named = OWN.iter().any(|own| name.starts_with(own)) && !name.ends_with(NAMES_CONFIG);
+    let value = value.to_string_lossy();
+    named || secrets.iter().any(|secret| *secret == value.trim())
+}
+
+/// Keys that the config file holds, or takes from variables.
+fn secrets(config: &Config) -> Vec<String> {
+    let databases = config.databases.iter().chain(config.directories.iter().map(|d| d.settings()));
+    let mut secrets: Vec<String> =
+        databases.flat_map(|d| &d.replicas).flat_map(|r| keys(&r.location)).collect();
+    secrets.extend(config.heartbeat_url.as_ref().and_then(in_file));
+    secrets.retain(|s| !s.is_empty());
+    secrets.sort_unstable();
+    secrets.dedup();
+    secrets
+}
+
+fn keys(location: &Location) -> Vec<String> {
+    let Kind::S3(s3) = &location.kind else { return Vec::new() };
+    let fields = &s3.fields;
+    let id = fields.access_key_id.as_ref().filter(|id| is_in_file(&id.origin)).map(|id| id.value.clone());
+    let hidden = [&fields.secret_access_key, &fields.session_token, &fields.sse_customer_key];
+    id.into_iter().chain(hidden.into_iter().flatten().filter_map(in_file)).collect()
+}
+
+fn in_file(secret: &Sourced<Secret>) -> Option<String> {
+    is_in_file(&secret.origin).then(|| secret.value.expose().trim().to_owned())
+}
+
+fn is_in_file(origin: &Origin) -> bool {
+    matches!(origin, Origin::File { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Env, Overrides};
+
+    #[test]
+    fn keys_that_the_config_takes_from_variables_are_hidden() {
+        let text = "access-key-id: $AWS_ACCESS_KEY_ID\nsecret-access-key: ${APP_BACKUP_SECRET}\ndbs:\n- path: /a.db\n  replica: s3://bucket/a\n";
+        let vars = [("AWS_ACCESS_KEY_ID", "AKID"), ("APP_BACKUP_SECRET", "hush")];
+        let config = Config::load(text, "app.yml", &Overrides::default(), &Env::new(vars), true).unwrap();
+        let secrets = secrets(&config);
+        let ours = |name: &str, value: &str| is_ours(name.as_ref(), value.as_ref(), &secrets);
+        for (name, value) in vars {
+            assert!(ours(name, value), "{name}");
+        }
+        assert!(ours("LITESTREAM_SECRET_ACCESS_KEY", "x") && ours("LSFAST_ANYTHING", ""));
+        for name in ["AWS_SECRET_ACCESS_KEY", "PATH", "LSFAST_CONFIG", "LITESTREAM_CONFIG"] {
+            assert!(!ours(name, "other"), "{name}");
+        }
+    }
+}

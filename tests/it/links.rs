@@ -1,0 +1,120 @@
+//! Databases that are named by links, and directories that are exchanged: what a path means may change.
+
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use crate::support::place::Place;
+use crate::support::process::Process;
+use crate::support::sqlite::{self, Workload};
+use crate::support::{lsfast, process};
+
+struct Case {
+    dir: tempfile::TempDir,
+    place: Place,
+}
+
+impl Case {
+    fn new() -> Case {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let place = Place::Dir(dir.path().to_path_buf());
+        Case { dir, place }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn database(&self, name: &str, seed: u64) {
+        std::fs::create_dir_all(self.path(name).parent().expect("a folder")).expect("a folder");
+        Workload::new(seed).run(&sqlite::create(&self.path(name), 4096), 20);
+    }
+
+    fn until_restored_as(&self, replica: &str, name: &str) {
+        let expected = sqlite::dump_hash(&self.path(name));
+        process::until("the database to be stored", || {
+            let out = self.path("out.db");
+            lsfast::restore(&out, &self.place.url(replica), &[], &["--force"]);
+            (sqlite::dump_hash(&out) == expected).then_some(())
+        });
+    }
+
+    fn start(&self, name: &str) -> Process {
+        lsfast::replicate(&self.path(name), &[self.place.url("replica")], &[])
+    }
+}
+
+/// lsfast looked for `-wal` and `-shm` next to the link, and waited for ever.
+#[test]
+fn a_link_is_followed_to_its_file_and_followed_again_when_it_leads_elsewhere() {
+    let case = Case::new();
+    case.database("releases/1/real.db", 1);
+    case.database("releases/2/real.db", 2);
+    symlink("releases/1", case.path("current")).expect("a link");
+    symlink("current/real.db", case.path("app.db")).expect("a link");
+    let process = case.start("app.db");
+    case.place.wait_for_txid("replica", 0, 1);
+    let connection = sqlite::open(&case.path("app.db"));
+    Workload::new(3).run(&connection, 10);
+    case.until_restored_as("replica", "app.db");
+    assert!(case.path("releases/1/.real.db-lsfast/lock").exists());
+    assert!(!case.path(".app.db-lsfast").exists());
+    let mut command = lsfast::command(["status", "--json"]);
+    command.arg(case.path("app.db"));
+    let output = lsfast::run(command);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("\"state\":\"following\""), "{text}{}", lsfast::stderr(&output));
+    drop(connection);
+
+    // As deployments do it: nothing happens to any file that is watched.
+    symlink("releases/2", case.path("next")).expect("a link");
+    std::fs::rename(case.path("next"), case.path("current")).expect("a move");
+    process.wait_for_line("was replaced or removed");
+    case.until_restored_as("replica", "app.db");
+    process.stop();
+}
+
+#[test]
+fn a_directory_that_is_exchanged_is_noticed() {
+    let case = Case::new();
+    case.database("data/app.db", 1);
+    case.database("new/app.db", 2);
+    let process = case.start("data/app.db");
+    case.place.wait_for_txid("replica", 0, 1);
+    std::fs::rename(case.path("data"), case.path("old")).expect("a move");
+    std::fs::rename(case.path("new"), case.path("data")).expect("a move");
+    process.wait_for_line("was replaced or removed");
+    Workload::new(3).run(&sqlite::open(&case.path("data/app.db")), 10);
+    case.until_restored_as("replica", "data/app.db");
+    process.stop();
+}
+
+/// The owner of a watched directory could have any file of the host read, and the files of SQLite made next to it.
+#[test]
+fn in_a_watched_directory_root_follows_no_link_that_leads_out() {
+    let case = Case::new();
+    case.database("tenants/a.db", 1);
+    case.database("secret/root.db", 2);
+    symlink("../secret/root.db", case.path("tenants/out.db")).expect("a link");
+    symlink("a.db", case.path("tenants/again.db")).expect("a link");
+    let config = case.path("lsfast.yml");
+    let text = "dbs:\n  - dir: DIR/tenants\n    pattern: '*.db'\n    watch: true\n    replica:\n      path: DIR/replicas\n";
+    std::fs::write(&config, text.replace("DIR", &case.dir.path().display().to_string())).expect("a file");
+    let mut command = lsfast::command(["replicate", "--config"]);
+    command.arg(&config);
+    let process = Process::start("lsfast replicate", command);
+    case.place.wait_for_txid("replicas/a.db", 0, 1);
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0);
+    if is_root {
+        let line = process.wait_for_line("leads out of the watched directory");
+        assert!(line.contains("out.db") && line.contains("level=warn"), "{line}");
+        // One that comes later, too.
+        symlink("../secret/root.db", case.path("tenants/late.db")).expect("a link");
+        process::until("a line for late.db", || process.output().contains("late.db").then_some(()));
+    } else {
+        case.place.wait_for_txid("replicas/out.db", 0, 1);
+    }
+    process.stop();
+    assert_eq!(case.path("replicas/out.db").exists(), !is_root);
+    assert_eq!(case.path("secret/.root.db-lsfast").exists(), !is_root);
+    assert!(!case.path("replicas/again.db").exists(), "its target is replicated under its own name");
+}

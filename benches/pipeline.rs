@@ -109,6 +109,7 @@ impl Pipeline {
                 safety_tick: limits::SAFETY_TICK,
                 engine: Engine::new(IoChoice::Auto).expect("an engine"),
                 shutdown_timeout: PATIENCE,
+                once_timeout: None,
                 observer: Arc::new(move |event: &Event<'_>| {
                     if let Event::Durable { change, .. } = event {
                         // Nobody listens any more at the end.

@@ -85,6 +85,7 @@ fn replicated(
         safety_tick: limits::SAFETY_TICK,
         engine: Engine::new(IoChoice::Plain)?,
         shutdown_timeout: PATIENCE,
+        once_timeout: None,
         observer,
         vitals: Arc::default(),
     };

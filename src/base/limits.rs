@@ -114,7 +114,44 @@ pub const COPY_PART_BYTES: u64 = 1 << 30;
 /// error.
 pub const REPLANS: u32 = 6;
 
-/// Longest wait between two attempts of one request.
+/// First wait after a failure; see `base::backoff`.
+pub const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+
+/// Each wait is this many times as long as the one before: attempts after 0, 0.1, 0.6, 3.1 and 15.6 s, five in the first minute.
+pub const BACKOFF_GROWTH: u32 = 5;
+
+/// Longest wait between two attempts of something that fails again and again, without the random part of up to a half.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(300);
+
+/// Shortest wait after a failure that does not heal by itself: wrong keys or rights, no bucket, a full disk, a refused request.
+pub const BACKOFF_REFUSED: Duration = Duration::from_secs(60);
+
+/// Longest wait between two attempts at a store that no connection reaches, so that its return is soon noticed.
+pub const BACKOFF_UNREACHABLE: Duration = Duration::from_secs(10);
+
+/// Longest wait between two attempts once the end of the process is asked for.
+pub const BACKOFF_STOPPING: Duration = Duration::from_secs(2);
+
+/// `--once` without `--shutdown-timeout` gives up a store that has taken nothing for this long.
+pub const ONCE_OUTAGE: Duration = Duration::from_secs(20);
+
+/// How long a deployment may overlap with the process before it: a pipeline whose state belongs to a replica waits for this time while
+/// another program still writes there, then it is an error.
+pub const OVERLAP: Duration = Duration::from_secs(60);
+
+/// How long the lock of a database may be held by another lsfast that is about to end; then it is an error.
+pub const HOLD_WAIT: Duration = Duration::from_secs(10);
+
+/// A store is asked again after this time whether it keeps create-only PUTs from replacing objects.
+pub const CREATE_ONLY_PROOF: Duration = Duration::from_secs(24 * 3600);
+
+/// A batch up to this length proves that; longer ones would cost more than the small request that it is worth.
+pub const CREATE_ONLY_BYTES: usize = 64 << 10;
+
+/// `--once` without `--shutdown-timeout` ends when no store has answered or taken a byte for this long.
+pub const ONCE_STALL: Duration = Duration::from_secs(30);
+
+/// Longest wait between two attempts of one request of a command that somebody waits for.
 pub const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Uploads that may leave at once after a quiet time before `sync-interval` spaces them.
@@ -212,7 +249,7 @@ pub const CREDENTIAL_LEAD: Duration = Duration::from_secs(300);
 /// if that is shorter.
 pub const CREDENTIAL_MARGIN: Duration = Duration::from_secs(10);
 
-/// Wait after the first failure to get credentials; doubles up to the next. Until then the failure is the answer.
+/// Wait after the first failure to get credentials; it grows up to the next. Until then the failure is the answer.
 pub const CREDENTIAL_WAIT_FIRST: Duration = Duration::from_secs(1);
 
 /// Longest wait between two attempts to get credentials.
@@ -281,12 +318,6 @@ pub const HISTORY_LARGE_BYTES: u64 = 16 << 20;
 /// GETs under way at once for the small inputs of one merge.
 pub const HISTORY_TRANSFERS: usize = 4;
 
-/// The first rest of a kind of job that failed; it doubles up to [`HISTORY_REST_MAX`].
-pub const HISTORY_REST_MIN: Duration = Duration::from_secs(1);
-
-/// The longest.
-pub const HISTORY_REST_MAX: Duration = Duration::from_secs(300);
-
 /// The rest after the store has refused a deletion for good.
 pub const HISTORY_REFUSED_REST: Duration = Duration::from_secs(24 * 3600);
 
@@ -311,7 +342,7 @@ pub const VERIFY_REPLICAS: usize = 1;
 /// The first verification after a start comes within this time, or within the interval if that is shorter, and not in its first quarter.
 pub const VERIFY_FIRST: Duration = Duration::from_secs(600);
 
-/// The first rest of a verification that could not be done; it doubles up to [`VERIFY_REST_MAX`].
+/// The first rest of a verification that could not be done; it grows up to [`VERIFY_REST_MAX`].
 pub const VERIFY_REST_MIN: Duration = Duration::from_secs(60);
 
 /// The longest, unless the interval is shorter.

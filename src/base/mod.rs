@@ -2,6 +2,7 @@
 //!
 //! Nothing here does any input or output, and nothing here knows a file format.
 
+pub mod backoff;
 pub mod clock;
 pub mod crc64;
 pub mod finding;

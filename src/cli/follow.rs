@@ -80,6 +80,8 @@ pub(super) fn run(
     let watcher = Watcher::new(std::io::stderr().is_terminal());
     let local = tokio::task::LocalSet::new();
     let outcome = local.block_on(&event_loop, async {
+        let mut setup = setup.clone();
+        setup.serve();
         let store = setup.open(location)?;
         let (ask, stop) = tokio::sync::watch::channel(false);
         let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be caught")?;

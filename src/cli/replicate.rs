@@ -31,6 +31,9 @@ pub(super) use plan::default_replica;
 ///
 /// SIGINT or SIGTERM ends it after a final sync; a second signal ends it at once. SIGHUP has the config file read again; without one it ends
 /// lsfast after a final sync.
+///
+/// Exit code: 0 if everything that was committed is stored; 1 if not, or if it could not run: the store did not take it in
+/// time, or a database never came; 2 for wrong arguments. With --exec the program's own.
 #[derive(Debug, Clone, Args)]
 pub struct ReplicateArgs {
     /// The database file; waited for if it does not exist yet. Without one, all databases of the config file
@@ -55,7 +58,8 @@ pub struct ReplicateArgs {
     /// First restore each database that does not exist, if there is a replica of it
     #[arg(long)]
     pub restore_if_db_not_exists: bool,
-    /// How long the final sync may take [default: 30s]
+    /// How long the final sync may take [default: 30s]; with --once, how long all of it may [default: as long as the
+    /// store takes what it is given, but 30s without that]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub shutdown_timeout: Option<Duration>,
     /// Uploads of a busy database are this far apart on average; a commit after a quiet time leaves at once [default: 1s]
@@ -78,6 +82,7 @@ const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// Runs the command.
 pub(super) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> anyhow::Result<ExitCode> {
     let (stopper, stop) = replicate::stop();
+    setup.serve();
     let plan = Plan::new(setup, args)?;
     let config = setup.config().filter(|_| args.db.is_none()).cloned();
     let shutdown_timeout = args
@@ -122,7 +127,12 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
     }
     plan.announce(&engine);
     let event_loop = setup::event_loop()?;
-    event_loop.block_on(fill::fill(&plan.to_fill, &engine))?;
+    event_loop.block_on(async {
+        tokio::select! {
+            filled = fill::fill(&plan.to_fill, &engine) => filled,
+            () = stop.asked() => Err(anyhow::anyhow!("stopped before the databases that do not exist were restored")),
+        }
+    })?;
     let telling = observe::start(setup, config.as_deref(), args.once)?;
     let names = plan.databases.iter().map(|d| d.path.clone()).collect();
     let options = Options {
@@ -132,6 +142,7 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
         safety_tick: plan.safety_tick,
         engine,
         shutdown_timeout,
+        once_timeout: args.shutdown_timeout,
         observer: telling.as_ref().map_or_else(|| -> Observer { Arc::new(|_| {}) }, Observatory::observer),
         vitals: telling.as_ref().map(Observatory::vitals).unwrap_or_default(),
     };
@@ -149,7 +160,11 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
     let served = serve(event_loop, options, None, stop);
     // If replication failed, the program must not go on without it.
     let status = program.end().with_context(|| format!("--exec: {} cannot be waited for", name.display()))?;
-    served?;
+    match served {
+        // The program's own failure says more.
+        Err(e) if !status.success() => super::report::print_error(&super::report::one_line(&e)),
+        served => served?,
+    }
     Ok(exit_code(status))
 }
 

@@ -10,7 +10,7 @@ use crate::config::file::{DatabaseConfig, FileError};
 use crate::config::{Config, CredentialError, Env, Location, Overrides};
 use crate::io::{Engine, IoChoice};
 use crate::store::credentials::Sources;
-use crate::store::{self, ClientOptions, Store};
+use crate::store::{self, ClientOptions, RetryPolicy, Store};
 
 /// One event loop on this thread. Long work goes to the engine's and the store's own threads.
 pub(super) fn event_loop() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -180,6 +180,11 @@ impl Setup {
     pub(super) fn ca_cert(&self) -> Option<PathBuf> {
         let named = ["AWS_CA_BUNDLE", "SSL_CERT_FILE"].iter().find_map(|name| self.env.get(name));
         self.flags.ca_cert.clone().or_else(|| named.map(PathBuf::from))
+    }
+
+    /// Stores that are opened from now on are for a process that goes on for ever and backs off by itself.
+    pub(super) fn serve(&mut self) {
+        self.client.retry = RetryPolicy::of_a_service();
     }
 
     /// How stores are opened.

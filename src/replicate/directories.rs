@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::DatabaseOptions;
+use crate::base::backoff::Backoff;
 use crate::base::limits;
 use crate::io::watch::{Hint, Of, Watch, Watches};
 
@@ -71,7 +72,7 @@ pub(super) enum Found {
     Back(PathBuf),
 }
 
-/// The first wait for a directory that can't be looked at, if nothing is heard of it; it doubles up to [`AGAIN_MAX`].
+/// The first wait for a directory that can't be looked at, if nothing is heard of it; it grows up to [`AGAIN_MAX`].
 const AGAIN_MIN: Duration = Duration::from_secs(1);
 /// The longest.
 const AGAIN_MAX: Duration = Duration::from_secs(60);
@@ -112,7 +113,7 @@ struct Missing {
     /// Given when something appears in the nearest directory above it that is there.
     hint: Rc<Hint>,
     _above: Option<Watch>,
-    wait: Duration,
+    backoff: Backoff,
     again: Instant,
 }
 
@@ -311,7 +312,8 @@ impl Root {
             false => format!("cannot look for databases in {}: {e}", dir.display()),
         };
         let before = self.missing.take();
-        let wait = before.as_ref().map_or(AGAIN_MIN, |m| (m.wait * 2).min(AGAIN_MAX));
+        let mut backoff = before.as_ref().map_or(Backoff::new(AGAIN_MIN, AGAIN_MAX), |m| m.backoff);
+        let again = Instant::now() + backoff.fail();
         let hint = before.as_ref().map_or_else(Rc::default, |m| Rc::clone(&m.hint));
         let above = dir.ancestors().skip(1).find(|d| d.is_dir());
         let above = above.and_then(|d| self.watches.add(d, Of::Arrivals, &hint).ok());
@@ -322,7 +324,7 @@ impl Root {
         if before.is_none_or(|m| m.why != why) {
             found.push(Found::Missing { dir, why: why.clone(), absent });
         }
-        self.missing = Some(Missing { why, absent, hint, _above: above, wait, again: Instant::now() + wait });
+        self.missing = Some(Missing { why, absent, hint, _above: above, backoff, again });
     }
 
     fn look_into(

@@ -15,9 +15,10 @@ use change::{Coming, Running};
 use super::directories::{Directories, Found};
 use super::follow::{self, Ended, FollowError, Shared};
 use super::{DatabaseOptions, ReplicateError, Stop, sleep_until};
+use crate::base::backoff::Backoff;
 use crate::base::limits;
 
-/// The wait after the first failure of a database; it doubles with each further one.
+/// The wait after the first failure of a database; it grows with each further one.
 const AGAIN_MIN: Duration = Duration::from_secs(1);
 /// Its bound.
 const AGAIN_MAX: Duration = Duration::from_secs(60);
@@ -218,7 +219,7 @@ async fn tend(
     stop: &Stop,
     single: bool,
 ) -> Result<Ended, FollowError> {
-    let (mut wait, mut outage) = (AGAIN_MIN, Outage::default());
+    let (mut backoff, mut outage) = (Backoff::new(AGAIN_MIN, AGAIN_MAX), Outage::default());
     let followed = Cell::new(false);
     loop {
         let begun = Instant::now();
@@ -236,10 +237,17 @@ async fn tend(
             ended => return ended,
         };
         if begun.elapsed() > RECOVERED {
-            (wait, outage) = (AGAIN_MIN, Outage::default());
+            backoff.reset();
+            outage = Outage::default();
         }
         shared.vitals.failed(&database.path, &error.to_string());
-        if outage.is_news(&error, Instant::now()) {
+        let wait = backoff.fail();
+        // The limit of open files concerns the process: it is logged once.
+        let is_news = match error.is_file_limit() {
+            true => !shared.file_limit_said.replace(true),
+            false => outage.is_news(&error, Instant::now()),
+        };
+        if is_news {
             let others = if single { "" } else { "; the others go on" };
             tracing::error!(
                 db = %database.path.display(), error = %error, again_in = ?wait,
@@ -250,7 +258,6 @@ async fn tend(
             () = tokio::time::sleep(wait.max(limits::SAFETY_TICK)) => {}
             () = stop.asked() => return Err(error),
         }
-        wait = (wait * 2).min(AGAIN_MAX);
     }
 }
 

@@ -27,8 +27,9 @@ use super::guard::Phase;
 use super::history;
 use super::local::Local;
 use super::open::{self, Opened};
+use super::outage::Outages;
 use super::pace::Pace;
-use super::replica::{Replica, ReplicaError};
+use super::replica::{Replica, ReplicaError, Trouble};
 use super::state::{Home, HomeError, home_of};
 use super::sweep::Sweep;
 use super::verify::Turns;
@@ -85,6 +86,9 @@ pub struct Shared {
     /// Which file is followed under which name.
     pub(super) files: Files,
     pub(super) history: history::Common,
+    pub(super) outages: Outages,
+    /// Whether it was logged that the limit of open files keeps databases from being followed.
+    pub(super) file_limit_said: Rc<Cell<bool>>,
     pub(super) turns: Turns,
     /// There is one replica in all: if its store refuses at the first contact, that is the answer.
     pub(super) alone: bool,
@@ -98,6 +102,27 @@ impl Shared {
         let home = Home::take(&options.path, options.home_dir(file))?;
         (self.observer)(&Event::Held { db: &options.path, home: home.dir() });
         Ok(Held { home, observer: Arc::clone(&self.observer) })
+    }
+
+    /// The same, waiting a while for another lsfast to end: deployments overlap.
+    async fn hold_in_time(
+        &self,
+        options: &DatabaseOptions,
+        file: &Path,
+        stop: &Stop,
+    ) -> Result<Held, HomeError> {
+        let until = tokio::time::Instant::now() + limits::HOLD_WAIT;
+        let mut said = false;
+        loop {
+            match self.hold(options, file) {
+                Err(HomeError::Taken(..)) if tokio::time::Instant::now() < until && !stop.is_asked() => {}
+                held => return held,
+            }
+            if !std::mem::replace(&mut said, true) {
+                tracing::warn!(db = %options.path.display(), "another lsfast still follows this database; waiting for it to end");
+            }
+            tokio::time::sleep(HOLD_AGAIN).await;
+        }
     }
 }
 
@@ -113,6 +138,9 @@ impl Drop for Held {
     }
 }
 
+/// How often the lock of a database is tried while another lsfast has it.
+const HOLD_AGAIN: Duration = Duration::from_millis(200);
+
 /// How following a database ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -126,7 +154,10 @@ pub enum Ended {
 enum End {
     Stopped,
     /// The files were replaced or removed: wait for the database to come back.
-    Replaced,
+    Replaced {
+        /// Everything that was captured is stored.
+        stored: bool,
+    },
 }
 
 /// Follows a database until the stop is asked for and everything is stored. `followed` is set once it is.
@@ -142,12 +173,20 @@ pub async fn follow(
     let path = &options.path;
     let urls: Vec<&str> = options.replicas.iter().map(|r| r.store.url()).collect();
     let mut before: Option<PathBuf> = None;
+    // What became of the database before this one; `None` before the first.
+    let mut ended: Option<bool> = None;
     loop {
         let vitals_of = |file: &Path| shared.vitals.database(path, &options.home_dir(file), &urls);
         vitals_of(&target_of(path)).set_phase(DatabasePhase::Waiting);
         let (db, _file, held) = match wait_for(options, shared, stop).await? {
             Waited::Opened(db, file, held) => (db, file, held),
-            Waited::Stopped => return Ok(Ended::Stopped),
+            Waited::Stopped => {
+                return match ended {
+                    Some(true) => Ok(Ended::Stopped),
+                    Some(false) => Err(FollowError::LastCommits(path.clone())),
+                    None => Err(FollowError::NeverCame(path.clone())),
+                };
+            }
             Waited::Gone => return Ok(Ended::Gone),
         };
         if let Some(before) = before.replace(db.path().to_owned()).filter(|b| b != db.path()) {
@@ -163,7 +202,7 @@ pub async fn follow(
         }
         let held = match held {
             Some(held) => held,
-            None => match shared.hold(options, db.path()) {
+            None => match shared.hold_in_time(options, db.path(), stop).await {
                 Err(HomeError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,
                 held => held?,
             },
@@ -175,15 +214,18 @@ pub async fn follow(
                 follower.run().await?
             }
             // Removed between its opening and the first watch.
-            Err(FollowError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => End::Replaced,
+            Err(FollowError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                End::Replaced { stored: ended.unwrap_or(true) }
+            }
             Err(e) => return Err(e),
         };
         match end {
             End::Stopped => return Ok(Ended::Stopped),
-            End::Replaced if options.leave_when_gone => {
+            End::Replaced { .. } if options.leave_when_gone => {
                 tracing::info!(db = %path.display(), "the database was replaced or removed");
             }
-            End::Replaced => {
+            End::Replaced { stored } => {
+                ended = Some(stored);
                 tracing::warn!(db = %path.display(), "the database was replaced or removed; waiting for it to come back");
             }
         }
@@ -274,6 +316,9 @@ impl<'a> Follower<'a> {
                 history_options: replica.history.clone(),
                 once: shared.once,
                 common: shared.history.clone(),
+                outages: shared.outages.clone(),
+                proof_due: None,
+                trouble: Trouble::default(),
                 verification: options.replicas[index].verification.clone(),
                 turns: shared.turns.clone(),
             };
@@ -306,9 +351,9 @@ impl<'a> Follower<'a> {
     }
 
     async fn run(mut self) -> Result<End, FollowError> {
-        let end = self.look_on().await;
-        if matches!(end, Ok(End::Replaced)) {
-            self.store_the_last().await;
+        let mut end = self.look_on().await;
+        if let Ok(End::Replaced { stored }) = &mut end {
+            *stored = self.store_the_last().await;
         }
         // Nobody may wait for a pin that can't come.
         self.board.refuse_pins();
@@ -319,13 +364,21 @@ impl<'a> Follower<'a> {
         end
     }
 
-    /// The files are gone, but what was captured of them is in memory or behind open descriptors: it is stored for as long as that is quick.
-    async fn store_the_last(&mut self) {
+    /// The files are gone, but what was captured of them is in memory or behind open descriptors: it is stored for as long as that is quick. Whether all of it is.
+    async fn store_the_last(&mut self) -> bool {
         self.board.close();
-        let all = async { while self.replicas.join_next().await.is_some() {} };
-        if tokio::time::timeout(LAST_WORDS, all).await.is_err() {
+        let all = async {
+            let mut stored = true;
+            while let Some(ended) = self.replicas.join_next().await {
+                stored &= matches!(ended, Ok(Ok(())));
+            }
+            stored
+        };
+        let stored = tokio::time::timeout(LAST_WORDS, all).await == Ok(true);
+        if !stored {
             tracing::warn!(db = %self.path().display(), "the last commits before the database was removed could not be stored in time");
         }
+        stored
     }
 
     async fn look_on(&mut self) -> Result<End, FollowError> {
@@ -347,7 +400,7 @@ impl<'a> Follower<'a> {
                 self.report_large_log();
             }
             if self.hint.take_moved() && !self.is_same() {
-                return Ok(End::Replaced);
+                return Ok(End::Replaced { stored: false });
             }
             if self.adapt(look, now)? {
                 continue;

@@ -16,6 +16,7 @@ pub mod hashes;
 pub mod history;
 mod local;
 mod open;
+mod outage;
 mod own;
 pub mod pace;
 pub mod pending;
@@ -40,12 +41,13 @@ pub use history::{HistoryOptions, HistoryStatus, Once};
 pub use replica::ReplicaError;
 pub use verify::{Verification, VerificationStatus};
 pub use vitals::Vitals;
+use vitals::{DatabasePhase, DatabaseVitals, ReplicaPhase};
 
 use crate::base::{Txid, limits};
 use crate::io::Engine;
 use crate::io::nap::Naps;
 use crate::io::watch::Watches;
-use crate::store::Store;
+use crate::store::{Store, progress};
 
 /// Something that happened, for whoever measures or shows it.
 #[derive(Debug)]
@@ -158,6 +160,8 @@ pub struct Options {
     pub engine: Engine,
     /// How long the last uploads may take once the stop is asked for.
     pub shutdown_timeout: Duration,
+    /// With `once`: how long all of it may take; `None` for as long as the stores go on taking what they are given.
+    pub once_timeout: Option<Duration>,
     /// Who is told of events.
     pub observer: Observer,
     /// Where the pipelines show what they do.
@@ -232,6 +236,12 @@ pub enum ReplicateError {
          stores what is missing"
     )]
     Timeout(Duration),
+    /// No store did anything.
+    #[error(
+        "not everything is stored: no store has answered or taken a byte for {0:?}. Nothing is lost: the next start of lsfast stores what \
+         is missing (--shutdown-timeout sets the time that --once may take)"
+    )]
+    Stalled(Duration),
 }
 
 /// Follows all databases until the stop is asked for and everything is stored. With one database, an error of its is the end; of several, those
@@ -258,8 +268,12 @@ pub async fn run(options: Options, changes: Option<Changes>, stop: Stop) -> Resu
             && options.databases.iter().map(|d| d.replicas.len()).sum::<usize>() == 1,
         once: options.once,
         history: history::Common::default(),
+        outages: outage::Outages::default(),
+        file_limit_said: std::rc::Rc::default(),
         turns: verify::Turns::default(),
     };
+    let (once, begun, mut stopping) = (options.once.is_some(), tokio::time::Instant::now(), false);
+    let vitals = Arc::clone(&shared.vitals);
     let (ask_all, inner) = self::stop();
     let mut fleet = fleet::Fleet::new(options.databases, directories, shared, inner);
     fleet.take_changes(changes, options.shutdown_timeout);
@@ -269,19 +283,50 @@ pub async fn run(options: Options, changes: Option<Changes>, stop: Stop) -> Resu
         ask_all.ask();
     }
     let mut deadline: Option<tokio::time::Instant> = None;
+    let mut limit = options.shutdown_timeout;
+    if let Some(timeout) = options.once_timeout.filter(|_| once) {
+        (deadline, limit) = (Some(begun + timeout), timeout);
+    }
     loop {
         tokio::select! {
             () = fleet.serve() => break,
-            () = stop.asked(), if deadline.is_none() => {
+            () = stall(&vitals), if once && deadline.is_none() => {
+                return Err(ReplicateError::Stalled(limits::ONCE_STALL));
+            }
+            () = stop.asked(), if !stopping => {
+                stopping = true;
                 ask_all.ask();
-                deadline = Some(tokio::time::Instant::now() + options.shutdown_timeout);
+                let end = tokio::time::Instant::now() + options.shutdown_timeout;
+                // The end of `--once`, if that comes sooner.
+                if deadline.is_none_or(|d| end < d) {
+                    (deadline, limit) = (Some(end), options.shutdown_timeout);
+                }
             }
             () = sleep_until(deadline), if deadline.is_some() => {
-                return Err(ReplicateError::Timeout(options.shutdown_timeout));
+                return Err(ReplicateError::Timeout(limit));
             }
         }
     }
     fleet.into_error().map_or(Ok(()), Err)
+}
+
+/// Waits until no store has done anything for [`limits::ONCE_STALL`], while something is to be stored.
+async fn stall(vitals: &Vitals) {
+    let mut last = (progress::seen(), tokio::time::Instant::now());
+    loop {
+        tokio::time::sleep(limits::SAFETY_TICK).await;
+        let now = (progress::seen(), tokio::time::Instant::now());
+        // Comparing a large database takes its time without a request.
+        let compares = |d: &Arc<DatabaseVitals>| {
+            d.replicas.iter().any(|r| r.phase() == ReplicaPhase::Comparing)
+                || d.phase() == DatabasePhase::Waiting
+        };
+        if now.0 != last.0 || vitals.databases().iter().any(compares) {
+            last = now;
+        } else if now.1 - last.1 >= limits::ONCE_STALL {
+            return;
+        }
+    }
 }
 
 async fn sleep_until(deadline: Option<tokio::time::Instant>) {

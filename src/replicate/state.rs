@@ -10,6 +10,7 @@
 //! | `REPLICA/pages` | page hashes, see `hashes` |
 //! | `REPLICA.image` | `lsfast reset` was here: a full image is stored after the first batch |
 //! | `REPLICA/verified` | when the replica was verified, see `verify` |
+//! | `REPLICA/create-only` | whether the store honours create-only PUTs, see `replica` |
 //!
 //! `REPLICA` is a hash of the place, 16 hex digits. A slot, all integers little-endian:
 //!

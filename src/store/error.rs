@@ -1,8 +1,11 @@
 //! What can go wrong at a store, and what it means for the caller.
 
+use std::error::Error;
+use std::io;
 use std::time::Duration;
 
-use crate::base::untrusted;
+use crate::base::backoff::Backoff;
+use crate::base::{limits, untrusted};
 
 /// What an error means for the one who asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,21 +39,31 @@ pub struct StoreError {
     kind: ErrorKind,
     message: String,
     retry_after: Option<Duration>,
+    /// Attempts that were made within the call.
+    attempts: u32,
+    /// No connection could be had.
+    unreachable: bool,
     #[source]
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    source: Option<Box<dyn Error + Send + Sync>>,
 }
 
 impl StoreError {
     /// An error of a kind with its message, which must hold no secret. Characters that move a terminal are escaped here
     /// in any case, whatever part of the message they came with.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> StoreError {
-        let message = untrusted::escape(&message.into()).into_owned();
-        StoreError { kind, message, retry_after: None, source: None }
+        StoreError {
+            kind,
+            message: untrusted::escape(&message.into()).into_owned(),
+            retry_after: None,
+            attempts: 1,
+            unreachable: false,
+            source: None,
+        }
     }
 
     /// Adds the cause.
     #[must_use]
-    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
         self.source = Some(source.into());
         self
     }
@@ -60,6 +73,46 @@ impl StoreError {
     pub fn with_retry_after(mut self, wait: Option<Duration>) -> StoreError {
         self.retry_after = wait;
         self
+    }
+
+    /// Adds how many attempts the call has made.
+    #[must_use]
+    pub(super) fn with_attempts(mut self, attempts: u32) -> StoreError {
+        self.attempts = attempts;
+        self
+    }
+
+    /// Adds that no connection could be had.
+    #[must_use]
+    pub(super) fn when_unreachable(mut self, unreachable: bool) -> StoreError {
+        self.unreachable = unreachable;
+        self
+    }
+
+    /// How long to wait before the call is made again. What does not heal by itself waits for minutes at once; a store
+    /// that no connection reaches is tried more often, so that its return is soon noticed.
+    pub fn wait(&self, backoff: &mut Backoff) -> Duration {
+        let wait = if !self.is_transient() {
+            backoff.fail_for_good()
+        } else if self.unreachable {
+            backoff.fail_within(self.attempts, limits::BACKOFF_UNREACHABLE)
+        } else {
+            backoff.fail_times(self.attempts)
+        };
+        self.retry_after.map_or(wait, |asked| wait.max(asked.min(limits::BACKOFF_MAX)))
+    }
+
+    /// Whether this process, or the host, has no file descriptor left.
+    #[must_use]
+    pub fn is_file_limit(&self) -> bool {
+        let mut cause: Option<&(dyn Error + 'static)> = self.source();
+        while let Some(e) = cause {
+            if e.downcast_ref::<io::Error>().is_some_and(is_file_limit) {
+                return true;
+            }
+            cause = e.source();
+        }
+        false
     }
 
     /// What it means.
@@ -78,5 +131,40 @@ impl StoreError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         self.kind == ErrorKind::Transient
+    }
+}
+
+/// Whether the limit of open files, of the process or the host, is the cause.
+#[must_use]
+pub fn is_file_limit(e: &io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_fit_the_cause() {
+        let wait = |e: &StoreError| e.wait(&mut Backoff::default());
+        let error = |kind| StoreError::new(kind, "x");
+        for kind in [ErrorKind::Credentials, ErrorKind::NoBucket, ErrorKind::Full, ErrorKind::Fatal] {
+            assert!(wait(&error(kind)) >= limits::BACKOFF_REFUSED, "{kind:?}");
+        }
+        assert!(wait(&error(ErrorKind::Transient)) < Duration::from_secs(1));
+        let tried = error(ErrorKind::Transient).with_attempts(5);
+        assert!(wait(&tried) >= Duration::from_secs(60), "the call itself has tried it five times");
+        assert!(wait(&tried.when_unreachable(true)) <= limits::BACKOFF_UNREACHABLE * 2);
+        let asked = error(ErrorKind::Transient).with_retry_after(Some(Duration::from_secs(7)));
+        assert_eq!(wait(&asked), Duration::from_secs(7));
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_found_among_the_causes() {
+        let limit = io::Error::from_raw_os_error(libc::EMFILE);
+        let within = StoreError::new(ErrorKind::Transient, "y").with_source(limit);
+        let around = StoreError::new(ErrorKind::Transient, "x").with_source(within);
+        assert!(around.is_file_limit());
+        assert!(!StoreError::new(ErrorKind::Transient, "x").is_file_limit());
     }
 }

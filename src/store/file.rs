@@ -261,6 +261,11 @@ impl Store for FileStore {
         name
     }
 
+    fn place(&self) -> String {
+        let identity = self.identity();
+        identity.rsplit_once('/').map_or_else(|| identity.clone(), |(above, _)| above.to_owned())
+    }
+
     fn list(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<Entry>>> {
         self.blocking(move |inner| inner.list(scope))
     }

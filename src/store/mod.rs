@@ -8,10 +8,11 @@
 pub mod credentials;
 mod error;
 pub mod file;
+pub mod progress;
 pub mod s3;
 mod side;
 
-pub use error::{ErrorKind, StoreError};
+pub use error::{ErrorKind, StoreError, is_file_limit};
 pub use file::FileStore;
 pub use s3::{ClientOptions, Clients, HostAnswer, RetryPolicy, S3Store};
 pub use side::{Listing, SideEntry, SideId};
@@ -66,6 +67,15 @@ pub struct PutOptions {
     pub create_only: bool,
 }
 
+/// Whether a store keeps a create-only PUT from replacing an object, as far as that was proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CreateOnly {
+    /// When.
+    pub proven: Millis,
+    /// Whether it does.
+    pub honoured: bool,
+}
+
 /// An object written in parts, for content too large to hold.
 ///
 /// Parts are uploaded in the background, a bounded number at once; [`Upload::write`] waits when the bound is
@@ -88,6 +98,11 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// A stable name of the place, for local state: equal for two configurations that mean the same replica.
     fn identity(&self) -> String;
+
+    /// What fails together with this replica when the store does: the bucket, or the directory above.
+    fn place(&self) -> String {
+        self.identity()
+    }
 
     /// Lists objects, in order of level, then minimum, then maximum TXID. Names that are not LTX files are ignored.
     fn list(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<Entry>>>;
@@ -115,6 +130,20 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Copies within the store without moving the bytes through this host, where it can.
     fn copy<'a>(&'a self, from: LtxId, to: LtxId, options: PutOptions) -> BoxFuture<'a, Result<()>>;
+
+    /// Finds out whether the store keeps a create-only PUT from replacing an object: by putting `body`, which this
+    /// process has just written as `id`, once more. At most one small request; `None` if it is known or cannot fail.
+    fn prove_create_only<'a>(
+        &'a self,
+        _id: LtxId,
+        _body: Bytes,
+        _options: PutOptions,
+    ) -> BoxFuture<'a, Result<Option<CreateOnly>>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// Takes over what an earlier process has proven.
+    fn know_create_only(&self, _proof: CreateOnly) {}
 
     /// Opens connections ahead of the first use. Never fails.
     fn prewarm(&self) -> BoxFuture<'_, ()>;

@@ -30,3 +30,4 @@ mod tail;
 mod vectors;
 mod waits;
 mod wal;
+mod writers;

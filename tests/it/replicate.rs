@@ -320,7 +320,7 @@ fn an_outage_at_the_stop_is_made_good_by_the_next_start() {
     let mut command = lsfast::command(["replicate", "--shutdown-timeout", "200ms"]);
     command.arg(scene.db()).args([scene.url(), s3::url(canned::nobody(), "x")]).envs(keys());
     let mut process = Process::start("lsfast replicate", command);
-    process.wait_for_line("trying on");
+    process.wait_for_line("trying again");
     process.signal("TERM");
     let status = process.wait();
     assert_eq!(status.code(), Some(1), "{}", process.output());

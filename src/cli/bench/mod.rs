@@ -248,6 +248,7 @@ async fn replicated(
         safety_tick: limits::SAFETY_TICK,
         engine: engine.clone(),
         shutdown_timeout: SHUTDOWN,
+        once_timeout: None,
         observer: Arc::new(|_| {}),
         vitals: Arc::default(),
     };

@@ -1,11 +1,14 @@
 //! Why a database is not followed.
 
+use std::error::Error;
 use std::io;
+use std::mem::Discriminant;
 use std::path::PathBuf;
 
 use super::super::replica::ReplicaError;
 use super::super::state::HomeError;
 use crate::sqlite::database::{FileId, OpenError};
+use crate::store::{ErrorKind, is_file_limit};
 use crate::wal::tail::TailError;
 
 /// Why a database can't be followed (any more).
@@ -41,6 +44,12 @@ pub enum FollowError {
         /// Why the last one ended.
         source: ReplicaError,
     },
+    /// It was waited for until the end.
+    #[error("not everything is stored: {0} never came, so that nothing of it is stored")]
+    NeverCame(PathBuf),
+    /// It was removed, and its last commits could not be stored.
+    #[error("not everything is stored: {0} was removed or replaced before its last commits could be stored")]
+    LastCommits(PathBuf),
     /// It is to be replicated once, and is not there.
     #[error("{0} does not exist: there is nothing to replicate")]
     Missing(PathBuf),
@@ -66,14 +75,44 @@ pub enum FollowError {
 }
 
 impl FollowError {
+    /// The kind of it: numbers in its words make no other.
+    pub(in crate::replicate) fn cause(
+        &self,
+    ) -> (Discriminant<FollowError>, Option<io::ErrorKind>, Option<ErrorKind>) {
+        let io = self.io().map(io::Error::kind);
+        let store = match self {
+            FollowError::Replica { source: ReplicaError::Store(e), .. } => Some(e.kind()),
+            _ => None,
+        };
+        (std::mem::discriminant(self), io, store)
+    }
+
+    /// Whether this process, or the host, has no file descriptor left.
+    pub(in crate::replicate) fn is_file_limit(&self) -> bool {
+        self.io().is_some_and(is_file_limit)
+            || matches!(self, FollowError::Replica { source: ReplicaError::Store(e), .. } if e.is_file_limit())
+    }
+
+    /// What the operating system said, if it was that.
+    fn io(&self) -> Option<&io::Error> {
+        let mut cause: Option<&(dyn Error + 'static)> = Some(self);
+        while let Some(e) = cause {
+            match e.downcast_ref::<io::Error>() {
+                Some(e) => return Some(e),
+                None => cause = e.source(),
+            }
+        }
+        None
+    }
+
     /// Whether the cause may go away by itself or by the work of an administrator, with no harm done by another try.
     pub(in crate::replicate) fn is_worth_another_try(&self) -> bool {
         match self {
             FollowError::Replica { source, .. } => !matches!(
                 source,
-                ReplicaError::Store(e) if e.kind() == crate::store::ErrorKind::Conflict
+                ReplicaError::Store(e) if e.kind() == ErrorKind::Conflict
             ),
-            FollowError::Missing(_) => false,
+            FollowError::Missing(_) | FollowError::NeverCame(_) | FollowError::LastCommits(_) => false,
             FollowError::Same { .. }
             | FollowError::Outside { .. }
             | FollowError::Open(_)

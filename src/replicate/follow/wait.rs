@@ -110,7 +110,7 @@ pub(super) async fn wait_for(
         if held.is_none() && !options.leave_when_gone && (dir.is_dir() || options.home.is_some()) {
             // So that it can be seen that somebody waits for it, and nobody else does. The folder of the database is not made: that is for
             // the application, and it may be a mount.
-            held = Some((path.clone(), shared.hold(options, path)?));
+            held = Some((path.clone(), shared.hold_in_time(options, path, stop).await?));
         }
         let above = dir.ancestors().find(|d| d.is_dir()).unwrap_or(Path::new("."));
         if watched.as_ref().is_none_or(|(of, _)| of != above) {

@@ -9,38 +9,57 @@
 )]
 
 use std::collections::HashMap;
+use std::mem::Discriminant;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::cache::Cache;
 use super::merge::MergeJob;
 use super::options::HistoryOptions;
-use super::plan::{Job, Kind, Next, Planner, image_id, rest};
+use super::plan::{Job, Kind, Next, Planner, image_id};
 use super::point::{Feed, Live};
 use super::shelf::{Shelf, Stored};
 use super::status::HistoryStatus;
 use super::ticks::{Ticks, later};
 use super::{HistoryError, Once};
+use crate::base::backoff::{Backoff, Reminders};
 use crate::base::clock::Millis;
 use crate::base::{FrameNo, Level, LtxId, Txid, limits};
 use crate::ltx::{Header, TimesId, WalRange, times};
 use crate::replicate::board::Mark;
+use crate::replicate::outage::Outages;
 use crate::replicate::remote;
 use crate::replicate::stream::{Hashes, Stream};
 use crate::restore::{self, damage::Damaged};
-use crate::store::{Entry, Listing, PutOptions, Store};
+use crate::restore::plan::{Goal, plan};
+use crate::store::{Entry, ErrorKind, Listing, PutOptions, Store};
 use crate::wal::format;
 
 /// After so many failures to read the live database an image is made of what the store has.
 const LIVE_TRIES: u32 = 3;
 
 /// A kind of job that has failed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Rest {
-    failures: u32,
+    backoff: Backoff,
     until: Millis,
-    said: String,
+    /// Kinds of failures that were logged.
+    said: Vec<Cause>,
+    since: Millis,
+    reminders: Reminders,
+}
+
+/// A kind of failure: request ids and counts in its words make no other.
+type Cause = (Discriminant<HistoryError>, Option<ErrorKind>);
+
+impl Default for Rest {
+    fn default() -> Rest {
+        let backoff = Backoff::default();
+        let (said, reminders) = (Vec::new(), Reminders::default());
+        Rest { backoff, until: Millis(0), said, since: Millis::now(), reminders }
+    }
 }
 
 /// The history of one replica.
@@ -56,6 +75,7 @@ pub struct Keeper {
     live: Option<Live>,
     rests: HashMap<Kind, Rest>,
     status: HistoryStatus,
+    outages: Outages,
 }
 
 impl Keeper {
@@ -64,7 +84,20 @@ impl Keeper {
     pub fn new(store: Arc<dyn Store>, options: HistoryOptions, feed: Rc<Feed>, name: String) -> Keeper {
         let ticks = Ticks::of(&store.identity());
         let (spill, live, rests, status) = (None, None, HashMap::new(), HistoryStatus::default());
-        Keeper { store, options, ticks, feed, name, spill, live, rests, status }
+        let outages = Outages::default();
+        Keeper { store, options, ticks, feed, name, spill, live, rests, status, outages }
+    }
+
+    /// Which leaves a store alone that is known not to work for now.
+    #[must_use]
+    pub fn with_outages(self, outages: Outages) -> Keeper {
+        Keeper { outages, ..self }
+    }
+
+    /// Whether a pipeline waits for the store: steps would fail, too.
+    #[must_use]
+    pub(super) fn store_is_out(&self) -> bool {
+        self.outages.is_out(&self.store.place())
     }
 
     /// With a live database.
@@ -234,11 +267,16 @@ impl Keeper {
         let final_answer = e.store_error().is_some_and(|e| !e.is_transient());
         let refused = matches!(kind, Kind::Retain | Kind::RetainRaw) && final_answer;
         let message = e.to_string();
-        let rest_of = self.rests.entry(kind).or_default();
-        let time = if refused { limits::HISTORY_REFUSED_REST } else { rest(rest_of.failures) };
-        rest_of.failures += 1;
-        rest_of.until = later(now, time);
-        let said = std::mem::replace(&mut rest_of.said, message.clone()) == message;
+        let known = self.store_is_out();
+        let rest = self.rests.entry(kind).or_default();
+        if rest.backoff.failures() == 0 {
+            rest.since = now;
+        }
+        let wait = match e.store_error() {
+            Some(e) => e.wait(&mut rest.backoff),
+            None => rest.backoff.fail(),
+        };
+        rest.until = later(now, if refused { limits::HISTORY_REFUSED_REST } else { wait });
         if refused {
             let first = !std::mem::replace(&mut self.status.deletions_refused, true);
             if first {
@@ -251,12 +289,19 @@ impl Keeper {
             }
             return;
         }
-        if !said {
+        let age = Duration::from_millis(u64::try_from(now.0 - rest.since.0).unwrap_or(0));
+        let cause = (std::mem::discriminant(e), e.store_error().map(|e| e.kind()));
+        // An outage of the store is logged by the pipelines, once for all.
+        if !known && (!rest.said.contains(&cause) || rest.reminders.take(age)) {
+            rest.said.push(cause);
+            rest.said.dedup();
+            let down = (age > Duration::ZERO).then(|| format!("{}s", age.as_secs()));
             tracing::warn!(
                 db = self.name,
                 replica = self.store.url(),
                 ?kind,
                 error = message,
+                down,
                 "keeping the history: trying again"
             );
         }
@@ -370,7 +415,7 @@ impl Keeper {
         }
         let in_memory = chain.iter().all(|s| self.feed.cache().get(s.id).is_some());
         let kind = Kind::Write(Level::SNAPSHOT);
-        let failures = self.rests.get(&kind).map_or(0, |r| r.failures);
+        let failures = self.rests.get(&kind).map_or(0, |r| r.backoff.failures());
         if let (Some(live), false) = (&self.live, in_memory && !chain.is_empty())
             && (failures < LIVE_TRIES || chain.is_empty())
         {

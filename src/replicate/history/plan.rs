@@ -345,8 +345,3 @@ pub(super) fn image_id(at: Txid) -> LtxId {
 pub(super) fn earlier(a: Option<Millis>, b: Option<Millis>) -> Option<Millis> {
     a.into_iter().chain(b).min()
 }
-
-/// How long a kind of job rests after so many failures in a row.
-pub(super) fn rest(failures: u32) -> Duration {
-    limits::HISTORY_REST_MIN.saturating_mul(1 << failures.min(16)).min(limits::HISTORY_REST_MAX)
-}

@@ -10,6 +10,7 @@ use super::keeper::Keeper;
 use super::plan::{Job, Next};
 use super::point::Feed;
 use super::status::HistoryStatus;
+use super::ticks::later;
 use crate::base::limits;
 
 /// What all histories of the process share.
@@ -69,6 +70,10 @@ pub async fn keep(
             told = tell(keeper.status(now));
         }
         match keeper.next(now) {
+            // Its pipeline finds out when it works again.
+            Next::Job(_) if keeper.store_is_out() => {
+                clock.until(later(now, limits::BACKOFF_UNREACHABLE)).await;
+            }
             Next::Job(job) => {
                 let large = keeper.is_large(&job);
                 let _place = common.place(large).await;

@@ -7,7 +7,6 @@ use super::super::board::Mark;
 use super::super::hashes::hash_page;
 use super::super::pending::{Page, Pending};
 use super::super::state::Point;
-use super::trouble::Trouble;
 use super::{Replica, ReplicaError};
 use crate::base::clock::Millis;
 use crate::base::{FrameNo, LtxId, Pgno, Salts, Txid};
@@ -103,6 +102,7 @@ impl Replica {
         self.noted(noted);
         self.report(&batch.mark, batch.point.txid, batch.bytes.len() as u64, pages, body);
         *next = next.next();
+        self.prove_create_only(batch.id, batch.created, &batch.bytes).await;
         Ok(())
     }
 
@@ -150,17 +150,22 @@ impl Replica {
     /// Puts the same bytes under the same name until the store answers.
     async fn put(&mut self, batch: &Batch) -> Result<(), ReplicaError> {
         let options = PutOptions { created: batch.created, create_only: true };
-        let mut trouble = Trouble::default();
         self.board.begin_upload();
         let result = loop {
+            let begun = Instant::now();
             match self.store.put(batch.id, vec![batch.bytes.clone()], options).await {
                 Ok(()) => break Ok(()),
                 Err(e) if e.kind() == ErrorKind::Conflict => break Err(e.into()),
-                Err(e) => trouble.wait(self, &e).await,
+                Err(e) => match self.wait_out(e, begun).await {
+                    Ok(()) => {}
+                    Err(e) => break Err(e),
+                },
             }
         };
         self.board.end_upload();
-        trouble.over(self);
+        if result.is_ok() {
+            self.works();
+        }
         result
     }
 }

@@ -44,6 +44,7 @@ impl Replica {
         let (feed, name) = (Rc::clone(&self.history), self.db_name().to_string());
         let keeper = Keeper::new(Arc::clone(&self.store), options.clone(), Rc::clone(&feed), name)
             .with_live(live)
+            .with_outages(self.outages.clone())
             .with_folder(self.local.dir().to_owned());
         let (observer, db, replica) = (Arc::clone(&self.observer), self.db.path().to_owned(), self.index);
         let board = Rc::clone(&self.board);

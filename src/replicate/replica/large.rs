@@ -11,7 +11,6 @@ use super::super::source::PageSource;
 use super::super::state::Point;
 use super::super::stream::{Hashes, Stream, StreamError, differing};
 use super::super::vitals::ReplicaPhase;
-use super::trouble::{RETRY_WAIT_MIN, Trouble};
 use super::{Replica, ReplicaError};
 use crate::base::pages::PageSet;
 use crate::base::{LtxId, Pgno, Txid};
@@ -63,7 +62,7 @@ impl Replica {
         Ok(Arc::new(source.map_err(std::io::Error::other)??))
     }
 
-    /// Reads the pages at `mark` under the pin and stores them as the next batch. `Ok(false)` if that has to be done anew.
+    /// Reads the pages at `mark` under the pin and stores them as the next batch. The pin is given back as soon as all is sent.
     async fn store_pages(
         &mut self,
         next: &mut Txid,
@@ -71,9 +70,10 @@ impl Replica {
         mark: Mark,
         pages: &PageSet,
     ) -> Result<bool, ReplicaError> {
+        let begun = Instant::now();
         let source = match self.source(mark).await {
             Ok(source) => source,
-            Err(e) => return self.retry_unpinned(pin, e).await.map(|()| false),
+            Err(e) => return self.retry_unpinned(pin, e, begun).await.map(|()| false),
         };
         let (mut hashes, seed) = (Gathered::new(self.local.dir()), self.local.seed());
         let size_pages = source.size_pages();
@@ -95,21 +95,22 @@ impl Replica {
                 self.noted(noted);
                 self.report(&mark, point.txid, size, pages.len(), None);
                 *next = next.next();
+                self.works();
                 Ok(true)
             }
-            Err(e) => self.retry_unpinned(pin, e).await.map(|()| false),
+            Err(e) => self.retry_unpinned(pin, e, begun).await.map(|()| false),
         }
     }
 
     /// The pin goes before the wait: the log may start over meanwhile.
-    async fn retry_unpinned(&self, pin: Pin, e: StreamError) -> Result<(), ReplicaError> {
+    async fn retry_unpinned(&mut self, pin: Pin, e: StreamError, begun: Instant) -> Result<(), ReplicaError> {
         let e = match e {
             // What was not found may have been moved by the checkpoint that voided the pin.
             StreamError::Read(_) if !pin.held() => StreamError::Void,
             e => e,
         };
         drop(pin);
-        self.retry_stream(e).await
+        self.retry_stream(e, begun).await
     }
 
     #[expect(clippy::too_many_arguments, reason = "one call site each for images and for sets of pages")]
@@ -117,7 +118,7 @@ impl Replica {
         &mut self,
         txid: Txid,
         mark: Mark,
-        pin: &Pin,
+        pin: Pin,
         source: &Arc<PageSource>,
         pages: impl Iterator<Item = Pgno>,
         count: usize,
@@ -137,12 +138,14 @@ impl Replica {
             header,
             id,
             options: PutOptions { created, create_only: true },
-            pin,
+            pin: &pin,
             spill: Some(self.local.dir().to_owned()),
         };
         self.board.begin_upload();
         let sent = stream.send(pages, count, hashes).await;
         self.board.end_upload();
+        // Nothing holds the WAL back while this waits, here or in the next attempt.
+        drop(pin);
         match sent {
             Ok(size) => Ok((point, size)),
             Err(StreamError::Finish { source, size }) => {
@@ -153,37 +156,35 @@ impl Replica {
     }
 
     /// The answer to the last request of an upload was lost: the object may be there all the same.
-    async fn was_kept(&self, id: LtxId, size: u64, cause: StoreError) -> Result<(), StreamError> {
+    async fn was_kept(&mut self, id: LtxId, size: u64, cause: StoreError) -> Result<(), StreamError> {
         if !cause.is_transient() {
             return Err(cause.into());
         }
-        let mut trouble = Trouble::default();
         loop {
+            let begun = Instant::now();
             match self.store.head(id).await {
                 Ok(Some(entry)) if entry.size == size => return Ok(()),
                 Ok(_) => return Err(cause.into()),
-                Err(e) if e.is_transient() => trouble.wait(self, &e).await,
+                Err(e) if e.is_transient() => {
+                    if self.wait_out(e, begun).await.is_err() {
+                        return Err(cause.into());
+                    }
+                }
                 Err(e) => return Err(e.into()),
             }
         }
     }
 
     /// Waits before a large batch is tried again, or ends the replica if that can't help.
-    async fn retry_stream(&self, e: StreamError) -> Result<(), ReplicaError> {
+    async fn retry_stream(&mut self, e: StreamError, begun: Instant) -> Result<(), ReplicaError> {
         match e {
             StreamError::Store(e) | StreamError::Finish { source: e, .. } => {
                 if e.kind() == ErrorKind::Conflict {
                     return Err(e.into());
                 }
-                Trouble::default().wait(self, &e).await;
-                Ok(())
+                self.wait_out(e, begun).await
             }
-            StreamError::Read(e) => {
-                self.vitals().fail(&format!("cannot read the database for a batch: {e}"));
-                tracing::warn!(db = %self.db_name(), error = %e, "cannot read the database for a batch; trying again");
-                tokio::time::sleep(RETRY_WAIT_MIN).await;
-                Ok(())
-            }
+            StreamError::Read(e) => self.wait_out_read(e).await,
             StreamError::Void => Ok(()),
             StreamError::Ltx(e) => Err(e.into()),
         }
@@ -197,7 +198,8 @@ impl Replica {
         loop {
             let pin = self.pin().await?;
             let mark = self.take_over();
-            match self.image_once(*next, mark, &pin).await {
+            let begun = Instant::now();
+            match self.image_once(*next, mark, pin).await {
                 Ok((point, size, hashes)) => {
                     let noted = self.local.acknowledge_image(point, hashes);
                     self.noted(noted);
@@ -205,9 +207,10 @@ impl Replica {
                     let ms = start.elapsed().as_millis();
                     tracing::info!(db = %self.db_name(), replica = self.store.url(), txid = %point.txid, bytes = size, ms, "image stored");
                     *next = next.next();
+                    self.works();
                     return Ok(());
                 }
-                Err(e) => self.retry_unpinned(pin, e).await?,
+                Err(e) => self.retry_unpinned(pin, e, begun).await?,
             }
         }
     }
@@ -226,7 +229,7 @@ impl Replica {
         &mut self,
         txid: Txid,
         mark: Mark,
-        pin: &Pin,
+        pin: Pin,
     ) -> Result<(Point, u64, PageHashes), StreamError> {
         let source = self.source(mark).await?;
         let hashes = self.local.begin_hashes()?;
@@ -255,7 +258,7 @@ impl Replica {
                 Ok(compared) => compared,
                 Err(e) => {
                     self.board.slot(self.index, |s| s.gap = Some(reason.to_owned()));
-                    self.retry_unpinned(pin, e).await?;
+                    self.retry_unpinned(pin, e, Instant::now()).await?;
                     continue;
                 }
             };
@@ -272,6 +275,7 @@ impl Replica {
                 let noted = self.local.acknowledge(point, []);
                 self.noted(noted);
                 self.report(&mark, point.txid, 0, 0, None);
+                self.works();
                 return Ok(());
             }
             if self.store_pages(next, pin, mark, &differ).await? {

@@ -5,6 +5,7 @@ mod keep;
 mod large;
 mod trouble;
 mod verify;
+mod writer;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,11 +14,12 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 pub use batch::Prepared;
+pub use trouble::Trouble;
 
-use self::trouble::Trouble;
 use super::board::{Board, Mark};
 use super::history::{self, HistoryError, HistoryOptions, Once};
 use super::local::Local;
+use super::outage::Outages;
 use super::pace::Pace;
 use super::remote::{self, Remote, RemoteError, Start};
 use super::verify::{Turns, Verification};
@@ -36,6 +38,11 @@ pub enum ReplicaError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store, when there was no time for another attempt.
+    #[error(
+        "not everything is stored: {0}. Nothing is lost: the next start of lsfast stores what is missing"
+    )]
+    Unstored(#[source] StoreError),
     /// What the store has.
     #[error(transparent)]
     Remote(#[from] RemoteError),
@@ -87,6 +94,12 @@ pub struct Replica {
     pub once: Option<Once>,
     /// What all histories share.
     pub common: history::Common,
+    /// What does not work for now, of all replicas.
+    pub outages: Outages,
+    /// When the store may next be asked what it honours.
+    pub proof_due: Option<Instant>,
+    /// What has failed of this one.
+    pub trouble: Trouble,
     /// How it is verified, if it is.
     pub verification: Option<Verification>,
     /// Whose turn it is to be verified.
@@ -120,7 +133,9 @@ impl Replica {
     async fn work(mut self) -> Result<(), ReplicaError> {
         let _keeper = self.keep_history();
         let _verifier = self.verify();
+        self.recall_create_only();
         let remote = self.first_contact().await?;
+        let remote = self.wait_for_a_sign(remote).await?;
         let start = self.decide(&remote).await?;
         self.vitals().known(&self.local.state().durable, self.local.state().timestamp);
         let mut next = self.next_txid(&remote);
@@ -229,12 +244,12 @@ impl Replica {
 
     /// Asks the store what it has, for as long as it takes.
     async fn first_contact(&mut self) -> Result<Remote, ReplicaError> {
-        let mut trouble = Trouble::default();
         loop {
+            let begun = Instant::now();
             // Not cut short by a stop: what was committed until then has to be stored all the same.
             match remote::look(&*self.store).await {
                 Ok((remote, listing)) => {
-                    trouble.over(self);
+                    self.works();
                     self.history.listed(&listing, self.history_options.clock.now());
                     let damaged = self.history_options.damaged.iter();
                     self.history.damaged(damaged.map(|(id, why)| (*id, why.to_owned())));
@@ -242,18 +257,21 @@ impl Replica {
                     return Ok(remote);
                 }
                 Err(e) if self.strict && !e.is_transient() => return Err(e.into()),
-                Err(e) => trouble.wait(self, &e).await,
+                Err(e) => self.wait_out(e, begun).await?,
             }
         }
     }
 
     async fn decide(&mut self, remote: &Remote) -> Result<Start, ReplicaError> {
-        let mut trouble = Trouble::default();
         loop {
+            let begun = Instant::now();
             let size = self.db.page_size();
             match remote::decide(&*self.store, remote, &mut self.local, &self.continuity, size).await {
-                Ok(start) => return Ok(start),
-                Err(RemoteError::Store(e)) if e.is_transient() => trouble.wait(self, &e).await,
+                Ok(start) => {
+                    self.works();
+                    return Ok(start);
+                }
+                Err(RemoteError::Store(e)) if e.is_transient() => self.wait_out(e, begun).await?,
                 Err(e) => return Err(e.into()),
             }
         }

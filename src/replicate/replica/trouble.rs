@@ -1,45 +1,83 @@
-//! Stores that do not answer.
+//! Attempts that fail: how long the pipeline waits, and when it ends instead.
 
-use std::time::Duration;
+use std::io;
+use std::rc::Rc;
 
-use super::Replica;
+use tokio::time::Instant;
+
+use super::super::outage::{self, Name};
+use super::{Replica, ReplicaError};
+use crate::base::backoff::Backoff;
 use crate::base::limits;
-use crate::store::StoreError;
+use crate::store::{ErrorKind, StoreError};
 
-/// First wait after a failed upload; it doubles up to [`limits::RETRY_WAIT_MAX`].
-pub(super) const RETRY_WAIT_MIN: Duration = Duration::from_millis(100);
-
-/// A store that does not answer: said once, said again when the reason changes, and when it is over.
+/// What fails in a pipeline: one backoff for all that it does, reset by success.
 #[derive(Debug, Default)]
-pub(super) struct Trouble {
-    said: Option<String>,
-    tries: u32,
+pub struct Trouble {
+    backoff: Backoff,
+    outage: outage::Trouble,
+    /// When the first of the attempts that failed was made.
+    since: Option<Instant>,
 }
 
-impl Trouble {
-    pub(super) async fn wait(&mut self, replica: &Replica, e: &StoreError) {
-        let message = e.to_string();
-        replica.vitals().fail(&message);
-        if self.said.as_ref() != Some(&message) {
-            let (db, url) = (replica.db_name(), replica.store.url());
-            if e.is_transient() {
-                tracing::warn!(db = %db, replica = url, error = %message, "the store does not take it; trying on");
-            } else {
-                tracing::error!(db = %db, replica = url, error = %message, "the store refuses; trying on");
-            }
-            self.said = Some(message);
+impl Replica {
+    /// Waits before a call that failed is made again. `begun` is when it was made.
+    ///
+    /// # Errors
+    /// `e`, if the pipeline has to end: another attempt can't help, or there is no time for it.
+    pub(super) async fn wait_out(&mut self, e: StoreError, begun: Instant) -> Result<(), ReplicaError> {
+        self.vitals().fail(&e.to_string());
+        let since = *self.trouble.since.get_or_insert(begun);
+        let ending = self.once.is_some() || self.board.is_closing();
+        if ending && (!e.is_transient() || self.once.is_some() && since.elapsed() >= limits::ONCE_OUTAGE) {
+            return Err(ReplicaError::Unstored(e));
         }
-        let wait = RETRY_WAIT_MIN.saturating_mul(1 << self.tries.min(10)).min(limits::RETRY_WAIT_MAX);
-        self.tries += 1;
-        let wait = e.retry_after().unwrap_or(wait).mul_f64(0.5 + fastrand::f64() / 2.0);
-        tokio::time::sleep(wait).await;
+        let place = self.store.place();
+        self.pause(&e, &place, ending).await;
+        Ok(())
     }
 
-    pub(super) fn over(&mut self, replica: &Replica) {
-        if self.said.take().is_some() {
-            tracing::info!(db = %replica.db_name(), replica = replica.store.url(), "the store is back");
+    /// The same for the database, or the state beside it.
+    pub(super) async fn wait_out_read(&mut self, e: io::Error) -> Result<(), ReplicaError> {
+        let text = format!("cannot read the database, or write the state beside it, for a batch: {e}");
+        let place = outage::place_of_database(self.db.path());
+        let e = StoreError::new(ErrorKind::Transient, text).with_source(e);
+        self.vitals().fail(&e.to_string());
+        let since = *self.trouble.since.get_or_insert_with(Instant::now);
+        if self.once.is_some() && since.elapsed() >= limits::ONCE_OUTAGE {
+            return Err(ReplicaError::Unstored(e));
         }
-        replica.vitals().back();
-        self.tries = 0;
+        let ending = self.once.is_some() || self.board.is_closing();
+        self.pause(&e, &place, ending).await;
+        Ok(())
+    }
+
+    async fn pause(&mut self, e: &StoreError, place: &str, ending: bool) {
+        let mut trouble = std::mem::take(&mut self.trouble);
+        let (db, url) = (self.db_name().to_string(), self.store.url().to_owned());
+        let name = Name { db: &db, replica: &url };
+        let backlog = Some((Rc::clone(&self.board), self.index));
+        trouble.outage.failed(&self.outages, place, backlog, name, e);
+        let mut wait = e.wait(&mut trouble.backoff);
+        if ending {
+            wait = wait.min(limits::BACKOFF_STOPPING);
+        }
+        tokio::select! {
+            () = trouble.outage.wait(wait, name) => {}
+            // One more attempt, at once.
+            () = self.board.closing(), if !ending => {}
+        }
+        self.trouble = trouble;
+    }
+
+    /// It works.
+    pub(super) fn works(&mut self) {
+        if self.trouble.since.take().is_none() {
+            return;
+        }
+        let (db, replica) = (self.db_name().to_string(), self.store.url().to_owned());
+        self.trouble.outage.over(Name { db: &db, replica: &replica });
+        self.trouble.backoff.reset();
+        self.vitals().back();
     }
 }

@@ -10,6 +10,7 @@ mod record;
 #[cfg(test)]
 mod tests;
 
+use std::mem::Discriminant;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +19,11 @@ use tokio::sync::Semaphore;
 
 use self::record::Record;
 use super::history::{Timeline, later};
+use crate::base::backoff::Backoff;
 use crate::base::clock::Millis;
 use crate::base::{LtxId, Txid, limits};
 use crate::restore::{self, Health, Meter, Object, RestoreError, VerifyOptions, VerifyReport, object_name};
-use crate::store::Store;
+use crate::store::{ErrorKind, Store};
 
 /// How a replica is verified.
 #[derive(Clone)]
@@ -73,7 +75,7 @@ impl Default for Turns {
 /// An attempt that came to no end.
 #[derive(Debug)]
 struct Rest {
-    failures: u32,
+    backoff: Backoff,
     until: Millis,
 }
 
@@ -94,6 +96,8 @@ pub struct Verifier {
     error: Option<String>,
     /// Who can do something about damaged files.
     damaged: Option<TellDamage>,
+    /// The kind of error that was logged last.
+    said_error: Option<(Discriminant<RestoreError>, Option<ErrorKind>)>,
 }
 
 /// Takes note of damaged files, each with the reason.
@@ -111,8 +115,20 @@ impl Verifier {
     ) -> Verifier {
         let begun = options.clock.now();
         let record = Record::read(&folder).not_after(begun);
-        let (rest, said, error, damaged) = (None, None, None, None);
-        Verifier { store, options, name, folder, record, meter, begun, rest, said, error, damaged }
+        Verifier {
+            store,
+            options,
+            name,
+            folder,
+            record,
+            meter,
+            begun,
+            rest: None,
+            said: None,
+            error: None,
+            damaged: None,
+            said_error: None,
+        }
     }
 
     /// With one who is told of damaged files.
@@ -174,7 +190,7 @@ impl Verifier {
 
     async fn found(&mut self, begun: Millis, faults: &[String]) {
         let url = self.store.url();
-        (self.rest, self.error) = (None, None);
+        (self.rest, self.error, self.said_error) = (None, None, None);
         let fault = (!faults.is_empty()).then(|| words(faults));
         match (&fault, &self.said) {
             (Some(fault), said) if said.as_ref() != Some(fault) => tracing::error!(
@@ -205,12 +221,14 @@ impl Verifier {
 
     fn failed(&mut self, e: &RestoreError) {
         let message = e.to_string();
-        let failures = self.rest.as_ref().map_or(0, |r| r.failures);
         let longest = limits::VERIFY_REST_MAX.min(self.options.interval);
-        let wait = limits::VERIFY_REST_MIN.saturating_mul(1 << failures.min(10)).min(longest);
-        let until = later(self.options.clock.now(), wait.mul_f64(0.5 + fastrand::f64() / 2.0));
-        self.rest = Some(Rest { failures: failures + 1, until });
-        if self.error.as_ref() != Some(&message) {
+        let fresh = Backoff::new(limits::VERIFY_REST_MIN.min(longest), longest);
+        let mut backoff = self.rest.as_ref().map_or(fresh, |r| r.backoff);
+        let until = later(self.options.clock.now(), backoff.fail());
+        self.rest = Some(Rest { backoff, until });
+        // Kinds are compared: request ids and counts in the words make no other.
+        let kind = if let RestoreError::Store(e) = e { Some(e.kind()) } else { None };
+        if self.said_error.replace((std::mem::discriminant(e), kind)) != self.said_error {
             let (db, replica) = (&self.name, self.store.url());
             tracing::warn!(db, replica, error = message, "the replica cannot be verified; trying again");
         }

@@ -1,43 +1,48 @@
 //! Stores that do not answer and files that cannot be applied.
 
-use std::time::Duration;
+use std::mem::Discriminant;
+use std::time::{Duration, Instant};
 
 use super::{FollowError, FollowStatus};
+use crate::base::backoff::{Backoff, Reminders};
 use crate::base::clock::Millis;
-use crate::base::limits;
+use crate::store::ErrorKind;
 
-/// First wait; it doubles up to [`limits::RETRY_WAIT_MAX`].
-const WAIT_MIN: Duration = Duration::from_millis(100);
+/// A kind of failure: object names, request ids and counts in its words make no other.
+type Cause = (Discriminant<FollowError>, Option<ErrorKind>);
 
-/// Why nothing can be applied: said once, said again when the reason changes, and when it is over.
+/// Why nothing can be applied. Each kind of failure is logged once, the whole again after 1, 10 and 60 minutes, and its
+/// end.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
-    tries: u32,
-    /// What was said last.
-    said: Option<String>,
+    backoff: Backoff,
+    since: Option<Instant>,
+    said: Vec<Cause>,
+    reminders: Reminders,
 }
 
 impl Trouble {
-    /// Says it, and how long to wait.
+    /// Logs it, and how long to wait.
     pub(super) fn says(&mut self, e: &FollowError, status: &mut FollowStatus, url: &str) -> Duration {
         let message = e.to_string();
         status.errors += 1;
         status.last_error = Some((Millis::now(), message.clone()));
-        // A store that is away fails with each object under another name.
-        let reason = match e {
-            FollowError::Store(e) => format!("{:?}", e.kind()),
-            _ => message.clone(),
-        };
-        if self.said.as_ref() != Some(&reason) {
-            self.said = Some(reason);
-            let db = status.output.display();
-            tracing::warn!(%db, replica = url, txid = %status.txid, error = %message, "cannot follow; trying on");
+        let store = if let FollowError::Store(e) = e { Some(e) } else { None };
+        let cause = (std::mem::discriminant(e), store.map(|e| e.kind()));
+        let age = self.since.get_or_insert_with(Instant::now).elapsed();
+        let db = status.output.display();
+        if !self.said.contains(&cause) {
+            self.said.push(cause);
+            tracing::warn!(%db, replica = url, txid = %status.txid, error = %message, "cannot follow; trying again");
+        } else if self.reminders.take(age) {
+            let down = format!("{}s", age.as_secs());
+            tracing::warn!(%db, replica = url, txid = %status.txid, down, error = %message, "still cannot follow; trying again");
         }
         status.trouble = Some(message);
-        let wait = WAIT_MIN.saturating_mul(1 << self.tries.min(10)).min(limits::RETRY_WAIT_MAX);
-        self.tries += 1;
-        let asked = if let FollowError::Store(e) = e { e.retry_after() } else { None };
-        asked.unwrap_or(wait).mul_f64(0.5 + fastrand::f64() / 2.0)
+        match store {
+            Some(e) => e.wait(&mut self.backoff),
+            None => self.backoff.fail(),
+        }
     }
 
     /// It works again.

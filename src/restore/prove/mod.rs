@@ -11,11 +11,12 @@
 
 mod coverage;
 mod file;
+mod histories;
 mod local;
 mod old;
 mod stream;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,7 +31,7 @@ use super::plan::{self, Goal, PlanError};
 use super::{RestoreError, Selection, Until, blocking, join_error, times};
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, Salts, Txid, limits};
-use crate::ltx::Header;
+use crate::ltx::{Header, WalRange};
 use crate::store::{Entry, Listing, Store};
 pub use coverage::lost_states;
 use coverage::{holes, states};
@@ -115,6 +116,8 @@ pub struct VerifyReport {
     pub not_compared: Option<String>,
     /// Time that it took.
     pub time: Duration,
+    /// Where the level-0 files that were read end in the WAL.
+    raw: BTreeMap<Txid, WalRange>,
 }
 
 /// The newest state.
@@ -227,8 +230,18 @@ async fn read(
     bad.iter().for_each(|(id, why)| report.damage(Object::Ltx(*id), why.to_owned()));
     if !listing.files.is_empty() {
         let database = options.database.as_deref();
-        let read = newest_plan(store, &listing.files, (pace, database), &mut report, &mut bad).await?;
-        others(store, &listing.files, &read, (options.sample_percent, pace), (&mut report, &mut bad)).await?;
+        let plan = newest_plan(store, &listing.files, (pace, database), &mut report, &mut bad).await?;
+        others(store, &listing.files, &plan, (options.sample_percent, pace), (&mut report, &mut bad)).await?;
+        for (txid, cause) in histories::mixed(&report.raw) {
+            let id = LtxId::raw(txid);
+            if plan.contains(&id) && report.newest_lost.is_none() {
+                report.newest = None;
+                report.newest_lost = Some(format!("{id}: {cause}"));
+            }
+            if bad.insert(id, cause.clone()).is_none() {
+                report.damage(Object::Ltx(id), cause);
+            }
+        }
         // Many plans over many files: not on the loop, which may have uploads to see to.
         let files = listing.files.clone();
         let counted = blocking(move || Ok((holes(&files), states(&files, &bad)))).await?;
@@ -371,6 +384,9 @@ fn note(
 ) -> Result<(), RestoreError> {
     match checked {
         Ok(checked) => {
+            if entry.id.level == Level::RAW {
+                report.raw.insert(entry.id.max, checked.header.wal);
+            }
             if !checked.index_is_right && report.wrong_indexes.len() < limits::VERIFY_FINDINGS {
                 report.wrong_indexes.push(entry.id);
             }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Fetch, Fetched, Stamp};
+use crate::base::backoff::Backoff;
 use crate::base::clock::Millis;
 use crate::base::limits;
 use crate::config::{CredentialError, CredentialFuture, Credentials, ProvideCredentials};
@@ -53,7 +54,7 @@ struct Held {
 
 struct Failed {
     error: CredentialError,
-    times: u32,
+    backoff: Backoff,
     not_before: Instant,
 }
 
@@ -191,19 +192,16 @@ impl Drop for Fetching {
 
 impl State {
     fn note(&mut self, error: CredentialError) {
-        let times = self.failed.as_ref().map_or(0, |f| f.times);
-        let wait = limits::CREDENTIAL_WAIT_FIRST
-            .saturating_mul(1 << times.min(16))
-            .min(limits::CREDENTIAL_WAIT_MAX)
-            .mul_f64(0.5 + fastrand::f64() / 2.0);
+        let fresh = Backoff::new(limits::CREDENTIAL_WAIT_FIRST, limits::CREDENTIAL_WAIT_MAX);
+        let mut backoff = self.failed.as_ref().map_or(fresh, |f| f.backoff);
         if let Some(held) = &self.held
-            && times == 0
+            && backoff.failures() == 0
         {
             let until = held.until.map_or_else(|| "the store refuses them".to_owned(), Millis::to_rfc3339);
             tracing::warn!(error = %error, "new credentials cannot be had; the old ones are used until {until}");
         }
-        self.failed =
-            Some(Failed { error, times: times.saturating_add(1), not_before: Instant::now() + wait });
+        let not_before = Instant::now() + backoff.fail();
+        self.failed = Some(Failed { error, backoff, not_before });
     }
 }
 

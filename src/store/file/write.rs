@@ -10,7 +10,7 @@ use crate::base::LtxId;
 use crate::base::clock::Millis;
 use crate::io::File;
 use crate::io::durable::{self, Existing, Pending};
-use crate::store::{BoxFuture, ErrorKind, PutOptions, Result, StoreError, Upload};
+use crate::store::{BoxFuture, ErrorKind, PutOptions, Result, StoreError, Upload, progress};
 
 impl Inner {
     pub(super) fn put(&self, id: LtxId, body: &[Bytes], options: PutOptions) -> Result<()> {
@@ -101,6 +101,7 @@ impl Draft {
             match out.write_vectored(rest) {
                 Ok(0) => return Err(error("write", &self.target, &io::ErrorKind::WriteZero.into())),
                 Ok(n) => {
+                    progress::note();
                     self.len += n as u64;
                     IoSlice::advance_slices(&mut rest, n);
                 }

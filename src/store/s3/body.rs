@@ -157,6 +157,7 @@ impl Body for Chunks {
         };
         self.left -= frame.len() as u64;
         self.taken.fetch_add(frame.len() as u64, Ordering::Relaxed);
+        crate::store::progress::note();
         Poll::Ready(Some(Ok(Frame::data(frame))))
     }
 

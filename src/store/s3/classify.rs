@@ -45,6 +45,7 @@ pub(super) fn read(
         region,
         signed_for: String::new(),
         location: text(&LOCATION),
+        attempts: 1,
         source: None,
     };
     let mut class = class(status, &detail);

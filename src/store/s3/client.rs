@@ -30,8 +30,15 @@ pub struct RetryPolicy {
     pub total: Duration,
     /// The same while there is no connection at all: nothing listens, or the name is unknown.
     pub unreachable: Duration,
-    /// Wait after the first failed attempt; doubles each time, with jitter, up to [`limits::RETRY_WAIT_MAX`].
+    /// Wait after the first failed attempt; it grows with each, with jitter.
     pub wait_first: Duration,
+    /// Each wait is this many times as long as the one before.
+    pub growth: u32,
+    /// Longest wait.
+    pub wait_max: Duration,
+    /// While an earlier call has failed for good and none has succeeded since, a call is one attempt: whoever calls
+    /// waits between the calls.
+    pub rest_when_down: bool,
     /// Time of an attempt that moves no bytes.
     pub attempt: Duration,
     /// An attempt gets a second more for each so many bytes that it moves.
@@ -45,10 +52,26 @@ impl Default for RetryPolicy {
         RetryPolicy {
             total: Duration::from_secs(30),
             unreachable: Duration::from_secs(5),
-            wait_first: Duration::from_millis(100),
+            wait_first: limits::BACKOFF_FIRST,
+            growth: 2,
+            wait_max: limits::RETRY_WAIT_MAX,
+            rest_when_down: false,
             attempt: Duration::from_secs(10),
             bytes_per_second: 64 << 10,
             stall: Duration::from_secs(10),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// For a process that goes on for ever and backs off by itself.
+    #[must_use]
+    pub fn of_a_service() -> RetryPolicy {
+        RetryPolicy {
+            growth: limits::BACKOFF_GROWTH,
+            wait_max: limits::BACKOFF_MAX,
+            rest_when_down: true,
+            ..RetryPolicy::default()
         }
     }
 }
@@ -196,6 +219,37 @@ pub(super) struct Client {
     pub(super) bare_answers: AtomicBool,
     /// ETags were found to be something else than MD5.
     pub(super) opaque_etags: AtomicBool,
+    /// The last calls that read or that write have failed.
+    pub(super) down: Down,
+    /// When it was last proven whether create-only PUTs are honoured, in milliseconds since 1970; 0 for never.
+    pub(super) create_only_proven: AtomicI64,
+    /// Whether it was logged that they are not.
+    pub(super) create_only_warned: AtomicBool,
+}
+
+/// Which kinds of calls have failed last, after all their attempts.
+#[derive(Debug, Default)]
+pub(super) struct Down {
+    reads: AtomicBool,
+    writes: AtomicBool,
+}
+
+impl Down {
+    fn of(&self, method: &Method) -> &AtomicBool {
+        if matches!(*method, Method::GET | Method::HEAD) { &self.reads } else { &self.writes }
+    }
+
+    pub(super) fn is(&self, method: &Method) -> bool {
+        self.of(method).load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set(&self, method: &Method, down: bool) {
+        let flag = self.of(method);
+        // Written rarely, so that requests of several threads do not take the line from each other.
+        if flag.load(Ordering::Relaxed) != down {
+            flag.store(down, Ordering::Relaxed);
+        }
+    }
 }
 
 /// A signed request, ready to go.
@@ -229,6 +283,9 @@ impl Client {
             wants_md5: AtomicBool::new(false),
             bare_answers: AtomicBool::new(false),
             opaque_etags: AtomicBool::new(false),
+            down: Down::default(),
+            create_only_proven: AtomicI64::new(0),
+            create_only_warned: AtomicBool::new(false),
         }
     }
 

@@ -26,7 +26,7 @@ impl Inner {
         } else {
             payload.equals(&self.get(key, 0..payload.len()).await?)
         };
-        if same { self.note_own(key) } else { Err(self.conflict(key, payload.len(), found)) }
+        if same { self.note_own(key, found) } else { Err(self.conflict(key, payload.len(), found)) }
     }
 
     /// The same for content of which only the fingerprint is left.
@@ -40,10 +40,11 @@ impl Inner {
         } else {
             self.crc_of(key, print.size).await? == print.crc32
         };
-        if same { self.note_own(key) } else { Err(self.conflict(key, print.size, found)) }
+        if same { self.note_own(key, found) } else { Err(self.conflict(key, print.size, found)) }
     }
 
-    fn note_own(&self, key: &str) -> Result<()> {
+    fn note_own(&self, key: &str, found: &Found) -> Result<()> {
+        self.wrote_found(key, found);
         tracing::debug!(object = %self.object(key), "the object is there already, with the same content");
         Ok(())
     }

@@ -59,6 +59,8 @@ pub(super) struct Detail {
     pub(super) signed_for: String,
     /// Where to ask instead.
     pub(super) location: Option<String>,
+    /// Attempts that the call has made, if it was given up.
+    pub(super) attempts: u32,
     pub(super) source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 

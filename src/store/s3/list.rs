@@ -201,7 +201,7 @@ mod tests {
     fn only_names_of_ltx_files_below_the_prefix() {
         let name = "0000000000000001-000000000000000a.ltx";
         let of = |key: String, root: &str, encoded: bool| {
-            let listed = ListEntry { key, size: 7, modified: Some(Millis(1)) };
+            let listed = ListEntry { key, size: 7, modified: Some(Millis(1)), ..ListEntry::default() };
             match super::name(&listed, root, encoded) {
                 Some(Name::Ltx(id)) => Some((id.level.get(), id.min.0, id.max.0)),
                 Some(Name::Side(id)) => panic!("{id} is no LTX file"),
@@ -232,7 +232,8 @@ mod tests {
     #[test]
     fn what_lies_beside_the_files() {
         let of = |key: &str, encoded| {
-            let listed = ListEntry { key: key.to_owned(), size: 7, modified: Some(Millis(1)) };
+            let listed =
+                ListEntry { key: key.to_owned(), size: 7, modified: Some(Millis(1)), ..ListEntry::default() };
             name(&listed, "a b/", encoded)
         };
         let snapshot = "generations/c9576ca0d0b8b360/snapshots/00000001.snapshot.lz4";

@@ -26,6 +26,7 @@ mod http;
 mod list;
 mod multipart;
 mod names;
+mod owner;
 mod pages;
 mod pool;
 pub mod probe_endpoint;
@@ -40,8 +41,8 @@ pub mod xml;
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -57,7 +58,8 @@ pub(in crate::store) use http::{Network, connect_words, tls_config};
 pub(in crate::store) use names::Names;
 
 use super::{
-    BoxFuture, Entry, ErrorKind, Listing, PutOptions, Result, Scope, SideId, Store, StoreError, Upload,
+    BoxFuture, CreateOnly, Entry, ErrorKind, Listing, PutOptions, Result, Scope, SideId, Store, StoreError,
+    Upload,
 };
 use crate::base::LtxId;
 use crate::base::clock::Millis;
@@ -85,6 +87,7 @@ struct Inner {
     signing_key: SigningKey,
     /// Whether an object of this replica was seen in a listing, under its name.
     listed: AtomicBool,
+    written: Mutex<Option<owner::Written>>,
 }
 
 impl fmt::Debug for Inner {
@@ -117,8 +120,8 @@ impl S3Store {
                 usize::try_from(wanted.value).map_or(TRANSFERS_MAX, |n| n.clamp(1, TRANSFERS_MAX));
         }
         let (url, location, signing_key) = (url.to_owned(), location.clone(), SigningKey::default());
-        let listed = AtomicBool::new(false);
-        let inner = Inner { url, location, options, extras, client, signing_key, listed };
+        let (listed, written) = (AtomicBool::new(false), Mutex::default());
+        let inner = Inner { url, location, options, extras, client, signing_key, listed, written };
         Ok(S3Store { inner: Arc::new(inner) })
     }
 
@@ -136,7 +139,7 @@ impl S3Store {
     }
 
     /// Finds out whether the store keeps a create-only PUT from replacing an object, by two of them to one scratch key.
-    /// A store that ignores the condition silently is remembered like one that refuses it: HEAD comes before PUT from
+    /// A store that ignores the condition silently is remembered like one that refuses it: LIST comes before PUT from
     /// then on. Three requests; worth it once for each endpoint that is not known.
     ///
     /// # Errors
@@ -205,6 +208,11 @@ impl Store for S3Store {
         Millis::from_system(self.inner.client.now())
     }
 
+    fn place(&self) -> String {
+        let location = &self.inner.location;
+        format!("{}/{}", location.endpoint_url(), location.bucket)
+    }
+
     fn list(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<Entry>>> {
         Box::pin(self.inner.list(scope))
     }
@@ -250,6 +258,21 @@ impl Store for S3Store {
         Box::pin(
             async move { copy::copy(&self.inner, &self.inner.key(from), &self.inner.key(to), options).await },
         )
+    }
+
+    fn prove_create_only<'a>(
+        &'a self,
+        id: LtxId,
+        body: Bytes,
+        options: PutOptions,
+    ) -> BoxFuture<'a, Result<Option<CreateOnly>>> {
+        Box::pin(async move {
+            self.inner.prove_create_only(&self.inner.key(id), Payload::new(vec![body]), options).await
+        })
+    }
+
+    fn know_create_only(&self, proof: CreateOnly) {
+        self.inner.know_create_only(proof);
     }
 
     fn prewarm(&self) -> BoxFuture<'_, ()> {

@@ -148,7 +148,7 @@ impl Inner {
             }
         }
         if create_only {
-            match self.head(key).await {
+            match self.taken(key).await {
                 Ok(None) => {}
                 Ok(Some(_)) => return Err(Failure::new(Class::Precondition, "the object exists")),
                 Err(e) => return Err(Failure::new(Class::Final(e.kind()), e.to_string()).with_source(e)),
@@ -332,6 +332,9 @@ impl Parts {
                     guard.disarm();
                     if of_parts {
                         self.inner.client.opaque_etags.store(true, Ordering::Relaxed);
+                    }
+                    if self.options.create_only {
+                        self.inner.wrote(&self.key, self.total, None);
                     }
                     return self.inner.prove_first(&self.key, self.total).await;
                 }

@@ -1,8 +1,6 @@
 //! PUT: one object from memory.
 //!
-//! Where the store refuses `If-None-Match`, a HEAD comes before a create-only PUT. That is not atomic, but it still
-//! stops a second writer who writes at his own pace; only two writers within one round trip of each other would slip
-//! through.
+//! Where the store refuses or ignores `If-None-Match`, a LIST comes before a create-only PUT (`owner`).
 //!
 //! A 412 means that the key is taken: by an earlier attempt of this very PUT whose answer was lost, which is success,
 //! or by somebody else, which is a conflict. The content decides (`compare`).
@@ -37,7 +35,7 @@ pub(super) fn base64_crc(crc: u32) -> String {
     BASE64.encode(crc.to_be_bytes())
 }
 
-async fn call<'a>(key: &'a str, payload: &Payload, options: PutOptions, wishes: Wishes) -> Call<'a> {
+pub(super) async fn call<'a>(key: &'a str, payload: &Payload, options: PutOptions, wishes: Wishes) -> Call<'a> {
     let mut call = Call::new(Method::PUT, Some(key))
         .content(payload.clone())
         .header("content-type", "application/octet-stream")
@@ -65,7 +63,7 @@ impl Inner {
         loop {
             if options.create_only
                 && !ways.now.create_only
-                && let Some(found) = self.head(key).await?
+                && let Some(found) = self.taken(key).await?
             {
                 return self.settle(key, &payload, &found).await;
             }
@@ -73,7 +71,12 @@ impl Inner {
             let failure = match self.run(&call).await {
                 Ok(reply) => {
                     self.remember_refusal(&ways);
-                    let Some(failure) = self.believe(key, &payload, &reply).await? else { return Ok(()) };
+                    let Some(failure) = self.believe(key, &payload, &reply).await? else {
+                        if options.create_only {
+                            self.wrote(key, payload.len(), Some(&reply));
+                        }
+                        return Ok(());
+                    };
                     retry.after(failure).await.map_err(|f| self.error(&call, f))?;
                     continue;
                 }
@@ -113,7 +116,7 @@ impl Inner {
         match self.run(&call).await {
             Ok(_) => {
                 self.client.refused.create_only.store(true, Ordering::Relaxed);
-                tracing::debug!(replica = %self.url, "the store ignores If-None-Match: HEAD comes before PUT from now on");
+                tracing::debug!(replica = %self.url, "the store ignores If-None-Match: LIST comes before PUT from now on");
                 Ok(false)
             }
             Err(failure) if failure.class == Class::Precondition => Ok(true),

@@ -19,7 +19,7 @@ use super::sign::{Signed, Signer, sign};
 use super::{Inner, believe, xml};
 use crate::base::limits;
 use crate::config::{Addressing, CredentialError, Credentials, EndpointUrl, Scheme, SignPayload};
-use crate::store::ErrorKind;
+use crate::store::{ErrorKind, progress};
 
 /// One operation, before region, credentials and time are known.
 #[derive(Debug, Clone)]
@@ -173,6 +173,8 @@ impl Inner {
         };
         let mut answer = self.client.send(wire).await?;
         if answer.status.is_success() {
+            self.client.down.set(&call.method, false);
+            progress::note();
             return Ok(answer);
         }
         // Best effort: an error without its words is still an error.

@@ -4,12 +4,14 @@
 
 use std::time::Duration;
 
+use http::Method;
 use tokio::time::Instant;
 
 use super::Inner;
 use super::classify::apart;
 use super::failure::{Class, Failure};
 use super::request::{Call, Plan, Reply};
+use crate::base::backoff::Backoff;
 use crate::base::limits;
 use crate::config::{Addressing, EndpointUrl};
 use crate::store::{ErrorKind, StoreError};
@@ -25,9 +27,10 @@ const SKEW_SAME: Duration = Duration::from_secs(1);
 pub(super) struct Retry<'a> {
     inner: &'a Inner,
     subject: String,
+    method: Method,
     started: Instant,
     attempts: u32,
-    waits: u32,
+    backoff: Backoff,
     replans: u32,
     patience: Option<Duration>,
     pub(super) plan: Plan,
@@ -35,12 +38,14 @@ pub(super) struct Retry<'a> {
 
 impl<'a> Retry<'a> {
     pub(super) fn new(inner: &'a Inner, call: &Call<'_>) -> Retry<'a> {
+        let policy = &inner.options.retry;
         Retry {
             inner,
             subject: inner.subject(call),
+            method: call.method.clone(),
             started: Instant::now(),
             attempts: 0,
-            waits: 0,
+            backoff: Backoff::new(policy.wait_first, policy.wait_max).growing(policy.growth),
             replans: 0,
             patience: call.patience,
             plan: Plan::default(),
@@ -50,7 +55,7 @@ impl<'a> Retry<'a> {
     /// Some of the answer has arrived: time and waits begin anew.
     pub(super) fn progress(&mut self) {
         self.started = Instant::now();
-        self.waits = 0;
+        self.backoff.reset();
     }
 
     /// Waits and answers `Ok` if the call is to be tried again; otherwise the failure comes back, final.
@@ -70,11 +75,14 @@ impl<'a> Retry<'a> {
             Class::Stale | Class::Transient => total,
             Class::Unreachable => policy.unreachable,
             Class::Credentials | Class::Precondition | Class::Unsupported | Class::Final(_) => {
+                self.inner.client.down.set(&self.method, false);
                 return Err(failure);
             }
         };
+        let down = policy.rest_when_down && self.inner.client.down.is(&self.method);
         let wait = self.wait(failure.detail.retry_after);
-        if self.started.elapsed() + wait >= budget {
+        if down || self.started.elapsed() + wait >= budget {
+            self.inner.client.down.set(&self.method, true);
             return Err(self.give_up(failure));
         }
         self.note(&failure, wait);
@@ -82,12 +90,9 @@ impl<'a> Retry<'a> {
         Ok(())
     }
 
-    /// Doubles with each wait, up to a maximum; a random half of it spreads clients that failed together.
+    /// The wait before the next attempt, no shorter than what the server asks for, within reason.
     fn wait(&mut self, asked: Option<Duration>) -> Duration {
-        let policy = &self.inner.options.retry;
-        let most = policy.wait_first.saturating_mul(1 << self.waits.min(16)).min(limits::RETRY_WAIT_MAX);
-        self.waits += 1;
-        let wait = most.mul_f64(0.5 + fastrand::f64() / 2.0);
+        let wait = self.backoff.fail();
         asked.map_or(wait, |a| wait.max(a.min(RETRY_AFTER_MAX)))
     }
 
@@ -102,6 +107,7 @@ impl<'a> Retry<'a> {
     }
 
     fn give_up(&self, mut failure: Failure) -> Failure {
+        failure.detail.attempts = self.attempts;
         if self.attempts > 1 {
             let seconds = self.started.elapsed().as_secs_f32();
             failure.message =
@@ -236,7 +242,9 @@ impl Inner {
         };
         let detail = *failure.detail;
         let error = StoreError::new(kind, format!("{}: {}", self.subject(call), failure.message))
-            .with_retry_after(detail.retry_after);
+            .with_retry_after(detail.retry_after)
+            .with_attempts(detail.attempts)
+            .when_unreachable(failure.class == Class::Unreachable);
         match detail.source {
             Some(source) => error.with_source(source),
             None => error,

@@ -112,7 +112,7 @@ impl Inner {
         let refused = &self.client.refused;
         let (asked, granted) = (ways.asked, ways.now);
         if asked.create_only && !granted.create_only && !refused.create_only.swap(true, Ordering::Relaxed) {
-            tracing::debug!(replica = %self.url, "the store refuses If-None-Match: HEAD comes before PUT from now on");
+            tracing::debug!(replica = %self.url, "the store refuses If-None-Match: LIST comes before PUT from now on");
         }
         if granted.md5 && !self.client.wants_md5.swap(true, Ordering::Relaxed) {
             tracing::debug!(replica = %self.url, "the store asks for Content-MD5: it goes with each upload from now on");

@@ -59,6 +59,8 @@ pub struct ListEntry {
     pub size: u64,
     /// When it was written, where the store says so.
     pub modified: Option<Millis>,
+    /// Its ETag as it stands in the document; empty if there is none.
+    pub etag: String,
 }
 
 /// A page of ListObjectsV2, or of the first version of it.
@@ -237,6 +239,7 @@ pub fn list(xml: &[u8]) -> Result<ListPage, XmlError> {
                         true,
                     );
                 }
+                "ETag" => text.clone_into(&mut entry.0.etag),
                 "LastModified" => {
                     let bad = || XmlError::Value { element: "LastModified", value: untrusted::quote(text) };
                     entry.0.modified = Some(time(text).ok_or_else(bad)?);

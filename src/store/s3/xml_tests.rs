@@ -31,9 +31,10 @@ fn a_page_of_a_listing() {
             ListEntry {
                 key: "a%20b/0000/x.ltx".into(),
                 size: 434_234,
-                modified: Some(Millis(1_255_369_830_000))
+                modified: Some(Millis(1_255_369_830_000)),
+                etag: "\"fba9dede5f27731c9771645a39863328\"".into()
             },
-            ListEntry { key: "b&c/d".into(), size: 0, modified: None },
+            ListEntry { key: "b&c/d".into(), ..ListEntry::default() },
         ]
     );
 }

@@ -90,14 +90,14 @@ fn a_store_that_is_away_is_waited_for_and_said_once() {
     // A file where the directory of raw files was: neither there nor gone.
     std::fs::rename(&there, &away).expect("a move");
     std::fs::write(&there, b"").expect("a file");
-    follower.wait_for_line("cannot follow; trying on");
+    follower.wait_for_line("cannot follow; trying again");
     std::fs::remove_file(&there).expect("a file");
     std::fs::rename(&away, &there).expect("a move");
     step(&mut world);
     follower.wait_for_line("following again");
     wait_for(&world, 2);
     let output = follower.stop();
-    assert_eq!(output.matches("trying on").count(), 1, "{output}");
+    assert_eq!(output.matches("trying again").count(), 1, "{output}");
 }
 
 #[test]

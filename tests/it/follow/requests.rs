@@ -47,13 +47,13 @@ fn nothing_is_listed_while_files_come_one_by_one() {
     for _ in 0..3 {
         proxy.push("GET", s3_error(403, "AccessDenied"));
     }
-    follower.wait_for_line("cannot follow; trying on");
+    follower.wait_for_line("cannot follow; trying again");
     world.step(&mut random);
     world.store_batch();
     follower.wait_for_line("following again");
     wait_for(&world, world.txid);
     let output = follower.stop();
-    assert_eq!(output.matches("trying on").count(), 1, "{output}");
+    assert_eq!(output.matches("trying again").count(), 1, "{output}");
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn a_server_that_comes_back_is_followed_again() {
     world.store_batch();
     wait_for(&world, 2);
     server.stop();
-    follower.wait_for_line("cannot follow; trying on");
+    follower.wait_for_line("cannot follow; trying again");
     server.start_again();
     for _ in 0..3 {
         world.step(&mut random);
@@ -77,7 +77,7 @@ fn a_server_that_comes_back_is_followed_again() {
     follower.wait_for_line("following again");
     world.assert_same(&world.out());
     let output = follower.stop();
-    assert_eq!(output.matches("trying on").count(), 1, "{output}");
+    assert_eq!(output.matches("trying again").count(), 1, "{output}");
     assert_eq!(output.matches("following again").count(), 1, "{output}");
     assert!(!output.contains("whole image"), "{output}");
 }

@@ -82,6 +82,7 @@ impl Replicator {
                 safety_tick: Duration::from_secs(1),
                 engine: Engine::new(IoChoice::Plain).expect("an engine"),
                 shutdown_timeout: Duration::from_secs(30),
+                once_timeout: None,
                 vitals: Arc::default(),
                 observer: Arc::new(move |event| match event {
                     Event::History { status, .. } => {

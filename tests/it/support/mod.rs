@@ -7,6 +7,7 @@ pub mod litestream;
 pub mod logs;
 pub mod lsfast;
 pub mod ltx_file;
+pub mod memory;
 pub mod peers;
 pub mod place;
 pub mod process;

@@ -176,8 +176,7 @@ async fn write_and_read(inner: &Inner, key: &str, content: &Bytes, tell: Tell<'_
 }
 
 async fn create_only(inner: &Inner, tell: Tell<'_>) {
-    const ADVICE: &str = "a second writer on the same path is noticed by a HEAD before each PUT, and not if both write \
-        in the same moment: let only one lsfast write to a path";
+    const ADVICE: &str = "a second writer on the same path is noticed by a LIST before each upload: let only one lsfast write to a path";
     let key = inner.scratch_key(&format!("probe-{:016x}", fastrand::u64(..)));
     let probed = inner.probe_create_only(&key).await;
     if let Err(e) = inner.delete_one(&key).await {

@@ -1,0 +1,361 @@
+//! Outages: what does not work for now, once for all databases that it concerns.
+//!
+//! Whatever fails again and again joins the outage of its *place* (a bucket, a directory, the limit of open files) and
+//! leaves it when it works. The first to join logs the outage, and each further kind of failure is logged once; while it
+//! lasts there is a line after 1, 10 and 60 minutes, with the backlog of all that wait; the last to leave logs its end.
+//! One that leaves wakes the others: what answers one database most likely answers all.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::board::Board;
+use crate::base::backoff::Reminders;
+use crate::store::{ErrorKind, StoreError};
+
+/// All outages of the process.
+#[derive(Debug, Clone, Default)]
+pub struct Outages(Rc<RefCell<HashMap<String, Rc<Outage>>>>);
+
+/// One of them.
+#[derive(Debug)]
+struct Outage {
+    began: Instant,
+    state: RefCell<State>,
+    /// Something that had failed has worked.
+    works: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Kinds of failures that were logged.
+    kinds: Vec<ErrorKind>,
+    reminders: Reminders,
+    members: Vec<Waiting>,
+    /// The newest failure in words.
+    error: String,
+    next: u64,
+}
+
+/// One that waits.
+struct Waiting {
+    id: u64,
+    /// Where its backlog is seen, and as which replica.
+    backlog: Option<(Rc<Board>, usize)>,
+}
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.id)
+    }
+}
+
+/// The place of the limit of open files: it concerns the process, whatever it was met at.
+const FILES: &str = "open files";
+
+/// What the place of a database begins with.
+const DATABASE: &str = "database ";
+
+/// The place of what fails at a database, or at the state beside it.
+#[must_use]
+pub fn place_of_database(db: &Path) -> String {
+    format!("{DATABASE}{}", db.display())
+}
+
+/// Where an error of a replica at `place` belongs.
+fn place_of<'a>(place: &'a str, e: &StoreError) -> &'a str {
+    if e.is_file_limit() { FILES } else { place }
+}
+
+impl Outages {
+    /// Whether a pipeline waits for what is at `place`.
+    #[must_use]
+    pub fn is_out(&self, place: &str) -> bool {
+        let outages = self.0.borrow();
+        let of_pipelines = |o: &Rc<Outage>| o.state.borrow().members.iter().any(|m| m.backlog.is_some());
+        [place, FILES].iter().filter_map(|p| outages.get(*p)).any(of_pipelines)
+    }
+
+    /// Joins the outage of a place.
+    fn join(&self, place: &str, backlog: Option<(Rc<Board>, usize)>) -> Member {
+        let fresh =
+            || Rc::new(Outage { began: Instant::now(), state: RefCell::default(), works: Notify::new() });
+        let outage = Rc::clone(self.0.borrow_mut().entry(place.to_owned()).or_insert_with(fresh));
+        let id = {
+            let mut state = outage.state.borrow_mut();
+            state.next += 1;
+            let id = state.next;
+            state.members.push(Waiting { id, backlog });
+            id
+        };
+        Member { outages: self.clone(), outage, place: place.to_owned(), id }
+    }
+}
+
+/// A place in an outage.
+#[derive(Debug)]
+struct Member {
+    outages: Outages,
+    outage: Rc<Outage>,
+    place: String,
+    id: u64,
+}
+
+impl Member {
+    /// The age of the outage if this was the last one in it.
+    fn leave(&self) -> Option<Duration> {
+        let last = {
+            let mut state = self.outage.state.borrow_mut();
+            state.members.retain(|m| m.id != self.id);
+            state.members.is_empty()
+        };
+        if last {
+            self.outages.0.borrow_mut().remove(&self.place);
+        }
+        last.then(|| self.outage.began.elapsed())
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let _ = self.leave();
+    }
+}
+
+/// What is logged about an outage.
+#[derive(Debug, Clone, Copy)]
+pub struct Name<'a> {
+    /// The database.
+    pub db: &'a str,
+    /// The replica.
+    pub replica: &'a str,
+}
+
+/// The outages that one activity is in: one at a time.
+#[derive(Debug, Default)]
+pub struct Trouble(Option<Member>);
+
+impl Trouble {
+    /// It has failed. Logs it, unless that is known.
+    pub fn failed(
+        &mut self,
+        outages: &Outages,
+        place: &str,
+        backlog: Option<(Rc<Board>, usize)>,
+        name: Name<'_>,
+        e: &StoreError,
+    ) {
+        let place = place_of(place, e);
+        if self.0.as_ref().is_none_or(|m| m.place != place) {
+            // Dropped first: it may be the last one there.
+            self.0 = None;
+            self.0 = Some(outages.join(place, backlog));
+        }
+        let Some(member) = &self.0 else { return };
+        let error = e.to_string();
+        let fresh = {
+            let mut state = member.outage.state.borrow_mut();
+            state.error.clone_from(&error);
+            let fresh = !state.kinds.contains(&e.kind());
+            if fresh {
+                state.kinds.push(e.kind());
+            }
+            fresh
+        };
+        let Name { db, replica } = name;
+        match fresh {
+            false => tracing::debug!(db, replica, error, "still failing"),
+            true if place == FILES => {
+                tracing::warn!(
+                    db,
+                    replica,
+                    error,
+                    "the limit of open files is reached: raise it (ulimit -Hn, LimitNOFILE= of a systemd unit); trying again"
+                );
+            }
+            true if place.starts_with(DATABASE) => {
+                tracing::warn!(db, replica, error, "trying again at growing intervals");
+            }
+            true if e.is_transient() => {
+                tracing::warn!(
+                    db,
+                    replica,
+                    error,
+                    "the store does not take it; trying again at growing intervals"
+                );
+            }
+            true => tracing::error!(db, replica, error, "the store refuses; trying again every few minutes"),
+        }
+        self.remind(name);
+    }
+
+    /// It works. Logs the end of the outage if nothing else is in it.
+    pub fn over(&mut self, name: Name<'_>) {
+        let Some(member) = self.0.take() else { return };
+        member.outage.works.notify_waiters();
+        let Name { db, replica } = name;
+        if let Some(age) = member.leave() {
+            let store = !member.place.starts_with(DATABASE);
+            let message = if store { "the store takes it again" } else { "it works again" };
+            tracing::info!(db, replica, down = %down(age), "{message}");
+        }
+    }
+
+    /// Waits for that long, or less: until something else at the same place has worked. Logs how long it lasts.
+    pub async fn wait(&self, wait: Duration, name: Name<'_>) {
+        let until = Instant::now() + wait;
+        let Some(member) = &self.0 else { return tokio::time::sleep_until(until).await };
+        loop {
+            let due = member.outage.began + member.outage.state.borrow().reminders.due();
+            tokio::select! {
+                () = tokio::time::sleep_until(until.min(due)) => {
+                    self.remind(name);
+                    if Instant::now() >= until {
+                        return;
+                    }
+                }
+                () = member.outage.works.notified() => {
+                    // Not all at once.
+                    let pause = Duration::from_millis(fastrand::u64(10..500));
+                    tokio::time::sleep_until(until.min(Instant::now() + pause)).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn remind(&self, name: Name<'_>) {
+        let Some(member) = &self.0 else { return };
+        let age = member.outage.began.elapsed();
+        let mut state = member.outage.state.borrow_mut();
+        if !state.reminders.take(age) {
+            return;
+        }
+        let lags = || {
+            let with_backlog = state.members.iter().filter_map(|m| m.backlog.as_ref());
+            with_backlog.map(|(board, replica)| board.vitals(*replica).lag())
+        };
+        let (commits, bytes): (u64, u64) = (lags().map(|l| l.commits).sum(), lags().map(|l| l.bytes).sum());
+        let (replicas, error) = (lags().count(), &state.error);
+        let Name { db, replica } = name;
+        let store = !member.place.starts_with(DATABASE);
+        let message = if store { "the store still does not take it" } else { "still failing" };
+        tracing::warn!(
+            db, replica, replicas, down = %down(age), commits_behind = commits, bytes_behind = bytes, error,
+            "{message}; trying again"
+        );
+    }
+}
+
+/// A duration for people, in whole seconds.
+fn down(age: Duration) -> String {
+    let s = age.as_secs();
+    match (s / 3600, s / 60 % 60, s % 60) {
+        (0, 0, s) => format!("{s}s"),
+        (0, m, s) => format!("{m}m{s}s"),
+        (h, m, _) => format!("{h}h{m}m"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    const NAME: Name<'static> = Name { db: "a.db", replica: "s3://b/p" };
+
+    /// What was logged at info or above.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<String>>>);
+
+    impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Lines {
+        fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+            struct Text(String);
+            impl tracing::field::Visit for Text {
+                fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                    use std::fmt::Write as _;
+                    let _ = write!(self.0, "{field}={value:?} ");
+                }
+            }
+            if *event.metadata().level() <= tracing::Level::INFO {
+                let mut text = Text(String::new());
+                event.record(&mut text);
+                self.0.lock().unwrap().push(text.0);
+            }
+        }
+    }
+
+    impl Lines {
+        fn take(&self) -> Vec<String> {
+            std::mem::take(&mut self.0.lock().unwrap())
+        }
+    }
+
+    fn error(kind: ErrorKind, text: &str) -> StoreError {
+        StoreError::new(kind, text)
+    }
+
+    #[tokio::test]
+    async fn an_outage_of_a_hundred_replicas_is_logged_once_and_reminded_of() {
+        let lines = Lines::default();
+        let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(lines.clone()));
+        let outages = Outages::default();
+        let began = Instant::now() - Duration::from_secs(61);
+        let old = Outage { began, state: RefCell::default(), works: Notify::new() };
+        outages.0.borrow_mut().insert("s3://b".into(), Rc::new(old));
+        let mut all: Vec<Trouble> = (0..100).map(|_| Trouble::default()).collect();
+        for round in 0..5 {
+            for (i, trouble) in all.iter_mut().enumerate() {
+                let e = error(ErrorKind::Transient, &format!("{i}{round} attempts failed"));
+                trouble.failed(&outages, "s3://b", None, NAME, &e);
+            }
+        }
+        let logged = lines.take();
+        assert_eq!(logged.len(), 2, "{logged:?}");
+        assert!(logged[1].contains("down=1m1s") && logged[1].contains("commits_behind=0"), "{logged:?}");
+        all[7].failed(&outages, "s3://b", None, NAME, &error(ErrorKind::Credentials, "403"));
+        assert_eq!(lines.take().len(), 1, "another kind of failure");
+        all.iter_mut().for_each(|t| t.over(NAME));
+        let end = lines.take();
+        assert!(end.len() == 1 && end[0].contains("down=1m"), "{end:?}");
+        assert!(outages.0.borrow().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_works_wakes_the_others() {
+        let outages = Outages::default();
+        let (mut one, mut two) = (Trouble::default(), Trouble::default());
+        for trouble in [&mut one, &mut two] {
+            trouble.failed(&outages, "s3://b", None, NAME, &error(ErrorKind::Transient, "503"));
+        }
+        let begun = Instant::now();
+        let first = async {
+            tokio::task::yield_now().await;
+            one.over(NAME);
+        };
+        tokio::join!(two.wait(Duration::from_secs(300), NAME), first);
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn the_limit_of_open_files_is_one_outage_wherever_it_is_met() {
+        let lines = Lines::default();
+        let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(lines.clone()));
+        let outages = Outages::default();
+        let limit =
+            || error(ErrorKind::Transient, "x").with_source(std::io::Error::from_raw_os_error(libc::EMFILE));
+        let mut all: Vec<Trouble> = (0..10).map(|_| Trouble::default()).collect();
+        for (i, trouble) in all.iter_mut().enumerate() {
+            trouble.failed(&outages, &format!("place {i}"), None, NAME, &limit());
+        }
+        assert_eq!(lines.take().len(), 1);
+    }
+}

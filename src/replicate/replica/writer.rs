@@ -1,0 +1,172 @@
+//! One writer for each replica: what is remembered of the store, and the first steps of a newcomer.
+//!
+//! A *newcomer* is a pipeline whose local state does not know the newest object of the replica. Another program may
+//! still be writing there, so the newcomer looks for a sign of life, a newer object, before it writes. With one it
+//! stops, whichever of the two would be first at the next object. Where the local state belongs to this replica, as
+//! after a deployment that overlaps with the process before it, it waits for the other to end instead.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::super::remote::Remote;
+use super::{Replica, ReplicaError};
+use crate::base::clock::Millis;
+use crate::base::{LtxId, Txid, limits};
+use crate::io::{durable, read_small};
+use crate::store::{CreateOnly, ErrorKind, PutOptions, StoreError};
+
+/// Looks for a sign of life, each after so long since the first contact. The last one ends the waiting.
+const LOOKS: [Duration; 5] = [
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(6),
+];
+
+/// How often the store is asked whether a proof is due, or an attempt that failed is made again.
+const PROOF_AGAIN: Duration = Duration::from_secs(600);
+
+/// The file in the folder of a replica's state: `1 MILLISECONDS` if create-only PUTs were proven to be honoured then, `0
+/// MILLISECONDS` if not.
+const PROOF: &str = "create-only";
+
+/// Permissions of it, as of the rest of the folder.
+const MODE: u32 = 0o600;
+
+/// Bytes of it at most.
+const PROOF_BYTES: u64 = 64;
+
+impl Replica {
+    /// Tells the store what an earlier process has proven about it.
+    pub(super) fn recall_create_only(&self) {
+        if let Some(proof) =
+            read_proof(self.local.dir()).filter(|p| p.proven <= self.history_options.clock.now())
+        {
+            self.store.know_create_only(proof);
+        }
+    }
+
+    /// Proves once a day, by a batch that was just stored, that the store honours create-only PUTs.
+    pub(super) async fn prove_create_only(&mut self, id: LtxId, created: Millis, body: &Bytes) {
+        let now = Instant::now();
+        let due = self.proof_due.is_none_or(|due| now >= due);
+        if !due || body.len() > limits::CREATE_ONLY_BYTES || self.board.is_closing() {
+            return;
+        }
+        self.proof_due = Some(now + PROOF_AGAIN);
+        let options = PutOptions { created, create_only: true };
+        match self.store.prove_create_only(id, body.clone(), options).await {
+            Ok(Some(proof)) => {
+                let folder = self.local.dir().to_owned();
+                let written = tokio::task::spawn_blocking(move || write_proof(&folder, proof)).await;
+                if let Err(e) = written.map_err(io::Error::other).and_then(|r| r) {
+                    tracing::debug!(db = %self.db_name(), error = %e, "cannot remember what the store honours");
+                }
+            }
+            Ok(None) => {}
+            // A later batch tries again.
+            Err(e) => {
+                tracing::debug!(db = %self.db_name(), error = %e, "cannot prove what the store honours")
+            }
+        }
+    }
+
+    /// Whether the local state knows of the newest object.
+    fn is_newcomer(&self, remote: &Remote) -> bool {
+        let state = self.local.state();
+        let unanswered = remote.newest == state.intended.txid && remote.newest == state.durable.txid.next();
+        remote.newest > state.durable.txid && !unanswered
+    }
+
+    /// A newcomer waits for a sign of life of another writer. Gives what the replica has after that.
+    pub(super) async fn wait_for_a_sign(&mut self, mut remote: Remote) -> Result<Remote, ReplicaError> {
+        if !self.is_newcomer(&remote) {
+            return Ok(remote);
+        }
+        let continues = self.local.state().durable.txid != Txid(0);
+        let begun = Instant::now();
+        let mut said = false;
+        while let Some(sign) = self.sign_of_life(&remote).await? {
+            if !continues || begun.elapsed() >= limits::OVERLAP {
+                return Err(other_writer(self.store.url(), sign).into());
+            }
+            if !std::mem::replace(&mut said, true) {
+                tracing::warn!(
+                    db = %self.db_name(), replica = self.store.url(), txid = %sign.max,
+                    "another program still writes to this replica; waiting for it to end"
+                );
+            }
+            remote = self.first_contact().await?;
+        }
+        Ok(remote)
+    }
+
+    /// The object that comes after the newest one, if it does within [`LOOKS`].
+    async fn sign_of_life(&mut self, remote: &Remote) -> Result<Option<LtxId>, ReplicaError> {
+        let next = LtxId::raw(remote.newest.next());
+        let begun = Instant::now();
+        for at in LOOKS {
+            tokio::time::sleep_until(begun + at).await;
+            loop {
+                let asked = Instant::now();
+                match self.store.head(next).await {
+                    Ok(Some(_)) => return Ok(Some(next)),
+                    Ok(None) => break,
+                    Err(e) => self.wait_out(e, asked).await?,
+                }
+            }
+            self.works();
+        }
+        Ok(None)
+    }
+}
+
+fn other_writer(url: &str, sign: LtxId) -> StoreError {
+    let message = format!(
+        "{url}: TXID {} exists already, written by another program since this lsfast started: another program writes to this \
+         replica; stop it, or give this database a path of its own",
+        sign.max
+    );
+    StoreError::new(ErrorKind::Conflict, message)
+}
+
+fn proof_path(folder: &Path) -> PathBuf {
+    folder.join(PROOF)
+}
+
+/// One that can't be read is as good as none: it is proven again.
+fn read_proof(folder: &Path) -> Option<CreateOnly> {
+    let bytes = read_small(&proof_path(folder), PROOF_BYTES).ok()?;
+    let (honoured, proven) = std::str::from_utf8(&bytes).ok()?.trim().split_once(' ')?;
+    Some(CreateOnly { proven: Millis(proven.parse().ok()?), honoured: honoured == "1" })
+}
+
+fn write_proof(folder: &Path, proof: CreateOnly) -> io::Result<()> {
+    let text = format!("{} {}\n", u8::from(proof.honoured), proof.proven.0);
+    durable::write(&proof_path(folder), text.as_bytes(), MODE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proof_is_remembered_and_a_damaged_one_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read_proof(dir.path()), None);
+        for honoured in [true, false] {
+            let proof = CreateOnly { proven: Millis(1_764_300_000_000), honoured };
+            write_proof(dir.path(), proof).unwrap();
+            assert_eq!(read_proof(dir.path()), Some(proof));
+        }
+        for damaged in ["", "1", "1 x", "\u{0}\u{0}"] {
+            std::fs::write(proof_path(dir.path()), damaged).unwrap();
+            assert_eq!(read_proof(dir.path()), None, "{damaged:?}");
+        }
+    }
+}

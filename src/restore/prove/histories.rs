@@ -1,0 +1,77 @@
+//! Two histories in one replica: level-0 files of two writers, one after the other.
+//!
+//! A header tells which part of the WAL a file was made of. SQLite gives a WAL new salts when it starts over, and never
+//! comes back to old ones; a writer that goes on within one WAL names the offset where its own last file ended, and one
+//! that has to begin again names the first. So a file that goes on in a WAL which the file before it had left, or that
+//! goes on before the end of that file, was made by a writer that did not know of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::base::{Salts, Txid};
+use crate::ltx::WalRange;
+use crate::wal::format;
+
+/// Files that do not belong to the history of the file before them, with the reason.
+pub(super) fn mixed(raw: &BTreeMap<Txid, WalRange>) -> Vec<(Txid, String)> {
+    let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
+    let mut before: Option<(Txid, WalRange)> = None;
+    for (&txid, &wal) in raw {
+        let key = |s: Salts| (s.one, s.two);
+        if let Some((previous, last)) = before
+            && wal.salts != Salts::default()
+            && wal.offset > format::HEADER_BYTES as u64
+        {
+            let returns = wal.salts != last.salts && seen.contains(&key(wal.salts));
+            // One that repairs what was stored without it covers that again, and more.
+            let overlaps = wal.salts == last.salts && wal.offset < last.end() && wal.end() < last.end();
+            if returns || overlaps {
+                found.push((
+                    txid,
+                    format!(
+                        "it goes on at offset {} of a WAL where TXID {previous} is not from: two programs have written to this replica, \
+                         and states from here on may mix both; stop one of them, and store a new image (lsfast reset)",
+                        wal.offset
+                    ),
+                ));
+            }
+        }
+        seen.insert(key(wal.salts));
+        before = Some((txid, wal));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Salts = Salts { one: 1, two: 7 };
+    const B: Salts = Salts { one: 5, two: 9 };
+
+    fn of(files: &[(Salts, u64, u64)]) -> Vec<u64> {
+        let range =
+            |&(salts, offset, end): &(Salts, u64, u64)| WalRange { offset, size: end - offset, salts };
+        let raw = (1..).map(Txid).zip(files.iter().map(range)).collect();
+        mixed(&raw).into_iter().map(|(txid, _)| txid.0).collect()
+    }
+
+    #[test]
+    fn one_history_is_sound() {
+        assert!(of(&[(A, 32, 100), (A, 100, 200), (B, 32, 80), (B, 80, 90)]).is_empty());
+        // A restart that could not prove its position begins again; one that had nothing to store leaves a gap.
+        assert!(of(&[(A, 32, 100), (A, 32, 150), (A, 170, 200)]).is_empty());
+        // Another program took over for a while, and its work was compared with the database.
+        assert!(of(&[(A, 32, 100), (A, 100, 300), (A, 100, 350)]).is_empty());
+        // After a loss of power the old WAL may be back.
+        assert!(of(&[(A, 32, 100), (B, 32, 80), (A, 32, 90)]).is_empty());
+        assert!(of(&[(Salts::default(), 0, 0), (Salts::default(), 0, 0)]).is_empty());
+    }
+
+    #[test]
+    fn files_of_two_writers_are_found() {
+        assert_eq!(of(&[(A, 32, 100), (B, 32, 80), (A, 100, 150)]), [3]);
+        assert_eq!(of(&[(A, 32, 100), (B, 32, 80), (A, 150, 170), (B, 80, 99), (A, 170, 180)]), [3, 4, 5]);
+        // Two copies of one database.
+        assert_eq!(of(&[(A, 32, 100), (A, 100, 300), (A, 200, 250)]), [3]);
+    }
+}

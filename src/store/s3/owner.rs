@@ -1,0 +1,189 @@
+//! One writer for each replica, also at stores that do not keep a create-only PUT from replacing an object.
+//!
+//! Whether the store honours `If-None-Match: *` is proven by a second PUT of an object that this process has just
+//! written, with the same bytes: 412 is the proof, and a store that takes it has replaced the object by itself.
+//! Where it is not honoured, one small LIST comes before each create-only PUT: it begins at the newest object that this
+//! process wrote and shows whether that is still ours, and whether another one came after it. The time between that
+//! LIST and the end of the PUT is not covered, but what happens in it is found before the next PUT.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use http::Method;
+use http::header::ETAG;
+
+use super::Inner;
+use super::body::Payload;
+use super::encode::decode_key;
+use super::failure::Class;
+use super::head::Found;
+use super::put;
+use super::request::{Call, Reply};
+use super::xml;
+use crate::base::clock::Millis;
+use crate::base::limits;
+use crate::store::{CreateOnly, ErrorKind, PutOptions, Result, StoreError};
+
+/// The newest object that this process has written create-only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Written {
+    key: String,
+    /// Without quotes; empty if the store did not tell.
+    etag: String,
+    size: u64,
+}
+
+fn bare(etag: &str) -> String {
+    etag.trim_start_matches("W/").trim_matches('"').to_ascii_lowercase()
+}
+
+impl Written {
+    fn is(&self, etag: &str, size: u64) -> bool {
+        let etag = bare(etag);
+        size == self.size && (etag.is_empty() || self.etag.is_empty() || etag == self.etag)
+    }
+}
+
+impl Inner {
+    /// Notes that an object of ours is the newest, where that is needed. `reply` is the answer to its PUT, if its ETag is there.
+    pub(super) fn wrote(&self, key: &str, size: u64, reply: Option<&Reply>) {
+        if self.ways(true).now.create_only {
+            return;
+        }
+        let etag = reply.and_then(|r| r.headers.get(ETAG)).and_then(|v| v.to_str().ok()).map(bare);
+        let written = Written { key: key.to_owned(), etag: etag.unwrap_or_default(), size };
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(written);
+    }
+
+    /// The same for one that was found to be ours.
+    pub(super) fn wrote_found(&self, key: &str, found: &Found) {
+        if self.ways(true).now.create_only {
+            return;
+        }
+        let written = Written { key: key.to_owned(), etag: bare(&found.etag), size: found.size };
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(written);
+    }
+
+    /// Whether the key of a create-only PUT is taken, for a store that would replace what is there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] if another program has replaced our newest object, or has written a newer one.
+    pub(super) async fn taken(&self, key: &str) -> Result<Option<Found>> {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(written) = written.filter(|w| w.key.as_str() < key) else { return self.head(key).await };
+        let entries = self.list_from(&written.key).await?;
+        let newest = entries.iter().find(|e| e.0 == written.key);
+        let later = entries.iter().filter(|e| e.0 > written.key).map(|e| &e.0).min();
+        match (newest, later) {
+            (Some((_, etag, size)), _) if !written.is(etag, *size) => Err(self.replaced(&written.key)),
+            (Some(_), None) => Ok(None),
+            (_, Some(later)) if later < &key.to_owned() => Err(self.replaced(later)),
+            (Some(_), Some(_)) => self.head(key).await,
+            // A store that lists from the beginning all the same, or an object that is not there any more.
+            (None, _) => {
+                if let Some(found) = self.head(&written.key).await?
+                    && !written.is(&found.etag, found.size)
+                {
+                    return Err(self.replaced(&written.key));
+                }
+                self.head(key).await
+            }
+        }
+    }
+
+    /// Key, ETag and size of the first objects from `key` on, in its folder.
+    async fn list_from(&self, key: &str) -> Result<Vec<(String, String, u64)>> {
+        let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let prefix = format!("{folder}/");
+        // Just before it: names of other objects differ before their suffix.
+        let before = key.strip_suffix(".ltx").unwrap_or(key);
+        let call = Call::new(Method::GET, None)
+            .query("encoding-type", "url")
+            .query("list-type", "2")
+            .query("max-keys", "2")
+            .query("prefix", prefix.as_str())
+            .query("start-after", before);
+        let reply = self.run_bounded(&call, limits::XML_BYTES).await.map_err(|f| self.error(&call, f))?;
+        let Ok(page) = xml::list(&reply.body) else { return Ok(Vec::new()) };
+        let read = |listed: &str| match page.url_encoded && !listed.starts_with(&prefix) {
+            true => decode_key(listed, true),
+            false => listed.to_owned(),
+        };
+        Ok(page.entries.iter().map(|e| (read(&e.key), e.etag.clone(), e.size)).collect())
+    }
+
+    fn replaced(&self, key: &str) -> StoreError {
+        let message = format!(
+            "{} exists already, and is not what this lsfast wrote: another program writes to this replica; stop one of \
+             the two, or give this database a path of its own, and see what lsfast verify says",
+            self.object(key)
+        );
+        StoreError::new(ErrorKind::Conflict, message)
+    }
+
+    /// Whether the store keeps a create-only PUT from replacing an object, by a second one of `payload`, which this
+    /// process has just written at `key`. `None` if that was proven within [`limits::CREATE_ONLY_PROOF`].
+    pub(super) async fn prove_create_only(
+        &self,
+        key: &str,
+        payload: Payload,
+        options: PutOptions,
+    ) -> Result<Option<CreateOnly>> {
+        let now = Millis::now();
+        let before = self.client.create_only_proven.load(Ordering::Relaxed);
+        let fresh = i64::try_from(limits::CREATE_ONLY_PROOF.as_millis()).unwrap_or(i64::MAX);
+        if (0..fresh).contains(&(now.0 - before)) {
+            return Ok(None);
+        }
+        let ways = self.ways(true);
+        let mut answer = None;
+        let mut honoured = ways.now.create_only;
+        if honoured {
+            self.sum(&payload).await;
+            let call = put::call(key, &payload, options, ways.now);
+            honoured = match self.run(&call).await {
+                Ok(reply) => {
+                    answer = Some(reply);
+                    false
+                }
+                Err(failure) if failure.class == Class::Precondition => true,
+                Err(failure) => return Err(self.error(&call, failure)),
+            };
+        }
+        let proof = CreateOnly { proven: now, honoured };
+        self.know_create_only(proof);
+        if let Some(reply) = answer {
+            self.wrote(key, payload.len(), Some(&reply));
+        }
+        Ok(Some(proof))
+    }
+
+    /// Takes over what was proven, now or by an earlier process.
+    pub(super) fn know_create_only(&self, proof: CreateOnly) {
+        self.client.create_only_proven.store(proof.proven.0, Ordering::Relaxed);
+        let refused = &self.client.refused.create_only;
+        if proof.honoured || self.client.create_only_warned.swap(true, Ordering::Relaxed) {
+            refused.fetch_or(!proof.honoured, Ordering::Relaxed);
+            return;
+        }
+        refused.store(true, Ordering::Relaxed);
+        tracing::warn!(
+            replica = %self.url,
+            "the store does not keep a PUT with If-None-Match from replacing an object: a LIST before each upload sees to it that \
+             no other program writes this replica; make sure that none does"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_ours_by_its_etag_and_size() {
+        let ours = Written { key: "k".into(), etag: "ab".into(), size: 7 };
+        assert!(ours.is("\"AB\"", 7) && ours.is("", 7));
+        assert!(!ours.is("\"ab\"", 8) && !ours.is("\"cd\"", 7));
+        assert!(Written { etag: String::new(), ..ours }.is("\"cd\"", 7));
+    }
+}

@@ -201,10 +201,11 @@ pub(super) fn once(global: &Global, databases: Vec<DatabaseOptions>) -> anyhow::
         engine: setup::engine(global)?,
         // A full image takes as long as it takes.
         shutdown_timeout: FOR_EVER,
+        once_timeout: None,
         observer: Arc::new(|_| {}),
         vitals: Arc::default(),
     };
-    let served = serve(setup::event_loop()?, options, stop);
+    let served = serve(setup::event_loop()?, options, None, stop);
     drop(stopper);
     served
 }

@@ -222,6 +222,7 @@ mod tests {
         match host(name) {
             None => "none".into(),
             Some(AwsHost::Website) => "website".into(),
+            Some(AwsHost::Express) => "express".into(),
             Some(AwsHost::Api { dual_stack, fips, region, bucket }) => {
                 let flags = [(dual_stack, "dual"), (fips, "fips")];
                 let flags: String = flags.iter().filter(|(on, _)| *on).map(|(_, s)| *s).collect();

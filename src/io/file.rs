@@ -206,7 +206,39 @@ impl File {
     /// # Errors
     /// Those of `fcntl(2)`.
     pub fn share_range(&self, from: u64, len: u64) -> io::Result<bool> {
-        sys::share_range(self.0.as_fd(), from, len)
+        sys::lock_range(self.0.as_fd(), libc::F_RDLCK, from, len)
+    }
+
+    /// Takes an OFD lock on these bytes alone, without waiting. `Ok(false)` if another descriptor has one on any of them.
+    ///
+    /// # Errors
+    /// Those of `fcntl(2)`.
+    pub fn have_range(&self, from: u64, len: u64) -> io::Result<bool> {
+        sys::lock_range(self.0.as_fd(), libc::F_WRLCK, from, len)
+    }
+
+    /// Lets go of the OFD locks of this descriptor on these bytes.
+    ///
+    /// # Errors
+    /// Those of `fcntl(2)`.
+    pub fn unlock_range(&self, from: u64, len: u64) -> io::Result<()> {
+        sys::lock_range(self.0.as_fd(), libc::F_UNLCK, from, len).map(drop)
+    }
+
+    /// Makes the file this long.
+    ///
+    /// # Errors
+    /// Those of `ftruncate(2)`.
+    pub fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    /// Waits until what was written is on the disk.
+    ///
+    /// # Errors
+    /// Those of `fdatasync(2)`.
+    pub fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
     }
 
     /// Who holds a POSIX or OFD lock on any of these bytes, in words; `None` if nobody but this descriptor does.

@@ -102,9 +102,9 @@ pub(super) fn locked_by(
     Ok((i32::from(lock.l_type) != libc::F_UNLCK).then_some(lock.l_pid))
 }
 
-/// Takes a shared lock on a range that belongs to the descriptor, without waiting.
-pub(super) fn share_range(file: BorrowedFd<'_>, from: u64, len: u64) -> io::Result<bool> {
-    let lock = range(libc::F_RDLCK, from, len)?;
+/// Takes a lock of this kind, or none, on a range. It belongs to the descriptor. Does not wait.
+pub(super) fn lock_range(file: BorrowedFd<'_>, kind: libc::c_int, from: u64, len: u64) -> io::Result<bool> {
+    let lock = range(kind, from, len)?;
     loop {
         // SAFETY: the descriptor is borrowed and therefore open, and `lock` lives until the call returns, which only reads it.
         if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } == 0 {

@@ -1,5 +1,6 @@
 //! The loop of one database: waits for hints, looks, lets the guard move, and keeps the pipelines of its replicas alive.
 
+mod arrival;
 mod error;
 mod leave;
 mod notice;
@@ -25,6 +26,7 @@ use super::files::Files;
 use super::gaps::{GAPS, Gaps};
 use super::guard::Phase;
 use super::history;
+use super::abandon;
 use super::local::Local;
 use super::open::{self, Opened};
 use super::outage::Outages;
@@ -252,6 +254,8 @@ struct Follower<'a> {
     last_error: Option<ReplicaError>,
     wal_reported: bool,
     last_captured: Instant,
+    /// No commit has been found since the last hint.
+    unexplained: bool,
     /// No sooner is an idle log given back.
     idle_not_before: Instant,
     /// When it is to be given back, as far as is known.
@@ -336,6 +340,7 @@ impl<'a> Follower<'a> {
             last_error: None,
             wal_reported: false,
             last_captured: Instant::now(),
+            unexplained: true,
             idle_not_before: Instant::now(),
             idle_due: None,
             log_is_large: None,
@@ -358,7 +363,7 @@ impl<'a> Follower<'a> {
         // Nobody may wait for a pin that can't come.
         self.board.refuse_pins();
         self.replicas.shutdown().await;
-        if !matches!(end, Ok(End::Replaced)) {
+        if !matches!(end, Ok(End::Replaced { .. })) {
             self.leave().await;
         }
         end
@@ -367,12 +372,20 @@ impl<'a> Follower<'a> {
     /// The files are gone, but what was captured of them is in memory or behind open descriptors: it is stored for as long as that is quick. Whether all of it is.
     async fn store_the_last(&mut self) -> bool {
         self.board.close();
+        let (board, hint, replicas) = (&self.board, &self.hint, &mut self.replicas);
         let all = async {
             let mut stored = true;
-            while let Some(ended) = self.replicas.join_next().await {
-                stored &= matches!(ended, Ok(Ok(())));
+            loop {
+                // No lock of ours keeps the files as they are. Nor does anybody write to them, or what is read shows it.
+                board.grant_pins();
+                tokio::select! {
+                    ended = replicas.join_next() => match ended {
+                        Some(ended) => stored &= matches!(ended, Ok(Ok(()))),
+                        None => return stored,
+                    },
+                    () = hint.wait() => {}
+                }
             }
-            stored
         };
         let stored = tokio::time::timeout(LAST_WORDS, all).await == Ok(true);
         if !stored {
@@ -384,6 +397,10 @@ impl<'a> Follower<'a> {
     async fn look_on(&mut self) -> Result<End, FollowError> {
         let mut gaps = Gaps::default();
         loop {
+            // Before anything else: with our locks on its wal-index the application can't begin a new database under this name.
+            if self.hint.take_moved() && !self.is_same() {
+                return Ok(self.abandon().await);
+            }
             // Asked before the look: what was committed before the stop is then captured by it.
             let stopping = self.stop.is_asked();
             let now = Instant::now();
@@ -399,13 +416,18 @@ impl<'a> Follower<'a> {
                 gaps.restart();
                 self.report_large_log();
             }
-            if self.hint.take_moved() && !self.is_same() {
-                return Ok(End::Replaced { stored: false });
-            }
             if self.adapt(look, now)? {
                 continue;
             }
             let at = self.next_look(&mut gaps, look, now);
+            self.unexplained &= !look.captured;
+            if self.unexplained && gaps.are_used_up() {
+                self.unexplained = look.near;
+                if self.capture.is_overtaken().map_err(|e| self.tail_error(e))? {
+                    tracing::warn!(db = %self.path().display(), "another program put a WAL next to the database; opening both again");
+                    return Ok(self.abandon().await);
+                }
+            }
             if let Some(end) = self.wait(at, &mut gaps).await? {
                 return Ok(end);
             }
@@ -422,6 +444,13 @@ impl<'a> Follower<'a> {
                 true
             }
         }
+    }
+
+    /// The path no longer names these files.
+    async fn abandon(&mut self) -> End {
+        self.capture.leave();
+        abandon::tidy(self.capture.db()).await;
+        End::Replaced { stored: false }
     }
 
     fn tail_error(&self, source: TailError) -> FollowError {
@@ -488,6 +517,7 @@ impl<'a> Follower<'a> {
                     self.shared.naps.until(now + pause).await;
                 }
                 gaps.restart();
+                self.unexplained = true;
             }
             () = nap_until(&self.shared.naps, at), if at.is_some() => {}
             joined = self.replicas.join_next() => return self.replica_ended(joined),

@@ -39,6 +39,11 @@ impl Gaps {
         *self = Gaps::default();
     }
 
+    /// Whether a hint has been followed up as closely as commits need it.
+    pub(super) fn are_used_up(&self) -> bool {
+        self.quiet
+    }
+
     /// After a look; `None` to wait for a hint.
     pub(super) fn next(&mut self, look: Look, now: Instant) -> Option<Instant> {
         if look.quiet {

@@ -41,6 +41,9 @@ const ROUNDS_MAX: Duration = Duration::from_secs(3600);
 /// A loss that comes sooner after the last than this many times its rounds took doubles them.
 const CALM: u32 = 10;
 
+/// Waits between looks whether the wal-index has been rebuilt. Nothing is stored meanwhile, and nothing is in the way of the application.
+const HEAL_WAITS_MS: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+
 /// Bytes of the log that the end of a turn takes along at once.
 const AHEAD_BYTES: usize = 512 << 10;
 
@@ -72,10 +75,10 @@ pub enum Phase {
     },
     /// Nothing is held: our own TRUNCATE checkpoint of an idle log runs, then takes CKPT.
     GivingBack(Blocking),
-    /// READ(k) is held so that somebody can rebuild the damaged wal-index; then CKPT.
+    /// CKPT is free so that SQLite can rebuild the damaged wal-index; then a thread takes it.
     Healing {
-        /// The read slot.
-        slot: usize,
+        /// Whether READ(k) is held meanwhile, so that the WAL cannot be reset.
+        held: bool,
         /// The thread.
         work: Blocking,
     },
@@ -138,7 +141,13 @@ impl Guard {
     /// Whether a reset of the log may come while READ(k) and CKPT are both free.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        matches!(self.phase, Phase::Closing(_) | Phase::GivingBack(_) | Phase::Round { slot: None, .. })
+        matches!(
+            self.phase,
+            Phase::Closing(_)
+                | Phase::GivingBack(_)
+                | Phase::Round { slot: None, .. }
+                | Phase::Healing { held: false, .. }
+        )
     }
 
     /// Whether a thread waits for CKPT, so that nothing is to be decided until it has come back.
@@ -208,7 +217,9 @@ impl Guard {
         self.rounds_until = Some(now + self.rounds_for);
     }
 
-    /// Takes READ(k) shared on a slot whose mark is not used. `None` if readers use them all just now.
+    /// Takes READ(k) shared: on a slot whose mark is not used, or otherwise on the one with the highest mark, which holds back least. Readers
+    /// leave their marks behind, and only checkpoints take them away, so that without the second choice no checkpoint might come again. `None` if
+    /// all slots are held exclusively just now.
     fn take_read(&self) -> io::Result<Option<usize>> {
         for slot in (1..=4).rev() {
             if !self.shm().try_lock(lock_read(slot), LockKind::Shared)? {
@@ -219,6 +230,14 @@ impl Guard {
                 return Ok(Some(slot));
             }
             self.shm().unlock(lock_read(slot))?;
+        }
+        let marks = self.shm().checkpoint_info().read_marks;
+        let mut slots = [1, 2, 3, 4];
+        slots.sort_by_key(|slot| std::cmp::Reverse(marks[*slot]));
+        for slot in slots {
+            if self.shm().try_lock(lock_read(slot), LockKind::Shared)? {
+                return Ok(Some(slot));
+            }
         }
         Ok(None)
     }
@@ -347,21 +366,24 @@ impl Guard {
         Ok(())
     }
 
-    /// In cruise: lets somebody rebuild the damaged wal-index, or does it by a read of our own. `Ok(false)` if readers use all slots.
+    /// In cruise or in a turn: releases CKPT, so that SQLite can rebuild the damaged wal-index at the next statement of the application, or does that by a
+    /// read of our own. `Ok(true)` if it began.
     ///
     /// # Errors
     /// The operating system.
     pub fn heal(&mut self) -> io::Result<bool> {
-        let Some(slot) = self.take_read()? else { return Ok(false) };
+        let held = match self.phase {
+            Phase::Turn { .. } => true,
+            Phase::Cruise => self.take_read()?.is_some(),
+            _ => return Ok(false),
+        };
         self.shm().unlock(LOCK_CKPT)?;
         let db = Arc::clone(&self.db);
         let work = tokio::task::spawn_blocking(move || {
-            if let Err(e) = db.touch() {
-                tracing::debug!(db = %db.path().display(), error = %e, "reading to rebuild the wal-index failed");
-            }
+            rebuild(&db)?;
             db.shm().lock_blocking(LOCK_CKPT, LockKind::Exclusive).map(|()| None)
         });
-        self.phase = Phase::Healing { slot, work };
+        self.phase = Phase::Healing { held, work };
         Ok(true)
     }
 
@@ -394,6 +416,25 @@ fn copy_and_lock(db: &Database) -> io::Result<()> {
         tracing::debug!(db = %db.path().display(), error = %e, "own checkpoint failed");
     }
     db.shm().lock_blocking(LOCK_CKPT, LockKind::Exclusive)
+}
+
+/// Waits until SQLite has rebuilt the wal-index, at the application's next statement or by a read of our own. Returns after a second or so also
+/// if it has not.
+pub(super) fn rebuild(db: &Database) -> io::Result<()> {
+    for (i, wait) in HEAL_WAITS_MS.into_iter().enumerate() {
+        // A recovery by our own connection would answer the application "database is locked" for its milliseconds. So while another process has the
+        // database open, only the last attempt is ours.
+        if (i + 1 == HEAL_WAITS_MS.len() || !db.is_in_use()?)
+            && let Err(e) = db.touch()
+        {
+            tracing::debug!(db = %db.path().display(), error = %e, "reading to rebuild the wal-index failed");
+        }
+        if db.shm().header().is_ok() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(wait));
+    }
+    Ok(())
 }
 
 /// How long rounds go on after the loss of a turn. `before`: how long the last ones are over, and how long they went on.

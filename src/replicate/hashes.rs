@@ -7,7 +7,7 @@
 //! beyond the end, means "not known".
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_128_with_seed;

@@ -14,6 +14,7 @@ mod gaps;
 pub mod guard;
 pub mod hashes;
 pub mod history;
+mod abandon;
 mod local;
 mod open;
 mod outage;

@@ -5,16 +5,20 @@ use std::time::{Duration, Instant};
 
 use super::board::Mark;
 use super::capture::{READ_TRIES, by_index};
-use super::guard::Guard;
+use super::guard::{self, Guard};
 use super::pending::{OpenPages, Pending};
 use super::state::{Point, State};
 use crate::base::{FrameNo, Txid};
 use crate::sqlite::database::Database;
-use crate::sqlite::walindex::WalIndexHeader;
+use crate::sqlite::shm::LockKind;
+use crate::sqlite::walindex::{LOCK_CKPT, WalIndexHeader};
 use crate::wal::tail::{Found, Tail, TailError, WalPos};
 
 /// How long the wal-index may stay unreadable at the start.
 const HEADER_WAIT: Duration = Duration::from_secs(5);
+
+/// Looks at an unreadable wal-index, a millisecond apart, before it counts as damaged.
+const HEADER_TRIES: u32 = 3;
 
 /// A database that is guarded and read through to its newest commit.
 pub struct Opened {
@@ -37,13 +41,22 @@ pub struct Opened {
 pub fn open(db: &Arc<Database>, states: &[State]) -> Result<Opened, TailError> {
     let mut guard = Guard::take(db)?;
     let give_up = Instant::now() + HEADER_WAIT;
-    let mut tries = 0;
+    let (mut tries, mut header_tries) = (0, 0);
     loop {
         let header = match db.shm().header() {
             Ok(header) => header,
             Err(e) if Instant::now() >= give_up => return Err(std::io::Error::other(e).into()),
             Err(_) => {
-                std::thread::sleep(Duration::from_millis(1));
+                header_tries += 1;
+                if header_tries < HEADER_TRIES {
+                    std::thread::sleep(Duration::from_millis(1));
+                    continue;
+                }
+                // Damaged, not being published. Nothing is proven yet that a checkpoint could spoil.
+                db.shm().unlock(LOCK_CKPT)?;
+                guard::rebuild(db)?;
+                db.shm().lock_blocking(LOCK_CKPT, LockKind::Exclusive)?;
+                guard.enter_cruise();
                 continue;
             }
         };

@@ -66,7 +66,11 @@ impl PageSource {
     /// # Errors
     /// The operating system, or `InvalidData` if the log is not as it was captured.
     pub fn new(db: &Arc<Database>, mark: &Mark) -> io::Result<PageSource> {
-        let copied = db.shm().checkpoint_info().n_backfill;
+        let copied = match db.shm().checkpoint_info().n_backfill {
+            // No checksum covers it. More than there is can't be copied, and laying over what is copied changes nothing.
+            copied if copied > mark.pos.frame => FrameNo(0),
+            copied => copied,
+        };
         let mut source = PageSource {
             db: Arc::clone(db),
             frames: Frames::Table(HashMap::new()),

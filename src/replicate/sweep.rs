@@ -31,7 +31,7 @@ pub struct Entry {
     db: Arc<Database>,
     /// The name of the database, and the file that it led to.
     named: (Arc<Path>, FileId),
-    seen: Cell<[u32; 4]>,
+    seen: Cell<u64>,
     hint: Rc<Hint>,
 }
 

@@ -13,10 +13,10 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use super::header::{DbHeader, HeaderError};
-use super::shm::{LockKind, Shm};
+use super::shm::{LockKind, Shm, fault};
 use super::walindex::LOCK_DMS;
 use crate::base::PageSize;
 use crate::io::File;
@@ -25,6 +25,13 @@ use crate::io::link::target_of;
 /// Where a connection in WAL mode locks the database file as a reader, and how many bytes.
 const SHARED_FIRST: u64 = 0x4000_0002;
 const SHARED_BYTES: u64 = 510;
+
+/// What a connection locks that wants the database file for itself alone: PENDING, RESERVED and all of the readers' bytes.
+const ALONE_FIRST: u64 = 0x4000_0000;
+const ALONE_BYTES: u64 = SHARED_FIRST - ALONE_FIRST + SHARED_BYTES;
+
+/// Another program cut the wal-index while a connection of our own had it mapped. What the connection did is void.
+const CUT: &str = "another program cut the wal-index meanwhile";
 
 /// How long the opening waits for locks of others before it calls them permanent.
 const OPEN_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -138,6 +145,37 @@ pub struct Database {
     switched: bool,
 }
 
+/// Whether another process has the database open, as far as its locks show: always in WAL mode, otherwise in a transaction.
+///
+/// Opens and closes the files, so that no connection of this process may have them open.
+///
+/// # Errors
+/// The operating system; a file that is not there is not in use.
+pub fn is_in_use(path: &Path) -> io::Result<bool> {
+    for (path, from, len) in [(path, ALONE_FIRST, ALONE_BYTES), (&sibling(path, "-shm"), LOCK_DMS, 1)] {
+        match File::open(path) {
+            Ok(file) if file.locked_by(from, len)?.is_some() => return Ok(true),
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(false)
+}
+
+/// Whether the header of a database file says that the file is longer than `len` bytes, so that the rest is still to come.
+///
+/// # Errors
+/// As [`is_in_use`], with the same condition.
+pub fn says_it_is_longer(path: &Path, len: u64) -> io::Result<bool> {
+    let mut head = [0; 100];
+    let have = File::open(path)?.pread(&mut head, 0)?;
+    Ok(DbHeader::parse(path, &head[..have]).is_ok_and(|header| {
+        let pages = u64::from(header.size_pages.unwrap_or(0));
+        pages * u64::from(header.page_size.get()) > len
+    }))
+}
+
 /// `PATH` with a suffix, as SQLite names the files beside a database.
 #[must_use]
 pub fn sibling(path: &Path, suffix: &str) -> PathBuf {
@@ -161,6 +199,21 @@ impl Database {
     /// # Errors
     /// [`OpenError`].
     pub fn open_within(path: &Path, busy: Duration) -> Result<Database, OpenError> {
+        let give_up = Instant::now() + busy;
+        loop {
+            match Database::open_once(path, give_up.saturating_duration_since(Instant::now())) {
+                // The wal-index was cut meanwhile, or is too short still.
+                Err(OpenError::Io { source, .. })
+                    if source.kind() == io::ErrorKind::UnexpectedEof && Instant::now() < give_up =>
+                {
+                    std::thread::sleep(CONNECT_AGAIN);
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn open_once(path: &Path, busy: Duration) -> Result<Database, OpenError> {
         let io_error = |source: io::Error, path: &Path| match source.kind() {
             io::ErrorKind::NotFound => OpenError::Missing(path.to_owned()),
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
@@ -191,14 +244,20 @@ impl Database {
             Some(ErrorCode::NotADatabase) => HeaderError::Magic { file: path.to_owned() }.into(),
             _ => OpenError::Sqlite { path: path.to_owned(), source },
         };
-        let (conn, switched) = connect_within(path, busy, sqlite_error)?;
+        let (connected, cut) = fault::survive_in(None, || connect_within(path, busy, sqlite_error))
+            .map_err(|e| io_error(e, path))?;
+        let (conn, switched) = connected?;
+        if cut {
+            let source = io::Error::new(io::ErrorKind::UnexpectedEof, CUT);
+            return Err(OpenError::Io { path: sibling(path, "-shm"), source });
+        }
         let page_size: u32 = conn.query_row("PRAGMA page_size", [], |r| r.get(0)).map_err(sqlite_error)?;
         let page_size = PageSize::new(page_size)
             .map_err(|e| OpenError::Io { path: path.to_owned(), source: io::Error::other(e) })?;
         let shm_path = sibling(path, "-shm");
         let shm = Shm::open(&shm_path).map_err(|e| io_error(e, &shm_path))?;
         let wal_path = sibling(path, "-wal");
-        let wal = File::open_itself(&wal_path).map_err(|e| io_error(e, &wal_path))?;
+        let wal = File::open_rw_itself(&wal_path).map_err(|e| io_error(e, &wal_path))?;
         // Nobody can be in the way while our connection holds the same.
         let held = file.share_range(SHARED_FIRST, SHARED_BYTES).map_err(|e| io_error(e, path))?
             && shm.try_lock(LOCK_DMS, LockKind::Shared).map_err(|e| io_error(e, &shm_path))?;
@@ -299,9 +358,41 @@ impl Database {
 
     /// A connection that has read the database once and changes nothing by itself.
     fn connection(&self) -> Result<Connection, rusqlite::Error> {
-        let conn = bare(&self.path, Duration::ZERO)?;
-        read_once(&conn)?;
-        Ok(conn)
+        // A connection goes by the path. Where that names another file by now, it would be that file's.
+        if FileId::at(&self.path).ok().flatten() != FileId::of(self.file.std()).ok() {
+            return Err(failure(ffi::SQLITE_CANTOPEN, "the path names another file"));
+        }
+        uncut(None, || {
+            let conn = bare(&self.path, Duration::ZERO)?;
+            read_once(&conn)?;
+            Ok(conn)
+        })
+    }
+
+    /// Whether another process has the database open in WAL mode.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn is_in_use(&self) -> io::Result<bool> {
+        self.shm.held_by_other(LOCK_DMS)
+    }
+
+    /// After [`Shm::leave`]: takes the database and its wal-index for us alone. `Ok(false)` if another process has either open.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn have_alone(&self) -> io::Result<bool> {
+        Ok(self.shm.have_alone()? && self.file.have_range(ALONE_FIRST, ALONE_BYTES)?)
+    }
+
+    /// Lets go of all locks for good. The descriptors stay, for what is still to be read.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn leave(&self) -> io::Result<()> {
+        self.shm.leave()?;
+        self.shm.unlock(LOCK_DMS)?;
+        self.file.unlock_range(ALONE_FIRST, ALONE_BYTES)
     }
 }
 
@@ -310,7 +401,13 @@ fn run(conn: &Connection, mode: CheckpointMode) -> Result<i64, rusqlite::Error> 
         CheckpointMode::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
         CheckpointMode::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
     };
-    conn.query_row(sql, [], |r| r.get(0))
+    let run = || conn.query_row(sql, [], |r| r.get(0));
+    match mode {
+        CheckpointMode::Passive => uncut(Some(conn), run),
+        // It cuts the WAL itself, also where it met zeros in place of what it should have copied before. Not survived, then: a WAL that is
+        // cut too early is worse than a process that ends.
+        CheckpointMode::Truncate => run(),
+    }
 }
 
 fn ran(busy: Result<i64, rusqlite::Error>) -> Result<bool, rusqlite::Error> {
@@ -328,6 +425,22 @@ pub enum CheckpointMode {
     Passive,
     /// Everything, then cut the log to nothing.
     Truncate,
+}
+
+/// Runs what SQLite does with a wal-index; an error if another program cut that meanwhile.
+fn uncut<T>(
+    conn: Option<&Connection>,
+    run: impl FnOnce() -> Result<T, rusqlite::Error>,
+) -> Result<T, rusqlite::Error> {
+    match fault::survive_in(conn, run) {
+        Ok((done, false)) => done,
+        Ok((_, true)) => Err(failure(ffi::SQLITE_IOERR_SHMMAP, CUT)),
+        Err(e) => Err(failure(ffi::SQLITE_IOERR_SHMMAP, &e.to_string())),
+    }
+}
+
+fn failure(code: i32, text: &str) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(text.to_owned()))
 }
 
 fn check_header(file: &File, path: &Path) -> Result<(), OpenError> {
@@ -391,72 +504,4 @@ fn read_once(conn: &Connection) -> Result<(), rusqlite::Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Locks of a descriptor and those of SQLite conflict within one process as between two, so no second one is needed.
-    #[test]
-    fn the_log_outlives_the_last_connection_of_the_application() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("app.db");
-        let application = || {
-            let app = Connection::open(&path).unwrap();
-            app.query_row("PRAGMA journal_mode=WAL", [], |r| r.get::<_, String>(0)).unwrap();
-            app.execute_batch("CREATE TABLE IF NOT EXISTS t(x); INSERT INTO t VALUES (1)").unwrap();
-            app.close().unwrap();
-        };
-        application();
-        assert!(!sibling(&path, "-wal").exists(), "without us the last one to close deletes it");
-
-        let db = Database::open(&path).unwrap();
-        let salts = || db.shm().header().unwrap().salts;
-        application();
-        let first = salts();
-        assert!(db.wal().len().unwrap() > 0);
-        // Whoever comes next meets the same wal-index, with what is committed in it.
-        application();
-        assert!(db.is_same().unwrap());
-        assert_eq!(salts(), first);
-        assert!(db.checkpoint(CheckpointMode::Passive).unwrap());
-        assert!(db.is_same().unwrap(), "nor does a connection of our own delete it");
-        drop(db);
-        application();
-        assert!(!sibling(&path, "-wal").exists());
-    }
-
-    /// SQLite itself does not wait for a writer there.
-    #[test]
-    fn a_writer_is_waited_for_when_the_mode_is_switched() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("app.db");
-        let app = Connection::open(&path).unwrap();
-        app.execute_batch("CREATE TABLE t(x); BEGIN IMMEDIATE").unwrap();
-        let (begun, busy) = (Instant::now(), Duration::from_millis(200));
-        assert!(matches!(Database::open_within(&path, busy), Err(OpenError::Locked(_))));
-        assert!(begun.elapsed() >= busy, "given up after {:?}", begun.elapsed());
-        app.execute_batch("COMMIT").unwrap();
-        assert!(Database::open_within(&path, busy).unwrap().was_switched());
-    }
-
-    /// Which of the two the application's SQLite looks at depends on its version: one before 3.51 deletes the log if it gets
-    /// the database file for itself alone, a later one asks first whether anybody else has the wal-index.
-    #[test]
-    fn both_locks_are_held_as_long_as_the_database_is_open() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("app.db");
-        let app = Connection::open(&path).unwrap();
-        app.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t(x)").unwrap();
-        let db = Database::open(&path).unwrap();
-        app.close().unwrap();
-
-        let other = File::open_rw(&path).unwrap();
-        let wal_index = File::open_rw(&sibling(&path, "-shm")).unwrap();
-        assert!(other.locked_by(SHARED_FIRST, SHARED_BYTES).unwrap().is_some());
-        assert!(wal_index.locked_by(LOCK_DMS, 1).unwrap().is_some());
-        assert!(other.held_alone_by(SHARED_FIRST, SHARED_BYTES).unwrap().is_none(), "readers may come");
-        assert!(wal_index.held_alone_by(LOCK_DMS, 1).unwrap().is_none());
-        drop(db);
-        assert!(other.locked_by(SHARED_FIRST, SHARED_BYTES).unwrap().is_none());
-        assert!(wal_index.locked_by(LOCK_DMS, 1).unwrap().is_none());
-    }
-}
+mod tests;

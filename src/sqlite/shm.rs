@@ -7,7 +7,8 @@
 //! Closing any descriptor of the file drops all POSIX locks that the process holds on it, those of a connection of SQLite's
 //! included. Hence the order: a connection is opened and closed while [`Shm`] is open (`Database` sees to it).
 //!
-//! The mapping cannot fault: SQLite shortens the file only when nobody locks DMS, and `Database` does.
+//! SQLite shortens the file only when nobody locks DMS, and `Database` does. Any other program may cut it all the same; what
+//! becomes of the mapping then is in [`fault`].
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -15,9 +16,12 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 
 use memmap2::{MmapOptions, MmapRaw};
+
+pub(super) mod fault;
 
 use super::walindex::{self, CheckpointInfo, WalIndexError, WalIndexHeader};
 use crate::base::FrameNo;
@@ -40,6 +44,10 @@ pub struct Shm {
     file: File,
     map: MmapRaw,
     path: PathBuf,
+    /// The locks were let go of for good: none is taken any more.
+    left: AtomicBool,
+    /// What the wal-index said then. The next to open the file may empty it.
+    last: OnceLock<(WalIndexHeader, CheckpointInfo)>,
 }
 
 impl Shm {
@@ -56,8 +64,9 @@ impl Shm {
                 format!("{} is too short to be a wal-index", path.display()),
             ));
         }
+        fault::watch()?;
         let map = MmapOptions::new().len(MAPPED).map_raw_read_only(&file)?;
-        Ok(Shm { file, map, path: path.to_owned() })
+        Ok(Shm { file, map, path: path.to_owned(), left: AtomicBool::new(false), last: OnceLock::new() })
     }
 
     /// Path of the file, for messages.
@@ -72,15 +81,42 @@ impl Shm {
         &self.file
     }
 
-    /// The 32-bit word at byte `offset`, loaded once.
+    /// The 32-bit word at byte `offset`, loaded once. Only inside [`Shm::load`].
     fn word(&self, offset: usize) -> u32 {
         assert!(offset.is_multiple_of(4) && offset + 4 <= MAPPED);
-        // Other processes write these words at any time, so they are only read as atomics; no reference to plain memory is formed. The
-        // file is not shortened while it is locked (module text). Safe code has no view of memory that others write.
+        // Other processes write these words at any time, so they are only read as atomics; no reference to plain memory is formed.
+        // Safe code has no view of memory that others write.
         // SAFETY: the mapping is MAPPED bytes long, page-aligned, and lives as long as `self`; `offset` is inside it and
-        // aligned, as asserted above.
+        // aligned, as asserted above. If the file was cut, the access reads zeros (`fault`).
         unsafe { AtomicU32::from_ptr(self.map.as_mut_ptr().add(offset).cast::<u32>()) }
             .load(Ordering::Relaxed)
+    }
+
+    /// Reads words of the mapping. `None` if the file no longer reaches there.
+    fn load<T>(&self, read: impl FnOnce() -> T) -> Option<T> {
+        let from = self.map.as_ptr() as usize;
+        let (value, cut) = fault::survive(from..from + MAPPED, read);
+        if cut {
+            // The file may be whole again at any time, so the page of zeros does not stay.
+            self.map_again();
+        }
+        (!cut).then_some(value)
+    }
+
+    fn map_again(&self) {
+        // SAFETY: the address is that of our own mapping, which is page-aligned, has at least MAPPED bytes, and lives as long as
+        // `self`; MAP_FIXED replaces exactly its page. All reads of it go through `word`, which holds no reference. If it fails, the page of
+        // zeros stays, which reads as a damaged header. memmap2 can't map over a mapping.
+        unsafe {
+            libc::mmap(
+                self.map.as_mut_ptr().cast(),
+                MAPPED,
+                libc::PROT_READ,
+                libc::MAP_SHARED | libc::MAP_FIXED,
+                self.file.as_raw_fd(),
+                0,
+            );
+        }
     }
 
     /// The header, if it is at rest: both copies equal and checksummed.
@@ -88,13 +124,22 @@ impl Shm {
     /// # Errors
     /// [`WalIndexError`] while a writer publishes it, or for as long as it is damaged.
     pub fn header(&self) -> Result<WalIndexHeader, WalIndexError> {
-        let mut bytes = [0; walindex::HEADERS_BYTES];
-        let copy = bytes.len() / 2;
-        // A writer stores copy 2, then copy 1; so read copy 1 first.
-        self.copy_words(0, &mut bytes[..copy]);
-        fence(Ordering::Acquire);
-        self.copy_words(copy, &mut bytes[copy..]);
-        WalIndexHeader::parse(&bytes)
+        if let Some((header, _)) = self.last.get() {
+            return Ok(*header);
+        }
+        WalIndexHeader::parse(&self.headers().ok_or(WalIndexError::Cut)?)
+    }
+
+    fn headers(&self) -> Option<[u8; walindex::HEADERS_BYTES]> {
+        self.load(|| {
+            let mut bytes = [0; walindex::HEADERS_BYTES];
+            let copy = bytes.len() / 2;
+            // A writer stores copy 2, then copy 1; so read copy 1 first.
+            self.copy_words(0, &mut bytes[..copy]);
+            fence(Ordering::Acquire);
+            self.copy_words(copy, &mut bytes[copy..]);
+            bytes
+        })
     }
 
     fn copy_words(&self, offset: usize, out: &mut [u8]) {
@@ -103,18 +148,29 @@ impl Shm {
         }
     }
 
-    /// A cheap fingerprint of the published header: the change counter, `mxFrame` and the salts, unchecked.
+    /// A cheap fingerprint of both copies of the header, unchecked: a commit and any damage change it.
     #[must_use]
-    pub fn fingerprint(&self) -> [u32; 4] {
-        [self.word(8), self.word(16), self.word(32), self.word(36)]
+    pub fn fingerprint(&self) -> u64 {
+        let words = || {
+            (0..walindex::HEADERS_BYTES).step_by(4).fold(0u64, |sum, at| {
+                (sum.rotate_left(5) ^ u64::from(self.word(at))).wrapping_mul(0x517c_c1b7_2722_0a95)
+            })
+        };
+        self.load(words).unwrap_or(u64::MAX)
     }
 
-    /// What checkpointers and readers have published.
+    /// What checkpointers and readers have published; all zero in a file that was cut, which is the cautious answer.
     #[must_use]
     pub fn checkpoint_info(&self) -> CheckpointInfo {
-        let mut bytes = [0; walindex::CHECKPOINT_BYTES];
-        self.copy_words(walindex::CHECKPOINT_OFFSET, &mut bytes);
-        CheckpointInfo::parse(&bytes)
+        if let Some((_, info)) = self.last.get() {
+            return *info;
+        }
+        let bytes = self.load(|| {
+            let mut bytes = [0; walindex::CHECKPOINT_BYTES];
+            self.copy_words(walindex::CHECKPOINT_OFFSET, &mut bytes);
+            bytes
+        });
+        CheckpointInfo::parse(&bytes.unwrap_or([0; walindex::CHECKPOINT_BYTES]))
     }
 
     /// The page numbers of the frames from `first` on, as the lookup tables have them: what SQLite itself goes by. Those of published frames
@@ -161,6 +217,9 @@ impl Shm {
     /// # Errors
     /// What the operating system says, other than "somebody else holds it", which is `Ok(false)`.
     pub fn try_lock(&self, byte: u64, kind: LockKind) -> io::Result<bool> {
+        if self.left.load(Ordering::SeqCst) {
+            return Ok(false);
+        }
         match self.lock_op(libc::F_OFD_SETLK, raw(kind), byte) {
             Ok(_) => Ok(true),
             Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
@@ -173,7 +232,52 @@ impl Shm {
     /// # Errors
     /// What the operating system says.
     pub fn lock_blocking(&self, byte: u64, kind: LockKind) -> io::Result<()> {
-        self.lock_op(libc::F_OFD_SETLKW, raw(kind), byte).map(drop)
+        self.lock_op(libc::F_OFD_SETLKW, raw(kind), byte)?;
+        if self.left.load(Ordering::SeqCst) {
+            // It came after `leave` had let go of all others.
+            self.unlock(byte)?;
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the database was removed"));
+        }
+        Ok(())
+    }
+
+    /// Lets go of all lock bytes but DMS, and takes none any more, helper threads that wait for one included. What the header says from now
+    /// on is what it said last.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn leave(&self) -> io::Result<()> {
+        if let Ok(header) = self.header() {
+            let _ = self.last.set((header, self.checkpoint_info()));
+        }
+        self.left.store(true, Ordering::SeqCst);
+        (walindex::LOCK_WRITE..walindex::LOCK_DMS).try_for_each(|byte| self.unlock(byte))
+    }
+
+    /// Makes the header one that nobody trusts, so that SQLite rebuilds the wal-index, as after a writer that died while it published. For what
+    /// SQLite itself does not find damaged. `Ok(false)` if a writer is in the way.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn invalidate(&self) -> io::Result<bool> {
+        if !self.try_lock(walindex::LOCK_WRITE, LockKind::Exclusive)? {
+            return Ok(false);
+        }
+        let written = self.file.write_all_at(&[0; walindex::HEADERS_BYTES], 0);
+        self.unlock(walindex::LOCK_WRITE)?;
+        written.map(|()| true)
+    }
+
+    /// After [`leave`](Shm::leave): turns our share of DMS into having it alone. `Ok(false)` if another process uses the wal-index.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn have_alone(&self) -> io::Result<bool> {
+        match self.lock_op(libc::F_OFD_SETLK, raw(LockKind::Exclusive), walindex::LOCK_DMS) {
+            Ok(_) => Ok(true),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     /// Lets go of a lock byte.

@@ -115,6 +115,9 @@ pub enum WalIndexError {
     /// the wal-index is not initialised: nobody has used the database since the file was made
     #[error("the wal-index is not initialised: nobody has used the database since the file was made")]
     NotInitialised,
+    /// the wal-index is shorter than its header: another program cut it
+    #[error("the wal-index is shorter than its header: another program cut it")]
+    Cut,
     /// the checksum of the wal-index header is {computed}, but {stored} is stored
     #[error("the checksum of the wal-index header is {computed}, but {stored} is stored")]
     Checksum {

@@ -31,3 +31,4 @@ mod vectors;
 mod waits;
 mod wal;
 mod writers;
+mod walindex;

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::super::board::Mark;
 use super::{Capture, Closing, Look};
-use crate::base::FrameNo;
+use crate::base::{FrameNo, limits};
 use crate::sqlite::database::Database;
 use crate::sqlite::walindex::{WalIndexError, WalIndexHeader};
-use crate::wal::format;
+use crate::wal::format::{self, HEADER_BYTES, WalHeader};
 use crate::wal::tail::{Tail, TailError};
 
 /// A header that stays damaged longer than any writer needs to publish it.
@@ -15,6 +15,9 @@ const DAMAGED_AFTER: Duration = Duration::from_millis(2);
 
 /// A longer WAL is not read through again after a loss.
 const READ_THROUGH_BYTES: u64 = 64 << 20;
+
+/// A wal-index that is damaged over and over is warned of once in this time.
+const DAMAGE_REPORT_AGAIN: Duration = Duration::from_secs(600);
 
 impl Capture {
     /// A recovery counts commits anew. It keeps the frames, so that the position must still stand.
@@ -39,18 +42,71 @@ impl Capture {
     /// The header is being published, or damaged.
     pub(super) fn damaged(&mut self, e: WalIndexError, now: Instant) -> Result<Look, TailError> {
         let since = *self.damaged_since.get_or_insert(now);
-        if now.duration_since(since) >= DAMAGED_AFTER && self.guard.in_cruise() {
-            tracing::warn!(
-                db = %self.db.path().display(),
-                reason = %e,
-                "the wal-index is damaged, as by a writer that was killed; letting SQLite rebuild it"
-            );
+        if now.duration_since(since) >= DAMAGED_AFTER && self.guard.heal()? {
+            self.damaged_since = None;
             self.board.void_pins();
-            if self.guard.heal()? {
-                self.damaged_since = None;
+            if self.damage_reported.is_none_or(|t| now.duration_since(t) >= DAMAGE_REPORT_AGAIN) {
+                self.damage_reported = Some(now);
+                tracing::warn!(
+                    db = %self.db.path().display(),
+                    reason = %e,
+                    "the wal-index is damaged, as by a writer that was killed; letting SQLite rebuild it"
+                );
             }
         }
         Ok(Look { near: true, ..Look::default() })
+    }
+
+    /// In cruise: whether more frames are said to be in the database file than there are. No checkpoint would then copy anything, so SQLite is
+    /// made to rebuild the wal-index.
+    pub(super) fn is_backfill_damaged(&self, mx: FrameNo) -> Result<bool, TailError> {
+        if mx.0 < limits::TURN_FRAMES || self.db.shm().checkpoint_info().n_backfill <= mx {
+            return Ok(false);
+        }
+        Ok(self.db.shm().invalidate()?)
+    }
+
+    /// Whether another program put a WAL in place of the one that the wal-index describes, while no application has the database open: a copy of a
+    /// database whose WAL comes after it, say. The wal-index would hide what is in that WAL.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn is_overtaken(&self) -> Result<bool, TailError> {
+        let Ok(header) = self.db.shm().header() else { return Ok(false) };
+        if !self.guard.in_cruise() {
+            return Ok(false);
+        }
+        let mut bytes = [0; HEADER_BYTES];
+        let have = self.db.wal().pread(&mut bytes, 0)?;
+        let other = match WalHeader::parse(&bytes[..have]) {
+            // Before the first frame of a generation its predecessor's frames are in the file.
+            Ok(wal) => {
+                wal.salts != header.salts
+                    && (header.mx_frame.0 > 0 || wal.salts.one.wrapping_add(1) != header.salts.one)
+            }
+            Err(_) => header.mx_frame.0 > 0,
+        };
+        // A whole transaction that nobody publishes.
+        let unpublished = self.near.is_some() && header.mx_frame == self.tail.last();
+        // What is not a writer's work: one has the database open, and publishes before it closes it.
+        Ok((other || unpublished) && !self.db.is_in_use()? && self.db.shm().header() == Ok(header))
+    }
+
+    /// The path no longer names this database: releases the locks at once, and takes what was committed by then.
+    pub fn leave(&mut self) {
+        if let Err(e) = self.db.shm().leave() {
+            tracing::debug!(db = %self.db.path().display(), error = %e, "releasing the locks failed");
+        }
+        let Ok(header) = self.db.shm().header() else { return };
+        if self.lost.is_some() || header.mx_frame < self.tail.last() && header.salts == self.tail.salts() {
+            return;
+        }
+        let current = header.salts == self.tail.salts() || matches!(self.follow_reset(&header), Ok(true));
+        match current.then(|| self.take_all(&header)) {
+            Some(Ok(())) => self.board.wake_all(),
+            Some(Err(e)) => self.lose(&e.to_string(), Instant::now()),
+            None => {}
+        }
     }
 
     pub(super) fn lose(&mut self, reason: &str, now: Instant) {

@@ -91,6 +91,7 @@ pub struct Capture {
     /// A recovery has counted anew: take its count over when everything is captured.
     recount: bool,
     damaged_since: Option<Instant>,
+    damage_reported: Option<Instant>,
     read_tries: u32,
     damages: Damages,
     last_change: Instant,
@@ -132,6 +133,7 @@ impl Capture {
             padded: false,
             recount: false,
             damaged_since: None,
+            damage_reported: None,
             read_tries: 0,
             damages: Damages::default(),
             last_change: now,
@@ -369,6 +371,12 @@ impl Capture {
                     self.ahead = None;
                     self.guard.release_reads(now)?;
                 }
+                if self.is_backfill_damaged(mx)? {
+                    if self.board.pin_is_wanted() {
+                        self.board.grant_pins();
+                    }
+                    return Ok(false);
+                }
                 self.step_cruise(mx, now)
             }
             Phase::Turn { .. } => {
@@ -413,12 +421,19 @@ impl Capture {
     /// If it has not.
     pub fn locked(&mut self, result: std::io::Result<Option<Ahead>>) -> Result<(), TailError> {
         self.ahead = result?;
-        let healed = matches!(self.guard.phase(), Phase::Healing { .. });
+        let healed = match self.guard.phase() {
+            Phase::Healing { held, .. } => Some(*held),
+            _ => None,
+        };
         let open = self.guard.is_open();
         self.guard.enter_cruise();
         self.closing = Some(if open { Closing::Prove } else { Closing::Held });
-        if healed {
-            self.recount_after_recovery()?;
+        match healed {
+            Some(true) => self.recount_after_recovery()?,
+            Some(false) => {
+                self.lose("the wal-index was rebuilt while no read lock was to be had", Instant::now());
+            }
+            None => {}
         }
         Ok(())
     }

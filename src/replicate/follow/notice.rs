@@ -18,9 +18,9 @@ const CLOCK_IDLE: Duration = Duration::from_millis(20);
 
 /// How the loop learns of commits.
 pub(super) enum Notice {
-    /// The database file and its log are watched.
+    /// The database file, its log and its wal-index are watched. The last tells of damage by other programs; commits are not seen there.
     Hints {
-        _watches: [Watch; 2],
+        _watches: [Watch; 3],
         /// Looks in close succession that found commits.
         streak: u32,
     },
@@ -31,7 +31,8 @@ pub(super) enum Notice {
 impl Notice {
     pub(super) fn hints(shared: &Shared, db: &Path, hint: &Rc<Hint>) -> io::Result<Notice> {
         let watch = |path: &Path| shared.watches.add(path, Of::File, hint);
-        Ok(Notice::Hints { _watches: [watch(db)?, watch(&sibling(db, "-wal"))?], streak: 0 })
+        let watches = [watch(db)?, watch(&sibling(db, "-wal"))?, watch(&sibling(db, "-shm"))?];
+        Ok(Notice::Hints { _watches: watches, streak: 0 })
     }
 }
 

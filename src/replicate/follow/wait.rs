@@ -14,6 +14,7 @@ use rusqlite::ErrorCode;
 
 use super::super::files::Followed;
 use super::super::{DatabaseOptions, Stop};
+use super::arrival::Arrival;
 use super::{FollowError, Held, Shared, io_error};
 use crate::base::limits;
 use crate::io::durable::directory_of;
@@ -72,12 +73,22 @@ pub(super) async fn wait_for(
     let mut watched: Option<(PathBuf, Option<Watch>)> = None;
     let mut held: Option<(PathBuf, Held)> = None;
     let mut incomplete: Option<(Seen, Instant)> = None;
+    let mut arrival = Arrival::default();
     let hint = Rc::new(Hint::default());
     loop {
         let seen = Seen::at(target_of(&options.path));
         let path = &seen.path;
         if seen.file.is_none() && options.leave_when_gone {
             return Ok(Waited::Gone);
+        }
+        if seen.file.is_none() {
+            arrival.note_missing();
+        } else if let Ok(Some(again)) = arrival.wait(path, Instant::now()) {
+            // What goes wrong there goes wrong when it is opened, and has its message there.
+            tokio::select! {
+                () = tokio::time::sleep(again) => continue,
+                () = stop.asked() => return Ok(Waited::Stopped),
+            }
         }
         // The folder beside another file is not ours.
         drop(held.take_if(|(of, _)| *of != *path));

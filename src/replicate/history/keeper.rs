@@ -33,7 +33,6 @@ use crate::replicate::outage::Outages;
 use crate::replicate::remote;
 use crate::replicate::stream::{Hashes, Stream};
 use crate::restore::{self, damage::Damaged};
-use crate::restore::plan::{Goal, plan};
 use crate::store::{Entry, ErrorKind, Listing, PutOptions, Store};
 use crate::wal::format;
 

@@ -79,7 +79,7 @@ impl Replica {
         let size_pages = source.size_pages();
         let numbers = pages.iter().take_while(|p| p.get() <= size_pages);
         let sent = self
-            .send(*next, mark, &pin, &source, numbers, pages.len(), Hashes::Gather(&mut hashes, seed))
+            .send(*next, mark, pin, &source, numbers, pages.len(), Hashes::Gather(&mut hashes, seed))
             .await;
         match sent {
             Ok((point, size)) => {
@@ -98,17 +98,13 @@ impl Replica {
                 self.works();
                 Ok(true)
             }
-            Err(e) => self.retry_unpinned(pin, e, begun).await.map(|()| false),
+            Err(e) => self.retry_stream(e, begun).await.map(|()| false),
         }
     }
 
     /// The pin goes before the wait: the log may start over meanwhile.
     async fn retry_unpinned(&mut self, pin: Pin, e: StreamError, begun: Instant) -> Result<(), ReplicaError> {
-        let e = match e {
-            // What was not found may have been moved by the checkpoint that voided the pin.
-            StreamError::Read(_) if !pin.held() => StreamError::Void,
-            e => e,
-        };
+        let e = unless_void(&pin, e);
         drop(pin);
         self.retry_stream(e, begun).await
     }
@@ -144,6 +140,7 @@ impl Replica {
         self.board.begin_upload();
         let sent = stream.send(pages, count, hashes).await;
         self.board.end_upload();
+        let sent = sent.map_err(|e| unless_void(&pin, e));
         // Nothing holds the WAL back while this waits, here or in the next attempt.
         drop(pin);
         match sent {
@@ -210,7 +207,7 @@ impl Replica {
                     self.works();
                     return Ok(());
                 }
-                Err(e) => self.retry_unpinned(pin, e, begun).await?,
+                Err(e) => self.retry_stream(e, begun).await?,
             }
         }
     }
@@ -231,7 +228,7 @@ impl Replica {
         mark: Mark,
         pin: Pin,
     ) -> Result<(Point, u64, PageHashes), StreamError> {
-        let source = self.source(mark).await?;
+        let source = self.source(mark).await.map_err(|e| unless_void(&pin, e))?;
         let hashes = self.local.begin_hashes()?;
         let count = source.size_pages() as usize;
         let pages = source.all_pages();
@@ -283,5 +280,13 @@ impl Replica {
             }
             self.board.slot(self.index, |s| s.gap = Some(reason.to_owned()));
         }
+    }
+}
+
+/// What was not found may have been moved by the checkpoint that voided the pin.
+fn unless_void(pin: &Pin, e: StreamError) -> StreamError {
+    match e {
+        StreamError::Read(_) if !pin.held() => StreamError::Void,
+        e => e,
     }
 }

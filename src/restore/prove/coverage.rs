@@ -86,12 +86,13 @@ mod tests {
     use super::*;
     use crate::base::clock::Millis;
 
+    fn entry(level: u32, min: u64, max: u64) -> Entry {
+        let id = LtxId::new(Level::new(level).unwrap(), Txid(min), Txid(max)).unwrap();
+        Entry { id, size: 1, modified: Millis(0) }
+    }
+
     #[test]
     fn a_level_may_begin_late_and_have_no_hole() {
-        let entry = |level, min, max| {
-            let id = LtxId::new(Level::new(level).unwrap(), Txid(min), Txid(max)).unwrap();
-            Entry { id, size: 1, modified: Millis(0) }
-        };
         let files =
             [entry(0, 7, 7), entry(0, 8, 8), entry(1, 1, 4), entry(1, 3, 6), entry(9, 1, 1), entry(9, 1, 8)];
         assert_eq!(holes(&files), []);

@@ -238,7 +238,7 @@ async fn read(
                 report.newest = None;
                 report.newest_lost = Some(format!("{id}: {cause}"));
             }
-            if bad.insert(id, cause.clone()).is_none() {
+            if bad.add(id, cause.clone()) {
                 report.damage(Object::Ltx(id), cause);
             }
         }

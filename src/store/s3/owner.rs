@@ -140,7 +140,7 @@ impl Inner {
         let mut honoured = ways.now.create_only;
         if honoured {
             self.sum(&payload).await;
-            let call = put::call(key, &payload, options, ways.now);
+            let call = put::call(key, &payload, options, ways.now).await;
             honoured = match self.run(&call).await {
                 Ok(reply) => {
                     answer = Some(reply);

@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     fn page(keys: &[&str], truncated: Option<bool>, token: Option<&str>) -> ListPage {
-        let entry = |k: &&str| ListEntry { key: (*k).to_owned(), size: 1, modified: None };
+        let entry = |k: &&str| ListEntry { key: (*k).to_owned(), size: 1, ..ListEntry::default() };
         ListPage {
             entries: keys.iter().map(entry).collect(),
             truncated,

@@ -1,0 +1,67 @@
+use super::*;
+
+/// Locks of a descriptor and those of SQLite conflict within one process as between two, so no second one is needed.
+#[test]
+fn the_log_outlives_the_last_connection_of_the_application() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let application = || {
+        let app = Connection::open(&path).unwrap();
+        app.query_row("PRAGMA journal_mode=WAL", [], |r| r.get::<_, String>(0)).unwrap();
+        app.execute_batch("CREATE TABLE IF NOT EXISTS t(x); INSERT INTO t VALUES (1)").unwrap();
+        app.close().unwrap();
+    };
+    application();
+    assert!(!sibling(&path, "-wal").exists(), "without us the last one to close deletes it");
+
+    let db = Database::open(&path).unwrap();
+    let salts = || db.shm().header().unwrap().salts;
+    application();
+    let first = salts();
+    assert!(db.wal().len().unwrap() > 0);
+    // Whoever comes next meets the same wal-index, with what is committed in it.
+    application();
+    assert!(db.is_same().unwrap());
+    assert_eq!(salts(), first);
+    assert!(db.checkpoint(CheckpointMode::Passive).unwrap());
+    assert!(db.is_same().unwrap(), "nor does a connection of our own delete it");
+    drop(db);
+    application();
+    assert!(!sibling(&path, "-wal").exists());
+}
+
+/// SQLite itself does not wait for a writer there.
+#[test]
+fn a_writer_is_waited_for_when_the_mode_is_switched() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let app = Connection::open(&path).unwrap();
+    app.execute_batch("CREATE TABLE t(x); BEGIN IMMEDIATE").unwrap();
+    let (begun, busy) = (Instant::now(), Duration::from_millis(200));
+    assert!(matches!(Database::open_within(&path, busy), Err(OpenError::Locked(_))));
+    assert!(begun.elapsed() >= busy, "given up after {:?}", begun.elapsed());
+    app.execute_batch("COMMIT").unwrap();
+    assert!(Database::open_within(&path, busy).unwrap().was_switched());
+}
+
+/// Which of the two the application's SQLite looks at depends on its version: one before 3.51 deletes the log if it gets
+/// the database file for itself alone, a later one asks first whether anybody else has the wal-index.
+#[test]
+fn both_locks_are_held_as_long_as_the_database_is_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let app = Connection::open(&path).unwrap();
+    app.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t(x)").unwrap();
+    let db = Database::open(&path).unwrap();
+    app.close().unwrap();
+
+    let other = File::open_rw(&path).unwrap();
+    let wal_index = File::open_rw(&sibling(&path, "-shm")).unwrap();
+    assert!(other.locked_by(SHARED_FIRST, SHARED_BYTES).unwrap().is_some());
+    assert!(wal_index.locked_by(LOCK_DMS, 1).unwrap().is_some());
+    assert!(other.held_alone_by(SHARED_FIRST, SHARED_BYTES).unwrap().is_none(), "readers may come");
+    assert!(wal_index.held_alone_by(LOCK_DMS, 1).unwrap().is_none());
+    drop(db);
+    assert!(other.locked_by(SHARED_FIRST, SHARED_BYTES).unwrap().is_none());
+    assert!(wal_index.locked_by(LOCK_DMS, 1).unwrap().is_none());
+}

@@ -47,13 +47,14 @@ counts() {
     return $status
 }
 
-# A few seconds of chance for each fuzz target; it finds what is shallow, and keeps the targets building. The same chance each time, so
-# that a run fails by what was changed; a longer run by hand takes a new one.
+# Some seconds of each fuzz target, from the inputs made of the test vectors. The same seed each time, so that a run fails by
+# what was changed; a longer run by hand takes a random one.
 fuzz_smoke() {
     local target seed=1
     [ "$fuzz_seconds" = 5 ] || seed=0
+    python3 fuzz/corpus.py || return 1
     for target in $(cd fuzz && cargo +nightly fuzz list); do
-        echo "fuzz: $target, $fuzz_seconds s"
+        echo "fuzz: $target, $fuzz_seconds s, seed $seed"
         cargo +nightly fuzz run "$target" --sanitizer none -- \
             -seed="$seed" -max_total_time="$fuzz_seconds" -rss_limit_mb=2048 -verbosity=0 -print_final_stats=0 >"$log" 2>&1 || {
             tail -40 "$log"

@@ -89,7 +89,7 @@ fn replicated(
         observer,
         vitals: Arc::default(),
     };
-    Ok(tokio::task::LocalSet::new().block_on(&runtime, replicate::run(options, None, stop))?)
+    Ok(tokio::task::LocalSet::new().block_on(&runtime, replicate::run(options, stop))?)
 }
 
 impl Run {

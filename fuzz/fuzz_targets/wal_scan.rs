@@ -7,29 +7,10 @@ use libfuzzer_sys::fuzz_target;
 use lsfast::base::FrameNo;
 use lsfast::sqlite::header::DbHeader;
 use lsfast::sqlite::walindex::{HEADERS_BYTES, WalIndexHeader};
-use lsfast::wal::checksum::{self, Sum};
-use lsfast::wal::format::{FRAME_HEADER_BYTES, HEADER_BYTES, WalHeader, frame_bytes};
+use lsfast::wal::format::{WalHeader, frame_bytes};
 use lsfast::wal::frames::{Chain, End};
 
-/// Makes the header right, and each frame whose byte 16 is even.
-fn repair(log: &mut [u8]) {
-    let Some(header) = log.first_chunk_mut::<HEADER_BYTES>() else { return };
-    let (big, exponent) = (header[3] & 1 == 1, header[11] % 8);
-    header[..8].copy_from_slice(&[0x37, 0x7f, 0x06, 0x82 | u8::from(big), 0x00, 0x2d, 0xe2, 0x18]);
-    header[8..12].copy_from_slice(&(512u32 << exponent).to_be_bytes());
-    let mut sum = checksum::plain(big, Sum::ZERO, &header[..24]);
-    header[24..].copy_from_slice(&sum.to_be_bytes());
-    let salts: [u8; 8] = header[16..24].try_into().expect("8 bytes");
-    let Ok(header) = WalHeader::parse(log) else { unreachable!("a repaired header") };
-    for frame in log[HEADER_BYTES..].chunks_exact_mut(frame_bytes(header.page_size)) {
-        sum = checksum::plain(big, sum, &frame[..8]);
-        sum = checksum::plain(big, sum, &frame[FRAME_HEADER_BYTES..]);
-        if frame[16] % 2 == 0 {
-            frame[8..16].copy_from_slice(&salts);
-            frame[16..24].copy_from_slice(&sum.to_be_bytes());
-        }
-    }
-}
+mod support;
 
 /// The runs as (first frame, last frame, size), the position after the last valid frame, and the end.
 fn scan(log: &[u8], limit: FrameNo, piece: usize) -> Option<(Vec<(u32, u32, u32)>, Chain, End)> {
@@ -63,7 +44,7 @@ fuzz_target!(|input: &[u8]| {
     let [choice, limit, frames, log @ ..] = input else { return };
     let mut log = log.to_vec();
     if choice % 2 == 1 {
-        repair(&mut log);
+        support::repair_wal(&mut log);
     }
     let limit = FrameNo(u32::from(*limit));
     let whole = scan(&log, limit, usize::MAX);

@@ -57,8 +57,11 @@ impl Backoff {
         self.fail_times(attempts).min(spread(most))
     }
 
-    /// The wait after a failure that does not heal by itself: a minute at least.
+    /// The wait after a failure that does not heal by itself: [`limits::BACKOFF_REFUSED`] at least, and minutes from the
+    /// second on.
     pub fn fail_for_good(&mut self) -> Duration {
+        // As if the short waits were over.
+        self.failures = self.failures.max(3);
         let wait = self.fail();
         wait.max(spread(limits::BACKOFF_REFUSED)).min(spread(self.most.max(limits::BACKOFF_REFUSED)))
     }
@@ -115,10 +118,10 @@ mod tests {
     }
 
     #[test]
-    fn five_attempts_in_the_first_minute_and_one_where_nothing_heals() {
+    fn five_attempts_in_the_first_minute_and_two_where_nothing_heals() {
         for _ in 0..100 {
             assert_eq!(attempts(Backoff::fail), 5);
-            assert_eq!(attempts(Backoff::fail_for_good), 1);
+            assert_eq!(attempts(Backoff::fail_for_good), 2);
         }
         let often = attempts(|b| b.fail_within(1, Duration::from_secs(10)));
         assert!((7..=9).contains(&often), "{often}");

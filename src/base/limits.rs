@@ -124,7 +124,7 @@ pub const BACKOFF_GROWTH: u32 = 5;
 pub const BACKOFF_MAX: Duration = Duration::from_secs(300);
 
 /// Shortest wait after a failure that does not heal by itself: wrong keys or rights, no bucket, a full disk, a refused request.
-pub const BACKOFF_REFUSED: Duration = Duration::from_secs(60);
+pub const BACKOFF_REFUSED: Duration = Duration::from_secs(30);
 
 /// Longest wait between two attempts at a store that no connection reaches, so that its return is soon noticed.
 pub const BACKOFF_UNREACHABLE: Duration = Duration::from_secs(10);

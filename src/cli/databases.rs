@@ -40,7 +40,6 @@ pub(super) fn all(config: &Config) -> anyhow::Result<Vec<DatabaseConfig>> {
             recursive: directory.recursive,
             watch: false,
             choose,
-            fingerprint: 0,
         };
         for path in files_in(&options)? {
             let relative = path.strip_prefix(&directory.path.value)?;

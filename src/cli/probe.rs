@@ -17,6 +17,6 @@ pub(super) fn settle(ambiguity: &Ambiguity, flags: &Overrides, client: &ClientOp
     };
     let reading = std::thread::scope(|threads| threads.spawn(ask).join().ok().flatten())?;
     let said = &ambiguity.readings[reading];
-    tracing::info!(url = %said.url, "the URL can mean several places, and only one of them answers: {}", said.meaning);
+    tracing::info!(url = %said.url, "the URL can mean several places, and only one of them has the bucket: {}", said.meaning);
     Some(reading)
 }

@@ -29,7 +29,8 @@ const NEWEST_LOST: u8 = 4;
 ///
 /// Reads the replica end to end, as `lsfast verify` does. A damaged file is written again where other files have its
 /// content. Where they do not and the newest state needs it, the database is brought up to date there with a full
-/// image. Damaged files that nothing needs any more are then removed, so that other programs do not stumble over them.
+/// image. Files that are empty or too short to be any are then removed if nothing needs them, since Litestream's
+/// plans fail on them. Every other damaged file is kept: some of its pages may still be read.
 ///
 /// The database is followed for a moment, as by `lsfast replicate --once`, so this is refused while a running lsfast
 /// follows it: that one does the same by itself when it meets a damaged file. Without the database only other files
@@ -103,7 +104,7 @@ fn targets(setup: &mut Setup, args: &RepairArgs) -> anyhow::Result<Targets> {
     }
     let (db, urls) = match setup.target(&args.what, "repair")? {
         Target::Replica(location) if is_url => {
-            (args.db.as_ref().map(|db| setup.env().absolute(db)), vec![(*location).url.clone()])
+            (args.db.as_ref().map(|db| setup.env().absolute(db)), vec![location.url.clone()])
         }
         Target::Replica(location) => {
             (Some(setup.env().absolute(Path::new(&args.what))), vec![location.url.clone()])
@@ -157,6 +158,8 @@ struct Found {
     mendable: Vec<LtxId>,
     mended: Vec<LtxId>,
     removed: Vec<LtxId>,
+    /// Damaged files that were left where they are.
+    kept: Vec<LtxId>,
     /// States that are lost, as first and last TXID.
     lost: Vec<(Txid, Txid)>,
     /// Images that were not there before.
@@ -179,7 +182,7 @@ impl Found {
         let mendable = history::mendable(&files, &damaged);
         let lost = restore::lost_states(&files, &damaged);
         let (newest_lost, newest) = (before.newest_lost.clone(), before.newest.map(|n| n.txid));
-        let (mended, removed, images) = (Vec::new(), Vec::new(), Vec::new());
+        let (mended, removed, kept, images) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         Ok(Found {
             store,
             before,
@@ -188,6 +191,7 @@ impl Found {
             mendable,
             mended,
             removed,
+            kept,
             lost,
             images,
             newest_lost,
@@ -216,7 +220,7 @@ impl Found {
         is_lost || newest.is_some_and(|id| self.damaged.has(id)) || self.before.newest.is_none()
     }
 
-    /// Removes damaged files that nothing needs, and looks at what came of it.
+    /// Removes files that hold nothing and that nothing needs, and looks at what came of it.
     async fn finish(&mut self) -> anyhow::Result<()> {
         if self.is_sound() {
             return Ok(());
@@ -226,7 +230,7 @@ impl Found {
         let images = files.iter().map(|e| e.id).filter(|id| id.level == Level::SNAPSHOT && !had.contains(id));
         self.images = images.collect();
         // Another process may have written it meanwhile.
-        let mut still = Vec::new();
+        let mut still: Vec<LtxId> = Vec::new();
         for entry in files.iter().filter(|e| self.damaged.has(e.id)) {
             match restore::prove_file(&self.store, *entry).await {
                 Ok(()) => self.mended.push(entry.id),
@@ -236,10 +240,13 @@ impl Found {
         self.mended.iter().for_each(|id| self.damaged.remove(*id));
         let whole = self.damaged.plan(&files, restore::plan::Goal::Newest).is_ok();
         let newest = files.iter().map(|e| e.id).filter(|id| id.level == Level::RAW).max();
-        // The newest batch is the position of the replica, whatever is wrong with it.
-        still.retain(|id| whole && Some(*id) != newest);
-        self.store.delete(&still).await?;
-        self.removed = still;
+        // The newest batch is the position of the replica, whatever is wrong with it. A file that has content is
+        // never removed: its pages may be all that is left of a state.
+        let empty = Damaged::of_listing(&files);
+        let (removed, kept) =
+            still.into_iter().partition(|id| whole && Some(*id) != newest && empty.has(*id));
+        (self.removed, self.kept) = (removed, kept);
+        self.store.delete(&self.removed).await?;
         let options = VerifyOptions { sample_percent: 0, ..VerifyOptions::default() };
         let after = restore::verify_replica(&self.store, options).await?;
         (self.newest_lost, self.newest) = (after.newest_lost, after.newest.map(|n| n.txid));
@@ -253,7 +260,8 @@ impl Found {
     fn code(&self) -> u8 {
         match () {
             () if self.newest_lost.is_some() => NEWEST_LOST,
-            () if !self.lost.is_empty() => LOST,
+            // Of an earlier loss nothing is left to repair.
+            () if !self.lost.is_empty() && !self.is_sound() => LOST,
             () => 0,
         }
     }
@@ -287,7 +295,12 @@ impl Found {
         }
         lines.extend(self.mended.iter().map(|id| format!("written again: {}", name(id))));
         lines.extend(self.images.iter().map(|id| format!("stored: an image of TXID {}", id.max)));
-        lines.extend(self.removed.iter().map(|id| format!("removed: {}: nothing needs it", name(id))));
+        lines.extend(self.removed.iter().map(|id| format!("removed: {}: it held nothing", name(id))));
+        lines.extend(
+            self.kept.iter().map(|id| {
+                format!("kept: {}: it is damaged, but other programs may read some of it", name(id))
+            }),
+        );
         lines.extend(self.lost.iter().map(|(first, last)| match first == last {
             true => format!("lost for good: the state of TXID {first}"),
             false => format!("lost for good: the states of TXIDs {first} to {last}"),
@@ -319,7 +332,7 @@ impl Found {
         json!({
             "url": self.store.url(), "dry_run": dry_run, "sound": self.is_sound(), "damaged": damaged,
             "rewritable": names(&self.mendable), "rewritten": names(&self.mended), "images": names(&self.images),
-            "removed": names(&self.removed), "lost": lost, "needs_database": wants_image && database.is_none(),
+            "removed": names(&self.removed), "kept": names(&self.kept), "lost": lost, "needs_database": wants_image && database.is_none(),
             "would_store_image": wants_image && database.is_some(),
             "newest_txid": self.newest.map(|t| t.to_string()), "newest_lost": self.newest_lost,
         })

@@ -5,7 +5,6 @@ mod history;
 mod observe;
 mod plan;
 mod program;
-mod reload;
 mod verification;
 
 use std::path::{Path, PathBuf};
@@ -22,15 +21,15 @@ use crate::base::limits;
 use crate::config::{parse_duration, parse_rate};
 use crate::io::raise_descriptor_limit;
 use crate::observe::Observatory;
-use crate::replicate::{self, Changes, DatabaseOptions, Observer, Once, Options, Stop};
+use crate::replicate::{self, DatabaseOptions, Observer, Once, Options, Stop};
 pub(super) use observe::process_socket;
 use plan::Plan;
 pub(super) use plan::default_replica;
 
 /// Replicate live databases until told to stop.
 ///
-/// SIGINT or SIGTERM ends it after a final sync; a second signal ends it at once. SIGHUP has the config file read again; without one it ends
-/// lsfast after a final sync.
+/// SIGINT or SIGTERM ends it after a final sync; a second signal ends it at once. So does SIGHUP without a
+/// config file; with one it does nothing, since changes of that file take effect at the next start.
 ///
 /// Exit code: 0 if everything that was committed is stored; 1 if not, or if it could not run: the store did not take it in
 /// time, or a database never came; 2 for wrong arguments. With --exec the program's own.
@@ -96,13 +95,10 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
         None => None,
     };
     // From here on a signal asks for an orderly end; with a program they are its, as soon as it runs.
-    let mut asked_to_reload = None;
     let stopper = match &command {
         None => {
-            let reload = config.is_some() && !args.once;
-            let (hang_up, asked) = std::sync::mpsc::channel();
-            signals::watch(stopper, reload.then_some(hang_up)).context("signals cannot be caught")?;
-            asked_to_reload = reload.then_some(asked);
+            let stays = config.is_some() && !args.once;
+            signals::watch(stopper, stays).context("signals cannot be caught")?;
             None
         }
         Some(_) => Some(stopper),
@@ -134,7 +130,6 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
         }
     })?;
     let telling = observe::start(setup, config.as_deref(), args.once)?;
-    let names = plan.databases.iter().map(|d| d.path.clone()).collect();
     let options = Options {
         databases: plan.databases,
         directories: plan.directories,
@@ -147,22 +142,20 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
         vitals: telling.as_ref().map(Observatory::vitals).unwrap_or_default(),
     };
     let (Some(command), Some(stopper)) = (command, stopper) else {
-        let changes = match asked_to_reload {
-            Some(asked) => Some(reload::start(global, setup, args, names, options.engine.clone(), asked)?),
-            None => None,
-        };
-        serve(event_loop, options, changes, stop)?;
+        serve(event_loop, options, stop)?;
         return Ok(ExitCode::SUCCESS);
     };
     let name = command.get_program().to_owned();
     let program = signals::watch_with(command, stopper)
         .with_context(|| format!("--exec: {} cannot be started", name.display()))?;
-    let served = serve(event_loop, options, None, stop);
+    let served = serve(event_loop, options, stop);
     // If replication failed, the program must not go on without it.
     let status = program.end().with_context(|| format!("--exec: {} cannot be waited for", name.display()))?;
     match served {
         // The program's own failure says more.
-        Err(e) if !status.success() => super::report::print_error(&super::report::one_line(&e)),
+        Err(e) if status.code().is_some_and(|code| code != 0) => {
+            super::report::print_error(&super::report::one_line(&e));
+        }
         served => served?,
     }
     Ok(exit_code(status))
@@ -205,7 +198,7 @@ pub(super) fn once(global: &Global, databases: Vec<DatabaseOptions>) -> anyhow::
         observer: Arc::new(|_| {}),
         vitals: Arc::default(),
     };
-    let served = serve(setup::event_loop()?, options, None, stop);
+    let served = serve(setup::event_loop()?, options, stop);
     drop(stopper);
     served
 }
@@ -215,14 +208,9 @@ fn without_end(timeout: Duration) -> Duration {
     if timeout.is_zero() { FOR_EVER } else { timeout }
 }
 
-fn serve(
-    event_loop: tokio::runtime::Runtime,
-    options: Options,
-    changes: Option<Changes>,
-    stop: Stop,
-) -> anyhow::Result<()> {
+fn serve(event_loop: tokio::runtime::Runtime, options: Options, stop: Stop) -> anyhow::Result<()> {
     let local = tokio::task::LocalSet::new();
-    let result = local.block_on(&event_loop, replicate::run(options, changes, stop));
+    let result = local.block_on(&event_loop, replicate::run(options, stop));
     // A helper thread may wait for a lock that the application holds; the end of the process gives up all that is held.
     event_loop.shutdown_background();
     result?;

@@ -51,7 +51,7 @@ pub(super) fn run(setup: &Setup, args: &ResetArgs) -> anyhow::Result<ExitCode> {
             for folder in &doomed {
                 remove(held.dir(), folder).with_context(|| format!("cannot remove {}", folder.display()))?;
                 let wish = image_wish(folder);
-                std::fs::write(&wish, b"").with_context(|| format!("cannot write {}", wish.display()))?;
+                ask(held.dir(), &wish).with_context(|| format!("cannot write {}", wish.display()))?;
             }
         }
         doomed
@@ -85,6 +85,12 @@ fn remove(home: &Path, folder: &Path) -> io::Result<()> {
     let name = folder.file_name().and_then(|n| n.to_str()).ok_or(io::ErrorKind::InvalidInput)?;
     replica_folder(folder).open()?.remove("state")?;
     home_folder(home).open()?.remove_folder(name)
+}
+
+/// Leaves the file that asks for a full image.
+fn ask(home: &Path, wish: &Path) -> io::Result<()> {
+    let name = wish.file_name().and_then(|n| n.to_str()).ok_or(io::ErrorKind::InvalidInput)?;
+    home_folder(home).open()?.create_anew(name, 0o600).map(drop)
 }
 
 fn to_text(db: &Path, doomed: &[PathBuf], dry_run: bool) -> String {

@@ -1,8 +1,8 @@
 //! Signals, and the program that `--exec` starts.
 //!
-//! Without a program, the first SIGINT or SIGTERM asks for a final sync, the second ends at once. With a config file SIGHUP has it read
-//! again; otherwise, as from a terminal that is closed, it asks for a final sync as well, but never ends at once: systemd may send it after
-//! SIGTERM. SIGUSR1 and SIGUSR2 do nothing. With a
+//! Without a program, the first SIGINT or SIGTERM asks for a final sync, the second ends at once. With a config file SIGHUP is logged and
+//! changes nothing: many tools send it to have a config file read again, which takes a restart here. Otherwise, as from a terminal that is
+//! closed, it asks for a final sync as well, but never ends at once: systemd may send it after SIGTERM. SIGUSR1 and SIGUSR2 do nothing. With a
 //! program, signals go to it, and its end asks for the final sync: it may commit until then. A signal that was ignored when lsfast
 //! started (`nohup`) stays ignored.
 //!
@@ -58,14 +58,15 @@ impl Program {
     }
 }
 
-/// Catches SIGINT and SIGTERM from now on; the first asks `stopper`. So does SIGHUP, unless there is `reload`, which is told of it instead.
+/// Catches SIGINT and SIGTERM from now on; the first asks `stopper`. So does SIGHUP, unless
+/// `stays` says that lsfast goes on.
 ///
 /// They are watched by a thread of their own, so that the second one works also when the first left the main
 /// loop stuck, in a hanging disk for example.
 ///
 /// # Errors
 /// The error of the system if a thread, a runtime or a handler cannot be had.
-pub(super) fn watch(stopper: Stopper, reload: Option<mpsc::Sender<()>>) -> io::Result<()> {
+pub(super) fn watch(stopper: Stopper, stays: bool) -> io::Result<()> {
     let runtime = runtime()?;
     let mut signals = Signals::catch(&runtime, &[&END[..], &[HANG_UP], &USER[..]].concat())?;
     thread(move || {
@@ -76,11 +77,11 @@ pub(super) fn watch(stopper: Stopper, reload: Option<mpsc::Sender<()>>) -> io::R
                     tracing::info!(signal = name, "nothing is done for this signal");
                     continue;
                 }
-                if number == libc::SIGHUP
-                    && let Some(reload) = &reload
-                    && reload.send(()).is_ok()
-                {
-                    tracing::info!(signal = name, "reading the config file again");
+                if number == libc::SIGHUP && stays {
+                    tracing::warn!(
+                        signal = name,
+                        "the config file is not read again: restart lsfast for its changes to take effect"
+                    );
                     continue;
                 }
                 break (number, name);

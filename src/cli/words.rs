@@ -199,7 +199,9 @@ mod tests {
         ] {
             assert_eq!(words(line), (vec!["serve".into(), "80".into()], 1), "{line}");
         }
-        assert_eq!(words("serve 80>log").0, ["serve", "80"]);
+        // These digits are the number of a descriptor.
+        assert_eq!(words("serve 80>log").0, ["serve"]);
+        assert_eq!(words("serve x80>log").0, ["serve", "x80"]);
         for (line, word) in
             [("serve $PORT", "$PORT"), ("serve \"${PORT}x\"", "${PORT}x"), ("serve `id`", "`id`")]
         {

@@ -16,6 +16,11 @@ use std::path::Path;
 
 use jiff::tz::{TimeZone, db};
 
+use crate::io::read_small;
+
+/// Bytes of a zone file. The longest of the database has some 4 KiB; a longer file is refused.
+const ZONE_BYTES_MAX: u64 = 1 << 20;
+
 /// What is meant where nothing says otherwise.
 const LOCALTIME: &str = "/etc/localtime";
 
@@ -62,7 +67,7 @@ fn by_variable(tz: &OsStr) -> Result<TimeZone, String> {
 fn by_file(path: &Path) -> Result<TimeZone, String> {
     let target = std::fs::read_link(path).ok();
     let name = target.as_deref().unwrap_or(path).to_str().and_then(|p| p.rsplit_once(ZONES)).map(|(_, n)| n);
-    match std::fs::read(path) {
+    match read_small(path, ZONE_BYTES_MAX) {
         Ok(bytes) => TimeZone::tzif(name.unwrap_or("local"), &bytes).map_err(|e| {
             format!("{} is no file of a time zone ({e}): write the time with its offset", path.display())
         }),

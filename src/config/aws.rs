@@ -270,6 +270,8 @@ mod tests {
             ),
             ("b.s3-website-us-east-1.amazonaws.com", "website"),
             ("b.s3-website.eu-central-1.amazonaws.com", "website"),
+            ("b--use1-az4--x-s3.s3express-use1-az4.us-east-1.amazonaws.com", "express"),
+            ("s3express-control.eu-north-1.amazonaws.com", "express"),
             ("ec2.us-east-1.amazonaws.com", "none"),
             ("s3.example.com", "none"),
             ("s3.amazonaws.com.evil.org", "none"),

@@ -13,7 +13,7 @@ const AWS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
 const AWS_TOKEN: &str = "AWS_SESSION_TOKEN";
 
 /// Text that must never be shown.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {

@@ -23,13 +23,6 @@ macro_rules! fields {
             $($(#[$doc])* pub $name: Option<Sourced<$kind>>,)+
         }
 
-        /// What was said, wherever it was.
-        impl std::hash::Hash for ReplicaFields {
-            fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-                $(self.$name.as_ref().map(|said| &said.value).hash(state);)+
-            }
-        }
-
         impl ReplicaFields {
             /// Takes from `next` what is missing here.
             #[must_use]

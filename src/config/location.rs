@@ -85,7 +85,7 @@ pub enum Addressing {
 }
 
 /// Whether the body is part of the signature.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SignPayload {
     /// Over plain HTTP only: TLS protects the body already.
     #[default]
@@ -97,7 +97,7 @@ pub enum SignPayload {
 }
 
 /// The checksum header of an upload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Checksum {
     /// `x-amz-checksum-crc32`, until the store refuses it.
     #[default]
@@ -199,16 +199,6 @@ pub struct Location {
     pub url: String,
     /// What and where.
     pub kind: Kind,
-}
-
-/// All that was said about it, and what that means.
-impl std::hash::Hash for Location {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        (&self.url, self.identity()).hash(state);
-        if let Kind::S3(s3) = &self.kind {
-            (&s3.region.value, s3.endpoint_url().to_string(), s3.addressing.value, &s3.fields).hash(state);
-        }
-    }
 }
 
 impl Location {

@@ -17,7 +17,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
-use rustix::fs::{chmod, chmodat, fchmod, fstat, linkat, mkdirat, openat, renameat, statat, unlinkat};
+use rustix::fs::{chmod, chmodat, fchmod, fstat, mkdirat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
@@ -336,19 +336,6 @@ impl Folder {
             }
             done => Ok(done?),
         }
-    }
-
-    /// Another name for a socket of ours, in a folder of the same file system, in the place of whatever socket is there.
-    pub(super) fn link_socket(&self, to: &Folder, name: &OsStr) -> io::Result<()> {
-        if self.kind(name)? != Some(FileType::Socket) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        let temporary = durable::temporary_beside(Path::new(name));
-        linkat(&self.fd, name, &to.fd, &temporary, AtFlags::empty())?;
-        let renamed = renameat(&to.fd, &temporary, &to.fd, name);
-        // It is still there after a failure, and if `name` was that socket already.
-        let _ = unlinkat(&to.fd, &temporary, AtFlags::empty());
-        Ok(renamed?)
     }
 
     /// Gives a socket its name, in the place of the one that is there.

@@ -160,7 +160,7 @@ fn errors_carry_the_number_and_the_buffer() {
         let read_only = File::open(&dir.path().join("f")).unwrap();
         let (result, buf) = wait(engine.write_all_at(&read_only, vec![7; 10], 0));
         assert_eq!((result.unwrap_err().raw_os_error(), buf), (Some(libc::EBADF), vec![7; 10]));
-        let directory = File::open(dir.path()).unwrap();
+        let directory = File::open_directory(dir.path()).unwrap();
         let (result, buf) = wait(engine.read_at(&directory, vec![7; 10], 0));
         assert_eq!((result.unwrap_err().kind(), buf), (ErrorKind::IsADirectory, vec![7; 10]));
         assert_eq!(wait(engine.set_len(&read_only, 0)).unwrap_err().kind(), ErrorKind::InvalidInput);

@@ -138,7 +138,11 @@ impl Watches {
     /// # Errors
     /// The instance cannot be registered with the runtime.
     pub fn new(naps: &Naps) -> io::Result<Watches> {
-        let instance = Inotify::init().map_err(|e| explain(&e, "max_user_instances"));
+        Watches::with(Inotify::init(), naps)
+    }
+
+    fn with(instance: io::Result<Inotify>, naps: &Naps) -> io::Result<Watches> {
+        let instance = instance.map_err(|e| explain(&e, "max_user_instances"));
         let shared = Shared {
             watches: instance.as_ref().ok().map(|i| RefCell::new(i.watches())),
             table: RefCell::default(),
@@ -385,8 +389,8 @@ mod tests {
         tokio::task::LocalSet::new().block_on(&rt, async {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("app.db");
-            let mut watches = Watches::new(&Naps::new().unwrap()).unwrap();
-            Rc::get_mut(&mut watches.0).map(|s| s.watches = None);
+            let limit = io::Error::from_raw_os_error(libc::EMFILE);
+            let watches = Watches::with(Err(limit), &Naps::new().unwrap()).unwrap();
             let (file, arrivals) = (Rc::new(Hint::default()), Rc::new(Hint::default()));
             let missing = watches.add(&path, Of::File, &file).unwrap_err();
             assert_eq!(missing.kind(), io::ErrorKind::NotFound);

@@ -31,8 +31,6 @@ pub struct DirectoryOptions {
     pub watch: bool,
     /// Which files, and how.
     pub choose: Choose,
-    /// Differs where anything in these options does, secrets included.
-    pub fingerprint: u64,
 }
 
 impl fmt::Debug for DirectoryOptions {
@@ -78,9 +76,8 @@ const AGAIN_MIN: Duration = Duration::from_secs(1);
 const AGAIN_MAX: Duration = Duration::from_secs(60);
 
 /// All directories of the process.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Directories {
-    watches: Watches,
     roots: Vec<Root>,
     /// What was found and is followed.
     followed: BTreeSet<PathBuf>,
@@ -120,7 +117,6 @@ struct Missing {
 impl Directories {
     pub(super) fn new(directories: Vec<DirectoryOptions>, watches: &Watches, once: bool) -> Directories {
         Directories {
-            watches: watches.clone(),
             roots: directories.into_iter().map(|options| Root::new(options, watches)).collect(),
             followed: BTreeSet::new(),
             first_look: false,
@@ -146,42 +142,12 @@ impl Directories {
 
     /// A database that was found is gone. If another one has taken its place meanwhile, that is new.
     pub(super) fn gone(&mut self, path: &Path) -> Vec<Found> {
-        self.find(path, |root| root.options.watch)
-    }
-
-    /// A database has ended because its options change. If it is in a directory, it is found again.
-    pub(super) fn again(&mut self, path: &Path) -> Vec<Found> {
-        self.find(path, |_| true)
-    }
-
-    fn find(&mut self, path: &Path, which: impl Fn(&Root) -> bool) -> Vec<Found> {
         self.followed.remove(path);
         let mut found = Vec::new();
-        for root in self.roots.iter().filter(|r| which(r) && path.starts_with(&r.options.path)) {
+        for root in self.roots.iter().filter(|r| r.options.watch && path.starts_with(&r.options.path)) {
             root.file(path, &mut self.followed, &mut found);
         }
         found
-    }
-
-    /// Takes these directories instead; those that are as before are left alone. Returns the databases that were found in them.
-    pub(super) fn replace(&mut self, directories: Vec<DirectoryOptions>) -> BTreeSet<PathBuf> {
-        let mut before = std::mem::take(&mut self.roots);
-        let mut stay = BTreeSet::new();
-        for options in directories {
-            let same =
-                |r: &Root| r.options.path == options.path && r.options.fingerprint == options.fingerprint;
-            self.roots.push(match before.iter().position(same) {
-                Some(at) => {
-                    stay.extend(self.followed.iter().filter(|p| p.starts_with(&options.path)).cloned());
-                    before.swap_remove(at)
-                }
-                None => {
-                    self.first_look = false;
-                    Root::new(options, &self.watches)
-                }
-            });
-        }
-        stay
     }
 
     /// Why a directory can't be looked at that is there.
@@ -461,13 +427,7 @@ mod tests {
                 let path = dir.path().join("tenants");
                 std::fs::create_dir(&path).unwrap();
                 let choose: Choose = Arc::new(|_| None);
-                let options = DirectoryOptions {
-                    path: path.clone(),
-                    recursive: true,
-                    watch: true,
-                    choose,
-                    fingerprint: 0,
-                };
+                let options = DirectoryOptions { path: path.clone(), recursive: true, watch: true, choose };
                 let watches = Watches::new(&Naps::new().unwrap()).unwrap();
                 let mut directories = Directories::new(vec![options], &watches, false);
                 assert!(directories.next().await.is_empty());

@@ -1,7 +1,5 @@
 //! The supervisor: a task for each database, more as directories fill, and what happens when one of them fails.
 
-mod change;
-
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -10,11 +8,9 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use change::{Coming, Running};
-
 use super::directories::{Directories, Found};
 use super::follow::{self, Ended, FollowError, Shared};
-use super::{DatabaseOptions, ReplicateError, Stop, sleep_until};
+use super::{DatabaseOptions, ReplicateError, Stop};
 use crate::base::backoff::Backoff;
 use crate::base::limits;
 
@@ -36,12 +32,7 @@ pub(super) struct Fleet {
     tasks: JoinSet<Outcome>,
     /// Which task is which database, for one that panics.
     names: HashMap<tokio::task::Id, PathBuf>,
-    /// The databases that have a task.
-    running: HashMap<PathBuf, Running>,
     directories: Directories,
-    changes: Coming,
-    /// All were asked to end.
-    ending: bool,
     /// One database and no directory: its error is the answer.
     single: bool,
     first_error: Option<ReplicateError>,
@@ -60,10 +51,7 @@ impl Fleet {
             inner,
             tasks: JoinSet::new(),
             names: HashMap::new(),
-            running: HashMap::new(),
             directories,
-            changes: Coming::default(),
-            ending: false,
             single,
             first_error: None,
         };
@@ -74,18 +62,13 @@ impl Fleet {
     }
 
     fn add(&mut self, database: DatabaseOptions) {
-        let (stopper, stop) = super::stop();
-        let (shared, single) = (self.shared.clone(), self.single);
-        let (path, fingerprint) = (database.path.clone(), database.fingerprint);
-        if self.ending {
-            stopper.ask();
-        }
+        let (shared, stop, single) = (self.shared.clone(), self.inner.clone(), self.single);
+        let path = database.path.clone();
         let task = self.tasks.spawn_local(async move {
             let result = tend(&database, &shared, &stop, single).await;
             (database.path, result)
         });
-        self.names.insert(task.id(), path.clone());
-        self.running.insert(path, Running { stopper, task, fingerprint, leaves: None });
+        self.names.insert(task.id(), path);
     }
 
     /// Takes what the directories have now.
@@ -103,7 +86,6 @@ impl Fleet {
             if self.tasks.is_empty() && !more {
                 return;
             }
-            let late = self.first_late();
             tokio::select! {
                 joined = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
                     if let Some(joined) = joined {
@@ -111,21 +93,13 @@ impl Fleet {
                     }
                 }
                 found = self.directories.next(), if more => found.into_iter().for_each(|f| self.found(f)),
-                change = self.changes.next(), if !self.ending => self.change(change),
-                () = sleep_until(late), if late.is_some() => self.end_late(),
-                () = self.inner.asked(), if !self.ending => {
-                    self.ending = true;
-                    self.running.values().for_each(|r| r.stopper.ask());
-                }
+                () = self.inner.asked(), if more => {}
             }
         }
     }
 
     fn found(&mut self, found: Found) {
         match found {
-            Found::Database(database) if self.running.contains_key(&database.path) => {
-                tracing::debug!(db = %database.path.display(), "found in a directory, and replicated by an entry of its own");
-            }
             Found::Database(database) => {
                 tracing::debug!(db = %database.path.display(), "found in a directory");
                 self.add(*database);
@@ -160,9 +134,6 @@ impl Fleet {
         match joined {
             Ok((id, (path, result))) => {
                 self.names.remove(&id);
-                if self.has_left(&path) {
-                    return;
-                }
                 match result {
                     Ok(Ended::Stopped) => self.shared.vitals.stopped(&path),
                     Ok(Ended::Gone) => {
@@ -185,19 +156,22 @@ impl Fleet {
                     }
                 }
             }
-            Err(e) if e.is_cancelled() => {
-                let path = self.names.remove(&e.id()).unwrap_or_default();
-                self.has_left(&path);
-            }
             Err(e) if self.single => std::panic::resume_unwind(e.into_panic()),
             Err(e) => {
                 let path = self.names.remove(&e.id()).unwrap_or_default();
-                self.running.remove(&path);
                 tracing::error!(db = %path.display(), "a defect of lsfast ended the replication of this database; the others go on");
                 self.shared.vitals.failed(&path, "a defect of lsfast ended its replication");
                 self.note(ReplicateError::Panicked(path));
             }
         }
+    }
+
+    /// Whether no database has anything left to store.
+    pub(super) fn is_only_leaving(&mut self) -> bool {
+        while let Some(joined) = self.tasks.try_join_next_with_id() {
+            self.ended(joined);
+        }
+        self.names.values().all(|path| self.shared.leaving.has(path))
     }
 
     fn note(&mut self, error: ReplicateError) {
@@ -283,7 +257,8 @@ impl Outage {
             (self.last, self.lines) = (Some((kind, now)), 1);
             return true;
         };
-        let minutes = [1, 10, 60].get(self.lines as usize - 1).copied().unwrap_or(60 * (self.lines - 2));
+        let minutes =
+            [1, 10, 60].get(self.lines as usize - 1).copied().unwrap_or_else(|| 60 * (self.lines - 2));
         let due = now.duration_since(since) >= Duration::from_secs(60 * u64::from(minutes));
         self.lines += u32::from(due);
         due

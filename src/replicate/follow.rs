@@ -2,6 +2,8 @@
 
 mod arrival;
 mod error;
+mod gone;
+mod hold;
 mod leave;
 mod notice;
 mod wait;
@@ -17,6 +19,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 pub use error::FollowError;
+use hold::Held;
+pub(super) use leave::{LEAVE_TIME, Leaving};
 use notice::Notice;
 use wait::{Waited, wait_for};
 
@@ -26,13 +30,12 @@ use super::files::Files;
 use super::gaps::{GAPS, Gaps};
 use super::guard::Phase;
 use super::history;
-use super::abandon;
 use super::local::Local;
 use super::open::{self, Opened};
 use super::outage::Outages;
 use super::pace::Pace;
 use super::replica::{Replica, ReplicaError, Trouble};
-use super::state::{Home, HomeError, home_of};
+use super::state::{HomeError, home_of};
 use super::sweep::Sweep;
 use super::verify::Turns;
 use super::vitals::{DatabasePhase, DatabaseVitals, Vitals};
@@ -53,9 +56,6 @@ const TURN_GAP: Duration = Duration::from_micros(200);
 
 /// An idle database whose log is larger than [`limits::WAL_IDLE_BYTES`] gives it back after this time.
 const IDLE: Duration = Duration::from_secs(10);
-
-/// How long the last commits of a database that was removed may take to be stored.
-const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// The wait after an attempt to do so, whether it succeeded or not.
 const IDLE_AGAIN: Duration = Duration::from_secs(60);
@@ -92,56 +92,12 @@ pub struct Shared {
     /// Whether it was logged that the limit of open files keeps databases from being followed.
     pub(super) file_limit_said: Rc<Cell<bool>>,
     pub(super) turns: Turns,
+    pub(super) leaving: Leaving,
     /// There is one replica in all: if its store refuses at the first contact, that is the answer.
     pub(super) alone: bool,
     /// What is there is stored, once: nothing is waited for.
     pub(super) once: Option<Once>,
 }
-
-impl Shared {
-    /// Takes the folder of a database for this process, and says so.
-    fn hold(&self, options: &DatabaseOptions, file: &Path) -> Result<Held, HomeError> {
-        let home = Home::take(&options.path, options.home_dir(file))?;
-        (self.observer)(&Event::Held { db: &options.path, home: home.dir() });
-        Ok(Held { home, observer: Arc::clone(&self.observer) })
-    }
-
-    /// The same, waiting a while for another lsfast to end: deployments overlap.
-    async fn hold_in_time(
-        &self,
-        options: &DatabaseOptions,
-        file: &Path,
-        stop: &Stop,
-    ) -> Result<Held, HomeError> {
-        let until = tokio::time::Instant::now() + limits::HOLD_WAIT;
-        let mut said = false;
-        loop {
-            match self.hold(options, file) {
-                Err(HomeError::Taken(..)) if tokio::time::Instant::now() < until && !stop.is_asked() => {}
-                held => return held,
-            }
-            if !std::mem::replace(&mut said, true) {
-                tracing::warn!(db = %options.path.display(), "another lsfast still follows this database; waiting for it to end");
-            }
-            tokio::time::sleep(HOLD_AGAIN).await;
-        }
-    }
-}
-
-/// The folder of a database, as long as it is ours.
-struct Held {
-    home: Home,
-    observer: Observer,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        (self.observer)(&Event::Released { home: self.home.dir() });
-    }
-}
-
-/// How often the lock of a database is tried while another lsfast has it.
-const HOLD_AGAIN: Duration = Duration::from_millis(200);
 
 /// How following a database ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -369,31 +325,6 @@ impl<'a> Follower<'a> {
         end
     }
 
-    /// The files are gone, but what was captured of them is in memory or behind open descriptors: it is stored for as long as that is quick. Whether all of it is.
-    async fn store_the_last(&mut self) -> bool {
-        self.board.close();
-        let (board, hint, replicas) = (&self.board, &self.hint, &mut self.replicas);
-        let all = async {
-            let mut stored = true;
-            loop {
-                // No lock of ours keeps the files as they are. Nor does anybody write to them, or what is read shows it.
-                board.grant_pins();
-                tokio::select! {
-                    ended = replicas.join_next() => match ended {
-                        Some(ended) => stored &= matches!(ended, Ok(Ok(()))),
-                        None => return stored,
-                    },
-                    () = hint.wait() => {}
-                }
-            }
-        };
-        let stored = tokio::time::timeout(LAST_WORDS, all).await == Ok(true);
-        if !stored {
-            tracing::warn!(db = %self.path().display(), "the last commits before the database was removed could not be stored in time");
-        }
-        stored
-    }
-
     async fn look_on(&mut self) -> Result<End, FollowError> {
         let mut gaps = Gaps::default();
         loop {
@@ -432,25 +363,6 @@ impl<'a> Follower<'a> {
                 return Ok(end);
             }
         }
-    }
-
-    /// Whether the names still lead to the files that were opened. What can't be told is no reason to let go of them.
-    fn is_same(&self) -> bool {
-        let named = FileId::at(self.named).map(|now| now == Some(self.id));
-        match named.and_then(|same| Ok(same && self.capture.db().is_same()?)) {
-            Ok(same) => same,
-            Err(e) => {
-                tracing::debug!(db = %self.named.display(), error = %e, "its path cannot be looked up");
-                true
-            }
-        }
-    }
-
-    /// The path no longer names these files.
-    async fn abandon(&mut self) -> End {
-        self.capture.leave();
-        abandon::tidy(self.capture.db()).await;
-        End::Replaced { stored: false }
     }
 
     fn tail_error(&self, source: TailError) -> FollowError {

@@ -4,17 +4,19 @@
 //! replica, `replica` makes batches and stores them one at a time, `local` remembers how far that went. `stream` sends what is too large to hold,
 //! read through `source`; `remote` decides at the start how to go on; `history` compacts and removes what is stored, `verify` reads it back. `follow` is the loop of one database, [`run`] that of all.
 
+mod abandon;
 pub mod board;
 pub mod capture;
 mod directories;
 mod files;
 mod fleet;
 mod follow;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gaps;
 pub mod guard;
 pub mod hashes;
 pub mod history;
-mod abandon;
 mod local;
 mod open;
 mod outage;
@@ -34,7 +36,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, watch};
 
 pub use directories::{Choose, DirectoryOptions, files_in};
 pub use follow::FollowError;
@@ -127,8 +129,6 @@ pub struct DatabaseOptions {
     pub home: Option<PathBuf>,
     /// How long its opening may wait for locks of others; after that, nothing waits for any.
     pub busy_timeout: Option<Duration>,
-    /// Differs where anything in these options does, secrets included. A change leaves a database alone that has the same as before.
-    pub fingerprint: u64,
 }
 
 impl DatabaseOptions {
@@ -141,7 +141,6 @@ impl DatabaseOptions {
             inside: None,
             home: None,
             busy_timeout: None,
-            fingerprint: 0,
         }
     }
 }
@@ -168,18 +167,6 @@ pub struct Options {
     /// Where the pipelines show what they do.
     pub vitals: Arc<Vitals>,
 }
-
-/// What is to be replicated from now on, instead of what was.
-#[derive(Debug)]
-pub struct Change {
-    /// The databases.
-    pub databases: Vec<DatabaseOptions>,
-    /// Directories of databases.
-    pub directories: Vec<DirectoryOptions>,
-}
-
-/// Where changes come from.
-pub type Changes = mpsc::Receiver<Change>;
 
 /// How [`run`] is told to end: everything committed by then is stored, within the timeout.
 #[derive(Debug, Clone)]
@@ -252,7 +239,7 @@ pub enum ReplicateError {
 ///
 /// # Errors
 /// [`ReplicateError`], the first; everything else has been brought to a stop as if asked.
-pub async fn run(options: Options, changes: Option<Changes>, stop: Stop) -> Result<(), ReplicateError> {
+pub async fn run(options: Options, stop: Stop) -> Result<(), ReplicateError> {
     let naps = Naps::new()?;
     let watches = Watches::new(&naps)?;
     let directories = directories::Directories::new(options.directories, &watches, options.once.is_some());
@@ -272,12 +259,13 @@ pub async fn run(options: Options, changes: Option<Changes>, stop: Stop) -> Resu
         outages: outage::Outages::default(),
         file_limit_said: std::rc::Rc::default(),
         turns: verify::Turns::default(),
+        leaving: follow::Leaving::default(),
     };
+    let leaving = shared.leaving.clone();
     let (once, begun, mut stopping) = (options.once.is_some(), tokio::time::Instant::now(), false);
     let vitals = Arc::clone(&shared.vitals);
     let (ask_all, inner) = self::stop();
     let mut fleet = fleet::Fleet::new(options.databases, directories, shared, inner);
-    fleet.take_changes(changes, options.shutdown_timeout);
     if options.once.is_some() {
         // What is there when they are opened is stored, and then they end.
         fleet.look_once().await;
@@ -287,6 +275,7 @@ pub async fn run(options: Options, changes: Option<Changes>, stop: Stop) -> Resu
     let mut limit = options.shutdown_timeout;
     if let Some(timeout) = options.once_timeout.filter(|_| once) {
         (deadline, limit) = (Some(begun + timeout), timeout);
+        leaving.ends_at(begun + timeout);
     }
     loop {
         tokio::select! {
@@ -296,14 +285,20 @@ pub async fn run(options: Options, changes: Option<Changes>, stop: Stop) -> Resu
             }
             () = stop.asked(), if !stopping => {
                 stopping = true;
-                ask_all.ask();
                 let end = tokio::time::Instant::now() + options.shutdown_timeout;
                 // The end of `--once`, if that comes sooner.
                 if deadline.is_none_or(|d| end < d) {
                     (deadline, limit) = (Some(end), options.shutdown_timeout);
+                    leaving.ends_at(end);
                 }
+                ask_all.ask();
             }
             () = sleep_until(deadline), if deadline.is_some() => {
+                // The last checkpoints end at the same time, and change nothing about what is stored.
+                let ends = fleet.is_only_leaving() && tokio::time::timeout(follow::LEAVE_TIME, fleet.serve()).await.is_ok();
+                if ends {
+                    break;
+                }
                 return Err(ReplicateError::Timeout(limit));
             }
         }

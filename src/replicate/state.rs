@@ -212,6 +212,14 @@ fn newest(bytes: &[u8]) -> Option<(u64, State)> {
     bytes.chunks_exact(SLOT_BYTES).filter_map(decode).max_by_key(|(seq, _)| *seq)
 }
 
+/// Reads a state file; a slot that was believed is written and read again.
+#[cfg(fuzzing)]
+pub(super) fn round_trip_for_fuzzing(bytes: &[u8]) {
+    if let Some((sequence, state)) = newest(bytes) {
+        assert_eq!(decode(&encode(sequence, &state)), Some((sequence, state)));
+    }
+}
+
 /// The state file of one replica.
 #[derive(Debug)]
 pub struct StateFile {

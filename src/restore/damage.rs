@@ -125,12 +125,13 @@ pub(super) fn moved(e: &RestoreError) -> Option<(LtxId, &'static str)> {
     }
 }
 
-/// An error of reading a file: one that is about this file alone is told from those of the whole store.
+/// An error of reading a file: content that is wrong, or a file that is not there, is told from all else. A refusal
+/// is no damage, even where it concerns one file alone: the file may be sound, so it ends the command.
 pub(super) fn of_read(store: &dyn Store, object: Object, e: crate::store::StoreError) -> RestoreError {
     let url = || store.url().to_owned();
     match (e.kind(), object) {
         (ErrorKind::NotFound, _) => RestoreError::Vanished { object, url: url() },
-        (ErrorKind::Corrupt | ErrorKind::Fatal, Object::Ltx(object)) => {
+        (ErrorKind::Corrupt, Object::Ltx(object)) => {
             RestoreError::Unreadable { object, url: url(), cause: e }
         }
         _ => e.into(),

@@ -290,7 +290,8 @@ async fn files(
     match &choice.files {
         Files::Ltx(files) => {
             let files: Vec<Entry> = files.iter().rev().copied().collect();
-            let (shape, under_way) = pages(store, (&files, pending, target.path()), parallel, progress).await?;
+            let (shape, under_way) =
+                pages(store, (&files, pending, target.path()), parallel, progress).await?;
             Ok((Restored::ltx(shape), Some(under_way)))
         }
         Files::Legacy(plan) => {

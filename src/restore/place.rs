@@ -13,8 +13,11 @@ use crate::io::host;
 /// Links that lead to links, as many as the kernel follows; more are a circle.
 const LINKS_MAX: usize = 40;
 
-/// The bit of a directory in which everybody may make files and remove only their own, as in `/tmp`.
+/// The mode bit of a directory in which users may make files but remove only their own, as in `/tmp`.
 const STICKY: u32 = 0o1000;
+
+/// The mode bit of a directory whose new files get its group, whatever that of their maker.
+const GIVES_GROUP: u32 = 0o2000;
 
 /// The file that `output` means, whether or not it is there: where its links lead to. SQLite keeps the WAL next to that one.
 ///
@@ -47,18 +50,28 @@ pub fn resolve(output: &Path) -> Result<PathBuf, RestoreError> {
     Err(RestoreError::LinkCircle { path: output.to_owned() })
 }
 
-/// Refuses a link by which another user would have this process write where that user may not: in a directory like `/tmp`, and for
-/// root everywhere.
+/// Refuses a link by which another user would have this process write where that user may not: in a directory like `/tmp`,
+/// and for root everywhere.
 fn trusted(path: &Path, link: &Metadata, target: &Path) -> Result<(), RestoreError> {
     let us = host::user().unwrap_or(0);
     let owner = link.uid();
-    let is = |dir: &Path, what: fn(&Metadata) -> bool| std::fs::metadata(dir).is_ok_and(|m| what(&m));
-    let shared = is(directory_of(path), |m| m.mode() & STICKY != 0 && m.mode() & 0o022 != 0);
+    let from = std::fs::metadata(directory_of(path)).ok();
+    let from = from.as_ref();
+    let shared = from.is_some_and(|m| m.mode() & STICKY != 0 && m.mode() & 0o022 != 0);
     if owner == us || owner == 0 || (us != 0 && !shared) {
         return Ok(());
     }
-    // Its owner could have written there too.
-    if std::fs::metadata(directory_of(target)).is_ok_and(|m| m.uid() == owner) {
+    // A link cannot be changed, only replaced, and only by a user who may write to its directory.
+    if from.is_some_and(|m| (m.uid() == us || m.uid() == 0) && m.mode() & 0o022 == 0) {
+        return Ok(());
+    }
+    // Its owner could have written there too: as the owner of the directory, as a member of its group, as any user.
+    let gives_group = from.is_none_or(|m| m.mode() & GIVES_GROUP != 0);
+    let may_write = |m: &Metadata| {
+        let group = m.mode() & 0o020 != 0 && m.gid() == link.gid() && !gives_group;
+        m.uid() == owner || (m.mode() & STICKY == 0 && (group || m.mode() & 0o002 != 0))
+    };
+    if std::fs::metadata(directory_of(target)).is_ok_and(|m| may_write(&m)) {
         return Ok(());
     }
     let (path, target, owner) = (path.to_owned(), target.to_owned(), host::user_name(owner));
@@ -81,7 +94,7 @@ pub fn is_there(path: &Path) -> Result<bool, RestoreError> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
 
@@ -135,15 +148,35 @@ mod tests {
         }
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        for name in ["tenant", "root"] {
+        let owned = |name: &str, user: u32, mode: u32| {
             std::fs::create_dir(at(name)).unwrap();
-        }
-        let tenant = Some(65534);
-        std::os::unix::fs::chown(at("tenant"), tenant, None).unwrap();
-        for (link, target) in [("tenant/own.db", "tenant/real.db"), ("tenant/evil.db", "root/passwd")] {
+            std::os::unix::fs::chown(at(name), Some(user), Some(user)).unwrap();
+            std::fs::set_permissions(at(name), std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let tenant = 65534;
+        owned("tenant", tenant, 0o755);
+        owned("root", 0, 0o755);
+        owned("any", 0, 0o777);
+        owned("sticky", 0, 0o1777);
+        owned("group", 0, 0o775);
+        std::os::unix::fs::chown(at("group"), None, Some(tenant)).unwrap();
+        for (link, target) in [
+            ("tenant/own.db", "tenant/real.db"),
+            ("tenant/any.db", "any/real.db"),
+            ("tenant/group.db", "group/real.db"),
+            ("root/handed-over.db", "root/real.db"),
+            ("tenant/sticky.db", "sticky/real.db"),
+            ("tenant/evil.db", "root/passwd"),
+        ] {
             symlink(at(target), at(link)).unwrap();
-            std::os::unix::fs::lchown(at(link), tenant, None).unwrap();
+            std::os::unix::fs::lchown(at(link), Some(tenant), Some(tenant)).unwrap();
         }
+        for name in ["any", "group"] {
+            assert_eq!(resolve(&at(&format!("tenant/{name}.db"))).unwrap(), at(name).join("real.db"));
+        }
+        assert_eq!(resolve(&at("root/handed-over.db")).unwrap(), at("root/real.db"));
+        let e = resolve(&at("tenant/sticky.db")).unwrap_err().to_string();
+        assert!(e.contains("is not followed"), "{e}");
         assert_eq!(resolve(&at("tenant/own.db")).unwrap(), at("tenant/real.db"));
         let e = resolve(&at("tenant/evil.db")).unwrap_err().to_string();
         assert!(e.contains("root/passwd") && e.contains("is not followed"), "{e}");

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::fault::{Fault, FaultServer};
+use crate::support::canned;
+use crate::support::fault::{Fault, FaultServer, s3_error};
 use crate::support::process::{self, Process};
 use crate::support::sqlite::{self, Workload};
 use crate::support::tls::TlsServer;
@@ -219,17 +220,33 @@ fn the_account_of_an_own_minio_and_its_wrong_first_attempts() {
 }
 
 #[test]
-fn a_url_with_several_readings_is_settled_by_the_only_server_that_answers() {
+fn a_url_with_several_readings_is_settled_where_all_others_deny_the_bucket() {
     let site = Site::new("nowhere.example", &["litestream.example.com"]);
     site.bucket("qt.db");
     let db = "app.db";
     drop(sqlite::create(&site.path(db), 4096));
-    let mut command = site.trusting(site.with_keys(&["replicate", db, "s3://litestream.example.com/qt.db"]));
-    // AWS, which would be one of the readings, is out of reach: nobody listens there.
-    command.arg(format!("--resolve=*.amazonaws.com={}", SocketAddr::from(([127, 0, 0, 1], 1))));
-    command.arg("--resolve=example.com=127.0.0.1:1");
+    // AWS and example.com, which would be the other readings.
+    let others = FaultServer::start(None);
+    others.always(|_| Some(s3_error(404, "NoSuchBucket")));
+    let names = ["s3.amazonaws.com", "s3.us-east-1.amazonaws.com", "example.com"];
+    let tls = TlsServer::start(others.addr, &names, &rustls::version::TLS13);
+    let authorities = [site.tls.ca(), tls.ca()].map(|ca| std::fs::read_to_string(ca).expect("a certificate"));
+    std::fs::write(site.path("both.pem"), authorities.concat()).expect("a file");
+    let command = |aws: SocketAddr| {
+        let mut command = site.with_keys(&["replicate", db, "s3://litestream.example.com/qt.db"]);
+        command.arg("--ca-cert").arg(site.path("both.pem"));
+        command.arg(format!("--resolve=*.amazonaws.com={aws}"));
+        command.arg(format!("--resolve=example.com={}", tls.addr));
+        command
+    };
+    // One that does not answer may be the one that is meant.
+    let text = refused(command(canned::nobody()));
+    assert!(text.contains("s3://qt.db?endpoint=https://litestream.example.com"), "{text}");
+    assert_eq!(site.faults.seen().iter().filter(|s| s.header("authorization").is_some()).count(), 0);
+
+    let command = command(tls.addr);
     let log = site.replicate(db, 1, command);
-    assert!(log.contains("only one of them answers"), "{log}");
+    assert!(log.contains("only one of them has the bucket"), "{log}");
     must(site.trusting(site.with_keys(&[
         "restore",
         "-o",

@@ -30,5 +30,5 @@ mod tail;
 mod vectors;
 mod waits;
 mod wal;
-mod writers;
 mod walindex;
+mod writers;

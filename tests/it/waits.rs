@@ -75,6 +75,7 @@ fn a_file_that_is_being_copied_in_is_waited_for() {
         let process = case.replicate(&name);
         process.wait_for_line("waiting for the database");
         std::fs::write(case.path(&name), &whole).expect("a file");
+        case.place.wait_for_txid("replica", 0, 1);
         case.until_restored_as(&name);
         process.stop();
         std::fs::remove_dir_all(case.path("replica")).expect("the replica");

@@ -144,9 +144,11 @@ fn whatever_is_damaged_in_a_wal_index_the_next_commit_succeeds() {
             shm.write_all_at(&harm.bytes, harm.at as u64).expect("a write");
         }
         let begun = Instant::now();
-        app.execute("INSERT INTO t VALUES(?, randomblob(2000))", [i]).unwrap_or_else(|e| {
-            panic!("{}: {e}\n{}", harm.what, process.output());
-        });
+        app.execute("INSERT INTO t VALUES(?, randomblob(2000))", [i64::try_from(i).unwrap()]).unwrap_or_else(
+            |e| {
+                panic!("{}: {e}\n{}", harm.what, process.output());
+            },
+        );
         assert!(begun.elapsed() < SOON, "{}: a commit took {:?}", harm.what, begun.elapsed());
     }
     // The log still starts over: no mark is taken for a reader.

@@ -27,6 +27,13 @@ fn database(dir: &TempDir, name: &str, seed: u64) -> (PathBuf, Connection) {
     (path, connection)
 }
 
+/// One small commit.
+fn write(connection: &Connection) {
+    connection
+        .execute("INSERT INTO items(name, body) VALUES ('one more', randomblob(100))", [])
+        .expect("a row");
+}
+
 fn replicate(db: &Path, url: &str, flags: &[&str]) -> Process {
     let mut command = lsfast::command(["replicate", "--sync-interval", "100ms"]);
     command.args(flags).arg(db).arg(url).envs(keys());
@@ -43,7 +50,7 @@ fn loud(log: &str) -> usize {
 
 /// Each refusal was tried again ten times a second, with a line each.
 #[test]
-fn a_store_that_refuses_is_left_alone_for_a_minute() {
+fn a_store_that_refuses_is_left_alone() {
     for status in [403, 413, 400] {
         let (dir, server) = (folder(), MemoryS3::start());
         let (db, connection) = database(&dir, "app.db", 1);
@@ -53,7 +60,8 @@ fn a_store_that_refuses_is_left_alone_for_a_minute() {
         // Long enough for a storm.
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(3) {
-            Workload::new(begun.elapsed().as_nanos() as u64).run(&connection, 1);
+            write(&connection);
+            std::thread::sleep(Duration::from_millis(50));
         }
         let (puts, log) = (server.count("PUT"), process.output());
         assert!(puts <= 5, "{status}: {puts} PUTs");
@@ -88,9 +96,9 @@ fn an_outage_of_several_databases_is_one_line_and_its_end_is_soon_seen() {
     let mut command = lsfast::command(["replicate", "--config"]);
     command.arg(&config).envs(keys());
     let process = Process::start("lsfast replicate", command);
-    process::until("three images", || {
-        let raw = server.keys().iter().filter(|k| k.contains("/0000/")).count();
-        (raw >= 3).then_some(())
+    process::until("three images, on both levels", || {
+        let of = |level: &str| server.keys().iter().filter(|k| k.contains(level)).count();
+        (of("/0000/") >= 3 && of("/0009/") >= 3).then_some(())
     });
     server.stop();
     for (i, connection) in connections.iter().enumerate() {
@@ -130,10 +138,8 @@ fn of_two_writers_the_second_stops_whatever_the_store_honours() {
         let mut one = replicate(&first, &server.url("db"), &[]);
         one.wait_for_line("image stored");
         let mut two = replicate(&second, &server.url("db"), &[]);
-        let mut seed = 10;
         process::until("the second to stop", || {
-            seed += 1;
-            Workload::new(seed).run(&connection, 1);
+            write(&connection);
             (!two.runs()).then_some(())
         });
         assert_eq!(two.wait().code(), Some(1));
@@ -230,7 +236,7 @@ fn verify_finds_files_of_two_writers() {
         let process = replicate(&db, &place.url(name), &[]);
         place.wait_for_txid(name, 0, 1);
         for txid in 2..5 {
-            Workload::new(seed * 100 + txid).run(&connection, 1);
+            write(&connection);
             place.wait_for_txid(name, 0, txid);
         }
         process.stop();

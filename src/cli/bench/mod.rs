@@ -168,7 +168,7 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: &BenchArgs) -> anyho
         plot::check(path)?;
     }
     let (stopper, interrupted) = replicate::stop();
-    signals::watch(stopper, None).context("signals cannot be caught")?;
+    signals::watch(stopper, false).context("signals cannot be caught")?;
     let engine = setup::engine(global)?;
     let place = Place::new(setup, args.url.as_deref())?;
     let event_loop = setup::event_loop()?;
@@ -252,7 +252,7 @@ async fn replicated(
         observer: Arc::new(|_| {}),
         vitals: Arc::default(),
     };
-    let mut pipeline = tokio::task::spawn_local(replicate::run(options, None, stop));
+    let mut pipeline = tokio::task::spawn_local(replicate::run(options, stop));
     let ended = |r: Result<Result<(), _>, tokio::task::JoinError>| match r {
         Ok(Ok(())) => anyhow::anyhow!("replication ended by itself"),
         Ok(Err(e)) => anyhow::Error::from(e),

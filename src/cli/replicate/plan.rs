@@ -1,6 +1,5 @@
 //! What `lsfast replicate` is to do: databases with their replicas, by command line or config file.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +71,7 @@ impl Plan {
             self.add(setup, database, args)?;
         }
         for directory in &config.directories {
-            self.directories.push(directory_options(setup, directory, args)?);
+            self.directories.push(directory_options(setup, directory, args));
         }
         Ok(())
     }
@@ -127,24 +126,10 @@ fn database_options(
     let mut options = DatabaseOptions::new(&database.path.value, replicas);
     options.busy_timeout = database.busy_timeout.as_ref().map(|t| t.value);
     options.home = database.meta_path.as_ref().map(|m| m.value.clone());
-    let mut hasher = DefaultHasher::new();
-    database.replicas.iter().for_each(|r| r.location.hash(&mut hasher));
-    for replica in &options.replicas {
-        let verification = replica.verification.as_ref().map(|v| (v.interval, v.bytes_per_second));
-        (replica.sync_interval, verification, format!("{:?}", replica.history)).hash(&mut hasher);
-    }
-    (options.busy_timeout, &options.home).hash(&mut hasher);
-    options.fingerprint = hasher.finish();
     Ok(options)
 }
 
-fn directory_options(
-    setup: &Setup,
-    directory: &Directory,
-    args: &ReplicateArgs,
-) -> anyhow::Result<DirectoryOptions> {
-    // What its databases have in common is that of the one that the directory itself would be.
-    let common = database_options(setup, directory.settings(), args)?;
+fn directory_options(setup: &Setup, directory: &Directory, args: &ReplicateArgs) -> DirectoryOptions {
     let (owned, setup, args) = (directory.clone(), setup.clone(), args.clone());
     let choose: Choose = Arc::new(move |path| {
         let relative = path.strip_prefix(&owned.path.value).ok().filter(|r| owned.matches(r))?;
@@ -154,15 +139,12 @@ fn directory_options(
             .and_then(|database| database_options(&setup, &database, &args));
         Some(options.map_err(|e| crate::cli::one_line(&e)))
     });
-    let mut hasher = DefaultHasher::new();
-    (common.fingerprint, &directory.pattern.value, directory.recursive, directory.watch).hash(&mut hasher);
-    Ok(DirectoryOptions {
+    DirectoryOptions {
         path: directory.path.value.clone(),
         recursive: directory.recursive,
         watch: directory.watch,
         choose,
-        fingerprint: hasher.finish(),
-    })
+    }
 }
 
 /// Where to: by URL, or beside the database, which is said before anything else.

@@ -41,7 +41,10 @@ fn is_ours(name: &OsStr, value: &OsStr, secrets: &[String]) -> bool {
 
 /// Keys that the config file holds, or takes from variables.
 fn secrets(config: &Config) -> Vec<String> {
-    let databases = config.databases.iter().chain(config.directories.iter().map(|d| d.settings()));
+    let databases = config
+        .databases
+        .iter()
+        .chain(config.directories.iter().map(crate::config::file::Directory::settings));
     let mut secrets: Vec<String> =
         databases.flat_map(|d| &d.replicas).flat_map(|r| keys(&r.location)).collect();
     secrets.extend(config.heartbeat_url.as_ref().and_then(in_file));
@@ -74,7 +77,7 @@ mod tests {
 
     #[test]
     fn keys_that_the_config_takes_from_variables_are_hidden() {
-        let text = "access-key-id: $AWS_ACCESS_KEY_ID\nsecret-access-key: ${APP_BACKUP_SECRET}\ndbs:\n- path: /a.db\n  replica: s3://bucket/a\n";
+        let text = "access-key-id: $AWS_ACCESS_KEY_ID\nsecret-access-key: ${APP_BACKUP_SECRET}\ndbs:\n- path: /a.db\n  replica:\n    url: s3://bucket/a\n";
         let vars = [("AWS_ACCESS_KEY_ID", "AKID"), ("APP_BACKUP_SECRET", "hush")];
         let config = Config::load(text, "app.yml", &Overrides::default(), &Env::new(vars), true).unwrap();
         let secrets = secrets(&config);

@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::io;
-use std::mem::Discriminant;
 use std::path::PathBuf;
 
 use super::super::replica::ReplicaError;
@@ -75,18 +74,6 @@ pub enum FollowError {
 }
 
 impl FollowError {
-    /// The kind of it: numbers in its words make no other.
-    pub(in crate::replicate) fn cause(
-        &self,
-    ) -> (Discriminant<FollowError>, Option<io::ErrorKind>, Option<ErrorKind>) {
-        let io = self.io().map(io::Error::kind);
-        let store = match self {
-            FollowError::Replica { source: ReplicaError::Store(e), .. } => Some(e.kind()),
-            _ => None,
-        };
-        (std::mem::discriminant(self), io, store)
-    }
-
     /// Whether this process, or the host, has no file descriptor left.
     pub(in crate::replicate) fn is_file_limit(&self) -> bool {
         self.io().is_some_and(is_file_limit)
@@ -139,6 +126,8 @@ impl FollowError {
             FollowError::Tail { .. } | FollowError::Replica { .. } => false,
             FollowError::Home(HomeError::Taken(..))
             | FollowError::Missing(_)
+            | FollowError::NeverCame(_)
+            | FollowError::LastCommits(_)
             | FollowError::Same { .. }
             | FollowError::Outside { .. } => true,
         }

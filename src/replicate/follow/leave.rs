@@ -7,20 +7,74 @@
 //! commit would start the WAL over, and the next start would have to compare page hashes. So where another process has the database open it is
 //! left alone; that process, or the last one, does the same.
 
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Follower;
 use crate::sqlite::database::{CheckpointMode, Database};
 use crate::sqlite::walindex::LOCK_DMS;
 
 /// How long that may take. A longer one is broken off, and the WAL stays as it is.
-const LEAVE_TIME: Duration = Duration::from_secs(5);
+pub(in crate::replicate) const LEAVE_TIME: Duration = Duration::from_secs(5);
+
+/// The databases that have stored what they could and now checkpoint. None of them is waited for beyond the end of the shutdown, and none of
+/// them means that something is not stored.
+#[derive(Debug, Clone, Default)]
+pub(in crate::replicate) struct Leaving(Rc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    databases: RefCell<HashSet<PathBuf>>,
+    until: Cell<Option<Instant>>,
+}
+
+/// A database is leaving for as long as this exists.
+#[derive(Debug)]
+pub(in crate::replicate) struct Leaves {
+    leaving: Leaving,
+    db: PathBuf,
+}
+
+impl Leaving {
+    /// The shutdown ends at `until`.
+    pub(in crate::replicate) fn ends_at(&self, until: Instant) {
+        self.0.until.set(Some(until));
+    }
+
+    /// Whether a database is leaving.
+    pub(in crate::replicate) fn has(&self, db: &Path) -> bool {
+        self.0.databases.borrow().contains(db)
+    }
+
+    pub(in crate::replicate) fn enter(&self, db: &Path) -> Leaves {
+        self.0.databases.borrow_mut().insert(db.to_owned());
+        Leaves { leaving: self.clone(), db: db.to_owned() }
+    }
+
+    /// What is left of the shutdown, [`LEAVE_TIME`] at most.
+    fn time_left(&self) -> Duration {
+        let left = self.0.until.get().map(|until| until.saturating_duration_since(Instant::now()));
+        left.map_or(LEAVE_TIME, |left| left.min(LEAVE_TIME))
+    }
+}
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        self.leaving.0.databases.borrow_mut().remove(&self.db);
+    }
+}
 
 impl Follower<'_> {
     /// Brings what is in the WAL into the database file.
     pub(super) async fn leave(&mut self) {
+        let _leaves = self.shared.leaving.enter(self.named);
         let damaged = self.capture.is_damaged();
         let db = Arc::clone(self.capture.db());
         let mode = match self
@@ -35,24 +89,36 @@ impl Follower<'_> {
                 return;
             }
         };
+        let limit = self.shared.leaving.time_left();
+        let problem = if limit.is_zero() {
+            Some("no time is left for it (--shutdown-timeout)".to_owned())
+        } else {
+            self.copy(&db, mode, limit).await
+        };
+        if let Some(problem) = problem {
+            tracing::warn!(
+                db = %db.path().display(),
+                problem,
+                "the WAL could not be brought into the database file; whoever copies the database needs both files"
+            );
+        }
+    }
+
+    /// Runs the checkpoint. What prevented it, if anything.
+    async fn copy(&self, db: &Arc<Database>, mode: CheckpointMode, limit: Duration) -> Option<String> {
         let opening = Arc::clone(&self.shared.opening);
-        let to_copy = Arc::clone(&db);
+        let to_copy = Arc::clone(db);
         let copied = async move {
             // Of many databases that end at once some go first.
             let _place = opening.acquire_owned().await.ok();
-            tokio::task::spawn_blocking(move || to_copy.checkpoint_within(mode, LEAVE_TIME)).await.ok()
+            tokio::task::spawn_blocking(move || to_copy.checkpoint_within(mode, limit)).await.ok()
         };
-        let problem = match tokio::time::timeout(LEAVE_TIME, copied).await {
-            Ok(Some(Ok(_))) => return,
-            Ok(Some(Err(e))) => e.to_string(),
-            Ok(None) => "a worker thread has failed".to_owned(),
-            Err(_) => format!("it takes longer than {LEAVE_TIME:?}"),
-        };
-        tracing::warn!(
-            db = %db.path().display(),
-            problem,
-            "the WAL could not be brought into the database file; whoever copies the database needs both files"
-        );
+        match tokio::time::timeout(limit, copied).await {
+            Ok(Some(Ok(_))) => None,
+            Ok(Some(Err(e))) => Some(e.to_string()),
+            Ok(None) => Some("a worker thread has failed".to_owned()),
+            Err(_) => Some(format!("it takes longer than {limit:?}")),
+        }
     }
 }
 
@@ -68,4 +134,26 @@ fn mode(db: &Database, damaged: bool) -> io::Result<Option<CheckpointMode>> {
     }
     let copied = db.shm().header().is_ok_and(|h| db.shm().checkpoint_info().n_backfill >= h.mx_frame);
     Ok((!in_use && !copied).then_some(CheckpointMode::Passive))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checkpoint_takes_no_longer_than_the_shutdown_may() {
+        let (leaving, second) = (Leaving::default(), Duration::from_secs(1));
+        assert_eq!(leaving.time_left(), LEAVE_TIME);
+        leaving.ends_at(Instant::now() + 60 * second);
+        assert_eq!(leaving.time_left(), LEAVE_TIME);
+        leaving.ends_at(Instant::now() + second);
+        assert!(leaving.time_left() <= second);
+        leaving.ends_at(Instant::now());
+        assert_eq!(leaving.time_left(), Duration::ZERO);
+        let db = Path::new("app.db");
+        let leaves = leaving.enter(db);
+        assert!(leaving.has(db) && !leaving.has(Path::new("other.db")));
+        drop(leaves);
+        assert!(!leaving.has(db));
+    }
 }

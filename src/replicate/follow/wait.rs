@@ -84,11 +84,10 @@ pub(super) async fn wait_for(
         if seen.file.is_none() {
             arrival.note_missing();
         } else if let Ok(Some(again)) = arrival.wait(path, Instant::now()) {
-            // What goes wrong there goes wrong when it is opened, and has its message there.
-            tokio::select! {
-                () = tokio::time::sleep(again) => continue,
-                () = stop.asked() => return Ok(Waited::Stopped),
-            }
+            // What goes wrong there goes wrong when it is opened, and has its message there. A stop waits for it as well: what is in a
+            // database that is there is to be stored.
+            tokio::time::sleep(again).await;
+            continue;
         }
         // The folder beside another file is not ours.
         drop(held.take_if(|(of, _)| *of != *path));

@@ -15,26 +15,23 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cache::Cache;
 use super::merge::MergeJob;
 use super::options::HistoryOptions;
 use super::plan::{Job, Kind, Next, Planner, image_id};
-use super::point::{Feed, Live};
+use super::point::{Feed, Live, last_frame};
 use super::shelf::{Shelf, Stored};
 use super::status::HistoryStatus;
 use super::ticks::{Ticks, later};
 use super::{HistoryError, Once};
 use crate::base::backoff::{Backoff, Reminders};
 use crate::base::clock::Millis;
-use crate::base::{FrameNo, Level, LtxId, Txid, limits};
-use crate::ltx::{Header, TimesId, WalRange, times};
-use crate::replicate::board::Mark;
+use crate::base::{Level, LtxId, Txid, limits};
+use crate::ltx::{Header, TimesId, times};
 use crate::replicate::outage::Outages;
 use crate::replicate::remote;
 use crate::replicate::stream::{Hashes, Stream};
-use crate::restore::{self, damage::Damaged};
-use crate::store::{Entry, ErrorKind, Listing, PutOptions, Store};
-use crate::wal::format;
+use crate::restore;
+use crate::store::{Entry, ErrorKind, PutOptions, Store};
 
 /// After so many failures to read the live database an image is made of what the store has.
 const LIVE_TRIES: u32 = 3;
@@ -189,7 +186,7 @@ impl Keeper {
     ///
     /// # Errors
     /// [`HistoryError`].
-    async fn mend(&mut self, now: Millis) -> Result<Vec<LtxId>, HistoryError> {
+    pub(super) async fn mend(&mut self, now: Millis) -> Result<Vec<LtxId>, HistoryError> {
         let mut mended = Vec::new();
         while let Some((inputs, to)) = self.plan(now, |planner| planner.healing()) {
             self.heal(&inputs, to, now).await?;
@@ -489,41 +486,5 @@ impl Keeper {
         }
         self.feed.shelf(|s| s.times_through = s.times_through.max(through));
         Ok(())
-    }
-}
-
-/// Writes the damaged files of a replica again as far as its other files have their content; gives their names. Each
-/// then has what it had before, so nothing that others do there meanwhile is harmed.
-///
-/// # Errors
-/// [`HistoryError`].
-pub async fn mend(
-    store: Arc<dyn Store>,
-    listing: &Listing,
-    damaged: Damaged,
-    now: Millis,
-) -> Result<Vec<LtxId>, HistoryError> {
-    let feed = Rc::new(Feed::new(Cache::default().shelf()));
-    feed.listed(listing, now);
-    feed.damaged(damaged.iter().map(|(id, why)| (*id, why.to_owned())));
-    let name = store.url().to_owned();
-    Keeper::new(store, HistoryOptions::off(), feed, name).mend(now).await
-}
-
-/// Of the damaged files of a listing, those that others have the content of.
-#[must_use]
-pub fn mendable(files: &[Entry], damaged: &Damaged) -> Vec<LtxId> {
-    let shelf = Shelf::without(files, damaged.clone(), Millis::now());
-    let has = |id: &LtxId| !shelf.replacement(*id).is_empty();
-    damaged.iter().map(|(id, _)| *id).filter(has).collect()
-}
-
-/// The place in the log that the header of an image names: its last frame.
-fn last_frame(page_size: crate::base::PageSize, mark: &Mark) -> WalRange {
-    let salts = mark.pos.salts;
-    let frame = format::frame_bytes(page_size) as u64;
-    match mark.pos.frame {
-        FrameNo(0) => WalRange { offset: format::frame_end(page_size, FrameNo(0)), size: 0, salts },
-        last => WalRange { offset: format::frame_offset(page_size, last), size: frame, salts },
     }
 }

@@ -17,10 +17,12 @@ use tokio::time::timeout;
 use super::cache::Shelved;
 use super::shelf::{Shelf, Stored};
 use crate::base::clock::Millis;
-use crate::base::{LtxId, Txid, limits};
+use crate::base::{FrameNo, LtxId, PageSize, Txid, limits};
+use crate::ltx::WalRange;
 use crate::replicate::board::{Board, Mark, Pin};
 use crate::replicate::source::PageSource;
 use crate::store::{Listing, SideId};
+use crate::wal::format;
 
 /// A state that can be read.
 pub struct Point {
@@ -79,7 +81,7 @@ impl Feed {
     /// What the store has. Called once, by the pipeline; again if something turns out to be missing. What was stored meanwhile stays known.
     pub fn listed(&self, listing: &Listing, now: Millis) {
         let known = self.shelf.take();
-        let mut shelf = Shelf::without(&listing.files, known.damaged().clone(), now);
+        let mut shelf = Shelf::without(&listing.files, known.damaged(), now);
         known.beyond(crate::base::Level::RAW, shelf.position()).into_iter().for_each(|s| shelf.put(s));
         for side in &listing.sides {
             if let SideId::Times(id) = side.id {
@@ -209,5 +211,15 @@ impl Shelf {
         let image = self.newest_snapshot().map(|s| s.id.max);
         let covered = compacted.into_iter().chain(image).max().unwrap_or_default();
         self.position() <= covered
+    }
+}
+
+/// The place in the log that the header of an image names: its last frame.
+pub(super) fn last_frame(page_size: PageSize, mark: &Mark) -> WalRange {
+    let salts = mark.pos.salts;
+    let frame = format::frame_bytes(page_size) as u64;
+    match mark.pos.frame {
+        FrameNo(0) => WalRange { offset: format::frame_end(page_size, FrameNo(0)), size: 0, salts },
+        last => WalRange { offset: format::frame_offset(page_size, last), size: frame, salts },
     }
 }

@@ -43,12 +43,12 @@ impl Shelf {
     /// As listed.
     #[cfg(test)]
     pub fn new(entries: &[Entry], now: Millis) -> Shelf {
-        Shelf::without(entries, Damaged::default(), now)
+        Shelf::without(entries, &Damaged::default(), now)
     }
 
     /// As listed, but for files that are known to be damaged.
     #[must_use]
-    pub(super) fn without(entries: &[Entry], known: Damaged, now: Millis) -> Shelf {
+    pub(super) fn without(entries: &[Entry], known: &Damaged, now: Millis) -> Shelf {
         let mut shelf = Shelf { damaged: Damaged::of_listing(entries), ..Shelf::default() };
         for (id, why) in known.iter().filter(|(id, _)| entries.iter().any(|e| e.id == **id)) {
             shelf.damaged.add(*id, why.to_owned());
@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn an_object_from_the_future_was_seen_now() {
         let id = LtxId::raw(Txid(1));
-        let shelf = Shelf::new(&[Entry { id, size: 7, modified: Millis(100) }], Millis(10));
+        let shelf = Shelf::new(&[Entry { id, size: 700, modified: Millis(100) }], Millis(10));
         let only = *shelf.all().next().unwrap();
         assert_eq!((only.created, only.seen, only.exact), (Millis(100), Millis(10), false));
     }

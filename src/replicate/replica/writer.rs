@@ -71,7 +71,7 @@ impl Replica {
             Ok(None) => {}
             // A later batch tries again.
             Err(e) => {
-                tracing::debug!(db = %self.db_name(), error = %e, "cannot prove what the store honours")
+                tracing::debug!(db = %self.db_name(), error = %e, "cannot prove what the store honours");
             }
         }
     }

@@ -41,7 +41,11 @@ impl Record {
     pub(super) fn read(folder: &Path) -> Record {
         let folder = replica_folder(folder).open();
         let bytes = folder.and_then(|f| f.read_small(NAME, limits::VERIFY_RECORD_BYTES)).unwrap_or_default();
-        let Ok(stored) = serde_json::from_slice::<Stored>(&bytes) else { return Record::default() };
+        Record::parse(&bytes)
+    }
+
+    pub(super) fn parse(bytes: &[u8]) -> Record {
+        let Ok(stored) = serde_json::from_slice::<Stored>(bytes) else { return Record::default() };
         let Stored { begun, sound, fault, faults } = stored;
         Record { begun: begun.map(Millis), sound: sound.map(Millis), fault, faults }
     }

@@ -19,6 +19,8 @@
 mod apply;
 mod chain;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod lineage;
 mod lock;
 mod look;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{FollowError, FollowStatus};
 use crate::base::backoff::{Backoff, Reminders};
 use crate::base::clock::Millis;
-use crate::store::ErrorKind;
+use crate::store::{ErrorKind, StoreError};
 
 /// A kind of failure: object names, request ids and counts in its words make no other.
 type Cause = (Discriminant<FollowError>, Option<ErrorKind>);
@@ -28,7 +28,7 @@ impl Trouble {
         status.errors += 1;
         status.last_error = Some((Millis::now(), message.clone()));
         let store = if let FollowError::Store(e) = e { Some(e) } else { None };
-        let cause = (std::mem::discriminant(e), store.map(|e| e.kind()));
+        let cause = (std::mem::discriminant(e), store.map(StoreError::kind));
         let age = self.since.get_or_insert_with(Instant::now).elapsed();
         let db = status.output.display();
         if !self.said.contains(&cause) {
@@ -40,8 +40,9 @@ impl Trouble {
         }
         status.trouble = Some(message);
         match store {
-            Some(e) => e.wait(&mut self.backoff),
-            None => self.backoff.fail(),
+            Some(e) if e.is_transient() => e.wait(&mut self.backoff),
+            // Also a refusal: readers of the database wait for its end, and a GET harms nobody.
+            _ => self.backoff.fail(),
         }
     }
 

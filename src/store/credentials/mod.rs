@@ -8,6 +8,8 @@
 
 mod answer;
 mod chain;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod http;
 mod metadata;
 mod ping;

@@ -132,7 +132,7 @@ impl Profiles {
     }
 
     /// Adds the lines of a file; what it says counts before what is there. Values are never part of the error.
-    fn add(&mut self, text: &str, is_config: bool) -> Result<(), (usize, &'static str)> {
+    pub(super) fn add(&mut self, text: &str, is_config: bool) -> Result<(), (usize, &'static str)> {
         let mut at = At::Nowhere;
         for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
             let bare = line.trim();

@@ -9,16 +9,17 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::uri::{Authority, PathAndQuery, Scheme as HttpScheme};
-use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::time::Instant;
 
-use super::body::Payload;
+use super::down::Down;
 use super::failure::{Class, Failure};
 use super::http::{Connect, Network, find, innermost, tls_config};
 use super::names::{HostAnswer, Names};
 use super::pool::{Conn, Pool};
+pub(super) use super::wire::Wire;
 use crate::base::limits;
 use crate::config::{Endpoint, EndpointUrl, S3Location, Scheme, TlsOptions};
 use crate::store::StoreError;
@@ -225,48 +226,6 @@ pub(super) struct Client {
     pub(super) create_only_proven: AtomicI64,
     /// Whether it was logged that they are not.
     pub(super) create_only_warned: AtomicBool,
-}
-
-/// Which kinds of calls have failed last, after all their attempts.
-#[derive(Debug, Default)]
-pub(super) struct Down {
-    reads: AtomicBool,
-    writes: AtomicBool,
-}
-
-impl Down {
-    fn of(&self, method: &Method) -> &AtomicBool {
-        if matches!(*method, Method::GET | Method::HEAD) { &self.reads } else { &self.writes }
-    }
-
-    pub(super) fn is(&self, method: &Method) -> bool {
-        self.of(method).load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set(&self, method: &Method, down: bool) {
-        let flag = self.of(method);
-        // Written rarely, so that requests of several threads do not take the line from each other.
-        if flag.load(Ordering::Relaxed) != down {
-            flag.store(down, Ordering::Relaxed);
-        }
-    }
-}
-
-/// A signed request, ready to go.
-#[derive(Debug)]
-pub(super) struct Wire {
-    pub(super) scheme: Scheme,
-    pub(super) authority: String,
-    pub(super) method: Method,
-    pub(super) path: String,
-    pub(super) headers: HeaderMap,
-    pub(super) payload: Payload,
-    /// Until the head of the answer is there.
-    pub(super) head_time: Duration,
-    /// From there to the end of the answer.
-    pub(super) body_time: Duration,
-    pub(super) stall: Duration,
-    pub(super) fresh: bool,
 }
 
 impl Client {

@@ -167,6 +167,16 @@ impl Span {
     }
 }
 
+/// What a response holds of `wanted`: the bytes to skip and the bytes to take.
+#[cfg(fuzzing)]
+pub(super) fn span_for_fuzzing(
+    status: StatusCode,
+    headers: &HeaderMap,
+    wanted: &Range<u64>,
+) -> Option<(u64, u64)> {
+    Span::of(status, headers, wanted).ok().map(|span| (span.skip, span.take))
+}
+
 /// First byte, last byte and size of the object in `bytes 0-9/100` or `bytes 0-9/*`.
 fn content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
     let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;

@@ -73,7 +73,7 @@ fn is_web_page(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"text/html"))
 }
 
-fn found(headers: &HeaderMap) -> Option<Found> {
+pub(super) fn found(headers: &HeaderMap) -> Option<Found> {
     let text = |name| headers.get(name).and_then(|v: &http::HeaderValue| v.to_str().ok());
     let modified = text(LAST_MODIFIED.as_str()).and_then(http_date).map(Millis::from_system);
     Some(Found {

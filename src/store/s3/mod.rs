@@ -17,9 +17,12 @@ mod compare;
 mod copy;
 mod delete;
 pub mod doctor;
+mod down;
 mod encode;
 mod extras;
 mod failure;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod get;
 mod head;
 mod http;
@@ -36,6 +39,7 @@ mod request;
 mod retry;
 mod sentence;
 pub mod sign;
+mod wire;
 mod wishes;
 pub mod xml;
 

@@ -71,15 +71,15 @@ impl Inner {
     pub(super) async fn taken(&self, key: &str) -> Result<Option<Found>> {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(written) = written.filter(|w| w.key.as_str() < key) else { return self.head(key).await };
-        let entries = self.list_from(&written.key).await?;
+        let entries = self.list_from(&written.key, key).await?;
         let newest = entries.iter().find(|e| e.0 == written.key);
-        let later = entries.iter().filter(|e| e.0 > written.key).map(|e| &e.0).min();
+        let later = entries.iter().map(|e| e.0.as_str()).filter(|k| *k > written.key.as_str()).min();
         match (newest, later) {
             (Some((_, etag, size)), _) if !written.is(etag, *size) => Err(self.replaced(&written.key)),
             (Some(_), None) => Ok(None),
-            (_, Some(later)) if later < &key.to_owned() => Err(self.replaced(later)),
+            (_, Some(later)) if later < key => Err(self.replaced(later)),
             (Some(_), Some(_)) => self.head(key).await,
-            // A store that lists from the beginning all the same, or an object that is not there any more.
+            // A listing that was cut before it, or an object that is not there any more.
             (None, _) => {
                 if let Some(found) = self.head(&written.key).await?
                     && !written.is(&found.etag, found.size)
@@ -91,21 +91,23 @@ impl Inner {
         }
     }
 
-    /// Key, ETag and size of the first objects from `key` on, in its folder.
-    async fn list_from(&self, key: &str) -> Result<Vec<(String, String, u64)>> {
-        let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let prefix = format!("{folder}/");
+    /// Key, ETag and size of the objects from `first` to `next`. The prefix that both keys share bounds the answer at stores
+    /// that ignore `start-after`.
+    async fn list_from(&self, first: &str, next: &str) -> Result<Vec<(String, String, u64)>> {
+        let same = first.bytes().zip(next.bytes()).take_while(|(a, b)| a == b).count();
+        // Keys are ASCII after the prefix of the replica, and that is the same.
+        let prefix = first.get(..same).unwrap_or_default();
         // Just before it: names of other objects differ before their suffix.
-        let before = key.strip_suffix(".ltx").unwrap_or(key);
+        let before = first.strip_suffix(".ltx").unwrap_or(first);
         let call = Call::new(Method::GET, None)
             .query("encoding-type", "url")
             .query("list-type", "2")
-            .query("max-keys", "2")
-            .query("prefix", prefix.as_str())
+            .query("max-keys", "1000")
+            .query("prefix", prefix)
             .query("start-after", before);
         let reply = self.run_bounded(&call, limits::XML_BYTES).await.map_err(|f| self.error(&call, f))?;
         let Ok(page) = xml::list(&reply.body) else { return Ok(Vec::new()) };
-        let read = |listed: &str| match page.url_encoded && !listed.starts_with(&prefix) {
+        let read = |listed: &str| match page.url_encoded && !listed.starts_with(prefix) {
             true => decode_key(listed, true),
             false => listed.to_owned(),
         };

@@ -35,7 +35,12 @@ pub(super) fn base64_crc(crc: u32) -> String {
     BASE64.encode(crc.to_be_bytes())
 }
 
-pub(super) async fn call<'a>(key: &'a str, payload: &Payload, options: PutOptions, wishes: Wishes) -> Call<'a> {
+pub(super) async fn call<'a>(
+    key: &'a str,
+    payload: &Payload,
+    options: PutOptions,
+    wishes: Wishes,
+) -> Call<'a> {
     let mut call = Call::new(Method::PUT, Some(key))
         .content(payload.clone())
         .header("content-type", "application/octet-stream")

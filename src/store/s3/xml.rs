@@ -155,9 +155,10 @@ pub fn error(xml: &[u8]) -> Option<ErrorBody> {
     let mut body = ErrorBody::default();
     let mut found = false;
     let read = visit(xml, |path, text| {
-        // Some stores wrap it: <ErrorResponse><Error><Code>.
+        // Some stores wrap it: <ErrorResponse><Error><Code>. Those of a <DeleteResult> are of single objects.
         if let Some(at) = path.iter().position(|n| n == "Error")
             && at <= 1
+            && path[0] != "DeleteResult"
         {
             found = true;
             match path[at + 1..].iter().map(String::as_str).collect::<Vec<_>>()[..] {

@@ -97,7 +97,7 @@ fn a_store_that_is_away_is_waited_for_and_said_once() {
     follower.wait_for_line("following again");
     wait_for(&world, 2);
     let output = follower.stop();
-    assert_eq!(output.matches("trying again").count(), 1, "{output}");
+    assert_eq!(output.matches("cannot follow; trying again").count(), 1, "{output}");
 }
 
 #[test]

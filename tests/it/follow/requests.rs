@@ -53,7 +53,7 @@ fn nothing_is_listed_while_files_come_one_by_one() {
     follower.wait_for_line("following again");
     wait_for(&world, world.txid);
     let output = follower.stop();
-    assert_eq!(output.matches("trying again").count(), 1, "{output}");
+    assert_eq!(output.matches("cannot follow; trying again").count(), 1, "{output}");
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_server_that_comes_back_is_followed_again() {
     follower.wait_for_line("following again");
     world.assert_same(&world.out());
     let output = follower.stop();
-    assert_eq!(output.matches("trying again").count(), 1, "{output}");
+    assert_eq!(output.matches("cannot follow; trying again").count(), 1, "{output}");
     assert_eq!(output.matches("following again").count(), 1, "{output}");
     assert!(!output.contains("whole image"), "{output}");
 }

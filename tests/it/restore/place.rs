@@ -5,9 +5,9 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::{Command, Output, Stdio};
 
-use bytes::Bytes;
 use ::lsfast::base::{LtxId, PageSize};
 use ::lsfast::store::PutOptions;
+use bytes::Bytes;
 
 use super::made::{Step, file_of};
 use super::*;

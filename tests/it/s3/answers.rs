@@ -275,7 +275,7 @@ async fn content_md5_goes_along_where_it_is_asked_for() {
                     Object requests with Object Lock parameters</Message></Error>";
         (seen.method == "PUT" && seen.header("content-md5").is_none()).then(|| answer(400, &[], body))
     });
-    let store = open(&format!("{}&checksum=none", url(proxy.addr, "db")), &impatient());
+    let store = open(&format!("{}&checksum=none", url(proxy.addr, "db")), &patient());
     for n in 1..=2 {
         store.put(raw(n), vec![content(100, n)], replacing()).await.unwrap();
     }
@@ -351,7 +351,7 @@ async fn nothing_that_a_store_says_moves_a_terminal() {
 async fn the_next_burst_of_a_fleet_opens_no_connection() {
     let server = FaultServer::start(None);
     let gate = Duration::from_millis(300);
-    let store = open(&url(server.addr, "db"), &super::faults::patient());
+    let store = open(&url(server.addr, "db"), &patient());
     store.put(raw(1), vec![content(10, 1)], replacing()).await.unwrap();
     let burst = async || {
         let all = (1..=100).map(|n| {

@@ -265,7 +265,7 @@ async fn removed(inner: &Inner, keys: &[String], made: bool, tell: Tell<'_>) {
             ));
         }
         (None, _) if one_by_one => {
-            tell(Finding::ok("delete", "the scratch objects are gone, one DELETE for each"))
+            tell(Finding::ok("delete", "the scratch objects are gone, one DELETE for each"));
         }
         (None, _) => tell(Finding::ok("delete", "the scratch objects are gone, by one DeleteObjects")),
     }

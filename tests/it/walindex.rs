@@ -156,7 +156,7 @@ fn whatever_is_damaged_in_a_wal_index_the_next_commit_succeeds() {
         app.execute("INSERT INTO t VALUES(?, randomblob(2000))", [i]).expect("a row");
     }
     until("the log to start over", || {
-        app.execute("UPDATE t SET y = 1 WHERE rowid = 1", []).expect("a row");
+        app.execute("UPDATE t SET y = randomblob(8) WHERE rowid = 1", []).expect("a row");
         let mut word = [0; 4];
         shm.read_exact_at(&mut word, 16).expect("mxFrame");
         (u32::from_ne_bytes(word) < 1000).then_some(())

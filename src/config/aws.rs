@@ -1,6 +1,7 @@
 //! Names of Amazon S3: partitions, host names, access points.
 
-/// Suffixes of host names by the beginning of the region, the most specific first. The last one is for all others.
+/// Suffixes of host names by the beginning of the region, the most specific first. The last one is
+/// for all others.
 const PARTITIONS: [(&str, &str); 8] = [
     ("cn-", "amazonaws.com.cn"),
     ("us-gov-", "amazonaws.com"),
@@ -35,7 +36,8 @@ pub(super) fn partition(region: &str) -> &'static str {
     }
 }
 
-/// Whether `name` has the shape of a region of AWS: `eu-central-1`, `us-gov-west-1`, `eusc-de-east-1`.
+/// Whether `name` has the shape of a region of AWS: `eu-central-1`, `us-gov-west-1`,
+/// `eusc-de-east-1`.
 pub(super) fn is_region(name: &str) -> bool {
     let parts: Vec<&str> = name.split('-').collect();
     let [first, .., direction, number] = parts.as_slice() else { return false };
@@ -61,8 +63,8 @@ pub(super) enum AwsHost {
         /// What stands before it.
         bucket: Option<String>,
     },
-    /// Another address of the S3 API that has to be used as it is: an access point, transfer acceleration, a private
-    /// link.
+    /// Another address of the S3 API that has to be used as it is: an access point, transfer
+    /// acceleration, a private link.
     Fixed {
         /// The host without the bucket.
         host: String,

@@ -100,7 +100,8 @@ pub trait ProvideCredentials: Send + Sync + fmt::Debug {
     /// The present credentials; answers from memory while they are fresh.
     fn credentials(&self) -> CredentialFuture<'_>;
 
-    /// Called when the store refused `used`: a source that can ask again forgets them and answers true.
+    /// Called when the store refused `used`: a source that can ask again forgets them and answers
+    /// true.
     fn refused(&self, used: &Credentials) -> bool;
 }
 
@@ -156,7 +157,8 @@ impl CredentialSource {
         }
     }
 
-    /// Tells the source that the store refused `used`. True if another try may come with other keys.
+    /// Tells the source that the store refused `used`. True if another try may come with other
+    /// keys.
     #[must_use]
     pub fn refused(&self, used: &Credentials) -> bool {
         match self {

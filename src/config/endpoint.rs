@@ -48,8 +48,8 @@ pub struct EndpointUrl {
 }
 
 impl EndpointUrl {
-    /// Reads `host`, `host:port` or a whole URL. Without a scheme, loopback and private addresses mean `http`, all
-    /// others `https`. `what` names the source in errors.
+    /// Reads `host`, `host:port` or a whole URL. Without a scheme, loopback and private addresses
+    /// mean `http`, all others `https`. `what` names the source in errors.
     ///
     /// # Errors
     /// [`ConfigError::Value`] naming `what`.
@@ -86,15 +86,16 @@ impl EndpointUrl {
         Ok(EndpointUrl { scheme, host, port, path: path.trim_end_matches('/').to_owned() })
     }
 
-    /// Whether this is an address of Amazon's S3, with or without a bucket before it, where only Amazon answers. Other hosts
-    /// below Amazon's domains belong to its customers.
+    /// Whether this is an address of Amazon's S3, with or without a bucket before it, where only
+    /// Amazon answers. Other hosts below Amazon's domains belong to its customers.
     #[must_use]
     pub fn is_aws_storage(&self) -> bool {
         let known = aws::host(&self.host);
         self.port.is_none() && matches!(known, Some(aws::AwsHost::Api { .. } | aws::AwsHost::Fixed { .. }))
     }
 
-    /// Whether the host may be anywhere in the world: neither this machine nor one in a private network.
+    /// Whether the host may be anywhere in the world: neither this machine nor one in a private
+    /// network.
     #[must_use]
     pub fn is_public(&self) -> bool {
         if is_local(&self.host) || super::host::PRIVATE.iter().any(|end| self.host.ends_with(end)) {

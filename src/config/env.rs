@@ -17,14 +17,16 @@ impl Env {
         Env { vars: vars.into_iter().map(|(n, v)| (n.into(), v.into())).collect(), directory: None }
     }
 
-    /// The same, with the directory that relative paths are relative to. Without one they stay relative.
+    /// The same, with the directory that relative paths are relative to. Without one they stay
+    /// relative.
     #[must_use]
     pub fn in_directory(mut self, directory: impl Into<PathBuf>) -> Env {
         self.directory = Some(directory.into());
         self
     }
 
-    /// `path` from the root, without `.` and `..`; a `~/` at its beginning is the home directory, if there is one.
+    /// `path` from the root, without `.` and `..`; a `~/` at its beginning is the home directory,
+    /// if there is one.
     #[must_use]
     pub fn absolute(&self, path: &Path) -> PathBuf {
         let at_home = match (path.strip_prefix("~"), self.get("HOME")) {
@@ -60,8 +62,8 @@ impl Env {
         self.vars.get(name).map(String::as_str)
     }
 
-    /// The value without the white space around it (a key pasted with its newline is a common accident); `None` if
-    /// the variable is unset or empty.
+    /// The value without the white space around it (a key pasted with its newline is a common
+    /// accident); `None` if the variable is unset or empty.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.vars.get(name).map(|v| v.trim()).filter(|v| !v.is_empty())

@@ -1,9 +1,9 @@
-//! What can be said about a replica, wherever it is said: in its URL, in the config file, by flags, by the
-//! environment. Each value keeps its origin.
+//! What can be said about a replica, wherever it is said: in its URL, in the config file, by flags,
+//! by the environment. Each value keeps its origin.
 //!
-//! Precedence is stated once, by the order in which [`ReplicaFields::or`] is chained: flags, the replica in the config
-//! file, the top of the config file, the URL, the environment. That the config file beats the URL is Litestream's
-//! rule: a URL fills what the fields leave out.
+//! Precedence is stated once, by the order in which [`ReplicaFields::or`] is chained: flags, the
+//! replica in the config file, the top of the config file, the URL, the environment. That the
+//! config file beats the URL is Litestream's rule: a URL fills what the fields leave out.
 
 use std::path::PathBuf;
 
@@ -90,8 +90,8 @@ impl ReplicaFields {
         ReplicaFields { url: Some(Sourced::new(url.into(), Origin::Url)), ..ReplicaFields::default() }
     }
 
-    /// As [`or`](ReplicaFields::or), for the top of a config file: a session token belongs to its key, and does not
-    /// go to a replica with a key of its own.
+    /// As [`or`](ReplicaFields::or), for the top of a config file: a session token belongs to its
+    /// key, and does not go to a replica with a key of its own.
     #[must_use]
     pub fn or_global(self, mut global: ReplicaFields) -> ReplicaFields {
         if self.access_key_id.is_some() {
@@ -123,7 +123,8 @@ impl ReplicaFields {
         })
     }
 
-    /// What the environment says for every replica. Keys are not among it: see [`super::CredentialSource`].
+    /// What the environment says for every replica. Keys are not among it: see
+    /// [`super::CredentialSource`].
     #[must_use]
     pub fn of_env(env: &Env) -> ReplicaFields {
         let first = |names: &[&'static str]| {

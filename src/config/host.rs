@@ -1,9 +1,10 @@
 //! What the host and the path of a replica URL mean.
 //!
-//! A rule decides where the owner can have meant one thing only: an ARN, a port, an address, `localhost`, a known
-//! provider, a first label that is a word for a store (`s3.example.com`), the host of an endpoint that is set
-//! elsewhere, a plain `http://` or `https://` URL. A name with dots that no rule knows may be a bucket of AWS, a
-//! server, or a bucket before its server: then all readings are returned, and nothing is sent anywhere.
+//! A rule decides where the owner can have meant one thing only: an ARN, a port, an address,
+//! `localhost`, a known provider, a first label that is a word for a store (`s3.example.com`), the
+//! host of an endpoint that is set elsewhere, a plain `http://` or `https://` URL. A name with dots that no rule knows may be a bucket of AWS, a
+//! server, or a bucket before its server: then all readings are returned, and nothing is sent
+//! anywhere.
 
 use std::fmt;
 
@@ -71,7 +72,8 @@ pub struct Reading {
 /// A URL with several readings. Nothing has been sent to any of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ambiguity {
-    /// The URL as written, its parameters included: the key by which [`super::Overrides::settled`] replaces it.
+    /// The URL as written, its parameters included: the key by which [`super::Overrides::settled`]
+    /// replaces it.
     pub url: String,
     /// All readings.
     pub readings: Vec<Reading>,

@@ -32,8 +32,9 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// Whether the user wrote this value for this replica, so that it must not be replaced by a better guess. A
-    /// variable of the environment does not count: hosts of AWS set `AWS_REGION` by themselves.
+    /// Whether the user wrote this value for this replica, so that it must not be replaced by a
+    /// better guess. A variable of the environment does not count: hosts of AWS set
+    /// `AWS_REGION` by themselves.
     #[must_use]
     pub fn is_explicit(&self) -> bool {
         matches!(self, Origin::Url | Origin::Flag(_) | Origin::File { .. } | Origin::Endpoint)
@@ -113,7 +114,8 @@ pub struct Quirks {
     pub sign_payload: SignPayload,
     /// Which checksum goes with an upload.
     pub checksum: Checksum,
-    /// Whether the store answers 412 to `If-None-Match: *` on an object that exists. `None`: not known, try it.
+    /// Whether the store answers 412 to `If-None-Match: *` on an object that exists. `None`: not
+    /// known, try it.
     pub create_only: Option<bool>,
     /// Size of the parts of an upload in bytes, where the default does not do.
     pub part_bytes: Option<u64>,
@@ -137,7 +139,8 @@ pub struct S3Location {
     pub region: Sourced<String>,
     /// Bucket.
     pub bucket: String,
-    /// What stands before `/LLLL/NAME` in every key, literally: an empty one gives keys that begin with a slash.
+    /// What stands before `/LLLL/NAME` in every key, literally: an empty one gives keys that begin
+    /// with a slash.
     pub prefix: String,
     /// How the bucket is named.
     pub addressing: Sourced<Addressing>,
@@ -151,7 +154,8 @@ pub struct S3Location {
     pub access_point: Option<String>,
     /// Who we are.
     pub credentials: CredentialSource,
-    /// All that was said about this replica, with its origins; what has no other place here is used from here.
+    /// All that was said about this replica, with its origins; what has no other place here is used
+    /// from here.
     pub fields: Box<ReplicaFields>,
 }
 
@@ -162,8 +166,8 @@ impl S3Location {
         self.endpoint.value.url(&self.region.value)
     }
 
-    /// What tells this place from every other: endpoint, bucket and prefix. The names of buckets at AWS are the same
-    /// from every region.
+    /// What tells this place from every other: endpoint, bucket and prefix. The names of buckets at
+    /// AWS are the same from every region.
     #[must_use]
     pub fn identity(&self) -> String {
         let endpoint = match &self.endpoint.value {
@@ -211,8 +215,8 @@ impl Location {
         }
     }
 
-    /// The place of something below this one, as Litestream joins the path of a database of a directory to that of
-    /// the replica.
+    /// The place of something below this one, as Litestream joins the path of a database of a
+    /// directory to that of the replica.
     ///
     /// # Errors
     /// [`ConfigError::Control`] for a control character.

@@ -1,7 +1,8 @@
-//! What the user asked for, as values: durations, replica URLs, endpoints, credentials, each with its origin.
+//! What the user asked for, as values: durations, replica URLs, endpoints, credentials, each with
+//! its origin.
 //!
-//! No side effects: the environment comes in as an [`Env`], files are named and not read, nothing is looked up in
-//! the network.
+//! No side effects: the environment comes in as an [`Env`], files are named and not read, nothing
+//! is looked up in the network.
 
 mod aws;
 mod credentials;

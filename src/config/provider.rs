@@ -1,5 +1,5 @@
-//! Providers of S3: how their hosts are named, and what is documented about them. What is not known here is found
-//! out by asking the store.
+//! Providers of S3: how their hosts are named, and what is documented about them. What is not known
+//! here is found out by asking the store.
 
 use super::location::{Addressing, Checksum};
 
@@ -16,8 +16,9 @@ pub(super) enum Region {
 #[derive(Debug)]
 pub(super) struct Provider {
     pub(super) name: &'static str,
-    /// Host names of the API, the most specific first. `{region}` is a part of the name, and other braces are any
-    /// word; what stands before all this is a bucket. A path behind the host is part of the address.
+    /// Host names of the API, the most specific first. `{region}` is a part of the name, and other
+    /// braces are any word; what stands before all this is a bucket. A path behind the host is
+    /// part of the address.
     pub(super) endpoints: &'static [&'static str],
     /// Hosts that serve the same buckets to browsers, and the endpoint that belongs to them.
     pub(super) fronts: &'static [(&'static str, &'static str)],
@@ -184,7 +185,8 @@ pub(super) const PROVIDERS: &[Provider] = &[
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Match<'h> {
     pub(super) provider: &'static Provider,
-    /// The host without the bucket. A front is written as its endpoint, so this may need [`Match::host`].
+    /// The host without the bucket. A front is written as its endpoint, so this may need
+    /// [`Match::host`].
     bare: &'h str,
     canonical: Option<&'static str>,
     /// What belongs between the host and the bucket.

@@ -1,8 +1,9 @@
 //! From all that is said about a replica to a [`Location`].
 //!
-//! Each value is taken from the first place that has it: flag, replica in the config file, top of the config file,
-//! URL, environment, name of the endpoint, what is known of the provider, default. Only the region in the name of an
-//! endpoint comes before the one of the environment: hosts of AWS set `AWS_REGION` by themselves.
+//! Each value is taken from the first place that has it: flag, replica in the config file, top of
+//! the config file, URL, environment, name of the endpoint, what is known of the provider, default.
+//! Only the region in the name of an endpoint comes before the one of the environment: hosts of AWS
+//! set `AWS_REGION` by themselves.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,8 @@ pub struct Overrides {
     pub ca_cert: Option<PathBuf>,
     /// `--skip-verify`
     pub skip_verify: bool,
-    /// Ambiguous URLs that were settled, and the URL of the reading that is right: see [`Overrides::settle`].
+    /// Ambiguous URLs that were settled, and the URL of the reading that is right: see
+    /// [`Overrides::settle`].
     pub settled: BTreeMap<String, String>,
 }
 
@@ -56,7 +58,8 @@ impl Location {
     /// `file:///DIRECTORY`.
     ///
     /// # Errors
-    /// [`ConfigError`] saying what to write instead; [`ConfigError::Ambiguous`] for a URL that can mean several places.
+    /// [`ConfigError`] saying what to write instead; [`ConfigError::Ambiguous`] for a URL that can
+    /// mean several places.
     pub fn resolve(url: &str, flags: &Overrides, env: &Env) -> Result<Location, ConfigError> {
         Location::of_fields(ReplicaFields::of_url(url), flags, env)
     }

@@ -1,4 +1,5 @@
-//! The settings of a bucket that is found: region, style, quirks, keys; and what their values may hold.
+//! The settings of a bucket that is found: region, style, quirks, keys; and what their values may
+//! hold.
 
 use std::sync::Arc;
 
@@ -9,7 +10,8 @@ use crate::base::limits;
 
 const REGION_DEFAULT: &str = "us-east-1";
 
-/// How messages call a value: by the name of its parameter, flag or variable where that says it all.
+/// How messages call a value: by the name of its parameter, flag or variable where that says it
+/// all.
 pub(super) fn what(name: &str, origin: &Origin) -> String {
     match origin {
         Origin::Url => format!("parameter {name}"),
@@ -62,7 +64,8 @@ pub(super) fn addressing(found: &Found, fields: &ReplicaFields) -> Sourced<Addre
         let value = if path.value { Addressing::Path } else { Addressing::VirtualHost };
         return Sourced::new(value, path.origin.clone());
     }
-    // A certificate for *.s3.REGION.amazonaws.com covers one label, so a bucket with a dot goes into the path.
+    // A certificate for *.s3.REGION.amazonaws.com covers one label, so a bucket with a dot goes into
+    // the path.
     let is_label = found.bucket.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     match (found.server.provider, &found.endpoint.value) {
         (_, Endpoint::Aws { .. }) if is_label => Sourced::new(Addressing::VirtualHost, Origin::Default),

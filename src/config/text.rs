@@ -52,8 +52,9 @@ pub(super) fn clean(path: &str) -> String {
 /// Schemes of connection strings, as they are in DATABASE_URL and what reads it.
 const DATABASE_SCHEMES: [&str; 2] = ["sqlite", "sqlite3"];
 
-/// The path in a connection string of SQLite: `sqlite:///PATH`, `sqlite:PATH` (also with `sqlite3`), without its parameters. `None` for
-/// anything else. As in Litestream the path begins after the second slash: three slashes are a path from the root.
+/// The path in a connection string of SQLite: `sqlite:///PATH`, `sqlite:PATH` (also with
+/// `sqlite3`), without its parameters. `None` for anything else. As in Litestream the path begins
+/// after the second slash: three slashes are a path from the root.
 #[must_use]
 pub fn connection_path(text: &str) -> Option<&str> {
     let (scheme, rest) = text.split_once(':')?;
@@ -66,8 +67,8 @@ pub fn connection_path(text: &str) -> Option<&str> {
     Some(if path.starts_with("//") { &path[1..] } else { path })
 }
 
-/// The path of a database, as it is or in a connection string. Where no replica can be meant, `file:` is one, too: SQLite's own form, in
-/// which `%41` is `A`.
+/// The path of a database, as it is or in a connection string. Where no replica can be meant,
+/// `file:` is one, too: SQLite's own form, in which `%41` is `A`.
 #[must_use]
 pub fn database_path(text: &str) -> Option<String> {
     if let Some(path) = connection_path(text) {
@@ -101,8 +102,8 @@ pub(super) fn decode(text: &str) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
-/// Whether there is a user name or a password before the host. A secret may hold slashes and question marks, so that
-/// it does not always end where a host would.
+/// Whether there is a user name or a password before the host. A secret may hold slashes and
+/// question marks, so that it does not always end where a host would.
 pub(super) fn has_user_info(rest: &str) -> bool {
     let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
     if authority.contains('@') {

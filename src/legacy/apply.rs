@@ -1,10 +1,12 @@
 //! From a snapshot and pieces of logs to a database file.
 //!
-//! The pieces of one log are put together in a scratch file, and each frame is proven as in SQLite's recovery: salts,
-//! page number, checksum chain. At the end of the log the last committed image of each page goes to the database, which
-//! then gets the length of the last commit. That is what a checkpoint does, so the result is the same, page for page.
+//! The pieces of one log are put together in a scratch file, and each frame is proven as in
+//! SQLite's recovery: salts, page number, checksum chain. At the end of the log the last committed
+//! image of each page goes to the database, which then gets the length of the last commit. That is
+//! what a checkpoint does, so the result is the same, page for page.
 //!
-//! Memory: a piece of [`limits::LEGACY_READ_BYTES`], and for each page in a log the number of its last frame.
+//! Memory: a piece of [`limits::LEGACY_READ_BYTES`], and for each page in a log the number of its
+//! last frame.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};

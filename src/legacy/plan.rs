@@ -60,8 +60,9 @@ impl LegacyPlan {
     }
 }
 
-/// Whether the files have lost their times: they are all the times there are, and a copy that does not keep them makes
-/// them mean nothing. The segments of a generation are uploaded in their order, about a second apart.
+/// Whether the files have lost their times: they are all the times there are, and a copy that does
+/// not keep them makes them mean nothing. The segments of a generation are uploaded in their order,
+/// about a second apart.
 #[must_use]
 pub fn times_are_lost(files: &[LegacyFile]) -> bool {
     let mut generations: BTreeMap<Generation, Vec<LegacyFile>> = BTreeMap::new();
@@ -79,7 +80,8 @@ pub fn times_are_lost(files: &[LegacyFile]) -> bool {
     })
 }
 
-/// Files of a generation that are closer together than this on average, in milliseconds, were copied, not replicated.
+/// Files of a generation that are closer together than this on average, in milliseconds, were
+/// copied, not replicated.
 const FILES_APART_MS: i64 = 50;
 
 /// Says so, if there are such.
@@ -237,8 +239,8 @@ fn of_generation(
     Ok(LegacyPlan { generation, snapshot, segments, is_newest: false })
 }
 
-/// No log may be missing, and each must begin at its beginning. Whether the pieces of one join is seen when they are
-/// read: names do not tell how long they are.
+/// No log may be missing, and each must begin at its beginning. Whether the pieces of one join is
+/// seen when they are read: names do not tell how long they are.
 fn check_order(generation: Generation, first: WalIndex, segments: &[LegacyFile]) -> Result<(), LegacyError> {
     let mut due = Some(first);
     let mut present = None;
@@ -257,8 +259,8 @@ fn check_order(generation: Generation, first: WalIndex, segments: &[LegacyFile])
     Ok(())
 }
 
-/// Every state that can be restored, one for each segment and each snapshot that nothing follows: its plan without the
-/// files, oldest first within each generation. Files after a gap have none.
+/// Every state that can be restored, one for each segment and each snapshot that nothing follows:
+/// its plan without the files, oldest first within each generation. Files after a gap have none.
 #[must_use]
 pub fn states(files: &[LegacyFile]) -> Vec<LegacyState> {
     let mut sorted = files.to_vec();
@@ -287,7 +289,8 @@ pub fn states(files: &[LegacyFile]) -> Vec<LegacyState> {
         states.push(state);
         open = Some(state);
     }
-    // With pieces of its log a snapshot is no state of its own: it may have some of their pages and not others.
+    // With pieces of its log a snapshot is no state of its own: it may have some of their pages and not
+    // others.
     let begun: Vec<(Generation, WalIndex)> = files
         .iter()
         .filter(|f| !f.name.is_snapshot())

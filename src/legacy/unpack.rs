@@ -13,10 +13,11 @@ const AGE: &[u8] = b"age-encryption.org/";
 /// FLG bit: a checksum of the content follows the end mark.
 const CONTENT_CHECKSUM: u8 = 0x04;
 
-/// The content of a file, decompressed as it is read. What was read is right when the end has been reached: the
-/// checksum of the content stands behind it.
+/// The content of a file, decompressed as it is read. What was read is right when the end has been
+/// reached: the checksum of the content stands behind it.
 ///
-/// Errors of kind [`io::ErrorKind::InvalidData`] say that the file is damaged, all others are those of the source.
+/// Errors of kind [`io::ErrorKind::InvalidData`] say that the file is damaged, all others are those
+/// of the source.
 pub struct Unpacked<R: Read> {
     decoder: FrameDecoder<Strict<R>>,
     ended: bool,
@@ -86,8 +87,8 @@ fn damaged(reason: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason.to_owned())
 }
 
-/// A source that must not end: whoever wants more of a frame than there is reads a cut file. The decoder takes some
-/// such ends for the end of the content.
+/// A source that must not end: whoever wants more of a frame than there is reads a cut file. The
+/// decoder takes some such ends for the end of the content.
 struct Strict<R> {
     source: R,
     /// The first bytes.

@@ -2,8 +2,8 @@
 //!
 //! 1. [`Tail::parse`] on the last bytes gives the index.
 //! 2. Ranges of frames are fetched and go through [`decode_frames`], on any core, in any order.
-//! 3. [`FileCheck`] takes the results in the order of the file and compares with the trailer. Only then are the
-//!    pages proven.
+//! 3. [`FileCheck`] takes the results in the order of the file and compares with the trailer. Only
+//!    then are the pages proven.
 
 use super::decode::page_checksum;
 use super::frame::{self, Look};
@@ -30,10 +30,10 @@ pub struct PartialCheck {
 /// `bytes` are the bytes of the file from `first_offset` on.
 ///
 /// # Errors
-/// [`LtxError::IndexMismatch`] if a frame is not what the index says, or whatever is wrong with it. In a file whose
-/// index is wrong the first error, in the order of the file, is a mismatch; a range after that may meet anything. So
-/// whoever decodes ranges in any order reads the file from its beginning after every error: a good file proves good
-/// then, and a bad one gives its true reason.
+/// [`LtxError::IndexMismatch`] if a frame is not what the index says, or whatever is wrong with it.
+/// In a file whose index is wrong the first error, in the order of the file, is a mismatch; a range
+/// after that may meet anything. So whoever decodes ranges in any order reads the file from its
+/// beginning after every error: a good file proves good then, and a bad one gives its true reason.
 pub fn decode_frames(
     header: &Header,
     bytes: &[u8],

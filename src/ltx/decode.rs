@@ -1,8 +1,8 @@
 //! Reading a file as a stream, in pieces cut anywhere.
 //!
-//! Nothing is read ahead and nothing is allocated because a file says so: the decoder keeps one page and, of the
-//! input, at most one frame that was cut. What follows the terminator is hashed and not interpreted, but for the
-//! trailer in its last 16 bytes.
+//! Nothing is read ahead and nothing is allocated because a file says so: the decoder keeps one
+//! page and, of the input, at most one frame that was cut. What follows the terminator is hashed
+//! and not interpreted, but for the trailer in its last 16 bytes.
 
 use super::frame::{self, HEAD_SHORT, Look, Shape};
 use super::header::{HEADER_LEN, Header, TRAILER_LEN, Trailer};

@@ -1,7 +1,8 @@
 //! Writing files.
 //!
-//! Pages are compressed straight into the bytes of the file; nothing is copied afterwards. The file checksum covers
-//! uncompressed pages, so each page is hashed and compressed while it is in the cache.
+//! Pages are compressed straight into the bytes of the file; nothing is copied afterwards. The file
+//! checksum covers uncompressed pages, so each page is hashed and compressed while it is in the
+//! cache.
 
 use std::path::PathBuf;
 
@@ -42,8 +43,8 @@ pub fn encode_file<'a>(
 /// With an iterator that knows its length the buffer is allocated once at most.
 ///
 /// # Errors
-/// A header that is not for a replica, pages that do not ascend, do not fit the header or are not one page long.
-/// `out` then holds nothing useful.
+/// A header that is not for a replica, pages that do not ascend, do not fit the header or are not
+/// one page long. `out` then holds nothing useful.
 pub fn encode_file_into<'a>(
     header: &Header,
     pages: impl IntoIterator<Item = (Pgno, &'a [u8])>,
@@ -110,8 +111,9 @@ impl Packer {
         Packer { page_size, table, crc: Crc64::new() }
     }
 
-    /// Writes the frame of a page at `at` of `out`, where earlier frames end; returns its length. Bytes of `out`
-    /// after that are left over and get used by the next frame, so that on the whole no more is zeroed than written.
+    /// Writes the frame of a page at `at` of `out`, where earlier frames end; returns its length.
+    /// Bytes of `out` after that are left over and get used by the next frame, so that on the
+    /// whole no more is zeroed than written.
     fn pack(&mut self, pgno: Pgno, page: &[u8], out: &mut Vec<u8>, at: usize) -> Result<u32, LtxError> {
         let expected = self.page_size.bytes();
         if page.len() != expected {
@@ -155,7 +157,8 @@ impl FrameBlock {
         FrameBlock::encode_in(Spare::default(), page_size, pages)
     }
 
-    /// The same in the memory of `buffer`, which goes back where it came from when the bytes of the block are gone.
+    /// The same in the memory of `buffer`, which goes back where it came from when the bytes of the
+    /// block are gone.
     ///
     /// # Errors
     /// As [`FrameBlock::encode`].
@@ -280,8 +283,9 @@ impl Encoder {
         Encoder::spilling(header, None)
     }
 
-    /// The same for a file of any number of pages: what the page index has beyond [`limits::INDEX_BYTES`](crate::base::limits::INDEX_BYTES)
-    /// goes to a temporary file in `place`, an existing folder. Such a file is ended by [`Encoder::end`].
+    /// The same for a file of any number of pages: what the page index has beyond
+    /// [`limits::INDEX_BYTES`](crate::base::limits::INDEX_BYTES) goes to a temporary file in
+    /// `place`, an existing folder. Such a file is ended by [`Encoder::end`].
     ///
     /// # Errors
     /// A header that is not for a replica.
@@ -330,7 +334,8 @@ impl Encoder {
         Ok((Bytes::from(tail), trailer, size))
     }
 
-    /// Ends the file; its last bytes come in pieces, because the page index of a large file is large.
+    /// Ends the file; its last bytes come in pieces, because the page index of a large file is
+    /// large.
     ///
     /// # Errors
     /// A file from TXID 1 that lacks a page.

@@ -7,9 +7,9 @@
 //! | 6 | 4 | length of the payload, only with flag 1 |
 //! | 10 | | payload: one LZ4 block that gives exactly one page |
 //!
-//! Without flag 1 (Litestream before 0.5.16) an LZ4 frame follows the flags and its length is written nowhere.
-//! Six zero bytes end the frames. There is no form for incompressible pages: their block is
-//! longer than the page.
+//! Without flag 1 (Litestream before 0.5.16) an LZ4 frame follows the flags and its length is
+//! written nowhere. Six zero bytes end the frames. There is no form for incompressible pages: their
+//! block is longer than the page.
 
 use super::{LtxError, legacy};
 use crate::base::{PageSize, Pgno};

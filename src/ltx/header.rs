@@ -191,8 +191,9 @@ impl Trailer {
         out
     }
 
-    /// Compares with what was computed: `crc` over everything up to the post-apply checksum, inclusive, and
-    /// `database`, the XOR of all page checksums, which only a snapshot with checksums has.
+    /// Compares with what was computed: `crc` over everything up to the post-apply checksum,
+    /// inclusive, and `database`, the XOR of all page checksums, which only a snapshot with
+    /// checksums has.
     pub(super) fn verify(&self, header: &Header, crc: u64, database: u64) -> Result<(), LtxError> {
         let (stored, computed) = (self.file_checksum, crc | CHECKSUM_FLAG);
         if stored != computed {

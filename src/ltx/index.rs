@@ -9,8 +9,9 @@
 //!
 //! Varints are LEB128: 7 bits a byte, low group first, top bit = more, 10 bytes at most.
 //!
-//! The index decides nothing about a file's validity: Litestream restores files whose index is empty or wrong.
-//! Whoever wants to use it must therefore be ready for [`LtxError::is_index_fault`] and read from the beginning.
+//! The index decides nothing about a file's validity: Litestream restores files whose index is
+//! empty or wrong. Whoever wants to use it must therefore be ready for [`LtxError::is_index_fault`]
+//! and read from the beginning.
 
 use std::io;
 use std::path::PathBuf;
@@ -52,8 +53,9 @@ impl IndexEntry {
 
 /// The end of a file, from the terminator on: index and trailer.
 ///
-/// The index in it is plausible (page numbers ascend, frames follow each other from the header to the terminator)
-/// and not proven: [`decode_frames`](super::decode_frames) compares it with the frames.
+/// The index in it is plausible (page numbers ascend, frames follow each other from the header to
+/// the terminator) and not proven: [`decode_frames`](super::decode_frames) compares it with the
+/// frames.
 #[derive(Debug, Clone)]
 pub struct Tail {
     /// Every frame, in the order of the file.
@@ -178,7 +180,8 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// The varints of an index under construction. Beyond [`limits::INDEX_BYTES`] they go to a file, if there is a place for it.
+/// The varints of an index under construction. Beyond [`limits::INDEX_BYTES`] they go to a file, if
+/// there is a place for it.
 #[derive(Debug, Default)]
 pub(super) struct IndexWriter {
     /// What is not in the file.
@@ -217,7 +220,8 @@ impl IndexWriter {
         Ok(())
     }
 
-    /// Appends the end of a file up to where the post-apply checksum begins: terminator, index, its length.
+    /// Appends the end of a file up to where the post-apply checksum begins: terminator, index, its
+    /// length.
     pub(super) fn finish(mut self, out: &mut Vec<u8>) {
         assert!(self.spilled.is_none(), "an index that may be in a file is read in pieces");
         self.memory.push(0);

@@ -1,4 +1,5 @@
-//! Pages as Litestream 0.5.0 to 0.5.15 wrote them: one complete LZ4 frame each. Read, never written.
+//! Pages as Litestream 0.5.0 to 0.5.15 wrote them: one complete LZ4 frame each. Read, never
+//! written.
 //!
 //! | offset | size | field (little-endian) |
 //! |---|---|---|
@@ -11,7 +12,8 @@
 //! | | 4 | end mark, zeros |
 //! | | 4 | XXH32 of the content, if asked for |
 //!
-//! The writers always set FLG 0x64. The length of a frame is known only after a walk over its blocks.
+//! The writers always set FLG 0x64. The length of a frame is known only after a walk over its
+//! blocks.
 
 use xxhash_rust::xxh32::xxh32;
 
@@ -19,7 +21,8 @@ use super::LtxError;
 use super::frame::{HEAD_SHORT, Look, Shape, payload_len_max};
 use crate::base::{PageSize, Pgno};
 
-/// What an LZ4 frame may have around and between the LZ4 blocks of one page. The writers needed 19 bytes.
+/// What an LZ4 frame may have around and between the LZ4 blocks of one page. The writers needed 19
+/// bytes.
 pub(super) const OVERHEAD_MAX: usize = 128;
 
 const MAGIC: [u8; 4] = 0x184D_2204_u32.to_le_bytes();

@@ -1,8 +1,9 @@
 //! One stream of pages from several files: the newest version of each page.
 //!
-//! Inputs come in TXID order; each begins at most one after the end of the one before (overlap is allowed) and
-//! ends later. Pages above the last commit are left out. A page that was cut off by a shrink in between does
-//! not come back in its older version: when the database grew again, whoever wrote the file put the page into it.
+//! Inputs come in TXID order; each begins at most one after the end of the one before (overlap is
+//! allowed) and ends later. Pages above the last commit are left out. A page that was cut off by a
+//! shrink in between does not come back in its older version: when the database grew again, whoever
+//! wrote the file put the page into it.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

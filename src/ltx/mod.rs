@@ -1,6 +1,7 @@
 //! The LTX file: one transaction, or a range of them, as page images.
 //!
-//! All integers are big-endian, but for the varints of the page index (LEB128, least significant group first).
+//! All integers are big-endian, but for the varints of the page index (LEB128, least significant
+//! group first).
 //!
 //! | part | bytes | content |
 //! |---|---|---|
@@ -10,17 +11,20 @@
 //! | index | any | see [`index`]: page number, offset, length of each frame; 0; length of all that in 8 bytes |
 //! | trailer | 16 | post-apply checksum, file checksum |
 //!
-//! The file checksum is a CRC-64/GO-ISO with bit 63 forced to 1 over: header, each frame's header and its
-//! *uncompressed* page, terminator, index with its length, post-apply checksum. It therefore proves pages, not
-//! compressed bytes, and two encoders give different, equally valid files.
+//! The file checksum is a CRC-64/GO-ISO with bit 63 forced to 1 over: header, each frame's header
+//! and its *uncompressed* page, terminator, index with its length, post-apply checksum. It
+//! therefore proves pages, not compressed bytes, and two encoders give different, equally valid
+//! files.
 //!
-//! A file is valid if the header is, if page numbers ascend, are at most the header's commit and never the lock
-//! page, if a file that begins at TXID 1 has every page, if each frame gives exactly one page, and if the
-//! checksums agree. The index decides nothing: files with a wrong index restore.
+//! A file is valid if the header is, if page numbers ascend, are at most the header's commit and
+//! never the lock page, if a file that begins at TXID 1 has every page, if each frame gives exactly
+//! one page, and if the checksums agree. The index decides nothing: files with a wrong index
+//! restore.
 //!
-//! Writing: [`encode_file`] for a batch in memory; [`FrameBlock`] on many cores and one [`Encoder`] for images.
-//! Reading: [`Decoder`] for a stream, [`LtxReader`] around anything that reads; [`Tail`], [`decode_frames`] and
-//! [`FileCheck`] for ranges decoded in parallel. [`Merge`] makes one stream of several files.
+//! Writing: [`encode_file`] for a batch in memory; [`FrameBlock`] on many cores and one [`Encoder`]
+//! for images. Reading: [`Decoder`] for a stream, [`LtxReader`] around anything that reads;
+//! [`Tail`], [`decode_frames`] and [`FileCheck`] for ranges decoded in parallel. [`Merge`] makes
+//! one stream of several files.
 
 mod check;
 mod decode;

@@ -1,4 +1,5 @@
-//! Which page numbers a file may have, in which order. Encoder, decoder and parallel check share this rule.
+//! Which page numbers a file may have, in which order. Encoder, decoder and parallel check share
+//! this rule.
 
 use super::{Header, LtxError};
 use crate::base::Pgno;
@@ -23,7 +24,8 @@ impl PageOrder {
         }
     }
 
-    /// At `first`, wherever that is: for the inside of a range whose beginning is checked by somebody else.
+    /// At `first`, wherever that is: for the inside of a range whose beginning is checked by
+    /// somebody else.
     pub(super) fn within(header: &Header, first: Pgno) -> Result<PageOrder, LtxError> {
         let mut order = PageOrder::new(header);
         order.bounds(first)?;

@@ -1,14 +1,16 @@
 //! When each batch was made, for those whose level-0 files are gone.
 //!
-//! A compacted file has one time, that of its last batch. When a wanted time is looked for among many files, one
-//! request for each look is too many, and the time of the upload is not the one that counts. So whoever compacts may
-//! write down the header times of the level-0 files that it merged, beside the levels, where old readers don't look:
-//! on S3 at `PREFIX/times/NAME`, in a directory at `PATH/times/NAME`. NAME is `MIN-MAX.times`, 16 lower-case hex digits
+//! A compacted file has one time, that of its last batch. When a wanted time is looked for among
+//! many files, one request for each look is too many, and the time of the upload is not the one
+//! that counts. So whoever compacts may write down the header times of the level-0 files that it
+//! merged, beside the levels, where old readers don't look: on S3 at `PREFIX/times/NAME`, in a
+//! directory at `PATH/times/NAME`. NAME is `MIN-MAX.times`, 16 lower-case hex digits
 //! each, the first and the last TXID in the object.
 //!
-//! These objects are hints about LTX files, never content: without them, or with damaged ones, a reader asks the
-//! headers. They may overlap, and may speak of batches that no file ends at any more. A TXID without an entry is one
-//! whose time is not known, such as one inside a compacted file of another program.
+//! These objects are hints about LTX files, never content: without them, or with damaged ones, a
+//! reader asks the headers. They may overlap, and may speak of batches that no file ends at any
+//! more. A TXID without an entry is one whose time is not known, such as one inside a compacted
+//! file of another program.
 //!
 //! | offset | size | content |
 //! |---|---|---|
@@ -77,7 +79,8 @@ pub enum TimesError {
     Misnamed(TimesId),
 }
 
-/// Name and content of the object for `entries`: TXID and header time of level-0 files, TXIDs ascending.
+/// Name and content of the object for `entries`: TXID and header time of level-0 files, TXIDs
+/// ascending.
 ///
 /// # Errors
 /// [`TimesError::Count`] and [`TimesError::Order`].

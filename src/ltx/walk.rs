@@ -1,9 +1,10 @@
 //! Reading a file in order without decoding it: where its frames begin and end.
 //!
-//! For files that are fetched in order and decoded on many cores. [`FrameWalk`] finds the frames in the bytes as they
-//! come and needs no index, so a file with a wrong one is no special case; the ranges that it finds go through
-//! [`decode_frames`](super::decode_frames). What follows the frames goes through [`FileEnd`], which keeps nothing of
-//! it but the last bytes: an index is as long as the file has pages.
+//! For files that are fetched in order and decoded on many cores. [`FrameWalk`] finds the frames in
+//! the bytes as they come and needs no index, so a file with a wrong one is no special case; the
+//! ranges that it finds go through [`decode_frames`](super::decode_frames). What follows the frames
+//! goes through [`FileEnd`], which keeps nothing of it but the last bytes: an index is as long as
+//! the file has pages.
 
 use super::frame::{self, HEAD_SHORT, Look, TERMINATOR};
 use super::header::{HEADER_LEN, Header, TRAILER_LEN, Trailer};
@@ -43,8 +44,8 @@ impl FrameWalk {
         self.offset
     }
 
-    /// Looks at `bytes`, which are those of the file from [`FrameWalk::offset`] on and may be cut anywhere, and goes
-    /// on if there is a whole frame, or the terminator.
+    /// Looks at `bytes`, which are those of the file from [`FrameWalk::offset`] on and may be cut
+    /// anywhere, and goes on if there is a whole frame, or the terminator.
     ///
     /// # Errors
     /// Bytes that no frame begins with.
@@ -109,7 +110,8 @@ impl FileEnd {
     }
 }
 
-/// Whether the index of a file that is read in order is what its frames ask for. Keeps no index in memory.
+/// Whether the index of a file that is read in order is what its frames ask for. Keeps no index in
+/// memory.
 #[derive(Debug, Clone, Default)]
 pub struct IndexCheck {
     /// Of the varints that the index must have.

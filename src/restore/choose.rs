@@ -1,8 +1,8 @@
 //! Which state, of which format, by which files.
 //!
-//! One listing has everything. Where both formats lie under one path, the newer state wins: without a time the format
-//! with the newest file, with a time the one whose state is nearer to it. A TXID means LTX, a generation or an index
-//! means Litestream 0.3.
+//! One listing has everything. Where both formats lie under one path, the newer state wins: without
+//! a time the format with the newest file, with a time the one whose state is nearer to it. A TXID
+//! means LTX, a generation or an index means Litestream 0.3.
 
 use super::damage::Damaged;
 use super::fetch::{self, Object, Wanted};
@@ -39,7 +39,8 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// The files as they are fetched by [`run`](super::run): LTX from the newest on, others from the oldest.
+    /// The files as they are fetched by [`run`](super::run): LTX from the newest on, others from
+    /// the oldest.
     pub(super) fn wanted(&self) -> Vec<Wanted> {
         match &self.files {
             Files::Ltx(files) => files.iter().rev().map(Wanted::from).collect(),
@@ -193,7 +194,8 @@ impl Ltx<'_> {
         Ok(Choice { files: Files::Ltx(files), is_newest, lookups: 0, created: None, instead_of })
     }
 
-    /// A state by its TXID, or the newest, and when it was stored where the last file of the plan does not tell.
+    /// A state by its TXID, or the newest, and when it was stored where the last file of the plan
+    /// does not tell.
     async fn at(&mut self, until: Until) -> Result<Choice, RestoreError> {
         loop {
             let choice = self.plan(match until {
@@ -202,7 +204,8 @@ impl Ltx<'_> {
             })?;
             let mut times = Times::new(self.store, self.listing);
             let Files::Ltx(files) = &choice.files else { return Ok(choice) };
-            // Compacted files have the time of the batch that they end with; an image may be later than its state.
+            // Compacted files have the time of the batch that they end with; an image may be later than its
+            // state.
             let is_image = |e: &&Entry| e.id.level == Level::SNAPSHOT && !times.is_first(e.id);
             let Some(last) = files.last().filter(is_image) else { return Ok(choice) };
             let created = times.at(last.id.max, self.damaged).await?;

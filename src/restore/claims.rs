@@ -1,7 +1,7 @@
 //! Which pages have found their file.
 //!
-//! Files are read from the newest to the oldest, so the first one that has a page has its newest image. One bit for
-//! each page is all that must be remembered.
+//! Files are read from the newest to the oldest, so the first one that has a page has its newest
+//! image. One bit for each page is all that must be remembered.
 
 use crate::base::{PageSize, Pgno};
 
@@ -36,7 +36,8 @@ impl Claims {
         self.limit = self.limit.min(commit);
     }
 
-    /// Whether the image of `pgno` in the present file is the one to write. True once for each page at most.
+    /// Whether the image of `pgno` in the present file is the one to write. True once for each page
+    /// at most.
     pub(super) fn claim(&mut self, pgno: Pgno) -> bool {
         if pgno.get() > self.limit || pgno == self.lock {
             return false;
@@ -88,7 +89,8 @@ mod tests {
         assert!(!claims.claim(p(131)));
     }
 
-    /// 10 pages, shrunk to 4, grown to 8: of the oldest file pages 5 and above are gone, whatever came later.
+    /// 10 pages, shrunk to 4, grown to 8: of the oldest file pages 5 and above are gone, whatever
+    /// came later.
     #[test]
     fn no_page_comes_back_from_before_a_shrink() {
         let mut claims = Claims::new(8, PageSize::new(512).unwrap());

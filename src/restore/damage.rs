@@ -1,9 +1,10 @@
 //! Files of a replica that cannot be used, and plans that do without them.
 //!
-//! A listing shows only that a file is too short to be one; everything else turns up when it is read. Whoever reads
-//! notes what it found and plans again: any other file that covers the same TXIDs is as good, on whatever level it is.
-//! Only where nothing covers them is a state lost, and then the error says which file it needs. A state that is older
-//! than the wanted one is never taken in its place unless that was asked for.
+//! A listing shows only that a file is too short to be one; everything else turns up when it is
+//! read. Whoever reads notes what it found and plans again: any other file that covers the same
+//! TXIDs is as good, on whatever level it is. Only where nothing covers them is a state lost, and
+//! then the error says which file it needs. A state that is older than the wanted one is never
+//! taken in its place unless that was asked for.
 
 use std::collections::BTreeMap;
 
@@ -63,10 +64,12 @@ impl Damaged {
         files.iter().filter(|e| !self.has(e.id)).copied().collect()
     }
 
-    /// As [`plan::plan`], without these files. The end of the plan is that which all files together would have.
+    /// As [`plan::plan`], without these files. The end of the plan is that which all files together
+    /// would have.
     ///
     /// # Errors
-    /// [`PlanError::Damaged`] where only a damaged file leads to the wanted state, else those of [`plan::plan`].
+    /// [`PlanError::Damaged`] where only a damaged file leads to the wanted state, else those of
+    /// [`plan::plan`].
     pub fn plan(&self, files: &[Entry], goal: Goal) -> Result<Vec<Entry>, PlanError> {
         if self.is_empty() {
             return plan::plan(files, goal);
@@ -125,8 +128,9 @@ pub(super) fn moved(e: &RestoreError) -> Option<(LtxId, &'static str)> {
     }
 }
 
-/// An error of reading a file: content that is wrong, or a file that is not there, is told from all else. A refusal
-/// is no damage, even where it concerns one file alone: the file may be sound, so it ends the command.
+/// An error of reading a file: content that is wrong, or a file that is not there, is told from all
+/// else. A refusal is no damage, even where it concerns one file alone: the file may be sound, so
+/// it ends the command.
 pub(super) fn of_read(store: &dyn Store, object: Object, e: crate::store::StoreError) -> RestoreError {
     let url = || store.url().to_owned();
     match (e.kind(), object) {

@@ -39,8 +39,8 @@ struct Crew<'a> {
 }
 
 impl Decode {
-    /// Takes all parts, decodes and proves them and writes each page once. `ready` wakes [`write_back`](super::write::write_back),
-    /// and is dropped at the end. Blocks its thread.
+    /// Takes all parts, decodes and proves them and writes each page once. `ready` wakes
+    /// [`write_back`](super::write::write_back), and is dropped at the end. Blocks its thread.
     pub(super) fn run(
         &self,
         mut parts: mpsc::Receiver<Part>,
@@ -75,8 +75,8 @@ impl Decode {
             return Err(e);
         }
         let (shape, proofs) = walked?;
-        // The other half of the pair: whatever the threads did, no file counts that was not proven to its last byte,
-        // and no database that is not as long as its pages.
+        // The other half of the pair: whatever the threads did, no file counts that was not proven to its
+        // last byte, and no database that is not as long as its pages.
         assert!(proofs.iter().all(|p| p.is_proven()) && proofs.len() == self.files.len());
         let lock = u64::from(shape.header.page_size.lock_page().get() <= shape.header.commit);
         let pages = shape.bytes() - lock * u64::from(shape.header.page_size.get());
@@ -111,8 +111,8 @@ impl Crew<'_> {
         Ok((shape, proofs))
     }
 
-    /// Gives the file its length before the first page is written, so that no write has to extend it and the lock
-    /// page is a hole. False if that cannot be done.
+    /// Gives the file its length before the first page is written, so that no write has to extend
+    /// it and the lock page is a hole. False if that cannot be done.
     fn size(&self, shape: Shape) -> bool {
         let need = shape.bytes();
         self.need.store(need, Ordering::Relaxed);

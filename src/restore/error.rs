@@ -273,7 +273,8 @@ pub enum RestoreError {
 }
 
 impl RestoreError {
-    /// Whether the wanted state is lost: files that it needs are damaged or missing, and nothing covers them.
+    /// Whether the wanted state is lost: files that it needs are damaged or missing, and nothing
+    /// covers them.
     #[must_use]
     pub fn is_loss(&self) -> bool {
         matches!(

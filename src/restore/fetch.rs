@@ -1,7 +1,8 @@
 //! Getting the files of a plan, in order, several requests at once.
 //!
-//! Parts arrive in the order of the plan's files and within them in the order of their bytes, whatever the order of
-//! the answers. Bytes that have been asked for and are not decoded yet are bounded by [`limits::RESTORE_BYTES`].
+//! Parts arrive in the order of the plan's files and within them in the order of their bytes,
+//! whatever the order of the answers. Bytes that have been asked for and are not decoded yet are
+//! bounded by [`limits::RESTORE_BYTES`].
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -123,7 +124,8 @@ fn cuts(files: &[Wanted]) -> impl Iterator<Item = Cut> {
     })
 }
 
-/// Gets `files` one after the other with up to `parallel` requests at once and sends their parts on.
+/// Gets `files` one after the other with up to `parallel` requests at once and sends their parts
+/// on.
 ///
 /// Ends early, without an error, when nobody takes the parts any more.
 pub(super) async fn fetch(

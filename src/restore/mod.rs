@@ -1,30 +1,35 @@
 //! Restoring: from the files of a replica to one database file.
 //!
-//! One listing, a [`plan`], and each file of the plan once, in parts, several requests at once. Files are read from
-//! the newest to the oldest, for three reasons: the newest header says how long the database is; the first image of a
-//! page that comes along is the one to keep, so that one bit for each page is all the memory it takes; and the young
-//! small files, which the replicator merges and removes first, are in hand first.
+//! One listing, a [`plan`], and each file of the plan once, in parts, several requests at once.
+//! Files are read from the newest to the oldest, for three reasons: the newest header says how long
+//! the database is; the first image of a page that comes along is the one to keep, so that one bit
+//! for each page is all the memory it takes; and the young small files, which the replicator merges
+//! and removes first, are in hand first.
 //!
-//! Every byte of every file has to come anyway, since the file checksum covers all pages, also those that a newer
-//! file replaces. So the page index is of no use here and is not asked for: [`walk`] finds the frames in the bytes as
-//! they come, and a file with a wrong index is no special case.
+//! Every byte of every file has to come anyway, since the file checksum covers all pages, also
+//! those that a newer file replaces. So the page index is of no use here and is not asked for:
+//! [`walk`] finds the frames in the bytes as they come, and a file with a wrong index is no special
+//! case.
 //!
 //! ```text
 //!  fetch (async)          walk (1 thread)             decode (1 thread a core)
 //!  ranged GETs, in order  frames, newest image wins   LZ4, CRC, one write at the final offset
 //! ```
 //!
-//! What was written goes to the disk while other files still come, so that the flush at the end finds little to do.
+//! What was written goes to the disk while other files still come, so that the flush at the end
+//! finds little to do.
 //!
-//! Memory: [`limits::RESTORE_BYTES`] of files on the way, a write of [`limits::RESTORE_WRITE_BYTES`] for each thread,
-//! and one bit for each page of the database.
+//! Memory: [`limits::RESTORE_BYTES`] of files on the way, a write of
+//! [`limits::RESTORE_WRITE_BYTES`] for each thread, and one bit for each page of the database.
 //!
-//! Nothing has the name of the output before it is whole: the pages go to a temporary file beside it, which gets the
-//! name when each file is proven by its checksum, each page was written, the file is flushed and SQLite found nothing
-//! wrong. See `target` for what happens to a database that is replaced.
+//! Nothing has the name of the output before it is whole: the pages go to a temporary file beside
+//! it, which gets the name when each file is proven by its checksum, each page was written, the
+//! file is flushed and SQLite found nothing wrong. See `target` for what happens to a database that
+//! is replaced.
 //!
-//! Replicas of Litestream 0.3 go the same way but for the pages: a snapshot and pieces of logs are applied in order by
-//! one thread (`legacy`), by way of a second temporary file as long as the longest log.
+//! Replicas of Litestream 0.3 go the same way but for the pages: a snapshot and pieces of logs are
+//! applied in order by one thread (`legacy`), by way of a second temporary file as long as the
+//! longest log.
 
 mod choose;
 mod claims;
@@ -159,7 +164,8 @@ impl Progress for Silent {
 pub struct Report {
     /// The database, with links resolved.
     pub output: PathBuf,
-    /// Its state: the last transaction id in it; 0 for a state of Litestream 0.3, which counts none.
+    /// Its state: the last transaction id in it; 0 for a state of Litestream 0.3, which counts
+    /// none.
     pub txid: Txid,
     /// The file that ends with that state; `None` for a state of Litestream 0.3.
     pub newest_file: Option<LtxId>,
@@ -303,7 +309,8 @@ async fn files(
     }
 }
 
-/// Gets, proves and writes all pages. What it gives besides ends when the disk has begun with all that it was told of.
+/// Gets, proves and writes all pages. What it gives besides ends when the disk has begun with all
+/// that it was told of.
 async fn pages(
     store: &Arc<dyn Store>,
     (files, pending, output): (&[Entry], &Pending, &std::path::Path),

@@ -13,13 +13,15 @@ use crate::io::host;
 /// Links that lead to links, as many as the kernel follows; more are a circle.
 const LINKS_MAX: usize = 40;
 
-/// The mode bit of a directory in which users may make files but remove only their own, as in `/tmp`.
+/// The mode bit of a directory in which users may make files but remove only their own, as in
+/// `/tmp`.
 const STICKY: u32 = 0o1000;
 
 /// The mode bit of a directory whose new files get its group, whatever that of their maker.
 const GIVES_GROUP: u32 = 0o2000;
 
-/// The file that `output` means, whether or not it is there: where its links lead to. SQLite keeps the WAL next to that one.
+/// The file that `output` means, whether or not it is there: where its links lead to. SQLite keeps
+/// the WAL next to that one.
 ///
 /// # Errors
 /// [`RestoreError`], for what can't be the path of a database file.
@@ -50,8 +52,8 @@ pub fn resolve(output: &Path) -> Result<PathBuf, RestoreError> {
     Err(RestoreError::LinkCircle { path: output.to_owned() })
 }
 
-/// Refuses a link by which another user would have this process write where that user may not: in a directory like `/tmp`,
-/// and for root everywhere.
+/// Refuses a link by which another user would have this process write where that user may not: in a
+/// directory like `/tmp`, and for root everywhere.
 fn trusted(path: &Path, link: &Metadata, target: &Path) -> Result<(), RestoreError> {
     let us = host::user().unwrap_or(0);
     let owner = link.uid();
@@ -65,7 +67,8 @@ fn trusted(path: &Path, link: &Metadata, target: &Path) -> Result<(), RestoreErr
     if from.is_some_and(|m| (m.uid() == us || m.uid() == 0) && m.mode() & 0o022 == 0) {
         return Ok(());
     }
-    // Its owner could have written there too: as the owner of the directory, as a member of its group, as any user.
+    // Its owner could have written there too: as the owner of the directory, as a member of its group,
+    // as any user.
     let gives_group = from.is_none_or(|m| m.mode() & GIVES_GROUP != 0);
     let may_write = |m: &Metadata| {
         let group = m.mode() & 0o020 != 0 && m.gid() == link.gid() && !gives_group;
@@ -78,8 +81,8 @@ fn trusted(path: &Path, link: &Metadata, target: &Path) -> Result<(), RestoreErr
     Err(RestoreError::ForeignLink { path, target, owner })
 }
 
-/// Whether there is a database at `path`. An empty file is none: programs make one before they write to it, and volumes of
-/// containers are mounted over one.
+/// Whether there is a database at `path`. An empty file is none: programs make one before they
+/// write to it, and volumes of containers are mounted over one.
 ///
 /// # Errors
 /// [`RestoreError`], where that can't be seen.

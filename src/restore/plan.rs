@@ -1,16 +1,19 @@
 //! Which files a restore uses.
 //!
-//! 1. The last image of level 9, by minimum and maximum TXID, is the beginning; its maximum is the position.
-//! 2. Again and again, of all files of levels 8 to 0 that follow the position (`min <= position + 1`) and go beyond
-//!    it, the one that goes farthest; of equals the one that begins earlier, then the higher level, then the older.
+//! 1. The last image of level 9, by minimum and maximum TXID, is the beginning; its maximum is the
+//!    position.
+//! 2. Again and again, of all files of levels 8 to 0 that follow the position (`min <= position +
+//!    1`) and go beyond it, the one that goes farthest; of equals the one that begins earlier, then
+//!    the higher level, then the older.
 //! 3. Until nothing fits.
 //!
-//! A wanted TXID keeps files that end at or before it, and the plan must end there. A wanted time becomes a TXID first:
-//! that of the last batch made strictly before it (`times`); the plan goes as near to it as it can. Without either, a
-//! file beyond a gap is an error.
+//! A wanted TXID keeps files that end at or before it, and the plan must end there. A wanted time
+//! becomes a TXID first: that of the last batch made strictly before it (`times`); the plan goes as
+//! near to it as it can. Without either, a file beyond a gap is an error.
 //!
-//! Litestream keeps the files that were made before the wanted time instead. That is the same, but for full images:
-//! one that was made later than the time, of a state before it, is of use here and not there.
+//! Litestream keeps the files that were made before the wanted time instead. That is the same, but
+//! for full images: one that was made later than the time, of a state before it, is of use here and
+//! not there.
 
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, Txid};
@@ -134,7 +137,8 @@ fn chain<'a>(fitting: impl Iterator<Item = &'a Entry>) -> Vec<Entry> {
     let image = images.into_iter().filter(|e| e.id.min.0 == 1).max_by_key(|e| (e.id.min, e.id.max));
     let mut chain: Vec<Entry> = image.into_iter().copied().collect();
     let mut position = image.map_or(Txid(0), |e| e.id.max);
-    // Files that begin early enough only become more as the position moves, so the best of them is kept at hand.
+    // Files that begin early enough only become more as the position moves, so the best of them is kept
+    // at hand.
     others.sort_unstable_by_key(|e| std::cmp::Reverse(e.id.min));
     let rank = |e: &Entry| (e.id.max, std::cmp::Reverse(e.id.min), e.id.level, std::cmp::Reverse(e.modified));
     let mut best: Option<&Entry> = None;

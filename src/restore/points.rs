@@ -22,7 +22,8 @@ pub struct Point {
     pub created: Millis,
     /// How to name it.
     pub state: PointState,
-    /// The files that it takes, in the order in which they build on each other; of Litestream 0.3 not told.
+    /// The files that it takes, in the order in which they build on each other; of Litestream 0.3
+    /// not told.
     pub files: Vec<Entry>,
     /// How many files it takes.
     pub file_count: usize,
@@ -46,7 +47,8 @@ pub enum PointState {
 
 /// The newest `limit` states, newest last, and whether there are more.
 ///
-/// One listing, and for each state of the answer one request of 100 bytes unless a list of times covers it.
+/// One listing, and for each state of the answer one request of 100 bytes unless a list of times
+/// covers it.
 ///
 /// # Errors
 /// [`RestoreError`]; a place without any state is [`RestoreError::Empty`].

@@ -1,8 +1,8 @@
 //! Looking for files that make the wanted state, around those that are damaged.
 //!
-//! The first plan is tried as it is: a restore reads and proves each file anyway. When one of them fails, the files of the
-//! next plan are proven first, each once, so that a replica with much damage is read twice at most and not once for
-//! each damaged file.
+//! The first plan is tried as it is: a restore reads and proves each file anyway. When one of them
+//! fails, the files of the next plan are proven first, each once, so that a replica with much
+//! damage is read twice at most and not once for each damaged file.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -2,24 +2,26 @@
 //!
 //! # Replacing a database
 //!
-//! A log of the old database must never be found beside the new one: SQLite would replay it. And until the new one
-//! is there the old one must be whole, log included. Two files cannot change their names at once, so the old database
-//! is first brought to rest by SQLite itself:
+//! A log of the old database must never be found beside the new one: SQLite would replay it. And
+//! until the new one is there the old one must be whole, log included. Two files cannot change
+//! their names at once, so the old database is first brought to rest by SQLite itself:
 //!
-//! 1. Nobody else has it open, or its log or wal-index: no lock is held on them, no process that can be seen has a
-//!    descriptor of them (`/proc`), and the kernel, asked by way of a lease, knows of no descriptor of a process that can't be
-//!    seen. Else refuse. A connection in rollback mode that is idle has no lock.
-//! 2. `PRAGMA journal_mode=DELETE` moves the log into the old database (or rolls its journal back) and removes it.
-//!    SQLite needs the database for itself for that, so somebody who came after step 1 is noticed. Killed here, the
-//!    old database is whole, with its log or without one.
-//! 3. What is still there of `-wal`, `-shm` and `-journal` has no content that counts, and is removed; the directory
-//!    is flushed. The old database is whole without them.
-//! 4. The new file is renamed over the old; the directory is flushed. Before: the old one, whole. After: the new one,
-//!    alone.
+//! 1. Nobody else has it open, or its log or wal-index: no lock is held on them, no process that
+//!    can be seen has a descriptor of them (`/proc`), and the kernel, asked by way of a lease,
+//!    knows of no descriptor of a process that can't be seen. Else refuse. A connection in rollback
+//!    mode that is idle has no lock.
+//! 2. `PRAGMA journal_mode=DELETE` moves the log into the old database (or rolls its journal back)
+//!    and removes it. SQLite needs the database for itself for that, so somebody who came after
+//!    step 1 is noticed. Killed here, the old database is whole, with its log or without one.
+//! 3. What is still there of `-wal`, `-shm` and `-journal` has no content that counts, and is
+//!    removed; the directory is flushed. The old database is whole without them.
+//! 4. The new file is renamed over the old; the directory is flushed. Before: the old one, whole.
+//!    After: the new one, alone.
 //!
-//! Only when SQLite cannot read the old database at all, which is why somebody restores it, step 2 is replaced: its
-//! log or journal is renamed to end in `-replaced` and removed after step 4. Killed between, the damaged database
-//! lies there with its log under that name; nothing is replayed, nothing is lost.
+//! Only when SQLite cannot read the old database at all, which is why somebody restores it, step 2
+//! is replaced: its log or journal is renamed to end in `-replaced` and removed after step 4.
+//! Killed between, the damaged database lies there with its log under that name; nothing is
+//! replayed, nothing is lost.
 
 use std::ffi::OsString;
 use std::fs::Metadata;
@@ -142,7 +144,8 @@ impl Target {
         }
     }
 
-    /// Makes the temporary file beside the place, and removes those that killed restores left there.
+    /// Makes the temporary file beside the place, and removes those that killed restores left
+    /// there.
     pub(super) fn begin(&self) -> Result<Pending, RestoreError> {
         let directory = durable::directory_of(&self.path);
         durable::create_dir_all(directory).map_err(|e| RestoreError::output("make", directory, 0, e))?;
@@ -260,7 +263,8 @@ impl Target {
     }
 }
 
-/// Opens a file that may not be there; nothing else than a regular file is waited for, and no link is followed.
+/// Opens a file that may not be there; nothing else than a regular file is waited for, and no link
+/// is followed.
 fn open(path: &Path) -> Result<Option<File>, RestoreError> {
     match File::open_itself(path) {
         Ok(file) => Ok(Some(file)),

@@ -1,14 +1,15 @@
 //! When states were stored, with as few requests as it takes.
 //!
-//! The time of a state is that of the header of the file that ends with it. A listing has only the time of the upload,
-//! which for a merged file is up to its level's interval later, and for a directory that was copied means nothing. So
-//! headers are read, 100 bytes each, but only where they decide: TXIDs are given in the order of time, so a wanted time
-//! is found by bisection, beginning where the times of the uploads say. A list of times (`ltx::times`) that covers a
+//! The time of a state is that of the header of the file that ends with it. A listing has only the
+//! time of the upload, which for a merged file is up to its level's interval later, and for a
+//! directory that was copied means nothing. So headers are read, 100 bytes each, but only where
+//! they decide: TXIDs are given in the order of time, so a wanted time is found by bisection,
+//! beginning where the times of the uploads say. A list of times (`ltx::times`) that covers a
 //! TXID replaces the headers of all that it covers by one request.
 //!
-//! A clock that was set back makes times ambiguous; the search then ends at one of the places where the wanted time
-//! was passed. A time in the future is a clock that was wrong for a while: then the states after it, which were stored
-//! later, say when it was at the latest.
+//! A clock that was set back makes times ambiguous; the search then ends at one of the places where
+//! the wanted time was passed. A time in the future is a clock that was wrong for a while: then the
+//! states after it, which were stored later, say when it was at the latest.
 //!
 //! A header that cannot be read is replaced by that of another file that ends there.
 
@@ -26,8 +27,8 @@ use crate::store::{Entry, ErrorKind, Listing, SideId, Store};
 /// The times of the states of one replica, as far as anybody asked.
 pub(super) struct Times<'a> {
     store: &'a dyn Store,
-    /// By the TXID that they end at, then by level: of several that end there the lowest has the time of the state
-    /// (that of a full image may be later).
+    /// By the TXID that they end at, then by level: of several that end there the lowest has the
+    /// time of the state (that of a full image may be later).
     files: Vec<Entry>,
     /// For each TXID that a file ends at, in ascending order, those files.
     ends: Vec<Range<usize>>,
@@ -137,8 +138,8 @@ impl<'a> Times<'a> {
         self.known.insert(header.max, header.timestamp);
     }
 
-    /// The time of a state. One in the future cannot be right: no state was stored later than the ones after it, nor
-    /// after the present moment.
+    /// The time of a state. One in the future cannot be right: no state was stored later than the
+    /// ones after it, nor after the present moment.
     async fn of(&mut self, at: usize, damaged: &mut Damaged) -> Result<Millis, RestoreError> {
         let own = self.stored(at, damaged).await?;
         if own <= self.latest {

@@ -26,8 +26,8 @@ pub enum Verdict {
     Skipped,
     /// SQLite found nothing.
     Ok,
-    /// SQLite could not look, for a reason that says nothing about the pages, such as a collation that only the
-    /// application has.
+    /// SQLite could not look, for a reason that says nothing about the pages, such as a collation
+    /// that only the application has.
     NotChecked(String),
 }
 
@@ -63,8 +63,9 @@ fn open_to_check(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Before the first statement on a database that came from a store, whose schema and pages anybody may have made: nothing in its
-/// schema runs what could do harm, and each page is looked at before it is used.
+/// Before the first statement on a database that came from a store, whose schema and pages anybody
+/// may have made: nothing in its schema runs what could do harm, and each page is looked at before
+/// it is used.
 pub(super) fn distrust(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.execute_batch("PRAGMA cell_size_check=ON")

@@ -1,7 +1,8 @@
 //! Cutting the incoming bytes into batches of frames, and deciding which images are written.
 //!
-//! One thread does this, in order, at some ten nanoseconds a frame; so the decision needs no locks and no index, and
-//! what takes time, decompressing and writing, can be done in any order by others.
+//! One thread does this, in order, at some ten nanoseconds a frame; so the decision needs no locks
+//! and no index, and what takes time, decompressing and writing, can be done in any order by
+//! others.
 
 use std::sync::Arc;
 
@@ -102,7 +103,8 @@ impl<'a> Walk<'a> {
         self.shape
     }
 
-    /// All parts have been taken. Gives the proofs, which are complete when all batches are decoded.
+    /// All parts have been taken. Gives the proofs, which are complete when all batches are
+    /// decoded.
     pub(super) fn finish(self) -> Result<Vec<Arc<Proof>>, RestoreError> {
         if self.begun != self.files.len() {
             return Err(RestoreError::Interrupted);
@@ -164,8 +166,8 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Frames that lie whole in `bytes`; what is left of it is the beginning of one that does not. False if nothing
-    /// can be done without more bytes.
+    /// Frames that lie whole in `bytes`; what is left of it is the beginning of one that does not.
+    /// False if nothing can be done without more bytes.
     fn frames_in_place(
         &mut self,
         bytes: &mut Bytes,
@@ -241,7 +243,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The terminator has just been passed; it is still at the front of `bytes`, unless they are empty.
+    /// The terminator has just been passed; it is still at the front of `bytes`, unless they are
+    /// empty.
     fn begin_end(&mut self, bytes: &mut Bytes) {
         let Place::Frames(open, walk) = std::mem::replace(&mut self.place, Place::Header) else {
             unreachable!("called among frames only")

@@ -1,11 +1,12 @@
 //! Writing pages at their final offsets, and getting them to the disk while others still come.
 //!
-//! Neighbouring pages are gathered into one write, by the thread that decoded them: what it has just made is in the
-//! cache of its processor.
+//! Neighbouring pages are gathered into one write, by the thread that decoded them: what it has
+//! just made is in the cache of its processor.
 //!
-//! Left alone, the kernel lets the disk idle until much more is waiting than most databases have, and the flush at the
-//! end begins with all of it. So whenever another [`limits::RESTORE_WRITEBACK_BYTES`] were written, a thread that may
-//! block asks for them to be taken to the disk.
+//! Left alone, the kernel lets the disk idle until much more is waiting than most databases have,
+//! and the flush at the end begins with all of it. So whenever another
+//! [`limits::RESTORE_WRITEBACK_BYTES`] were written, a thread that may block asks for them to be
+//! taken to the disk.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,7 +31,8 @@ impl<'a> Writer<'a> {
         Writer { file, written, ready, run: Vec::with_capacity(limits::RESTORE_WRITE_BYTES), run_at: 0 }
     }
 
-    /// Writes one page, at the latest with the next [`Writer::flush`]. An error may be that of an earlier one.
+    /// Writes one page, at the latest with the next [`Writer::flush`]. An error may be that of an
+    /// earlier one.
     pub(super) fn page(&mut self, offset: u64, page: &[u8]) -> io::Result<()> {
         let follows = offset == self.run_at + self.run.len() as u64;
         if !follows || self.run.len() + page.len() > limits::RESTORE_WRITE_BYTES {
@@ -49,15 +51,16 @@ impl<'a> Writer<'a> {
         let before = self.written.fetch_add(bytes, Ordering::Relaxed);
         let steps = |bytes: u64| bytes / limits::RESTORE_WRITEBACK_BYTES;
         if steps(before) != steps(before + bytes) {
-            // Full: it is still at work, and finds these when it comes to it. The flush does what is left in any case.
+            // Full: it is still at work, and finds these when it comes to it. The flush does what is left in
+            // any case.
             let _ = self.ready.try_send(());
         }
         Ok(())
     }
 }
 
-/// Starts writing to the disk whenever it is told to, until nobody is left to do so. Blocks its thread where the disk
-/// is slower than the replica.
+/// Starts writing to the disk whenever it is told to, until nobody is left to do so. Blocks its
+/// thread where the disk is slower than the replica.
 pub(super) fn write_back(file: &File, wanted: &Receiver<()>) {
     while wanted.recv().is_ok() {
         file.start_writeback(0, 0);

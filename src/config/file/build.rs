@@ -104,7 +104,8 @@ impl<'a> Builder<'a> {
         Origin::File { path: Arc::clone(&self.path), line: at.line }
     }
 
-    /// Warns of keys without effect, and refuses those that must not be passed over. `kind` is the type of replica.
+    /// Warns of keys without effect, and refuses those that must not be passed over. `kind` is the
+    /// type of replica.
     fn review(&mut self, section: &Section, kind: Option<&str>, inside: &str) -> Result<(), FileError> {
         for (key, at, value) in &section.entries {
             let why = match (key.becomes, value) {

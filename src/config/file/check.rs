@@ -66,7 +66,8 @@ fn databases(config: &Config) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Whether both may find the same file: by their places, and by patterns that are equal or take everything.
+/// Whether both may find the same file: by their places, and by patterns that are equal or take
+/// everything.
 fn overlap(a: &Directory, b: &Directory) -> bool {
     let inside = |inner: &Path, outer: &Directory| {
         inner == outer.path.value || (outer.recursive && inner.starts_with(&outer.path.value))

@@ -17,7 +17,8 @@ pub struct ReplicaConfig {
     pub location: Location,
     /// `sync-interval`
     pub sync_interval: Option<Sourced<Duration>>,
-    /// 0.3's `snapshot-interval` and `retention` of the replica, else those of the database, else those of the file.
+    /// 0.3's `snapshot-interval` and `retention` of the replica, else those of the database, else
+    /// those of the file.
     pub snapshot: Snapshots,
     /// Those of the replica, else those of the database, else those of the file.
     pub precision: Precisions,
@@ -63,8 +64,8 @@ pub struct Directory {
     /// Look for new databases all the time.
     pub watch: bool,
     pub(super) meta: Meta,
-    /// What all its databases have in common: the path is the directory, and to the replicas the relative path of
-    /// the database is added.
+    /// What all its databases have in common: the path is the directory, and to the replicas the
+    /// relative path of the database is added.
     pub(super) common: DatabaseConfig,
 }
 
@@ -75,8 +76,8 @@ const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 const STATE: [&str; 2] = ["-lsfast", "-litestream"];
 
 impl Directory {
-    /// Whether a file may be one of these databases, by its path below the directory. Whether it is a database at
-    /// all has to be seen from its content.
+    /// Whether a file may be one of these databases, by its path below the directory. Whether it is
+    /// a database at all has to be seen from its content.
     #[must_use]
     pub fn matches(&self, relative: &Path) -> bool {
         let parts: Option<Vec<&str>> = relative
@@ -95,7 +96,8 @@ impl Directory {
             && pattern::matches(&self.pattern.value, name)
     }
 
-    /// The database at `relative` below the directory. As in Litestream, its path is added to those of the replicas.
+    /// The database at `relative` below the directory. As in Litestream, its path is added to those
+    /// of the replicas.
     ///
     /// # Errors
     /// [`ConfigError`] for a name that cannot be part of a key.

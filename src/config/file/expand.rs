@@ -1,12 +1,14 @@
 //! `$NAME` and `${NAME}` in values.
 //!
-//! A name begins with a letter or an underscore and goes on with letters, digits and underscores. `$$` before a name or
-//! a brace is a dollar sign; every other dollar sign is one too, so that most passwords survive as they are.
+//! A name begins with a letter or an underscore and goes on with letters, digits and underscores.
+//! `$$` before a name or a brace is a dollar sign; every other dollar sign is one too, so that most
+//! passwords survive as they are.
 
 use super::super::Env;
 use super::error::Problem;
 
-/// The value with its variables put in. `secret` keeps what may be part of a password out of the message.
+/// The value with its variables put in. `secret` keeps what may be part of a password out of the
+/// message.
 pub(super) fn expand(text: &str, key: &'static str, secret: bool, env: &Env) -> Result<String, Problem> {
     if !text.contains('$') {
         return Ok(text.to_owned());

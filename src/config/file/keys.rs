@@ -242,7 +242,8 @@ impl Scope {
         self.keys().find(|k| k.name == name)
     }
 
-    /// What was probably meant by a name that is not known here: a similar key, or where the key belongs.
+    /// What was probably meant by a name that is not known here: a similar key, or where the key
+    /// belongs.
     pub(super) fn hint(self, name: &str) -> String {
         if let Some(nearest) = nearest_of(self.keys().map(|k| k.name), name) {
             return format!("did you mean {nearest}?");

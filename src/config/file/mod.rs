@@ -1,8 +1,9 @@
 //! The config file: `litestream.yml` as Litestream 0.3 and 0.5 read it, and a few keys of our own.
 //!
-//! Text becomes sections of known keys (`yaml`), each value is expanded and read (`expand`, `build`), replicas are
-//! resolved as everywhere else, and then the whole is checked for what must not be there twice (`check`). What does
-//! not fit is an error with line and column; what has no effect is a warning.
+//! Text becomes sections of known keys (`yaml`), each value is expanded and read (`expand`,
+//! `build`), replicas are resolved as everywhere else, and then the whole is checked for what must
+//! not be there twice (`check`). What does not fit is an error with line and column; what has no
+//! effect is a warning.
 
 mod build;
 mod check;
@@ -188,8 +189,8 @@ impl Config {
     /// Reads the text of the file called `path`. `expand` puts variables in.
     ///
     /// # Errors
-    /// [`FileError`] with line and column. [`FileError::ambiguity`] says whether a probe may settle it; then
-    /// [`Overrides::settle`] and load again.
+    /// [`FileError`] with line and column. [`FileError::ambiguity`] says whether a probe may settle
+    /// it; then [`Overrides::settle`] and load again.
     pub fn load(
         text: &str,
         path: &str,

@@ -21,8 +21,8 @@ pub struct Candidate {
     pub named_by: Option<Origin>,
 }
 
-/// Where to look, in this order: the flag `--config`, `$LSFAST_CONFIG`, `$LITESTREAM_CONFIG`; the first of these alone
-/// if there is one, else `/etc/lsfast.yml` and `/etc/litestream.yml`.
+/// Where to look, in this order: the flag `--config`, `$LSFAST_CONFIG`, `$LITESTREAM_CONFIG`; the
+/// first of these alone if there is one, else `/etc/lsfast.yml` and `/etc/litestream.yml`.
 #[must_use]
 pub fn default_paths(flag: Option<&Path>, env: &Env) -> Vec<Candidate> {
     let named = |path: &Path, by| vec![Candidate { path: env.absolute(path), named_by: Some(by) }];
@@ -37,7 +37,8 @@ pub fn default_paths(flag: Option<&Path>, env: &Env) -> Vec<Candidate> {
 }
 
 impl Config {
-    /// Finds, reads and checks the config file; `None` if nobody named one and there is none in the usual places.
+    /// Finds, reads and checks the config file; `None` if nobody named one and there is none in the
+    /// usual places.
     ///
     /// # Errors
     /// [`FileError`]; also for a file that is named and absent.

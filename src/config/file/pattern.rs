@@ -1,5 +1,5 @@
-//! File name patterns as Go's `filepath.Match` reads them: `*`, `?`, `[a-z]`, `[^a-z]`, and a backslash before a
-//! character that means itself.
+//! File name patterns as Go's `filepath.Match` reads them: `*`, `?`, `[a-z]`, `[^a-z]`, and a
+//! backslash before a character that means itself.
 
 /// Whether the pattern is well formed.
 pub(super) fn check(pattern: &str) -> Result<(), &'static str> {
@@ -65,7 +65,8 @@ fn one<'p, 'n>(pattern: &'p str, name: &'n str) -> Option<(&'p str, &'n str)> {
     fits.then_some((p.as_str(), n.as_str()))
 }
 
-/// Reads what follows `[`: whether `found` is in it, and the rest behind `]`. `None` if it does not end.
+/// Reads what follows `[`: whether `found` is in it, and the rest behind `]`. `None` if it does not
+/// end.
 fn class(pattern: &str, found: Option<char>) -> Option<(bool, &str)> {
     let (negated, mut rest) = match pattern.strip_prefix('^') {
         Some(rest) => (true, rest.chars()),

@@ -135,7 +135,8 @@ fn snapshots_that_are_no_databases() {
     }
 }
 
-/// 3 pages, shrunk to 1 in one log, grown to 3 in the next with page 3 alone: page 2 must not come back.
+/// 3 pages, shrunk to 1 in one log, grown to 3 in the next with page 3 alone: page 2 must not come
+/// back.
 #[test]
 fn nothing_comes_back_from_before_a_shrink() {
     let (_dir, mut apply, database) = files_of(&std::env::temp_dir());

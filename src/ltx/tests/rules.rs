@@ -78,8 +78,8 @@ fn the_lock_page_is_left_out() {
     }
 }
 
-/// A file with the frames of `pages`, in that order, under a header that never approved of them. The file
-/// checksum is right.
+/// A file with the frames of `pages`, in that order, under a header that never approved of them.
+/// The file checksum is right.
 fn forged(header: &Header, pages: &[u32]) -> Vec<u8> {
     let lax = Header { min: Txid(2), max: Txid(2), commit: u32::MAX, ..*header };
     let filled = vec![1; header.page_size.bytes()];
@@ -184,8 +184,8 @@ fn merges_that_may_not_be() {
     assert_eq!(pages.into_iter().collect::<Vec<_>>(), [(1, vec![5; 512]), (2, vec![5; 512])]);
 }
 
-/// A file that grows the database again must have the new pages. One that does not is at fault, and an old page
-/// that a shrink removed must not take the place.
+/// A file that grows the database again must have the new pages. One that does not is at fault, and
+/// an old page that a shrink removed must not take the place.
 #[test]
 fn a_page_cut_off_does_not_come_back() {
     let page_size = size(512);

@@ -1,4 +1,5 @@
-//! One file, or several as one: read from the newest to the oldest, checked, written in one transaction.
+//! One file, or several as one: read from the newest to the oldest, checked, written in one
+//! transaction.
 
 use std::sync::Arc;
 
@@ -31,7 +32,8 @@ pub(super) struct Applied {
     pub(super) made: Made,
 }
 
-/// Applies files, given from the newest to the oldest, whose bytes come in the same order. Blocks its thread.
+/// Applies files, given from the newest to the oldest, whose bytes come in the same order. Blocks
+/// its thread.
 pub(super) fn apply(
     replica: &mut Replica,
     url: &str,

@@ -1,9 +1,9 @@
 //! Which files lead on from a position.
 //!
-//! A restore takes the farthest file at each step, since it wants few of them. A follower is mostly near the end and
-//! wants few bytes: of all chains that go as far as can be gone, the one with the fewest bytes, where a request counts
-//! as [`REQUEST_BYTES`]. A full image is a file like any other, and so expensive that it is taken only where nothing
-//! else leads on.
+//! A restore takes the farthest file at each step, since it wants few of them. A follower is mostly
+//! near the end and wants few bytes: of all chains that go as far as can be gone, the one with the
+//! fewest bytes, where a request counts as [`REQUEST_BYTES`]. A full image is a file like any
+//! other, and so expensive that it is taken only where nothing else leads on.
 
 use crate::base::Txid;
 use crate::store::Entry;
@@ -19,7 +19,8 @@ struct Stop {
     by: Option<(Entry, usize)>,
 }
 
-/// Files from `position` on, in the order in which they build on each other; empty if nothing leads on.
+/// Files from `position` on, in the order in which they build on each other; empty if nothing leads
+/// on.
 pub(super) fn onward(entries: &[Entry], position: Txid) -> Vec<Entry> {
     let mut later: Vec<&Entry> = entries.iter().filter(|e| e.id.max > position).collect();
     later.sort_unstable_by_key(|e| (e.id.max, e.id.level));

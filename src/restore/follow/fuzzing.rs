@@ -3,7 +3,8 @@
 use super::mark::{self, Mark};
 use crate::base::Pgno;
 
-/// Reads the position in page 1 of a standby. What was read and fits is written again and read again.
+/// Reads the position in page 1 of a standby. What was read and fits is written again and read
+/// again.
 pub fn mark(page: &[u8]) {
     let Some(found) = Mark::of(page) else { return };
     if found.txid <= mark::TXID_MAX {

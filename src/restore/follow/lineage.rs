@@ -1,14 +1,16 @@
 //! Whether a replica still has the history that a followed database is in.
 //!
-//! A replica that begins anew gives the same TXIDs again to other states, and once it has more of them than before no
-//! name tells. What tells is when the state at the position was made: it stands in the mark, to the millisecond, and in
-//! the header of each file that ends there. Three questions, the cheapest first:
+//! A replica that begins anew gives the same TXIDs again to other states, and once it has more of
+//! them than before no name tells. What tells is when the state at the position was made: it stands
+//! in the mark, to the millisecond, and in the header of each file that ends there. Three
+//! questions, the cheapest first:
 //!
-//! 1. The next file takes up the log exactly where the last one ended, by salts and offset: then it builds on these
-//!    pages, whatever its TXID. No request.
+//! 1. The next file takes up the log exactly where the last one ended, by salts and offset: then it
+//!    builds on these pages, whatever its TXID. No request.
 //! 2. Otherwise the raw file at the position: 100 bytes.
-//! 3. If that has gone, or differs, a LIST and the headers of a few files that end at the position or before. A file
-//!    of this history was made no later than the state at the position, one of a later history after it.
+//! 3. If that has gone, or differs, a LIST and the headers of a few files that end at the position
+//!    or before. A file of this history was made no later than the state at the position, one of a
+//!    later history after it.
 //!
 //! What can't be proven counts as another history: a whole image is right in any case.
 
@@ -17,7 +19,8 @@ use crate::base::{Level, Salts, Txid};
 use crate::ltx::{Header, WalRange};
 use crate::store::Entry;
 
-/// The offset of the first frame in a log. A file that says so may as well be a comparison with an older state.
+/// The offset of the first frame in a log. A file that says so may as well be a comparison with an
+/// older state.
 const LOG_BEGIN: u64 = 32;
 
 /// How many headers are read before it counts as unknown.

@@ -1,7 +1,7 @@
 //! `OUT-follow`: held by the one who follows OUT, for as long as the process lives.
 //!
-//! Its content says who that is, and takes the wish that he stop: a file works where a signal does not, between
-//! containers and between users.
+//! Its content says who that is, and takes the wish that he stop: a file works where a signal does
+//! not, between containers and between users.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -1,7 +1,8 @@
-//! What a follower keeps in the database itself: its position, when that state was made, and a sum of all pages.
+//! What a follower keeps in the database itself: its position, when that state was made, and a sum
+//! of all pages.
 //!
-//! They stand in the 20 bytes of the header that SQLite reserves and never reads, so they change in the same
-//! transaction as the pages: whatever happens, they belong to each other.
+//! They stand in the 20 bytes of the header that SQLite reserves and never reads, so they change in
+//! the same transaction as the pages: whatever happens, they belong to each other.
 //!
 //! | offset | bytes | |
 //! |---|---|---|
@@ -10,7 +11,8 @@
 //! | 80 | 6 | when the state was made: milliseconds since 1970, 0 if unknown; bit 47: exactly then |
 //! | 86 | 6 | sum: XOR of 48 bits for each page, made of the CRC-64 of its number and bytes |
 //!
-//! Numbers are big-endian. The sum leaves out what SQLite sets by itself (change counter, version-valid-for, version) and the mark.
+//! Numbers are big-endian. The sum leaves out what SQLite sets by itself (change counter,
+//! version-valid-for, version) and the mark.
 
 use std::ops::Range;
 

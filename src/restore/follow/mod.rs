@@ -7,14 +7,16 @@
 //!    -> the next GET at once
 //! ```
 //!
-//! Nothing is listed while that works. One LIST is made at the start, after the store did not answer, after a file that
-//! could not be applied, and now and then while nothing comes ([`limits::FOLLOW_LIST_MIN`]): then the cheapest files
-//! that lead on are applied ([`chain`]), and where none do, because retention was faster or the replica began anew, a
-//! whole image, as one transaction like everything else. Before any of that is used it is proven to be of the history that
-//! the database is in ([`lineage`]); a file that could not be applied is left out as long as others lead past it.
+//! Nothing is listed while that works. One LIST is made at the start, after the store did not
+//! answer, after a file that could not be applied, and now and then while nothing comes
+//! ([`limits::FOLLOW_LIST_MIN`]): then the cheapest files that lead on are applied ([`chain`]), and
+//! where none do, because retention was faster or the replica began anew, a whole image, as one
+//! transaction like everything else. Before any of that is used it is proven to be of the history
+//! that the database is in ([`lineage`]); a file that could not be applied is left out as long as
+//! others lead past it.
 //!
-//! The position stands in the database (`mark`), so it is never ahead of the pages nor behind them. `OUT-txid` has it
-//! too, for Litestream; `OUT-follow` is the lock.
+//! The position stands in the database (`mark`), so it is never ahead of the pages nor behind them.
+//! `OUT-txid` has it too, for Litestream; `OUT-follow` is the lock.
 
 mod apply;
 mod chain;
@@ -104,7 +106,8 @@ impl FollowOptions {
 /// Needs a [`tokio::task::LocalSet`].
 ///
 /// # Errors
-/// [`FollowError`], for what does not heal by itself; the database holds a whole state all the same.
+/// [`FollowError`], for what does not heal by itself; the database holds a whole state all the
+/// same.
 pub async fn follow(
     store: Arc<dyn Store>,
     engine: &Engine,
@@ -154,7 +157,8 @@ pub async fn follow(
     Ok(follower.status)
 }
 
-/// Ends the follower of a database, if there is one, proves the database, and makes it one like any other. Blocks.
+/// Ends the follower of a database, if there is one, proves the database, and makes it one like any
+/// other. Blocks.
 ///
 /// # Errors
 /// [`FollowError`]; the database is then still a followed one.
@@ -169,7 +173,8 @@ pub fn promote(output: &Path, patience: Duration) -> Result<Txid, FollowError> {
     Ok(txid)
 }
 
-/// The followed file, whether or not it is there yet: one name for it and for what is kept next to it.
+/// The followed file, whether or not it is there yet: one name for it and for what is kept next to
+/// it.
 ///
 /// # Errors
 /// [`FollowError::Restore`], for what can't be the path of a database file.

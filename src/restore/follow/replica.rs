@@ -1,17 +1,19 @@
 //! The database that is followed, by way of SQLite.
 //!
-//! One connection holds the write lock of the database all the time, between two transactions but for a moment: whoever
-//! else wants to write is told that the database is locked. Pages are written through `sqlite_dbpage`, so that
-//! locking, log, checkpoints and recovery are those of SQLite, and readers need to know nothing.
+//! One connection holds the write lock of the database all the time, between two transactions but
+//! for a moment: whoever else wants to write is told that the database is locked. Pages are written
+//! through `sqlite_dbpage`, so that locking, log, checkpoints and recovery are those of SQLite, and
+//! readers need to know nothing.
 //!
 //! Four things that SQLite would do behind the back of somebody who writes pages are kept from it:
 //!
-//! - A new schema cookie on page 1 makes the next statement read the schema, from pages half of which are new. So page
-//!   1 is written last, and the shortening of the file in the same statement.
-//! - What the connection has understood of a page is not forgotten when its bytes are replaced. So its cache is emptied
-//!   after each transaction.
-//! - With `auto_vacuum=FULL` it would move pages at the end of a transaction. Preparing (not running) `PRAGMA
-//!   auto_vacuum=2` tells the connection that this is done by hand.
+//! - A new schema cookie on page 1 makes the next statement read the schema, from pages half of
+//!   which are new. So page 1 is written last, and the shortening of the file in the same
+//!   statement.
+//! - What the connection has understood of a page is not forgotten when its bytes are replaced. So
+//!   its cache is emptied after each transaction.
+//! - With `auto_vacuum=FULL` it would move pages at the end of a transaction. Preparing (not
+//!   running) `PRAGMA auto_vacuum=2` tells the connection that this is done by hand.
 //! - What the database says about its journal is made to say WAL, whatever a file says.
 
 use std::path::{Path, PathBuf};
@@ -32,7 +34,8 @@ const BUSY: Duration = Duration::from_secs(5);
 
 const READ: &str = "SELECT data FROM sqlite_dbpage WHERE pgno = ?1";
 const WRITE: &str = "INSERT INTO sqlite_dbpage(pgno, data) VALUES (?1, ?2)";
-/// Page 1, and an end of the file before the page that follows. In one statement: see the text above.
+/// Page 1, and an end of the file before the page that follows. In one statement: see the text
+/// above.
 const WRITE_LAST: &str = "INSERT INTO sqlite_dbpage(pgno, data) VALUES (1, ?1), (?2, NULL)";
 const VACUUM_BY_HAND: &str = "PRAGMA auto_vacuum=2";
 
@@ -59,8 +62,8 @@ pub(super) struct Replica {
 }
 
 impl Replica {
-    /// Opens a followed database and proves that nobody has changed it. One that has no mark yet gets one that says
-    /// when its state was made, if that is known. Blocks its thread.
+    /// Opens a followed database and proves that nobody has changed it. One that has no mark yet
+    /// gets one that says when its state was made, if that is known. Blocks its thread.
     pub(super) fn open(path: &Path, made: Option<Made>) -> Result<Replica, FollowError> {
         let db = connect(path)?;
         let failed = |cause| FollowError::Sqlite { what: "read", path: path.to_owned(), cause };
@@ -216,7 +219,8 @@ impl Replica {
         written.map(|_| ()).map_err(|e| self.failed("write to", e))
     }
 
-    /// After a commit: forgets what was understood of old pages, notes the position, begins the next transaction.
+    /// After a commit: forgets what was understood of old pages, notes the position, begins the
+    /// next transaction.
     fn settle(&mut self) -> Result<(), FollowError> {
         self.held = false;
         self.batch("read", "PRAGMA shrink_memory")?;
@@ -289,7 +293,8 @@ impl Replica {
         FollowError::Sqlite { what, path: self.path.clone(), cause }
     }
 
-    /// Proves the database, takes the mark away, and leaves a database like any other. Gives its last position.
+    /// Proves the database, takes the mark away, and leaves a database like any other. Gives its
+    /// last position.
     pub(super) fn promote(self) -> Result<Txid, FollowError> {
         let check = "PRAGMA integrity_check(1)";
         let finding: String =
@@ -310,8 +315,8 @@ impl Replica {
     }
 }
 
-/// Files on their way into the database, from the newest to the oldest: the first image of a page is the one that
-/// counts.
+/// Files on their way into the database, from the newest to the oldest: the first image of a page
+/// is the one that counts.
 #[derive(Debug)]
 pub(super) struct Apply<'a> {
     replica: &'a mut Replica,
@@ -328,8 +333,9 @@ impl Apply<'_> {
         if found == expected { Ok(()) } else { Err(FollowError::PageSize { path, found, expected }) }
     }
 
-    /// Refuses what the file system has no room for, before the first page is written. What is counted is what the database grows
-    /// by: which of the other pages differ is seen only when they come.
+    /// Refuses what the file system has no room for, before the first page is written. What is
+    /// counted is what the database grows by: which of the other pages differ is seen only when
+    /// they come.
     pub(super) fn has_room_for(&self, pages: u32) -> Result<(), FollowError> {
         let Replica { pages: now, page_size, path, position_file, .. } = &*self.replica;
         let need = u64::from(pages.saturating_sub(*now)) * u64::from(page_size.get());
@@ -420,7 +426,8 @@ pub fn noted_position(database: &Path) -> Option<Txid> {
     position_beside(database).ok().flatten()
 }
 
-/// Whether a database is followed, by its mark or by the file beside it. It must not be open in this process.
+/// Whether a database is followed, by its mark or by the file beside it. It must not be open in
+/// this process.
 pub(super) fn is_followed_file(path: &Path) -> Result<bool, FollowError> {
     if position_beside(path)?.is_some() {
         return Ok(true);

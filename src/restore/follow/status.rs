@@ -15,7 +15,8 @@ pub struct FollowStatus {
     pub replica: String,
     /// Its position.
     pub txid: Txid,
-    /// When that state was made, by the header of the file that ends with it; `None` if that is not known.
+    /// When that state was made, by the header of the file that ends with it; `None` if that is not
+    /// known.
     pub created: Option<Millis>,
     /// Since when it may lag behind.
     pub lag: Lag,
@@ -51,8 +52,8 @@ impl FollowStatus {
     }
 }
 
-/// How far behind a database may be: the time since its store last said that there is nothing newer. While all is well
-/// that is no more than the interval of asking.
+/// How far behind a database may be: the time since its store last said that there is nothing
+/// newer. While all is well that is no more than the interval of asking.
 #[derive(Debug, Clone, Copy)]
 pub struct Lag {
     since: Instant,

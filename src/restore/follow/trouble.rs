@@ -11,8 +11,8 @@ use crate::store::{ErrorKind, StoreError};
 /// A kind of failure: object names, request ids and counts in its words make no other.
 type Cause = (Discriminant<FollowError>, Option<ErrorKind>);
 
-/// Why nothing can be applied. Each kind of failure is logged once, the whole again after 1, 10 and 60 minutes, and its
-/// end.
+/// Why nothing can be applied. Each kind of failure is logged once, the whole again after 1, 10 and
+/// 60 minutes, and its end.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
     backoff: Backoff,

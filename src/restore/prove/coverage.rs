@@ -5,8 +5,9 @@ use crate::restore::damage::Damaged;
 use crate::restore::plan::{self, Goal};
 use crate::store::Entry;
 
-/// What a level lacks between its first and its last file, and no higher level has. Retention removes from the beginning,
-/// and of a group that a higher level covers from its end, so that is no fault.
+/// What a level lacks between its first and its last file, and no higher level has. Retention
+/// removes from the beginning, and of a group that a higher level covers from its end, so that is
+/// no fault.
 pub(super) fn holes(files: &[Entry]) -> Vec<(Level, Txid, Txid)> {
     let mut holes = Vec::new();
     for level in Level::all().filter(|l| *l != Level::SNAPSHOT) {
@@ -40,7 +41,8 @@ fn is_covered(files: &[Entry], level: Level, (first, last): (Txid, Txid)) -> boo
     due > last
 }
 
-/// How many of the newest states there are, how many of them can be restored without what is damaged, and the last of those.
+/// How many of the newest states there are, how many of them can be restored without what is
+/// damaged, and the last of those.
 pub(super) fn states(files: &[Entry], bad: &Damaged) -> (u64, u64, Option<Txid>) {
     let (mut states, mut restorable, mut last) = (0, 0, None);
     let mut ends: Vec<Txid> = files.iter().map(|e| e.id.max).collect();
@@ -59,8 +61,9 @@ pub(super) fn states(files: &[Entry], bad: &Damaged) -> (u64, u64, Option<Txid>)
     (states, restorable, last)
 }
 
-/// The states that files end at and that cannot be restored for want of a damaged file or a missing one, as first and
-/// last TXID. A state that no image leads to, as at the beginning of what retention leaves, is none of them.
+/// The states that files end at and that cannot be restored for want of a damaged file or a missing
+/// one, as first and last TXID. A state that no image leads to, as at the beginning of what
+/// retention leaves, is none of them.
 #[must_use]
 pub fn lost_states(files: &[Entry], bad: &Damaged) -> Vec<(Txid, Txid)> {
     let mut ends: Vec<Txid> = files.iter().map(|e| e.id.max).collect();
@@ -101,8 +104,8 @@ mod tests {
         assert_eq!(holes(&files), [(zero, Txid(8), Txid(9)), (one, Txid(5), Txid(5))]);
     }
 
-    /// A process that ended while it removed old files, the newest of a group first, left a hole that `verify` called
-    /// damage, though a higher level covers it.
+    /// A process that ended while it removed old files, the newest of a group first, left a hole
+    /// that `verify` called damage, though a higher level covers it.
     #[test]
     fn a_hole_that_other_files_lead_over_is_none() {
         let mut files = vec![entry(9, 1, 1), entry(0, 2, 2), entry(0, 3, 3), entry(0, 6, 6), entry(1, 2, 5)];

@@ -36,7 +36,8 @@ pub(super) struct Pages {
 
 /// Reads and proves one file. With `pages` its pages are claimed; they come back.
 ///
-/// The outer error is a defect of this program or its end; the inner one is about the file or the store.
+/// The outer error is a defect of this program or its end; the inner one is about the file or the
+/// store.
 pub(super) async fn check(
     store: &Arc<dyn Store>,
     entry: Entry,

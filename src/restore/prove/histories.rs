@@ -1,9 +1,10 @@
 //! Two histories in one replica: level-0 files of two writers, one after the other.
 //!
-//! A header tells which part of the WAL a file was made of. SQLite gives a WAL new salts when it starts over, and never
-//! comes back to old ones; a writer that goes on within one WAL names the offset where its own last file ended, and one
-//! that has to begin again names the first. So a file that goes on in a WAL which the file before it had left, or that
-//! goes on before the end of that file, was made by a writer that did not know of it.
+//! A header tells which part of the WAL a file was made of. SQLite gives a WAL new salts when it
+//! starts over, and never comes back to old ones; a writer that goes on within one WAL names the
+//! offset where its own last file ended, and one that has to begin again names the first. So a file
+//! that goes on in a WAL which the file before it had left, or that goes on before the end of that
+//! file, was made by a writer that did not know of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,7 +59,8 @@ mod tests {
     #[test]
     fn one_history_is_sound() {
         assert!(of(&[(A, 32, 100), (A, 100, 200), (B, 32, 80), (B, 80, 90)]).is_empty());
-        // A restart that could not prove its position begins again; one that had nothing to store leaves a gap.
+        // A restart that could not prove its position begins again; one that had nothing to store leaves a
+        // gap.
         assert!(of(&[(A, 32, 100), (A, 32, 150), (A, 170, 200)]).is_empty());
         // Another program took over for a while, and its work was compared with the database.
         assert!(of(&[(A, 32, 100), (A, 100, 300), (A, 100, 350)]).is_empty());

@@ -1,13 +1,16 @@
-//! Comparing the newest state of a replica with the database that it comes from, while that is in use.
+//! Comparing the newest state of a replica with the database that it comes from, while that is in
+//! use.
 //!
-//! No lock is taken and no connection is opened, so nobody notices. The header of the newest level-0 file says how far
-//! into the log the replica reaches. At that position a page is its newest frame up to there, or else what the database
-//! file has, unless a later frame of it may have been copied there: such pages are left out and counted. Frames up to a
-//! commit do not change until the log starts over, which its header tells; then everything is read again.
+//! No lock is taken and no connection is opened, so nobody notices. The header of the newest
+//! level-0 file says how far into the log the replica reaches. At that position a page is its
+//! newest frame up to there, or else what the database file has, unless a later frame of it may
+//! have been copied there: such pages are left out and counted. Frames up to a commit do not change
+//! until the log starts over, which its header tells; then everything is read again.
 //!
-//! When the log is not the one that the replica names, it started over after the replica's position. Then the pages that
-//! are not in it are compared with the database file; if all are equal that proves as much, and if not, nothing can be
-//! said. Without a log the file alone is the database; a difference may then mean that it has gone on.
+//! When the log is not the one that the replica names, it started over after the replica's
+//! position. Then the pages that are not in it are compared with the database file; if all are
+//! equal that proves as much, and if not, nothing can be said. Without a log the file alone is the
+//! database; a difference may then mean that it has gone on.
 
 use std::collections::{HashMap, HashSet};
 use std::io;

@@ -1,13 +1,14 @@
 //! Reading a replica end to end: what is damaged, and what can be restored all the same.
 //!
-//! Proven for each LTX file that is read: its header against its name, the order of its pages, every page by the file's
-//! CRC, its length, its page index. For the newest state: each page of the database is in one of the files of its plan;
-//! a restore takes the same images by the same rules, so it succeeds. For Litestream 0.3: the checksum of each file,
-//! each frame of each log by its chain, and that the pieces join. *Not* proven is what SQLite would say of the pages:
-//! that takes the database itself (`restore --integrity-check full`).
+//! Proven for each LTX file that is read: its header against its name, the order of its pages,
+//! every page by the file's CRC, its length, its page index. For the newest state: each page of the
+//! database is in one of the files of its plan; a restore takes the same images by the same rules,
+//! so it succeeds. For Litestream 0.3: the checksum of each file, each frame of each log by its
+//! chain, and that the pieces join. *Not* proven is what SQLite would say of the pages: that takes
+//! the database itself (`restore --integrity-check full`).
 //!
-//! Memory: [`limits::VERIFY_FILES`] files at once with two parts of [`limits::RESTORE_PART_BYTES`] each, and one bit for
-//! each page of the database.
+//! Memory: [`limits::VERIFY_FILES`] files at once with two parts of [`limits::RESTORE_PART_BYTES`]
+//! each, and one bit for each page of the database.
 
 mod coverage;
 mod file;
@@ -43,11 +44,13 @@ use stream::Pace;
 /// What is to be read.
 #[derive(Debug, Clone)]
 pub struct VerifyOptions {
-    /// Of the files that the newest state does not need, how many of a hundred are read, chosen at random.
+    /// Of the files that the newest state does not need, how many of a hundred are read, chosen at
+    /// random.
     pub sample_percent: u8,
     /// Bytes a second on average; `None` for as many as come.
     pub bytes_per_second: Option<u64>,
-    /// The database that it is a replica of, to be compared with the newest state; it may be in use.
+    /// The database that it is a replica of, to be compared with the newest state; it may be in
+    /// use.
     pub database: Option<PathBuf>,
     /// Counts what is read, also by an attempt that fails.
     pub meter: Meter,
@@ -104,7 +107,8 @@ pub struct VerifyReport {
     pub newest: Option<Newest>,
     /// Why it cannot.
     pub newest_lost: Option<String>,
-    /// States that files end at, and how many of them can be restored without a file that is damaged.
+    /// States that files end at, and how many of them can be restored without a file that is
+    /// damaged.
     pub states: u64,
     /// See `states`.
     pub restorable: u64,
@@ -153,11 +157,12 @@ impl VerifyReport {
     }
 }
 
-/// Reads a replica, which may be in use: what was removed or replaced meanwhile is no fault, and it is read again.
+/// Reads a replica, which may be in use: what was removed or replaced meanwhile is no fault, and it
+/// is read again.
 ///
 /// # Errors
-/// What keeps it from being read: the store, an empty place, a file of the newest state that vanishes each time. What
-/// is wrong with the replica is in the report.
+/// What keeps it from being read: the store, an empty place, a file of the newest state that
+/// vanishes each time. What is wrong with the replica is in the report.
 pub async fn verify_replica(
     store: &Arc<dyn Store>,
     options: VerifyOptions,
@@ -198,8 +203,9 @@ pub async fn verify_replica(
     }
 }
 
-/// Whether a file that seemed damaged was replaced or removed meanwhile, by a second listing. Holes that are not there any more are
-/// dropped: where old files are deleted one after the other there are some for a moment.
+/// Whether a file that seemed damaged was replaced or removed meanwhile, by a second listing. Holes
+/// that are not there any more are dropped: where old files are deleted one after the other there
+/// are some for a moment.
 fn has_moved(before: &[Entry], after: &[Entry], report: &mut VerifyReport) -> bool {
     let lasting = holes(after);
     report.holes.retain(|(level, from, to)| {
@@ -264,8 +270,8 @@ async fn read(
     Ok(report)
 }
 
-/// Reads the files of the newest state, newest first, and finds the file of each page. Where one is damaged, others that
-/// cover it are read in its place. Gives the names of all that were read.
+/// Reads the files of the newest state, newest first, and finds the file of each page. Where one is
+/// damaged, others that cover it are read in its place. Gives the names of all that were read.
 async fn newest_plan(
     store: &Arc<dyn Store>,
     files: &[Entry],

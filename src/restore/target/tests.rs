@@ -77,7 +77,8 @@ fn a_file_that_appears_meanwhile_is_not_overwritten() {
     assert_eq!(names(dir.path()), ["a.db"]);
 }
 
-/// The state of the old database, log included, is there after each step until the new one has its name.
+/// The state of the old database, log included, is there after each step until the new one has its
+/// name.
 #[test]
 fn the_old_database_is_whole_until_the_new_one_is_there() {
     let dir = tempfile::tempdir().unwrap();
@@ -118,8 +119,8 @@ fn a_log_without_its_database_goes() {
     assert_eq!(rows(&out), 7);
 }
 
-/// The locks of another process count; this one's own POSIX locks could not be seen. `sqlite3` may be missing, so the
-/// other process is this test itself, run again.
+/// The locks of another process count; this one's own POSIX locks could not be seen. `sqlite3` may
+/// be missing, so the other process is this test itself, run again.
 #[test]
 fn a_database_in_use_is_refused_even_by_force() {
     const NAME: &str = "restore::target::tests::a_database_in_use_is_refused_even_by_force";

@@ -34,7 +34,8 @@ fn apply_file(replica: &mut Replica, commit: u32, pages: &[(u32, Vec<u8>)]) {
     assert_eq!((replica.txid(), replica.pages(), replica.made()), (txid, commit, made(time.0)));
 }
 
-/// The page that SQLite locks bytes of is in no file, counts for nothing, and the database grows and shrinks across it.
+/// The page that SQLite locks bytes of is in no file, counts for nothing, and the database grows
+/// and shrinks across it.
 #[test]
 fn a_database_grows_and_shrinks_across_the_lock_page() {
     let dir = tempfile::tempdir().unwrap();

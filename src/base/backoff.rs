@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::limits;
 
-/// Waits that grow with each failure in a row. A random part of up to a half is added to each, so that clients that
-/// failed together do not come back together.
+/// Waits that grow with each failure in a row. A random part of up to a half is added to each, so
+/// that clients that failed together do not come back together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     first: Duration,
@@ -57,8 +57,8 @@ impl Backoff {
         self.fail_times(attempts).min(spread(most))
     }
 
-    /// The wait after a failure that does not heal by itself: [`limits::BACKOFF_REFUSED`] at least, and minutes from the
-    /// second on.
+    /// The wait after a failure that does not heal by itself: [`limits::BACKOFF_REFUSED`] at least,
+    /// and minutes from the second on.
     pub fn fail_for_good(&mut self) -> Duration {
         // As if the short waits were over.
         self.failures = self.failures.max(3);

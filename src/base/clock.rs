@@ -31,8 +31,8 @@ impl Millis {
         if self.0 >= 0 { UNIX_EPOCH + d } else { UNIX_EPOCH - d }
     }
 
-    /// This moment, or an earlier file's if that is later: times do not go back with a clock that was set back a little.
-    /// A time far ahead is an error of a clock, and is left alone.
+    /// This moment, or an earlier file's if that is later: times do not go back with a clock that
+    /// was set back a little. A time far ahead is an error of a clock, and is left alone.
     #[must_use]
     pub fn not_before(self, earlier: Millis) -> Millis {
         if earlier.is_ahead_of(self) { self } else { self.max(earlier) }

@@ -1,7 +1,7 @@
 //! CRC-64/GO-ISO, the checksum of LTX files.
 //!
-//! Polynomial x^64 + x^4 + x^3 + x + 1, reflected, initial value and final XOR all ones. Not CRC-64/XZ, not
-//! CRC-64/ECMA-182, not CRC-64/WE.
+//! Polynomial x^64 + x^4 + x^3 + x + 1, reflected, initial value and final XOR all ones. Not
+//! CRC-64/XZ, not CRC-64/ECMA-182, not CRC-64/WE.
 
 use crc_fast::{CrcAlgorithm, Digest, checksum};
 
@@ -51,8 +51,8 @@ pub fn crc64(bytes: &[u8]) -> u64 {
 /// The CRC of `a` followed by `b`, from the CRC of each and the length of `b` in bytes.
 #[must_use]
 pub fn combine(a: u64, b: u64, b_len: u64) -> u64 {
-    // The CRC of `a` and zeros in the place of `b` is that of `a` times x to the number of their bits; initial value
-    // and final XOR cancel out.
+    // The CRC of `a` and zeros in the place of `b` is that of `a` times x to the number of their bits;
+    // initial value and final XOR cancel out.
     let mut shifted = a;
     let mut left = b_len;
     while left != 0 {

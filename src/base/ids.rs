@@ -134,12 +134,12 @@ impl fmt::Display for PageSize {
 pub struct Txid(pub u64);
 
 impl Txid {
-    /// The largest TXID that is read anywhere, 2^63 - 1. No replica comes near it by counting, so a larger one in a name or in
-    /// a file was put there by somebody else.
+    /// The largest TXID that is read anywhere, 2^63 - 1. No replica comes near it by counting, so a
+    /// larger one in a name or in a file was put there by somebody else.
     pub const MAX: Txid = Txid(u64::MAX >> 1);
 
-    /// A replica that has reached this, 2^62, is not gone on with: what is left up to [`Txid::MAX`] is then more than any replica
-    /// needs, and no TXID is written that is not read again.
+    /// A replica that has reached this, 2^62, is not gone on with: what is left up to [`Txid::MAX`]
+    /// is then more than any replica needs, and no TXID is written that is not read again.
     pub const NEWEST_MAX: Txid = Txid(u64::MAX >> 2);
 
     /// `None` above [`Txid::MAX`].
@@ -272,7 +272,8 @@ impl LtxId {
         format!("{}-{}.ltx", self.min, self.max)
     }
 
-    /// Reads `MIN-MAX.ltx`; `None` for every other name, upper-case hex, `.tmp` and TXIDs above [`Txid::MAX`] included.
+    /// Reads `MIN-MAX.ltx`; `None` for every other name, upper-case hex, `.tmp` and TXIDs above
+    /// [`Txid::MAX`] included.
     #[must_use]
     pub fn parse_file_name(level: Level, name: &str) -> Option<LtxId> {
         fn hex16(s: &str) -> Option<u64> {

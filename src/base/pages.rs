@@ -1,7 +1,8 @@
 //! A set of page numbers, one bit for each.
 //!
-//! A transaction may change every page of a database, and a hash table of so many numbers would take more memory than the bound on page
-//! images. Here 64 GiB of pages of 4 KiB take 2 MiB, whatever part of them is in the set.
+//! A transaction may change every page of a database, and a hash table of so many numbers would
+//! take more memory than the bound on page images. Here 64 GiB of pages of 4 KiB take 2 MiB,
+//! whatever part of them is in the set.
 
 use super::Pgno;
 

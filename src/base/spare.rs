@@ -1,11 +1,13 @@
-//! Buffers that are used again: a large one is cheap only the first time that its pages are touched.
+//! Buffers that are used again: a large one is cheap only the first time that its pages are
+//! touched.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-/// Where buffers of one job go when nobody needs them any more. They are freed with the last of its clones and buffers.
+/// Where buffers of one job go when nobody needs them any more. They are freed with the last of its
+/// clones and buffers.
 #[derive(Debug, Clone)]
 pub struct Spares(Arc<Mutex<Shelf>>);
 
@@ -17,7 +19,8 @@ struct Shelf {
 }
 
 impl Spares {
-    /// For at most `max` buffers. More than that at once are not kept: each of them may grow to the longest that it ever was.
+    /// For at most `max` buffers. More than that at once are not kept: each of them may grow to the
+    /// longest that it ever was.
     #[must_use]
     pub fn new(max: usize) -> Spares {
         Spares(Arc::new(Mutex::new(Shelf { spares: Vec::new(), left: max })))

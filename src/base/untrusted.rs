@@ -1,22 +1,25 @@
-//! Text that a store, a network or another program sent, made fit for a terminal, a log and a status.
+//! Text that a store, a network or another program sent, made fit for a terminal, a log and a
+//! status.
 //!
-//! Such text may hold escape sequences that retitle or repaint a terminal, line breaks that fake a line of the log, and
-//! marks that turn the direction of what follows. Everything that does not print as itself becomes `\u{...}`; the result
-//! is one line. It is for people: nothing is parsed back from it.
+//! Such text may hold escape sequences that retitle or repaint a terminal, line breaks that fake a
+//! line of the log, and marks that turn the direction of what follows. Everything that does not
+//! print as itself becomes `\u{...}`; the result is one line. It is for people: nothing is parsed
+//! back from it.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use super::limits;
 
-/// One line of at most [`limits::UNTRUSTED_CHARS`] characters. Spaces and line breaks become one space.
+/// One line of at most [`limits::UNTRUSTED_CHARS`] characters. Spaces and line breaks become one
+/// space.
 #[must_use]
 pub fn quote(text: &str) -> String {
     line(text, limits::UNTRUSTED_CHARS)
 }
 
-/// One line of at most `chars_max` characters, an ellipsis at its end where it was cut. Spaces and line breaks become one
-/// space. Takes time by the length of the result, not of the text.
+/// One line of at most `chars_max` characters, an ellipsis at its end where it was cut. Spaces and
+/// line breaks become one space. Takes time by the length of the result, not of the text.
 #[must_use]
 pub fn line(text: &str, chars_max: usize) -> String {
     let mut out = String::new();
@@ -46,8 +49,8 @@ pub fn line(text: &str, chars_max: usize) -> String {
     out
 }
 
-/// The text without a cut, each character that does not print as itself as an escape. For names that the reader has to
-/// recognise, such as the key of an object.
+/// The text without a cut, each character that does not print as itself as an escape. For names
+/// that the reader has to recognise, such as the key of an object.
 #[must_use]
 pub fn escape(text: &str) -> Cow<'_, str> {
     if text.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
@@ -58,9 +61,9 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Whole lines, as they are about to be written: the line breaks and tabs between texts stay, and everything else that does not
-/// print as itself becomes `\uXXXX`. Where JSON is written it stays JSON. The last guard, for text that nothing before it has
-/// quoted.
+/// Whole lines, as they are about to be written: the line breaks and tabs between texts stay, and
+/// everything else that does not print as itself becomes `\uXXXX`. Where JSON is written it stays
+/// JSON. The last guard, for text that nothing before it has quoted.
 #[must_use]
 pub fn lines(text: &str) -> Cow<'_, str> {
     let stays = |b: u8| matches!(b, b' ' | b'\n' | b'\t') || b.is_ascii_graphic();
@@ -118,8 +121,8 @@ impl Shown {
     }
 }
 
-/// Whether a character that is not ASCII prints as itself: not those that control, format or space, and none that has
-/// no meaning yet. The standard library keeps the table, for its `Debug` of text.
+/// Whether a character that is not ASCII prints as itself: not those that control, format or space,
+/// and none that has no meaning yet. The standard library keeps the table, for its `Debug` of text.
 fn prints(c: char) -> bool {
     // Blank letters are letters to the table.
     let blank = matches!(c, '\u{115f}' | '\u{1160}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}');

@@ -1,8 +1,9 @@
 //! Programs that this process starts, and the orphans that it gets as process 1 of a container.
 //!
-//! Process 1 becomes the parent of every process whose own parent ends, and has to wait for them: otherwise they stay as
-//! zombies. It must not wait for its own children in passing, whose exit status another part of the program expects.
-//! [`own`] therefore registers each child under the lock that [`reap_orphans`] takes.
+//! Process 1 becomes the parent of every process whose own parent ends, and has to wait for them:
+//! otherwise they stay as zombies. It must not wait for its own children in passing, whose exit
+//! status another part of the program expects. [`own`] therefore registers each child under the
+//! lock that [`reap_orphans`] takes.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -37,7 +38,8 @@ impl Drop for Own {
     }
 }
 
-/// Starts a child that [`reap_orphans`] leaves alone. `id` is its number. Keep the [`Own`] until the child has been waited for.
+/// Starts a child that [`reap_orphans`] leaves alone. `id` is its number. Keep the [`Own`] until
+/// the child has been waited for.
 ///
 /// # Errors
 /// Those of `start`.
@@ -52,8 +54,9 @@ pub fn own<C>(
     Ok((child, Own(id)))
 }
 
-/// Waits for every child that has ended and that no part of the program waits for. `false` if there may be more, hidden by a child of
-/// our own that has not been waited for yet: call again in a moment.
+/// Waits for every child that has ended and that no part of the program waits for. `false` if there
+/// may be more, hidden by a child of our own that has not been waited for yet: call again in a
+/// moment.
 pub fn reap_orphans() -> bool {
     // While this is held no child is started that is not registered yet.
     let own = registered();
@@ -68,15 +71,18 @@ pub fn reap_orphans() -> bool {
     true
 }
 
-/// Gives a program that is about to start the limits that this process was started with, and SIGTERM should this process be killed.
+/// Gives a program that is about to start the limits that this process was started with, and
+/// SIGTERM should this process be killed.
 ///
-/// The kernel sends that signal when the *thread* that starts the program ends: start it from one that lives as long as the process.
-/// It is lost if the program changes its user or runs with the rights of its file's owner.
+/// The kernel sends that signal when the *thread* that starts the program ends: start it from one
+/// that lives as long as the process. It is lost if the program changes its user or runs with the
+/// rights of its file's owner.
 pub fn bind(command: &mut Command) {
     sys::bind_child(command, BEFORE.open_files.get().copied(), BEFORE.core.get().copied());
 }
 
-/// Raises the soft limit of open descriptors to the hard one and returns it: each database takes some five.
+/// Raises the soft limit of open descriptors to the hard one and returns it: each database takes
+/// some five.
 ///
 /// # Errors
 /// What the operating system says; the limit is then as before.

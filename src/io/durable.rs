@@ -1,7 +1,7 @@
 //! Files that are whole or not there, also after a power cut.
 //!
-//! Content goes to a temporary file beside the target, is flushed, renamed, and then the directory is flushed: a
-//! rename is durable only with its directory.
+//! Content goes to a temporary file beside the target, is flushed, renamed, and then the directory
+//! is flushed: a rename is durable only with its directory.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
@@ -15,7 +15,8 @@ use rustix::io::Errno;
 
 use super::File;
 
-/// Bytes of the target's name in that of its temporary file; the rest must fit into the 255 of a name.
+/// Bytes of the target's name in that of its temporary file; the rest must fit into the 255 of a
+/// name.
 const NAME_BYTES_MAX: usize = 200;
 
 /// Temporary names that are tried: only somebody who wants to be in the way takes one before us.
@@ -32,8 +33,8 @@ pub enum Existing {
 
 /// A file under a temporary name. Dropped without [`Pending::commit`] it is removed.
 ///
-/// All of it happens in one directory, which is held open: whatever becomes of the path meanwhile, nothing is written, renamed
-/// or removed elsewhere.
+/// All of it happens in one directory, which is held open: whatever becomes of the path meanwhile,
+/// nothing is written, renamed or removed elsewhere.
 #[derive(Debug)]
 pub struct Pending {
     file: File,
@@ -101,12 +102,12 @@ impl Pending {
         Ok((found.st_dev, found.st_ino))
     }
 
-    /// Gives it its name, which is one in the same directory, and flushes the directory. The content must have been flushed
-    /// before.
+    /// Gives it its name, which is one in the same directory, and flushes the directory. The
+    /// content must have been flushed before.
     ///
     /// # Errors
-    /// `AlreadyExists` if there is something that may not be replaced, and those of `rename(2)` and `fsync(2)`. The
-    /// temporary file is removed unless it has its name already.
+    /// `AlreadyExists` if there is something that may not be replaced, and those of `rename(2)` and
+    /// `fsync(2)`. The temporary file is removed unless it has its name already.
     pub fn commit(mut self, target: &Path, existing: Existing) -> io::Result<()> {
         if directory_of(target) != directory_of(self.path()) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a temporary file keeps its directory"));
@@ -149,7 +150,8 @@ pub(super) fn write_pending(pending: Pending, target: &Path, content: &[u8]) -> 
     pending.commit(target, Existing::Replace)
 }
 
-/// A name beside `target` that no other process and no other call uses, and that cannot be foreseen: `.NAME.PID-N.tmp`.
+/// A name beside `target` that no other process and no other call uses, and that cannot be
+/// foreseen: `.NAME.PID-N.tmp`.
 #[must_use]
 pub fn temporary_beside(target: &Path) -> PathBuf {
     let mut name = temporary_prefix(target);
@@ -157,7 +159,8 @@ pub fn temporary_beside(target: &Path) -> PathBuf {
     target.with_file_name(name)
 }
 
-/// What the names of all temporary files of `target` begin with: `.NAME.`, of a long NAME only its beginning.
+/// What the names of all temporary files of `target` begin with: `.NAME.`, of a long NAME only its
+/// beginning.
 #[must_use]
 pub fn temporary_prefix(target: &Path) -> OsString {
     let name = target.file_name().unwrap_or_default().as_bytes();
@@ -281,7 +284,8 @@ mod tests {
         assert_eq!(names(dir.path()), ["taken"]);
     }
 
-    /// Whoever may write to the folder can move it away, and put a link to another one into its place.
+    /// Whoever may write to the folder can move it away, and put a link to another one into its
+    /// place.
     #[test]
     fn a_directory_that_is_exchanged_meanwhile_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();

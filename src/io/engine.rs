@@ -79,10 +79,12 @@ pub enum IoError {
     Threads(#[source] io::Error),
 }
 
-/// Reads, writes and flushes files; see [`crate::io`]. Cheap to clone; the threads end with the last clone.
+/// Reads, writes and flushes files; see [`crate::io`]. Cheap to clone; the threads end with the
+/// last clone.
 ///
 /// Requests begin when the method is called, not when the future is polled, as long as fewer than
-/// [`limits::IO_DEPTH`] are in flight; beyond that they begin, in order, when polled and a place is free.
+/// [`limits::IO_DEPTH`] are in flight; beyond that they begin, in order, when polled and a place is
+/// free.
 #[derive(Clone)]
 pub struct Engine {
     queue: Queue,
@@ -101,7 +103,8 @@ impl Engine {
     /// Starts an engine.
     ///
     /// # Errors
-    /// [`IoError::NoUring`] if io_uring is demanded and not to be had, [`IoError::Threads`] if no thread starts.
+    /// [`IoError::NoUring`] if io_uring is demanded and not to be had, [`IoError::Threads`] if no
+    /// thread starts.
     pub fn new(choice: IoChoice) -> Result<Engine, IoError> {
         let places = Arc::new(Semaphore::new(limits::IO_DEPTH));
         let (queue, fallback) = match choice {
@@ -131,11 +134,11 @@ impl Engine {
         self.fallback.as_deref()
     }
 
-    /// Fills `buf` (its length, not its capacity) from the file at `offset`; less only where the file ends. Gives
-    /// the number of bytes, and the buffer back.
+    /// Fills `buf` (its length, not its capacity) from the file at `offset`; less only where the
+    /// file ends. Gives the number of bytes, and the buffer back.
     ///
-    /// A short piece that is in the page cache is read at once on the calling thread: there a system call is several
-    /// times cheaper than a ring.
+    /// A short piece that is in the page cache is read at once on the calling thread: there a
+    /// system call is several times cheaper than a ring.
     pub fn read_at(
         &self,
         file: &File,
@@ -158,7 +161,8 @@ impl Engine {
         }
     }
 
-    /// Like [`Engine::read_at`], without a look into the page cache: for what is known not to be there.
+    /// Like [`Engine::read_at`], without a look into the page cache: for what is known not to be
+    /// there.
     pub fn read_at_queued(
         &self,
         file: &File,
@@ -169,7 +173,8 @@ impl Engine {
         async move { answer.await.unwrap_or_else(|| (Err(stopped()), Vec::new())) }
     }
 
-    /// Like [`Engine::read_at`], but a file that ends too early is an error of kind `UnexpectedEof`.
+    /// Like [`Engine::read_at`], but a file that ends too early is an error of kind
+    /// `UnexpectedEof`.
     pub fn read_exact_at(
         &self,
         file: &File,
@@ -235,8 +240,8 @@ impl Engine {
         drop(self.places.acquire_many(limits::IO_DEPTH as u32).await.expect("never closed"));
     }
 
-    /// Queues work at once if a place is free, else when the answer is waited for. The answer is `None` if the
-    /// engine has died.
+    /// Queues work at once if a place is free, else when the answer is waited for. The answer is
+    /// `None` if the engine has died.
     fn submit<T: Send + 'static>(
         &self,
         file: &File,
@@ -272,7 +277,8 @@ impl fmt::Debug for Engine {
 type Answer<T> = std::pin::Pin<Box<dyn Future<Output = Option<T>> + Send>>;
 
 impl Queue {
-    /// A request that nobody takes any more is dropped, and with it its reply: the waiting side sees that.
+    /// A request that nobody takes any more is dropped, and with it its reply: the waiting side
+    /// sees that.
     fn send(&self, request: Request) {
         match self {
             #[cfg(feature = "uring")]

@@ -33,8 +33,8 @@ enum Links {
     Refuse,
 }
 
-/// An open file that several requests share. The descriptor is closed when the last clone is dropped: for a database
-/// file that moment matters, see the rules of [`crate::io`].
+/// An open file that several requests share. The descriptor is closed when the last clone is
+/// dropped: for a database file that moment matters, see the rules of [`crate::io`].
 #[derive(Debug, Clone)]
 pub struct File(Arc<std::fs::File>);
 
@@ -55,8 +55,8 @@ impl File {
         open(OpenOptions::new().read(true).write(true), path, Links::Follow)
     }
 
-    /// As [`File::open`], for a file whose name no user gave: one next to a database, or in a replica. A symbolic link
-    /// in its place leads where somebody else wants.
+    /// As [`File::open`], for a file whose name no user gave: one next to a database, or in a
+    /// replica. A symbolic link in its place leads where somebody else wants.
     ///
     /// # Errors
     /// As [`File::open`], and for a link.
@@ -97,8 +97,8 @@ impl File {
             .map_err(explain_open)
     }
 
-    /// Opens a file for reading and writing, made empty if it is not there; an existing one keeps its content. A symbolic
-    /// link is refused.
+    /// Opens a file for reading and writing, made empty if it is not there; an existing one keeps
+    /// its content. A symbolic link is refused.
     ///
     /// # Errors
     /// As [`File::open_itself`].
@@ -118,8 +118,8 @@ impl File {
         made.map(|fd| File::from(std::fs::File::from(fd))).map_err(|e| explain_open(e.into()))
     }
 
-    /// Opens a regular file in an open directory, never through a link; made empty if it is not there and `create` has
-    /// mode bits.
+    /// Opens a regular file in an open directory, never through a link; made empty if it is not
+    /// there and `create` has mode bits.
     ///
     /// # Errors
     /// As [`File::open_itself`].
@@ -139,8 +139,8 @@ impl File {
         Ok(File::from(file))
     }
 
-    /// Reads at `offset` with plain calls on this thread until `buf` is full or the file ends. For a short piece that
-    /// is in the page cache, such as the tail of a log, nothing is faster.
+    /// Reads at `offset` with plain calls on this thread until `buf` is full or the file ends. For
+    /// a short piece that is in the page cache, such as the tail of a log, nothing is faster.
     ///
     /// # Errors
     /// Those of `pread(2)`.
@@ -173,8 +173,8 @@ impl File {
         self.0.write_all_at(buf, offset)
     }
 
-    /// Reads what the page cache has, until `buf` is full, and gives the number of bytes; `None` if the disk would be
-    /// needed or the file system does not say.
+    /// Reads what the page cache has, until `buf` is full, and gives the number of bytes; `None` if
+    /// the disk would be needed or the file system does not say.
     #[must_use]
     pub(super) fn pread_cached(&self, buf: &mut [u8], offset: u64) -> Option<usize> {
         let mut done = 0;
@@ -189,8 +189,8 @@ impl File {
         Some(done)
     }
 
-    /// Asks the kernel to begin writing a range to the disk, so that a later fsync has less to wait for. A length of 0
-    /// means up to the end of the file.
+    /// Asks the kernel to begin writing a range to the disk, so that a later fsync has less to wait
+    /// for. A length of 0 means up to the end of the file.
     pub fn start_writeback(&self, offset: u64, len: u64) {
         sys::start_writeback(self.0.as_fd(), offset, len);
     }
@@ -200,8 +200,8 @@ impl File {
         sys::forget_cached(self.0.as_fd());
     }
 
-    /// Takes an OFD lock on these bytes as one of several readers, without waiting; it lasts until the descriptor is closed. `Ok(false)` if
-    /// somebody has them for himself.
+    /// Takes an OFD lock on these bytes as one of several readers, without waiting; it lasts until
+    /// the descriptor is closed. `Ok(false)` if somebody has them for himself.
     ///
     /// # Errors
     /// Those of `fcntl(2)`.
@@ -209,7 +209,8 @@ impl File {
         sys::lock_range(self.0.as_fd(), libc::F_RDLCK, from, len)
     }
 
-    /// Takes an OFD lock on these bytes alone, without waiting. `Ok(false)` if another descriptor has one on any of them.
+    /// Takes an OFD lock on these bytes alone, without waiting. `Ok(false)` if another descriptor
+    /// has one on any of them.
     ///
     /// # Errors
     /// Those of `fcntl(2)`.
@@ -241,7 +242,8 @@ impl File {
         self.0.sync_data()
     }
 
-    /// Who holds a POSIX or OFD lock on any of these bytes, in words; `None` if nobody but this descriptor does.
+    /// Who holds a POSIX or OFD lock on any of these bytes, in words; `None` if nobody but this
+    /// descriptor does.
     ///
     /// # Errors
     /// Those of `fcntl(2)`.
@@ -257,15 +259,16 @@ impl File {
         Ok(sys::locked_by(self.0.as_fd(), from, len, false)?.map(holder))
     }
 
-    /// Whether anything has the file open but this one descriptor, in any process or container of this host, as far as the
-    /// file system tells; false where it does not, or where only the owner of the file may ask.
+    /// Whether anything has the file open but this one descriptor, in any process or container of
+    /// this host, as far as the file system tells; false where it does not, or where only the
+    /// owner of the file may ask.
     #[must_use]
     pub fn is_open_elsewhere(&self) -> bool {
         sys::is_open_elsewhere(self.0.as_fd())
     }
 
-    /// Bytes that this process may still write to the file system of the file; `None` where it does not tell, or where what is
-    /// written takes less room than it has bytes.
+    /// Bytes that this process may still write to the file system of the file; `None` where it does
+    /// not tell, or where what is written takes less room than it has bytes.
     #[must_use]
     pub fn free_space(&self) -> Option<u64> {
         let found = rustix::fs::fstatvfs(&self.0).ok().filter(|f| f.f_blocks > 0)?;

@@ -1,4 +1,5 @@
-//! What this host allows: space and kind of file systems, permissions, limits of inotify, io_uring and descriptors.
+//! What this host allows: space and kind of file systems, permissions, limits of inotify, io_uring
+//! and descriptors.
 //!
 //! Questions only; nothing is opened but files below `/proc`.
 
@@ -110,7 +111,8 @@ pub fn open_files_max() -> Option<u64> {
     line.split_whitespace().nth(3)?.parse().ok()
 }
 
-/// Whether this process ignores a signal, as one does that was started by `nohup`; `false` without `/proc`.
+/// Whether this process ignores a signal, as one does that was started by `nohup`; `false` without
+/// `/proc`.
 #[must_use]
 pub fn is_ignored(signal: i32) -> bool {
     let status = text(Path::new("/proc/self/status")).unwrap_or_default();
@@ -153,7 +155,8 @@ pub struct Open {
     pub inotify_watches: u64,
 }
 
-/// Looks who has a file with one of these devices and inodes open, and counts the use of inotify by our user.
+/// Looks who has a file with one of these devices and inodes open, and counts the use of inotify by
+/// our user.
 #[must_use]
 pub fn look_at_processes(wanted: &[(u64, u64)]) -> Open {
     let mut open = Open::default();

@@ -10,8 +10,9 @@ use super::file::File;
 /// Links that lead to each other; the kernel follows as many.
 const LINKS_MAX: usize = 40;
 
-/// The file that `path` means: where the last link leads, whether anything is there or not. SQLite puts `-wal` and `-shm` next to that
-/// file. Links among the directories above are left as they are, and so is a path without links. The state is that of this moment.
+/// The file that `path` means: where the last link leads, whether anything is there or not. SQLite
+/// puts `-wal` and `-shm` next to that file. Links among the directories above are left as they
+/// are, and so is a path without links. The state is that of this moment.
 #[must_use]
 pub fn target_of(path: &Path) -> PathBuf {
     let mut target = path.to_owned();

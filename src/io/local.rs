@@ -15,7 +15,8 @@ use super::private::Folder;
 /// Bytes of a path in an address, the zero at its end not counted.
 const PATH_MAX: usize = 107;
 
-/// A path that fits into an address. It leads through an open descriptor of the directory if need be, which must live as long as it is used.
+/// A path that fits into an address. It leads through an open descriptor of the directory if need
+/// be, which must live as long as it is used.
 fn short(path: &Path) -> io::Result<(PathBuf, Option<File>)> {
     if path.as_os_str().len() <= PATH_MAX {
         return Ok((path.to_owned(), None));
@@ -26,7 +27,8 @@ fn short(path: &Path) -> io::Result<(PathBuf, Option<File>)> {
     Ok((short, Some(directory)))
 }
 
-/// Listens at `path`, which a user named, with these permissions. A socket that is there is replaced, without a moment in which there is none.
+/// Listens at `path`, which a user named, with these permissions. A socket that is there is
+/// replaced, without a moment in which there is none.
 ///
 /// # Errors
 /// `AlreadyExists` if something else than a socket is there; those of the system.
@@ -63,7 +65,8 @@ fn listen_named(folder: &Folder, name: &OsStr, mode: u32) -> io::Result<UnixList
 /// Connects to the socket at `path`.
 ///
 /// # Errors
-/// `NotFound` without one, `ConnectionRefused` if nobody listens at it any more, `PermissionDenied`.
+/// `NotFound` without one, `ConnectionRefused` if nobody listens at it any more,
+/// `PermissionDenied`.
 pub fn connect(path: &Path) -> io::Result<UnixStream> {
     let (address, _directory) = short(path)?;
     UnixStream::connect(address)

@@ -1,7 +1,8 @@
-//! Short waits, to some ten microseconds, which the runtime's own timers (one millisecond) can't do.
+//! Short waits, to some ten microseconds, which the runtime's own timers (one millisecond) can't
+//! do.
 //!
-//! One timer descriptor serves all waits of a runtime. A wait registers its waker in order of its deadline; the driver arms
-//! the descriptor for the earliest.
+//! One timer descriptor serves all waits of a runtime. A wait registers its waker in order of its
+//! deadline; the driver arms the descriptor for the earliest.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -79,7 +80,8 @@ impl Shared {
         }
     }
 
-    /// The waker of one wait that is due. They are taken one by one, so that none is called while the waits are borrowed.
+    /// The waker of one wait that is due. They are taken one by one, so that none is called while
+    /// the waits are borrowed.
     fn take_due(&self, now: Instant) -> Option<Waker> {
         let mut waits = self.waits.borrow_mut();
         let entry = waits.by_deadline.first_entry().filter(|e| e.key().0 <= now)?;

@@ -8,7 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::file::File;
 use super::private::Private;
 
-/// A file in a folder of ours, for reading and writing, that is opened when it is first needed, made if it is not there, and closed by [`OnDemand::rest`].
+/// A file in a folder of ours, for reading and writing, that is opened when it is first needed,
+/// made if it is not there, and closed by [`OnDemand::rest`].
 #[derive(Debug)]
 pub struct OnDemand {
     folder: Private,

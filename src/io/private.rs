@@ -1,12 +1,15 @@
 //! Folders of lsfast's own in places where others may write.
 //!
-//! State is kept next to a database, in a directory that often belongs to another user than lsfast runs as. Whoever owns that
-//! directory can put links, FIFOs and files of his own where lsfast expects its state, at any moment. So a folder of ours
-//! is opened step by step, each step by the descriptor of the one before ([`openat(2)`]), never through a symbolic link,
-//! and belongs to us, to root, or to the one who owns the directory that it is in and can do as he likes there anyway.
-//! In it only regular files are opened, never through a link, and none that has a second name in somebody else's folder.
+//! State is kept next to a database, in a directory that often belongs to another user than lsfast
+//! runs as. Whoever owns that directory can put links, FIFOs and files of his own where lsfast
+//! expects its state, at any moment. So a folder of ours is opened step by step, each step by the
+//! descriptor of the one before ([`openat(2)`]), never through a symbolic link, and belongs to us,
+//! to root, or to the one who owns the directory that it is in and can do as he likes there anyway.
+//! In it only regular files are opened, never through a link, and none that has a second name in
+//! somebody else's folder.
 //!
-//! A [`Private`] takes no descriptor: it is opened when it is used, which with thousands of databases at rest counts.
+//! A [`Private`] takes no descriptor: it is opened when it is used, which with thousands of
+//! databases at rest counts.
 //!
 //! [`openat(2)`]: https://man7.org/linux/man-pages/man2/openat.2.html
 
@@ -28,10 +31,12 @@ use super::host::user_name;
 /// Mode bits of a folder of ours.
 const MODE: u32 = 0o700;
 
-/// Mode bits that let others look into a folder, or change it. Passing through (`x`) is left to a socket that is meant for others.
+/// Mode bits that let others look into a folder, or change it. Passing through (`x`) is left to a
+/// socket that is meant for others.
 const OPEN_TO_OTHERS: u32 = 0o066;
 
-/// The path of a folder of ours, of which the last `levels` names are never followed if they are links.
+/// The path of a folder of ours, of which the last `levels` names are never followed if they are
+/// links.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Private {
     path: PathBuf,
@@ -48,7 +53,8 @@ pub struct Folder {
 }
 
 impl Private {
-    /// The folder at `path`; its last `levels` names (at least one) are ours, the path before them was named by a user.
+    /// The folder at `path`; its last `levels` names (at least one) are ours, the path before them
+    /// was named by a user.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>, levels: usize) -> Private {
         Private { path: path.into(), levels: levels.max(1) }
@@ -63,14 +69,14 @@ impl Private {
     /// Opens it.
     ///
     /// # Errors
-    /// `NotFound`; `PermissionDenied` if it belongs to another user; `NotADirectory` if it, or a folder of ours above it, is
-    /// anything else, such as a link.
+    /// `NotFound`; `PermissionDenied` if it belongs to another user; `NotADirectory` if it, or a
+    /// folder of ours above it, is anything else, such as a link.
     pub fn open(&self) -> io::Result<Folder> {
         self.walk(|_, _| Ok(()))
     }
 
-    /// Opens it, made with mode 0700 if it is not there. An old one that others can look into is closed to them, and
-    /// that is logged. It may also belong to `owner`.
+    /// Opens it, made with mode 0700 if it is not there. An old one that others can look into is
+    /// closed to them, and that is logged. It may also belong to `owner`.
     ///
     /// # Errors
     /// As [`Private::open`], and those of `mkdir(2)`.
@@ -106,7 +112,8 @@ impl Private {
             let next = openat(&fd, name, flags | OFlags::NOFOLLOW, Mode::empty());
             fd = next.map_err(|e| not_a_folder(fd.as_fd(), name, e))?;
             let found = fstat(&fd)?.st_uid;
-            // Root meets folders of any owner; which of them it takes is decided when it makes its state there.
+            // Root meets folders of any owner; which of them it takes is decided when it makes its state
+            // there.
             if !may_own(found, Some(owner)) && !geteuid().is_root() {
                 return Err(foreign(found));
             }
@@ -197,7 +204,8 @@ impl Folder {
     /// Opens a file for reading and writing, made empty with these mode bits if it is not there.
     ///
     /// # Errors
-    /// Those of `open(2)`; `InvalidInput` for what is not a regular file, or has another name elsewhere.
+    /// Those of `open(2)`; `InvalidInput` for what is not a regular file, or has another name
+    /// elsewhere.
     pub fn open_or_create(&self, name: &str, mode: u32) -> io::Result<File> {
         self.own(File::open_in(self.fd.as_fd(), OsStr::new(name), true, Some(mode))?)
     }
@@ -211,7 +219,8 @@ impl Folder {
         read_up_to(file.std(), &self.path.join(name), max)
     }
 
-    /// A hard link to a file of ours may be put where another user can write. In a folder that is ours nobody else can.
+    /// A hard link to a file of ours may be put where another user can write. In a folder that is
+    /// ours nobody else can.
     fn own(&self, file: File) -> io::Result<File> {
         if self.owner != geteuid().as_raw() && file.metadata()?.nlink() > 1 {
             let message =
@@ -313,7 +322,8 @@ impl Folder {
         }
     }
 
-    /// A short path of a name in it, for an address of a socket; it holds for as long as the folder is open.
+    /// A short path of a name in it, for an address of a socket; it holds for as long as the folder
+    /// is open.
     pub(super) fn short_path(&self, name: &OsStr) -> PathBuf {
         let short = PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()));
         // Without /proc only the long one is left.
@@ -449,7 +459,8 @@ mod tests {
         if us != 0 {
             return;
         }
-        // Root in a folder of a stranger's, in a directory that is not the stranger's: only if the database is.
+        // Root in a folder of a stranger's, in a directory that is not the stranger's: only if the database
+        // is.
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().join("home");
         fs::create_dir(&home).unwrap();

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::sys;
 
-/// The monotonic clock, which is the same in all processes: times of one can be compared with those of another.
+/// The monotonic clock, which is the same in all processes: times of one can be compared with those
+/// of another.
 #[must_use]
 pub fn monotonic() -> Duration {
     sys::clock(libc::CLOCK_MONOTONIC)
@@ -26,8 +27,9 @@ pub fn urgency_refused() -> bool {
     REFUSED.load(Ordering::Relaxed)
 }
 
-/// Runs `work`, which must take microseconds of processor time, before all ordinary threads of the machine (`SCHED_FIFO`), if this process may:
-/// with `CAP_SYS_NICE`, or an `RLIMIT_RTPRIO` of 1. Else as it is.
+/// Runs `work`, which must take microseconds of processor time, before all ordinary threads of the
+/// machine (`SCHED_FIFO`), if this process may: with `CAP_SYS_NICE`, or an `RLIMIT_RTPRIO` of 1.
+/// Else as it is.
 pub fn urgently<T>(work: impl FnOnce() -> T) -> T {
     /// Ends it, whatever happens.
     struct Urgent;
@@ -57,7 +59,8 @@ pub fn urgently<T>(work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Sends a signal to one process. The caller must know that the number is still that process's: a child that was not waited for.
+/// Sends a signal to one process. The caller must know that the number is still that process's: a
+/// child that was not waited for.
 ///
 /// # Errors
 /// What the operating system says.
@@ -65,7 +68,8 @@ pub fn send_signal(pid: u32, signal: i32) -> io::Result<()> {
     sys::kill(pid, signal)
 }
 
-/// Ends a program and all that it has started, at once. It must lead a process group of its own, and must not have been waited for.
+/// Ends a program and all that it has started, at once. It must lead a process group of its own,
+/// and must not have been waited for.
 ///
 /// # Errors
 /// Those of `killpg(3)`.
@@ -92,8 +96,9 @@ pub fn trim_heap() {
     sys::trim_heap();
 }
 
-/// Lets the process keep the memory that it frees, for what it allocates next. For a process that ends when its work is done, where
-/// giving memory back and touching new memory again, buffer after buffer, would cost more than anything it does with them.
+/// Lets the process keep the memory that it frees, for what it allocates next. For a process that
+/// ends when its work is done, where giving memory back and touching new memory again, buffer after
+/// buffer, would cost more than anything it does with them.
 pub fn keep_heap() {
     sys::keep_heap();
 }
@@ -113,7 +118,8 @@ mod tests {
         assert!(monotonic() > time);
     }
 
-    /// Only `CAP_SYS_NICE` may clear `SCHED_RESET_ON_FORK`: a thread that may be urgent by its limit alone could not leave it.
+    /// Only `CAP_SYS_NICE` may clear `SCHED_RESET_ON_FORK`: a thread that may be urgent by its
+    /// limit alone could not leave it.
     #[test]
     fn urgency_ends_and_comes_again() {
         // The fields from the third on; the 41st of all is the policy.

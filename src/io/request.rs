@@ -21,7 +21,8 @@ pub(super) enum Work {
     SetLen { len: u64, reply: oneshot::Sender<io::Result<()>> },
 }
 
-/// A piece of work with its file and its place in the queue, which is free again when this is dropped.
+/// A piece of work with its file and its place in the queue, which is free again when this is
+/// dropped.
 pub(super) struct Request {
     pub file: File,
     pub work: Work,
@@ -29,7 +30,8 @@ pub(super) struct Request {
 }
 
 impl Work {
-    /// Does it with plain calls on this thread, and answers. A caller that has gone away is no error.
+    /// Does it with plain calls on this thread, and answers. A caller that has gone away is no
+    /// error.
     pub(super) fn run_plainly(self, file: &File) {
         match self {
             Work::Read { mut buf, offset, reply } => {

@@ -15,8 +15,9 @@ use tokio::io::unix::AsyncFd;
 
 /// Registers a readable descriptor with the present runtime.
 pub(super) fn readable<T: AsFd + AsRawFd>(owner: T) -> io::Result<AsyncFd<T>> {
-    // SAFETY: `owner` has an `AsFd`, so it owns or borrows an open descriptor for as long as it lives and always answers with the same
-    // one, and the `AsyncFd` owns it. The function is unsafe only for types whose `AsRawFd` promises nothing.
+    // SAFETY: `owner` has an `AsFd`, so it owns or borrows an open descriptor for as long as it lives
+    // and always answers with the same one, and the `AsyncFd` owns it. The function is unsafe only
+    // for types whose `AsRawFd` promises nothing.
     unsafe { AsyncFd::register_with_interest(owner, Interest::READABLE) }
         .map_err(|e| io::Error::other(e.to_string()))
 }
@@ -24,8 +25,8 @@ pub(super) fn readable<T: AsFd + AsRawFd>(owner: T) -> io::Result<AsyncFd<T>> {
 /// What a clock shows.
 pub(super) fn clock(id: libc::clockid_t) -> Duration {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `now` is a valid `timespec` that outlives the call, which keeps no pointer to it. It fails only for clocks
-    // that the kernel does not have; callers name two that every kernel has.
+    // SAFETY: `now` is a valid `timespec` that outlives the call, which keeps no pointer to it. It
+    // fails only for clocks that the kernel does not have; callers name two that every kernel has.
     unsafe { libc::clock_gettime(id, &raw mut now) };
     Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
@@ -51,7 +52,8 @@ pub(super) fn arm(timer: &OwnedFd, wait: Duration) {
             tv_nsec: libc::c_long::from(wait.subsec_nanos() as i32),
         },
     };
-    // SAFETY: the descriptor is open, `spec` is only read, and a null pointer for the old value is allowed.
+    // SAFETY: the descriptor is open, `spec` is only read, and a null pointer for the old value is
+    // allowed.
     let rc = unsafe { libc::timerfd_settime(timer.as_raw_fd(), 0, &raw const spec, std::ptr::null_mut()) };
     assert_eq!(rc, 0, "a valid timer accepts a valid time");
 }
@@ -59,18 +61,19 @@ pub(super) fn arm(timer: &OwnedFd, wait: Duration) {
 /// Reads what the page cache holds and does not wait for the disk.
 ///
 /// # Errors
-/// `WouldBlock` if nothing of it is in the cache, `Unsupported` where the file system has no such read.
+/// `WouldBlock` if nothing of it is in the cache, `Unsupported` where the file system has no such
+/// read.
 pub(super) fn read_cached(file: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> io::Result<usize> {
     let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
     let iov = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
-    // SAFETY: `iov` describes exactly `buf`, which is borrowed mutably for the whole call, and the descriptor is
-    // borrowed and therefore open.
+    // SAFETY: `iov` describes exactly `buf`, which is borrowed mutably for the whole call, and the
+    // descriptor is borrowed and therefore open.
     let n = unsafe { libc::preadv2(file.as_raw_fd(), &raw const iov, 1, offset, libc::RWF_NOWAIT) };
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
-/// Starts writing dirty pages of a range to the disk, without waiting for them; a length of 0 means up to the end. A
-/// hint: errors are ignored, the fsync that follows reports them.
+/// Starts writing dirty pages of a range to the disk, without waiting for them; a length of 0 means
+/// up to the end. A hint: errors are ignored, the fsync that follows reports them.
 pub(super) fn start_writeback(file: BorrowedFd<'_>, offset: u64, len: u64) {
     let (Ok(offset), Ok(len)) = (libc::off64_t::try_from(offset), libc::off64_t::try_from(len)) else {
         return;
@@ -79,14 +82,15 @@ pub(super) fn start_writeback(file: BorrowedFd<'_>, offset: u64, len: u64) {
     unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
-/// Drops clean pages of the whole file from the cache. A hint, for benches and for files that nobody reads again.
+/// Drops clean pages of the whole file from the cache. A hint, for benches and for files that
+/// nobody reads again.
 pub(super) fn forget_cached(file: BorrowedFd<'_>) {
     // SAFETY: no memory is passed; the descriptor is borrowed and therefore open.
     unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
 }
 
-/// Process that holds a lock on any of these bytes which would forbid to write them (or, if not `exclusive`, to read
-/// them); -1 if it cannot be told.
+/// Process that holds a lock on any of these bytes which would forbid to write them (or, if not
+/// `exclusive`, to read them); -1 if it cannot be told.
 pub(super) fn locked_by(
     file: BorrowedFd<'_>,
     from: u64,
@@ -106,7 +110,8 @@ pub(super) fn locked_by(
 pub(super) fn lock_range(file: BorrowedFd<'_>, kind: libc::c_int, from: u64, len: u64) -> io::Result<bool> {
     let lock = range(kind, from, len)?;
     loop {
-        // SAFETY: the descriptor is borrowed and therefore open, and `lock` lives until the call returns, which only reads it.
+        // SAFETY: the descriptor is borrowed and therefore open, and `lock` lives until the call returns,
+        // which only reads it.
         if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } == 0 {
             return Ok(true);
         }
@@ -119,15 +124,16 @@ pub(super) fn lock_range(file: BorrowedFd<'_>, kind: libc::c_int, from: u64, len
     }
 }
 
-/// `F_SETSIG` of `fcntl(2)`: which signal tells of a lease that is wanted back. The same number on all machines that lsfast is built for.
+/// `F_SETSIG` of `fcntl(2)`: which signal tells of a lease that is wanted back. The same number on
+/// all machines that lsfast is built for.
 const F_SETSIG: libc::c_int = 10;
 
-/// Whether the kernel knows of another descriptor of the file. It lends a file for writing only to its sole user, so that is what
-/// is asked for, and given back at once.
+/// Whether the kernel knows of another descriptor of the file. It lends a file for writing only to
+/// its sole user, so that is what is asked for, and given back at once.
 pub(super) fn is_open_elsewhere(file: BorrowedFd<'_>) -> bool {
     let fd = file.as_raw_fd();
-    // Who opens the file in between has it taken back by a signal. SIGURG is one that a process ignores unless it asks for it; the
-    // usual SIGIO would end this one.
+    // Who opens the file in between has it taken back by a signal. SIGURG is one that a process ignores
+    // unless it asks for it; the usual SIGIO would end this one.
     // SAFETY: takes no pointers; the descriptor is borrowed and therefore open.
     if unsafe { libc::fcntl(fd, F_SETSIG, libc::SIGURG) } != 0 {
         return false;
@@ -172,8 +178,8 @@ pub(super) fn kill_group(leader: u32, signal: i32) -> io::Result<()> {
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Lets this thread, if it is an ordinary one, go before all ordinary ones. `Ok(false)` if it is not ordinary. Threads that it starts
-/// meanwhile are ordinary.
+/// Lets this thread, if it is an ordinary one, go before all ordinary ones. `Ok(false)` if it is
+/// not ordinary. Threads that it starts meanwhile are ordinary.
 pub(super) fn make_urgent() -> io::Result<bool> {
     // SAFETY: takes no pointers.
     let policy = unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) };
@@ -184,7 +190,8 @@ pub(super) fn make_urgent() -> io::Result<bool> {
     set_scheduler(libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, 1).map(|()| true)
 }
 
-/// Makes this thread an ordinary one. The flag stays: only `CAP_SYS_NICE` may clear it, and without that the whole call would fail.
+/// Makes this thread an ordinary one. The flag stays: only `CAP_SYS_NICE` may clear it, and without
+/// that the whole call would fail.
 pub(super) fn make_ordinary() -> io::Result<()> {
     set_scheduler(libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK, 0)
 }
@@ -206,8 +213,8 @@ pub(super) fn trim_heap() {
     }
 }
 
-/// Makes the heap keep what is freed, and take blocks up to 32 MiB from it, where the C library can. All threads share it: else each would keep
-/// what it once needed.
+/// Makes the heap keep what is freed, and take blocks up to 32 MiB from it, where the C library
+/// can. All threads share it: else each would keep what it once needed.
 pub(super) fn keep_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes no pointers and may be called by any thread at any time. What it refuses stays as it was.
@@ -224,8 +231,8 @@ type Resource = libc::__rlimit_resource_t;
 #[cfg(not(target_env = "gnu"))]
 type Resource = libc::c_int;
 
-/// Sets a soft limit to what `new` makes of the soft and the hard one; the result is the soft one before and after. No memory is
-/// allocated: it may run between `fork` and `exec`.
+/// Sets a soft limit to what `new` makes of the soft and the hard one; the result is the soft one
+/// before and after. No memory is allocated: it may run between `fork` and `exec`.
 fn change_limit(which: Resource, new: impl FnOnce(u64, u64) -> u64) -> io::Result<(u64, u64)> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` lives until the call returns, which fills it.
@@ -241,7 +248,8 @@ fn change_limit(which: Resource, new: impl FnOnce(u64, u64) -> u64) -> io::Resul
     Ok((before, limit.rlim_cur))
 }
 
-/// Raises the limit of open descriptors to what the process may have; the result is the limit before and after.
+/// Raises the limit of open descriptors to what the process may have; the result is the limit
+/// before and after.
 pub(super) fn raise_descriptors() -> io::Result<(u64, u64)> {
     change_limit(libc::RLIMIT_NOFILE, |_, hard| hard)
 }
@@ -251,7 +259,8 @@ pub(super) fn forbid_core() -> io::Result<u64> {
     change_limit(libc::RLIMIT_CORE, |_, _| 0).map(|(before, _)| before)
 }
 
-/// Lets a program that is about to start have these soft limits, and SIGTERM when the thread that starts it ends.
+/// Lets a program that is about to start have these soft limits, and SIGTERM when the thread that
+/// starts it ends.
 pub(super) fn bind_child(command: &mut Command, open_files: Option<u64>, core: Option<u64>) {
     let parent = std::process::id();
     let limits = [(libc::RLIMIT_NOFILE, open_files), (libc::RLIMIT_CORE, core)];
@@ -271,8 +280,9 @@ pub(super) fn bind_child(command: &mut Command, open_files: Option<u64>, core: O
         }
         Ok(())
     };
-    // SAFETY: `prepare` runs in the child between `fork` and `exec`, where another thread's locks may be held for ever. It takes none:
-    // it makes four system calls, allocates no memory, and owns nothing but numbers.
+    // SAFETY: `prepare` runs in the child between `fork` and `exec`, where another thread's locks may
+    // be held for ever. It takes none: it makes four system calls, allocates no memory, and owns
+    // nothing but numbers.
     unsafe { command.pre_exec(prepare) };
 }
 
@@ -300,12 +310,14 @@ pub(super) fn reap(pid: u32) -> io::Result<()> {
     if rc == pid { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Bytes that an ordinary user may still write, and the magic number of the file system that `path` is on.
+/// Bytes that an ordinary user may still write, and the magic number of the file system that `path`
+/// is on.
 pub(super) fn file_system(path: &Path) -> io::Result<(u64, u64)> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: `statfs` is a plain structure of integers, for which zeros are a value.
     let mut found: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the name is NUL-terminated and `found` has the size that the kernel writes; both live until the call returns.
+    // SAFETY: the name is NUL-terminated and `found` has the size that the kernel writes; both live
+    // until the call returns.
     let rc = unsafe { libc::statfs(path.as_ptr(), &raw mut found) };
     if rc != 0 {
         return Err(io::Error::last_os_error());

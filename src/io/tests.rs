@@ -5,7 +5,8 @@ use std::io::ErrorKind;
 use super::*;
 use crate::base::limits;
 
-/// Runs a test with each kind that works here. io_uring may be forbidden; that it was left out is then said.
+/// Runs a test with each kind that works here. io_uring may be forbidden; that it was left out is
+/// then said.
 fn each(test: impl Fn(&Engine)) {
     let plain = Engine::new(IoChoice::Plain).unwrap();
     assert_eq!((plain.kind(), plain.fallback()), (IoKind::Plain, None));
@@ -176,7 +177,8 @@ fn a_full_disk_is_an_error_of_its_kind() {
     });
 }
 
-/// POSIX drops all locks of a process on a file when it closes any descriptor of it, so the engine must not close.
+/// POSIX drops all locks of a process on a file when it closes any descriptor of it, so the engine
+/// must not close.
 #[test]
 fn the_engine_closes_nothing() {
     each(|engine| {

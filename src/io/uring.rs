@@ -1,7 +1,9 @@
-//! The io_uring engine: one thread that runs `tokio_uring`. Nothing else in the house knows that crate.
+//! The io_uring engine: one thread that runs `tokio_uring`. Nothing else in the house knows that
+//! crate.
 #![allow(unsafe_code)]
-// Why unsafe: `tokio_uring` owns the files that it works on and closes them when they are dropped. Ours belong to
-// others, so it is given wrappers around borrowed descriptor numbers which are never dropped.
+// Why unsafe: `tokio_uring` owns the files that it works on and closes them when they are dropped.
+// Ours belong to others, so it is given wrappers around borrowed descriptor numbers which are never
+// dropped.
 
 use std::collections::HashMap;
 use std::io;
@@ -24,8 +26,8 @@ const OP_BYTES_MAX: usize = 1 << 30;
 /// A file for `tokio_uring` that is never closed by it.
 type Borrowed = Rc<ManuallyDrop<tokio_uring::fs::File>>;
 
-/// Entries of the submission queue. The completion queue has twice as many, so that it cannot overflow with at most
-/// [`limits::IO_DEPTH`] requests in flight.
+/// Entries of the submission queue. The completion queue has twice as many, so that it cannot
+/// overflow with at most [`limits::IO_DEPTH`] requests in flight.
 const ENTRIES: u32 = limits::IO_DEPTH as u32;
 
 /// Whether io_uring works here, with all that is needed. Makes a ring and drops it again.
@@ -46,7 +48,8 @@ pub(super) fn probe() -> io::Result<()> {
     Ok(())
 }
 
-/// Starts the thread, after [`probe`] has succeeded. It ends when the sender is dropped and all is answered.
+/// Starts the thread, after [`probe`] has succeeded. It ends when the sender is dropped and all is
+/// answered.
 pub(super) fn start(places: Arc<Semaphore>) -> io::Result<mpsc::UnboundedSender<Request>> {
     let (sender, queue) = mpsc::unbounded_channel();
     let (started, start) = std::sync::mpsc::channel();
@@ -72,11 +75,12 @@ async fn serve(mut queue: mpsc::UnboundedReceiver<Request>, places: &Semaphore) 
     let mut wrappers: HashMap<RawFd, Borrowed> = HashMap::new();
     while let Some(Request { file, work, permit }) = queue.recv().await {
         let fd = file.as_raw_fd();
-        // A wrapper is nothing but the number of a descriptor with a reference count, so one serves every file that
-        // ever has that number; there are never more than descriptors.
+        // A wrapper is nothing but the number of a descriptor with a reference count, so one serves every
+        // file that ever has that number; there are never more than descriptors.
         let wrapper = wrappers.entry(fd).or_insert_with(|| {
-            // SAFETY: this creates no owner. The wrapper is never dropped, so the descriptor is never closed by it,
-            // and it is only used in tasks that hold `file`, which keeps the number open and its meaning fixed.
+            // SAFETY: this creates no owner. The wrapper is never dropped, so the descriptor is never closed
+            // by it, and it is only used in tasks that hold `file`, which keeps the number open
+            // and its meaning fixed.
             Rc::new(ManuallyDrop::new(unsafe { tokio_uring::fs::File::from_raw_fd(fd) }))
         });
         let wrapper = Rc::clone(wrapper);
@@ -106,7 +110,8 @@ async fn run(work: Work, file: &File, uring: &tokio_uring::fs::File) {
     }
 }
 
-/// io_uring cuts and extends files from Linux 6.9 on, `tokio_uring` never: a plain call, but not on this thread.
+/// io_uring cuts and extends files from Linux 6.9 on, `tokio_uring` never: a plain call, but not on
+/// this thread.
 async fn set_len(file: File, len: u64, reply: oneshot::Sender<io::Result<()>>) {
     let done = tokio::task::spawn_blocking(move || file.std().set_len(len)).await;
     let _ = reply.send(done.unwrap_or_else(|e| Err(io::Error::other(e))));

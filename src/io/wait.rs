@@ -14,8 +14,8 @@ impl Wake for Unpark {
     }
 }
 
-/// Runs an engine's future to its end on this thread, which sleeps meanwhile. Not for async code: it would block its
-/// runtime.
+/// Runs an engine's future to its end on this thread, which sleeps meanwhile. Not for async code:
+/// it would block its runtime.
 pub fn wait<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));

@@ -1,10 +1,10 @@
 //! Hints that a file may have changed, by one inotify instance for the whole process.
 //!
-//! An event says "look again" and nothing else; several merge into one, and after an overflow everybody looks. Files are watched by path; the
-//! watch then stays with the inode.
+//! An event says "look again" and nothing else; several merge into one, and after an overflow
+//! everybody looks. Files are watched by path; the watch then stays with the inode.
 //!
-//! Instances and watches are few, and shared by all processes of a user. Where none is left the clock gives the hints, at the intervals
-//! [`limits::SAFETY_TICK`] and [`limits::ARRIVALS_TICK`]: later, and right all the same. A directory watch may come free later; a process without
+//! Instances and watches are few, and shared by all processes of a user. Where none is left the
+//! clock gives the hints, at the intervals [`limits::SAFETY_TICK`] and [`limits::ARRIVALS_TICK`]: later, and right all the same. A directory watch may come free later; a process without
 //! an instance stays with the clock.
 
 use std::cell::{Cell, RefCell};
@@ -29,8 +29,8 @@ const EVENTS_BYTES: usize = 16 << 10;
 /// So many arrivals are kept by name until somebody asks; with more, everything is looked at.
 const ARRIVALS_MAX: usize = 4096;
 
-/// The pause after each read, so that the events of a busy writer merge instead of being read one by one. Whoever was given a hint looks
-/// again at shorter gaps than this by itself.
+/// The pause after each read, so that the events of a busy writer merge instead of being read one
+/// by one. Whoever was given a hint looks again at shorter gaps than this by itself.
 const READ_GAP: Duration = Duration::from_micros(200);
 
 /// The watches of one single-threaded runtime.
@@ -127,13 +127,14 @@ pub enum Of {
     File,
     /// Files that appear in a directory.
     Directory,
-    /// Files and directories that appear in a directory, by name; not those that SQLite makes beside a database. Also its own removal and
-    /// renaming.
+    /// Files and directories that appear in a directory, by name; not those that SQLite makes
+    /// beside a database. Also its own removal and renaming.
     Arrivals,
 }
 
 impl Watches {
-    /// Makes the instance and spawns its reader on the present `LocalSet`. Without an instance, the clock gives the hints.
+    /// Makes the instance and spawns its reader on the present `LocalSet`. Without an instance, the
+    /// clock gives the hints.
     ///
     /// # Errors
     /// The instance cannot be registered with the runtime.
@@ -245,8 +246,8 @@ async fn read_events(mut inotify: AsyncFd<Inotify>, shared: Weak<Shared>, naps: 
         let Ok(mut ready) = inotify.readable_mut().await else { return };
         naps.until(not_before).await;
         let Some(shared) = shared.upgrade() else { return };
-        // Most commits are over when the first of their events is read. The second read then says so, and nobody wakes up after the pause
-        // to find nothing.
+        // Most commits are over when the first of their events is read. The second read then says so, and
+        // nobody wakes up after the pause to find nothing.
         for _ in 0..2 {
             match ready.get_inner_mut().read_events(&mut buffer) {
                 Ok(events) => shared.dispatch(events),

@@ -2,8 +2,9 @@
 //!
 //! # Definition
 //!
-//! State: two 32-bit words `(s0, s1)`. The input is a multiple of 8 bytes, read as pairs `(a, b)` of 32-bit words in
-//! the byte order that the WAL's magic (or, for the wal-index, the host) chooses. For each pair, modulo 2^32:
+//! State: two 32-bit words `(s0, s1)`. The input is a multiple of 8 bytes, read as pairs `(a, b)`
+//! of 32-bit words in the byte order that the WAL's magic (or, for the wal-index, the host)
+//! chooses. For each pair, modulo 2^32:
 //!
 //! ```text
 //! s0 += a + s1
@@ -12,16 +13,16 @@
 //!
 //! # How to do it without the serial chain
 //!
-//! Written word by word that is a Fibonacci recurrence, `r(j) = r(j-2) + r(j-1) + w(j)` with `r(-2) = s0` and
-//! `r(-1) = s1`. It is linear, so for `n` words, with `F(1) = F(2) = 1`:
+//! Written word by word that is a Fibonacci recurrence, `r(j) = r(j-2) + r(j-1) + w(j)` with `r(-2)
+//! = s0` and `r(-1) = s1`. It is linear, so for `n` words, with `F(1) = F(2) = 1`:
 //!
 //! ```text
 //! s1' = F(n)   s0 + F(n+1) s1 + sum of w(j) F(n-j)
 //! s0' = F(n-1) s0 + F(n)   s1 + sum of w(j) F(n-j-1)
 //! ```
 //!
-//! These are two dot products with a constant table, which the compiler turns into vector code. [`plain`] is the
-//! definition, [`sum`] the dot products; a test holds them equal.
+//! These are two dot products with a constant table, which the compiler turns into vector code.
+//! [`plain`] is the definition, [`sum`] the dot products; a test holds them equal.
 #![allow(unsafe_code)] // One call of a function with a target feature; see `sum`.
 
 /// The running checksum: the two words `(s0, s1)`.
@@ -93,8 +94,8 @@ pub fn plain(big_endian: bool, start: Sum, bytes: &[u8]) -> Sum {
 pub fn sum(big_endian: bool, start: Sum, bytes: &[u8]) -> Sum {
     #[cfg(target_arch = "x86_64")]
     if bytes.len() >= 4 * DOT_WORDS_MIN && std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has AVX2, which is all that the function asks for. Safe code can't call it, because
-        // only this test at run time proves that.
+        // SAFETY: the processor has AVX2, which is all that the function asks for. Safe code can't call it,
+        // because only this test at run time proves that.
         return unsafe { sum_avx2(big_endian, start, bytes) };
     }
     sum_portable(big_endian, start, bytes)

@@ -1,10 +1,11 @@
 //! One live database, opened the way that its owner does not notice.
 //!
-//! [`Database`] owns everything that touches the database file and its wal-index. What keeps the log alive are two shared locks that any
-//! connection in WAL mode has: on the database file, so that nobody else is the last to close, and on the wal-index, so
-//! that nobody takes it for one left behind. They are open file description locks: they belong to our descriptors, and
-//! no other descriptor that is closed takes them away. SQLite itself opens the database first, and later only where
-//! it has something to do.
+//! [`Database`] owns everything that touches the database file and its wal-index. What keeps the
+//! log alive are two shared locks that any connection in WAL mode has: on the database file, so
+//! that nobody else is the last to close, and on the wal-index, so that nobody takes it for one
+//! left behind. They are open file description locks: they belong to our descriptors, and
+//! no other descriptor that is closed takes them away. SQLite itself opens the database first, and
+//! later only where it has something to do.
 
 mod connect;
 
@@ -29,11 +30,13 @@ use crate::io::link::target_of;
 const SHARED_FIRST: u64 = 0x4000_0002;
 const SHARED_BYTES: u64 = 510;
 
-/// What a connection locks that wants the database file for itself alone: PENDING, RESERVED and all of the readers' bytes.
+/// What a connection locks that wants the database file for itself alone: PENDING, RESERVED and all
+/// of the readers' bytes.
 const ALONE_FIRST: u64 = 0x4000_0000;
 const ALONE_BYTES: u64 = SHARED_FIRST - ALONE_FIRST + SHARED_BYTES;
 
-/// Another program cut the wal-index while a connection of our own had it mapped. What the connection did is void.
+/// Another program cut the wal-index while a connection of our own had it mapped. What the
+/// connection did is void.
 const CUT: &str = "another program cut the wal-index meanwhile";
 
 /// How long the opening waits for locks of others before it calls them permanent.
@@ -124,7 +127,8 @@ impl FileId {
         Ok(FileId { dev: m.dev(), ino: m.ino() })
     }
 
-    /// Of whatever the path names now; `None` if nothing, also where a directory of the path is none.
+    /// Of whatever the path names now; `None` if nothing, also where a directory of the path is
+    /// none.
     ///
     /// # Errors
     /// What the operating system says otherwise.
@@ -148,7 +152,8 @@ pub struct Database {
     switched: bool,
 }
 
-/// Whether another process has the database open, as far as its locks show: always in WAL mode, otherwise in a transaction.
+/// Whether another process has the database open, as far as its locks show: always in WAL mode,
+/// otherwise in a transaction.
 ///
 /// Opens and closes the files, so that no connection of this process may have them open.
 ///
@@ -166,7 +171,8 @@ pub fn is_in_use(path: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Whether the header of a database file says that the file is longer than `len` bytes, so that the rest is still to come.
+/// Whether the header of a database file says that the file is longer than `len` bytes, so that the
+/// rest is still to come.
 ///
 /// # Errors
 /// As [`is_in_use`], with the same condition.
@@ -188,8 +194,8 @@ pub fn sibling(path: &Path, suffix: &str) -> PathBuf {
 }
 
 impl Database {
-    /// Opens `path`: checks that it is a database, puts it into WAL mode if need be, and stays in it as a reader that holds no
-    /// snapshot. Waits up to five seconds for locks of others.
+    /// Opens `path`: checks that it is a database, puts it into WAL mode if need be, and stays in
+    /// it as a reader that holds no snapshot. Waits up to five seconds for locks of others.
     ///
     /// # Errors
     /// [`OpenError`], each variant with what to do.
@@ -317,7 +323,8 @@ impl Database {
             && FileId::at(self.shm.path())? == Some(FileId::of(self.shm.file())?))
     }
 
-    /// Runs a checkpoint by a connection of its own; never waits for anybody. `Ok(false)` if somebody was in the way.
+    /// Runs a checkpoint by a connection of its own; never waits for anybody. `Ok(false)` if
+    /// somebody was in the way.
     ///
     /// Blocks for as long as copying the pages takes: not for the loop.
     ///
@@ -327,8 +334,8 @@ impl Database {
         ran(self.connection().and_then(|conn| run(&conn, mode)))
     }
 
-    /// As [`checkpoint`](Database::checkpoint), broken off after `limit`: then it has copied nothing that counts. What is under way in the operating
-    /// system (a flush) is waited for.
+    /// As [`checkpoint`](Database::checkpoint), broken off after `limit`: then it has copied
+    /// nothing that counts. What is under way in the operating system (a flush) is waited for.
     ///
     /// # Errors
     /// What SQLite says, other than "busy": "interrupted" when it was broken off.
@@ -381,7 +388,8 @@ impl Database {
         self.shm.held_by_other(LOCK_DMS)
     }
 
-    /// After [`Shm::leave`]: takes the database and its wal-index for us alone. `Ok(false)` if another process has either open.
+    /// After [`Shm::leave`]: takes the database and its wal-index for us alone. `Ok(false)` if
+    /// another process has either open.
     ///
     /// # Errors
     /// The operating system.
@@ -408,8 +416,8 @@ fn run(conn: &Connection, mode: CheckpointMode) -> Result<i64, rusqlite::Error> 
     let run = || conn.query_row(sql, [], |r| r.get(0));
     match mode {
         CheckpointMode::Passive => uncut(Some(conn), run),
-        // It cuts the WAL itself, also where it met zeros in place of what it should have copied before. Not survived, then: a WAL that is
-        // cut too early is worse than a process that ends.
+        // It cuts the WAL itself, also where it met zeros in place of what it should have copied before. Not
+        // survived, then: a WAL that is cut too early is worse than a process that ends.
         CheckpointMode::Truncate => run(),
     }
 }

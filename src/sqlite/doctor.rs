@@ -1,7 +1,8 @@
 //! Looks at a database and its host for `lsfast doctor`, without touching either.
 //!
-//! It opens and closes the database file and its `-shm`, which drops all POSIX locks of this process on them: it must
-//! not run in a process that has a connection to the database. The locks of other processes are safe from it.
+//! It opens and closes the database file and its `-shm`, which drops all POSIX locks of this
+//! process on them: it must not run in a process that has a connection to the database. The locks
+//! of other processes are safe from it.
 
 use std::fs::Metadata;
 use std::io;

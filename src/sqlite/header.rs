@@ -54,7 +54,8 @@ pub enum HeaderError {
         /// The file.
         file: PathBuf,
     },
-    /// {file} has page size {found} in its header, which is not a power of two from 512 to 65536: it is damaged
+    /// {file} has page size {found} in its header, which is not a power of two from 512 to 65536:
+    /// it is damaged
     #[error(
         "{} has page size {found} in its header, which is not a power of two from 512 to 65536: it is damaged",
         file.display()
@@ -65,7 +66,8 @@ pub enum HeaderError {
         /// What the header says.
         found: u16,
     },
-    /// {file} has format versions {write}/{read}, only 1 and 2 are known: a newer SQLite wrote it, or it is damaged
+    /// {file} has format versions {write}/{read}, only 1 and 2 are known: a newer SQLite wrote it,
+    /// or it is damaged
     #[error(
         "{} has format versions {write}/{read}, only 1 and 2 are known: a newer SQLite wrote it, or it is damaged",
         file.display()
@@ -103,8 +105,8 @@ pub struct DbHeader {
 }
 
 impl DbHeader {
-    /// Reads the header from the first bytes of `file`; `bytes` may be longer than it, and is shorter only if the file
-    /// is.
+    /// Reads the header from the first bytes of `file`; `bytes` may be longer than it, and is
+    /// shorter only if the file is.
     ///
     /// # Errors
     /// [`HeaderError`], ready to be shown.

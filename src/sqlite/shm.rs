@@ -1,14 +1,16 @@
 //! The mapped wal-index of a live database, and the locks that lsfast holds on it.
 //!
-//! `DB-shm` is shared memory: every connection of every process maps it, and its bytes 120 to 128 carry SQLite's locks. [`Shm`] maps
-//! the first page and takes *open file description* locks on those bytes. They conflict with SQLite's POSIX locks, those
-//! of this process included, and they belong to this descriptor alone.
+//! `DB-shm` is shared memory: every connection of every process maps it, and its bytes 120 to 128
+//! carry SQLite's locks. [`Shm`] maps the first page and takes *open file description* locks on
+//! those bytes. They conflict with SQLite's POSIX locks, those of this process included, and they
+//! belong to this descriptor alone.
 //!
-//! Closing any descriptor of the file drops all POSIX locks that the process holds on it, those of a connection of SQLite's
-//! included. Hence the order: a connection is opened and closed while [`Shm`] is open (`Database` sees to it).
+//! Closing any descriptor of the file drops all POSIX locks that the process holds on it, those of
+//! a connection of SQLite's included. Hence the order: a connection is opened and closed while
+//! [`Shm`] is open (`Database` sees to it).
 //!
-//! SQLite shortens the file only when nobody locks DMS, and `Database` does. Any other program may cut it all the same; what
-//! becomes of the mapping then is in [`fault`].
+//! SQLite shortens the file only when nobody locks DMS, and `Database` does. Any other program may
+//! cut it all the same; what becomes of the mapping then is in [`fault`].
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -26,7 +28,8 @@ pub(super) mod fault;
 use super::walindex::{self, CheckpointInfo, WalIndexError, WalIndexHeader};
 use crate::base::FrameNo;
 
-/// Bytes of the wal-index that are looked at: both header copies, the checkpoint info and the locks.
+/// Bytes of the wal-index that are looked at: both header copies, the checkpoint info and the
+/// locks.
 const MAPPED: usize = walindex::LEAD_BYTES;
 
 /// How a lock byte is held.
@@ -54,7 +57,8 @@ impl Shm {
     /// Opens and maps `path`, which a connection of this process has open already.
     ///
     /// # Errors
-    /// What the operating system says, or `UnexpectedEof` for a file that is too short to be a wal-index.
+    /// What the operating system says, or `UnexpectedEof` for a file that is too short to be a
+    /// wal-index.
     pub fn open(path: &Path) -> io::Result<Shm> {
         #[allow(clippy::disallowed_methods, reason = "this module owns the right to open a wal-index")]
         let file = File::options().read(true).write(true).open(path)?;
@@ -84,10 +88,11 @@ impl Shm {
     /// The 32-bit word at byte `offset`, loaded once. Only inside [`Shm::load`].
     fn word(&self, offset: usize) -> u32 {
         assert!(offset.is_multiple_of(4) && offset + 4 <= MAPPED);
-        // Other processes write these words at any time, so they are only read as atomics; no reference to plain memory is formed.
-        // Safe code has no view of memory that others write.
-        // SAFETY: the mapping is MAPPED bytes long, page-aligned, and lives as long as `self`; `offset` is inside it and
-        // aligned, as asserted above. If the file was cut, the access reads zeros (`fault`).
+        // Other processes write these words at any time, so they are only read as atomics; no reference to
+        // plain memory is formed. Safe code has no view of memory that others write.
+        // SAFETY: the mapping is MAPPED bytes long, page-aligned, and lives as long as `self`; `offset` is
+        // inside it and aligned, as asserted above. If the file was cut, the access reads zeros
+        // (`fault`).
         unsafe { AtomicU32::from_ptr(self.map.as_mut_ptr().add(offset).cast::<u32>()) }
             .load(Ordering::Relaxed)
     }
@@ -104,9 +109,10 @@ impl Shm {
     }
 
     fn map_again(&self) {
-        // SAFETY: the address is that of our own mapping, which is page-aligned, has at least MAPPED bytes, and lives as long as
-        // `self`; MAP_FIXED replaces exactly its page. All reads of it go through `word`, which holds no reference. If it fails, the page of
-        // zeros stays, which reads as a damaged header. memmap2 can't map over a mapping.
+        // SAFETY: the address is that of our own mapping, which is page-aligned, has at least MAPPED bytes,
+        // and lives as long as `self`; MAP_FIXED replaces exactly its page. All reads of it go
+        // through `word`, which holds no reference. If it fails, the page of zeros stays, which
+        // reads as a damaged header. memmap2 can't map over a mapping.
         unsafe {
             libc::mmap(
                 self.map.as_mut_ptr().cast(),
@@ -148,7 +154,8 @@ impl Shm {
         }
     }
 
-    /// A cheap fingerprint of both copies of the header, unchecked: a commit and any damage change it.
+    /// A cheap fingerprint of both copies of the header, unchecked: a commit and any damage change
+    /// it.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         let words = || {
@@ -159,7 +166,8 @@ impl Shm {
         self.load(words).unwrap_or(u64::MAX)
     }
 
-    /// What checkpointers and readers have published; all zero in a file that was cut, which is the cautious answer.
+    /// What checkpointers and readers have published; all zero in a file that was cut, which is the
+    /// cautious answer.
     #[must_use]
     pub fn checkpoint_info(&self) -> CheckpointInfo {
         if let Some((_, info)) = self.last.get() {
@@ -173,8 +181,8 @@ impl Shm {
         CheckpointInfo::parse(&bytes.unwrap_or([0; walindex::CHECKPOINT_BYTES]))
     }
 
-    /// The page numbers of the frames from `first` on, as the lookup tables have them: what SQLite itself goes by. Those of published frames
-    /// don't change until the log starts over.
+    /// The page numbers of the frames from `first` on, as the lookup tables have them: what SQLite
+    /// itself goes by. Those of published frames don't change until the log starts over.
     ///
     /// # Errors
     /// What the operating system says, or `UnexpectedEof` if the file does not have them.
@@ -200,8 +208,9 @@ impl Shm {
             l_pid: 0,
         };
         loop {
-            // SAFETY: the descriptor is open for as long as `self` lives, `l` is a valid flock structure that the call may write, and
-            // all three operations used here take exactly that argument. The standard library has no byte-range locks.
+            // SAFETY: the descriptor is open for as long as `self` lives, `l` is a valid flock structure that
+            // the call may write, and all three operations used here take exactly that argument.
+            // The standard library has no byte-range locks.
             if unsafe { libc::fcntl(self.file.as_raw_fd(), op, &raw mut l) } == 0 {
                 return Ok(l);
             }
@@ -241,8 +250,8 @@ impl Shm {
         Ok(())
     }
 
-    /// Lets go of all lock bytes but DMS, and takes none any more, helper threads that wait for one included. What the header says from now
-    /// on is what it said last.
+    /// Lets go of all lock bytes but DMS, and takes none any more, helper threads that wait for one
+    /// included. What the header says from now on is what it said last.
     ///
     /// # Errors
     /// What the operating system says.
@@ -254,8 +263,9 @@ impl Shm {
         (walindex::LOCK_WRITE..walindex::LOCK_DMS).try_for_each(|byte| self.unlock(byte))
     }
 
-    /// Makes the header one that nobody trusts, so that SQLite rebuilds the wal-index, as after a writer that died while it published. For what
-    /// SQLite itself does not find damaged. `Ok(false)` if a writer is in the way.
+    /// Makes the header one that nobody trusts, so that SQLite rebuilds the wal-index, as after a
+    /// writer that died while it published. For what SQLite itself does not find damaged.
+    /// `Ok(false)` if a writer is in the way.
     ///
     /// # Errors
     /// What the operating system says.
@@ -268,7 +278,8 @@ impl Shm {
         written.map(|()| true)
     }
 
-    /// After [`leave`](Shm::leave): turns our share of DMS into having it alone. `Ok(false)` if another process uses the wal-index.
+    /// After [`leave`](Shm::leave): turns our share of DMS into having it alone. `Ok(false)` if
+    /// another process uses the wal-index.
     ///
     /// # Errors
     /// What the operating system says.

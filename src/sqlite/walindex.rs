@@ -28,11 +28,12 @@
 //! | 32 | 8 | salts, as in the log's header (big-endian) |
 //! | 40 | 8 | checksum of bytes 0..40 in host order |
 //!
-//! A writer stores copy 2, then a barrier, then copy 1; so a reader copies copy 1, a barrier, then copy 2, and trusts
-//! them only when they are equal and the checksum is right.
+//! A writer stores copy 2, then a barrier, then copy 1; so a reader copies copy 1, a barrier, then
+//! copy 2, and trusts them only when they are equal and the checksum is right.
 //!
-//! The first to open a database whose log is empty or gone *recovers* an index in which page size, nPage, salts and
-//! the frame checksum are 0 until the first commit. A header written with that commit has them all.
+//! The first to open a database whose log is empty or gone *recovers* an index in which page size,
+//! nPage, salts and the frame checksum are 0 until the first commit. A header written with that
+//! commit has them all.
 
 use super::checksum::{self, Sum};
 use crate::base::{FrameNo, PageSize, Salts};
@@ -87,8 +88,8 @@ const BLOCK_BYTES: u64 = 32 << 10;
 const BLOCK_FRAMES: u32 = 4096;
 const FIRST_BLOCK_FRAMES: u32 = BLOCK_FRAMES - (LEAD_BYTES / 4) as u32;
 
-/// Where the wal-index has the page number of `frame`, and the number of frames from it on whose page numbers follow
-/// without a gap.
+/// Where the wal-index has the page number of `frame`, and the number of frames from it on whose
+/// page numbers follow without a gap.
 ///
 /// # Panics
 /// If `frame` is 0, which is no frame.
@@ -109,7 +110,8 @@ const HEADER_BYTES: usize = 48;
 /// Why the header of a wal-index can't be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WalIndexError {
-    /// the two copies of the wal-index header differ: a commit is being published, or its writer died
+    /// the two copies of the wal-index header differ: a commit is being published, or its writer
+    /// died
     #[error("the two copies of the wal-index header differ: a commit is being published, or its writer died")]
     Torn,
     /// the wal-index is not initialised: nobody has used the database since the file was made
@@ -145,8 +147,8 @@ pub struct WalIndexHeader {
     pub page_size: Option<PageSize>,
     /// The last committed frame of the generation `salts`; 0 = empty log.
     pub mx_frame: FrameNo,
-    /// Pages in the database as of `mx_frame`; 0 in an index that was recovered from an empty log, where the database
-    /// file tells.
+    /// Pages in the database as of `mx_frame`; 0 in an index that was recovered from an empty log,
+    /// where the database file tells.
     pub n_page: u32,
     /// The running checksum of frame `mx_frame`.
     pub frame_sum: Sum,
@@ -155,7 +157,8 @@ pub struct WalIndexHeader {
 }
 
 impl WalIndexHeader {
-    /// Reads the header from a private copy of the first 96 bytes, copy 1 of which was read before copy 2.
+    /// Reads the header from a private copy of the first 96 bytes, copy 1 of which was read before
+    /// copy 2.
     ///
     /// # Errors
     /// [`WalIndexError`], in the order torn, not initialised, checksum, version, page size.

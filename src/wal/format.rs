@@ -23,8 +23,9 @@
 //! | 16 | running checksum up to and including this frame, two words |
 //! | 24 | the page |
 //!
-//! Frame `k`, from 1, begins at `32 + (k - 1) * (24 + page size)`. The checksum runs over bytes 0..8 of the frame and
-//! the page, and starts with the result of the frame before; frame 1 starts with the result of the header.
+//! Frame `k`, from 1, begins at `32 + (k - 1) * (24 + page size)`. The checksum runs over bytes
+//! 0..8 of the frame and the page, and starts with the result of the frame before; frame 1 starts
+//! with the result of the header.
 
 use super::checksum::{self, Sum};
 use crate::base::{FrameNo, PageSize, Pgno, Salts};
@@ -35,7 +36,8 @@ pub const HEADER_BYTES: usize = 32;
 /// Bytes of a frame before its page.
 pub const FRAME_HEADER_BYTES: usize = 24;
 
-/// The magic number without its lowest bit, which is 1 if checksum input is read as big-endian words.
+/// The magic number without its lowest bit, which is 1 if checksum input is read as big-endian
+/// words.
 pub const MAGIC: u32 = 0x377f_0682;
 
 /// The only version there is.
@@ -56,7 +58,8 @@ pub enum WalError {
     /// the log begins with {0:08x}, not with the magic number 377f0682 or 377f0683 of a WAL
     #[error("the log begins with {0:08x}, not with the magic number 377f0682 or 377f0683 of a WAL")]
     Magic(u32),
-    /// the checksum of the log's header is {computed}, but {stored} is stored: it is being written, or damaged
+    /// the checksum of the log's header is {computed}, but {stored} is stored: it is being written,
+    /// or damaged
     #[error(
         "the checksum of the log's header is {computed}, but {stored} is stored: it is being written, or damaged"
     )]
@@ -75,7 +78,8 @@ pub enum WalError {
 }
 
 impl WalError {
-    /// Whether this is what a reader sees of a log that is empty, cut, or just being started: look again later.
+    /// Whether this is what a reader sees of a log that is empty, cut, or just being started: look
+    /// again later.
     ///
     /// `false` means that somebody wrote a whole header that this program can't follow.
     #[must_use]

@@ -1,16 +1,18 @@
 //! Which frames of a log count: salts, checksum chain, commit marks.
 //!
-//! A frame is *valid* if its salts are those of the log's header, its page number is not 0, and its checksum continues
-//! the chain. The log ends before the first frame that is not valid. A frame is *committed* if a valid frame with a
-//! commit mark follows it, or if it carries the mark itself. All else is nothing, even with a perfect checksum: a
-//! transaction that spilled and rolled back stays where it is until the next one overwrites it.
+//! A frame is *valid* if its salts are those of the log's header, its page number is not 0, and its
+//! checksum continues the chain. The log ends before the first frame that is not valid. A frame is
+//! *committed* if a valid frame with a commit mark follows it, or if it carries the mark itself.
+//! All else is nothing, even with a perfect checksum: a transaction that spilled and rolled back
+//! stays where it is until the next one overwrites it.
 //!
 //! # The limit
 //!
-//! A running transaction may rewrite frames that it appended before, and repairs the chain only when it commits. So a
-//! checksum taken beyond the last commit may be void a moment later. Frames up to the `mxFrame` that the wal-index
-//! publishes don't change any more (while the log is not restarted); scanning with that as the limit makes every
-//! result final, [`Scanned::after_valid`] included, and a transaction of any length can be read in pieces:
+//! A running transaction may rewrite frames that it appended before, and repairs the chain only
+//! when it commits. So a checksum taken beyond the last commit may be void a moment later. Frames
+//! up to the `mxFrame` that the wal-index publishes don't change any more (while the log is not
+//! restarted); scanning with that as the limit makes every result final, [`Scanned::after_valid`]
+//! included, and a transaction of any length can be read in pieces:
 //!
 //! ```
 //! # use lsfast::base::FrameNo;
@@ -37,7 +39,8 @@
 //! # }
 //! ```
 //!
-//! Without a limit (recovery, or the rest of an old generation) only what [`CommittedRun`]s gave may be kept.
+//! Without a limit (recovery, or the rest of an old generation) only what [`CommittedRun`]s gave
+//! may be kept.
 
 use super::checksum::{self, Sum};
 use super::format::{self, FRAME_HEADER_BYTES, FrameHeader, SUMMED_BYTES, WalHeader};
@@ -46,7 +49,8 @@ use crate::base::{FrameNo, PageSize, Pgno, Salts};
 /// No limit: every frame that the bytes hold.
 pub const UNLIMITED: FrameNo = FrameNo(u32::MAX);
 
-/// A position in a log with all that proves what follows: which frame is next, and the checksum before it.
+/// A position in a log with all that proves what follows: which frame is next, and the checksum
+/// before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chain {
     /// Bytes in a page.
@@ -74,7 +78,8 @@ impl Chain {
         }
     }
 
-    /// In the same generation after frame `last`, whose running checksum was `sum`. Frame 0 stands for the header.
+    /// In the same generation after frame `last`, whose running checksum was `sum`. Frame 0 stands
+    /// for the header.
     ///
     /// Nothing is proved by that; see [`Chain::continues`].
     #[must_use]
@@ -94,8 +99,9 @@ impl Chain {
         format::frame_offset(self.page_size, self.next)
     }
 
-    /// Whether `last`, read anew from the place of frame [`Chain::last`], is still the frame that this chain ended
-    /// with. After a crash a log can be shorter, and other transactions with the same salts take the same offsets.
+    /// Whether `last`, read anew from the place of frame [`Chain::last`], is still the frame that
+    /// this chain ended with. After a crash a log can be shorter, and other transactions with
+    /// the same salts take the same offsets.
     #[must_use]
     pub fn continues(&self, last: &FrameHeader) -> bool {
         last.salts == self.salts && last.sum == self.sum
@@ -107,10 +113,11 @@ impl Chain {
         Chain { next: FrameNo(self.next.0 + 1), sum: frame.sum, ..*self }
     }
 
-    /// Walks the whole frames in `bytes`, the first of which is frame [`Chain::next`], up to and including frame
-    /// `limit`. `bytes` may end anywhere.
+    /// Walks the whole frames in `bytes`, the first of which is frame [`Chain::next`], up to and
+    /// including frame `limit`. `bytes` may end anywhere.
     ///
-    /// The answer yields the committed runs one by one; then [`Scan::finish`] tells how the walk ended.
+    /// The answer yields the committed runs one by one; then [`Scan::finish`] tells how the walk
+    /// ended.
     #[must_use]
     pub const fn scan<'a>(&self, bytes: &'a [u8], limit: FrameNo) -> Scan<'a> {
         Scan { chain: *self, bytes, open_bytes: 0, limit, committed: None, end: None }
@@ -199,21 +206,23 @@ impl<'a> ValidFrame<'a> {
 /// Why a walk over frames ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// Fewer bytes than a frame were left. If the file ends there, so does the log (a torn tail is normal).
+    /// Fewer bytes than a frame were left. If the file ends there, so does the log (a torn tail is
+    /// normal).
     NeedBytes {
         /// Bytes of the next frame that were there.
         have: usize,
     },
     /// The frame with the number of the limit has been taken.
     Limit,
-    /// A frame of another generation: of an older one if these salts are not those of the file's present header.
+    /// A frame of another generation: of an older one if these salts are not those of the file's
+    /// present header.
     OtherSalts(Salts),
     /// Both salts are 0: never written, or a transaction is rewriting its own frames.
     ZeroSalts,
     /// The right salts and page number 0, which no valid frame has.
     ZeroPage,
-    /// The right salts, but the checksum does not continue the chain: left over from a rolled back transaction, or
-    /// being written.
+    /// The right salts, but the checksum does not continue the chain: left over from a rolled back
+    /// transaction, or being written.
     BrokenChain {
         /// What the frame says.
         stored: Sum,
@@ -222,8 +231,8 @@ pub enum End {
     },
 }
 
-/// Frames one behind the other whose last carries a commit mark: one transaction, or the rest of one whose first
-/// frames were in an earlier piece.
+/// Frames one behind the other whose last carries a commit mark: one transaction, or the rest of
+/// one whose first frames were in an earlier piece.
 #[derive(Clone)]
 pub struct CommittedRun<'a> {
     /// Pages in the database after the transaction. Frames of higher pages don't count.
@@ -259,8 +268,8 @@ impl std::fmt::Debug for CommittedRun<'_> {
     }
 }
 
-/// Valid frames, one behind the other, as number, page number and page; from both ends, since the last image of a
-/// page counts.
+/// Valid frames, one behind the other, as number, page number and page; from both ends, since the
+/// last image of a page counts.
 #[derive(Clone)]
 pub struct Frames<'a> {
     first: FrameNo,
@@ -304,7 +313,8 @@ impl DoubleEndedIterator for Frames<'_> {
 
 impl ExactSizeIterator for Frames<'_> {}
 
-/// A walk over frames that yields the committed runs; made by [`Chain::scan`]. It allocates nothing.
+/// A walk over frames that yields the committed runs; made by [`Chain::scan`]. It allocates
+/// nothing.
 #[derive(Clone)]
 pub struct Scan<'a> {
     /// After the last valid frame.
@@ -322,10 +332,11 @@ pub struct Scan<'a> {
 pub struct Scanned<'a> {
     /// Why it ended before the next frame.
     pub end: End,
-    /// The valid frames after the last commit. They count only if a later piece brings their commit.
+    /// The valid frames after the last commit. They count only if a later piece brings their
+    /// commit.
     pub open: Frames<'a>,
-    /// The position after the last valid frame, committed or not. Void if the walk had no proper limit and there are
-    /// `open` frames.
+    /// The position after the last valid frame, committed or not. Void if the walk had no proper
+    /// limit and there are `open` frames.
     pub after_valid: Chain,
     /// The position after the last commit frame, if the walk met one.
     pub committed: Option<Chain>,
@@ -349,7 +360,8 @@ impl<'a> Scan<'a> {
         Frames::new(self.chain.page_size, FrameNo(self.chain.next.0 - frames as u32), open)
     }
 
-    /// All runs that are left, as one, and their number. A page that several of them changed then occurs several times: the last one counts.
+    /// All runs that are left, as one, and their number. A page that several of them changed then
+    /// occurs several times: the last one counts.
     pub fn next_all(&mut self) -> Option<(u32, CommittedRun<'a>)> {
         let (bytes, first) = (self.bytes, FrameNo(self.chain.next.0 - self.open_frames()));
         let mut last = self.next()?;

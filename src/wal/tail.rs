@@ -1,10 +1,11 @@
 //! Following one log: frame after frame, generation after generation.
 //!
-//! [`Tail`] knows how far it has read and the checksum chain there. It reads what the wal-index has published and nothing else, with two
-//! exceptions that have functions of their own: the rest of an old generation ([`Tail::walk_on`]) and a look at what is being committed
-//! ([`Tail::peek`]).
+//! [`Tail`] knows how far it has read and the checksum chain there. It reads what the wal-index has
+//! published and nothing else, with two exceptions that have functions of their own: the rest of an
+//! old generation ([`Tail::walk_on`]) and a look at what is being committed ([`Tail::peek`]).
 //!
-//! Whether a new generation may be entered without having missed a frame is not known here: see `replicate::guard`.
+//! Whether a new generation may be entered without having missed a frame is not known here: see
+//! `replicate::guard`.
 
 use std::io;
 
@@ -87,7 +88,8 @@ pub struct WalPos {
 pub enum Found<'a> {
     /// Frames of a transaction whose commit comes in a later piece.
     Open(Frames<'a>),
-    /// The frames of so many transactions, one behind the other, which are now whole; the first of them may have begun in `Open` frames.
+    /// The frames of so many transactions, one behind the other, which are now whole; the first of
+    /// them may have begun in `Open` frames.
     Committed(u32, CommittedRun<'a>),
 }
 
@@ -162,7 +164,8 @@ impl Tail {
         Tail { wal, page_size, salts, chain: None, buffer: Vec::new() }
     }
 
-    /// Behind the last published frame, which is not read: the checksum that the wal-index publishes with it proves what follows.
+    /// Behind the last published frame, which is not read: the checksum that the wal-index
+    /// publishes with it proves what follows.
     #[must_use]
     pub fn behind(wal: File, page_size: PageSize, header: &WalIndexHeader) -> Tail {
         let chain = Chain {
@@ -210,10 +213,12 @@ impl Tail {
         Ok(Chain::start(&header))
     }
 
-    /// Reads frames up to `limit`, which must be published in this generation and end a transaction, at most `bytes_max` of them, and hands
-    /// over what they are. `Ok(true)` when `limit` is reached.
+    /// Reads frames up to `limit`, which must be published in this generation and end a
+    /// transaction, at most `bytes_max` of them, and hands over what they are. `Ok(true)` when
+    /// `limit` is reached.
     ///
-    /// Frames up to `mxFrame` do not change, so a transaction longer than `bytes_max` is taken in pieces.
+    /// Frames up to `mxFrame` do not change, so a transaction longer than `bytes_max` is taken in
+    /// pieces.
     ///
     /// # Errors
     /// [`TailError`]; what was handed over before stays valid, and the tail stands after it.
@@ -261,7 +266,8 @@ impl Tail {
         Ok(chain.last() == limit)
     }
 
-    /// Checks that reading up to `header.mx_frame` ended with the checksum that the wal-index publishes.
+    /// Checks that reading up to `header.mx_frame` ended with the checksum that the wal-index
+    /// publishes.
     ///
     /// # Errors
     /// [`TailError::Published`] if not.
@@ -274,7 +280,8 @@ impl Tail {
         }
     }
 
-    /// Whether the frame where this tail stands is still in the file, so that what follows it continues the chain.
+    /// Whether the frame where this tail stands is still in the file, so that what follows it
+    /// continues the chain.
     ///
     /// # Errors
     /// The operating system.
@@ -288,8 +295,9 @@ impl Tail {
         Ok(chain.continues(&format::FrameHeader::parse(&bytes)))
     }
 
-    /// Takes whole transactions of the present (old) generation that lie behind the place of this tail, after the log has been restarted with
-    /// `new` salts. Each was committed before the restart. What of it was read `ahead`, while less was written over it, is not read again.
+    /// Takes whole transactions of the present (old) generation that lie behind the place of this
+    /// tail, after the log has been restarted with `new` salts. Each was committed before the
+    /// restart. What of it was read `ahead`, while less was written over it, is not read again.
     ///
     /// # Errors
     /// The operating system.
@@ -350,7 +358,8 @@ impl Tail {
         }
     }
 
-    /// The chain after the last frame read; of a generation whose first frame is still to come, if its header is in the log.
+    /// The chain after the last frame read; of a generation whose first frame is still to come, if
+    /// its header is in the log.
     fn chain_to_peek(&self) -> io::Result<Option<Chain>> {
         match self.chain {
             Some(chain) => Ok(Some(chain)),
@@ -362,8 +371,9 @@ impl Tail {
         }
     }
 
-    /// Whether a frame of this generation stands behind the last one read: somebody is committing, or did and took it back. `None` if that
-    /// can't be told, because the log does not have its header.
+    /// Whether a frame of this generation stands behind the last one read: somebody is committing,
+    /// or did and took it back. `None` if that can't be told, because the log does not have its
+    /// header.
     ///
     /// # Errors
     /// The operating system.
@@ -374,8 +384,9 @@ impl Tail {
         Ok(Some(have == bytes.len() && format::FrameHeader::parse(&bytes).salts == self.salts))
     }
 
-    /// Reads what is being committed beyond the published frames: at most `frames` of them. If they are a whole transaction, hands
-    /// it over with the position after it. Nothing of it counts until the wal-index publishes that position with the same checksum.
+    /// Reads what is being committed beyond the published frames: at most `frames` of them. If they
+    /// are a whole transaction, hands it over with the position after it. Nothing of it counts
+    /// until the wal-index publishes that position with the same checksum.
     ///
     /// # Errors
     /// The operating system.
@@ -386,7 +397,8 @@ impl Tail {
     ) -> io::Result<Peeked<T>> {
         let Some(chain) = self.chain_to_peek()? else { return Ok(Peeked::Nothing) };
         let frame_bytes = format::frame_bytes(self.page_size);
-        // Mostly what is there belongs to an older generation, as its first frame shows: more is read only behind valid frames.
+        // Mostly what is there belongs to an older generation, as its first frame shows: more is read only
+        // behind valid frames.
         let mut wanted = 1;
         loop {
             let piece = wanted * frame_bytes;

@@ -8,8 +8,9 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{CONNECT_AGAIN, OpenError};
 
-/// Connects, and tries again for as long as may be waited: where SQLite would have to wait with a lock in hand, as for the writer that is in the
-/// way of the switch to WAL mode, it gives up at once.
+/// Connects, and tries again for as long as may be waited: where SQLite would have to wait with a
+/// lock in hand, as for the writer that is in the way of the switch to WAL mode, it gives up at
+/// once.
 pub(super) fn connect_within(
     path: &Path,
     busy: Duration,
@@ -42,12 +43,14 @@ fn connect(
         }
         switched = true;
     }
-    // From its first read on, a connection in WAL mode holds SHARED on the database file and has the wal-index open.
+    // From its first read on, a connection in WAL mode holds SHARED on the database file and has the
+    // wal-index open.
     read_once(&conn).map_err(&sqlite_error)?;
     Ok((conn, switched))
 }
 
-/// A connection that does nothing by itself: no automatic checkpoint, and its close leaves the log alone.
+/// A connection that does nothing by itself: no automatic checkpoint, and its close leaves the log
+/// alone.
 pub(super) fn bare(path: &Path, busy: Duration) -> Result<Connection, rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;

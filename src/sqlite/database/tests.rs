@@ -1,6 +1,7 @@
 use super::*;
 
-/// Locks of a descriptor and those of SQLite conflict within one process as between two, so no second one is needed.
+/// Locks of a descriptor and those of SQLite conflict within one process as between two, so no
+/// second one is needed.
 #[test]
 fn the_log_outlives_the_last_connection_of_the_application() {
     let dir = tempfile::tempdir().unwrap();
@@ -44,8 +45,9 @@ fn a_writer_is_waited_for_when_the_mode_is_switched() {
     assert!(Database::open_within(&path, busy).unwrap().was_switched());
 }
 
-/// Which of the two the application's SQLite looks at depends on its version: one before 3.51 deletes the log if it gets
-/// the database file for itself alone, a later one asks first whether anybody else has the wal-index.
+/// Which of the two the application's SQLite looks at depends on its version: one before 3.51
+/// deletes the log if it gets the database file for itself alone, a later one asks first whether
+/// anybody else has the wal-index.
 #[test]
 fn both_locks_are_held_as_long_as_the_database_is_open() {
     let dir = tempfile::tempdir().unwrap();

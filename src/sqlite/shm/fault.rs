@@ -1,12 +1,14 @@
 //! Survives a wal-index that another program cuts while it is mapped.
 //!
-//! An access to a mapped page beyond the end of the file raises SIGBUS, which would end the process, and with it the replication of all
-//! other databases. So what reads a wal-index, [`Shm`](super::Shm) or a connection of SQLite, runs inside [`survive`]: the handler puts a
+//! An access to a mapped page beyond the end of the file raises SIGBUS, which would end the
+//! process, and with it the replication of all other databases. So what reads a wal-index,
+//! [`Shm`](super::Shm) or a connection of SQLite, runs inside [`survive`]: the handler puts a
 //! private page of zeros under the access, which then goes on, and `survive` reports that.
 //!
-//! Zeros are no valid header, so that SQLite takes the wal-index for damaged. Nothing that it writes after that may reach other
-//! processes: a checkpoint that met zeros in place of page numbers would publish that it copied what it skipped. Hence
-//! [`survive_in`] makes the connection's page of the header private with the first fault. The locks stay real.
+//! Zeros are no valid header, so that SQLite takes the wal-index for damaged. Nothing that it
+//! writes after that may reach other processes: a checkpoint that met zeros in place of page
+//! numbers would publish that it copied what it skipped. Hence [`survive_in`] makes the
+//! connection's page of the header private with the first fault. The locks stay real.
 //!
 //! A fault outside of `survive` is left to the handler that was there before.
 
@@ -21,8 +23,8 @@ use rusqlite::{Connection, ffi};
 /// Bytes of a wal-index that SQLite maps at once.
 const REGION_BYTES: libc::c_int = 32 << 10;
 
-/// What the handler may do on this thread. Only this thread and its handler use it, so that relaxed accesses do, kept in order by
-/// compiler fences.
+/// What the handler may do on this thread. Only this thread and its handler use it, so that relaxed
+/// accesses do, kept in order by compiler fences.
 struct Section {
     /// Addresses whose faults are survived; empty outside of a section.
     from: AtomicUsize,
@@ -69,20 +71,23 @@ fn install() -> io::Result<libc::sigaction> {
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = on_bus_error as *const () as usize;
     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-    // SAFETY: `on_bus_error` has the signature that SA_SIGINFO asks for, and calls only what a signal handler may.
+    // SAFETY: `on_bus_error` has the signature that SA_SIGINFO asks for, and calls only what a signal
+    // handler may.
     if unsafe { libc::sigaction(libc::SIGBUS, &raw const action, ptr::null_mut()) } != 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(before)
 }
 
-/// Runs `work`, which may read mapped files at these addresses. Whether one of them was too short, so that zeros were read.
+/// Runs `work`, which may read mapped files at these addresses. Whether one of them was too short,
+/// so that zeros were read.
 pub(super) fn survive<T>(at: Range<usize>, work: impl FnOnce() -> T) -> (T, bool) {
     run(at, 0, work)
 }
 
-/// Runs `work`, in which SQLite may use the wal-index of `conn`, or of a connection that it makes itself. Whether that was cut meanwhile: then
-/// nothing that came of it counts, and the connection must be closed.
+/// Runs `work`, in which SQLite may use the wal-index of `conn`, or of a connection that it makes
+/// itself. Whether that was cut meanwhile: then nothing that came of it counts, and the connection
+/// must be closed.
 ///
 /// # Errors
 /// What the operating system says to the handler's installation.
@@ -121,9 +126,10 @@ fn run<T>(at: Range<usize>, header: usize, work: impl FnOnce() -> T) -> (T, bool
 /// Where the connection has mapped the header of its wal-index.
 fn header_of(conn: &Connection) -> Option<usize> {
     let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
-    // SAFETY: the handle is that of an open connection which only this thread uses; FILE_POINTER writes one pointer to `file`. The methods
-    // of an open file stay valid as long as its connection. Mapping the first region again returns where it is mapped.
-    // rusqlite has no safe call for either.
+    // SAFETY: the handle is that of an open connection which only this thread uses; FILE_POINTER writes
+    // one pointer to `file`. The methods of an open file stay valid as long as its connection.
+    // Mapping the first region again returns where it is mapped. rusqlite has no safe call for
+    // either.
     unsafe {
         let rc = ffi::sqlite3_file_control(
             conn.handle(),
@@ -142,7 +148,8 @@ fn header_of(conn: &Connection) -> Option<usize> {
 }
 
 extern "C" fn on_bus_error(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    // SAFETY: the kernel passes a valid `info`, whose address is set for the faults that `si_code` names; `__errno_location` always answers.
+    // SAFETY: the kernel passes a valid `info`, whose address is set for the faults that `si_code`
+    // names; `__errno_location` always answers.
     let (code, address, errno) =
         unsafe { ((*info).si_code, (*info).si_addr() as usize, *libc::__errno_location()) };
     let survived =
@@ -152,7 +159,8 @@ extern "C" fn on_bus_error(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut l
         unsafe { *libc::__errno_location() = errno };
         return;
     }
-    // SAFETY: the action was that of this signal before. The access is tried again and meets it; a signal that was sent is sent again.
+    // SAFETY: the action was that of this signal before. The access is tried again and meets it; a
+    // signal that was sent is sent again.
     unsafe {
         if let Some(Ok(before)) = BEFORE.get() {
             libc::sigaction(libc::SIGBUS, before, ptr::null_mut());
@@ -178,8 +186,9 @@ impl Section {
 fn zeros_at(address: usize) -> bool {
     let bytes = PAGE_BYTES.load(Ordering::Relaxed);
     let page = address & !(bytes - 1);
-    // SAFETY: `page` belongs to a mapping of a file: the access to it has just failed because the file ends before it, or it is the
-    // header's page of the wal-index that the connection in use has mapped. Inside a section the only such mappings in use are those of wal-indexes,
+    // SAFETY: `page` belongs to a mapping of a file: the access to it has just failed because the file
+    // ends before it, or it is the header's page of the wal-index that the connection in use has
+    // mapped. Inside a section the only such mappings in use are those of wal-indexes,
     // which are shared memory that nobody holds references to. `mmap` is a plain system call.
     let mapped = unsafe {
         libc::mmap(

@@ -1,4 +1,5 @@
-//! A log is written the way SQLite does it, rollbacks and restarts included, and scanned whole and in pieces.
+//! A log is written the way SQLite does it, rollbacks and restarts included, and scanned whole and
+//! in pieces.
 
 use proptest::prelude::*;
 
@@ -134,8 +135,8 @@ fn owned(frames: Frames<'_>) -> Vec<Page> {
     frames.map(|(no, pgno, page)| (no.0, pgno.get(), page.to_vec())).collect()
 }
 
-/// What a scan found: the transactions, the frames after the last commit, the position after the last valid frame and
-/// the end.
+/// What a scan found: the transactions, the frames after the last commit, the position after the
+/// last valid frame and the end.
 type Found = (Vec<(Vec<Page>, u32)>, Vec<Page>, Chain, End);
 
 /// Scans in pieces of the given lengths, then the rest at once.
@@ -286,8 +287,8 @@ fn each_end_has_its_name() {
     assert!(matches!(end(&left), End::BrokenChain { .. }));
 }
 
-/// A log can be shorter after a crash, and other transactions with the same salts take the same offsets. The position
-/// kept by a reader must not fit them.
+/// A log can be shorter after a crash, and other transactions with the same salts take the same
+/// offsets. The position kept by a reader must not fit them.
 #[test]
 fn a_position_does_not_fit_another_history() {
     let header_of = |log: &Log, no: u32| {

@@ -16,6 +16,7 @@ mod interop;
 mod layers;
 mod links;
 mod ltx;
+mod maps;
 mod peers;
 mod repair;
 mod replicate;

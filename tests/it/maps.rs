@@ -195,6 +195,24 @@ fn a_name_that_does_not_exist_is_found() {
     }
 }
 
+#[test]
+fn tests_that_the_documents_name_exist() {
+    let folders = ["src", "tests/it"];
+    let sources = folders.iter().flat_map(|folder| files_below(&root().join(folder), ".rs"));
+    let (paths, texts): (Vec<PathBuf>, Vec<String>) = sources.unzip();
+    let is_test = |name: &str| texts.iter().any(|text| text.contains(&format!("fn {name}")));
+    let is_module = |name: &str| {
+        paths.iter().any(|path| path.iter().any(|part| part == name || part == format!("{name}.rs").as_str()))
+    };
+    let docs = fs::read_to_string(root().join("docs/reliability.md")).expect("docs/reliability.md");
+    let filters = docs.split("test(").skip(1).filter_map(|rest| rest.split(')').next());
+    let names: Vec<&str> =
+        filters.map(|f| f.trim_matches(['/', '^', ':']).rsplit("::").next().unwrap_or("")).collect();
+    let missing: Vec<&&str> = names.iter().filter(|name| !is_test(name) && !is_module(name)).collect();
+    assert!(names.len() > 20, "only {} tests found", names.len());
+    assert!(missing.is_empty(), "docs/reliability.md names tests that do not exist: {missing:?}");
+}
+
 /// The anchors of a document's headings, as GitHub makes them.
 fn anchors(text: &str) -> BTreeSet<String> {
     let heading = |l: &str| l.starts_with('#').then(|| l.trim_start_matches('#').trim().to_lowercase());

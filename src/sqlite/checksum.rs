@@ -1,20 +1,20 @@
-//! The checksum of the WAL and of the wal-index, 40 GB/s of it.
+//! The checksum of the WAL and of the wal-index, computed at 40 GB/s.
 //!
 //! # Definition
 //!
-//! State: two 32-bit words `(s0, s1)`. The input is a multiple of 8 bytes, read as pairs `(a, b)`
-//! of 32-bit words in the byte order that the WAL's magic (or, for the wal-index, the host)
-//! chooses. For each pair, modulo 2^32:
+//! The state is two 32-bit words `(s0, s1)`. The input is a multiple of 8 bytes, read as pairs `(a,
+//! b)` of 32-bit words. The WAL's magic chooses the byte order of these words; the wal-index uses
+//! that of the host. Each pair updates the state, modulo 2^32:
 //!
 //! ```text
 //! s0 += a + s1
 //! s1 += b + s0
 //! ```
 //!
-//! # How to do it without the serial chain
+//! # Without the serial chain
 //!
-//! Written word by word that is a Fibonacci recurrence, `r(j) = r(j-2) + r(j-1) + w(j)` with `r(-2)
-//! = s0` and `r(-1) = s1`. It is linear, so for `n` words, with `F(1) = F(2) = 1`:
+//! Word by word this is a Fibonacci recurrence, `r(j) = r(j-2) + r(j-1) + w(j)` with
+//! `r(-2) = s0` and `r(-1) = s1`. It is linear, so for `n` words, with `F(1) = F(2) = 1`:
 //!
 //! ```text
 //! s1' = F(n)   s0 + F(n+1) s1 + sum of w(j) F(n-j)
@@ -22,7 +22,8 @@
 //! ```
 //!
 //! These are two dot products with a constant table, which the compiler turns into vector code.
-//! [`plain`] is the definition, [`sum`] the dot products; a test holds them equal.
+//! [`plain`] implements the definition and [`sum`] the dot products. A test checks that both return
+//! the same.
 #![allow(unsafe_code)] // One call of a function with a target feature; see `sum`.
 
 /// The running checksum: the two words `(s0, s1)`.
@@ -30,16 +31,16 @@
 pub struct Sum(pub u32, pub u32);
 
 impl Sum {
-    /// Where each chain starts.
+    /// The state before the first word of a chain.
     pub const ZERO: Sum = Sum(0, 0);
 
-    /// From the 8 bytes of a WAL header or frame, which are big-endian whatever the magic says.
+    /// Reads the 8 bytes in a WAL header or frame. They are big-endian whatever the magic says.
     #[must_use]
     pub const fn from_be_bytes(b: [u8; 8]) -> Sum {
         Sum(u32::from_be_bytes([b[0], b[1], b[2], b[3]]), u32::from_be_bytes([b[4], b[5], b[6], b[7]]))
     }
 
-    /// As a WAL header or frame stores it.
+    /// The 8 big-endian bytes that a WAL header or frame stores.
     #[must_use]
     pub const fn to_be_bytes(self) -> [u8; 8] {
         let ([a, b, c, d], [e, f, g, h]) = (self.0.to_be_bytes(), self.1.to_be_bytes());
@@ -59,13 +60,14 @@ impl std::fmt::Display for Sum {
     }
 }
 
-/// Words in a block: one 4096-byte page is four of them, and the table stays at 1 KB.
+/// Words in a block. A page of 4096 bytes has four blocks, and the table takes 1 KB.
 const BLOCK_WORDS: usize = 256;
 
-/// Fewer words than this go through the plain loop.
+/// Words below which the plain loop is used instead of the dot products.
 const DOT_WORDS_MIN: usize = 32;
 
-/// Fibonacci numbers modulo 2^32, falling: `FIB[i]` is `F(BLOCK_WORDS + 1 - i)`, down to `F(0)`.
+/// Fibonacci numbers modulo 2^32 in descending order: `FIB[i]` is `F(BLOCK_WORDS + 1 - i)`, down to
+/// `F(0)`.
 const FIB: [u32; BLOCK_WORDS + 2] = {
     let mut t = [0u32; BLOCK_WORDS + 2];
     t[BLOCK_WORDS] = 1;
@@ -77,7 +79,8 @@ const FIB: [u32; BLOCK_WORDS + 2] = {
     t
 };
 
-/// The checksum word by word: the definition, and the oracle of [`sum`].
+/// The checksum word by word. This is the definition, and the reference that tests compare [`sum`]
+/// with.
 ///
 /// # Panics
 /// If the length of `bytes` is not a multiple of 8.
@@ -86,7 +89,7 @@ pub fn plain(big_endian: bool, start: Sum, bytes: &[u8]) -> Sum {
     if big_endian { plain_words::<true>(start, bytes) } else { plain_words::<false>(start, bytes) }
 }
 
-/// The checksum of `bytes`, going on from `start`.
+/// The checksum of `bytes`, continued from `start`.
 ///
 /// # Panics
 /// If the length of `bytes` is not a multiple of 8.
@@ -94,8 +97,8 @@ pub fn plain(big_endian: bool, start: Sum, bytes: &[u8]) -> Sum {
 pub fn sum(big_endian: bool, start: Sum, bytes: &[u8]) -> Sum {
     #[cfg(target_arch = "x86_64")]
     if bytes.len() >= 4 * DOT_WORDS_MIN && std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has AVX2, which is all that the function asks for. Safe code can't call it,
-        // because only this test at run time proves that.
+        // SAFETY: the processor has AVX2, which is all that the function requires. Safe code can't
+        // call it, because only this check at run time proves that.
         return unsafe { sum_avx2(big_endian, start, bytes) };
     }
     sum_portable(big_endian, start, bytes)
@@ -141,7 +144,7 @@ fn sum_blocks<const BIG: bool>(mut s: Sum, bytes: &[u8]) -> Sum {
     if rest.len() < DOT_WORDS_MIN { plain_words::<BIG>(s, rest.as_flattened()) } else { dot::<BIG>(s, rest) }
 }
 
-/// At most [`BLOCK_WORDS`] words by the two dot products.
+/// The checksum of at most [`BLOCK_WORDS`] words by the two dot products.
 #[inline(always)]
 fn dot<const BIG: bool>(Sum(s0, s1): Sum, words: &[[u8; 4]]) -> Sum {
     let fib = &FIB[BLOCK_WORDS - words.len()..];

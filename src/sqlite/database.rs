@@ -1,11 +1,20 @@
-//! One live database, opened the way that its owner does not notice.
+//! A live database, held open so that the application does not notice.
 //!
-//! [`Database`] owns everything that touches the database file and its wal-index. What keeps the
-//! log alive are two shared locks that any connection in WAL mode has: on the database file, so
-//! that nobody else is the last to close, and on the wal-index, so that nobody takes it for one
-//! left behind. They are open file description locks: they belong to our descriptors, and
-//! no other descriptor that is closed takes them away. SQLite itself opens the database first, and
-//! later only where it has something to do.
+//! # Overview
+//!
+//! [`Database`] owns everything that touches the database file and its wal-index. SQLite itself
+//! opens the database first; later a connection is opened only for a single operation, such as a
+//! checkpoint.
+//!
+//! # Locks
+//!
+//! Two shared locks, which every connection in WAL mode also has, keep the WAL alive:
+//!
+//! - SHARED on the database file, so that no other connection is the last one to close it.
+//! - DMS on the wal-index, so that no other connection considers it left over and empties it.
+//!
+//! Both are open file description locks. They belong to our descriptors, so closing another
+//! descriptor of the same file does not drop them.
 
 mod connect;
 
@@ -26,112 +35,115 @@ use crate::base::PageSize;
 use crate::io::File;
 use crate::io::link::target_of;
 
-/// Where a connection in WAL mode locks the database file as a reader, and how many bytes.
+/// First byte and length of the range that a connection in WAL mode locks shared on the database
+/// file (SHARED).
 const SHARED_FIRST: u64 = 0x4000_0002;
 const SHARED_BYTES: u64 = 510;
 
-/// What a connection locks that wants the database file for itself alone: PENDING, RESERVED and all
-/// of the readers' bytes.
+/// First byte and length of the range that a connection locks for exclusive access to the database
+/// file: PENDING, RESERVED and all bytes of SHARED.
 const ALONE_FIRST: u64 = 0x4000_0000;
 const ALONE_BYTES: u64 = SHARED_FIRST - ALONE_FIRST + SHARED_BYTES;
 
-/// Another program cut the wal-index while a connection of our own had it mapped. What the
-/// connection did is void.
+/// Message of the error after another program cut the wal-index while our connection had it mapped.
+/// The result of the connection's work is not valid then.
 const CUT: &str = "another program cut the wal-index meanwhile";
 
-/// How long the opening waits for locks of others before it calls them permanent.
+/// How long opening a database waits for the locks of others. After that it fails with
+/// [`OpenError::Locked`].
 const OPEN_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The wait before it is tried again.
+/// Wait between two attempts to connect to a locked database, or to open one whose wal-index was
+/// cut.
 const CONNECT_AGAIN: Duration = Duration::from_millis(5);
 
-/// Why a database can't be followed.
+/// Why a database can't be replicated.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// There is no such file (yet).
+    /// The file does not exist, perhaps only not yet.
     #[error("{0} does not exist")]
     Missing(PathBuf),
-    /// It is not a database.
+    /// The header is not that of a supported database.
     #[error(transparent)]
     Header(#[from] HeaderError),
-    /// Something that is not a plain file.
+    /// The path leads to a directory or a special file.
     #[error("{0} is a {1}, not a database file: name the database itself")]
     NotAFile(PathBuf, &'static str),
-    /// The operating system forbids it.
+    /// The operating system refuses access to one of the files or to their directory.
     #[error(
         "no permission to open {path}: lsfast must be able to read and write the database and create files in its directory \
          (run it as the user of the application): {source}"
     )]
     Permission {
-        /// What could not be opened.
+        /// The file that could not be opened.
         path: PathBuf,
-        /// The cause.
+        /// The error of the operating system or of SQLite.
         source: io::Error,
     },
-    /// Another connection holds the database alone.
+    /// Another connection keeps a lock that excludes all others.
     #[error(
         "{0} stays locked by another process: lsfast can't follow a database that is used with locking_mode=EXCLUSIVE or held in one \
          long exclusive transaction; set locking_mode=NORMAL in the application"
     )]
     Locked(PathBuf),
-    /// It can't be put into WAL mode.
+    /// SQLite does not switch the database to WAL mode.
     #[error("{path} can't be switched to WAL mode: SQLite keeps journal_mode={mode}")]
     NotWal {
-        /// The database.
+        /// The database file.
         path: PathBuf,
-        /// The mode that it stays in.
+        /// The journal mode that the database stays in.
         mode: String,
     },
-    /// An error of the operating system.
+    /// Any other I/O error.
     #[error("cannot open {path}: {source}")]
     Io {
-        /// What could not be opened.
+        /// The file that could not be opened.
         path: PathBuf,
-        /// The cause.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// An error of SQLite.
+    /// Any other error of SQLite.
     #[error("cannot open {path}: {source}")]
     Sqlite {
-        /// The database.
+        /// The database file.
         path: PathBuf,
-        /// The cause.
+        /// The error of SQLite.
         source: rusqlite::Error,
     },
 }
 
 impl OpenError {
-    /// Whether waiting for the application to make the database may help.
+    /// Whether the application has still to create the database, so that waiting may help.
     #[must_use]
     pub fn is_too_early(&self) -> bool {
         matches!(self, OpenError::Missing(_) | OpenError::Header(HeaderError::Empty { .. }))
     }
 }
 
-/// Which file a path means: device and inode.
+/// Identity of the file that a path names: device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileId {
-    /// Device.
+    /// Number of the device.
     pub dev: u64,
-    /// Inode.
+    /// Number of the inode.
     pub ino: u64,
 }
 
 impl FileId {
-    /// Of an open file.
+    /// The identity of an open file.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// Any error of `fstat`.
     pub fn of(file: &std::fs::File) -> io::Result<FileId> {
         let m = file.metadata()?;
         Ok(FileId { dev: m.dev(), ino: m.ino() })
     }
 
-    /// Of whatever the path names now; `None` if nothing, also where a directory of the path is
-    /// none.
+    /// The identity of the file that `path` names now. `None` if nothing has this path, or if a
+    /// component of it is not a directory.
     ///
     /// # Errors
-    /// What the operating system says otherwise.
+    /// Any other error of `stat`.
     pub fn at(path: &Path) -> io::Result<Option<FileId>> {
         match std::fs::metadata(path) {
             Ok(m) => Ok(Some(FileId { dev: m.dev(), ino: m.ino() })),
@@ -152,13 +164,14 @@ pub struct Database {
     switched: bool,
 }
 
-/// Whether another process has the database open, as far as its locks show: always in WAL mode,
-/// otherwise in a transaction.
+/// Whether locks show that another process has the database open. In WAL mode every connection
+/// holds such a lock; otherwise it does only during a transaction.
 ///
-/// Opens and closes the files, so that no connection of this process may have them open.
+/// This opens and closes the files, which drops all POSIX locks of this process on them. So no
+/// connection of this process may have the database open.
 ///
 /// # Errors
-/// The operating system; a file that is not there is not in use.
+/// Any I/O error, except that a missing file counts as not in use.
 pub fn is_in_use(path: &Path) -> io::Result<bool> {
     for (path, from, len) in [(path, ALONE_FIRST, ALONE_BYTES), (&sibling(path, "-shm"), LOCK_DMS, 1)] {
         match File::open(path) {
@@ -171,11 +184,12 @@ pub fn is_in_use(path: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Whether the header of a database file says that the file is longer than `len` bytes, so that the
-/// rest is still to come.
+/// Whether the header of a database file says that the file is longer than `len` bytes, so that
+/// more is still to be written.
 ///
 /// # Errors
-/// As [`is_in_use`], with the same condition.
+/// Any I/O error of the read. As for [`is_in_use`], no connection of this process may have the
+/// database open.
 pub fn says_it_is_longer(path: &Path, len: u64) -> io::Result<bool> {
     let mut head = [0; 100];
     let have = File::open(path)?.pread(&mut head, 0)?;
@@ -185,7 +199,7 @@ pub fn says_it_is_longer(path: &Path, len: u64) -> io::Result<bool> {
     }))
 }
 
-/// `PATH` with a suffix, as SQLite names the files beside a database.
+/// `PATH` with a suffix, as SQLite names the files next to a database (`-wal`, `-shm`).
 #[must_use]
 pub fn sibling(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -194,16 +208,16 @@ pub fn sibling(path: &Path, suffix: &str) -> PathBuf {
 }
 
 impl Database {
-    /// Opens `path`: checks that it is a database, puts it into WAL mode if need be, and stays in
-    /// it as a reader that holds no snapshot. Waits up to five seconds for locks of others.
+    /// Opens `path`. Checks that it is a database, switches it to WAL mode if necessary, and keeps
+    /// the locks of a reader that holds no snapshot. Waits up to five seconds for locks of others.
     ///
     /// # Errors
-    /// [`OpenError`], each variant with what to do.
+    /// [`OpenError`]; each message says what to do.
     pub fn open(path: &Path) -> Result<Database, OpenError> {
         Database::open_within(path, OPEN_BUSY_TIMEOUT)
     }
 
-    /// As [`open`](Database::open), with another time to wait.
+    /// Like [`open`](Database::open), with `busy` as the time to wait for locks.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -211,7 +225,7 @@ impl Database {
         let give_up = Instant::now() + busy;
         loop {
             match Database::open_once(path, give_up.saturating_duration_since(Instant::now())) {
-                // The wal-index was cut meanwhile, or is too short still.
+                // The wal-index was cut meanwhile, or is still too short.
                 Err(OpenError::Io { source, .. })
                     if source.kind() == io::ErrorKind::UnexpectedEof && Instant::now() < give_up =>
                 {
@@ -230,7 +244,7 @@ impl Database {
             }
             _ => OpenError::Io { path: path.to_owned(), source },
         };
-        // SQLite has the other files next to the one that a link leads to.
+        // SQLite keeps the other files next to the target of a symbolic link.
         let path = &target_of(path);
         let kind = std::fs::metadata(path).map_err(|e| io_error(e, path))?.file_type();
         if !kind.is_file() {
@@ -243,7 +257,7 @@ impl Database {
         check_header(&file, path)?;
         let sqlite_error = |source: rusqlite::Error| match source.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked(path.to_owned()),
-            // SQLite does not say that the process may open no more files.
+            // SQLite does not report that the process has reached its limit of open files.
             Some(ErrorCode::CannotOpen) if let Err(source) = File::open_directory(Path::new("/")) => {
                 OpenError::Io { path: path.to_owned(), source }
             }
@@ -267,7 +281,7 @@ impl Database {
         let shm = Shm::open(&shm_path).map_err(|e| io_error(e, &shm_path))?;
         let wal_path = sibling(path, "-wal");
         let wal = File::open_rw_itself(&wal_path).map_err(|e| io_error(e, &wal_path))?;
-        // Nobody can be in the way while our connection holds the same.
+        // No other lock can conflict while our own connection holds the same ones.
         let held = file.share_range(SHARED_FIRST, SHARED_BYTES).map_err(|e| io_error(e, path))?
             && shm.try_lock(LOCK_DMS, LockKind::Shared).map_err(|e| io_error(e, &shm_path))?;
         if !held {
@@ -277,7 +291,7 @@ impl Database {
         Ok(Database { shm: Arc::new(shm), wal, file, path: path.to_owned(), page_size, switched })
     }
 
-    /// The path of its file: where a link leads, if it was opened by one.
+    /// Path of the database file. If a symbolic link was opened, this is its target.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -289,7 +303,7 @@ impl Database {
         self.page_size
     }
 
-    /// Whether opening had to switch it to WAL mode.
+    /// Whether opening had to switch the database to WAL mode.
     #[must_use]
     pub fn was_switched(&self) -> bool {
         self.switched
@@ -301,44 +315,46 @@ impl Database {
         &self.shm
     }
 
-    /// The log file.
+    /// The WAL file.
     #[must_use]
     pub fn wal(&self) -> &File {
         &self.wal
     }
 
-    /// The database file. Its descriptor holds a lock: keep the [`Database`] alive as long as this.
+    /// The database file. Its descriptor holds a lock, so keep the [`Database`] alive while you use
+    /// it.
     #[must_use]
     pub fn file(&self) -> &File {
         &self.file
     }
 
-    /// Whether the paths still name the files that were opened.
+    /// Whether the paths still name the three files that were opened.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// Any error of `stat`.
     pub fn is_same(&self) -> io::Result<bool> {
         Ok(FileId::at(&self.path)? == Some(FileId::of(self.file.std())?)
             && FileId::at(&sibling(&self.path, "-wal"))? == Some(FileId::of(self.wal.std())?)
             && FileId::at(self.shm.path())? == Some(FileId::of(self.shm.file())?))
     }
 
-    /// Runs a checkpoint by a connection of its own; never waits for anybody. `Ok(false)` if
-    /// somebody was in the way.
+    /// Runs a checkpoint in a connection of its own, without waiting for locks. `Ok(false)` if
+    /// another connection was in the way.
     ///
-    /// Blocks for as long as copying the pages takes: not for the loop.
+    /// Blocks while the pages are copied, so it must not run on the event loop.
     ///
     /// # Errors
-    /// What SQLite says, other than "busy".
+    /// Any error of SQLite other than "busy".
     pub fn checkpoint(&self, mode: CheckpointMode) -> Result<bool, rusqlite::Error> {
         ran(self.connection().and_then(|conn| run(&conn, mode)))
     }
 
-    /// As [`checkpoint`](Database::checkpoint), broken off after `limit`: then it has copied
-    /// nothing that counts. What is under way in the operating system (a flush) is waited for.
+    /// Like [`checkpoint`](Database::checkpoint), but interrupted after `limit`. An interrupted
+    /// checkpoint publishes no copied frames. A system call in progress (a flush) is still waited
+    /// for.
     ///
     /// # Errors
-    /// What SQLite says, other than "busy": "interrupted" when it was broken off.
+    /// Any error of SQLite other than "busy"; "interrupted" after `limit`.
     pub fn checkpoint_within(&self, mode: CheckpointMode, limit: Duration) -> Result<bool, rusqlite::Error> {
         let conn = match self.connection() {
             Ok(conn) => conn,
@@ -347,7 +363,7 @@ impl Database {
         let interrupt = conn.get_interrupt_handle();
         let (done, over) = mpsc::channel::<()>();
         std::thread::scope(|threads| {
-            // Without that thread the checkpoint takes as long as it takes.
+            // If this thread can't be started, the checkpoint has no time limit.
             _ = std::thread::Builder::new().spawn_scoped(threads, move || {
                 if over.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
                     interrupt.interrupt();
@@ -359,17 +375,18 @@ impl Database {
         })
     }
 
-    /// Lets SQLite read the database once, which makes it rebuild a damaged wal-index header.
+    /// Lets SQLite read the database once. If the wal-index header is damaged, SQLite rebuilds it.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// Any error of SQLite.
     pub fn touch(&self) -> Result<(), rusqlite::Error> {
         self.connection().map(drop)
     }
 
-    /// A connection that has read the database once and changes nothing by itself.
+    /// Opens a connection, reads the database once, and changes nothing by itself.
     fn connection(&self) -> Result<Connection, rusqlite::Error> {
-        // A connection goes by the path. Where that names another file by now, it would be that file's.
+        // SQLite opens by path. If the path now names another file, the connection would be to that
+        // file.
         if FileId::at(&self.path).ok().flatten() != FileId::of(self.file.std()).ok() {
             return Err(failure(ffi::SQLITE_CANTOPEN, "the path names another file"));
         }
@@ -383,24 +400,24 @@ impl Database {
     /// Whether another process has the database open in WAL mode.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any error of `fcntl`.
     pub fn is_in_use(&self) -> io::Result<bool> {
         self.shm.held_by_other(LOCK_DMS)
     }
 
-    /// After [`Shm::leave`]: takes the database and its wal-index for us alone. `Ok(false)` if
-    /// another process has either open.
+    /// After [`Shm::leave`]: takes exclusive locks on the database and its wal-index. `Ok(false)`
+    /// if another process has either open.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any other error of `fcntl`.
     pub fn have_alone(&self) -> io::Result<bool> {
         Ok(self.shm.have_alone()? && self.file.have_range(ALONE_FIRST, ALONE_BYTES)?)
     }
 
-    /// Lets go of all locks for good. The descriptors stay, for what is still to be read.
+    /// Releases all locks for good. The descriptors stay open for reads that are still needed.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any error of `fcntl`.
     pub fn leave(&self) -> io::Result<()> {
         self.shm.leave()?;
         self.shm.unlock(LOCK_DMS)?;
@@ -416,8 +433,9 @@ fn run(conn: &Connection, mode: CheckpointMode) -> Result<i64, rusqlite::Error> 
     let run = || conn.query_row(sql, [], |r| r.get(0));
     match mode {
         CheckpointMode::Passive => uncut(Some(conn), run),
-        // It cuts the WAL itself, also where it met zeros in place of what it should have copied before. Not
-        // survived, then: a WAL that is cut too early is worse than a process that ends.
+        // A TRUNCATE checkpoint cuts the WAL itself, even if it read zeros in place of the page
+        // numbers of frames to copy. So a fault here is not survived: a WAL that is cut too early
+        // is worse than a process that ends.
         CheckpointMode::Truncate => run(),
     }
 }
@@ -430,16 +448,17 @@ fn ran(busy: Result<i64, rusqlite::Error>) -> Result<bool, rusqlite::Error> {
     }
 }
 
-/// Which checkpoint to run.
+/// The kind of checkpoint to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckpointMode {
-    /// As much as can be copied without waiting.
+    /// Copies as much as it can without waiting.
     Passive,
-    /// Everything, then cut the log to nothing.
+    /// Copies everything, then cuts the WAL to zero bytes.
     Truncate,
 }
 
-/// Runs what SQLite does with a wal-index; an error if another program cut that meanwhile.
+/// Runs `run`, in which SQLite uses a wal-index. Returns an error if another program cut the
+/// wal-index meanwhile.
 fn uncut<T>(
     conn: Option<&Connection>,
     run: impl FnOnce() -> Result<T, rusqlite::Error>,

@@ -1,8 +1,8 @@
-//! Looks at a database and its host for `lsfast doctor`, without touching either.
+//! Examines a database and its host for `lsfast doctor`. Changes neither.
 //!
-//! It opens and closes the database file and its `-shm`, which drops all POSIX locks of this
-//! process on them: it must not run in a process that has a connection to the database. The locks
-//! of other processes are safe from it.
+//! This opens and closes the database file and its `-shm`, which drops all POSIX locks that this
+//! process holds on them. It must not run in a process that has a connection to the database. The
+//! locks of other processes are not affected.
 
 use std::fs::Metadata;
 use std::io;
@@ -16,22 +16,24 @@ use crate::base::limits;
 use crate::io::host::{self, FsKind};
 use crate::io::{File, durable};
 
-/// SQLite's PENDING byte; SHARED are the 510 bytes two behind it.
+/// First byte and length of the range that SQLite locks for readers (SHARED), two bytes after the
+/// PENDING byte.
 const SHARED: (u64, u64) = (0x4000_0002, 510);
 
-/// Where the header keeps the version of SQLite that wrote it.
+/// Offset in the header of the version of SQLite that wrote it last.
 const VERSION_AT: usize = 96;
 
-/// Less free space than this is worth a word.
+/// Free bytes below which `doctor` warns about space (64 MiB).
 const SPACE_MIN: u64 = 64 << 20;
 
-/// Fewer open files than this are worth a word: a database takes some ten.
+/// Limit of open files below which `doctor` warns. One database needs about ten.
 const OPEN_FILES_MIN: u64 = 256;
 
-/// Programs that replicate: two of them on one database is one too many.
+/// Names of programs that replicate databases. Only one of them may work on a database.
 const REPLICATORS: [&str; 2] = ["lsfast", "litestream"];
 
-/// Examines the database at `path`; `state_dir` is where lsfast keeps what it knows of it.
+/// Examines the database at `path`. `state_dir` is the directory in which lsfast keeps its state
+/// for it.
 pub fn examine(path: &Path, state_dir: &Path, tell: Tell<'_>) {
     match std::fs::metadata(path) {
         Ok(m) if m.is_file() => file(path, &m, tell),
@@ -91,7 +93,7 @@ fn journal(header: &DbHeader, tell: Tell<'_>) {
     }
 }
 
-/// The SQLite that wrote the header last. In WAL mode the log may hold a newer one.
+/// Reports the SQLite version in the header. In WAL mode a newer version may be in the WAL.
 fn version(head: &[u8; HEADER_BYTES], tell: Tell<'_>) {
     let number = u32::from_be_bytes([
         head[VERSION_AT],
@@ -115,7 +117,7 @@ fn version(head: &[u8; HEADER_BYTES], tell: Tell<'_>) {
     }
 }
 
-/// 3.7.0 to 3.51.2, but for the branches that have the correction.
+/// Whether this version has the WAL-reset bug: 3.7.0 to 3.51.2, except branches with the fix.
 fn has_reset_bug(number: u32) -> bool {
     let corrected = (3_050_007..3_051_000).contains(&number) || (3_044_006..3_045_000).contains(&number);
     (3_007_000..3_051_003).contains(&number) && !corrected
@@ -152,7 +154,7 @@ fn permissions(path: &Path, metadata: &Metadata, tell: Tell<'_>) {
     }
 }
 
-/// Who else uses the database.
+/// Reports other processes that use the database.
 fn users(path: &Path, file: &File, metadata: &Metadata, tell: Tell<'_>) {
     match file.held_alone_by(SHARED.0, SHARED.1) {
         Ok(Some(who)) => {
@@ -199,7 +201,7 @@ fn log(path: &Path, tell: Tell<'_>) {
     }
 }
 
-/// The directory: SQLite makes files in it, and so does lsfast.
+/// Examines the directory of the database. SQLite creates files in it, and so does lsfast.
 fn folder(path: &Path, tell: Tell<'_>) {
     let folder = durable::directory_of(path);
     match host::may_fill(folder) {
@@ -255,7 +257,7 @@ fn host_limits(path: &Path, tell: Tell<'_>) {
         used.inotify_watches,
         shown(watches)
     );
-    // One instance, and three watches for each database.
+    // lsfast needs one instance, and three watches for each database.
     if instances.is_some_and(|max| used.inotify_instances + 1 > max) {
         tell(Finding::warn(
             "inotify",
@@ -289,7 +291,7 @@ fn shown(max: Option<u64>) -> String {
     max.map_or_else(|| "?".into(), |m| m.to_string())
 }
 
-/// Who forbids it.
+/// Says which setting forbids io_uring.
 fn uring_advice() -> String {
     let same = "plain calls do the same, nothing needs to be done";
     match host::setting("kernel.io_uring_disabled") {
@@ -349,7 +351,7 @@ mod tests {
         rusqlite::Connection::open(at("old")).unwrap().execute_batch("CREATE TABLE t(a)").unwrap();
         let off = examined(&at("old"));
         assert_eq!(of(&off, "wal mode").verdict, Verdict::Warn);
-        // The version as an application of 2024 would have left it.
+        // Store the version that an application of 2024 would have left.
         let mut bytes = std::fs::read(at("old")).unwrap();
         bytes[VERSION_AT..VERSION_AT + 4].copy_from_slice(&3_046_001_u32.to_be_bytes());
         std::fs::write(at("old"), bytes).unwrap();

@@ -18,98 +18,97 @@ use crate::base::PageSize;
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 100;
 
-/// What each database begins with.
+/// The first 16 bytes of every database file.
 pub const MAGIC: [u8; 16] = *b"SQLite format 3\0";
 
-/// Why a file is no database that can be followed. Each message begins with the file's name.
+/// Why a file is not a database that can be replicated. Each message begins with the file's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
-    /// {file} is empty: SQLite has made it, but nobody has written to it yet
+    /// The file has no bytes: SQLite created it, and no transaction has committed yet.
     #[error("{} is empty: SQLite has made it, but nobody has written to it yet", file.display())]
     Empty {
-        /// The file.
+        /// The file, as the caller named it.
         file: PathBuf,
     },
-    /// {file} is not a SQLite database (it has only {found} bytes, the header takes 100)
+    /// The file has some bytes, but fewer than the header.
     #[error("{} is not a SQLite database (it has only {found} bytes, the header takes 100)", file.display())]
     Short {
-        /// The file.
+        /// The file, as the caller named it.
         file: PathBuf,
-        /// Bytes there are.
+        /// Length of the file in bytes.
         found: usize,
     },
-    /// {file} is not a SQLite database (it begins with zeros)
+    /// The first 100 bytes are zeros, or all bytes of a shorter file.
     #[error("{} is not a SQLite database (it begins with zeros)", file.display())]
     Blank {
-        /// The file.
+        /// The file, as the caller named it.
         file: PathBuf,
     },
-    /// {file} is not a SQLite database (its first 16 bytes are not the SQLite magic)
+    /// The first 16 bytes are not [`MAGIC`]. An encrypted database also ends here.
     #[error(
         "{} is not a SQLite database (its first 16 bytes are not the SQLite magic); an encrypted one can't be \
          followed",
         file.display()
     )]
     Magic {
-        /// The file.
+        /// The file, as the caller named it.
         file: PathBuf,
     },
-    /// {file} has page size {found} in its header, which is not a power of two from 512 to 65536:
-    /// it is damaged
+    /// The header's page size is not valid, so the header is damaged.
     #[error(
         "{} has page size {found} in its header, which is not a power of two from 512 to 65536: it is damaged",
         file.display()
     )]
     PageSize {
-        /// The file.
+        /// The file, as the caller named it.
         file: PathBuf,
-        /// What the header says.
+        /// The 16-bit value in the header.
         found: u16,
     },
-    /// {file} has format versions {write}/{read}, only 1 and 2 are known: a newer SQLite wrote it,
-    /// or it is damaged
+    /// A format version in the header is unknown: a newer SQLite wrote it, or it is damaged.
     #[error(
         "{} has format versions {write}/{read}, only 1 and 2 are known: a newer SQLite wrote it, or it is damaged",
         file.display()
     )]
     Version {
-        /// The file.
+        /// The file, as the caller named it.
         file: PathBuf,
-        /// Version for writing.
+        /// Format version for writing.
         write: u8,
-        /// Version for reading.
+        /// Format version for reading.
         read: u8,
     },
 }
 
-/// How commits reach the database.
+/// How commits reach the database file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Journal {
-    /// Through a rollback journal: changes can't be followed.
+    /// Through a rollback journal. Such commits can't be replicated.
     Rollback,
-    /// Through a write-ahead log.
+    /// Through a WAL.
     Wal,
 }
 
-/// What the header of a database file says. In WAL mode it may be behind the log.
+/// The header of a database file. In WAL mode it may be older than page 1 in the WAL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DbHeader {
     /// Bytes in a page.
     pub page_size: PageSize,
-    /// Rollback journal or WAL.
+    /// Whether commits go through a rollback journal or a WAL.
     pub journal: Journal,
-    /// One more with each transaction in rollback mode; seldom moves in WAL mode.
+    /// Incremented by each transaction in rollback mode; seldom changes in WAL mode.
     pub change_counter: u32,
-    /// Pages in the database, if the header knows; else the file's length tells.
+    /// Pages in the database. `None` if the field is out of date; then only the length of the file
+    /// tells.
     pub size_pages: Option<u32>,
 }
 
 impl DbHeader {
-    /// Reads the header from the first bytes of `file`; `bytes` may be longer than it, and is
-    /// shorter only if the file is.
+    /// Reads the header from the first bytes of `file`. `bytes` may be longer than the header, and
+    /// is shorter only if the file is.
     ///
     /// # Errors
-    /// [`HeaderError`], ready to be shown.
+    /// [`HeaderError`], whose message can be shown to the user as it is.
     pub fn parse(file: &Path, bytes: &[u8]) -> Result<DbHeader, HeaderError> {
         let name = || file.to_path_buf();
         if bytes.is_empty() {
@@ -127,7 +126,7 @@ impl DbHeader {
         let page_size = u16::from_be_bytes([header[16], header[17]]);
         let (write, read) = (header[18], header[19]);
         let journal = match (write, read) {
-            // SQLite itself goes by the version for reading, and takes 0 for 1.
+            // SQLite itself decides by the version for reading, and treats 0 like 1.
             (0..=2, 0..=1) => Journal::Rollback,
             (0..=2, 2) => Journal::Wal,
             _ => return Err(HeaderError::Version { file: name(), write, read }),

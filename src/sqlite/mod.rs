@@ -1,4 +1,4 @@
-//! SQLite's own files, as another process sees them.
+//! SQLite's own files, as a process that is not SQLite reads them.
 
 pub mod checksum;
 pub mod database;

@@ -1,16 +1,22 @@
 //! The mapped wal-index of a live database, and the locks that lsfast holds on it.
 //!
-//! `DB-shm` is shared memory: every connection of every process maps it, and its bytes 120 to 128
+//! # Overview
+//!
+//! `DB-shm` is shared memory. Every connection of every process maps it, and its bytes 120 to 128
 //! carry SQLite's locks. [`Shm`] maps the first page and takes *open file description* locks on
-//! those bytes. They conflict with SQLite's POSIX locks, those of this process included, and they
-//! belong to this descriptor alone.
+//! those bytes. These locks conflict with SQLite's POSIX locks, including those of this process.
+//! They belong to the descriptor of [`Shm`] alone.
 //!
-//! Closing any descriptor of the file drops all POSIX locks that the process holds on it, those of
-//! a connection of SQLite's included. Hence the order: a connection is opened and closed while
-//! [`Shm`] is open (`Database` sees to it).
+//! # Order of opening and closing
 //!
-//! SQLite shortens the file only when nobody locks DMS, and `Database` does. Any other program may
-//! cut it all the same; what becomes of the mapping then is in [`fault`].
+//! Closing any descriptor of the file drops all POSIX locks that the process holds on it, including
+//! those of an SQLite connection. So a connection is opened and closed only while [`Shm`] is open;
+//! `Database` keeps this order.
+//!
+//! # A file that is cut
+//!
+//! SQLite shortens the file only when no process locks DMS, and `Database` holds that lock. Any
+//! other program may still cut the file; [`fault`] handles accesses to the mapping after that.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -28,16 +34,16 @@ pub(super) mod fault;
 use super::walindex::{self, CheckpointInfo, WalIndexError, WalIndexHeader};
 use crate::base::FrameNo;
 
-/// Bytes of the wal-index that are looked at: both header copies, the checkpoint info and the
-/// locks.
+/// Bytes of the wal-index that are mapped and read: both header copies, the checkpoint info and the
+/// lock bytes.
 const MAPPED: usize = walindex::LEAD_BYTES;
 
-/// How a lock byte is held.
+/// The mode in which a lock byte is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockKind {
-    /// As a reader.
+    /// Together with other shared locks.
     Shared,
-    /// Alone.
+    /// Without any other lock on the byte.
     Exclusive,
 }
 
@@ -47,17 +53,19 @@ pub struct Shm {
     file: File,
     map: MmapRaw,
     path: PathBuf,
-    /// The locks were let go of for good: none is taken any more.
+    /// Set by [`leave`](Shm::leave), which releases the locks for good: no lock is taken after
+    /// that.
     left: AtomicBool,
-    /// What the wal-index said then. The next to open the file may empty it.
+    /// Header and checkpoint info as `leave` read them. The next program that opens the file may
+    /// empty it.
     last: OnceLock<(WalIndexHeader, CheckpointInfo)>,
 }
 
 impl Shm {
-    /// Opens and maps `path`, which a connection of this process has open already.
+    /// Opens and maps `path`. A connection of this process must have it open already.
     ///
     /// # Errors
-    /// What the operating system says, or `UnexpectedEof` for a file that is too short to be a
+    /// Any I/O error of opening or mapping the file, or `UnexpectedEof` if it is too short to be a
     /// wal-index.
     pub fn open(path: &Path) -> io::Result<Shm> {
         #[allow(clippy::disallowed_methods, reason = "this module owns the right to open a wal-index")]
@@ -79,40 +87,40 @@ impl Shm {
         &self.path
     }
 
-    /// The open file, for its identity.
+    /// The open file, from which a caller reads device and inode.
     #[must_use]
     pub fn file(&self) -> &File {
         &self.file
     }
 
-    /// The 32-bit word at byte `offset`, loaded once. Only inside [`Shm::load`].
+    /// Loads the 32-bit word at byte `offset` once. Call it only inside [`Shm::load`].
     fn word(&self, offset: usize) -> u32 {
         assert!(offset.is_multiple_of(4) && offset + 4 <= MAPPED);
-        // Other processes write these words at any time, so they are only read as atomics; no reference to
-        // plain memory is formed. Safe code has no view of memory that others write.
-        // SAFETY: the mapping is MAPPED bytes long, page-aligned, and lives as long as `self`; `offset` is
-        // inside it and aligned, as asserted above. If the file was cut, the access reads zeros
-        // (`fault`).
+        // Other processes write these words at any time. So they are read only as atomics, and no
+        // reference to plain memory exists. Safe code has no access to memory that others write.
+        // SAFETY: the mapping is MAPPED bytes long, page-aligned, and lives as long as `self`.
+        // `offset` is inside it and aligned, as asserted above. If the file was cut, the access
+        // reads zeros (see `fault`).
         unsafe { AtomicU32::from_ptr(self.map.as_mut_ptr().add(offset).cast::<u32>()) }
             .load(Ordering::Relaxed)
     }
 
-    /// Reads words of the mapping. `None` if the file no longer reaches there.
+    /// Runs `read`, which reads words of the mapping. `None` if the file no longer reaches there.
     fn load<T>(&self, read: impl FnOnce() -> T) -> Option<T> {
         let from = self.map.as_ptr() as usize;
         let (value, cut) = fault::survive(from..from + MAPPED, read);
         if cut {
-            // The file may be whole again at any time, so the page of zeros does not stay.
+            // The file may grow back at any time, so the page of zeros must not stay.
             self.map_again();
         }
         (!cut).then_some(value)
     }
 
     fn map_again(&self) {
-        // SAFETY: the address is that of our own mapping, which is page-aligned, has at least MAPPED bytes,
-        // and lives as long as `self`; MAP_FIXED replaces exactly its page. All reads of it go
-        // through `word`, which holds no reference. If it fails, the page of zeros stays, which
-        // reads as a damaged header. memmap2 can't map over a mapping.
+        // SAFETY: the address is that of our own mapping, which is page-aligned, has at least
+        // MAPPED bytes, and lives as long as `self`. MAP_FIXED replaces exactly its page. All reads
+        // of it go through `word`, which holds no reference. If the call fails, the page of zeros
+        // stays, which reads as a damaged header. memmap2 can't map over a mapping.
         unsafe {
             libc::mmap(
                 self.map.as_mut_ptr().cast(),
@@ -125,10 +133,10 @@ impl Shm {
         }
     }
 
-    /// The header, if it is at rest: both copies equal and checksummed.
+    /// The header, if both copies are equal and the checksum is right.
     ///
     /// # Errors
-    /// [`WalIndexError`] while a writer publishes it, or for as long as it is damaged.
+    /// [`WalIndexError`] while a writer publishes a commit, or while the header is damaged.
     pub fn header(&self) -> Result<WalIndexHeader, WalIndexError> {
         if let Some((header, _)) = self.last.get() {
             return Ok(*header);
@@ -140,7 +148,7 @@ impl Shm {
         self.load(|| {
             let mut bytes = [0; walindex::HEADERS_BYTES];
             let copy = bytes.len() / 2;
-            // A writer stores copy 2, then copy 1; so read copy 1 first.
+            // A writer stores copy 2, then copy 1, so copy 1 is read first.
             self.copy_words(0, &mut bytes[..copy]);
             fence(Ordering::Acquire);
             self.copy_words(copy, &mut bytes[copy..]);
@@ -154,8 +162,8 @@ impl Shm {
         }
     }
 
-    /// A cheap fingerprint of both copies of the header, unchecked: a commit and any damage change
-    /// it.
+    /// A cheap fingerprint of the bytes of both header copies, without validation. Any commit and
+    /// any damage changes it.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         let words = || {
@@ -166,8 +174,8 @@ impl Shm {
         self.load(words).unwrap_or(u64::MAX)
     }
 
-    /// What checkpointers and readers have published; all zero in a file that was cut, which is the
-    /// cautious answer.
+    /// The state that checkpointers and readers have published. All zeros if the file was cut,
+    /// which is the cautious answer.
     #[must_use]
     pub fn checkpoint_info(&self) -> CheckpointInfo {
         if let Some((_, info)) = self.last.get() {
@@ -181,11 +189,11 @@ impl Shm {
         CheckpointInfo::parse(&bytes.unwrap_or([0; walindex::CHECKPOINT_BYTES]))
     }
 
-    /// The page numbers of the frames from `first` on, as the lookup tables have them: what SQLite
-    /// itself goes by. Those of published frames don't change until the log starts over.
+    /// The page numbers of `count` frames from `first` on, from the lookup tables that SQLite
+    /// itself uses. The numbers of published frames don't change until the WAL starts over.
     ///
     /// # Errors
-    /// What the operating system says, or `UnexpectedEof` if the file does not have them.
+    /// Any I/O error of the read, or `UnexpectedEof` if the file does not have these numbers.
     pub fn page_numbers(&self, first: FrameNo, count: usize) -> io::Result<Vec<u32>> {
         let mut bytes = vec![0; count * 4];
         let (mut done, mut frame) = (0, first);
@@ -208,9 +216,9 @@ impl Shm {
             l_pid: 0,
         };
         loop {
-            // SAFETY: the descriptor is open for as long as `self` lives, `l` is a valid flock structure that
-            // the call may write, and all three operations used here take exactly that argument.
-            // The standard library has no byte-range locks.
+            // SAFETY: the descriptor is open for as long as `self` lives. `l` is a valid flock
+            // structure that the call may write. All three operations used here take exactly that
+            // argument. The standard library has no byte-range locks.
             if unsafe { libc::fcntl(self.file.as_raw_fd(), op, &raw mut l) } == 0 {
                 return Ok(l);
             }
@@ -221,10 +229,11 @@ impl Shm {
         }
     }
 
-    /// Tries to take a lock byte, without waiting.
+    /// Tries to take a lock byte without waiting. `Ok(false)` if another connection or process
+    /// holds it, or after [`leave`](Shm::leave).
     ///
     /// # Errors
-    /// What the operating system says, other than "somebody else holds it", which is `Ok(false)`.
+    /// Any other error of `fcntl`.
     pub fn try_lock(&self, byte: u64, kind: LockKind) -> io::Result<bool> {
         if self.left.load(Ordering::SeqCst) {
             return Ok(false);
@@ -236,25 +245,26 @@ impl Shm {
         }
     }
 
-    /// Takes a lock byte, waiting in the kernel for whoever holds it.
+    /// Takes a lock byte. Waits in the kernel until its holder releases it.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// Any error of `fcntl`, or `NotFound` if [`leave`](Shm::leave) was called meanwhile.
     pub fn lock_blocking(&self, byte: u64, kind: LockKind) -> io::Result<()> {
         self.lock_op(libc::F_OFD_SETLKW, raw(kind), byte)?;
         if self.left.load(Ordering::SeqCst) {
-            // It came after `leave` had let go of all others.
+            // The lock arrived after `leave` had released all others.
             self.unlock(byte)?;
             return Err(io::Error::new(io::ErrorKind::NotFound, "the database was removed"));
         }
         Ok(())
     }
 
-    /// Lets go of all lock bytes but DMS, and takes none any more, helper threads that wait for one
-    /// included. What the header says from now on is what it said last.
+    /// Releases all lock bytes except DMS, and makes every later attempt to take one fail. That
+    /// includes helper threads that are waiting for one. From now on the header and the checkpoint
+    /// info are those read last.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// Any error of `fcntl`.
     pub fn leave(&self) -> io::Result<()> {
         if let Ok(header) = self.header() {
             let _ = self.last.set((header, self.checkpoint_info()));
@@ -263,12 +273,12 @@ impl Shm {
         (walindex::LOCK_WRITE..walindex::LOCK_DMS).try_for_each(|byte| self.unlock(byte))
     }
 
-    /// Makes the header one that nobody trusts, so that SQLite rebuilds the wal-index, as after a
-    /// writer that died while it published. For what SQLite itself does not find damaged.
-    /// `Ok(false)` if a writer is in the way.
+    /// Zeroes both header copies so that no connection trusts them. SQLite then rebuilds the
+    /// wal-index, as it does after a writer that died while publishing a commit. This is for damage
+    /// that SQLite itself does not detect. `Ok(false)` if a writer holds WRITE.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// Any I/O error of locking or writing.
     pub fn invalidate(&self) -> io::Result<bool> {
         if !self.try_lock(walindex::LOCK_WRITE, LockKind::Exclusive)? {
             return Ok(false);
@@ -278,11 +288,11 @@ impl Shm {
         written.map(|()| true)
     }
 
-    /// After [`leave`](Shm::leave): turns our share of DMS into having it alone. `Ok(false)` if
-    /// another process uses the wal-index.
+    /// After [`leave`](Shm::leave): turns the shared lock on DMS into an exclusive one. `Ok(false)`
+    /// if another process uses the wal-index.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// Any other error of `fcntl`.
     pub fn have_alone(&self) -> io::Result<bool> {
         match self.lock_op(libc::F_OFD_SETLK, raw(LockKind::Exclusive), walindex::LOCK_DMS) {
             Ok(_) => Ok(true),
@@ -291,18 +301,18 @@ impl Shm {
         }
     }
 
-    /// Lets go of a lock byte.
+    /// Releases a lock byte.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// Any error of `fcntl`.
     pub fn unlock(&self, byte: u64) -> io::Result<()> {
         self.lock_op(libc::F_OFD_SETLK, libc::F_UNLCK, byte).map(drop)
     }
 
-    /// Whether anybody else holds a lock byte, shared or alone.
+    /// Whether another descriptor or process holds a lock byte, shared or exclusive.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// Any error of `fcntl`.
     pub fn held_by_other(&self, byte: u64) -> io::Result<bool> {
         let l = self.lock_op(libc::F_OFD_GETLK, libc::F_WRLCK, byte)?;
         Ok(l.l_type != libc::F_UNLCK as libc::c_short)

@@ -1,15 +1,15 @@
 //! The header of the wal-index (`DB-shm`), read from a copy of its bytes.
 //!
-//! # The first 136 bytes, in host byte order but for the salts
+//! # The first 136 bytes, in host byte order except for the salts
 //!
 //! | offset | size | field |
 //! |---|---|---|
 //! | 0 | 48 | header, copy 1 |
 //! | 48 | 48 | header, copy 2 |
-//! | 96 | 4 | nBackfill: frames that are in the database file |
+//! | 96 | 4 | nBackfill: frames 1 to this are in the database file |
 //! | 100 | 20 | read marks 0..4; `ffffffff` = not used |
 //! | 120 | 8 | lock bytes: only locked, never written |
-//! | 128 | 4 | nBackfillAttempted: frames that a checkpoint may have copied |
+//! | 128 | 4 | nBackfillAttempted: frames 1 to this may have been copied by a checkpoint |
 //! | 132 | 4 | unused |
 //!
 //! Header copy:
@@ -18,22 +18,22 @@
 //! |---|---|---|
 //! | 0 | 4 | version 3007000 |
 //! | 4 | 4 | unused |
-//! | 8 | 4 | change counter, one more with each commit |
+//! | 8 | 4 | change counter, incremented by each commit |
 //! | 12 | 1 | 1 once initialised |
-//! | 13 | 1 | 1 if checksums of the log take big-endian words |
-//! | 14 | 2 | page size; 65536 is stored as 1; 0 in an index recovered from an empty log |
-//! | 16 | 4 | mxFrame: the last committed frame; 0 = empty log |
-//! | 20 | 4 | nPage: pages in the database as of mxFrame; 0 in an index recovered from an empty log |
+//! | 13 | 1 | 1 if the WAL's checksums read big-endian words |
+//! | 14 | 2 | page size; 65536 is stored as 1; 0 in an index recovered from an empty WAL |
+//! | 16 | 4 | mxFrame: the last committed frame; 0 = empty WAL |
+//! | 20 | 4 | nPage: pages in the database as of mxFrame; 0 after recovery from an empty WAL |
 //! | 24 | 8 | running checksum of frame mxFrame |
-//! | 32 | 8 | salts, as in the log's header (big-endian) |
+//! | 32 | 8 | salts, as in the WAL's header (big-endian) |
 //! | 40 | 8 | checksum of bytes 0..40 in host order |
 //!
-//! A writer stores copy 2, then a barrier, then copy 1; so a reader copies copy 1, a barrier, then
-//! copy 2, and trusts them only when they are equal and the checksum is right.
+//! A writer stores copy 2, then a barrier, then copy 1. A reader therefore copies copy 1, then a
+//! barrier, then copy 2. It trusts them only if they are equal and the checksum is right.
 //!
-//! The first to open a database whose log is empty or gone *recovers* an index in which page size,
-//! nPage, salts and the frame checksum are 0 until the first commit. A header written with that
-//! commit has them all.
+//! The first connection that opens a database whose WAL is empty or missing *recovers* an index. In
+//! such an index page size, nPage, salts and the frame checksum are 0 until the first commit. The
+//! header that this commit publishes has all of them.
 
 use super::checksum::{self, Sum};
 use crate::base::{FrameNo, PageSize, Salts};
@@ -41,58 +41,58 @@ use crate::base::{FrameNo, PageSize, Salts};
 /// Bytes of both copies of the header.
 pub const HEADERS_BYTES: usize = 2 * HEADER_BYTES;
 
-/// Bytes of the checkpoint information behind them.
+/// Bytes of the checkpoint information after the two header copies.
 pub const CHECKPOINT_BYTES: usize = 40;
 
-/// Bytes up to the page lookup tables: headers, checkpoint information and lock bytes.
+/// Bytes before the page lookup tables: header copies, checkpoint information and lock bytes.
 pub const LEAD_BYTES: usize = HEADERS_BYTES + CHECKPOINT_BYTES;
 
 /// Offset of nBackfill, where [`CheckpointInfo`] begins.
 pub const CHECKPOINT_OFFSET: usize = HEADERS_BYTES;
 
-/// The only version there is.
+/// The only version of the wal-index format.
 pub const VERSION: u32 = 3_007_000;
 
-/// Read mark of a slot that nobody uses.
+/// Read mark of a slot that no reader uses.
 pub const READ_MARK_NOT_USED: u32 = u32::MAX;
 
-/// Read slots, READ(0) to READ(4).
+/// Number of read slots: READ(0) to READ(4).
 pub const READ_SLOTS: usize = 5;
 
-/// Lock byte of the one writer.
+/// Lock byte WRITE: the one writer holds it.
 pub const LOCK_WRITE: u64 = 120;
 
-/// Lock byte of the one checkpointer.
+/// Lock byte CKPT: the one checkpointer holds it.
 pub const LOCK_CKPT: u64 = 121;
 
-/// Lock byte of a running recovery.
+/// Lock byte RECOVER: a connection holds it while it rebuilds the wal-index.
 pub const LOCK_RECOVER: u64 = 122;
 
-/// Lock byte "I use this file", held as long as a process has it open.
+/// Lock byte DMS: each process holds it shared while it has the file open.
 pub const LOCK_DMS: u64 = 128;
 
-/// Lock byte of a read slot.
+/// Lock byte of the read slot READ(`slot`).
 ///
 /// # Panics
-/// If there is no such slot.
+/// If `slot` is not below [`READ_SLOTS`].
 #[must_use]
 pub const fn lock_read(slot: usize) -> u64 {
     assert!(slot < READ_SLOTS, "read slots are 0 to 4");
     123 + slot as u64
 }
 
-/// Bytes of one block of lookup tables: page numbers, then hash slots.
+/// Bytes in one block of the lookup tables: page numbers, then hash slots.
 const BLOCK_BYTES: u64 = 32 << 10;
 
-/// Page numbers in a block; the first block has fewer, because the header takes their place.
+/// Page numbers in a block. The first block has fewer, because the header takes their place.
 const BLOCK_FRAMES: u32 = 4096;
 const FIRST_BLOCK_FRAMES: u32 = BLOCK_FRAMES - (LEAD_BYTES / 4) as u32;
 
-/// Where the wal-index has the page number of `frame`, and the number of frames from it on whose
-/// page numbers follow without a gap.
+/// Offset in the wal-index of the page number of `frame`. Also returns how many page numbers follow
+/// there without a gap, that of `frame` included.
 ///
 /// # Panics
-/// If `frame` is 0, which is no frame.
+/// If `frame` is 0: frames are counted from 1.
 #[must_use]
 pub const fn page_number_at(frame: FrameNo) -> (u64, u32) {
     assert!(frame.0 != 0, "frames are counted from 1");
@@ -104,64 +104,65 @@ pub const fn page_number_at(frame: FrameNo) -> (u64, u32) {
     (block as u64 * BLOCK_BYTES + 4 * place as u64, BLOCK_FRAMES - place)
 }
 
-/// Bytes of one copy of the header.
+/// Bytes in one copy of the header.
 const HEADER_BYTES: usize = 48;
 
 /// Why the header of a wal-index can't be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WalIndexError {
-    /// the two copies of the wal-index header differ: a commit is being published, or its writer
-    /// died
+    /// The two copies of the header differ. A commit is being published, or its writer died.
     #[error("the two copies of the wal-index header differ: a commit is being published, or its writer died")]
     Torn,
-    /// the wal-index is not initialised: nobody has used the database since the file was made
+    /// The file was created, but no connection has used the database since.
     #[error("the wal-index is not initialised: nobody has used the database since the file was made")]
     NotInitialised,
-    /// the wal-index is shorter than its header: another program cut it
+    /// Another program cut the file below the end of its header.
     #[error("the wal-index is shorter than its header: another program cut it")]
     Cut,
-    /// the checksum of the wal-index header is {computed}, but {stored} is stored
+    /// The checksum does not fit the bytes of the header.
     #[error("the checksum of the wal-index header is {computed}, but {stored} is stored")]
     Checksum {
-        /// What the header says.
+        /// The checksum in the header.
         stored: Sum,
-        /// What its bytes give.
+        /// The checksum computed from the header's bytes.
         computed: Sum,
     },
-    /// the wal-index has version {0}, only 3007000 is known
+    /// The header has this version instead of [`VERSION`].
     #[error("the wal-index has version {0}, only 3007000 is known")]
     Version(u32),
-    /// the wal-index has page size {0}, which is not a power of two from 512 to 65536
+    /// The header has this page size, which SQLite does not support.
     #[error("the wal-index has page size {0}, which is not a power of two from 512 to 65536")]
     PageSize(u16),
 }
 
-/// What the last commit published. Stale the moment it has been read, unless a lock is held.
+/// The header that the last commit published. Out of date as soon as it is read, unless a lock
+/// prevents commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WalIndexHeader {
-    /// The change counter, one more with each commit; wraps around.
+    /// The change counter, incremented by each commit; wraps around.
     pub change: u32,
-    /// Whether checksums of the log take big-endian words.
+    /// Whether the WAL's checksums read big-endian words.
     pub big_endian: bool,
-    /// Bytes in a page; `None` only in an index that was recovered from an empty log.
+    /// Bytes in a page; `None` only in an index that was recovered from an empty WAL.
     pub page_size: Option<PageSize>,
-    /// The last committed frame of the generation `salts`; 0 = empty log.
+    /// The last committed frame of the generation `salts`; 0 = empty WAL.
     pub mx_frame: FrameNo,
-    /// Pages in the database as of `mx_frame`; 0 in an index that was recovered from an empty log,
-    /// where the database file tells.
+    /// Pages in the database as of `mx_frame`. In an index that was recovered from an empty WAL it
+    /// is 0, and the database file has the number.
     pub n_page: u32,
     /// The running checksum of frame `mx_frame`.
     pub frame_sum: Sum,
-    /// The generation that `mx_frame` belongs to.
+    /// The salts of the WAL generation that `mx_frame` belongs to.
     pub salts: Salts,
 }
 
 impl WalIndexHeader {
-    /// Reads the header from a private copy of the first 96 bytes, copy 1 of which was read before
-    /// copy 2.
+    /// Reads the header from a private copy of the first 96 bytes. The caller must have read copy 1
+    /// before copy 2.
     ///
     /// # Errors
-    /// [`WalIndexError`], in the order torn, not initialised, checksum, version, page size.
+    /// [`WalIndexError`], checked in this order: torn, not initialised, checksum, version, page
+    /// size.
     pub fn parse(bytes: &[u8; HEADERS_BYTES]) -> Result<WalIndexHeader, WalIndexError> {
         let (header, second) = bytes.split_at(HEADER_BYTES);
         if header != second {
@@ -195,12 +196,13 @@ impl WalIndexHeader {
     }
 }
 
-/// How far checkpoints have come, and what readers hold back. No checksum covers it.
+/// How far checkpoints have come, and which frames readers need. No checksum covers these bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CheckpointInfo {
     /// Frames 1 to this are in the database file.
     pub n_backfill: FrameNo,
-    /// The last frame that each read slot may see; [`READ_MARK_NOT_USED`] if it holds nothing back.
+    /// The last frame that a reader in each slot may see. [`READ_MARK_NOT_USED`] in a slot that
+    /// limits no checkpoint.
     pub read_marks: [u32; READ_SLOTS],
     /// Frames 1 to this may be in the database file.
     pub n_backfill_attempted: FrameNo,
@@ -226,7 +228,7 @@ fn ne32(bytes: &[u8], at: usize) -> u32 {
 mod tests {
     use super::*;
 
-    /// A header with a checksum that fits, twice.
+    /// Two equal copies of a header whose checksum is right.
     fn headers(change: impl FnOnce(&mut [u8])) -> [u8; HEADERS_BYTES] {
         let mut header = [0u8; HEADER_BYTES];
         header[..4].copy_from_slice(&VERSION.to_ne_bytes());
@@ -269,7 +271,7 @@ mod tests {
         assert_eq!(big, WalIndexHeader { big_endian: true, page_size: Some(PageSize::MAX), ..expected });
     }
 
-    /// SQLite publishes page size 0 when it recovers an index and finds no log.
+    /// SQLite publishes page size 0 when it recovers an index and finds no WAL.
     #[test]
     fn an_index_recovered_from_an_empty_log_has_no_page_size() {
         let empty = headers(|h| h[14..40].fill(0));

@@ -1,4 +1,4 @@
-//! Connections of SQLite that do nothing by themselves.
+//! SQLite connections that change nothing by themselves.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -8,9 +8,9 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{CONNECT_AGAIN, OpenError};
 
-/// Connects, and tries again for as long as may be waited: where SQLite would have to wait with a
-/// lock in hand, as for the writer that is in the way of the switch to WAL mode, it gives up at
-/// once.
+/// Connects, and retries for at most `busy` while the database is locked. SQLite's own busy timeout
+/// does not cover every case. Where it would have to wait while it holds a lock itself, it gives up
+/// at once. An example is the switch to WAL mode while a writer is active.
 pub(super) fn connect_within(
     path: &Path,
     busy: Duration,
@@ -43,14 +43,14 @@ fn connect(
         }
         switched = true;
     }
-    // From its first read on, a connection in WAL mode holds SHARED on the database file and has the
-    // wal-index open.
+    // From its first read on, a connection in WAL mode holds SHARED on the database file and has
+    // the wal-index open.
     read_once(&conn).map_err(&sqlite_error)?;
     Ok((conn, switched))
 }
 
-/// A connection that does nothing by itself: no automatic checkpoint, and its close leaves the log
-/// alone.
+/// Opens a connection that changes nothing by itself: it runs no automatic checkpoint, and closing
+/// it leaves the WAL alone.
 pub(super) fn bare(path: &Path, busy: Duration) -> Result<Connection, rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;

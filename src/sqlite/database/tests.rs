@@ -1,7 +1,7 @@
 use super::*;
 
-/// Locks of a descriptor and those of SQLite conflict within one process as between two, so no
-/// second one is needed.
+/// Open file description locks conflict with SQLite's POSIX locks of the same process too. So the
+/// test needs no second process.
 #[test]
 fn the_log_outlives_the_last_connection_of_the_application() {
     let dir = tempfile::tempdir().unwrap();
@@ -20,7 +20,7 @@ fn the_log_outlives_the_last_connection_of_the_application() {
     application();
     let first = salts();
     assert!(db.wal().len().unwrap() > 0);
-    // Whoever comes next meets the same wal-index, with what is committed in it.
+    // The next connection finds the same wal-index, with the committed frames in it.
     application();
     assert!(db.is_same().unwrap());
     assert_eq!(salts(), first);
@@ -31,7 +31,7 @@ fn the_log_outlives_the_last_connection_of_the_application() {
     assert!(!sibling(&path, "-wal").exists());
 }
 
-/// SQLite itself does not wait for a writer there.
+/// SQLite itself does not wait for a writer when it switches the mode.
 #[test]
 fn a_writer_is_waited_for_when_the_mode_is_switched() {
     let dir = tempfile::tempdir().unwrap();
@@ -45,9 +45,9 @@ fn a_writer_is_waited_for_when_the_mode_is_switched() {
     assert!(Database::open_within(&path, busy).unwrap().was_switched());
 }
 
-/// Which of the two the application's SQLite looks at depends on its version: one before 3.51
-/// deletes the log if it gets the database file for itself alone, a later one asks first whether
-/// anybody else has the wal-index.
+/// Which of the two locks the application's SQLite checks depends on its version. Before 3.51 it
+/// deletes the WAL if it gets an exclusive lock on the database file. Later versions first ask
+/// whether another process has the wal-index open.
 #[test]
 fn both_locks_are_held_as_long_as_the_database_is_open() {
     let dir = tempfile::tempdir().unwrap();

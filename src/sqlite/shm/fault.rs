@@ -1,16 +1,23 @@
 //! Survives a wal-index that another program cuts while it is mapped.
 //!
-//! An access to a mapped page beyond the end of the file raises SIGBUS, which would end the
-//! process, and with it the replication of all other databases. So what reads a wal-index,
-//! [`Shm`](super::Shm) or a connection of SQLite, runs inside [`survive`]: the handler puts a
-//! private page of zeros under the access, which then goes on, and `survive` reports that.
+//! # Overview
 //!
-//! Zeros are no valid header, so that SQLite takes the wal-index for damaged. Nothing that it
-//! writes after that may reach other processes: a checkpoint that met zeros in place of page
-//! numbers would publish that it copied what it skipped. Hence [`survive_in`] makes the
-//! connection's page of the header private with the first fault. The locks stay real.
+//! An access to a mapped page beyond the end of the file raises SIGBUS. By default the signal ends
+//! the process, and with it the replication of all other databases. So everything that reads a
+//! wal-index, [`Shm`](super::Shm) or an SQLite connection, runs inside [`survive`] or
+//! [`survive_in`]. The signal handler maps a private page of zeros at the address, the access
+//! continues, and the function returns that it happened.
 //!
-//! A fault outside of `survive` is left to the handler that was there before.
+//! # What SQLite does with the zeros
+//!
+//! Zeros are not a valid header, so SQLite considers the wal-index damaged. Nothing that it writes
+//! after that may reach other processes. A checkpoint that read zeros in place of page numbers
+//! would publish the frames it skipped as copied. So at the first fault the handler also makes the
+//! connection's page with the header private. The locks stay real.
+//!
+//! # Other faults
+//!
+//! A fault outside of these functions goes to the handler that was installed before.
 
 use std::io;
 use std::ops::Range;
@@ -20,22 +27,22 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, compiler_fence};
 
 use rusqlite::{Connection, ffi};
 
-/// Bytes of a wal-index that SQLite maps at once.
+/// Bytes of a wal-index that SQLite maps in one call (one region).
 const REGION_BYTES: libc::c_int = 32 << 10;
 
-/// What the handler may do on this thread. Only this thread and its handler use it, so that relaxed
-/// accesses do, kept in order by compiler fences.
+/// What the handler may do on this thread. Only this thread and its handler use it, so relaxed
+/// accesses suffice; compiler fences keep them in order.
 struct Section {
-    /// Addresses whose faults are survived; empty outside of a section.
+    /// Range of addresses whose faults are survived; empty outside of a section.
     from: AtomicUsize,
     to: AtomicUsize,
-    /// The page to make private with the first fault; 0 for none.
+    /// Address in the page to make private at the first fault; 0 for none.
     header: AtomicUsize,
     cut: AtomicBool,
 }
 
 thread_local! {
-    // Constant, and with nothing to drop: the handler needs neither the heap nor a lock to get at it.
+    // A constant with nothing to drop: the handler needs neither the heap nor a lock to reach it.
     static SECTION: Section = const {
         Section {
             from: AtomicUsize::new(0),
@@ -49,7 +56,7 @@ thread_local! {
 static PAGE_BYTES: AtomicUsize = AtomicUsize::new(0);
 static BEFORE: OnceLock<io::Result<libc::sigaction>> = OnceLock::new();
 
-/// Installs the handler, once for the process.
+/// Installs the handler, once in the process.
 pub(super) fn watch() -> io::Result<()> {
     match BEFORE.get_or_init(install) {
         Ok(_) => Ok(()),
@@ -61,9 +68,9 @@ fn install() -> io::Result<libc::sigaction> {
     // SAFETY: takes no pointers.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     PAGE_BYTES.store(usize::try_from(page).map_err(io::Error::other)?, Ordering::SeqCst);
-    // SAFETY: `sigaction` is a plain structure of integers, for which zeros are a value.
+    // SAFETY: `sigaction` is a plain structure of integers, for which zeros are a valid value.
     let mut before: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: reads the present action into `before`, which lives until the call returns.
+    // SAFETY: writes the present action to `before`, which lives until the call returns.
     if unsafe { libc::sigaction(libc::SIGBUS, ptr::null(), &raw mut before) } != 0 {
         return Err(io::Error::last_os_error());
     }
@@ -71,26 +78,26 @@ fn install() -> io::Result<libc::sigaction> {
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = on_bus_error as *const () as usize;
     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-    // SAFETY: `on_bus_error` has the signature that SA_SIGINFO asks for, and calls only what a signal
-    // handler may.
+    // SAFETY: `on_bus_error` has the signature that SA_SIGINFO requires, and calls only functions
+    // that a signal handler may call.
     if unsafe { libc::sigaction(libc::SIGBUS, &raw const action, ptr::null_mut()) } != 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(before)
 }
 
-/// Runs `work`, which may read mapped files at these addresses. Whether one of them was too short,
-/// so that zeros were read.
+/// Runs `work`, which may read mapped files at the addresses `at`. Also returns whether one of the
+/// files was too short, so that `work` read zeros.
 pub(super) fn survive<T>(at: Range<usize>, work: impl FnOnce() -> T) -> (T, bool) {
     run(at, 0, work)
 }
 
-/// Runs `work`, in which SQLite may use the wal-index of `conn`, or of a connection that it makes
-/// itself. Whether that was cut meanwhile: then nothing that came of it counts, and the connection
-/// must be closed.
+/// Runs `work`, in which SQLite may use the wal-index of `conn`, or of a connection that `work`
+/// opens. Also returns whether the wal-index was cut meanwhile. If so, no result of `work` is
+/// valid, and the connection must be closed.
 ///
 /// # Errors
-/// What the operating system says to the handler's installation.
+/// Any error of installing the handler.
 pub(in crate::sqlite) fn survive_in<T>(
     conn: Option<&Connection>,
     work: impl FnOnce() -> T,
@@ -99,7 +106,7 @@ pub(in crate::sqlite) fn survive_in<T>(
     Ok(run(1..usize::MAX, conn.and_then(header_of).unwrap_or(0), work))
 }
 
-/// Ends the section also if `work` panics.
+/// Ends the section, also if `work` panics.
 struct Ended;
 
 impl Drop for Ended {
@@ -123,13 +130,13 @@ fn run<T>(at: Range<usize>, header: usize, work: impl FnOnce() -> T) -> (T, bool
     (value, SECTION.with(|section| section.cut.load(Ordering::Relaxed)))
 }
 
-/// Where the connection has mapped the header of its wal-index.
+/// Address at which the connection has mapped the header of its wal-index.
 fn header_of(conn: &Connection) -> Option<usize> {
     let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
-    // SAFETY: the handle is that of an open connection which only this thread uses; FILE_POINTER writes
-    // one pointer to `file`. The methods of an open file stay valid as long as its connection.
-    // Mapping the first region again returns where it is mapped. rusqlite has no safe call for
-    // either.
+    // SAFETY: the handle is that of an open connection which only this thread uses. FILE_POINTER
+    // writes one pointer to `file`. The methods of an open file stay valid as long as its
+    // connection. Mapping the first region again returns the address of the existing mapping.
+    // rusqlite has no safe call for either.
     unsafe {
         let rc = ffi::sqlite3_file_control(
             conn.handle(),
@@ -149,7 +156,7 @@ fn header_of(conn: &Connection) -> Option<usize> {
 
 extern "C" fn on_bus_error(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     // SAFETY: the kernel passes a valid `info`, whose address is set for the faults that `si_code`
-    // names; `__errno_location` always answers.
+    // names. `__errno_location` always returns a valid pointer.
     let (code, address, errno) =
         unsafe { ((*info).si_code, (*info).si_addr() as usize, *libc::__errno_location()) };
     let survived =
@@ -159,8 +166,9 @@ extern "C" fn on_bus_error(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut l
         unsafe { *libc::__errno_location() = errno };
         return;
     }
-    // SAFETY: the action was that of this signal before. The access is tried again and meets it; a
-    // signal that was sent is sent again.
+    // SAFETY: `before` was the action of this signal until `install` replaced it. After the return
+    // the access is repeated and reaches that action. A signal that another process sent is raised
+    // again.
     unsafe {
         if let Some(Ok(before)) = BEFORE.get() {
             libc::sigaction(libc::SIGBUS, before, ptr::null_mut());
@@ -172,7 +180,7 @@ extern "C" fn on_bus_error(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut l
 }
 
 impl Section {
-    /// Puts a private page of zeros at an address, if faults there are survived.
+    /// Maps a private page of zeros at an address, if faults there are survived.
     fn put_zeros(&self, address: usize) -> bool {
         if address < self.from.load(Ordering::Relaxed) || address >= self.to.load(Ordering::Relaxed) {
             return false;
@@ -186,10 +194,10 @@ impl Section {
 fn zeros_at(address: usize) -> bool {
     let bytes = PAGE_BYTES.load(Ordering::Relaxed);
     let page = address & !(bytes - 1);
-    // SAFETY: `page` belongs to a mapping of a file: the access to it has just failed because the file
-    // ends before it, or it is the header's page of the wal-index that the connection in use has
-    // mapped. Inside a section the only such mappings in use are those of wal-indexes,
-    // which are shared memory that nobody holds references to. `mmap` is a plain system call.
+    // SAFETY: `page` belongs to a mapping of a file. Either the access to it has just failed
+    // because the file ends before it, or it is the header's page of the wal-index that the
+    // connection in use has mapped. Inside a section the only such mappings in use are those of
+    // wal-indexes, which are shared memory without references to it. `mmap` is a plain system call.
     let mapped = unsafe {
         libc::mmap(
             page as *mut libc::c_void,

@@ -4,10 +4,10 @@
 //!
 //! | offset | field |
 //! |---|---|
-//! | 0 | magic: `377f0682` or `377f0683`; the lowest bit chooses the byte order of the checksum's *input*, 1 = big |
+//! | 0 | magic `377f0682` or `377f0683`; the lowest bit is 1 if checksums *read* big-endian words |
 //! | 4 | version, 3007000 |
 //! | 8 | page size; 65536 is stored as 65536 |
-//! | 12 | checkpoint sequence number: a counter of the connection that wrote it, so it orders nothing |
+//! | 12 | checkpoint sequence number, counted by the connection that wrote it; orders nothing |
 //! | 16 | salt 1 |
 //! | 20 | salt 2 |
 //! | 24 | checksum of bytes 0..24, two words |
@@ -17,15 +17,15 @@
 //! | offset | field |
 //! |---|---|
 //! | 0 | page number |
-//! | 4 | commit: pages in the database after the transaction if this is its last frame, else 0 |
+//! | 4 | commit: pages in the database after the transaction if this is its last frame, otherwise 0 |
 //! | 8 | salt 1, as in the header |
 //! | 12 | salt 2 |
 //! | 16 | running checksum up to and including this frame, two words |
 //! | 24 | the page |
 //!
-//! Frame `k`, from 1, begins at `32 + (k - 1) * (24 + page size)`. The checksum runs over bytes
-//! 0..8 of the frame and the page, and starts with the result of the frame before; frame 1 starts
-//! with the result of the header.
+//! Frame `k`, counted from 1, begins at `32 + (k - 1) * (24 + page size)`. Its checksum covers
+//! bytes 0..8 of the frame and the page. It starts with the checksum of the frame before; that of
+//! frame 1 starts with the checksum of the header.
 
 use super::checksum::{self, Sum};
 use crate::base::{FrameNo, PageSize, Pgno, Salts};
@@ -33,55 +33,53 @@ use crate::base::{FrameNo, PageSize, Pgno, Salts};
 /// Bytes of a WAL header.
 pub const HEADER_BYTES: usize = 32;
 
-/// Bytes of a frame before its page.
+/// Bytes of a frame's header, which precedes the page.
 pub const FRAME_HEADER_BYTES: usize = 24;
 
-/// The magic number without its lowest bit, which is 1 if checksum input is read as big-endian
-/// words.
+/// The magic number without its lowest bit. That bit is 1 if checksums read big-endian words.
 pub const MAGIC: u32 = 0x377f_0682;
 
-/// The only version there is.
+/// The only version of the WAL format.
 pub const VERSION: u32 = 3_007_000;
 
-/// Bytes of a frame header that enter the checksum.
+/// Bytes at the start of a frame header that the checksum covers.
 pub(super) const SUMMED_BYTES: usize = 8;
 
 /// Why bytes are not the header of a WAL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WalError {
-    /// the log has {found} bytes, fewer than the 32 of a header
+    /// The file is shorter than a header.
     #[error("the log has {found} bytes, fewer than the 32 of a header")]
     Short {
-        /// Bytes there are.
+        /// Length of the file in bytes.
         found: usize,
     },
-    /// the log begins with {0:08x}, not with the magic number 377f0682 or 377f0683 of a WAL
+    /// The file begins with this number instead of [`MAGIC`].
     #[error("the log begins with {0:08x}, not with the magic number 377f0682 or 377f0683 of a WAL")]
     Magic(u32),
-    /// the checksum of the log's header is {computed}, but {stored} is stored: it is being written,
-    /// or damaged
+    /// The checksum does not fit the bytes of the header. The header is being written, or damaged.
     #[error(
         "the checksum of the log's header is {computed}, but {stored} is stored: it is being written, or damaged"
     )]
     Checksum {
-        /// What the header says.
+        /// The checksum in the header.
         stored: Sum,
-        /// What its bytes give.
+        /// The checksum computed from the header's bytes.
         computed: Sum,
     },
-    /// the log has version {0}, only 3007000 is known
+    /// The header has this version instead of [`VERSION`].
     #[error("the log has version {0}, only 3007000 is known")]
     Version(u32),
-    /// the log has page size {0}, which is not a power of two from 512 to 65536
+    /// The header has this page size, which SQLite does not support.
     #[error("the log has page size {0}, which is not a power of two from 512 to 65536")]
     PageSize(u32),
 }
 
 impl WalError {
-    /// Whether this is what a reader sees of a log that is empty, cut, or just being started: look
-    /// again later.
+    /// Whether a reader sees this error when the WAL is empty, cut, or just being started. Then it
+    /// reads the header again later.
     ///
-    /// `false` means that somebody wrote a whole header that this program can't follow.
+    /// `false` means that a complete header was written which this program does not support.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         matches!(self, WalError::Short { .. } | WalError::Magic(_) | WalError::Checksum { .. })
@@ -93,21 +91,21 @@ impl WalError {
 pub struct WalHeader {
     /// Bytes in a page.
     pub page_size: PageSize,
-    /// Whether checksum input is read as big-endian words.
+    /// Whether checksums read big-endian words.
     pub big_endian: bool,
-    /// A counter of the connection that wrote the header. For diagnostics; it orders nothing.
+    /// A counter of the connection that wrote the header. Only for diagnostics; it orders nothing.
     pub checkpoint_seq: u32,
-    /// The identity of this generation of the log.
+    /// The salts, which identify this generation of the WAL.
     pub salts: Salts,
     /// The header's checksum, with which the chain of frame 1 starts.
     pub sum: Sum,
 }
 
 impl WalHeader {
-    /// Reads and proves the header at the start of `bytes`, which may be longer.
+    /// Reads and validates the header at the start of `bytes`, which may be longer than the header.
     ///
     /// # Errors
-    /// [`WalError`], in the order short, magic, checksum, version, page size.
+    /// [`WalError`], checked in this order: short, magic, checksum, version, page size.
     pub fn parse(bytes: &[u8]) -> Result<WalHeader, WalError> {
         let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
             return Err(WalError::Short { found: bytes.len() });
@@ -136,21 +134,21 @@ impl WalHeader {
     }
 }
 
-/// The header of a frame, nothing of it proved.
+/// The header of a frame. None of its fields is validated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHeader {
-    /// Which page follows; `None` for 0, which no valid frame has.
+    /// Number of the page in the frame; `None` for 0, which no valid frame has.
     pub pgno: Option<Pgno>,
-    /// Pages in the database after the transaction if this is its last frame, else 0.
+    /// Pages in the database after the transaction if this is its last frame, otherwise 0.
     pub commit: u32,
     /// The generation that the frame claims to belong to.
     pub salts: Salts,
-    /// The chain's checksum after this frame.
+    /// The running checksum up to and including this frame.
     pub sum: Sum,
 }
 
 impl FrameHeader {
-    /// Takes the fields apart.
+    /// Reads the fields, without validation.
     #[must_use]
     pub fn parse(bytes: &[u8; FRAME_HEADER_BYTES]) -> FrameHeader {
         FrameHeader {
@@ -162,23 +160,23 @@ impl FrameHeader {
     }
 }
 
-/// Bytes of a frame with its header.
+/// Bytes of a frame, its header included.
 #[must_use]
 pub const fn frame_bytes(page_size: PageSize) -> usize {
     FRAME_HEADER_BYTES + page_size.bytes()
 }
 
-/// Where in the file a frame begins.
+/// Offset in the file at which a frame begins.
 ///
 /// # Panics
-/// If `frame` is 0, which is no frame.
+/// If `frame` is 0: frames are counted from 1.
 #[must_use]
 pub const fn frame_offset(page_size: PageSize, frame: FrameNo) -> u64 {
     assert!(frame.0 != 0, "frames are counted from 1");
     HEADER_BYTES as u64 + (frame.0 as u64 - 1) * frame_bytes(page_size) as u64
 }
 
-/// Where in the file a frame ends; for frame 0, which stands for the header, the end of that.
+/// Offset in the file at which a frame ends. For frame 0 this is the end of the WAL header.
 #[must_use]
 pub const fn frame_end(page_size: PageSize, frame: FrameNo) -> u64 {
     HEADER_BYTES as u64 + frame.0 as u64 * frame_bytes(page_size) as u64
@@ -192,14 +190,14 @@ fn be32<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
 mod tests {
     use super::*;
 
-    /// The header of the format description.
+    /// The example header of the format description.
     const HEADER: [u32; 8] = [MAGIC, VERSION, 512, 1, 0x6d44_e169, 0x03a6_c67d, 0x3fac_4780, 0x764c_c528];
 
     fn bytes(fields: [u32; 8]) -> Vec<u8> {
         fields.iter().flat_map(|f| f.to_be_bytes()).collect()
     }
 
-    /// With a checksum that fits.
+    /// The bytes of a header with a correct checksum.
     fn summed(mut fields: [u32; 8]) -> Vec<u8> {
         let sum = checksum::plain(fields[0] & 1 == 1, Sum::ZERO, &bytes(fields)[..24]);
         [fields[6], fields[7]] = [sum.0, sum.1];

@@ -1,18 +1,21 @@
-//! Which frames of a log count: salts, checksum chain, commit marks.
+//! Decides which frames of a WAL count, by salts, checksum chain and commit marks.
 //!
-//! A frame is *valid* if its salts are those of the log's header, its page number is not 0, and its
-//! checksum continues the chain. The log ends before the first frame that is not valid. A frame is
-//! *committed* if a valid frame with a commit mark follows it, or if it carries the mark itself.
-//! All else is nothing, even with a perfect checksum: a transaction that spilled and rolled back
-//! stays where it is until the next one overwrites it.
+//! # Rules
+//!
+//! A frame is *valid* if its salts are those of the WAL's header, its page number is not 0, and its
+//! checksum continues the chain. The WAL ends before the first frame that is not valid. A frame is
+//! *committed* if it carries a commit mark, or if a valid frame with a commit mark follows it.
+//! Every other frame counts as nothing, even with a correct checksum. For example, the frames of a
+//! transaction that spilled and rolled back stay in the file until the next transaction overwrites
+//! them.
 //!
 //! # The limit
 //!
 //! A running transaction may rewrite frames that it appended before, and repairs the chain only
-//! when it commits. So a checksum taken beyond the last commit may be void a moment later. Frames
-//! up to the `mxFrame` that the wal-index publishes don't change any more (while the log is not
-//! restarted); scanning with that as the limit makes every result final, [`Scanned::after_valid`]
-//! included, and a transaction of any length can be read in pieces:
+//! when it commits. So a checksum read beyond the last commit may be wrong a moment later. Frames
+//! up to the `mxFrame` that the wal-index publishes don't change until the WAL restarts. With
+//! `mxFrame` as the limit of a scan every result is final, [`Scanned::after_valid`] included. A
+//! transaction of any length can then be read in pieces:
 //!
 //! ```
 //! # use lsfast::base::FrameNo;
@@ -39,34 +42,34 @@
 //! # }
 //! ```
 //!
-//! Without a limit (recovery, or the rest of an old generation) only what [`CommittedRun`]s gave
-//! may be kept.
+//! Without a limit (recovery, or the rest of an old generation) only the frames in
+//! [`CommittedRun`]s may be kept.
 
 use super::checksum::{self, Sum};
 use super::format::{self, FRAME_HEADER_BYTES, FrameHeader, SUMMED_BYTES, WalHeader};
 use crate::base::{FrameNo, PageSize, Pgno, Salts};
 
-/// No limit: every frame that the bytes hold.
+/// As a limit: scan every frame that the bytes hold.
 pub const UNLIMITED: FrameNo = FrameNo(u32::MAX);
 
-/// A position in a log with all that proves what follows: which frame is next, and the checksum
+/// A position in a WAL with everything that validates the next frame: its number, and the checksum
 /// before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chain {
     /// Bytes in a page.
     pub page_size: PageSize,
-    /// Whether checksum input is read as big-endian words.
+    /// Whether checksums read big-endian words.
     pub big_endian: bool,
-    /// The generation of the log.
+    /// The salts of the WAL's generation.
     pub salts: Salts,
-    /// The next frame to read.
+    /// Number of the next frame to read.
     pub next: FrameNo,
     /// The running checksum of the frame before, or of the header if frame 1 is next.
     pub sum: Sum,
 }
 
 impl Chain {
-    /// Before frame 1.
+    /// The position before frame 1.
     #[must_use]
     pub const fn start(header: &WalHeader) -> Chain {
         Chain {
@@ -78,63 +81,63 @@ impl Chain {
         }
     }
 
-    /// In the same generation after frame `last`, whose running checksum was `sum`. Frame 0 stands
-    /// for the header.
+    /// The position in the same generation after frame `last`, whose running checksum was `sum`.
+    /// Frame 0 means the header.
     ///
-    /// Nothing is proved by that; see [`Chain::continues`].
+    /// This proves nothing about the file; see [`Chain::continues`].
     #[must_use]
     pub const fn resume(header: &WalHeader, last: FrameNo, sum: Sum) -> Chain {
         Chain { next: FrameNo(last.0.saturating_add(1)), sum, ..Chain::start(header) }
     }
 
-    /// The frame before [`Chain::next`]; 0 at the start of the log.
+    /// Number of the frame before [`Chain::next`]; 0 at the start of the WAL.
     #[must_use]
     pub const fn last(&self) -> FrameNo {
         FrameNo(self.next.0.saturating_sub(1))
     }
 
-    /// Where in the file the next frame begins.
+    /// Offset in the file at which the next frame begins.
     #[must_use]
     pub const fn offset(&self) -> u64 {
         format::frame_offset(self.page_size, self.next)
     }
 
-    /// Whether `last`, read anew from the place of frame [`Chain::last`], is still the frame that
-    /// this chain ended with. After a crash a log can be shorter, and other transactions with
-    /// the same salts take the same offsets.
+    /// Whether `last` is still the frame that this chain ended with. The caller reads it again from
+    /// the offset of frame [`Chain::last`]. After a crash a WAL can be shorter, and other
+    /// transactions with the same salts take the same offsets.
     #[must_use]
     pub fn continues(&self, last: &FrameHeader) -> bool {
         last.salts == self.salts && last.sum == self.sum
     }
 
-    /// After a frame that this chain proved.
+    /// The position after a frame that this chain validated.
     #[must_use]
     const fn after(&self, frame: &ValidFrame<'_>) -> Chain {
         Chain { next: FrameNo(self.next.0 + 1), sum: frame.sum, ..*self }
     }
 
-    /// Walks the whole frames in `bytes`, the first of which is frame [`Chain::next`], up to and
-    /// including frame `limit`. `bytes` may end anywhere.
+    /// Scans the whole frames in `bytes`, of which the first is frame [`Chain::next`], up to and
+    /// including frame `limit`. `bytes` may end in the middle of a frame.
     ///
-    /// The answer yields the committed runs one by one; then [`Scan::finish`] tells how the walk
-    /// ended.
+    /// The result yields the committed runs one by one. After the last of them [`Scan::finish`]
+    /// returns how the scan ended.
     #[must_use]
     pub const fn scan<'a>(&self, bytes: &'a [u8], limit: FrameNo) -> Scan<'a> {
         Scan { chain: *self, bytes, open_bytes: 0, limit, committed: None, end: None }
     }
 }
 
-/// 24 bytes and a page. Nothing is proved.
+/// A frame header and a page that are not validated.
 #[derive(Clone, Copy)]
 pub struct RawFrame<'a> {
     header: FrameHeader,
-    /// The bytes that the checksum runs over before the page.
+    /// The bytes of the header that the checksum covers.
     summed: &'a [u8],
     page: &'a [u8],
 }
 
 impl<'a> RawFrame<'a> {
-    /// The frame at the start of `bytes`, or `None` if it is not all there.
+    /// The frame at the start of `bytes`, or `None` if `bytes` holds less than a frame.
     #[must_use]
     pub fn first(page_size: PageSize, bytes: &'a [u8]) -> Option<RawFrame<'a>> {
         let (header, rest) = bytes.split_first_chunk::<FRAME_HEADER_BYTES>()?;
@@ -142,16 +145,16 @@ impl<'a> RawFrame<'a> {
         Some(RawFrame { header: FrameHeader::parse(header), summed: &header[..SUMMED_BYTES], page })
     }
 
-    /// What its header claims.
+    /// The frame's header, which is not validated.
     #[must_use]
     pub const fn header(&self) -> &FrameHeader {
         &self.header
     }
 
-    /// Proves that this is frame `chain.next` of the generation of `chain`.
+    /// Validates that this is frame `chain.next` of the generation of `chain`.
     ///
     /// # Errors
-    /// [`End`], the reason why the log ends before this frame.
+    /// [`End`]: the reason why the WAL ends before this frame.
     pub fn prove(&self, chain: &Chain) -> Result<ValidFrame<'a>, End> {
         let FrameHeader { pgno, commit, salts, sum: stored } = self.header;
         if salts != chain.salts {
@@ -167,7 +170,7 @@ impl<'a> RawFrame<'a> {
     }
 }
 
-/// A frame with the right salts and a checksum that continues the chain. It need not be committed.
+/// A frame with the right salts and a checksum that continues the chain. It may be uncommitted.
 #[derive(Clone, Copy)]
 pub struct ValidFrame<'a> {
     no: FrameNo,
@@ -178,13 +181,13 @@ pub struct ValidFrame<'a> {
 }
 
 impl<'a> ValidFrame<'a> {
-    /// Its number in the log.
+    /// Number of the frame in the WAL.
     #[must_use]
     pub const fn no(&self) -> FrameNo {
         self.no
     }
 
-    /// Which page it holds.
+    /// Number of the page that the frame holds.
     #[must_use]
     pub const fn pgno(&self) -> Pgno {
         self.pgno
@@ -196,46 +199,47 @@ impl<'a> ValidFrame<'a> {
         if self.commit == 0 { None } else { Some(self.commit) }
     }
 
-    /// The page.
+    /// The bytes of the page.
     #[must_use]
     pub const fn page(&self) -> &'a [u8] {
         self.page
     }
 }
 
-/// Why a walk over frames ended.
+/// Why a scan of frames ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// Fewer bytes than a frame were left. If the file ends there, so does the log (a torn tail is
-    /// normal).
+    /// Fewer bytes than a frame were left. At the end of the file this is the end of the WAL; a
+    /// torn last frame is normal.
     NeedBytes {
-        /// Bytes of the next frame that were there.
+        /// Bytes of the next frame that were left.
         have: usize,
     },
-    /// The frame with the number of the limit has been taken.
+    /// The last frame scanned was the limit.
     Limit,
-    /// A frame of another generation: of an older one if these salts are not those of the file's
-    /// present header.
+    /// The frame has these salts and belongs to another generation. That is an older one if they
+    /// are not those of the file's present header.
     OtherSalts(Salts),
-    /// Both salts are 0: never written, or a transaction is rewriting its own frames.
+    /// Both salts are 0: the frame was never written, or a transaction is rewriting its own frames.
     ZeroSalts,
-    /// The right salts and page number 0, which no valid frame has.
+    /// The salts are right, but the page number is 0, which no valid frame has.
     ZeroPage,
-    /// The right salts, but the checksum does not continue the chain: left over from a rolled back
-    /// transaction, or being written.
+    /// The salts are right, but the checksum does not continue the chain. The frame is left over
+    /// from a rolled back transaction, or is being written.
     BrokenChain {
-        /// What the frame says.
+        /// The checksum in the frame's header.
         stored: Sum,
-        /// What the chain gives.
+        /// The checksum computed by continuing the chain.
         computed: Sum,
     },
 }
 
-/// Frames one behind the other whose last carries a commit mark: one transaction, or the rest of
-/// one whose first frames were in an earlier piece.
+/// Successive frames of which the last carries a commit mark. They are one transaction, or the rest
+/// of one whose first frames were in an earlier piece.
 #[derive(Clone)]
 pub struct CommittedRun<'a> {
-    /// Pages in the database after the transaction. Frames of higher pages don't count.
+    /// Pages in the database after the transaction. Frames of pages with higher numbers don't
+    /// count.
     pub size_pages: u32,
     /// The position after the commit frame.
     pub end: Chain,
@@ -243,7 +247,7 @@ pub struct CommittedRun<'a> {
 }
 
 impl<'a> CommittedRun<'a> {
-    /// The frames in the order of the log. A page may occur more than once: the last one counts.
+    /// The frames in the order of the WAL. If a page occurs more than once, the last frame counts.
     #[must_use]
     pub fn frames(&self) -> Frames<'a> {
         self.frames.clone()
@@ -268,8 +272,8 @@ impl std::fmt::Debug for CommittedRun<'_> {
     }
 }
 
-/// Valid frames, one behind the other, as number, page number and page; from both ends, since the
-/// last image of a page counts.
+/// Iterates over successive valid frames as frame number, page number and page. It also runs
+/// backwards, because the last image of a page counts.
 #[derive(Clone)]
 pub struct Frames<'a> {
     first: FrameNo,
@@ -313,32 +317,32 @@ impl DoubleEndedIterator for Frames<'_> {
 
 impl ExactSizeIterator for Frames<'_> {}
 
-/// A walk over frames that yields the committed runs; made by [`Chain::scan`]. It allocates
-/// nothing.
+/// A scan of frames that yields the committed runs; created by [`Chain::scan`]. It does not
+/// allocate.
 #[derive(Clone)]
 pub struct Scan<'a> {
-    /// After the last valid frame.
+    /// The position after the last valid frame.
     chain: Chain,
-    /// From the first frame after the last commit on.
+    /// The bytes from the first frame after the last commit on.
     bytes: &'a [u8],
-    /// So many of `bytes` are valid frames.
+    /// Length of the valid frames at the start of `bytes`.
     open_bytes: usize,
     limit: FrameNo,
     committed: Option<Chain>,
     end: Option<End>,
 }
 
-/// How a walk ended.
+/// The result of a scan.
 pub struct Scanned<'a> {
-    /// Why it ended before the next frame.
+    /// Why the scan ended before the next frame.
     pub end: End,
-    /// The valid frames after the last commit. They count only if a later piece brings their
-    /// commit.
+    /// The valid frames after the last commit. They count only if a later piece contains their
+    /// commit frame.
     pub open: Frames<'a>,
-    /// The position after the last valid frame, committed or not. Void if the walk had no proper
-    /// limit and there are `open` frames.
+    /// The position after the last valid frame, committed or not. If the scan had no published
+    /// limit and there are `open` frames, this position may not hold.
     pub after_valid: Chain,
-    /// The position after the last commit frame, if the walk met one.
+    /// The position after the last commit frame, or `None` if the scan met none.
     pub committed: Option<Chain>,
 }
 
@@ -352,7 +356,7 @@ impl<'a> Scan<'a> {
         frame.prove(&self.chain)
     }
 
-    /// Cuts off the valid frames since the last commit.
+    /// Splits off the valid frames since the last commit.
     fn take_open(&mut self) -> Frames<'a> {
         let (open, rest) = self.bytes.split_at(self.open_bytes);
         let frames = open.len() / format::frame_bytes(self.chain.page_size);
@@ -360,8 +364,8 @@ impl<'a> Scan<'a> {
         Frames::new(self.chain.page_size, FrameNo(self.chain.next.0 - frames as u32), open)
     }
 
-    /// All runs that are left, as one, and their number. A page that several of them changed then
-    /// occurs several times: the last one counts.
+    /// All remaining runs as one, and their number. A page that several runs changed occurs several
+    /// times; the last frame counts.
     pub fn next_all(&mut self) -> Option<(u32, CommittedRun<'a>)> {
         let (bytes, first) = (self.bytes, FrameNo(self.chain.next.0 - self.open_frames()));
         let mut last = self.next()?;
@@ -380,10 +384,10 @@ impl<'a> Scan<'a> {
         (self.open_bytes / format::frame_bytes(self.chain.page_size)) as u32
     }
 
-    /// How the walk ended.
+    /// How the scan ended.
     ///
     /// # Panics
-    /// If there are runs that have not been taken: they would be lost.
+    /// If a committed run has not been taken, because it would be lost.
     #[must_use]
     pub fn finish(mut self) -> Scanned<'a> {
         let end = self.end.expect("all committed runs are taken before the walk is finished");

@@ -1,8 +1,8 @@
-//! The write-ahead log: its bytes, and which of its frames count.
+//! The write-ahead log (WAL): its bytes, and which of its frames count.
 //!
-//! Unproven bytes have their own type, and only validation makes the next one: [`frames::RawFrame`]
-//! is 24 bytes and a page, [`frames::ValidFrame`] has the right salts and continues the checksum
-//! chain, [`frames::CommittedRun`] ends with a commit frame.
+//! Unproven bytes have their own type, and only validation turns them into the next one. A
+//! [`frames::RawFrame`] is 24 bytes and a page. A [`frames::ValidFrame`] has the right salts and
+//! continues the checksum chain. A [`frames::CommittedRun`] ends with a commit frame.
 
 pub mod format;
 pub mod frames;

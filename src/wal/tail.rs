@@ -1,11 +1,16 @@
-//! Following one log: frame after frame, generation after generation.
+//! Reads a WAL as it grows: frame after frame, generation after generation.
 //!
-//! [`Tail`] knows how far it has read and the checksum chain there. It reads what the wal-index has
-//! published and nothing else, with two exceptions that have functions of their own: the rest of an
-//! old generation ([`Tail::walk_on`]) and a look at what is being committed ([`Tail::peek`]).
+//! # Overview
 //!
-//! Whether a new generation may be entered without having missed a frame is not known here: see
-//! `replicate::guard`.
+//! [`Tail`] knows the last frame that it read and the checksum chain at that frame.
+//! [`Tail::read_to`] reads what the wal-index has published and nothing beyond it. Two functions
+//! read other frames: [`Tail::walk_on`] reads the rest of an old generation, and [`Tail::peek`]
+//! reads a transaction that is being committed.
+//!
+//! # Limits
+//!
+//! This module does not know whether a new generation can be entered without having missed a frame.
+//! `replicate::guard` decides that.
 
 use std::io;
 
@@ -16,54 +21,55 @@ use crate::base::{FrameNo, PageSize, Salts, limits};
 use crate::io::File;
 use crate::sqlite::walindex::WalIndexHeader;
 
-/// Bytes that one walk through an old generation holds at most. A longer one ends without a proof.
+/// Bytes that one walk through an old generation holds in memory at most (16 MiB). A longer walk
+/// ends without a proof.
 const WALK_BYTES_MAX: usize = 16 << 20;
 
-/// Why the log could not be read as the wal-index promised.
+/// Why the WAL could not be read as the wal-index says.
 #[derive(Debug, thiserror::Error)]
 pub enum TailError {
-    /// The operating system.
+    /// An I/O error of the read.
     #[error("cannot read the log: {0}")]
     Io(#[from] io::Error),
-    /// Its header.
+    /// The header of the WAL is not valid.
     #[error("the header of the log is not as the wal-index says: {0}")]
     Header(#[from] WalError),
-    /// Another generation than the wal-index says.
+    /// The WAL belongs to another generation than the wal-index.
     #[error("the log has salts {found}, the wal-index says {expected}")]
     Salts {
-        /// Of the wal-index.
+        /// Salts in the wal-index.
         expected: Salts,
-        /// Of the file.
+        /// Salts in the WAL's header.
         found: Salts,
     },
-    /// A published frame is not there.
+    /// A published frame is not valid.
     #[error("frame {frame} of {published} published frames is not valid: {end:?}")]
     Frame {
-        /// The first one that is not valid.
+        /// Number of the first frame that is not valid.
         frame: u32,
-        /// `mxFrame`.
+        /// `mxFrame` of the wal-index.
         published: u32,
-        /// Why it is not.
+        /// Why the frame is not valid.
         end: End,
     },
     /// The published frames do not end with a commit, or their checksum is not the published one.
     #[error("the published frames up to {published} do not end as the wal-index says")]
     Published {
-        /// `mxFrame`.
+        /// `mxFrame` of the wal-index.
         published: u32,
     },
-    /// The wal-index says less than was read.
+    /// The wal-index has fewer frames than were read before.
     #[error("the wal-index says {published} frames, but {read} were there before")]
     Shorter {
-        /// `mxFrame`.
+        /// `mxFrame` of the wal-index.
         published: u32,
-        /// Frames read before.
+        /// Number of the last frame read before.
         read: u32,
     },
 }
 
 impl TailError {
-    /// Whether the bytes of the log are to blame, not the way to them.
+    /// Whether the content of the WAL is damaged. `false` for I/O errors other than `EIO`.
     #[must_use]
     pub fn is_damage(&self) -> bool {
         match self {
@@ -73,36 +79,36 @@ impl TailError {
     }
 }
 
-/// Where a reader of the log is.
+/// The position of a reader in the WAL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WalPos {
-    /// The generation.
+    /// Salts of the generation.
     pub salts: Salts,
-    /// The last frame read.
+    /// The last frame read; 0 before the first.
     pub frame: FrameNo,
     /// Running checksum of that frame.
     pub sum: Sum,
 }
 
-/// What a reading found, in order.
+/// Frames that one read found, in the order of the WAL.
 pub enum Found<'a> {
-    /// Frames of a transaction whose commit comes in a later piece.
+    /// Frames of a transaction whose commit frame comes in a later piece.
     Open(Frames<'a>),
-    /// The frames of so many transactions, one behind the other, which are now whole; the first of
-    /// them may have begun in `Open` frames.
+    /// Number of transactions that are now complete, and their frames in succession. The first of
+    /// these transactions may have begun in `Open` frames.
     Committed(u32, CommittedRun<'a>),
 }
 
-/// How a walk through the rest of an old generation ended.
+/// Result of a walk through the rest of an old generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Walk {
-    /// Whole transactions found.
+    /// Number of complete transactions found.
     pub commits: u32,
-    /// Whether the end of the walk shows that there was nothing more.
+    /// Whether the end of the walk proves that nothing more followed.
     pub proven: bool,
 }
 
-/// A piece of the log that was read before it was needed.
+/// A piece of the WAL that was read before it was needed.
 #[derive(Debug)]
 pub struct Ahead {
     offset: u64,
@@ -111,10 +117,10 @@ pub struct Ahead {
 }
 
 impl Ahead {
-    /// Reads about `wanted` bytes of whole frames behind frame `after`.
+    /// Reads about `wanted` bytes of whole frames that follow frame `after`.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of the read.
     pub fn read(wal: &File, page_size: PageSize, after: FrameNo, wanted: usize) -> io::Result<Ahead> {
         let frame_bytes = format::frame_bytes(page_size);
         let wanted = (wanted / frame_bytes).max(1) * frame_bytes;
@@ -125,7 +131,8 @@ impl Ahead {
         Ok(Ahead { offset, wanted, bytes })
     }
 
-    /// What was read from an offset on, and how much was asked for.
+    /// The bytes that were read from file offset `offset` on, and how many were requested from
+    /// there on.
     fn from(&self, offset: u64) -> Option<(&[u8], usize)> {
         let skip = usize::try_from(offset.checked_sub(self.offset)?).ok()?;
         let bytes = self.bytes.get(skip..).filter(|b| !b.is_empty())?;
@@ -133,39 +140,39 @@ impl Ahead {
     }
 }
 
-/// What stands behind the published frames.
+/// What follows the published frames.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Peeked<T> {
-    /// No frame that continues the log.
+    /// No frame that continues the chain.
     Nothing,
-    /// The beginning of a transaction.
+    /// Some frames of a transaction, without its commit frame.
     Begun,
-    /// More frames of a transaction than were to be looked at.
+    /// At least as many frames without a commit as the caller allowed to read.
     Long,
-    /// A whole transaction, and what was made of it.
+    /// A complete transaction, and what the caller made of it.
     Whole(T),
 }
 
-/// The state of following one log file.
+/// The state of reading one WAL.
 #[derive(Debug)]
 pub struct Tail {
     wal: File,
     page_size: PageSize,
     salts: Salts,
-    /// `None` as long as the generation has no committed frame.
+    /// `None` while no committed frame of the generation has been read.
     chain: Option<Chain>,
     buffer: Vec<u8>,
 }
 
 impl Tail {
-    /// Before the first frame of the generation that the wal-index names.
+    /// A tail before the first frame of the generation `salts`, which the wal-index names.
     #[must_use]
     pub fn new(wal: File, page_size: PageSize, salts: Salts) -> Tail {
         Tail { wal, page_size, salts, chain: None, buffer: Vec::new() }
     }
 
-    /// Behind the last published frame, which is not read: the checksum that the wal-index
-    /// publishes with it proves what follows.
+    /// A tail after the last published frame, which is not read. The wal-index publishes the
+    /// checksum of that frame, which proves the frames that follow.
     #[must_use]
     pub fn behind(wal: File, page_size: PageSize, header: &WalIndexHeader) -> Tail {
         let chain = Chain {
@@ -179,25 +186,25 @@ impl Tail {
         Tail { chain, ..Tail::new(wal, page_size, header.salts) }
     }
 
-    /// The generation.
+    /// The salts of the current generation.
     #[must_use]
     pub fn salts(&self) -> Salts {
         self.salts
     }
 
-    /// The last frame read.
+    /// The last frame read; 0 before the first.
     #[must_use]
     pub fn last(&self) -> FrameNo {
         self.chain.map_or(FrameNo(0), |c| c.last())
     }
 
-    /// Where it is.
+    /// The position after the last frame read.
     #[must_use]
     pub fn pos(&self) -> WalPos {
         WalPos { salts: self.salts, frame: self.last(), sum: self.chain.map_or(Sum::ZERO, |c| c.sum) }
     }
 
-    /// Goes to the start of another generation.
+    /// Moves to the start of another generation.
     pub fn enter(&mut self, salts: Salts) {
         self.salts = salts;
         self.chain = None;
@@ -213,15 +220,16 @@ impl Tail {
         Ok(Chain::start(&header))
     }
 
-    /// Reads frames up to `limit`, which must be published in this generation and end a
-    /// transaction, at most `bytes_max` of them, and hands over what they are. `Ok(true)` when
-    /// `limit` is reached.
+    /// Reads frames up to `limit`, at most `bytes_max` bytes of them, and passes them to `found`.
+    /// `limit` must be published in this generation and must be a commit frame. Returns `Ok(true)`
+    /// when `limit` is reached.
     ///
-    /// Frames up to `mxFrame` do not change, so a transaction longer than `bytes_max` is taken in
-    /// pieces.
+    /// Published frames do not change, so a transaction longer than `bytes_max` can be read in
+    /// several pieces.
     ///
     /// # Errors
-    /// [`TailError`]; what was handed over before stays valid, and the tail stands after it.
+    /// [`TailError`]. What `found` received before stays valid, and the tail is positioned after
+    /// it.
     pub fn read_to(
         &mut self,
         limit: FrameNo,
@@ -242,6 +250,7 @@ impl Tail {
             let piece = (limits::TAIL_READ_BYTES.min(budget) / frame_bytes).clamp(1, frames) * frame_bytes;
             budget = budget.saturating_sub(piece);
             let bytes = fill(&mut self.buffer, &self.wal, piece, chain.offset())?;
+            // I3: nothing beyond `limit`, which is published, is scanned.
             let mut scan = chain.scan(bytes, limit);
             if let Some((commits, run)) = scan.next_all() {
                 found(Found::Committed(commits, run));
@@ -259,6 +268,7 @@ impl Tail {
                 let frame = chain.next.0;
                 return Err(TailError::Frame { frame, published: limit.0, end: scanned.end });
             }
+            // I3: what was read must end with a commit frame.
             if reached && open > 0 {
                 return Err(TailError::Published { published: limit.0 });
             }
@@ -266,11 +276,11 @@ impl Tail {
         Ok(chain.last() == limit)
     }
 
-    /// Checks that reading up to `header.mx_frame` ended with the checksum that the wal-index
-    /// publishes.
+    /// Checks the checksum after a read up to `header.mx_frame`: it must be the one that the
+    /// wal-index publishes.
     ///
     /// # Errors
-    /// [`TailError::Published`] if not.
+    /// [`TailError::Published`] if it differs.
     pub fn check_published(&self, header: &WalIndexHeader) -> Result<(), TailError> {
         match self.chain {
             Some(c) if c.last() == header.mx_frame && c.sum != header.frame_sum => {
@@ -280,11 +290,11 @@ impl Tail {
         }
     }
 
-    /// Whether the frame where this tail stands is still in the file, so that what follows it
-    /// continues the chain.
+    /// Whether the last frame read is still in the file, so that what follows it continues the
+    /// chain.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of the read.
     pub fn stands(&self) -> io::Result<bool> {
         let Some(chain) = self.chain else { return Ok(true) };
         let mut bytes = [0; format::FRAME_HEADER_BYTES];
@@ -295,12 +305,12 @@ impl Tail {
         Ok(chain.continues(&format::FrameHeader::parse(&bytes)))
     }
 
-    /// Takes whole transactions of the present (old) generation that lie behind the place of this
-    /// tail, after the log has been restarted with `new` salts. Each was committed before the
-    /// restart. What of it was read `ahead`, while less was written over it, is not read again.
+    /// Reads whole transactions of the old generation that follow the position of this tail, after
+    /// the WAL was restarted with the salts `new`. Each of them was committed before the restart.
+    /// Bytes in `ahead` are not read again: when they were read, less of them was overwritten.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of the read.
     pub fn walk_on(
         &mut self,
         new: Salts,
@@ -309,7 +319,7 @@ impl Tail {
     ) -> io::Result<Walk> {
         let walk = self.walk(new, ahead, found);
         if self.buffer.len() > limits::TAIL_READ_BYTES {
-            // A long walk is rare, and its memory is needed for nothing else.
+            // A long walk is rare, and nothing else needs that much memory.
             self.buffer = Vec::new();
         }
         walk
@@ -322,7 +332,7 @@ impl Tail {
         mut found: impl FnMut(Found<'_>),
     ) -> io::Result<Walk> {
         let Some(chain) = self.chain else {
-            // No frame of the old generation was ever read, so there is no chain to walk on.
+            // No frame of the old generation was read, so there is no chain to continue.
             return Ok(Walk { commits: 0, proven: false });
         };
         let frame_bytes = format::frame_bytes(self.page_size);
@@ -348,7 +358,8 @@ impl Tail {
             let proven = match scanned.end {
                 End::BrokenChain { .. } | End::ZeroPage => true,
                 End::OtherSalts(salts) => salts != new,
-                // The end of the file proves nothing: a TRUNCATE checkpoint or a size limit may have cut it.
+                // The end of the file proves nothing: a TRUNCATE checkpoint or a size limit may
+                // have cut it.
                 End::NeedBytes { .. } | End::ZeroSalts | End::Limit => false,
             };
             let Some((commits, run)) = runs else { return Ok(Walk { commits: 0, proven }) };
@@ -358,8 +369,8 @@ impl Tail {
         }
     }
 
-    /// The chain after the last frame read; of a generation whose first frame is still to come, if
-    /// its header is in the log.
+    /// The chain after the last frame read. Before the first frame it is the one that the WAL's
+    /// header starts, or `None` if the header is not that of this generation.
     fn chain_to_peek(&self) -> io::Result<Option<Chain>> {
         match self.chain {
             Some(chain) => Ok(Some(chain)),
@@ -371,12 +382,12 @@ impl Tail {
         }
     }
 
-    /// Whether a frame of this generation stands behind the last one read: somebody is committing,
-    /// or did and took it back. `None` if that can't be told, because the log does not have its
-    /// header.
+    /// Whether a frame of this generation follows the last one read. If so, a writer is committing,
+    /// or has rolled back. `None` if the WAL does not have the header of this generation, so that
+    /// it can't be known.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of the read.
     pub fn is_followed(&self) -> io::Result<Option<bool>> {
         let Some(chain) = self.chain_to_peek()? else { return Ok(None) };
         let mut bytes = [0; format::FRAME_HEADER_BYTES];
@@ -384,12 +395,12 @@ impl Tail {
         Ok(Some(have == bytes.len() && format::FrameHeader::parse(&bytes).salts == self.salts))
     }
 
-    /// Reads what is being committed beyond the published frames: at most `frames` of them. If they
-    /// are a whole transaction, hands it over with the position after it. Nothing of it counts
+    /// Reads at most `frames` frames beyond the published ones. If they contain a complete
+    /// transaction, passes it with the position after it to `found`. The transaction does not count
     /// until the wal-index publishes that position with the same checksum.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of the read.
     pub fn peek<T>(
         &mut self,
         frames: usize,
@@ -397,8 +408,8 @@ impl Tail {
     ) -> io::Result<Peeked<T>> {
         let Some(chain) = self.chain_to_peek()? else { return Ok(Peeked::Nothing) };
         let frame_bytes = format::frame_bytes(self.page_size);
-        // Mostly what is there belongs to an older generation, as its first frame shows: more is read only
-        // behind valid frames.
+        // Usually the next frame belongs to an older generation. So one frame is read first, and
+        // more only after valid frames.
         let mut wanted = 1;
         loop {
             let piece = wanted * frame_bytes;
@@ -418,14 +429,15 @@ impl Tail {
         }
     }
 
-    /// Takes over the position that [`Tail::peek`] found, now that the wal-index has published it.
+    /// Moves to the position that [`Tail::peek`] found, now that the wal-index has published it
+    /// (I3).
     pub fn promote(&mut self, end: Chain) {
         assert_eq!(end.salts, self.salts, "a peeked transaction belongs to the generation it was found in");
         self.chain = Some(end);
     }
 }
 
-/// Reads up to `len` bytes at `offset` into `buffer`; fewer only at the end of the file.
+/// Reads up to `len` bytes at `offset` into `buffer`. Returns fewer only at the end of the file.
 fn fill<'a>(buffer: &'a mut Vec<u8>, file: &File, len: usize, offset: u64) -> io::Result<&'a [u8]> {
     if buffer.len() < len {
         buffer.resize(len, 0);

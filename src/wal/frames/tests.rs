@@ -1,30 +1,29 @@
-//! A log is written the way SQLite does it, rollbacks and restarts included, and scanned whole and
-//! in pieces.
+//! Writes a WAL as SQLite does, with rollbacks and restarts, and scans it whole and in pieces.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::wal::format::{HEADER_BYTES, MAGIC, VERSION, frame_bytes};
 
-/// What a test wants to happen to a log.
+/// A step of a generated WAL.
 #[derive(Debug, Clone)]
 enum Op {
     /// Appends a transaction: page numbers, and the size of the database after it.
     Commit(Vec<u32>, u32),
-    /// Spills frames and rolls back: they stay, and the next frames overwrite them.
+    /// Spills frames and rolls back. The frames stay until the next ones overwrite them.
     Rollback(Vec<u32>),
     /// Starts a new generation over the old one.
     Restart,
-    /// Cuts the file to nothing and starts a new generation.
+    /// Truncates the file to zero bytes and starts a new generation.
     Truncate,
-    /// Zeros behind everything, as a file system leaves them.
+    /// Appends zeros at the end of the file, as a file system may leave them.
     Zeros(u16),
 }
 
 /// Frame number, page number, page.
 type Page = (u32, u32, Vec<u8>);
 
-/// A log under construction, and what a reader must find in it.
+/// A WAL under construction, and what a reader must find in it.
 #[derive(Clone)]
 struct Log {
     page_size: PageSize,
@@ -32,7 +31,7 @@ struct Log {
     bytes: Vec<u8>,
     rng: fastrand::Rng,
     chain: Chain,
-    /// The transactions of the present generation: pages, size of the database.
+    /// The transactions of the present generation: frames, and pages in the database after each.
     committed: Vec<(Vec<Page>, u32)>,
 }
 
@@ -64,7 +63,7 @@ impl Log {
         self.committed.clear();
     }
 
-    /// Writes frames; the chain moves on only if they are committed.
+    /// Writes frames. The chain advances only if they are committed.
     fn frames(&mut self, pages: &[u32], commit: u32) {
         let mut chain = self.chain;
         let mut taken = Vec::new();
@@ -112,7 +111,7 @@ impl Log {
         self.chain.last()
     }
 
-    /// The frames before the first invalid one, by the letter of the format and nothing else.
+    /// Counts the frames before the first invalid one, directly by the format's definition.
     fn valid_frames(&self) -> u32 {
         let header = self.header();
         let mut sum = header.sum;
@@ -135,11 +134,11 @@ fn owned(frames: Frames<'_>) -> Vec<Page> {
     frames.map(|(no, pgno, page)| (no.0, pgno.get(), page.to_vec())).collect()
 }
 
-/// What a scan found: the transactions, the frames after the last commit, the position after the
-/// last valid frame and the end.
+/// Result of a scan: the transactions, the frames after the last commit, the position after the
+/// last valid frame, and the end.
 type Found = (Vec<(Vec<Page>, u32)>, Vec<Page>, Chain, End);
 
-/// Scans in pieces of the given lengths, then the rest at once.
+/// Scans in pieces of the given lengths, then the rest in one piece.
 fn scan_in_pieces(log: &Log, limit: FrameNo, pieces: &[usize]) -> Found {
     let mut chain = Chain::start(&log.header());
     let mut pieces = pieces.iter();
@@ -193,7 +192,7 @@ fn log() -> impl Strategy<Value = Log> {
     )
 }
 
-/// Without this a failing case prints every page.
+/// Short output, because a failing case would otherwise print every page.
 impl std::fmt::Debug for Log {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let sizes: Vec<_> = self.committed.iter().map(|(pages, _)| pages.len()).collect();
@@ -287,8 +286,8 @@ fn each_end_has_its_name() {
     assert!(matches!(end(&left), End::BrokenChain { .. }));
 }
 
-/// A log can be shorter after a crash, and other transactions with the same salts take the same
-/// offsets. The position kept by a reader must not fit them.
+/// After a crash a WAL can be shorter, and other transactions with the same salts take the same
+/// offsets. The position that a reader kept must not match them.
 #[test]
 fn a_position_does_not_fit_another_history() {
     let header_of = |log: &Log, no: u32| {

@@ -1,8 +1,8 @@
-//! Which state, of which format, by which files.
+//! Chooses the state, its format and the files that it needs.
 //!
-//! One listing has everything. Where both formats lie under one path, the newer state wins: without
-//! a time the format with the newest file, with a time the one whose state is nearer to it. A TXID
-//! means LTX, a generation or an index means Litestream 0.3.
+//! One listing shows everything. If both formats are under one path, the newer state wins. Without
+//! a time that is the format with the newest file; with a time, the format whose state is nearer to
+//! it. A TXID selects LTX; a generation or an index selects Litestream 0.3.
 
 use super::damage::Damaged;
 use super::fetch::{self, Object, Wanted};
@@ -14,33 +14,33 @@ use crate::base::{Level, Txid};
 use crate::legacy::{self, LegacyError, LegacyFile, LegacyPlan, Want};
 use crate::store::{Entry, Listing, SideId, Store};
 
-/// What a restore reads, in the order in which the files build on each other.
+/// The files that a restore reads, in the order in which they build on each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Files {
     /// LTX files.
     Ltx(Vec<Entry>),
-    /// A snapshot of Litestream 0.3 and what follows it.
+    /// A snapshot of Litestream 0.3 and the WAL segments that follow it.
     Legacy(LegacyPlan),
 }
 
-/// A state and how to get it.
+/// A state and the files that it needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
     /// The files.
     pub files: Files,
-    /// Nothing newer has been stored there.
+    /// Whether the replica holds no newer state.
     pub is_newest: bool,
-    /// Requests that it took to find out when states were stored, beside the listing.
+    /// Requests made to find out when states were stored, not counting the listing.
     pub lookups: u64,
-    /// When the state was stored. Where the file that it ends with tells, that is left to it.
+    /// When the state was stored; `None` if the header of its last file says so.
     pub(super) created: Option<Millis>,
-    /// The newest state that is stored, where only an older one can be had and that is enough.
+    /// With `salvage`: the TXID that was wanted, if only an older state can be restored.
     pub instead_of: Option<Txid>,
 }
 
 impl Choice {
-    /// The files as they are fetched by [`run`](super::run): LTX from the newest on, others from
-    /// the oldest.
+    /// The files in the order in which [`run`](super::run) fetches them: LTX files from the newest
+    /// to the oldest, files of Litestream 0.3 from the oldest to the newest.
     pub(super) fn wanted(&self) -> Vec<Wanted> {
         match &self.files {
             Files::Ltx(files) => files.iter().rev().map(Wanted::from).collect(),
@@ -48,7 +48,7 @@ impl Choice {
         }
     }
 
-    /// Each file with its size, in the order in which they build on each other.
+    /// Each file with its size in bytes, in the order in which the files build on each other.
     #[must_use]
     pub fn objects(&self) -> Vec<(Object, u64)> {
         let mut all: Vec<_> = self.wanted().iter().map(|w| (w.object, w.size)).collect();
@@ -58,19 +58,19 @@ impl Choice {
         all
     }
 
-    /// Bytes of the files.
+    /// Total bytes of the files.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.wanted().iter().map(|w| w.size).sum()
     }
 
-    /// GETs that it takes to read the files.
+    /// Number of GETs that reading the files takes.
     #[must_use]
     pub fn gets(&self) -> u64 {
         self.wanted().iter().map(|w| fetch::requests(w.size)).sum()
     }
 
-    /// The last TXID, of LTX files.
+    /// The last TXID; `None` for files of Litestream 0.3.
     #[must_use]
     pub fn txid(&self) -> Option<Txid> {
         match &self.files {
@@ -80,10 +80,10 @@ impl Choice {
     }
 }
 
-/// Lists once and chooses.
+/// Lists the replica once and chooses.
 ///
 /// # Errors
-/// [`RestoreError`], for whatever keeps that state from being had.
+/// [`RestoreError`], if the state cannot be restored.
 pub async fn choose(store: &dyn Store, selection: Selection) -> Result<Choice, RestoreError> {
     let listing = store.list_all().await?;
     let mut damaged = Damaged::of_listing(&listing.files);
@@ -128,7 +128,7 @@ pub(super) async fn of_listing(
     checked(store, choice)
 }
 
-/// Of both formats the one whose state is nearer to the wanted time.
+/// Takes the format whose state is nearer to the wanted time.
 fn nearer(
     new: Result<(Choice, Millis), RestoreError>,
     old: Result<Choice, RestoreError>,
@@ -141,12 +141,13 @@ fn nearer(
             let chosen = if plan.created() > made { old } else { new };
             Ok(Choice { is_newest, lookups, ..chosen })
         }
-        // What begins after the wanted time is newer than what ends before it.
+        // A format that begins only after the wanted time holds newer states than the one that is
+        // chosen.
         (Ok((new, _)), Err(RestoreError::TooEarly { .. })) => Ok(Choice { is_newest: false, ..new }),
         (Ok((new, _)), Err(_)) => Ok(new),
         (Err(RestoreError::TooEarly { .. }), Ok(old)) => Ok(Choice { is_newest: false, ..old }),
         (Err(e), Ok(_)) => Err(e),
-        // Each knows only its own earliest state.
+        // Each format knows only its own earliest state.
         (
             Err(RestoreError::TooEarly { url, wanted, earliest }),
             Err(RestoreError::TooEarly { earliest: other, .. }),
@@ -164,7 +165,7 @@ struct Ltx<'a> {
 }
 
 impl Ltx<'_> {
-    /// By the times of the uploads on both sides, as Litestream does.
+    /// Compares the upload times of both formats, as Litestream does.
     fn is_newer_than(&self, old: &[LegacyFile]) -> bool {
         let newest = self.listing.files.iter().map(|e| e.modified).max();
         newest >= old.iter().map(|f| f.modified).max()
@@ -194,8 +195,8 @@ impl Ltx<'_> {
         Ok(Choice { files: Files::Ltx(files), is_newest, lookups: 0, created: None, instead_of })
     }
 
-    /// A state by its TXID, or the newest, and when it was stored where the last file of the plan
-    /// does not tell.
+    /// A state by TXID, or the newest one. Also finds out when it was stored, if the last file of
+    /// the plan does not say so.
     async fn at(&mut self, until: Until) -> Result<Choice, RestoreError> {
         loop {
             let choice = self.plan(match until {
@@ -204,25 +205,25 @@ impl Ltx<'_> {
             })?;
             let mut times = Times::new(self.store, self.listing);
             let Files::Ltx(files) = &choice.files else { return Ok(choice) };
-            // Compacted files have the time of the batch that they end with; an image may be later than its
-            // state.
+            // A compacted file has the time of the batch that it ends with; an image may be later
+            // than its state.
             let is_image = |e: &&Entry| e.id.level == Level::SNAPSHOT && !times.is_first(e.id);
             let Some(last) = files.last().filter(is_image) else { return Ok(choice) };
             let created = times.at(last.id.max, self.damaged).await?;
-            // The headers of damaged files may have been met.
+            // Reading headers may have revealed damaged files; plan again without them.
             if !files.iter().any(|e| self.damaged.has(e.id)) {
                 return Ok(Choice { created, lookups: times.requests(), ..choice });
             }
         }
     }
 
-    /// The newest state that was stored strictly before a time, and when it was.
+    /// The newest state stored strictly before `wanted`, and when it was stored.
     async fn before(&mut self, wanted: Millis) -> Result<(Choice, Millis), RestoreError> {
         if self.listing.files.is_empty() {
             return Err(RestoreError::Empty { url: self.store.url().to_owned() });
         }
         let mut times = Times::new(self.store, self.listing);
-        // Before this there is nothing to restore, whatever was stored.
+        // Before the first image ends nothing can be restored, whatever else is stored.
         let images = self.listing.files.iter().filter(|e| e.id.min.0 == 1).map(|e| e.id.max);
         let Some(first) = images.min() else { return self.plan(Goal::Newest).map(|c| (c, wanted)) };
         let last = times.last_before(wanted, self.damaged).await?.filter(|last| *last >= first);
@@ -261,7 +262,7 @@ pub(super) fn legacy_files(listing: &Listing) -> Vec<LegacyFile> {
     listing.sides.iter().filter_map(of).collect()
 }
 
-/// An empty file of Litestream 0.3 is refused before anything is written.
+/// Refuses an empty file of Litestream 0.3 before anything is written.
 fn checked(store: &dyn Store, choice: Choice) -> Result<Choice, RestoreError> {
     if let Files::Legacy(plan) = &choice.files
         && let Some(empty) = plan.files().find(|f| f.size == 0)

@@ -1,43 +1,42 @@
-//! Which pages have found their file.
+//! Which pages have already been found in a file.
 //!
-//! Files are read from the newest to the oldest, so the first one that has a page has its newest
-//! image. One bit for each page is all that must be remembered.
+//! A restore reads files from the newest to the oldest, so the first file that has a page has its
+//! newest image. One bit per page is all that has to be remembered.
 
 use crate::base::{PageSize, Pgno};
 
-/// The pages of the database to be, each of which is claimed once.
+/// The pages of the new database. Each is claimed once.
 #[derive(Debug)]
 pub(super) struct Claims {
     words: Vec<u64>,
     commit: u32,
     page_size: PageSize,
     lock: Pgno,
-    /// Pages not claimed yet.
+    /// Number of pages not claimed yet.
     open: u32,
-    /// Pages above this are gone in the files read so far, and older images of them mean nothing.
+    /// The files read so far end the database here. Older images of pages above it do not count.
     limit: u32,
 }
 
 impl Claims {
-    /// For a database of `commit` pages.
+    /// Creates the claims for a database of `commit` pages.
     pub(super) fn new(commit: u32, page_size: PageSize) -> Claims {
         let lock = page_size.lock_page();
         let open = commit - u32::from(lock.get() <= commit);
         Claims { words: vec![0; commit.div_ceil(64) as usize], commit, page_size, lock, open, limit: commit }
     }
 
-    /// Bytes in a page of the database.
+    /// Bytes per page of the database.
     pub(super) fn page_size(&self) -> PageSize {
         self.page_size
     }
 
-    /// Goes on to an older file, after which the database had `commit` pages.
+    /// Moves on to an older file, after which the database had `commit` pages.
     pub(super) fn next_file(&mut self, commit: u32) {
         self.limit = self.limit.min(commit);
     }
 
-    /// Whether the image of `pgno` in the present file is the one to write. True once for each page
-    /// at most.
+    /// Whether to write the image of `pgno` in the current file. True at most once per page.
     pub(super) fn claim(&mut self, pgno: Pgno) -> bool {
         if pgno.get() > self.limit || pgno == self.lock {
             return false;
@@ -50,12 +49,12 @@ impl Claims {
         fresh
     }
 
-    /// The first page that nobody has claimed; `None` when all have been.
+    /// The first page that is not claimed; `None` when all are.
     pub(super) fn missing(&self) -> Option<Pgno> {
         self.missing_above(0)
     }
 
-    /// The first page above `floor` that nobody has claimed.
+    /// The first page above `floor` that is not claimed.
     pub(super) fn missing_above(&self, floor: u32) -> Option<Pgno> {
         if self.open == 0 {
             return None;
@@ -89,7 +88,7 @@ mod tests {
         assert!(!claims.claim(p(131)));
     }
 
-    /// 10 pages, shrunk to 4, grown to 8: of the oldest file pages 5 and above are gone, whatever
+    /// 10 pages, shrunk to 4, grown to 8: pages 5 and above of the oldest file are gone, whatever
     /// came later.
     #[test]
     fn no_page_comes_back_from_before_a_shrink() {

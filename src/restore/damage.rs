@@ -1,10 +1,10 @@
-//! Files of a replica that cannot be used, and plans that do without them.
+//! Files of a replica that cannot be used, and plans that avoid them.
 //!
-//! A listing shows only that a file is too short to be one; everything else turns up when it is
-//! read. Whoever reads notes what it found and plans again: any other file that covers the same
-//! TXIDs is as good, on whatever level it is. Only where nothing covers them is a state lost, and
-//! then the error says which file it needs. A state that is older than the wanted one is never
-//! taken in its place unless that was asked for.
+//! A listing shows only that a file is too short to be an LTX file. All other damage is found when
+//! a file is read. A reader notes the damage and plans again: any other file that covers the same
+//! TXIDs serves as well, on whatever level. A state is lost only if no other file covers its TXIDs,
+//! and the error then names the file that is needed. An older state never replaces the wanted one
+//! unless the caller asked for that.
 
 use std::collections::BTreeMap;
 
@@ -15,12 +15,12 @@ use crate::base::{LtxId, Txid};
 use crate::ltx::index::FILE_LEN_MIN;
 use crate::store::{Entry, ErrorKind, Store};
 
-/// Files that cannot be used, each with the reason, as a clause.
+/// Files that cannot be used, each with the reason as a clause.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Damaged(BTreeMap<LtxId, String>);
 
 impl Damaged {
-    /// What a listing shows by itself: files too short to be any.
+    /// The damage that a listing shows: files too short to be LTX files.
     #[must_use]
     pub fn of_listing(files: &[Entry]) -> Damaged {
         let short = files.iter().filter(|e| e.size < FILE_LEN_MIN);
@@ -31,44 +31,44 @@ impl Damaged {
         Damaged(short.map(|e| (e.id, why(e))).collect())
     }
 
-    /// Notes a file. True if it was not known.
+    /// Notes a damaged file. True if it was not known yet.
     pub fn add(&mut self, id: LtxId, why: String) -> bool {
         self.0.insert(id, why).is_none()
     }
 
-    /// A file of that name is sound now.
+    /// Forgets a file, because a file of that name is sound now.
     pub fn remove(&mut self, id: LtxId) {
         self.0.remove(&id);
     }
 
-    /// Whether this file cannot be used.
+    /// Whether this file is known to be damaged.
     #[must_use]
     pub fn has(&self, id: LtxId) -> bool {
         self.0.contains_key(&id)
     }
 
-    /// Whether all files can be used, as far as is known.
+    /// Whether no damage is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The files, each with the reason.
+    /// The damaged files, each with the reason.
     pub fn iter(&self) -> impl Iterator<Item = (&LtxId, &str)> {
         self.0.iter().map(|(id, why)| (id, why.as_str()))
     }
 
-    /// The files that can be used.
+    /// Those of `files` that are not known to be damaged.
     #[must_use]
     pub fn sound(&self, files: &[Entry]) -> Vec<Entry> {
         files.iter().filter(|e| !self.has(e.id)).copied().collect()
     }
 
-    /// As [`plan::plan`], without these files. The end of the plan is that which all files together
-    /// would have.
+    /// Like [`plan::plan`], without the damaged files. The plan still has to end where a plan from
+    /// all files would end.
     ///
     /// # Errors
-    /// [`PlanError::Damaged`] where only a damaged file leads to the wanted state, else those of
+    /// [`PlanError::Damaged`] if only a damaged file leads to the wanted state, otherwise those of
     /// [`plan::plan`].
     pub fn plan(&self, files: &[Entry], goal: Goal) -> Result<Vec<Entry>, PlanError> {
         if self.is_empty() {
@@ -85,7 +85,7 @@ impl Damaged {
         if reached == Some(wanted) {
             return Ok(best);
         }
-        // What all files together cannot do is no fault of these.
+        // If all files together do not lead there, the damage is not the reason.
         plan::plan(files, goal)?;
         let after = reached.unwrap_or_default();
         let needed = self.0.iter().filter(|(id, _)| (after < id.max) && id.max <= wanted);
@@ -102,7 +102,7 @@ impl Damaged {
     }
 }
 
-/// A file and what is wrong with it, if an error says that about a file.
+/// The damaged file and the damage, if the error is about the content of one LTX file.
 #[must_use]
 pub fn fault(e: &RestoreError) -> Option<(LtxId, String)> {
     match e {
@@ -115,7 +115,7 @@ pub fn fault(e: &RestoreError) -> Option<(LtxId, String)> {
     }
 }
 
-/// A file that is not there, or ends early, though the listing had it.
+/// The file, if the error says that it is missing or shorter than its listing.
 pub(super) fn moved(e: &RestoreError) -> Option<(LtxId, &'static str)> {
     match e {
         RestoreError::Vanished { object: Object::Ltx(id), .. } => {
@@ -128,9 +128,9 @@ pub(super) fn moved(e: &RestoreError) -> Option<(LtxId, &'static str)> {
     }
 }
 
-/// An error of reading a file: content that is wrong, or a file that is not there, is told from all
-/// else. A refusal is no damage, even where it concerns one file alone: the file may be sound, so
-/// it ends the command.
+/// Turns a store's error into one about a file: wrong content and a missing file have their own
+/// variants, everything else passes through. A refused request is not damage, even if it concerns
+/// only one file: the file may be sound, so the error ends the command.
 pub(super) fn of_read(store: &dyn Store, object: Object, e: crate::store::StoreError) -> RestoreError {
     let url = || store.url().to_owned();
     match (e.kind(), object) {
@@ -163,7 +163,8 @@ mod tests {
     fn another_level_covers_what_is_damaged() {
         let files =
             [entry(9, 1, 1), entry(0, 2, 2), entry(0, 3, 3), entry(0, 4, 4), entry(1, 2, 3), entry(9, 1, 4)];
-        // The image; then the levels behind an older one; then the raw files.
+        // Without the newest image; then without the compacted file too, so that only raw files
+        // follow the older image.
         let damaged = without(&files[5..]);
         assert_eq!(damaged.plan(&files, Goal::Newest).unwrap(), [files[0], files[4], files[3]]);
         let damaged = without(&files[4..]);
@@ -186,7 +187,7 @@ mod tests {
         );
         assert_eq!(damaged.plan(&files, Goal::UpTo(Txid(9))), Err(e));
         assert_eq!(damaged.plan(&files, Goal::UpTo(Txid(2))).unwrap(), files[..2]);
-        // In the middle: named is the file that is needed first.
+        // With two damaged files, the error names the one that is needed first.
         let damaged = without(&files[1..]);
         let e = damaged.plan(&files, Goal::Newest).unwrap_err();
         assert!(matches!(e, PlanError::Damaged { file, reached: Txid(1), .. } if file == files[1].id), "{e}");
@@ -201,8 +202,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is damaged: the wanted state by sound files alone, or an error; an error only where they do not
-        /// lead there.
+        /// Whatever is damaged, a plan reaches the wanted state with sound files alone. It fails
+        /// only if sound files do not lead there.
         #[test]
         fn all_or_an_error(
             files in proptest::collection::btree_set((0u32..=9, 1u64..12, 0u64..6), 1..30),

@@ -1,4 +1,4 @@
-//! From the parts of LTX files to the pages of a database file, on all cores.
+//! Turns parts of LTX files into pages of a database file, on all cores.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc as threads};
@@ -14,21 +14,21 @@ use crate::io::File;
 use crate::ltx::decode_frames;
 use crate::store::Entry;
 
-/// What the decoding threads need.
+/// The inputs of the decoding threads.
 pub(super) struct Decode {
     pub(super) url: String,
-    /// Newest first.
+    /// The files of the plan, newest first.
     pub(super) files: Vec<Entry>,
     pub(super) file: File,
-    /// For messages.
+    /// Path of `file`, for messages.
     pub(super) path: std::path::PathBuf,
-    /// The database to be, for messages.
+    /// Path of the output, for messages.
     pub(super) output: std::path::PathBuf,
-    /// Says that there was an error and no more parts are wanted.
+    /// Signals an error, after which no more parts are needed.
     pub(super) failed: tokio::sync::Notify,
 }
 
-/// Shared by the decoding threads.
+/// State that the decoding threads share.
 struct Crew<'a> {
     decode: &'a Decode,
     queue: Mutex<threads::Receiver<Batch>>,
@@ -39,8 +39,8 @@ struct Crew<'a> {
 }
 
 impl Decode {
-    /// Takes all parts, decodes and proves them and writes each page once. `ready` wakes
-    /// [`write_back`](super::write::write_back), and is dropped at the end. Blocks its thread.
+    /// Takes all parts, decodes and proves them, and writes each page once. `ready` wakes
+    /// [`write_back`](super::write::write_back) and is dropped at the end. Blocks its thread.
     pub(super) fn run(
         &self,
         mut parts: mpsc::Receiver<Part>,
@@ -67,7 +67,7 @@ impl Decode {
                 }
             }
             let walked = crew.walk(&mut parts, &sender);
-            // The threads end when the queue has; the fetcher ends when its parts are not taken.
+            // The threads end when the queue is closed; the fetcher ends when `parts` is dropped.
             drop((sender, parts, ready));
             walked
         });
@@ -75,8 +75,8 @@ impl Decode {
             return Err(e);
         }
         let (shape, proofs) = walked?;
-        // The other half of the pair: whatever the threads did, no file counts that was not proven to its
-        // last byte, and no database that is not as long as its pages.
+        // I5, the second check: a file counts only if it is proven to its last byte, and the
+        // database only if each page of it was written.
         assert!(proofs.iter().all(|p| p.is_proven()) && proofs.len() == self.files.len());
         let lock = u64::from(shape.header.page_size.lock_page().get() <= shape.header.commit);
         let pages = shape.bytes() - lock * u64::from(shape.header.page_size.get());
@@ -104,15 +104,15 @@ impl Crew<'_> {
         }
         let shape = walk.shape().ok_or(RestoreError::Interrupted)?;
         let proofs = walk.finish()?;
-        // No file had any page: the database is empty.
+        // If no file has a page, the database is empty.
         if !sized && !self.size(shape) {
             return Err(RestoreError::Interrupted);
         }
         Ok((shape, proofs))
     }
 
-    /// Gives the file its length before the first page is written, so that no write has to extend
-    /// it and the lock page is a hole. False if that cannot be done.
+    /// Sets the length of the file before the first page is written, so that no write has to extend
+    /// it and the lock page stays a hole. False if that fails.
     fn size(&self, shape: Shape) -> bool {
         let need = shape.bytes();
         self.need.store(need, Ordering::Relaxed);
@@ -134,7 +134,8 @@ impl Crew<'_> {
         loop {
             let next = self.queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(batch) = next else { break };
-            // After an error the queue is emptied, so that nobody waits for room in it.
+            // After an error the threads still drain the queue, so that the sender never blocks on
+            // a full one.
             if !self.stop.load(Ordering::Relaxed)
                 && let Err(e) = self.batch(&mut writer, batch)
             {
@@ -164,7 +165,7 @@ impl Crew<'_> {
         RestoreError::output("write", &self.decode.path, self.need.load(Ordering::Relaxed), e)
     }
 
-    /// Keeps the first error and stops the others.
+    /// Keeps the first error and stops the other threads.
     fn fail(&self, e: RestoreError) {
         self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
         self.stop.store(true, Ordering::Relaxed);

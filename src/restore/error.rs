@@ -1,4 +1,4 @@
-//! What can go wrong with a restore, each as one line that says what to do.
+//! Errors of a restore. Each message is one line that says what to do.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,143 +11,143 @@ use crate::legacy::{ApplyError, LegacyError, LegacyName};
 use crate::ltx::LtxError;
 use crate::store::StoreError;
 
-/// Why there is no restored database. The output is as it was, unless a message says otherwise.
+/// Why a restore failed. The output is unchanged unless the message says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// the store failed
+    /// The store returned an error.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// nothing was replicated there
+    /// The replica is empty.
     #[error(
         "no replica at {url}: it holds no LTX files and no generations of Litestream 0.3; check the URL, or wait for \
          the first upload"
     )]
     Empty {
-        /// Where.
+        /// URL of the replica.
         url: String,
     },
-    /// that state cannot be had
+    /// No plan leads to the wanted state.
     #[error("cannot restore from {url}: {cause}")]
     Plan {
-        /// Where.
+        /// URL of the replica.
         url: String,
-        /// Why.
+        /// The underlying error.
         #[source]
         cause: PlanError,
     },
-    /// a time before the first state
+    /// The wanted time is before the first state.
     #[error("no state of {wanted} is there: the earliest that {url} can restore is of {earliest}")]
     TooEarly {
-        /// Where.
+        /// URL of the replica.
         url: String,
         /// The wanted time.
         wanted: Millis,
         /// Time of the earliest state.
         earliest: Millis,
     },
-    /// a TXID of a replica that has none
+    /// A TXID was given, but the replica holds only Litestream 0.3, which has none.
     #[error(
         "{url} holds generations of Litestream 0.3 only, which have no TXIDs: use --timestamp, or --generation and \
          --index"
     )]
     NoTxids {
-        /// Where.
+        /// URL of the replica.
         url: String,
     },
-    /// that state of a replica of Litestream 0.3 cannot be had
+    /// The wanted state of a Litestream 0.3 replica cannot be restored.
     #[error("cannot restore from {url}: {cause}")]
     Legacy {
-        /// Where.
+        /// URL of the replica.
         url: String,
-        /// Why.
+        /// The underlying error.
         #[source]
         cause: LegacyError,
     },
-    /// a file of Litestream 0.3 is damaged, or those before it are missing
+    /// A file of Litestream 0.3 is damaged, or files before it are missing.
     #[error("{object} of {url} cannot be used ({cause}): restore an earlier state, or another generation")]
     LegacyFile {
-        /// Which.
+        /// The file.
         object: LegacyName,
-        /// Where.
+        /// URL of the replica.
         url: String,
-        /// In what way.
+        /// The damage that was found.
         #[source]
         cause: ApplyError,
     },
-    /// a planned object has gone
+    /// A file of the plan has been removed since the listing.
     #[error(
         "{object} of {url} was removed while this restore ran, as happens when old files are merged: run it again"
     )]
     Vanished {
-        /// Which.
+        /// The file.
         object: Object,
-        /// Where.
+        /// URL of the replica.
         url: String,
     },
-    /// an object is damaged
+    /// The content of an LTX file is damaged.
     #[error(
         "{object} of {url} is damaged ({cause}): restore an earlier state, or repair the replica with a new image"
     )]
     Corrupt {
-        /// Which.
+        /// The file.
         object: LtxId,
-        /// Where.
+        /// URL of the replica.
         url: String,
-        /// In what way.
+        /// The damage that was found.
         #[source]
         cause: LtxError,
     },
-    /// one object cannot be read
+    /// The store reports that the content of one LTX file is wrong.
     #[error("{cause}")]
     Unreadable {
-        /// Which.
+        /// The file.
         object: LtxId,
-        /// Where.
+        /// URL of the replica.
         url: String,
-        /// Why.
+        /// The underlying error.
         #[source]
         cause: StoreError,
     },
-    /// an object is shorter than the listing said
+    /// A file is shorter than the listing said.
     #[error(
         "{object} of {url} ends after {found} bytes, but the listing said {expected}: run the restore again"
     )]
     Short {
-        /// Which.
+        /// The file.
         object: Object,
-        /// Where.
+        /// URL of the replica.
         url: String,
-        /// Size by the listing.
+        /// Size in the listing, in bytes.
         expected: u64,
-        /// Bytes that came.
+        /// Offset at which the file ends, in bytes.
         found: u64,
     },
-    /// an object is not what its name says
+    /// The header of a file has other TXIDs than its name.
     #[error("{object} of {url} holds TXIDs {found}: it was renamed or misplaced; restore an earlier state")]
     Misnamed {
-        /// Which.
+        /// The file.
         object: LtxId,
-        /// Where.
+        /// URL of the replica.
         url: String,
-        /// TXIDs of the header.
+        /// TXIDs in the header, as `MIN-MAX`.
         found: String,
     },
-    /// page sizes differ
+    /// The page size of a file differs from that of newer files.
     #[error(
         "{object} of {url} has pages of {found} bytes, newer files have {expected}: two databases were replicated to \
          this place; restore a state before or give each its own place"
     )]
     PageSize {
-        /// Which.
+        /// The file.
         object: LtxId,
-        /// Where.
+        /// URL of the replica.
         url: String,
-        /// Of this file.
+        /// Page size of this file.
         found: PageSize,
-        /// Of the newer ones.
+        /// Page size of the newer files.
         expected: PageSize,
     },
-    /// no file has a page
+    /// No file of the plan has an image of a page.
     #[error(
         "page {missing} of {commit} is in none of the files at {url} that could hold it (nonsequential page numbers): the \
          replica is incomplete; restore an earlier state, or repair it with a new image"
@@ -155,32 +155,32 @@ pub enum RestoreError {
     MissingPage {
         /// The first such page.
         missing: Pgno,
-        /// Pages of the database.
+        /// Number of pages in the database.
         commit: u32,
-        /// Where.
+        /// URL of the replica.
         url: String,
     },
-    /// something is where the database shall be
+    /// A file exists at the path of the output, and `force` is not set.
     #[error("{path} exists: remove it or choose another output, or use --force to replace the database")]
     Exists {
-        /// What is there.
+        /// The existing file: the output, or a WAL, wal-index or journal next to it.
         path: PathBuf,
     },
-    /// a directory, or something else that no database can be
+    /// The path is that of a directory or another file type that cannot be a database.
     #[error("{path} is not a file: name the database file itself, such as {path}/app.db")]
     NotAFile {
-        /// What is there.
+        /// The path that was refused.
         path: PathBuf,
     },
-    /// links that lead nowhere
+    /// The symbolic links of the output lead in a circle.
     #[error(
         "{path} cannot be the output: its symbolic links lead in a circle; remove them or name another file"
     )]
     LinkCircle {
-        /// The output.
+        /// The path of the output.
         path: PathBuf,
     },
-    /// a link that another user has made
+    /// The output is a symbolic link of another user that leads where that user may not write.
     #[error(
         "{path} is a symbolic link of {owner} to {target}, where {owner} may not write, and is not followed: if it is right, \
          name {target} itself"
@@ -188,12 +188,12 @@ pub enum RestoreError {
     ForeignLink {
         /// The link.
         path: PathBuf,
-        /// Where it leads.
+        /// The target of the link.
         target: PathBuf,
-        /// The user who made it.
+        /// The user who owns the link.
         owner: String,
     },
-    /// somebody has put another file where this one was written
+    /// Another program replaced the temporary file during the restore.
     #[error(
         "{path} was replaced by another program while the restore wrote it: nothing was installed; restore to a directory that \
          others cannot write to"
@@ -202,79 +202,79 @@ pub enum RestoreError {
         /// The temporary file.
         path: PathBuf,
     },
-    /// not enough room
+    /// The file system has less free space than the database needs.
     #[error(
         "no room for {path}: {need} bytes are needed, and {free} bytes are free there; make room, or restore to another disk"
     )]
     NoRoom {
-        /// The output.
+        /// The path of the output.
         path: PathBuf,
-        /// Bytes of the database, or those that it grows by.
+        /// Length of the database in bytes, or the bytes by which it grows.
         need: u64,
-        /// Bytes that may be written.
+        /// Free bytes.
         free: u64,
     },
-    /// the database to be replaced is open
+    /// A process has the database open that is to be replaced.
     #[error("{path} is in use by {by}: stop it first; it is not replaced, not even with --force")]
     InUse {
-        /// The database.
+        /// The path of the database.
         path: PathBuf,
-        /// Who.
+        /// The process, as a phrase.
         by: String,
     },
-    /// the database to be replaced cannot be brought to rest
+    /// SQLite cannot checkpoint and close the old database.
     #[error("cannot close the log of the old {path} before it is replaced: {cause}; it is as it was")]
     Settle {
-        /// The database.
+        /// The path of the old database.
         path: PathBuf,
-        /// Why.
+        /// The underlying error.
         #[source]
         cause: rusqlite::Error,
     },
-    /// a file could not be written
+    /// An operation on a file failed.
     #[error("cannot {what} {path}: {cause}")]
     Output {
-        /// What was tried.
+        /// The operation, as a verb.
         what: &'static str,
-        /// With which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The underlying error.
         #[source]
         cause: io::Error,
     },
-    /// no room
+    /// The disk, the quota or the file size limit is used up.
     #[error(
         "cannot write {path}: the disk, the quota or the file size limit is used up ({cause}); {need} bytes are needed"
     )]
     Full {
-        /// Which file.
+        /// The file that could not be written.
         path: PathBuf,
-        /// Bytes of the whole database.
+        /// Length of the whole database in bytes.
         need: u64,
-        /// What the system said.
+        /// The error of the write.
         #[source]
         cause: io::Error,
     },
-    /// SQLite finds the restored database damaged
+    /// SQLite's integrity check fails on the restored database.
     #[error(
         "the restored database fails SQLite's integrity check ({finding}) and is discarded; the replica holds what was \
          replicated, so the source is likely damaged too: restore an earlier state, or use --integrity-check none"
     )]
     Integrity {
-        /// The first finding.
+        /// The first finding of the check.
         finding: String,
     },
-    /// the replica cannot be compared with its database
+    /// The replica cannot be compared with its database.
     #[error(transparent)]
     Compare(#[from] super::CompareError),
-    /// the work was cut off
+    /// The restore was cut off before its end.
     #[error("the restore was interrupted; nothing has been changed")]
     Interrupted,
 }
 
 impl RestoreError {
-    /// Whether the wanted state is lost: files that it needs are damaged or missing, and nothing
-    /// covers them.
+    /// Whether the wanted state is lost: files that it needs are damaged or missing, and no other
+    /// files cover them.
     #[must_use]
     pub fn is_loss(&self) -> bool {
         matches!(
@@ -289,7 +289,8 @@ impl RestoreError {
         )
     }
 
-    /// An error while writing the output, sorted.
+    /// Sorts an I/O error of the output: lack of space has its own variant. `need`: length of the
+    /// whole database in bytes, or 0.
     pub(super) fn output(
         what: &'static str,
         path: &std::path::Path,

@@ -1,8 +1,7 @@
-//! Getting the files of a plan, in order, several requests at once.
+//! Downloads the files of a plan in order, with several requests in flight.
 //!
-//! Parts arrive in the order of the plan's files and within them in the order of their bytes,
-//! whatever the order of the answers. Bytes that have been asked for and are not decoded yet are
-//! bounded by [`limits::RESTORE_BYTES`].
+//! Parts arrive in the order of the plan's files, and within a file in byte order, whatever the
+//! order of the responses. At most [`limits::RESTORE_BYTES`] are requested and not decoded yet.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -20,10 +19,10 @@ use crate::legacy::{LegacyFile, LegacyName};
 use crate::ltx::TimesId;
 use crate::store::{BoxFuture, Entry, SideId, Store};
 
-/// The budget is counted in pieces of this size.
+/// Unit of the memory budget, in bytes.
 const GRAIN: u64 = 4096;
 
-/// Something that a restore reads.
+/// An object that a restore reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Object {
     /// An LTX file.
@@ -35,7 +34,7 @@ pub enum Object {
 }
 
 impl Object {
-    /// Reads a range of it.
+    /// Reads a byte range of the object.
     pub(super) fn get<'a>(
         &self,
         store: &'a dyn Store,
@@ -59,11 +58,11 @@ impl fmt::Display for Object {
     }
 }
 
-/// An object that is read whole.
+/// An object to be read whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) object: Object,
-    /// Bytes, by the listing.
+    /// Size in the listing, in bytes.
     pub(super) size: u64,
 }
 
@@ -79,16 +78,16 @@ impl From<&LegacyFile> for Wanted {
     }
 }
 
-/// A range of a file.
+/// A byte range of a file.
 #[derive(Debug)]
 pub(super) struct Part {
-    /// Its place in the order of reading.
+    /// Index of the file in the order of reading.
     pub(super) file: usize,
     /// The bytes.
     pub(super) bytes: Bytes,
-    /// It ends where the file ends.
+    /// Whether the part ends where the file ends.
     pub(super) is_last: bool,
-    /// Gives the memory back to the budget when the last holder is done with the bytes.
+    /// Returns the memory to the budget when its last holder has dropped it.
     pub(super) hold: Arc<OwnedSemaphorePermit>,
 }
 
@@ -104,7 +103,7 @@ struct Flying {
     answer: Task,
 }
 
-/// A task that does not outlive its owner's interest in it.
+/// A task that is aborted when it is dropped.
 struct Task(JoinHandle<crate::store::Result<Bytes>>);
 
 impl Drop for Task {
@@ -124,10 +123,10 @@ fn cuts(files: &[Wanted]) -> impl Iterator<Item = Cut> {
     })
 }
 
-/// Gets `files` one after the other with up to `parallel` requests at once and sends their parts
-/// on.
+/// Downloads `files` one after the other with up to `parallel` requests in flight, and sends their
+/// parts to `parts`.
 ///
-/// Ends early, without an error, when nobody takes the parts any more.
+/// Ends early, without an error, when the receiver is dropped.
 pub(super) async fn fetch(
     store: &Arc<dyn Store>,
     files: &[Wanted],
@@ -140,7 +139,7 @@ pub(super) async fn fetch(
     for cut in cuts(files) {
         let need = grains(cut.range.end - cut.range.start);
         let permit = loop {
-            // Whoever holds the budget may be an answer that waits to be passed on: those go first.
+            // The budget may be held by responses that wait to be delivered, so those go first.
             let full = flying.len() >= parallel;
             match Arc::clone(&budget).try_acquire_many_owned(need) {
                 Ok(permit) if !full => break permit,
@@ -168,7 +167,7 @@ pub(super) async fn fetch(
     Ok(())
 }
 
-/// Waits for one answer and sends it on; false if nobody takes it.
+/// Waits for one response and sends it on. False if the receiver is dropped.
 async fn deliver(
     store: &Arc<dyn Store>,
     files: &[Wanted],
@@ -196,7 +195,7 @@ fn grains(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(GRAIN)).unwrap_or(u32::MAX)
 }
 
-/// Requests that it takes to get a file of that size.
+/// Number of requests that downloading a file of `size` bytes takes.
 #[must_use]
 pub const fn requests(size: u64) -> u64 {
     size.div_ceil(limits::RESTORE_PART_BYTES)

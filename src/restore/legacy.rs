@@ -1,4 +1,4 @@
-//! Restoring what Litestream 0.3 stored: its files in order, through one thread that applies them.
+//! Restores a replica of Litestream 0.3: downloads its files in order, and one thread applies them.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use crate::io::File;
 use crate::legacy::{Applied, Apply, ApplyError, LegacyFile, LegacyPlan};
 use crate::store::Store;
 
-/// Where the pages go.
+/// The files that the pages are written to.
 pub(super) struct Place {
     pub(super) database: File,
-    /// For one log at a time.
+    /// Holds one WAL at a time.
     pub(super) scratch: File,
-    /// For messages.
+    /// Path of `database`, for messages.
     pub(super) path: std::path::PathBuf,
-    /// The database to be, for messages.
+    /// Path of the output, for messages.
     pub(super) output: std::path::PathBuf,
 }
 
-/// Gets, proves and writes all pages.
+/// Downloads, proves and writes all pages.
 pub(super) async fn pages(
     store: &Arc<dyn Store>,
     plan: &LegacyPlan,
@@ -36,7 +36,7 @@ pub(super) async fn pages(
     let wanted: Vec<Wanted> = files.iter().map(Wanted::from).collect();
     let url = store.url().to_owned();
     let applied = tokio::task::spawn_blocking(move || apply(&url, &files, &place, parts));
-    // Ends when nobody takes the parts any more.
+    // Ends when the other thread drops the receiver.
     let fetched = fetch::fetch(store, &wanted, parallel, sender, progress).await;
     match (fetched, applied.await.map_err(join_error)?) {
         (Err(e), Err(RestoreError::Interrupted)) => Err(e),
@@ -69,7 +69,7 @@ fn apply(
     apply.finish().map_err(|e| failed(last, e))
 }
 
-/// One file, as its parts come.
+/// One file, read from its parts as they arrive.
 struct Content<'a> {
     number: usize,
     parts: &'a mut mpsc::Receiver<Part>,
@@ -85,7 +85,7 @@ impl Read for Content<'_> {
             if self.ended || buf.is_empty() {
                 return Ok(0);
             }
-            // The fetcher knows why there are no more.
+            // The fetcher's error says why there are no more parts.
             let part = self.parts.blocking_recv().ok_or(io::ErrorKind::BrokenPipe)?;
             assert!(part.file == self.number, "parts come in order: file {} in {}", part.file, self.number);
             (self.bytes, self.hold, self.ended) = (part.bytes, Some(part.hold), part.is_last);

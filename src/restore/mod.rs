@@ -1,35 +1,43 @@
-//! Restoring: from the files of a replica to one database file.
+//! Restore: from the files of a replica to one database file.
 //!
-//! One listing, a [`plan`], and each file of the plan once, in parts, several requests at once.
-//! Files are read from the newest to the oldest, for three reasons: the newest header says how long
-//! the database is; the first image of a page that comes along is the one to keep, so that one bit
-//! for each page is all the memory it takes; and the young small files, which the replicator merges
-//! and removes first, are in hand first.
+//! # Overview
 //!
-//! Every byte of every file has to come anyway, since the file checksum covers all pages, also
-//! those that a newer file replaces. So the page index is of no use here and is not asked for:
-//! [`walk`] finds the frames in the bytes as they come, and a file with a wrong index is no special
-//! case.
+//! A restore lists the replica once, makes a [`plan`], and reads each file of the plan once, in
+//! parts, with several requests in flight. It reads files from the newest to the oldest, for three
+//! reasons:
+//!
+//! - The newest header says how long the database is.
+//! - The first image of a page that arrives is the one to keep, so one bit per page is all that has
+//!   to be remembered.
+//! - The replicator merges and removes the young, small files first, so they are downloaded first.
+//!
+//! Every byte of every file has to be downloaded anyway: the file checksum covers all pages, also
+//! those that a newer file replaces. So a restore does not use the page index. [`walk`] finds the
+//! frames in the bytes as they arrive, and a file with a wrong index needs no special case.
 //!
 //! ```text
-//!  fetch (async)          walk (1 thread)             decode (1 thread a core)
+//!  fetch (async)          walk (1 thread)             decode (1 thread per core)
 //!  ranged GETs, in order  frames, newest image wins   LZ4, CRC, one write at the final offset
 //! ```
 //!
-//! What was written goes to the disk while other files still come, so that the flush at the end
-//! finds little to do.
+//! Written pages go to the disk while other files are still being downloaded, so the flush at the
+//! end has little left to do.
 //!
-//! Memory: [`limits::RESTORE_BYTES`] of files on the way, a write of
-//! [`limits::RESTORE_WRITE_BYTES`] for each thread, and one bit for each page of the database.
+//! Replicas of Litestream 0.3 take the same way except for the pages: one thread (`legacy`) applies
+//! a snapshot and pieces of WALs in order. It uses a second temporary file that is as long as the
+//! longest WAL.
 //!
-//! Nothing has the name of the output before it is whole: the pages go to a temporary file beside
-//! it, which gets the name when each file is proven by its checksum, each page was written, the
-//! file is flushed and SQLite found nothing wrong. See `target` for what happens to a database that
-//! is replaced.
+//! # Memory
 //!
-//! Replicas of Litestream 0.3 go the same way but for the pages: a snapshot and pieces of logs are
-//! applied in order by one thread (`legacy`), by way of a second temporary file as long as the
-//! longest log.
+//! A restore holds at most [`limits::RESTORE_BYTES`] of files in flight, one write buffer of
+//! [`limits::RESTORE_WRITE_BYTES`] per thread, and one bit per page of the database.
+//!
+//! # Failure and crash
+//!
+//! No file has the name of the output before it is complete. The pages go to a temporary file next
+//! to the output. That file is renamed only after each source file is proven by its checksum, each
+//! page is written, the file is flushed and SQLite found no damage (I5). See `target` for what
+//! happens to a database that is replaced.
 
 mod choose;
 mod claims;
@@ -80,16 +88,17 @@ use decode::Decode;
 use target::Target;
 use walk::Shape;
 
-/// Which state is wanted.
+/// Selects the state to restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Selection {
-    /// By TXID or time.
+    /// The newest state, a TXID or a time.
     pub until: Until,
-    /// Of this generation of Litestream 0.3, whatever else is there.
+    /// Restrict the restore to this generation of Litestream 0.3, even if the replica holds newer
+    /// states.
     pub generation: Option<Generation>,
-    /// At the end of this log of Litestream 0.3, whatever `until` says.
+    /// Restore the state at the end of this WAL of Litestream 0.3; takes precedence over `until`.
     pub index: Option<WalIndex>,
-    /// The newest state before it is enough, where files that it needs are damaged or missing.
+    /// If files that the state needs are damaged or missing, accept the newest state before it.
     pub salvage: bool,
 }
 
@@ -99,23 +108,23 @@ impl From<Until> for Selection {
     }
 }
 
-/// What is wanted.
+/// Options of a restore.
 #[derive(Debug, Clone)]
 pub struct RestoreOptions {
-    /// Where the database goes.
+    /// Path of the restored database.
     pub output: PathBuf,
-    /// Replace what is there, once the new database is complete and verified.
+    /// Replace an existing database once the new one is complete and verified.
     pub force: bool,
-    /// How thoroughly SQLite looks at the result.
+    /// How thoroughly SQLite checks the result.
     pub integrity: Integrity,
-    /// Which state.
+    /// The state to restore.
     pub state: Selection,
-    /// Requests under way at once.
+    /// How many requests may be in flight at the same time.
     pub parallel: usize,
 }
 
 impl RestoreOptions {
-    /// The newest state, quickly checked, into a file that is not there yet.
+    /// Restores the newest state to a path where no file exists yet, with a quick check.
     #[must_use]
     pub fn new(output: impl Into<PathBuf>) -> RestoreOptions {
         RestoreOptions {
@@ -128,28 +137,28 @@ impl RestoreOptions {
     }
 }
 
-/// What a restore is doing.
+/// The stage that a restore is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Getting and writing pages.
+    /// Downloading and writing pages.
     Pages,
-    /// Flushing to the disk, and SQLite's look at the result.
+    /// Flushing to the disk, and SQLite's check of the result.
     Verify,
-    /// Giving the file its name.
+    /// Renaming the temporary file to the output.
     Install,
 }
 
-/// Who wants to know how far it is. Called often; must not block.
+/// Receives the progress of a restore. Its methods are called often and must not block.
 pub trait Progress: Sync {
-    /// The plan is made: so many files, so many bytes.
+    /// The plan is made: it reads `files` files of `bytes` bytes in all.
     fn planned(&self, files: usize, bytes: u64);
-    /// So many more bytes have come.
+    /// Another `bytes` bytes have arrived.
     fn fetched(&self, bytes: u64);
-    /// The next stage begins.
+    /// The restore enters `stage`.
     fn stage(&self, stage: Stage);
 }
 
-/// Nobody.
+/// A [`Progress`] that ignores everything.
 #[derive(Debug, Clone, Copy)]
 pub struct Silent;
 
@@ -159,46 +168,45 @@ impl Progress for Silent {
     fn stage(&self, _stage: Stage) {}
 }
 
-/// What was restored.
+/// The result of a restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// The database, with links resolved.
+    /// Path of the database, with links resolved.
     pub output: PathBuf,
-    /// Its state: the last transaction id in it; 0 for a state of Litestream 0.3, which counts
-    /// none.
+    /// The last TXID of the restored state; 0 for a state of Litestream 0.3, which has no TXIDs.
     pub txid: Txid,
     /// The file that ends with that state; `None` for a state of Litestream 0.3.
     pub newest_file: Option<LtxId>,
-    /// Generation and log, of a state of Litestream 0.3.
+    /// Generation and WAL, for a state of Litestream 0.3.
     pub legacy: Option<(Generation, WalIndex)>,
     /// When that state was stored.
     pub created: Millis,
-    /// Nothing newer has been stored there.
+    /// Whether the replica holds no newer state.
     pub is_newest: bool,
-    /// Files that were passed over because they are damaged, each with the reason.
+    /// Files that the restore left out because they are damaged, each with the reason.
     pub damaged: Vec<(LtxId, String)>,
-    /// Bytes in a page.
+    /// Bytes per page.
     pub page_size: PageSize,
-    /// Pages of the database.
+    /// Number of pages in the database.
     pub pages: u32,
-    /// Files that were read.
+    /// Number of files that were read.
     pub files: usize,
-    /// Bytes of those files.
+    /// Total bytes of those files.
     pub fetched_bytes: u64,
-    /// Bytes of the database.
+    /// Length of the database file in bytes.
     pub output_bytes: u64,
-    /// What SQLite says.
+    /// The verdict of SQLite's check.
     pub integrity: Verdict,
-    /// Time until the pages were written, without flush and check.
+    /// Time until all pages were written, without flush and check.
     pub pages_time: Duration,
-    /// Time in all.
+    /// Total time.
     pub time: Duration,
 }
 
 /// Restores a database.
 ///
 /// # Errors
-/// See [`RestoreError`]. The output is then as it was, and no temporary file is left.
+/// See [`RestoreError`]. On an error the output is unchanged and no temporary file is left.
 pub async fn run(
     store: Arc<dyn Store>,
     engine: &Engine,
@@ -226,16 +234,17 @@ pub async fn run(
     let created = search.created(&choice, restored.created).await?;
     let pages_time = start.elapsed();
     progress.stage(Stage::Verify);
-    // The check reads from the page cache while the disk is written to.
+    // The check reads from the page cache while the kernel writes to the disk.
     let flush = engine.sync_all(pending.file());
     let path = pending.path().to_owned();
     let verdict = blocking(move || verify::check(&path, integrity)).await?;
     if let Some(write_back) = write_back {
-        // Nobody may have the file open when this is over: see the rules of `io`.
+        // No task may still have the file open when the restore ends: see the rules of `io`.
         write_back.await.map_err(join_error)?;
     }
     flush.await.map_err(|e| RestoreError::output("flush", pending.path(), restored.bytes, e))?;
     let length = pending.file().len().map_err(|e| RestoreError::output("look at", pending.path(), 0, e))?;
+    // I5: a database that is shorter or longer than its header says is never installed.
     assert_eq!(length, restored.bytes, "the database has the length that its replica says");
     progress.stage(Stage::Install);
     let target = blocking(move || target.install(pending).map(|()| target)).await?;
@@ -262,7 +271,7 @@ pub async fn run(
     })
 }
 
-/// The database in the temporary file.
+/// Describes the complete database in the temporary file.
 struct Restored {
     txid: Txid,
     legacy: Option<(Generation, WalIndex)>,
@@ -285,7 +294,7 @@ impl Restored {
     }
 }
 
-/// Makes the database of the chosen files, in the temporary file.
+/// Writes the database from the chosen files into the temporary file.
 async fn files(
     store: &Arc<dyn Store>,
     choice: &Choice,
@@ -309,8 +318,8 @@ async fn files(
     }
 }
 
-/// Gets, proves and writes all pages. What it gives besides ends when the disk has begun with all
-/// that it was told of.
+/// Downloads, proves and writes all pages. Also returns a task that ends once the kernel has
+/// started writing all of it back.
 async fn pages(
     store: &Arc<dyn Store>,
     (files, pending, output): (&[Entry], &Pending, &std::path::Path),
@@ -342,7 +351,7 @@ async fn pages(
     };
     let decoded = decoded.await.map_err(join_error)?;
     match (fetched, decoded) {
-        // Without all parts the decoder can only say that it was cut off.
+        // Without all parts the decoder can only report that it was cut off.
         (Err(e), Err(RestoreError::Interrupted)) => Err(e),
         (_, decoded) => decoded.map(|shape| (shape, write_back)),
     }
@@ -355,7 +364,7 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(join_error)?
 }
 
-/// An assertion that failed on another thread fails here too.
+/// Repeats the panic of a failed assertion on this thread.
 fn join_error(e: tokio::task::JoinError) -> RestoreError {
     match e.try_into_panic() {
         Ok(panic) => std::panic::resume_unwind(panic),

@@ -1,4 +1,4 @@
-//! Where a database is to be: links resolved, and whether one is there.
+//! Resolves the path of a database through its links, and tells whether a database exists there.
 
 use std::fs::Metadata;
 use std::io;
@@ -10,26 +10,27 @@ use super::RestoreError;
 use crate::io::durable::directory_of;
 use crate::io::host;
 
-/// Links that lead to links, as many as the kernel follows; more are a circle.
+/// How many links in a row are followed, as the kernel does; more count as a circle.
 const LINKS_MAX: usize = 40;
 
-/// The mode bit of a directory in which users may make files but remove only their own, as in
-/// `/tmp`.
+/// Mode bit of a directory, such as `/tmp`, in which users may create files but remove only their
+/// own.
 const STICKY: u32 = 0o1000;
 
-/// The mode bit of a directory whose new files get its group, whatever that of their maker.
+/// Mode bit (setgid) of a directory that passes its own group on to new files, whoever creates
+/// them.
 const GIVES_GROUP: u32 = 0o2000;
 
-/// The file that `output` means, whether or not it is there: where its links lead to. SQLite keeps
-/// the WAL next to that one.
+/// The file that `output` means, whether or not it exists: the end of its links. SQLite keeps the
+/// WAL next to that file.
 ///
 /// # Errors
-/// [`RestoreError`], for what can't be the path of a database file.
+/// [`RestoreError`], if this cannot be the path of a database file.
 pub fn resolve(output: &Path) -> Result<PathBuf, RestoreError> {
     let bytes = output.as_os_str().as_bytes();
     let names_directory = bytes.ends_with(b"/") || bytes.ends_with(b"/.") || output.file_name().is_none();
     if names_directory {
-        // Without the slash at its end.
+        // The collected components have no slash at their end.
         return Err(RestoreError::NotAFile { path: output.components().collect() });
     }
     let mut path = output.to_owned();
@@ -52,8 +53,8 @@ pub fn resolve(output: &Path) -> Result<PathBuf, RestoreError> {
     Err(RestoreError::LinkCircle { path: output.to_owned() })
 }
 
-/// Refuses a link by which another user would have this process write where that user may not: in a
-/// directory like `/tmp`, and for root everywhere.
+/// Refuses a link through which another user could make this process write where that user may not.
+/// For root that holds everywhere, for other users in directories like `/tmp`.
 fn trusted(path: &Path, link: &Metadata, target: &Path) -> Result<(), RestoreError> {
     let us = host::user().unwrap_or(0);
     let owner = link.uid();
@@ -67,8 +68,8 @@ fn trusted(path: &Path, link: &Metadata, target: &Path) -> Result<(), RestoreErr
     if from.is_some_and(|m| (m.uid() == us || m.uid() == 0) && m.mode() & 0o022 == 0) {
         return Ok(());
     }
-    // Its owner could have written there too: as the owner of the directory, as a member of its group,
-    // as any user.
+    // The owner of the link could have written to the target's directory too: as its owner, as a
+    // member of its group, or as any user.
     let gives_group = from.is_none_or(|m| m.mode() & GIVES_GROUP != 0);
     let may_write = |m: &Metadata| {
         let group = m.mode() & 0o020 != 0 && m.gid() == link.gid() && !gives_group;
@@ -81,11 +82,11 @@ fn trusted(path: &Path, link: &Metadata, target: &Path) -> Result<(), RestoreErr
     Err(RestoreError::ForeignLink { path, target, owner })
 }
 
-/// Whether there is a database at `path`. An empty file is none: programs make one before they
-/// write to it, and volumes of containers are mounted over one.
+/// Whether a database exists at `path`. An empty file does not count: programs create one before
+/// they write to it, and containers mount volumes over one.
 ///
 /// # Errors
-/// [`RestoreError`], where that can't be seen.
+/// [`RestoreError`], if the file system does not tell.
 pub fn is_there(path: &Path) -> Result<bool, RestoreError> {
     let path = resolve(path)?;
     match std::fs::symlink_metadata(&path) {

@@ -1,96 +1,97 @@
 //! Which files a restore uses.
 //!
-//! 1. The last image of level 9, by minimum and maximum TXID, is the beginning; its maximum is the
-//!    position.
-//! 2. Again and again, of all files of levels 8 to 0 that follow the position (`min <= position +
-//!    1`) and go beyond it, the one that goes farthest; of equals the one that begins earlier, then
-//!    the higher level, then the older.
-//! 3. Until nothing fits.
+//! 1. The plan begins with the last image of level 9, ordered by minimum and then maximum TXID. Its
+//!    maximum TXID is the first position.
+//! 2. The next file comes from levels 8 to 0. Candidates are the files that follow the position
+//!    (`min <= position + 1`) and reach beyond it. The one that reaches furthest wins; among equals
+//!    the one that begins earlier, then the higher level, then the older file.
+//! 3. Step 2 repeats until no file fits.
 //!
-//! A wanted TXID keeps files that end at or before it, and the plan must end there. A wanted time
-//! becomes a TXID first: that of the last batch made strictly before it (`times`); the plan goes as
-//! near to it as it can. Without either, a file beyond a gap is an error.
+//! If a TXID is wanted, only files that end at or before it take part, and the plan must end
+//! exactly there. A wanted time is first turned into a TXID: that of the last batch made strictly
+//! before it (`times`). The plan then gets as near to that TXID as it can. Without either, a file
+//! beyond a gap is an error.
 //!
-//! Litestream keeps the files that were made before the wanted time instead. That is the same, but
-//! for full images: one that was made later than the time, of a state before it, is of use here and
-//! not there.
+//! Litestream instead uses only the files that were made before the wanted time. The result differs
+//! only for full images: an image made after that time can hold a state before it. lsfast uses such
+//! an image, Litestream does not.
 
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, Txid};
 use crate::store::Entry;
 
-/// Which state is wanted.
+/// Selects a state by TXID or by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Until {
-    /// The newest.
+    /// The newest state.
     #[default]
     Newest,
-    /// That of a transaction id, inclusive.
+    /// The state that ends with this TXID.
     Txid(Txid),
-    /// The newest of those that were stored strictly before a time.
+    /// The newest state that was stored strictly before this time.
     Before(Millis),
 }
 
-/// Where a plan shall end.
+/// Where a plan has to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Goal {
     /// At the last file.
     Newest,
-    /// Exactly there.
+    /// Exactly at this TXID.
     Txid(Txid),
-    /// There, or as near before it as the files allow.
+    /// At this TXID, or as near before it as the files allow.
     UpTo(Txid),
 }
 
-/// Why there is no plan.
+/// Why no plan leads to the wanted state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
-    /// no files at all
+    /// The listing has no LTX files.
     #[error("there are no LTX files")]
     Empty,
-    /// nothing begins at TXID 1
+    /// No file begins at TXID 1, so there is no image to start from.
     #[error("the first image is missing: the oldest file is {oldest}, and a restore must begin at TXID 1")]
     NoImage {
-        /// The file that comes first.
+        /// The file that begins first.
         oldest: LtxId,
     },
-    /// files after a gap
+    /// Files after a gap cannot be reached.
     #[error(
         "the files are non-contiguous: they reach TXID {reached}, and {next} comes after a gap; restoring only to \
          {reached} is possible by asking for that TXID, or with --salvage"
     )]
     Gap {
-        /// Where the unbroken part ends.
+        /// The last TXID before the gap.
         reached: Txid,
-        /// The first file after it.
+        /// The first file after the gap.
         next: LtxId,
     },
-    /// a TXID that no files end at
+    /// No chain of files ends at the wanted TXID.
     #[error("TXID {wanted} is not available: {nearest}")]
     Txid {
-        /// The wanted one.
+        /// The wanted TXID.
         wanted: Txid,
-        /// What can be had instead, as a clause.
+        /// The state that can be restored instead, as a clause.
         nearest: String,
     },
-    /// a file that nothing replaces is damaged
+    /// A damaged file is needed and no other file covers its TXIDs.
     #[error(
         "TXID {wanted} cannot be restored: {file} is damaged ({why}), and no other file covers it; {}",
         instead(.reached)
     )]
     Damaged {
-        /// The wanted state.
+        /// The TXID of the wanted state.
         wanted: Txid,
-        /// The file.
+        /// The damaged file.
         file: LtxId,
-        /// What is wrong with it, as a clause.
+        /// The damage, as a clause.
         why: String,
         /// The newest state before it that can be restored; 0 if there is none.
         reached: Txid,
     },
 }
 
-/// What to do where files are damaged.
+/// Advice for the case that files are damaged.
 fn instead(reached: &Txid) -> String {
     match *reached {
         Txid(0) => "no state before it can be restored; `lsfast repair` stores what the database still has"
@@ -102,10 +103,10 @@ fn instead(reached: &Txid) -> String {
     }
 }
 
-/// Makes the plan: files in the order in which they build on each other, never empty.
+/// Makes the plan: files in the order in which they build on each other. It is never empty.
 ///
 /// # Errors
-/// One for each reason why that state cannot be had.
+/// [`PlanError`], with the reason why the wanted state cannot be restored.
 pub fn plan(entries: &[Entry], goal: Goal) -> Result<Vec<Entry>, PlanError> {
     if entries.is_empty() {
         return Err(PlanError::Empty);
@@ -130,15 +131,15 @@ pub fn plan(entries: &[Entry], goal: Goal) -> Result<Vec<Entry>, PlanError> {
     }
 }
 
-/// The longest unbroken chain, by the rules of the module text.
+/// The longest unbroken chain by the rules at the top of the module.
 fn chain<'a>(fitting: impl Iterator<Item = &'a Entry>) -> Vec<Entry> {
     let (images, mut others): (Vec<&Entry>, Vec<&Entry>) =
         fitting.partition(|e| e.id.level == Level::SNAPSHOT);
     let image = images.into_iter().filter(|e| e.id.min.0 == 1).max_by_key(|e| (e.id.min, e.id.max));
     let mut chain: Vec<Entry> = image.into_iter().copied().collect();
     let mut position = image.map_or(Txid(0), |e| e.id.max);
-    // Files that begin early enough only become more as the position moves, so the best of them is kept
-    // at hand.
+    // As the position moves on, more files begin early enough and none stop doing so. So it
+    // suffices to remember the best of them.
     others.sort_unstable_by_key(|e| std::cmp::Reverse(e.id.min));
     let rank = |e: &Entry| (e.id.max, std::cmp::Reverse(e.id.min), e.id.level, std::cmp::Reverse(e.modified));
     let mut best: Option<&Entry> = None;
@@ -184,7 +185,8 @@ mod tests {
         Entry { id, size: 1, modified: Millis(modified) }
     }
 
-    /// Every plan that the real Litestream made for the vectors, and everything that it refused.
+    /// Makes every plan that the real Litestream made for the vectors, and refuses everything that
+    /// it refused.
     #[test]
     fn plans_of_the_real_binary() {
         let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/manifest.json");
@@ -205,7 +207,7 @@ mod tests {
                 let expected: Vec<&str> =
                     restore["plan"].as_array().unwrap().iter().map(|p| p.as_str().unwrap()).collect();
                 if matches!(goal, Goal::UpTo(_)) {
-                    // By way of another image perhaps; the state is the same.
+                    // The plan may use another image; the state is the same.
                     let end = |name: &str| name[name.len() - 20..].to_owned();
                     assert_eq!(end(names.last().unwrap()), end(expected.last().unwrap()));
                 } else {
@@ -218,7 +220,7 @@ mod tests {
                 assert!(matches!(plan(&entries, goal), Err(PlanError::Txid { .. })), "{goal:?}");
                 checked.1 += 1;
             }
-            // Two times are refused: before the first state, and after the newest file.
+            // Litestream refuses two times: one before the first state, one after the newest file.
             let refused = &replica["refused_before_ms"].as_array().unwrap()[0];
             assert_eq!(last_before(&entries, refused["before_ms"].as_i64().unwrap()), None);
             checked.1 += 1;
@@ -226,7 +228,7 @@ mod tests {
         assert!(checked.0 > 100 && checked.1 > 8, "{checked:?}");
     }
 
-    /// The last TXID that a file of the levels below 9 ends at, of those made before a time.
+    /// The last TXID at which a file below level 9 ends, among files made before `time`.
     fn last_before(entries: &[Entry], time: i64) -> Option<Txid> {
         let made = entries.iter().filter(|e| e.id.level != Level::SNAPSHOT && e.modified.0 < time);
         made.map(|e| e.id.max).max()
@@ -272,7 +274,7 @@ mod tests {
         assert_eq!(plan(&entries, Goal::Newest).unwrap(), entries);
     }
 
-    /// The rules as they are written down, word for word.
+    /// A literal implementation of the rules at the top of the module.
     fn model(entries: &[Entry]) -> (Vec<Entry>, Txid) {
         let mut plan = Vec::new();
         let mut images: Vec<_> =

@@ -1,4 +1,4 @@
-//! What can be restored.
+//! Lists the states that can be restored.
 
 use std::sync::Arc;
 
@@ -18,40 +18,40 @@ use crate::store::{Entry, Store};
 /// A state that can be restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Point {
-    /// When it was stored.
+    /// When the state was stored.
     pub created: Millis,
-    /// How to name it.
+    /// The name of the state.
     pub state: PointState,
-    /// The files that it takes, in the order in which they build on each other; of Litestream 0.3
-    /// not told.
+    /// The files that a restore of it reads, in the order in which they build on each other. Empty
+    /// for Litestream 0.3.
     pub files: Vec<Entry>,
-    /// How many files it takes.
+    /// Number of files that a restore of it reads.
     pub file_count: usize,
-    /// Bytes of those files.
+    /// Total bytes of those files.
     pub bytes: u64,
 }
 
-/// How a state is named.
+/// Names a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PointState {
-    /// By its TXID; the level is that of the file that ends with it.
+    /// A state of LTX files, named by its TXID.
     Ltx {
-        /// The TXID.
+        /// The last TXID of the state.
         txid: Txid,
-        /// The level.
+        /// Level of the file that ends with it.
         level: Level,
     },
-    /// By generation and log, of Litestream 0.3.
+    /// A state of Litestream 0.3, named by generation and WAL.
     Legacy(LegacyState),
 }
 
 /// The newest `limit` states, newest last, and whether there are more.
 ///
-/// One listing, and for each state of the answer one request of 100 bytes unless a list of times
-/// covers it.
+/// Takes one listing, and one request of 100 bytes for each returned state that no list of times
+/// covers.
 ///
 /// # Errors
-/// [`RestoreError`]; a place without any state is [`RestoreError::Empty`].
+/// [`RestoreError`]; [`RestoreError::Empty`] if the replica holds no state.
 pub async fn points(store: &Arc<dyn Store>, limit: usize) -> Result<(Vec<Point>, bool), RestoreError> {
     let limit = limit.clamp(1, limits::POINTS_MAX);
     let listing = store.list_all().await?;
@@ -66,7 +66,7 @@ pub async fn points(store: &Arc<dyn Store>, limit: usize) -> Result<(Vec<Point>,
     ends.dedup();
     let mut times = Times::new(&**store, &listing);
     let plans = loop {
-        // One more than wanted tells whether there are more.
+        // One more than `limit` tells whether there are more.
         let plans: Vec<Vec<Entry>> = ends
             .iter()
             .rev()
@@ -74,7 +74,7 @@ pub async fn points(store: &Arc<dyn Store>, limit: usize) -> Result<(Vec<Point>,
             .take(limit + 1)
             .collect();
         let txids: Vec<Txid> = plans.iter().filter_map(|p| p.last()).map(|e| e.id.max).collect();
-        // A header that cannot be read makes other plans.
+        // An unreadable header counts as damage, so the plans are made again without that file.
         if !read_headers(store, &mut times, &txids, &mut damaged).await? {
             break plans;
         }
@@ -104,7 +104,8 @@ pub async fn points(store: &Arc<dyn Store>, limit: usize) -> Result<(Vec<Point>,
     Ok((points, more))
 }
 
-/// Reads what no list of times knows, several at once. Whether a file turned out to be damaged.
+/// Reads the headers whose times no list has, several at the same time. True if a file turned out
+/// to be damaged.
 async fn read_headers(
     store: &Arc<dyn Store>,
     times: &mut Times<'_>,
@@ -135,10 +136,10 @@ async fn read_headers(
 }
 
 impl Choice {
-    /// When the state was stored; takes one small request for LTX files.
+    /// When the state was stored. May take one small request for LTX files.
     ///
     /// # Errors
-    /// A header that cannot be read.
+    /// [`RestoreError`], if the header cannot be read.
     pub async fn created(&self, store: &dyn Store) -> Result<Millis, RestoreError> {
         match (self.created, &self.files) {
             (Some(created), _) => Ok(created),

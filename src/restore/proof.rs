@@ -1,4 +1,4 @@
-//! Proving each file from parts that were decoded in any order.
+//! Proves a file from parts that are decoded in any order.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::base::LtxId;
 use crate::ltx::{FileCheck, FileEnd, LtxError, PartialCheck};
 
-/// One file on its way to being proven.
+/// One file whose proof is in progress.
 #[derive(Debug)]
 pub(super) struct Proof {
     pub(super) object: LtxId,
@@ -15,13 +15,13 @@ pub(super) struct Proof {
 
 #[derive(Debug)]
 struct State {
-    /// `None` when it is proven, or has failed.
+    /// `None` once the file is proven, or has failed.
     check: Option<FileCheck>,
-    /// Number of the part that is due.
+    /// Number of the next part to check.
     due: u64,
-    /// Parts that are ahead of it; no more than there are parts in the works.
+    /// Parts that were decoded before their turn. Bounded by the number of parts in flight.
     ahead: BTreeMap<u64, PartialCheck>,
-    /// How many parts there are, and what follows them.
+    /// The number of parts and what follows them, once the file has been read to its end.
     end: Option<(u64, FileEnd)>,
     proven: bool,
 }
@@ -32,21 +32,21 @@ impl Proof {
         Proof { object, state: Mutex::new(state) }
     }
 
-    /// Part `number` has been decoded.
+    /// Notes that part `number` has been decoded.
     pub(super) fn add(&self, number: u64, part: PartialCheck) -> Result<(), LtxError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.ahead.insert(number, part);
         state.go_on()
     }
 
-    /// The file has been read to its end and has that many parts.
+    /// Notes that the file has been read to its end and has `parts` parts.
     pub(super) fn end(&self, parts: u64, end: FileEnd) -> Result<(), LtxError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.end = Some((parts, end));
         state.go_on()
     }
 
-    /// Whether every byte of the file is accounted for.
+    /// Whether every byte of the file is proven.
     pub(super) fn is_proven(&self) -> bool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).proven
     }

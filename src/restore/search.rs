@@ -1,8 +1,8 @@
-//! Looking for files that make the wanted state, around those that are damaged.
+//! Finds files that lead to the wanted state and avoids damaged ones.
 //!
-//! The first plan is tried as it is: a restore reads and proves each file anyway. When one of them
-//! fails, the files of the next plan are proven first, each once, so that a replica with much
-//! damage is read twice at most and not once for each damaged file.
+//! The first plan is used without a check, because a restore reads and proves each file anyway.
+//! After a file has failed, the files of the next plan are proven before they are used, each once.
+//! So a replica with much damage is read at most twice, not once per damaged file.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,19 +17,20 @@ use crate::base::clock::Millis;
 use crate::base::{LtxId, limits};
 use crate::store::{Entry, Listing, Store};
 
-/// What is known while a state is looked for.
+/// What is known during the search for a state.
 pub(super) struct Search<'a> {
     store: &'a Arc<dyn Store>,
     state: Selection,
     listing: Listing,
     damaged: Damaged,
-    /// Files that were read and are what their names say.
+    /// Files that were read and proven.
     proven: BTreeSet<LtxId>,
-    /// Damage was met, so that files are proven before they are used.
+    /// Damage was found, so files are proven before they are used.
     careful: bool,
-    /// Damaged files that were said.
+    /// Damaged files that have been logged.
     said: BTreeSet<LtxId>,
-    /// Listings that were overtaken by deletions.
+    /// Number of listings made. A file that was removed or replaced after a listing causes another
+    /// one.
     listings: u32,
 }
 
@@ -78,7 +79,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Reads what is not proven yet, several files at once. False if one of them cannot be used.
+    /// Reads the files that are not proven yet, several at the same time. False if one of them
+    /// cannot be used.
     async fn prove(&mut self, files: &[Entry]) -> Result<bool, RestoreError> {
         let mut waiting = files.iter().filter(|e| !self.proven.contains(&e.id)).copied().collect::<Vec<_>>();
         let mut under_way = JoinSet::new();
@@ -104,17 +106,19 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Takes note of a file that could not be used.
+    /// Notes a file that could not be used.
     ///
     /// # Errors
-    /// The error itself, if it is not about one file.
+    /// The error itself, if it is not about one file, concerns a file that is already known to be
+    /// damaged, or follows [`limits::RESTORE_LISTINGS`] listings.
     pub(super) async fn around(&mut self, e: RestoreError) -> Result<(), RestoreError> {
         self.careful = true;
         if let Some((id, why)) = damage::fault(&e) {
             return if self.damaged.add(id, why) { Ok(()) } else { Err(e) };
         }
         let Some((id, why)) = damage::moved(&e) else { return Err(e) };
-        // Removed or replaced since it was listed, as when old files are merged; or the listing is wrong.
+        // The file was removed or replaced since the listing, as happens when old files are merged;
+        // or the listing is wrong.
         if self.listings == limits::RESTORE_LISTINGS {
             return Err(e);
         }
@@ -131,7 +135,8 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// When a state was stored whose last file says `by_header`.
+    /// When the state of `choice` was stored. `by_header` is the time in the header of its last
+    /// file.
     pub(super) async fn created(
         &mut self,
         choice: &Choice,
@@ -147,7 +152,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The files that could not be used.
+    /// The files that could not be used, each with the reason.
     pub(super) fn into_damaged(self) -> Vec<(LtxId, String)> {
         self.damaged.iter().map(|(id, why)| (*id, why.to_owned())).collect()
     }

@@ -1,27 +1,34 @@
-//! The place where the database goes, and what is there already.
+//! The path that the database is written to, and a database that is already there.
 //!
-//! # Replacing a database
+//! # Overview
 //!
-//! A log of the old database must never be found beside the new one: SQLite would replay it. And
-//! until the new one is there the old one must be whole, log included. Two files cannot change
-//! their names at once, so the old database is first brought to rest by SQLite itself:
+//! A WAL of the old database must never be found next to the new one: SQLite would replay it. Until
+//! the new database is in place, the old one must be complete, including its WAL. Two files cannot
+//! be renamed at the same time, so SQLite itself first checkpoints and closes the old database.
 //!
-//! 1. Nobody else has it open, or its log or wal-index: no lock is held on them, no process that
-//!    can be seen has a descriptor of them (`/proc`), and the kernel, asked by way of a lease,
-//!    knows of no descriptor of a process that can't be seen. Else refuse. A connection in rollback
-//!    mode that is idle has no lock.
-//! 2. `PRAGMA journal_mode=DELETE` moves the log into the old database (or rolls its journal back)
-//!    and removes it. SQLite needs the database for itself for that, so somebody who came after
-//!    step 1 is noticed. Killed here, the old database is whole, with its log or without one.
-//! 3. What is still there of `-wal`, `-shm` and `-journal` has no content that counts, and is
-//!    removed; the directory is flushed. The old database is whole without them.
-//! 4. The new file is renamed over the old; the directory is flushed. Before: the old one, whole.
-//!    After: the new one, alone.
+//! # Order of writes
 //!
-//! Only when SQLite cannot read the old database at all, which is why somebody restores it, step 2
-//! is replaced: its log or journal is renamed to end in `-replaced` and removed after step 4.
-//! Killed between, the damaged database lies there with its log under that name; nothing is
-//! replayed, nothing is lost.
+//! 1. No other process may have the database, its WAL or its wal-index open. No lock is held on
+//!    them, no visible process has a descriptor of them (`/proc`), and the kernel, asked for a
+//!    lease, knows of no descriptor of an invisible process. Otherwise the restore is refused.
+//!    Locks alone do not suffice: an idle connection in rollback mode holds none.
+//! 2. `PRAGMA journal_mode=DELETE` checkpoints the WAL into the old database (or rolls its journal
+//!    back) and removes it. SQLite needs exclusive access for that, so it notices a process that
+//!    has come after step 1.
+//! 3. A remaining `-wal`, `-shm` or `-journal` has no content that counts. It is removed, and the
+//!    directory is flushed.
+//! 4. The new file is renamed over the old one, and the directory is flushed.
+//!
+//! # Failure and crash
+//!
+//! After a crash in step 2 the old database is complete, with its WAL or without it. After step 3
+//! it is complete without those files. Before the rename of step 4 the path has the old database,
+//! complete; after it, the new one alone.
+//!
+//! Step 2 differs only if SQLite cannot read the old database at all, which may be the very reason
+//! for the restore. Then its WAL or journal is renamed to end in `-replaced`, and removed after
+//! step 4. A crash in between leaves the damaged database with its WAL under that name: nothing is
+//! replayed and nothing is lost.
 
 use std::ffi::OsString;
 use std::fs::Metadata;
@@ -37,25 +44,25 @@ use crate::base::untrusted;
 use crate::io::durable::{self, Existing, Pending};
 use crate::io::{File, host};
 
-/// What SQLite keeps beside a database.
+/// Suffixes of the files that SQLite keeps next to a database.
 const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
-/// Mode of a new database: nothing says who else may read what is in it.
+/// Mode of a new database. Nothing says who else may read its content.
 const MODE: u32 = 0o600;
 
-/// A program that only reads the file, such as a copy, is waited for so long.
+/// How long to wait for a program that has the file open without a lock, such as a copy.
 const OPEN_WAIT: Duration = Duration::from_secs(1);
 
-/// The wait before it is looked at again.
+/// Delay between two looks at who has the file open.
 const OPEN_AGAIN: Duration = Duration::from_millis(25);
 
-/// Bytes of a database that SQLite locks: pending, reserved and shared.
+/// Byte range of a database that SQLite locks, as offset and length: pending, reserved and shared.
 const LOCKS: (u64, u64) = (0x4000_0000, 512);
 
-/// Bytes of a wal-index that SQLite locks.
+/// Byte range of a wal-index that SQLite locks, as offset and length.
 const SHM_LOCKS: (u64, u64) = (120, 9);
 
-/// Where the database goes.
+/// The path that the database is written to.
 #[derive(Debug)]
 pub(super) struct Target {
     path: PathBuf,
@@ -63,7 +70,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Looks at the place without changing anything.
+    /// Checks the path without changing anything.
     pub(super) fn examine(output: &Path, force: bool) -> Result<Target, RestoreError> {
         let path = place::resolve(output)?;
         let target = Target { path, force };
@@ -81,7 +88,7 @@ impl Target {
         PathBuf::from(name)
     }
 
-    /// Whether what is there may go.
+    /// Fails if a file exists and `force` is not set, or if a process uses one of the files.
     fn may_replace(&self) -> Result<(), RestoreError> {
         let there = |path: &Path| match std::fs::symlink_metadata(path) {
             Ok(_) => Ok(true),
@@ -111,8 +118,8 @@ impl Target {
     }
 
     fn not_locked(&self, path: &Path, (from, len): (u64, u64)) -> Result<(), RestoreError> {
-        // No connection of this process is open on a database that is about to be replaced, so closing this
-        // descriptor drops no locks of ours.
+        // This process has no connection to a database that is about to be replaced, so closing
+        // this descriptor drops none of its POSIX locks.
         let locked = match open(path)? {
             Some(file) => {
                 file.locked_by(from, len).map_err(|e| RestoreError::output("look at", path, 0, e))?
@@ -125,7 +132,7 @@ impl Target {
         }
     }
 
-    /// Who has the database, or what is next to it, open without a lock.
+    /// The process that has the database, or a file next to it, open without a lock.
     fn opened_by(&self, sidecars: &[PathBuf]) -> Result<Option<String>, RestoreError> {
         let mut there = Vec::new();
         let mut hidden = false;
@@ -144,7 +151,7 @@ impl Target {
         }
     }
 
-    /// Makes the temporary file beside the place, and removes those that killed restores left
+    /// Creates the temporary file next to the output, and removes those that killed restores left
     /// there.
     pub(super) fn begin(&self) -> Result<Pending, RestoreError> {
         let directory = durable::directory_of(&self.path);
@@ -152,7 +159,8 @@ impl Target {
         self.sweep(directory);
         let failed = |e| RestoreError::output("write", &self.path, 0, e);
         let pending = Pending::create_beside(&self.path, MODE).map_err(failed)?;
-        // Tells other restores that somebody is at work here. The lock goes with the process.
+        // Tells other restores that this file is in use. The kernel drops the lock when the process
+        // ends.
         pending.file().std().lock().map_err(failed)?;
         if let Ok(old) = std::fs::metadata(&self.path) {
             take_over(&old, pending.file());
@@ -160,7 +168,7 @@ impl Target {
         Ok(pending)
     }
 
-    /// A second temporary file beside the place, for as long as it is held.
+    /// A second temporary file next to the output, which is removed when it is dropped.
     pub(super) fn scratch(
         &self,
         database: &Pending,
@@ -191,14 +199,14 @@ impl Target {
         }
     }
 
-    /// Puts the complete, verified, flushed file into its place. Blocks its thread.
+    /// Renames the complete, verified and flushed file to the output. Blocks its thread.
     pub(super) fn install(&self, pending: Pending) -> Result<(), RestoreError> {
         self.may_replace()?;
         if !pending.is_itself() {
             return Err(RestoreError::Exchanged { path: pending.path().to_owned() });
         }
         let failed = |e| RestoreError::output("replace", &self.path, 0, e);
-        // What `may_replace` lets pass without force is nothing, or an empty file.
+        // Without force, `may_replace` accepts only a missing or an empty file.
         let empty = std::fs::symlink_metadata(&self.path).is_ok_and(|m| m.is_file() && m.len() == 0);
         if !self.force && empty {
             return pending.commit(&self.path, Existing::Replace).map_err(failed);
@@ -231,7 +239,8 @@ impl Target {
         Ok(())
     }
 
-    /// Step 2 of the module text. Gives the names of what had to be put aside.
+    /// Step 2 at the top of the module. Returns the old and the new names of the files it put
+    /// aside.
     fn settle(&self) -> Result<Vec<(PathBuf, PathBuf)>, RestoreError> {
         let logs = ["-wal", "-journal"].map(|s| self.sidecar(s));
         if !logs.iter().any(|l| l.exists()) {
@@ -263,8 +272,8 @@ impl Target {
     }
 }
 
-/// Opens a file that may not be there; nothing else than a regular file is waited for, and no link
-/// is followed.
+/// Opens a file that may be missing. Only a regular file is opened, so the call never blocks, and
+/// no link is followed.
 fn open(path: &Path) -> Result<Option<File>, RestoreError> {
     match File::open_itself(path) {
         Ok(file) => Ok(Some(file)),
@@ -279,7 +288,7 @@ fn close_log(path: &Path) -> rusqlite::Result<()> {
     super::verify::distrust(&connection)?;
     connection.busy_timeout(Duration::ZERO)?;
     let mode: String = connection.query_row("PRAGMA journal_mode=DELETE", [], |row| row.get(0))?;
-    // A rollback journal is rolled back by the first read.
+    // The first read rolls back a rollback journal.
     connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
     connection.close().map_err(|(_, e)| e)?;
     if mode == "delete" { Ok(()) } else { Err(busy()) }
@@ -289,7 +298,7 @@ fn busy() -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY), None)
 }
 
-/// The new file belongs to whom the old one did, as far as this process may do that.
+/// Copies owner, group and mode of the old file to the new one, as far as this process may.
 fn take_over(old: &Metadata, new: &File) {
     let mode = std::fs::Permissions::from_mode(old.permissions().mode() & 0o7777);
     let _ = std::os::unix::fs::fchown(new.std(), Some(old.uid()), Some(old.gid()));

@@ -1,17 +1,21 @@
-//! When states were stored, with as few requests as it takes.
+//! When states were stored, found out with as few requests as possible.
 //!
-//! The time of a state is that of the header of the file that ends with it. A listing has only the
-//! time of the upload, which for a merged file is up to its level's interval later, and for a
-//! directory that was copied means nothing. So headers are read, 100 bytes each, but only where
-//! they decide: TXIDs are given in the order of time, so a wanted time is found by bisection,
-//! beginning where the times of the uploads say. A list of times (`ltx::times`) that covers a
-//! TXID replaces the headers of all that it covers by one request.
+//! # Overview
+//!
+//! The time of a state is in the header of the file that ends with it. A listing has only the time
+//! of the upload. For a merged file that is later by up to the interval of its level, and for a
+//! copied directory it means nothing. So headers are read, 100 bytes each, but only where they
+//! decide. TXIDs ascend with time, so a wanted time is found by bisection, which starts where the
+//! upload times point. One list of times (`ltx::times`) replaces the headers of all TXIDs that it
+//! covers.
+//!
+//! # Failure
 //!
 //! A clock that was set back makes times ambiguous; the search then ends at one of the places where
-//! the wanted time was passed. A time in the future is a clock that was wrong for a while: then the
-//! states after it, which were stored later, say when it was at the latest.
+//! the wanted time was passed. A time in the future comes from a clock that was wrong for a while.
+//! The states after it were stored later, so their times bound it from above.
 //!
-//! A header that cannot be read is replaced by that of another file that ends there.
+//! If a header cannot be read, that of another file that ends at the same TXID replaces it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -24,22 +28,22 @@ use crate::base::{LtxId, Txid, limits};
 use crate::ltx::{HEADER_LEN, Header, LtxError, TimesId, times};
 use crate::store::{Entry, ErrorKind, Listing, SideId, Store};
 
-/// The times of the states of one replica, as far as anybody asked.
+/// The times of the states of one replica, read on demand.
 pub(super) struct Times<'a> {
     store: &'a dyn Store,
-    /// By the TXID that they end at, then by level: of several that end there the lowest has the
-    /// time of the state (that of a full image may be later).
+    /// Sorted by the TXID that they end at, then by level. Of several files that end at a TXID, the
+    /// one on the lowest level has the time of the state; that of a full image may be later.
     files: Vec<Entry>,
-    /// For each TXID that a file ends at, in ascending order, those files.
+    /// For each TXID that a file ends at, in ascending order: those files, as a range in `files`.
     ends: Vec<Range<usize>>,
-    /// Lists not read yet, with their sizes.
+    /// Lists not read yet, with their sizes in bytes.
     lists: Vec<(TimesId, u64)>,
-    /// By headers and lists.
+    /// Times read from headers and lists.
     known: BTreeMap<Txid, Millis>,
     requests: u64,
-    /// No state was stored later than this: the present moment, and what clocks may differ.
+    /// No state was stored later than this: the current time plus the tolerated clock difference.
     latest: Millis,
-    /// A time after `latest` was met, and said.
+    /// Whether a time after `latest` has been logged.
     future_said: bool,
 }
 
@@ -63,7 +67,7 @@ impl<'a> Times<'a> {
         Times { store, files, ends, lists, known, requests: 0, latest, future_said: false }
     }
 
-    /// Requests so far.
+    /// Number of requests made.
     pub(super) fn requests(&self) -> u64 {
         self.requests
     }
@@ -76,15 +80,15 @@ impl<'a> Times<'a> {
         self.ends.binary_search_by_key(&txid, |end| self.files[end.start].id.max).ok()
     }
 
-    /// The last TXID that a file ends at, of those made strictly before `time`.
+    /// The last TXID at which a file made strictly before `time` ends.
     pub(super) async fn last_before(
         &mut self,
         time: Millis,
         damaged: &mut Damaged,
     ) -> Result<Option<Txid>, RestoreError> {
-        // All ends below `low` were made before the time, none from `high` on.
+        // All ends below `low` were made before `time`, and none from `high` on.
         let (mut low, mut high) = (0, self.ends.len());
-        // Uploads come later than what they upload.
+        // An upload is later than the state that it stores, so this guess is low if it is wrong.
         let guess = self.ends.iter().filter(|end| self.files[end.start].modified < time).count();
         let mut first = [guess, guess.wrapping_sub(1)].into_iter();
         while low < high {
@@ -94,7 +98,7 @@ impl<'a> Times<'a> {
         Ok(low.checked_sub(1).map(|last| self.txid(last)))
     }
 
-    /// When the state at a TXID was stored, at which a file ends.
+    /// When the state at `txid` was stored; `None` if no file ends there.
     pub(super) async fn at(
         &mut self,
         txid: Txid,
@@ -106,7 +110,7 @@ impl<'a> Times<'a> {
         }
     }
 
-    /// Of some TXIDs, the files whose headers must be read, after the lists have been.
+    /// Those files of `txids` whose headers have to be read because no list has their times.
     pub(super) async fn unknown(
         &mut self,
         txids: &[Txid],
@@ -122,24 +126,24 @@ impl<'a> Times<'a> {
         Ok(unknown)
     }
 
-    /// Whether `id` is the file whose header has the time of the state that it ends with.
+    /// Whether the header of file `id` has the time of the state that the file ends with.
     pub(super) fn is_first(&self, id: LtxId) -> bool {
         self.find(id.max).is_some_and(|at| self.files[self.ends[at].start].id == id)
     }
 
-    /// Whether a time cannot be right, because it is in the future.
+    /// Whether a time cannot be right because it is in the future.
     pub(super) fn is_future(&self, time: Millis) -> bool {
         time > self.latest
     }
 
-    /// Takes a header that somebody else has read.
+    /// Takes a header that the caller has read.
     pub(super) fn learn(&mut self, header: &Header) {
         self.requests += 1;
         self.known.insert(header.max, header.timestamp);
     }
 
-    /// The time of a state. One in the future cannot be right: no state was stored later than the
-    /// ones after it, nor after the present moment.
+    /// The time of a state. A time in the future cannot be right: a state was stored no later than
+    /// the states after it, and no later than now.
     async fn of(&mut self, at: usize, damaged: &mut Damaged) -> Result<Millis, RestoreError> {
         let own = self.stored(at, damaged).await?;
         if own <= self.latest {
@@ -164,7 +168,7 @@ impl<'a> Times<'a> {
         Ok(if uploaded <= self.latest { time.min(uploaded) } else { time })
     }
 
-    /// What list or header say, whatever that is.
+    /// The time in a list or a header, unchecked.
     async fn stored(&mut self, at: usize, damaged: &mut Damaged) -> Result<Millis, RestoreError> {
         let end = self.ends[at].clone();
         let txid = self.txid(at);
@@ -185,19 +189,19 @@ impl<'a> Times<'a> {
                     Some((id, why)) => {
                         damaged.add(id, why);
                     }
-                    // Another file that ends there will do as well.
+                    // Another file that ends at this TXID serves as well.
                     None if damage::moved(&e).is_some() && n + 1 < end.end => {}
                     None => return Err(e),
                 },
             }
         }
-        // All that is left of the state is when it was uploaded.
+        // No header is readable, so the upload time is the only time left.
         let uploaded = self.files[end.start].modified;
         self.known.insert(txid, uploaded);
         Ok(uploaded)
     }
 
-    /// What is known, or stands in a list.
+    /// The time of `txid` if it is known or a list has it.
     async fn listed(&mut self, txid: Txid) -> Result<Option<Millis>, RestoreError> {
         while !self.known.contains_key(&txid)
             && let Some(list) = self.lists.iter().position(|(id, _)| (id.min..=id.max).contains(&txid))
@@ -208,7 +212,7 @@ impl<'a> Times<'a> {
         Ok(self.known.get(&txid).copied())
     }
 
-    /// What a list says. One that is damaged, or gone, says nothing: the headers do.
+    /// Reads a list. A damaged or missing list is not an error: headers are read instead.
     async fn read_list(&mut self, id: TimesId, size: u64) -> Result<(), RestoreError> {
         self.requests += 1;
         let bytes = match Object::Times(id).get(self.store, 0..size).await {
@@ -232,7 +236,7 @@ impl<'a> Times<'a> {
     }
 }
 
-/// The header of a file, which must be what its name says.
+/// Reads the header of a file and checks that its TXIDs are those of the name.
 pub(super) async fn header(store: &dyn Store, entry: &Entry) -> Result<Header, RestoreError> {
     let (object, url) = (entry.id, || store.url().to_owned());
     let bytes = store.get(object, 0..HEADER_LEN as u64).await;

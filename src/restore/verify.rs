@@ -1,4 +1,4 @@
-//! SQLite's own look at a restored database before it gets its name.
+//! SQLite's own check of a restored database before it gets its name.
 
 use std::path::Path;
 
@@ -7,31 +7,31 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::RestoreError;
 
-/// How thoroughly SQLite looks at the result.
+/// How thoroughly SQLite checks the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Integrity {
-    /// Not at all. The checksums of the replica are verified all the same.
+    /// No check. The checksums of the replica are verified nevertheless.
     None,
     /// `PRAGMA quick_check`: pages, records and their order, without comparing indexes with tables.
     #[default]
     Quick,
-    /// `PRAGMA integrity_check`.
+    /// `PRAGMA integrity_check`, which also compares indexes with tables.
     Full,
 }
 
-/// What came of the look.
+/// The result of the check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Not asked for.
+    /// The caller asked for no check.
     Skipped,
-    /// SQLite found nothing.
+    /// SQLite found no damage.
     Ok,
-    /// SQLite could not look, for a reason that says nothing about the pages, such as a collation
+    /// SQLite could not check, for a reason that says nothing about the pages, such as a collation
     /// that only the application has.
     NotChecked(String),
 }
 
-/// Checks the database file. Takes no locks and makes no files beside it. Blocks its thread.
+/// Checks the database file. Takes no locks and creates no files next to it. Blocks its thread.
 pub(super) fn check(path: &Path, integrity: Integrity) -> Result<Verdict, RestoreError> {
     let pragma = match integrity {
         Integrity::None => return Ok(Verdict::Skipped),
@@ -63,15 +63,15 @@ fn open_to_check(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Before the first statement on a database that came from a store, whose schema and pages anybody
-/// may have made: nothing in its schema runs what could do harm, and each page is looked at before
-/// it is used.
+/// Call before the first statement on a database from a store, whose schema and pages may come from
+/// anyone. Nothing in the schema can then run harmful functions, and SQLite checks each page before
+/// it uses it.
 pub(super) fn distrust(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.execute_batch("PRAGMA cell_size_check=ON")
 }
 
-/// Nobody else knows the file yet, so SQLite needs neither locks nor a log beside it.
+/// No other process knows the file yet, so SQLite needs neither locks nor a WAL.
 fn immutable_uri(path: &Path) -> String {
     use std::fmt::Write;
     use std::os::unix::ffi::OsStrExt;

@@ -1,8 +1,7 @@
-//! Cutting the incoming bytes into batches of frames, and deciding which images are written.
+//! Cuts the incoming bytes into batches of frames and decides which images are written.
 //!
-//! One thread does this, in order, at some ten nanoseconds a frame; so the decision needs no locks
-//! and no index, and what takes time, decompressing and writing, can be done in any order by
-//! others.
+//! One thread does this in order, at some ten nanoseconds per frame. So the decision needs no locks
+//! and no index. The slow work, decompressing and writing, is done in any order by other threads.
 
 use std::sync::Arc;
 
@@ -19,7 +18,7 @@ use crate::store::Entry;
 
 /// Frames that are decoded together, and their place in the file.
 pub(super) struct Batch {
-    /// The database to be.
+    /// The shape of the new database.
     pub(super) shape: Shape,
     pub(super) header: Header,
     pub(super) proof: Arc<Proof>,
@@ -30,18 +29,18 @@ pub(super) struct Batch {
     pub(super) frames: Vec<IndexEntry>,
     /// For each frame, whether its page is written.
     pub(super) wanted: Vec<bool>,
-    /// Keeps the memory of `bytes` within the budget.
+    /// Counts `bytes` against the memory budget.
     pub(super) hold: Arc<OwnedSemaphorePermit>,
 }
 
-/// What the newest file says of the database.
+/// The shape of the database, from the newest file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shape {
     pub(super) header: Header,
 }
 
 impl Shape {
-    /// Length of the database file.
+    /// Length of the database file in bytes.
     pub(super) fn bytes(&self) -> u64 {
         u64::from(self.header.commit) * u64::from(self.header.page_size.get())
     }
@@ -67,9 +66,9 @@ pub(super) struct Walk<'a> {
     url: &'a str,
     files: &'a [Entry],
     place: Place,
-    /// The beginning of a header or a frame that was cut.
+    /// The beginning of a header or a frame that continues in the next part.
     carry: Vec<u8>,
-    /// Files begun.
+    /// Number of files that were read to their end.
     begun: usize,
     shape: Option<Shape>,
     claims: Option<Claims>,
@@ -82,7 +81,7 @@ impl<'a> Walk<'a> {
         Walk { url, files, place: Place::Header, carry, begun: 0, shape: None, claims: None, proofs }
     }
 
-    /// Takes the next part and hands its batches to `send`, which says whether anybody wants more.
+    /// Takes the next part and passes its batches to `send`, which returns whether it accepts more.
     pub(super) fn part(
         &mut self,
         part: Part,
@@ -98,12 +97,12 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// What the newest file says of the database, as soon as its header is there.
+    /// The shape of the database, as soon as the header of the newest file has arrived.
     pub(super) fn shape(&self) -> Option<Shape> {
         self.shape
     }
 
-    /// All parts have been taken. Gives the proofs, which are complete when all batches are
+    /// Ends the walk after all parts. Returns the proofs, which are complete once all batches are
     /// decoded.
     pub(super) fn finish(self) -> Result<Vec<Arc<Proof>>, RestoreError> {
         if self.begun != self.files.len() {
@@ -166,8 +165,8 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Frames that lie whole in `bytes`; what is left of it is the beginning of one that does not.
-    /// False if nothing can be done without more bytes.
+    /// Takes the frames that lie whole in `bytes`. A partial frame at the end goes to `carry`.
+    /// False if the walk needs more bytes.
     fn frames_in_place(
         &mut self,
         bytes: &mut Bytes,
@@ -211,7 +210,7 @@ impl<'a> Walk<'a> {
         Ok(true)
     }
 
-    /// The frame, or the terminator, that begins in `carry`.
+    /// Takes the frame or the terminator that begins in `carry`.
     fn frame_across_parts(
         &mut self,
         bytes: &mut Bytes,
@@ -243,8 +242,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The terminator has just been passed; it is still at the front of `bytes`, unless they are
-    /// empty.
+    /// Called just after the terminator. `bytes` still begins with it, unless it is empty.
     fn begin_end(&mut self, bytes: &mut Bytes) {
         let Place::Frames(open, walk) = std::mem::replace(&mut self.place, Place::Header) else {
             unreachable!("called among frames only")
@@ -264,7 +262,7 @@ impl<'a> Walk<'a> {
         ended.map_err(|e| e.into_error(self.url, entry))
     }
 
-    /// Makes `carry` at least `n` bytes long; false if there are not enough.
+    /// Fills `carry` up to `n` bytes. False if `bytes` has too few.
     fn fill(&mut self, bytes: &mut Bytes, n: usize) -> bool {
         let take = n.saturating_sub(self.carry.len()).min(bytes.len());
         self.carry.extend_from_slice(&bytes.split_to(take));
@@ -287,12 +285,12 @@ impl Open {
     }
 }
 
-/// What is wrong with a file, before it is known by name.
+/// What is wrong with a file, before its name is added.
 enum Wrong {
     Ltx(LtxError),
-    /// TXIDs of the header.
+    /// TXIDs in the header.
     Name(Txid, Txid),
-    /// That of the file and that of newer ones.
+    /// Page size of this file and that of the newer ones.
     PageSize(PageSize, PageSize),
     Stopped,
 }

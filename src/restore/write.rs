@@ -1,12 +1,12 @@
-//! Writing pages at their final offsets, and getting them to the disk while others still come.
+//! Writes pages at their final offsets, and gets them to the disk while more are arriving.
 //!
-//! Neighbouring pages are gathered into one write, by the thread that decoded them: what it has
-//! just made is in the cache of its processor.
+//! The thread that decoded neighbouring pages also gathers them into one write: they are still in
+//! the cache of its processor.
 //!
-//! Left alone, the kernel lets the disk idle until much more is waiting than most databases have,
-//! and the flush at the end begins with all of it. So whenever another
-//! [`limits::RESTORE_WRITEBACK_BYTES`] were written, a thread that may block asks for them to be
-//! taken to the disk.
+//! By itself, the kernel leaves the disk idle until more data is waiting than most databases have,
+//! and the flush at the end would start with all of it. So whenever another
+//! [`limits::RESTORE_WRITEBACK_BYTES`] are written, a thread that may block asks the kernel to
+//! start writing back.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use crate::base::limits;
 use crate::io::File;
 
-/// Writes for one decoding thread.
+/// The write buffer of one decoding thread.
 pub(super) struct Writer<'a> {
     file: &'a File,
     /// Bytes written by all threads.
@@ -31,8 +31,8 @@ impl<'a> Writer<'a> {
         Writer { file, written, ready, run: Vec::with_capacity(limits::RESTORE_WRITE_BYTES), run_at: 0 }
     }
 
-    /// Writes one page, at the latest with the next [`Writer::flush`]. An error may be that of an
-    /// earlier one.
+    /// Writes one page, at the latest with the next [`Writer::flush`]. An error may be about an
+    /// earlier page.
     pub(super) fn page(&mut self, offset: u64, page: &[u8]) -> io::Result<()> {
         let follows = offset == self.run_at + self.run.len() as u64;
         if !follows || self.run.len() + page.len() > limits::RESTORE_WRITE_BYTES {
@@ -43,7 +43,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Writes what was gathered.
+    /// Writes the gathered pages.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.file.pwrite_all(&self.run, self.run_at)?;
         let bytes = self.run.len() as u64;
@@ -51,16 +51,16 @@ impl<'a> Writer<'a> {
         let before = self.written.fetch_add(bytes, Ordering::Relaxed);
         let steps = |bytes: u64| bytes / limits::RESTORE_WRITEBACK_BYTES;
         if steps(before) != steps(before + bytes) {
-            // Full: it is still at work, and finds these when it comes to it. The flush does what is left in
-            // any case.
+            // If the channel is full, the other thread is still at work and will include these
+            // bytes. The final flush covers the rest in any case.
             let _ = self.ready.try_send(());
         }
         Ok(())
     }
 }
 
-/// Starts writing to the disk whenever it is told to, until nobody is left to do so. Blocks its
-/// thread where the disk is slower than the replica.
+/// Starts writing back whenever a message arrives, until all senders are dropped. Blocks its thread
+/// if the disk is slower than the replica.
 pub(super) fn write_back(file: &File, wanted: &Receiver<()>) {
     while wanted.recv().is_ok() {
         file.start_writeback(0, 0);
@@ -94,7 +94,7 @@ mod tests {
             file.pread_exact(&mut page, n * PAGE as u64).unwrap();
             assert!(page == content(n), "page {n}");
         }
-        // Ends, for nobody is left to tell it anything.
+        // Ends, because all senders are dropped.
         write_back(&file, &told);
     }
 }

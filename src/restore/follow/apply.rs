@@ -1,5 +1,5 @@
-//! One file, or several as one: read from the newest to the oldest, checked, written in one
-//! transaction.
+//! Applies one or more files in one transaction: reads them from the newest to the oldest, checks
+//! them, and writes each page once.
 
 use std::sync::Arc;
 
@@ -18,22 +18,22 @@ use crate::restore::claims::Claims;
 #[derive(Debug)]
 pub(super) struct Piece {
     pub(super) bytes: Bytes,
-    /// The file ends here.
+    /// Whether the file ends with this piece.
     pub(super) is_last: bool,
-    /// Given back with the bytes.
+    /// Memory budget of `bytes`, returned when the piece is dropped.
     pub(super) hold: Option<Arc<OwnedSemaphorePermit>>,
 }
 
-/// What has become visible.
+/// The state that has become visible to readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Applied {
-    /// Of the newest file.
+    /// Header of the newest file.
     pub(super) header: Header,
     pub(super) made: Made,
 }
 
-/// Applies files, given from the newest to the oldest, whose bytes come in the same order. Blocks
-/// its thread.
+/// Applies `files`, ordered from the newest to the oldest. `pieces` has their bytes in the same
+/// order. Blocks its thread.
 pub(super) fn apply(
     replica: &mut Replica,
     url: &str,
@@ -61,7 +61,8 @@ pub(super) fn apply(
 struct Reading<'a> {
     url: &'a str,
     position: Txid,
-    /// The database has been no longer than that, so that pages above are new.
+    /// The shortest length so far, in pages, of the database and of the states of the files. Each
+    /// page above has to be in one of the files.
     pages: u32,
     claims: Option<Claims>,
     newest: Option<Header>,
@@ -113,7 +114,8 @@ impl Reading<'_> {
     }
 }
 
-/// The file is what its name says, follows the one before, and has pages of the right size.
+/// Checks that the file is what its name says, follows the file before it, and has the page size of
+/// the database.
 fn header_fits(header: &Header, id: LtxId, follows: Txid, apply: &Apply<'_>) -> Result<(), FollowError> {
     apply.page_size_is(header.page_size)?;
     let (min, max) = (header.min, header.max);

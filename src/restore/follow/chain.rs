@@ -1,34 +1,35 @@
-//! Which files lead on from a position.
+//! Chooses the files that lead on from a position.
 //!
-//! A restore takes the farthest file at each step, since it wants few of them. A follower is mostly
-//! near the end and wants few bytes: of all chains that go as far as can be gone, the one with the
-//! fewest bytes, where a request counts as [`REQUEST_BYTES`]. A full image is a file like any
-//! other, and so expensive that it is taken only where nothing else leads on.
+//! A restore takes the file that reaches furthest at each step, because it wants few files. A
+//! standby is usually near the end and wants few bytes. Of all chains that reach furthest, it takes
+//! the one with the fewest bytes, where each request counts as [`REQUEST_BYTES`]. A full image is a
+//! file like any other; it is so large that it is taken only if nothing else leads on.
 
 use crate::base::Txid;
 use crate::store::Entry;
 
-/// What a request is worth in bytes.
+/// Cost of a request in a chain, expressed in bytes.
 const REQUEST_BYTES: u64 = 32 << 10;
 
-/// A place that a chain can reach.
+/// A position that a chain can reach.
 struct Stop {
     at: Txid,
     cost: u64,
-    /// The file that leads here, and the stop before it.
+    /// The file that leads here, and the index of the stop before it.
     by: Option<(Entry, usize)>,
 }
 
-/// Files from `position` on, in the order in which they build on each other; empty if nothing leads
+/// Files from `position` on, in the order in which they build on each other. Empty if no file leads
 /// on.
 pub(super) fn onward(entries: &[Entry], position: Txid) -> Vec<Entry> {
     let mut later: Vec<&Entry> = entries.iter().filter(|e| e.id.max > position).collect();
     later.sort_unstable_by_key(|e| (e.id.max, e.id.level));
     let mut stops = vec![Stop { at: position, cost: 0, by: None }];
-    // Those of `stops` that nothing later and cheaper hides: `at` and `cost` both ascend.
+    // Indexes of the stops that no later and cheaper stop supersedes: `at` and `cost` both ascend.
     let mut front = vec![0];
     for e in later {
-        // The cheapest of all places that the file can follow is the first of the front that is far enough.
+        // The cheapest stop that the file can follow is the first one of the front that reaches far
+        // enough.
         let from = front.partition_point(|&s: &usize| stops[s].at.0.saturating_add(1) < e.id.min.0);
         let Some(&from) = front.get(from) else { continue };
         let (cost, at) = (stops[from].cost + e.size + REQUEST_BYTES, e.id.max);
@@ -76,17 +77,17 @@ mod tests {
         let mut all = vec![entry(9, 1, 5, 1 << 30), entry(0, 5, 5, 100), entry(0, 6, 6, 100)];
         assert_eq!(names(&onward(&all, Txid(4))).len(), 2);
         assert_eq!(onward(&all, Txid(6)), []);
-        // A long file of a higher level when the raw ones are gone.
+        // A file of a higher level leads on if the raw files are gone.
         all.push(entry(2, 2, 4, 1 << 20));
         assert_eq!(onward(&all, Txid(3)).first().unwrap().id.level.get(), 2);
-        // Nothing but the image.
+        // Only the image leads on.
         assert_eq!(onward(&all, Txid(0)).first().unwrap().id.level.get(), 9);
-        // A gap.
+        // A gap: nothing leads on.
         all.push(entry(0, 9, 9, 1));
         assert_eq!(onward(&all, Txid(6)), []);
     }
 
-    /// By trying everything.
+    /// Finds the best chain by trying all of them.
     fn best(entries: &[Entry], position: Txid) -> (Txid, u64) {
         let mut best = (position, 0);
         for e in entries.iter().filter(|e| e.id.min.0 <= position.0 + 1 && e.id.max > position) {

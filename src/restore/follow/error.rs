@@ -1,4 +1,4 @@
-//! What can end a follower, or hold it up.
+//! Errors that end a standby, or hold it up.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,191 +8,191 @@ use crate::ltx::LtxError;
 use crate::restore::RestoreError;
 use crate::store::StoreError;
 
-/// Why a database is not followed (any more). What it holds is one whole state all the same.
+/// Why a database is not followed, or no longer. It holds one complete state nevertheless.
 #[derive(Debug, thiserror::Error)]
 pub enum FollowError {
-    /// the first restore failed
+    /// The first restore failed.
     #[error(transparent)]
     Restore(#[from] RestoreError),
-    /// the store failed
+    /// The store returned an error.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// a stored file is no good
+    /// The content of a stored file is damaged.
     #[error("{id} of {url} cannot be applied: {cause}; `lsfast verify {url}` says what else is damaged")]
     Corrupt {
-        /// Which.
+        /// The file.
         id: LtxId,
-        /// Where.
+        /// URL of the replica.
         url: String,
-        /// What is wrong with it.
+        /// The damage that was found.
         #[source]
         cause: LtxError,
     },
-    /// a file does not lead on from the position
+    /// A file does not lead on from the position of the database.
     #[error("{id} does not follow TXID {position}: its header says {min} to {max}")]
     Order {
-        /// Which.
+        /// The file.
         id: LtxId,
-        /// Where the database is.
+        /// Position of the database.
         position: Txid,
-        /// By the header.
+        /// First TXID in the header.
         min: Txid,
-        /// By the header.
+        /// Last TXID in the header.
         max: Txid,
     },
-    /// a replica of something else, without an image
+    /// The replica has another history than the database, and no image to start from.
     #[error(
         "{url} has another history than the one that {path} is in at TXID {position}, and no whole image to begin with: \
          `lsfast verify {url}` says what is missing"
     )]
     OtherHistory {
-        /// Where.
+        /// URL of the replica.
         url: String,
-        /// The database.
+        /// Path of the database.
         path: PathBuf,
-        /// Where it is.
+        /// Position of the database.
         position: Txid,
     },
-    /// files that nothing leads to
+    /// No file leads on from the position, although later files exist.
     #[error(
         "nothing at {url} leads on from TXID {position}, but there is {next}: `lsfast verify {url}` says what is missing"
     )]
     Hole {
-        /// Where.
+        /// URL of the replica.
         url: String,
-        /// Where the database is.
+        /// Position of the database.
         position: Txid,
-        /// The first file after it.
+        /// The first file after the position.
         next: LtxId,
     },
-    /// new pages that no file has
+    /// The database would grow by a page that no file has.
     #[error(
         "the files up to TXID {txid} make the database grow to {pages} pages, but page {missing} is in none of them"
     )]
     Missing {
-        /// The newest of them.
+        /// The newest of the files.
         file: LtxId,
-        /// Where they would lead to.
+        /// The last TXID of the files.
         txid: Txid,
-        /// Pages then.
+        /// Length of the database after them, in pages.
         pages: u32,
-        /// The first that is not there.
+        /// The first page that is in none of them.
         missing: Pgno,
     },
-    /// pages of another size
+    /// The replica has another page size than the database.
     #[error(
         "{path} has pages of {found} bytes and the replica has pages of {expected}: a database cannot change that while \
          it is open; stop its readers and restore it again with --force"
     )]
     PageSize {
-        /// The database.
+        /// Path of the database.
         path: PathBuf,
-        /// Its own.
+        /// Page size of the database.
         found: PageSize,
-        /// Those of the replica.
+        /// Page size of the replica.
         expected: PageSize,
     },
-    /// somebody else has written
+    /// Another program has written to the database.
     #[error(
         "{path} has been changed by somebody else since TXID {txid} was applied, so nothing more can be: if the change is \
          to be kept, copy the database first; then restore it again with --force"
     )]
     Changed {
-        /// The database.
+        /// Path of the database.
         path: PathBuf,
-        /// Its position.
+        /// Position of the database.
         txid: Txid,
     },
-    /// the database has gone
+    /// The database file has been removed or replaced.
     #[error(
         "{path} has been removed or replaced while it was followed, so nobody can see what is applied: start anew"
     )]
     Gone {
-        /// The database.
+        /// Path of the database.
         path: PathBuf,
     },
-    /// there is a database that was never followed
+    /// A database exists at the path, but was never followed.
     #[error(
         "{path} exists and is not a followed database (it has no position): name another file with -o, or replace it with \
          --force"
     )]
     NotFollowed {
-        /// The database.
+        /// Path of the database.
         path: PathBuf,
     },
-    /// a replica without TXIDs
+    /// The replica was written by Litestream 0.3 and has no TXIDs.
     #[error("{url} was written by Litestream 0.3 and cannot be followed; {path} has its newest state")]
     Legacy {
-        /// Where.
+        /// URL of the replica.
         url: String,
-        /// What was restored.
+        /// Path of the restored database.
         path: PathBuf,
     },
-    /// somebody else follows it
+    /// Another process follows the database.
     #[error("{path} is followed already, by {by}: stop that first, or name another file with -o")]
     Followed {
-        /// The database.
+        /// Path of the database.
         path: PathBuf,
-        /// By whom.
+        /// The process, as a phrase.
         by: String,
     },
-    /// the follower does not give way
+    /// The process that follows the database did not stop in time.
     #[error(
         "{by} follows {path} and has not stopped for {seconds} s although it was asked to: stop it, then try again"
     )]
     DoesNotStop {
-        /// The database.
+        /// Path of the database.
         path: PathBuf,
-        /// By whom.
+        /// The process, as a phrase.
         by: String,
-        /// How long was waited.
+        /// How long this process has waited, in seconds.
         seconds: u64,
     },
-    /// SQLite refuses
+    /// SQLite returned an error.
     #[error("SQLite cannot {what} {path}: {cause}")]
     Sqlite {
-        /// What was tried.
+        /// The operation, as a verb.
         what: &'static str,
-        /// The database.
+        /// Path of the database.
         path: PathBuf,
-        /// Why not.
+        /// The error of SQLite.
         #[source]
         cause: rusqlite::Error,
     },
-    /// the integrity check fails
+    /// The integrity check before a promotion fails.
     #[error(
         "{path} fails SQLite's integrity check ({finding}) and stays as it is: restore it again with --force"
     )]
     Integrity {
-        /// The database.
+        /// Path of the database.
         path: PathBuf,
-        /// The first finding.
+        /// The first finding of the check.
         finding: String,
     },
-    /// SQLite was built without what is needed
+    /// This build of SQLite has no `sqlite_dbpage`.
     #[error(
         "this lsfast cannot follow: its SQLite was built without sqlite_dbpage; build it with \
          LIBSQLITE3_FLAGS=-DSQLITE_ENABLE_DBPAGE_VTAB, as the .cargo/config.toml of the sources does"
     )]
     NoDbpage,
-    /// a file beside the database
+    /// An operation on a file next to the database failed.
     #[error("cannot {what} {path}: {cause}")]
     File {
-        /// What was tried.
+        /// The operation, as a verb.
         what: &'static str,
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why not.
+        /// The error of the operation.
         #[source]
         cause: io::Error,
     },
-    /// the work was cut off
+    /// The work was cut off before its end.
     #[error("interrupted")]
     Interrupted,
 }
 
 impl FollowError {
-    /// Whether it is of no use to try again.
+    /// Whether a retry is pointless.
     pub(super) fn is_final(&self) -> bool {
         !matches!(
             self,

@@ -1,9 +1,9 @@
-//! Entry points for the fuzz targets, built with `--cfg fuzzing` only.
+//! Entry points for the fuzz targets, built only with `--cfg fuzzing`.
 
 use super::mark::{self, Mark};
 use crate::base::Pgno;
 
-/// Reads the position in page 1 of a standby. What was read and fits is written again and read
+/// Reads the mark in page 1 of a standby. A mark that is valid must survive being written and read
 /// again.
 pub fn mark(page: &[u8]) {
     let Some(found) = Mark::of(page) else { return };

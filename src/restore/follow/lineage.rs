@@ -1,36 +1,39 @@
-//! Whether a replica still has the history that a followed database is in.
+//! Whether a replica still has the history that the database of a standby is in.
 //!
-//! A replica that begins anew gives the same TXIDs again to other states, and once it has more of
-//! them than before no name tells. What tells is when the state at the position was made: it stands
-//! in the mark, to the millisecond, and in the header of each file that ends there. Three
-//! questions, the cheapest first:
+//! # Overview
 //!
-//! 1. The next file takes up the log exactly where the last one ended, by salts and offset: then it
-//!    builds on these pages, whatever its TXID. No request.
-//! 2. Otherwise the raw file at the position: 100 bytes.
-//! 3. If that has gone, or differs, a LIST and the headers of a few files that end at the position
-//!    or before. A file of this history was made no later than the state at the position, one of a
-//!    later history after it.
+//! A replica that starts over gives the same TXIDs to other states. Once it has more of them than
+//! before, no name tells the difference. What tells is the time at which the state at the position
+//! was made. It is in the mark, to the millisecond, and in the header of each file that ends there.
+//! Three checks, the cheapest first:
 //!
-//! What can't be proven counts as another history: a whole image is right in any case.
+//! 1. The next file continues the WAL exactly where the last one ended, by salts and offset. Then
+//!    it builds on these pages, whatever its TXID. This takes no request.
+//! 2. Otherwise, the header of the raw file at the position: 100 bytes.
+//! 3. If that file is gone or differs, a LIST and the headers of a few files that end at or before
+//!    the position. A file of this history was made no later than the state at the position, a file
+//!    of a later history after it.
+//!
+//! What cannot be proven counts as another history: applying a whole image is right in any case.
 
 use crate::base::clock::Millis;
 use crate::base::{Level, Salts, Txid};
 use crate::ltx::{Header, WalRange};
 use crate::store::Entry;
 
-/// The offset of the first frame in a log. A file that says so may as well be a comparison with an
-/// older state.
+/// Offset of the first frame in a WAL, in bytes. A file that begins there proves nothing: it may as
+/// well come from a comparison with an older state.
 const LOG_BEGIN: u64 = 32;
 
-/// How many headers are read before it counts as unknown.
+/// How many headers are read before the history counts as unknown.
 const WITNESSES: usize = 4;
 
-/// When a state was made, by the header of a file that ends with it.
+/// When a state was made, taken from the header of a file that ends with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Made {
     pub(super) at: Millis,
-    /// By a file of levels 0 to 8. A full image has a time of its own, a little later.
+    /// Whether the header is that of a file on levels 0 to 8. A full image has a time of its own,
+    /// slightly later.
     pub(super) exact: bool,
 }
 
@@ -40,16 +43,16 @@ impl Made {
     }
 }
 
-/// What a header says about the history.
+/// What a header proves about the history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     Same,
     Other,
-    /// Neither.
+    /// The header proves neither.
     Unknown,
 }
 
-/// Whether a file builds on the state in which the log was read up to the end of `last`.
+/// Whether a file builds on the state in which the WAL was read up to the end of `last`.
 pub(super) fn takes_up(last: Option<WalRange>, next: &WalRange) -> bool {
     last.is_some_and(|last| {
         last.salts == next.salts
@@ -59,13 +62,13 @@ pub(super) fn takes_up(last: Option<WalRange>, next: &WalRange) -> bool {
     })
 }
 
-/// What the header of a file that ends at the position or before says.
+/// What the header of a file that ends at or before the position proves.
 pub(super) fn judge(position: Txid, made: Option<Made>, level: Level, header: &Header) -> Verdict {
     let Some(made) = made.filter(|_| header.max <= position) else { return Verdict::Unknown };
     let of_image = level == Level::SNAPSHOT;
     match header.timestamp.cmp(&made.at) {
         std::cmp::Ordering::Equal => Verdict::Same,
-        // The state at the position has one time, but for images.
+        // The state at the position has one time, except in images.
         _ if header.max == position && of_image => Verdict::Unknown,
         std::cmp::Ordering::Less if header.max == position && made.exact => Verdict::Other,
         std::cmp::Ordering::Less => Verdict::Same,
@@ -73,7 +76,7 @@ pub(super) fn judge(position: Txid, made: Option<Made>, level: Level, header: &H
     }
 }
 
-/// The files whose headers say most, best first.
+/// The files whose headers prove most, best first.
 pub(super) fn witnesses(entries: &[Entry], position: Txid) -> Vec<Entry> {
     let mut files: Vec<Entry> = entries.iter().filter(|e| e.id.max <= position).copied().collect();
     files.sort_unstable_by_key(|e| (e.id.level == Level::SNAPSHOT, std::cmp::Reverse(e.id.max), e.id.level));
@@ -125,7 +128,7 @@ mod tests {
         assert!(!next(8272, salts));
         assert!(!next(32, salts));
         assert!(!takes_up(None, &last));
-        // Of a file that says nothing of a log, and of the beginning of one.
+        // A file that names no WAL, and the beginning of a WAL, prove nothing.
         assert!(!takes_up(Some(WalRange::default()), &WalRange::default()));
         let begin = WalRange { offset: 32, size: 0, salts };
         assert!(!takes_up(Some(begin), &last));

@@ -1,7 +1,7 @@
-//! `OUT-follow`: held by the one who follows OUT, for as long as the process lives.
+//! `OUT-follow`, the lock of a standby. The process that follows OUT holds it until it ends.
 //!
-//! Its content says who that is, and takes the wish that he stop: a file works where a signal does
-//! not, between containers and between users.
+//! Its content names that process, and takes the request to stop. A file works where a signal does
+//! not: between containers and between users.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -10,28 +10,29 @@ use super::{FOLLOW_MODE, FollowError};
 use crate::io::File;
 use crate::sqlite::database::sibling;
 
-/// The first word of the content.
+/// First words of the content.
 const FOLLOWING: &str = "following";
 const SEEDING: &str = "seeding";
 const STOP: &str = "stop";
 
-/// Bytes of the content, padded, so that it is always replaced whole.
+/// Length of the content in bytes. It is padded, so that it is always replaced whole.
 const BYTES: usize = 64;
 
-/// How often the lock is tried while the follower stops.
+/// Delay between two attempts to take the lock while the other process stops.
 const TRY_EVERY: Duration = Duration::from_millis(50);
 
-/// The right to write to a followed database.
+/// The right to write to the database of a standby.
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
     path: PathBuf,
-    /// The last holder was ended between making the database and noting its position.
+    /// Whether the last holder ended after it began to create the database and before it noted the
+    /// position.
     pub(super) was_seeding: bool,
 }
 
 impl Lock {
-    /// Takes the lock, or says who has it.
+    /// Takes the lock, or names the process that holds it.
     pub(super) fn take(database: &Path) -> Result<Lock, FollowError> {
         let path = sibling(database, "-follow");
         let failed = |cause| FollowError::File { what: "open", path: path.clone(), cause };
@@ -48,7 +49,7 @@ impl Lock {
         Ok(Lock { file, path, was_seeding })
     }
 
-    /// Asks the holder to stop, and takes the lock when he has.
+    /// Asks the holder to stop, and takes the lock once it has.
     pub(super) fn take_over(database: &Path, patience: Duration) -> Result<Lock, FollowError> {
         let begun = Instant::now();
         loop {
@@ -67,12 +68,12 @@ impl Lock {
         }
     }
 
-    /// Notes that the database is being made.
+    /// Notes that the database is being created.
     pub(super) fn seeding(&self) -> Result<(), FollowError> {
         self.note(SEEDING)
     }
 
-    /// Notes that it is there, with its position.
+    /// Notes that the database is complete and has a position.
     pub(super) fn following(&self) -> Result<(), FollowError> {
         self.note(FOLLOWING)
     }
@@ -82,12 +83,12 @@ impl Lock {
         noted.map_err(|cause| FollowError::File { what: "write", path: self.path.clone(), cause })
     }
 
-    /// Whether somebody wants the holder to stop.
+    /// Whether the holder has been asked to stop.
     pub(super) fn stop_wanted(&self) -> bool {
         words(&self.file).first().is_some_and(|w| w == STOP)
     }
 
-    /// Ends it for good.
+    /// Removes the lock file, and with it the standby.
     pub(super) fn remove(self) -> Result<(), FollowError> {
         std::fs::remove_file(&self.path).map_err(|cause| FollowError::File {
             what: "remove",

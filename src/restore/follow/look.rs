@@ -1,4 +1,4 @@
-//! Asking the store what there is to do.
+//! Asks the store which files to apply next.
 
 use super::lineage::{self, Verdict};
 use super::{FollowError, Follower, chain};
@@ -11,15 +11,15 @@ use crate::restore::times;
 use crate::restore::{Object, RestoreError};
 use crate::store::{Entry, ErrorKind, Scope};
 
-/// What there is to do.
+/// What to do next.
 pub(super) enum News {
-    /// Nothing.
+    /// Nothing new is stored.
     Nothing,
-    /// The next file, whole.
+    /// The next file, with its whole content.
     Next(LtxId, bytes::Bytes),
     /// Files that lead on, in the order in which they build on each other.
     Chain(Vec<Entry>),
-    /// Files that make a database from nothing, and why those are needed.
+    /// Files that make up a whole database, and the reason why they are needed.
     Image(Vec<Entry>, &'static str),
 }
 
@@ -29,7 +29,7 @@ const OTHER_HISTORY: &str = "the replica has another history than the database";
 const UNPROVEN: &str = "nothing there proves that the replica still has the history of the database";
 
 impl Follower {
-    /// Asks for the next file, or for a listing.
+    /// Asks for the next file, or for a listing if `list` is set or needed.
     pub(super) async fn look(&self, list: bool) -> Result<News, FollowError> {
         if !list && let Some(news) = self.probe().await? {
             return Ok(news);
@@ -40,7 +40,7 @@ impl Follower {
         self.choose(&entries, verdict)
     }
 
-    /// The next file, if it builds on this database; `None` if that takes a listing to know.
+    /// The next file, if it builds on this database; `None` if only a listing can tell.
     async fn probe(&self) -> Result<Option<News>, FollowError> {
         let id = LtxId::raw(self.status.txid.next());
         if self.bad.contains(&id) {
@@ -51,7 +51,7 @@ impl Follower {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Some(News::Nothing)),
             Err(e) => return Err(e.into()),
         };
-        // What is no header fails when it is applied.
+        // Bytes that are not a header cause an error when they are applied.
         if let Some(Ok(header)) = bytes.first_chunk().map(Header::parse)
             && !lineage::takes_up(self.log_end, &header.wal)
             && !self.still_there_below(id).await?
@@ -65,14 +65,14 @@ impl Follower {
         Ok(Some(entry.map_or(News::Nothing, |entry| News::Chain(vec![entry]))))
     }
 
-    /// Whether the raw file before `id` is that of this database.
+    /// Whether the raw file before `id` belongs to the history of this database.
     async fn still_there_below(&self, id: LtxId) -> Result<bool, FollowError> {
         let Some(before) = id.min.0.checked_sub(1).filter(|n| *n > 0) else { return Ok(false) };
         let entry = Entry { id: LtxId::raw(Txid(before)), size: 0, modified: Millis::default() };
         Ok(self.witness(&entry).await? == Verdict::Same)
     }
 
-    /// What one file says about the history.
+    /// What the header of one file proves about the history.
     async fn witness(&self, entry: &Entry) -> Result<Verdict, FollowError> {
         match times::header(&*self.store, entry).await {
             Ok(header) => Ok(lineage::judge(self.status.txid, self.made, entry.id.level, &header)),
@@ -87,7 +87,7 @@ impl Follower {
         }
     }
 
-    /// Whether the files of a listing are of the history that the database is in.
+    /// Whether the listed files belong to the history of the database.
     async fn history(&self, entries: &[Entry]) -> Result<Verdict, FollowError> {
         let newest = entries.iter().map(|e| e.id.max).max();
         if self.made.is_none() || newest.is_none_or(|newest| newest < self.status.txid) {
@@ -102,7 +102,7 @@ impl Follower {
         Ok(Verdict::Unknown)
     }
 
-    /// What to do when that is all there is.
+    /// What to do if `entries` is all that is stored.
     fn choose(&self, entries: &[Entry], history: Verdict) -> Result<News, FollowError> {
         let position = self.status.txid;
         let Some(newest) = entries.iter().map(|e| e.id.max).max() else { return Ok(News::Nothing) };
@@ -111,7 +111,8 @@ impl Follower {
             let files = plan::plan(entries, Goal::UpTo(Txid(u64::MAX))).ok()?;
             files.last().is_some_and(|f| f.id.max > beyond).then_some(files)
         };
-        // The newest raw file is never deleted, so a replica that ends before the position has begun anew.
+        // I4: the newest raw file is never deleted, so a replica that ends before the position has
+        // started over.
         let anew = match history {
             Verdict::Same => None,
             _ if newest < position => Some(BEGAN_ANEW),
@@ -125,7 +126,7 @@ impl Follower {
                 None => Err(FollowError::OtherHistory { url: self.store.url().to_owned(), path, position }),
             };
         }
-        // A file that could not be applied is tried again only if nothing gets past it.
+        // A file that could not be applied is tried again only if no other files lead past it.
         let onward = chain::onward(&good, position);
         if !onward.is_empty() {
             return Ok(News::Chain(onward));
@@ -150,7 +151,7 @@ impl Follower {
         }
     }
 
-    /// Leaves a file out that cannot be applied, as long as others lead past it.
+    /// Leaves out a file that cannot be applied, as long as others lead past it.
     pub(super) fn leave_out(&mut self, e: &FollowError) {
         let id = match *e {
             FollowError::Corrupt { id, .. } | FollowError::Order { id, .. } => id,
@@ -160,7 +161,7 @@ impl Follower {
         self.bad.insert(id);
     }
 
-    /// Forgets files that are of no use any more.
+    /// Forgets bad files that the position has passed.
     pub(super) fn forget_bad(&mut self) {
         let position = self.status.txid;
         self.bad.retain(|id| id.max > position);

@@ -1,18 +1,18 @@
-//! What a follower keeps in the database itself: its position, when that state was made, and a sum
+//! The mark that a standby keeps in its database: the position, when that state was made, and a sum
 //! of all pages.
 //!
-//! They stand in the 20 bytes of the header that SQLite reserves and never reads, so they change in
-//! the same transaction as the pages: whatever happens, they belong to each other.
+//! It uses the 20 bytes of the database header that SQLite reserves and never reads. So it changes
+//! in the same transaction as the pages and always matches them.
 //!
 //! | offset | bytes | |
 //! |---|---|---|
 //! | 72 | 2 | `lF` |
 //! | 74 | 6 | TXID |
-//! | 80 | 6 | when the state was made: milliseconds since 1970, 0 if unknown; bit 47: exactly then |
+//! | 80 | 6 | when the state was made: milliseconds since 1970, 0 if unknown; bit 47: exact |
 //! | 86 | 6 | sum: XOR of 48 bits for each page, made of the CRC-64 of its number and bytes |
 //!
-//! Numbers are big-endian. The sum leaves out what SQLite sets by itself (change counter,
-//! version-valid-for, version) and the mark.
+//! Numbers are big-endian. The sum leaves out the mark and the bytes that SQLite sets by itself
+//! (change counter, version-valid-for, version).
 
 use std::ops::Range;
 
@@ -21,22 +21,23 @@ use crate::base::clock::Millis;
 use crate::base::crc64::Crc64;
 use crate::base::{Pgno, Txid};
 
-/// Where the mark is.
+/// Byte range of the mark in page 1.
 const PLACE: Range<usize> = 72..92;
 const MAGIC: &[u8; 2] = b"lF";
-/// Bytes of a number.
+/// Length of a number in bytes.
 const NUMBER: usize = 6;
-/// 2^64 by the golden ratio, odd: what is multiplied by it keeps all of its bits in the upper ones.
+/// 2^64 divided by the golden ratio, made odd. Multiplying by it carries every bit of a number into
+/// its upper bits.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 const EXACT: u64 = 1 << 47;
-/// The largest TXID that a followed database can have.
+/// The largest TXID that a standby can have.
 pub(super) const TXID_MAX: Txid = Txid((1 << 48) - 1);
-/// Change counter.
+/// Byte range of the change counter in page 1.
 const COUNTER: Range<usize> = 24..28;
-/// Mark, version-valid-for and version.
+/// Byte range of the mark, version-valid-for and version in page 1.
 const END: Range<usize> = 72..100;
 
-/// The position of a follower.
+/// The position of a standby.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) txid: Txid,
@@ -45,7 +46,7 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// Reads it from page 1.
+    /// Reads the mark from page 1; `None` if there is none.
     pub(super) fn of(page: &[u8]) -> Option<Mark> {
         let bytes = page.get(PLACE)?.strip_prefix(MAGIC)?;
         let number =
@@ -56,11 +57,11 @@ impl Mark {
         Some(Mark { txid: Txid(txid), made, sum })
     }
 
-    /// Writes it into page 1.
+    /// Writes the mark into page 1.
     pub(super) fn put(self, page: &mut [u8]) {
         assert!(self.txid <= TXID_MAX, "larger ones are refused before");
         let time = self.made.map_or(0, |made| {
-            // Times that do not fit are as good as none.
+            // A time that does not fit is stored as unknown.
             let at = u64::try_from(made.at.0).ok().filter(|at| *at < EXACT);
             at.map_or(0, |at| at | if made.exact { EXACT } else { 0 })
         });
@@ -74,12 +75,12 @@ impl Mark {
     }
 }
 
-/// Takes the mark out of page 1.
+/// Clears the mark in page 1.
 pub(super) fn clear(page: &mut [u8]) {
     page[PLACE].fill(0);
 }
 
-/// What a page adds to the sum; adding it again takes it away.
+/// What a page contributes to the sum; XOR with it a second time takes it out again.
 pub(super) fn share(pgno: Pgno, page: &[u8]) -> u64 {
     let mut crc = Crc64::new();
     crc.update(&pgno.get().to_be_bytes());
@@ -90,7 +91,7 @@ pub(super) fn share(pgno: Pgno, page: &[u8]) -> u64 {
     } else {
         crc.update(page);
     }
-    // A CRC-64/GO-ISO spreads the last bytes over its upper bits only.
+    // CRC-64/GO-ISO spreads the last bytes over its upper bits only.
     crc.value().wrapping_mul(SPREAD) >> (64 - 8 * NUMBER)
 }
 

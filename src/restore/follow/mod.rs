@@ -1,22 +1,34 @@
-//! Following: a restored database that stays near its replica and open for readers.
+//! Standby: a restored database that follows its replica while readers have it open.
+//!
+//! # Overview
 //!
 //! ```text
-//!  GET of level 0, TXID + 1     404: nothing yet; wait for the interval, or for the directory's hint
+//!  GET of level 0, TXID + 1     404: nothing yet; wait for the interval or a directory hint
 //!    -> each page with its old share of the sum                       apply
 //!    -> one transaction: pages, mark, length                          replica
 //!    -> the next GET at once
 //! ```
 //!
-//! Nothing is listed while that works. One LIST is made at the start, after the store did not
-//! answer, after a file that could not be applied, and now and then while nothing comes
-//! ([`limits::FOLLOW_LIST_MIN`]): then the cheapest files that lead on are applied ([`chain`]), and
-//! where none do, because retention was faster or the replica began anew, a whole image, as one
-//! transaction like everything else. Before any of that is used it is proven to be of the history
-//! that the database is in ([`lineage`]); a file that could not be applied is left out as long as
-//! others lead past it.
+//! While that works, nothing is listed. A LIST is made at the start, after the store did not
+//! answer, after a file could not be applied, and at growing intervals while nothing comes
+//! ([`limits::FOLLOW_LIST_MIN`]). Then the cheapest files that lead on are applied ([`chain`]). If
+//! no file leads on, because retention was faster or the replica started over, a whole image is
+//! applied, in one transaction like everything else. Before any of that is used, it is proven to
+//! belong to the history of the database ([`lineage`]).
 //!
-//! The position stands in the database (`mark`), so it is never ahead of the pages nor behind them.
-//! `OUT-txid` has it too, for Litestream; `OUT-follow` is the lock.
+//! # State
+//!
+//! The position is in the database (`mark`), so it always matches the pages. `OUT-txid` repeats it
+//! for Litestream; `OUT-follow` is the lock.
+//!
+//! # Failure and crash
+//!
+//! A file that could not be applied is left out as long as others lead past it. Each transaction is
+//! one of SQLite, so a crash leaves the state before it or the state after it.
+//!
+//! # Cancellation
+//!
+//! A stop ends a download early; SQLite then rolls its transaction back.
 
 mod apply;
 mod chain;
@@ -57,25 +69,25 @@ use crate::io::watch::{Hint, Of, Watch, Watches};
 use crate::ltx::WalRange;
 use crate::store::Store;
 
-/// Permissions of what is kept next to a followed database.
+/// Mode of the files that are kept next to the database of a standby.
 const FOLLOW_MODE: u32 = 0o600;
 
-/// What is wanted of a follower.
+/// Options of a standby.
 #[derive(Clone)]
 pub struct FollowOptions {
-    /// The database; made if it is not there.
+    /// Path of the database; created if it does not exist.
     pub output: PathBuf,
     /// Replace a database that cannot be followed.
     pub force: bool,
-    /// How thoroughly SQLite looks at the first restore.
+    /// How thoroughly SQLite checks the first restore.
     pub integrity: Integrity,
-    /// Requests under way at once.
+    /// How many requests may be in flight at the same time.
     pub parallel: usize,
-    /// How often the next file is asked for while nothing comes.
+    /// Interval between requests for the next file while nothing comes.
     pub interval: Duration,
-    /// The directory of the replica, if it is one: then new files are seen at once.
+    /// The directory of the replica, if it is one: then new files are noticed at once.
     pub directory: Option<PathBuf>,
-    /// Is told whenever something has changed. Must not block.
+    /// Called whenever the status changes. Must not block.
     pub observer: Arc<dyn Fn(&FollowStatus) + Send + Sync>,
 }
 
@@ -86,7 +98,7 @@ impl std::fmt::Debug for FollowOptions {
 }
 
 impl FollowOptions {
-    /// For a database, with the defaults of the command line.
+    /// Options for a database, with the defaults of the command line.
     #[must_use]
     pub fn new(output: impl Into<PathBuf>) -> FollowOptions {
         FollowOptions {
@@ -101,13 +113,14 @@ impl FollowOptions {
     }
 }
 
-/// Makes the database if need be, and follows until `stop` says true, or somebody promotes it.
+/// Creates the database if necessary, and follows the replica until `stop` is true or the standby
+/// is promoted.
 ///
 /// Needs a [`tokio::task::LocalSet`].
 ///
 /// # Errors
-/// [`FollowError`], for what does not heal by itself; the database holds a whole state all the
-/// same.
+/// [`FollowError`], for a failure that a retry cannot resolve. The database holds a complete state
+/// nevertheless.
 pub async fn follow(
     store: Arc<dyn Store>,
     engine: &Engine,
@@ -151,17 +164,17 @@ pub async fn follow(
             ended => ended?,
         }
     }
-    // The last connection moves the log into the database, which takes its time.
+    // Dropping the last connection checkpoints the WAL into the database, which takes time.
     let replica = follower.replica.take();
     blocking(move || drop(replica)).await?;
     Ok(follower.status)
 }
 
-/// Ends the follower of a database, if there is one, proves the database, and makes it one like any
-/// other. Blocks.
+/// Stops the process that follows a database, if there is one, checks the database, and turns it
+/// into an ordinary database. Blocks.
 ///
 /// # Errors
-/// [`FollowError`]; the database is then still a followed one.
+/// [`FollowError`]. The database is then still a standby.
 pub fn promote(output: &Path, patience: Duration) -> Result<Txid, FollowError> {
     let output = real_path(output)?;
     if !replica::is_followed_file(&output)? {
@@ -173,11 +186,11 @@ pub fn promote(output: &Path, patience: Duration) -> Result<Txid, FollowError> {
     Ok(txid)
 }
 
-/// The followed file, whether or not it is there yet: one name for it and for what is kept next to
-/// it.
+/// The path of the database with all links resolved, whether or not it exists: one name for it and
+/// for the files next to it.
 ///
 /// # Errors
-/// [`FollowError::Restore`], for what can't be the path of a database file.
+/// [`FollowError::Restore`], if this cannot be the path of a database file.
 pub fn real_path(output: &Path) -> Result<PathBuf, FollowError> {
     let output = super::resolve(output)?;
     Ok(std::fs::canonicalize(&output).unwrap_or(output))
@@ -187,17 +200,17 @@ struct Follower {
     store: Arc<dyn Store>,
     options: FollowOptions,
     lock: Lock,
-    /// Taken out while a thread works on it.
+    /// `None` while another thread works on it.
     replica: Option<Replica>,
-    /// When its state was made.
+    /// When the state of `replica` was made.
     made: Option<Made>,
-    /// Up to where the log had been read then, if a file of this run said it.
+    /// The WAL range of the last applied file; `None` until a file is applied in this run.
     log_end: Option<WalRange>,
-    /// Files behind the position that could not be applied.
+    /// Files after the position that could not be applied.
     bad: BTreeSet<LtxId>,
     status: FollowStatus,
     trouble: Trouble,
-    /// A lag that long is said.
+    /// A warning is logged once the lag reaches this; doubles with each warning.
     stale: Duration,
 }
 
@@ -214,7 +227,8 @@ impl Pace {
         Pace { list_at: Instant::now(), gap: limits::FOLLOW_LIST_MIN, interval, came_at: None }
     }
 
-    /// The wait for the next file: short when one has come lately, for then the next is near.
+    /// Delay before the next request. It is short if a file has arrived recently, because the next
+    /// one is then near.
     fn pause(&self) -> Duration {
         let lately = self.came_at.is_some_and(|at| at.elapsed() < self.interval * LATELY);
         if lately { self.interval / HASTE } else { self.interval }
@@ -281,7 +295,7 @@ impl Follower {
         }
     }
 
-    /// Says now and then where it is, also when nothing happens.
+    /// Logs the position at intervals, even if nothing happens.
     fn say_line(&self, said: &mut Instant) {
         if said.elapsed() < limits::FOLLOW_LINE {
             return;
@@ -293,7 +307,7 @@ impl Follower {
         tracing::info!(db = %output.display(), %txid, made, files, lag_seconds = lag, "still following");
     }
 
-    /// Says that the database falls behind, whatever the reason.
+    /// Logs a warning if the database lags, whatever the reason.
     fn watch(&mut self) {
         let waited = self.status.lag.waited();
         if waited < limits::FOLLOW_STALE {
@@ -307,12 +321,12 @@ impl Follower {
         }
     }
 
-    /// Tells whoever wants to know.
+    /// Reports the status to the observer.
     fn tell(&self) {
         (self.options.observer)(&self.status);
     }
 
-    /// Waits for a time, a hint, or the wish that it ends.
+    /// Waits until `pause` has passed, a hint arrives, or a stop is requested.
     async fn pause(&self, pause: Duration, wake: &Wake, stop: &mut Receiver<bool>) {
         let until = Instant::now() + pause;
         while !*stop.borrow() && !self.lock.stop_wanted() {
@@ -329,15 +343,15 @@ impl Follower {
     }
 }
 
-/// So many intervals after a file has come, the next is asked for more often,
+/// For this many intervals after a file arrived, poll faster.
 const LATELY: u32 = 4;
-/// namely so many times in an interval.
+/// Polls per interval while polling faster.
 const HASTE: u32 = 4;
 
-/// How often a follower looks whether it is to be promoted.
+/// Delay between two checks whether the standby is to be promoted.
 const STOP_EVERY: Duration = Duration::from_millis(500);
 
-/// What wakes a follower before its time.
+/// Wakes a standby before its delay has passed.
 struct Wake {
     hint: Rc<Hint>,
     _watch: Option<(Watches, Watch)>,
@@ -355,7 +369,7 @@ impl Wake {
     }
 }
 
-/// Waits for the wish that it ends; for ever if nobody is left to wish it.
+/// Waits until a stop is requested; forever if the sender is dropped.
 async fn stopped(stop: &mut Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         std::future::pending::<()>().await;

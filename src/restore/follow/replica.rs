@@ -1,20 +1,21 @@
-//! The database that is followed, by way of SQLite.
+//! The database of a standby, accessed through SQLite.
 //!
-//! One connection holds the write lock of the database all the time, between two transactions but
-//! for a moment: whoever else wants to write is told that the database is locked. Pages are written
-//! through `sqlite_dbpage`, so that locking, log, checkpoints and recovery are those of SQLite, and
-//! readers need to know nothing.
+//! # Overview
 //!
-//! Four things that SQLite would do behind the back of somebody who writes pages are kept from it:
+//! One connection holds the write lock of the database, except for a moment between two
+//! transactions. Other writers get `SQLITE_BUSY`. Pages are written through `sqlite_dbpage`, so
+//! locking, WAL, checkpoints and recovery are those of SQLite, and readers need no knowledge of a
+//! standby.
+//!
+//! SQLite would do four things that harm a program that writes pages. Each is prevented:
 //!
 //! - A new schema cookie on page 1 makes the next statement read the schema, from pages half of
-//!   which are new. So page 1 is written last, and the shortening of the file in the same
-//!   statement.
-//! - What the connection has understood of a page is not forgotten when its bytes are replaced. So
-//!   its cache is emptied after each transaction.
-//! - With `auto_vacuum=FULL` it would move pages at the end of a transaction. Preparing (not
-//!   running) `PRAGMA auto_vacuum=2` tells the connection that this is done by hand.
-//! - What the database says about its journal is made to say WAL, whatever a file says.
+//!   which are new. So page 1 is written last, and the same statement shortens the file.
+//! - The connection keeps what it has parsed from a page when the bytes of the page are replaced.
+//!   So its cache is emptied after each transaction.
+//! - With `auto_vacuum=FULL`, SQLite would move pages at the end of a transaction. Preparing (not
+//!   running) `PRAGMA auto_vacuum=2` tells the connection that vacuuming is incremental.
+//! - The header says which journal the database has. It is made to say WAL, whatever a file says.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,41 +30,41 @@ use crate::io::File;
 use crate::restore::RestoreError;
 use crate::sqlite::database::{FileId, sibling};
 
-/// How long a foreign lock is waited for.
+/// How long SQLite waits for a lock of another connection.
 const BUSY: Duration = Duration::from_secs(5);
 
 const READ: &str = "SELECT data FROM sqlite_dbpage WHERE pgno = ?1";
 const WRITE: &str = "INSERT INTO sqlite_dbpage(pgno, data) VALUES (?1, ?2)";
-/// Page 1, and an end of the file before the page that follows. In one statement: see the text
-/// above.
+/// Writes page 1, and ends the file before the page that follows. It is one statement for the
+/// reason given at the top of the module.
 const WRITE_LAST: &str = "INSERT INTO sqlite_dbpage(pgno, data) VALUES (1, ?1), (?2, NULL)";
 const VACUUM_BY_HAND: &str = "PRAGMA auto_vacuum=2";
 
-/// Where the two bytes are that say what journal the database has; 2 means WAL.
+/// Byte range in page 1 of the two bytes that say which journal the database has; 2 means WAL.
 const JOURNAL: std::ops::Range<usize> = 18..20;
 
-/// A database that is followed, and nobody else may write to.
+/// The database of a standby, which no other program may write to.
 #[derive(Debug)]
 pub(super) struct Replica {
     path: PathBuf,
     db: Connection,
-    /// The write lock is held.
+    /// Whether the write lock is held.
     held: bool,
     version: i64,
     mark: Mark,
-    /// Pages of the database.
+    /// Length of the database in pages.
     pages: u32,
     page_size: PageSize,
     position_file: Option<File>,
-    /// The file behind the path.
+    /// Identity of the file that was opened.
     id: Option<FileId>,
-    /// A log of that size is tried to be emptied.
+    /// Length of the WAL in bytes at which the next attempt is made to empty it.
     trim_at: u64,
 }
 
 impl Replica {
-    /// Opens a followed database and proves that nobody has changed it. One that has no mark yet
-    /// gets one that says when its state was made, if that is known. Blocks its thread.
+    /// Opens the database and proves that no other program has changed it. A database without a
+    /// mark gets one, with `made` as the time of its state. Blocks its thread.
     pub(super) fn open(path: &Path, made: Option<Made>) -> Result<Replica, FollowError> {
         let db = connect(path)?;
         let failed = |cause| FollowError::Sqlite { what: "read", path: path.to_owned(), cause };
@@ -102,7 +103,7 @@ impl Replica {
                 replica.note_position()?;
                 Ok(replica)
             }
-            // Fresh from a restore, or followed by Litestream.
+            // The database comes from a restore, or Litestream has followed it.
             None => {
                 let txid = position_beside(&replica.path)?.ok_or_else(|| not_followed(&replica.path))?;
                 replica.mark = Mark { txid, made, sum };
@@ -123,7 +124,7 @@ impl Replica {
         self.mark.txid
     }
 
-    /// When its state was made.
+    /// When the current state was made.
     pub(super) fn made(&self) -> Option<Made> {
         self.mark.made
     }
@@ -132,7 +133,8 @@ impl Replica {
         self.pages
     }
 
-    /// Takes the write lock, if it is not held, and looks whether somebody has used the moment.
+    /// Takes the write lock, if it is not held, and checks that no other program has written in the
+    /// meantime.
     pub(super) fn lock(&mut self) -> Result<(), FollowError> {
         if self.held {
             return Ok(());
@@ -146,13 +148,13 @@ impl Replica {
         proven
     }
 
-    /// Nobody has changed anything since the lock was given up.
+    /// Checks that nothing has changed since the lock was released.
     fn prove(&mut self) -> Result<(), FollowError> {
         let version = self.data_version()?;
         if self.pages == 0 || version == self.version {
             return Ok(());
         }
-        // A checkpoint that emptied the log looks like a change too.
+        // A checkpoint that emptied the WAL also changes the version.
         if self.page_count()? != self.pages || self.sum()? != self.mark.sum {
             return Err(FollowError::Changed { path: self.path.clone(), txid: self.mark.txid });
         }
@@ -160,7 +162,7 @@ impl Replica {
         Ok(())
     }
 
-    /// Begins to apply files. Without [`Apply::finish`] the database stays as it is.
+    /// Starts to apply files. Without [`Apply::finish`] the database stays as it is.
     pub(super) fn apply(&mut self) -> Result<Apply<'_>, FollowError> {
         self.lock()?;
         Ok(Apply { sum: self.mark.sum, first: None, done: false, replica: self })
@@ -172,7 +174,8 @@ impl Replica {
         page.map_err(|e| self.failed("read", e))
     }
 
-    /// What a page adds to the sum, 0 if there is none, and whether it has these bytes.
+    /// The share of a page in the sum (0 if there is no such page), and whether the page equals
+    /// `with`.
     fn compare(&self, pgno: Pgno, with: &[u8]) -> Result<(u64, bool), FollowError> {
         let mut statement = self.db.prepare_cached(READ).map_err(|e| self.failed("read", e))?;
         let found = statement.query_row([pgno.get()], |row| {
@@ -182,7 +185,7 @@ impl Replica {
         Ok(found.optional().map_err(|e| self.failed("read", e))?.unwrap_or((0, false)))
     }
 
-    /// What a page adds to the sum; 0 if there is none.
+    /// The share of a page in the sum; 0 if there is no such page.
     fn share(&self, pgno: Pgno) -> Result<u64, FollowError> {
         self.compare(pgno, &[]).map(|(share, _)| share)
     }
@@ -204,7 +207,7 @@ impl Replica {
         sum().map_err(|e| self.failed("read", e))
     }
 
-    /// Writes page 1 with the mark, and the length.
+    /// Writes page 1 with the mark, and sets the length.
     fn write_last(&self, mut page: Vec<u8>, pages: u32) -> Result<(), FollowError> {
         page[JOURNAL].fill(2);
         self.mark.put(&mut page);
@@ -212,14 +215,14 @@ impl Replica {
     }
 
     fn write_first_page(&self, page: &[u8], pages: u32) -> Result<(), FollowError> {
-        // Preparing is what counts, and lasts until the end of the transaction: see the text above.
+        // Preparing suffices and lasts until the end of the transaction: see the top of the module.
         drop(self.db.prepare(VACUUM_BY_HAND).map_err(|e| self.failed("write to", e))?);
         let written =
             self.db.prepare_cached(WRITE_LAST).and_then(|mut s| s.execute((page, i64::from(pages) + 1)));
         written.map(|_| ()).map_err(|e| self.failed("write to", e))
     }
 
-    /// After a commit: forgets what was understood of old pages, notes the position, begins the
+    /// Finishes a commit: empties the cache of parsed pages, notes the position, and begins the
     /// next transaction.
     fn settle(&mut self) -> Result<(), FollowError> {
         self.held = false;
@@ -229,21 +232,21 @@ impl Replica {
         self.lock()
     }
 
-    /// Gives up what was written since the last commit, whatever state that is in.
+    /// Rolls back what was written since the last commit, whatever the state of the transaction.
     fn roll_back(&mut self) {
-        // After a full disk SQLite has rolled back by itself.
+        // After a full disk SQLite has already rolled back by itself.
         let _ = self.db.execute_batch("ROLLBACK");
         let _ = self.db.execute_batch("PRAGMA shrink_memory");
         self.held = false;
     }
 
-    /// Empties a log that readers keep from starting anew, if that is possible now.
+    /// Empties a WAL that readers have kept from starting over, if that is possible now.
     pub(super) fn trim_log(&mut self) -> Result<(), FollowError> {
         if self.log_bytes() < self.trim_at {
             return Ok(());
         }
         self.roll_back();
-        // Readers in old states are no error.
+        // Readers of old states may prevent it; that is not an error.
         let _ = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         self.trim_at = (self.log_bytes() * 2).max(limits::FOLLOW_LOG_BYTES);
         self.lock()
@@ -253,7 +256,7 @@ impl Replica {
         std::fs::metadata(sibling(&self.path, "-wal")).map_or(0, |m| m.len())
     }
 
-    /// Refuses to write into a file that has no name any more.
+    /// Refuses to write if the path no longer has the file that was opened.
     pub(super) fn still_there(&self) -> Result<(), FollowError> {
         match FileId::at(&self.path) {
             Ok(id) if id == self.id => Ok(()),
@@ -262,7 +265,7 @@ impl Replica {
         }
     }
 
-    /// Writes the position where Litestream looks for it. The mark is what counts.
+    /// Writes the position to the file where Litestream looks for it. The mark is authoritative.
     fn note_position(&mut self) -> Result<(), FollowError> {
         let path = position_path(&self.path);
         let file = match self.position_file.take() {
@@ -293,8 +296,8 @@ impl Replica {
         FollowError::Sqlite { what, path: self.path.clone(), cause }
     }
 
-    /// Proves the database, takes the mark away, and leaves a database like any other. Gives its
-    /// last position.
+    /// Checks the database, clears the mark, and leaves an ordinary database. Returns its last
+    /// position.
     pub(super) fn promote(self) -> Result<Txid, FollowError> {
         let check = "PRAGMA integrity_check(1)";
         let finding: String =
@@ -307,7 +310,7 @@ impl Replica {
         mark::clear(&mut page);
         self.write_first_page(&page, self.pages)?;
         self.batch("write to", "COMMIT")?;
-        // As far as readers allow it.
+        // Readers may keep the checkpoint from completing.
         let _ = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         let path = position_path(&self.path);
         std::fs::remove_file(&path).map_err(|cause| FollowError::File { what: "remove", path, cause })?;
@@ -315,8 +318,7 @@ impl Replica {
     }
 }
 
-/// Files on their way into the database, from the newest to the oldest: the first image of a page
-/// is the one that counts.
+/// Files that are being applied, from the newest to the oldest: the first image of a page counts.
 #[derive(Debug)]
 pub(super) struct Apply<'a> {
     replica: &'a mut Replica,
@@ -327,15 +329,15 @@ pub(super) struct Apply<'a> {
 }
 
 impl Apply<'_> {
-    /// Refuses pages of another size.
+    /// Refuses files of another page size.
     pub(super) fn page_size_is(&self, expected: PageSize) -> Result<(), FollowError> {
         let (path, found) = (self.replica.path.clone(), self.replica.page_size);
         if found == expected { Ok(()) } else { Err(FollowError::PageSize { path, found, expected }) }
     }
 
-    /// Refuses what the file system has no room for, before the first page is written. What is
-    /// counted is what the database grows by: which of the other pages differ is seen only when
-    /// they come.
+    /// Checks before the first page is written that the file system has enough room. It counts only
+    /// the bytes by which the database grows: which of the other pages differ is known only when
+    /// they arrive.
     pub(super) fn has_room_for(&self, pages: u32) -> Result<(), FollowError> {
         let Replica { pages: now, page_size, path, position_file, .. } = &*self.replica;
         let need = u64::from(pages.saturating_sub(*now)) * u64::from(page_size.get());
@@ -345,7 +347,7 @@ impl Apply<'_> {
         }
     }
 
-    /// Writes a page. Each may come once.
+    /// Writes a page. Each page may be written once.
     pub(super) fn page(&mut self, pgno: Pgno, page: &[u8]) -> Result<(), FollowError> {
         assert_eq!(page.len(), self.replica.page_size.bytes(), "pages have the size of the database's");
         if pgno == Pgno::FIRST {
@@ -356,7 +358,7 @@ impl Apply<'_> {
             return Ok(());
         }
         let (old, same) = self.replica.compare(pgno, page)?;
-        // A full image over a database that has most of it.
+        // This happens if a full image is applied to a database that has most of its pages.
         if same {
             return Ok(());
         }
@@ -365,7 +367,7 @@ impl Apply<'_> {
         written.map(|_| ()).map_err(|e| self.replica.failed("write to", e))
     }
 
-    /// Makes all of it visible at once.
+    /// Commits all pages at once.
     pub(super) fn finish(mut self, txid: Txid, made: Made, pages: u32) -> Result<(), FollowError> {
         let lock = self.replica.page_size.lock_page();
         for pgno in (pages + 1..=self.replica.pages).filter_map(Pgno::new).filter(|p| *p != lock) {
@@ -385,6 +387,7 @@ impl Apply<'_> {
         }
         self.done = true;
         self.replica.settle()?;
+        // I5: the state has exactly the pages that its files say.
         assert_eq!(self.replica.pages, pages, "the database is as long as its files say");
         self.replica.trim_log()
     }
@@ -402,12 +405,12 @@ fn not_followed(path: &Path) -> FollowError {
     FollowError::NotFollowed { path: path.to_owned() }
 }
 
-/// Where Litestream keeps the position.
+/// Path of the file in which Litestream keeps the position.
 pub(super) fn position_path(database: &Path) -> PathBuf {
     sibling(database, "-txid")
 }
 
-/// The position that stands beside a database.
+/// The position in the file next to a database; `None` if there is no such file.
 pub(super) fn position_beside(database: &Path) -> Result<Option<Txid>, FollowError> {
     let path = position_path(database);
     let text = match crate::io::read_small_itself(&path, 64) {
@@ -420,14 +423,14 @@ pub(super) fn position_beside(database: &Path) -> Result<Option<Txid>, FollowErr
     txid.map(|n| Some(Txid(n))).ok_or_else(|| not_followed(database))
 }
 
-/// The position that a follower has left beside a database; without opening that.
+/// The position in the file next to a database; does not open the database.
 #[must_use]
 pub fn noted_position(database: &Path) -> Option<Txid> {
     position_beside(database).ok().flatten()
 }
 
-/// Whether a database is followed, by its mark or by the file beside it. It must not be open in
-/// this process.
+/// Whether a database is a standby, by the file next to it or by its mark. The database must not be
+/// open in this process.
 pub(super) fn is_followed_file(path: &Path) -> Result<bool, FollowError> {
     if position_beside(path)?.is_some() {
         return Ok(true);
@@ -441,7 +444,7 @@ fn connect(path: &Path) -> Result<Connection, FollowError> {
     let open = || {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(path, flags)?;
-        // `SQLITE_DBCONFIG_DEFENSIVE` would forbid to write pages.
+        // `SQLITE_DBCONFIG_DEFENSIVE` would forbid writing pages.
         crate::restore::verify::distrust(&db)?;
         db.busy_timeout(BUSY)?;
         let has: bool = db.query_row(

@@ -1,4 +1,4 @@
-//! The beginning: a database that is there, or a restore.
+//! The start of a standby: opens the existing database, or restores one.
 
 use super::lineage::Made;
 use super::replica::{self, Replica};
@@ -10,7 +10,7 @@ use crate::io::durable;
 use crate::restore::{self, Progress, RestoreError, RestoreOptions};
 
 impl Follower {
-    /// Opens the database, or makes it. Waits for a store that does not answer.
+    /// Opens the database, or restores it. Retries while the store is unreachable.
     pub(super) async fn begin(
         &mut self,
         engine: &Engine,
@@ -38,7 +38,7 @@ impl Follower {
         Ok(true)
     }
 
-    /// Gives up the database and makes it anew, which its readers must not see.
+    /// Closes the database and restores it again. It must have no readers.
     pub(super) async fn begin_anew(
         &mut self,
         engine: &Engine,
@@ -70,7 +70,7 @@ impl Follower {
         replace: bool,
     ) -> Result<Replica, FollowError> {
         self.lock.seeding()?;
-        // A position must never stand beside a database that it is not of.
+        // A position must never be next to a database that it does not belong to.
         let path = replica::position_path(&self.options.output);
         match std::fs::remove_file(&path) {
             Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {

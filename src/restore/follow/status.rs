@@ -1,4 +1,4 @@
-//! Where a follower is, for those who ask.
+//! The status of a standby.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -6,31 +6,31 @@ use std::time::{Duration, Instant};
 use crate::base::Txid;
 use crate::base::clock::Millis;
 
-/// Where a follower is.
+/// The status of a standby.
 #[derive(Debug, Clone)]
 pub struct FollowStatus {
-    /// The database.
+    /// Path of the database.
     pub output: PathBuf,
-    /// The replica, without secrets.
+    /// URL of the replica, without secrets.
     pub replica: String,
-    /// Its position.
+    /// Position of the database.
     pub txid: Txid,
-    /// When that state was made, by the header of the file that ends with it; `None` if that is not
-    /// known.
+    /// When the current state was made, by the header of the file that ends with it; `None` if
+    /// unknown.
     pub created: Option<Millis>,
-    /// Since when it may lag behind.
+    /// How far the database may lag.
     pub lag: Lag,
-    /// Files applied since the start.
+    /// Number of files applied since the start.
     pub files: u64,
-    /// Transactions, that is states that readers could see.
+    /// Number of transactions since the start; each is a state that readers could see.
     pub states: u64,
     /// How often a whole image had to be applied.
     pub reseeds: u64,
-    /// Why nothing can be applied now.
+    /// Why nothing can be applied at the moment; `None` while all is well.
     pub trouble: Option<String>,
-    /// How often something failed since the start.
+    /// Number of failures since the start.
     pub errors: u64,
-    /// What failed last, and when.
+    /// Time and message of the last failure.
     pub last_error: Option<(Millis, String)>,
 }
 
@@ -52,34 +52,34 @@ impl FollowStatus {
     }
 }
 
-/// How far behind a database may be: the time since its store last said that there is nothing
-/// newer. While all is well that is no more than the interval of asking.
+/// How far the database may lag: the time since the store last said that nothing newer is there.
+/// While all is well that is at most one polling interval.
 #[derive(Debug, Clone, Copy)]
 pub struct Lag {
     since: Instant,
-    /// What it was then.
+    /// The lag at `since`.
     before: Duration,
 }
 
 impl Lag {
-    /// Nothing newer is there now.
+    /// The lag when nothing newer is stored.
     pub(super) fn none() -> Lag {
         Lag { since: Instant::now(), before: Duration::ZERO }
     }
 
-    /// Nobody has been asked yet about what came after a state.
+    /// The lag before the store has been asked: the age of the state.
     pub(super) fn of(created: Option<Millis>) -> Lag {
         let age = created.map_or(0, |made| Millis::now().0.saturating_sub(made.0));
         let before = Duration::from_millis(u64::try_from(age).unwrap_or(0));
         Lag { since: Instant::now(), before }
     }
 
-    /// Since this process has known of nothing newer, or has begun.
+    /// Time since the store last had nothing newer, or since the start of this process.
     pub(super) fn waited(&self) -> Duration {
         self.since.elapsed()
     }
 
-    /// As of now.
+    /// The current lag.
     #[must_use]
     pub fn now(&self) -> Duration {
         self.before.saturating_add(self.since.elapsed())

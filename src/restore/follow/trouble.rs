@@ -1,4 +1,4 @@
-//! Stores that do not answer and files that cannot be applied.
+//! Unreachable stores, and files that cannot be applied.
 
 use std::mem::Discriminant;
 use std::time::{Duration, Instant};
@@ -8,11 +8,11 @@ use crate::base::backoff::{Backoff, Reminders};
 use crate::base::clock::Millis;
 use crate::store::{ErrorKind, StoreError};
 
-/// A kind of failure: object names, request ids and counts in its words make no other.
+/// A kind of failure. Object names, request ids and counts in a message do not make another kind.
 type Cause = (Discriminant<FollowError>, Option<ErrorKind>);
 
-/// Why nothing can be applied. Each kind of failure is logged once, the whole again after 1, 10 and
-/// 60 minutes, and its end.
+/// Why nothing can be applied. Logs each kind of failure once, a reminder after 1, 10 and 60
+/// minutes, and the end.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
     backoff: Backoff,
@@ -22,7 +22,7 @@ pub(super) struct Trouble {
 }
 
 impl Trouble {
-    /// Logs it, and how long to wait.
+    /// Logs the failure and returns the delay before the next attempt.
     pub(super) fn says(&mut self, e: &FollowError, status: &mut FollowStatus, url: &str) -> Duration {
         let message = e.to_string();
         status.errors += 1;
@@ -41,12 +41,13 @@ impl Trouble {
         status.trouble = Some(message);
         match store {
             Some(e) if e.is_transient() => e.wait(&mut self.backoff),
-            // Also a refusal: readers of the database wait for its end, and a GET harms nobody.
+            // A refused request is retried too: readers wait for the refusal to end, and a GET does
+            // no harm.
             _ => self.backoff.fail(),
         }
     }
 
-    /// It works again.
+    /// Logs the recovery and starts over.
     pub(super) fn over(&mut self, status: &mut FollowStatus, url: &str) {
         if status.trouble.take().is_some() {
             let db = status.output.display();

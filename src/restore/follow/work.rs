@@ -1,4 +1,4 @@
-//! Doing what there is to do: getting files and applying them.
+//! Downloads files and applies them.
 
 use std::sync::Arc;
 
@@ -16,12 +16,12 @@ use crate::restore::fetch::{self, Wanted};
 use crate::store::Entry;
 
 impl Follower {
-    /// Applies what has come. Whether there was something.
+    /// Applies the news. True if there was something to apply.
     pub(super) async fn act(&mut self, news: News, stop: &Receiver<bool>) -> Result<bool, FollowError> {
         let files = match news {
             News::Nothing => {
                 self.status.lag = Lag::none();
-                // What could not be applied has gone.
+                // The store has nothing newer, so the files that could not be applied are gone.
                 self.bad.clear();
                 self.trouble.over(&mut self.status, self.store.url());
                 self.tell();
@@ -55,7 +55,7 @@ impl Follower {
         Ok(true)
     }
 
-    /// Gets files and applies them as one.
+    /// Downloads files and applies them in one transaction.
     async fn fetched(&mut self, files: &[Entry], stop: &Receiver<bool>) -> Result<(), FollowError> {
         let newest_first: Vec<Entry> = files.iter().rev().copied().collect();
         let wanted: Vec<Wanted> = newest_first.iter().map(Wanted::from).collect();
@@ -70,13 +70,13 @@ impl Follower {
         let getting = async move {
             tokio::select! {
                 got = fetch::fetch(&store, &wanted, parallel, sender, &Silent) => got.map_err(FollowError::from),
-                // Without the rest the transaction is rolled back.
+                // Without the other parts the transaction is rolled back.
                 () = stopped(&mut stop) => Err(FollowError::Interrupted),
             }
         };
         let (got, applied) = tokio::join!(getting, self.with_replica(ids, pieces));
         match (got, applied) {
-            // Without all parts the other can only say that it was cut off.
+            // Without all parts the other thread can only report that it was cut off.
             (Err(e), Err(FollowError::Interrupted)) => Err(e),
             (_, applied) => {
                 self.note(files.len() as u64, applied?);
@@ -117,7 +117,7 @@ impl Follower {
     }
 }
 
-/// How many of these files go into one transaction, at least one.
+/// How many of these files go into one transaction; at least one.
 fn batch_len(files: &[Entry]) -> usize {
     let mut bytes = 0;
     let fits = files.iter().take_while(|f| {

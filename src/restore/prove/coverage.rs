@@ -1,13 +1,14 @@
-//! What the files of a replica cover: holes, and the states that can be restored. By names alone.
+//! What the files of a replica cover, judged by their names: holes, and the states that can be
+//! restored.
 
 use crate::base::{Level, LtxId, Txid, limits};
 use crate::restore::damage::Damaged;
 use crate::restore::plan::{self, Goal};
 use crate::store::Entry;
 
-/// What a level lacks between its first and its last file, and no higher level has. Retention
-/// removes from the beginning, and of a group that a higher level covers from its end, so that is
-/// no fault.
+/// TXIDs that are missing between a level's first and last file and that no higher level covers.
+/// Retention removes files from the beginning of a level, and from the end of a group that a higher
+/// level covers; neither is damage.
 pub(super) fn holes(files: &[Entry]) -> Vec<(Level, Txid, Txid)> {
     let mut holes = Vec::new();
     for level in Level::all().filter(|l| *l != Level::SNAPSHOT) {
@@ -28,7 +29,7 @@ pub(super) fn holes(files: &[Entry]) -> Vec<(Level, Txid, Txid)> {
     holes
 }
 
-/// Whether files of higher levels have all of these TXIDs.
+/// Whether files of higher levels cover all TXIDs from `first` to `last`.
 fn is_covered(files: &[Entry], level: Level, (first, last): (Txid, Txid)) -> bool {
     let mut higher: Vec<LtxId> = files.iter().map(|e| e.id).filter(|id| id.level > level).collect();
     higher.sort_unstable_by_key(|id| id.min);
@@ -41,8 +42,8 @@ fn is_covered(files: &[Entry], level: Level, (first, last): (Txid, Txid)) -> boo
     due > last
 }
 
-/// How many of the newest states there are, how many of them can be restored without what is
-/// damaged, and the last of those.
+/// Of the newest [`limits::POINTS_MAX`] states: how many there are, how many can be restored
+/// without damaged files, and the last one that can.
 pub(super) fn states(files: &[Entry], bad: &Damaged) -> (u64, u64, Option<Txid>) {
     let (mut states, mut restorable, mut last) = (0, 0, None);
     let mut ends: Vec<Txid> = files.iter().map(|e| e.id.max).collect();
@@ -61,9 +62,9 @@ pub(super) fn states(files: &[Entry], bad: &Damaged) -> (u64, u64, Option<Txid>)
     (states, restorable, last)
 }
 
-/// The states that files end at and that cannot be restored for want of a damaged file or a missing
-/// one, as first and last TXID. A state that no image leads to, as at the beginning of what
-/// retention leaves, is none of them.
+/// The states that files end at but that cannot be restored because a file is damaged or missing,
+/// as first and last TXID. States before the end of the first image do not count: retention has
+/// removed the files that lead to them.
 #[must_use]
 pub fn lost_states(files: &[Entry], bad: &Damaged) -> Vec<(Txid, Txid)> {
     let mut ends: Vec<Txid> = files.iter().map(|e| e.id.max).collect();
@@ -104,13 +105,13 @@ mod tests {
         assert_eq!(holes(&files), [(zero, Txid(8), Txid(9)), (one, Txid(5), Txid(5))]);
     }
 
-    /// A process that ended while it removed old files, the newest of a group first, left a hole
-    /// that `verify` called damage, though a higher level covers it.
+    /// Regression: a process ended while it removed old files, the newest of a group first.
+    /// `verify` reported the hole that was left as damage, although a higher level covers it.
     #[test]
     fn a_hole_that_other_files_lead_over_is_none() {
         let mut files = vec![entry(9, 1, 1), entry(0, 2, 2), entry(0, 3, 3), entry(0, 6, 6), entry(1, 2, 5)];
         assert_eq!(holes(&files), []);
-        // Two of them together, or an image.
+        // Two files together cover the hole, or an image does.
         files.push(entry(2, 2, 4));
         files[4] = entry(1, 5, 5);
         assert_eq!(holes(&files), []);

@@ -1,4 +1,4 @@
-//! Proving one LTX file.
+//! Proves one LTX file.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use crate::restore::claims::Claims;
 use crate::restore::fetch::Wanted;
 use crate::store::{Entry, Store};
 
-/// Frames that are decoded together.
+/// How many frames are decoded together.
 const BATCH_FRAMES: usize = 256;
 
-/// A file that is what its name says.
+/// A proven file: its content is what its name says.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Checked {
     pub(super) header: Header,
@@ -28,15 +28,15 @@ pub(super) struct Checked {
 /// The pages of a state whose files are read newest first.
 #[derive(Default)]
 pub(super) struct Pages {
-    /// Which have been found; made with the first file.
+    /// The pages found so far; created with the first file.
     pub(super) claims: Option<Claims>,
-    /// A hash of each, by its index, if they are wanted.
+    /// A hash of each page, by its index; `None` if the caller needs none.
     pub(super) hashes: Option<Vec<u64>>,
 }
 
-/// Reads and proves one file. With `pages` its pages are claimed; they come back.
+/// Reads and proves one file. If `pages` is given, claims its pages and returns it.
 ///
-/// The outer error is a defect of this program or its end; the inner one is about the file or the
+/// The outer error is a defect or the end of this program; the inner one is about the file or the
 /// store.
 pub(super) async fn check(
     store: &Arc<dyn Store>,
@@ -84,7 +84,7 @@ struct Walk<'a> {
     parts: Parts,
     entry: Entry,
     pages: Option<&'a mut Pages>,
-    /// Bytes not done with, and where in the file they begin.
+    /// Bytes not processed yet; `offset` is where they begin in the file.
     bytes: Vec<u8>,
     offset: u64,
 }
@@ -137,7 +137,7 @@ impl<'a> Walk<'a> {
         Ok(Checked { header, index_is_right: index.is_right() })
     }
 
-    /// All frames and the terminator behind them.
+    /// Walks all frames and the terminator after them.
     fn frames(
         &mut self,
         header: &Header,
@@ -146,7 +146,7 @@ impl<'a> Walk<'a> {
     ) -> Result<FrameWalk, Fault> {
         let mut walk = FrameWalk::new(header);
         let mut batch: Vec<IndexEntry> = Vec::with_capacity(BATCH_FRAMES);
-        // For each of the batch, whether it is the newest image of its page.
+        // For each frame of the batch, whether it is the newest image of its page.
         let mut newest: Vec<bool> = Vec::with_capacity(BATCH_FRAMES);
         let mut used = 0;
         loop {
@@ -164,7 +164,7 @@ impl<'a> Walk<'a> {
                     if newest.next() == Some(true)
                         && let Some(hashes) = &mut hashes
                     {
-                        // A claimed page is within the database, whose size the claims have bounded.
+                        // A claimed page is within the database, so `hashes` cannot outgrow it.
                         hashes.resize(hashes.len().max(pgno.index() + 1), 0);
                         hashes[pgno.index()] = xxh3_64(page);
                     }

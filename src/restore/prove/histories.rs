@@ -1,10 +1,10 @@
-//! Two histories in one replica: level-0 files of two writers, one after the other.
+//! Detects two histories in one replica: level-0 files of two writers, one after the other.
 //!
-//! A header tells which part of the WAL a file was made of. SQLite gives a WAL new salts when it
-//! starts over, and never comes back to old ones; a writer that goes on within one WAL names the
-//! offset where its own last file ended, and one that has to begin again names the first. So a file
-//! that goes on in a WAL which the file before it had left, or that goes on before the end of that
-//! file, was made by a writer that did not know of it.
+//! A header tells from which part of the WAL a file was made. SQLite gives a WAL new salts when it
+//! starts over, and never returns to old ones. A writer that continues within one WAL names the
+//! offset where its own last file ended; one that has to begin again names the first offset. So two
+//! kinds of files were made by a writer that did not know the file before them: one that continues
+//! in a WAL which that file had already left, and one that continues before the end of that file.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,8 @@ use crate::base::{Salts, Txid};
 use crate::ltx::WalRange;
 use crate::wal::format;
 
-/// Files that do not belong to the history of the file before them, with the reason.
+/// Returns the files that do not belong to the history of the file before them, each with the
+/// reason.
 pub(super) fn mixed(raw: &BTreeMap<Txid, WalRange>) -> Vec<(Txid, String)> {
     let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
     let mut before: Option<(Txid, WalRange)> = None;
@@ -23,7 +24,8 @@ pub(super) fn mixed(raw: &BTreeMap<Txid, WalRange>) -> Vec<(Txid, String)> {
             && wal.offset > format::HEADER_BYTES as u64
         {
             let returns = wal.salts != last.salts && seen.contains(&key(wal.salts));
-            // One that repairs what was stored without it covers that again, and more.
+            // A file that repairs what was stored without it covers the same range again, and
+            // reaches further.
             let overlaps = wal.salts == last.salts && wal.offset < last.end() && wal.end() < last.end();
             if returns || overlaps {
                 found.push((
@@ -59,8 +61,8 @@ mod tests {
     #[test]
     fn one_history_is_sound() {
         assert!(of(&[(A, 32, 100), (A, 100, 200), (B, 32, 80), (B, 80, 90)]).is_empty());
-        // A restart that could not prove its position begins again; one that had nothing to store leaves a
-        // gap.
+        // A restart that could not prove its position begins again. A restart that had nothing to
+        // store leaves a gap.
         assert!(of(&[(A, 32, 100), (A, 32, 150), (A, 170, 200)]).is_empty());
         // Another program took over for a while, and its work was compared with the database.
         assert!(of(&[(A, 32, 100), (A, 100, 300), (A, 100, 350)]).is_empty());

@@ -1,16 +1,20 @@
-//! Comparing the newest state of a replica with the database that it comes from, while that is in
-//! use.
+//! Compares the newest state of a replica with its source database, while that is in use.
 //!
-//! No lock is taken and no connection is opened, so nobody notices. The header of the newest
-//! level-0 file says how far into the log the replica reaches. At that position a page is its
-//! newest frame up to there, or else what the database file has, unless a later frame of it may
-//! have been copied there: such pages are left out and counted. Frames up to a commit do not change
-//! until the log starts over, which its header tells; then everything is read again.
+//! # Overview
 //!
-//! When the log is not the one that the replica names, it started over after the replica's
-//! position. Then the pages that are not in it are compared with the database file; if all are
-//! equal that proves as much, and if not, nothing can be said. Without a log the file alone is the
-//! database; a difference may then mean that it has gone on.
+//! The comparison takes no lock and opens no connection, so the application does not notice it. The
+//! header of the newest level-0 file says how far into the WAL the replica reaches. At that
+//! position, the content of a page is its newest frame up to there. A page without such a frame is
+//! read from the database file, unless a checkpoint may have copied a later frame there; those
+//! pages are left out and counted. Frames up to a commit do not change until the WAL starts over.
+//! Its header shows that, and then everything is read again.
+//!
+//! # Failure
+//!
+//! If the WAL is not the one that the replica names, it has started over after the replica's
+//! position. Then the pages that have no frame in it are compared with the database file. If all
+//! are equal, that proves as much; if not, nothing can be said. Without a WAL the file alone is the
+//! database, and a difference may mean that the database has changed since.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -25,60 +29,62 @@ use crate::sqlite::database::{FileId, sibling};
 use crate::wal::format::{self, HEADER_BYTES, WalHeader};
 use crate::wal::frames::{Chain, UNLIMITED};
 
-/// What a comparison found.
+/// The result of a comparison.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Compared {
-    /// Pages that were compared.
+    /// Number of pages that were compared.
     pub pages: u64,
-    /// Pages that the database has changed since, which were not.
+    /// Number of pages that were not compared, because the database has changed them since.
     pub left_out: u64,
     /// The first pages that differ.
     pub differ: Vec<Pgno>,
-    /// How many do.
+    /// Number of pages that differ.
     pub differ_count: u64,
-    /// The position of the replica was found in the log. If not, the database may have gone on.
+    /// Whether the WAL contains the replica's position. If not, the database may have changed
+    /// since.
     pub at_position: bool,
 }
 
-/// Why there is no comparison.
+/// Why no comparison was possible.
 #[derive(Debug, thiserror::Error)]
 pub enum CompareError {
-    /// the database cannot be read
+    /// The database or its WAL cannot be read.
     #[error("cannot read {path} to compare it: {cause}")]
     Read {
-        /// The database or its log.
+        /// Path of the database or its WAL.
         path: PathBuf,
-        /// Why.
+        /// The error of the read.
         #[source]
         cause: io::Error,
     },
-    /// the page sizes differ
+    /// The page size of the WAL differs from that of the replica.
     #[error(
         "{path} is not the database of this replica: its pages have {found} bytes, those of the replica {expected}"
     )]
     PageSize {
-        /// The database.
+        /// Path of the database.
         path: PathBuf,
-        /// Of its log.
+        /// Page size in the WAL.
         found: PageSize,
-        /// Of the replica.
+        /// Page size of the replica.
         expected: PageSize,
     },
-    /// the replica's position is not in the log any more
+    /// Pages differ, but the WAL no longer contains the replica's position.
     #[error(
         "{path} cannot be compared: its log has started over since the newest state of the replica was stored; try again \
          when the replica has caught up"
     )]
     Moved {
-        /// The database.
+        /// Path of the database.
         path: PathBuf,
     },
-    /// the log started over again and again
+    /// The WAL started over during every attempt.
     #[error("{path} cannot be compared: its log started over {0} times meanwhile; try again when less is written", path = .1.display())]
     Busy(u32, PathBuf),
 }
 
-/// Compares with the hashes of all pages of the state that `newest` ends. Blocks its thread.
+/// Compares the database with `hashes`, those of all pages of the state that `newest` ends. Blocks
+/// its thread.
 pub(super) fn compare(path: &Path, newest: &Header, hashes: &[u64]) -> Result<Compared, CompareError> {
     for _ in 0..limits::COMPARE_ATTEMPTS {
         if let Some(compared) = attempt(path, newest, hashes)? {
@@ -88,7 +94,7 @@ pub(super) fn compare(path: &Path, newest: &Header, hashes: &[u64]) -> Result<Co
     Err(CompareError::Busy(limits::COMPARE_ATTEMPTS, path.to_owned()))
 }
 
-/// `None` if the log started over meanwhile.
+/// `None` if the WAL started over during the attempt.
 fn attempt(path: &Path, newest: &Header, hashes: &[u64]) -> Result<Option<Compared>, CompareError> {
     let wal_path = sibling(path, "-wal");
     let failed = |path: &Path| {
@@ -127,7 +133,8 @@ fn attempt(path: &Path, newest: &Header, hashes: &[u64]) -> Result<Option<Compar
     let before = suspects.len();
     suspects.retain(|p| log.at.contains_key(p) || !log.later.contains(p));
     left_out += (before - suspects.len()) as u64;
-    // Whoever wrote a new log wrote what is stored only later.
+    // A WAL that has started over holds commits that the replica stores only later, so a difference
+    // proves nothing.
     if log.chain.is_some() && !log.has_position() && !suspects.is_empty() {
         return Err(CompareError::Moved { path: path.to_owned() });
     }
@@ -147,18 +154,18 @@ fn attempt(path: &Path, newest: &Header, hashes: &[u64]) -> Result<Option<Compar
     Ok(Some(compared))
 }
 
-/// The log beside the database, as far as it is committed.
+/// The committed part of the WAL next to the database.
 struct Log {
     file: Option<File>,
     header: [u8; HEADER_BYTES],
     chain: Option<Chain>,
-    /// The last frame that the replica has, if this is the log that it names.
+    /// The last frame that the replica has, if this is the WAL that it names.
     position: Option<FrameNo>,
     /// Newest frame of each page up to the position.
     at: HashMap<Pgno, FrameNo>,
-    /// Pages with frames after it.
+    /// Pages with frames after the position.
     later: HashSet<Pgno>,
-    /// Pages of the database at the position.
+    /// Length of the database in pages at the position.
     size_at: Option<u32>,
 }
 
@@ -185,7 +192,7 @@ impl Log {
         self.chain.map(|c| c.page_size)
     }
 
-    /// Takes the transactions that were committed since the last time.
+    /// Takes the transactions that were committed since the last scan.
     fn scan(&mut self) -> io::Result<()> {
         let (Some(file), Some(mut chain)) = (&self.file, self.chain) else { return Ok(()) };
         let frame_bytes = format::frame_bytes(chain.page_size);
@@ -219,7 +226,7 @@ impl Log {
         }
     }
 
-    /// Whether the replica's position is the end of a transaction in this log, or its beginning.
+    /// Whether the replica's position is the end of a transaction in this WAL, or its beginning.
     fn has_position(&self) -> bool {
         self.position == Some(FrameNo(0)) || self.size_at.is_some()
     }
@@ -231,7 +238,7 @@ impl Log {
         file.pread_exact(page, format::frame_offset(size, frame) + format::FRAME_HEADER_BYTES as u64)
     }
 
-    /// Whether it is still the log that was opened, and has not started over.
+    /// Whether the path still has the same WAL and it has not started over.
     fn is_same(&self, path: &Path) -> io::Result<bool> {
         let now = FileId::at(path)?;
         let Some(file) = &self.file else { return Ok(now.is_none()) };

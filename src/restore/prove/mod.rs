@@ -1,14 +1,22 @@
-//! Reading a replica end to end: what is damaged, and what can be restored all the same.
+//! Verifies a replica by reading it end to end: reports damage, and what can be restored
+//! nevertheless.
 //!
-//! Proven for each LTX file that is read: its header against its name, the order of its pages,
-//! every page by the file's CRC, its length, its page index. For the newest state: each page of the
-//! database is in one of the files of its plan; a restore takes the same images by the same rules,
-//! so it succeeds. For Litestream 0.3: the checksum of each file, each frame of each log by its
-//! chain, and that the pieces join. *Not* proven is what SQLite would say of the pages: that takes
-//! the database itself (`restore --integrity-check full`).
+//! # What is proven
 //!
-//! Memory: [`limits::VERIFY_FILES`] files at once with two parts of [`limits::RESTORE_PART_BYTES`]
-//! each, and one bit for each page of the database.
+//! - For each LTX file that is read: its header against its name, the order of its pages, every
+//!   page by the file's CRC, its length, and its page index.
+//! - For the newest state: each page of the database is in one of the files of its plan. A restore
+//!   takes the same images by the same rules, so it succeeds.
+//! - For Litestream 0.3: the checksum of each file, the chain of frames in each WAL, and that the
+//!   pieces join.
+//!
+//! *Not* proven is what SQLite would say about the pages: that takes the database itself (`restore
+//! --integrity-check full`).
+//!
+//! # Memory
+//!
+//! A verification holds [`limits::VERIFY_FILES`] files at the same time, each with two parts of
+//! [`limits::RESTORE_PART_BYTES`], and one bit per page of the database.
 
 mod coverage;
 mod file;
@@ -41,18 +49,16 @@ pub use local::{CompareError, Compared};
 pub use stream::Meter;
 use stream::Pace;
 
-/// What is to be read.
+/// What a verification reads.
 #[derive(Debug, Clone)]
 pub struct VerifyOptions {
-    /// Of the files that the newest state does not need, how many of a hundred are read, chosen at
-    /// random.
+    /// Percentage of the files to read that the newest state does not need, chosen at random.
     pub sample_percent: u8,
-    /// Bytes a second on average; `None` for as many as come.
+    /// Average read rate in bytes per second; `None` for no limit.
     pub bytes_per_second: Option<u64>,
-    /// The database that it is a replica of, to be compared with the newest state; it may be in
-    /// use.
+    /// The source database, to be compared with the newest state. It may be in use.
     pub database: Option<PathBuf>,
-    /// Counts what is read, also by an attempt that fails.
+    /// Counts the bytes that are read, including those of a failed attempt.
     pub meter: Meter,
 }
 
@@ -62,81 +68,80 @@ impl Default for VerifyOptions {
     }
 }
 
-/// What is wrong with one object.
+/// Damage of one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
-    /// Which.
+    /// The damaged object.
     pub object: Object,
-    /// In what way.
+    /// The damage, as a message.
     pub cause: String,
 }
 
-/// How a replica is.
+/// The overall health of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
-    /// Nothing is wrong with what was read.
+    /// No damage in what was read.
     Sound,
-    /// Something is, but the newest state can be restored.
+    /// Something is damaged, but the newest state can be restored.
     Damaged,
-    /// The newest state can be restored, and is not that of the database.
+    /// The newest state can be restored, but differs from the database.
     Differs,
     /// The newest state cannot be restored.
     NewestLost,
 }
 
-/// What was found.
+/// The result of a verification.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VerifyReport {
-    /// LTX files and files of Litestream 0.3 that are there.
+    /// Number of listed LTX files and files of Litestream 0.3.
     pub objects: u64,
-    /// How many of them were read.
+    /// Number of files that were read.
     pub read: u64,
-    /// Bytes of those.
+    /// Total bytes of the files that were read.
     pub bytes: u64,
-    /// What is damaged, at most [`limits::VERIFY_FINDINGS`] of it.
+    /// The first damaged objects, at most [`limits::VERIFY_FINDINGS`].
     pub damaged: Vec<Damage>,
-    /// How many objects are.
+    /// Number of damaged objects.
     pub damaged_count: u64,
-    /// Files whose page index is not that of their frames. They restore.
+    /// Files whose page index does not match their frames. They can be restored.
     pub wrong_indexes: Vec<LtxId>,
-    /// TXIDs that a level lacks between its files, as first and last.
+    /// TXIDs that are missing between the files of a level, as first and last.
     pub holes: Vec<(Level, Txid, Txid)>,
-    /// Files that were removed while this ran.
+    /// Number of files that were removed during the verification.
     pub vanished: u64,
-    /// The newest state, when it can be restored.
+    /// The newest state, if it can be restored.
     pub newest: Option<Newest>,
-    /// Why it cannot.
+    /// Why the newest state cannot be restored.
     pub newest_lost: Option<String>,
-    /// States that files end at, and how many of them can be restored without a file that is
-    /// damaged.
+    /// Number of states that files end at, among the newest [`limits::POINTS_MAX`].
     pub states: u64,
-    /// See `states`.
+    /// How many of `states` can be restored without a damaged file.
     pub restorable: u64,
-    /// The last of those, of LTX files.
+    /// The last restorable state of LTX files.
     pub last_restorable: Option<Txid>,
-    /// What the comparison with the database gave, if there was one.
+    /// The result of the comparison with the database, if one was made.
     pub compared: Option<Compared>,
-    /// Why there was none, if one was wanted and could not be made.
+    /// Why a requested comparison could not be made.
     pub not_compared: Option<String>,
-    /// Time that it took.
+    /// Duration of the verification.
     pub time: Duration,
-    /// Where the level-0 files that were read end in the WAL.
+    /// For each level-0 file that was read, its range in the WAL.
     raw: BTreeMap<Txid, WalRange>,
 }
 
-/// The newest state.
+/// The newest state of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Newest {
-    /// Its TXID; 0 for one of Litestream 0.3.
+    /// Its TXID; 0 for a state of Litestream 0.3.
     pub txid: Txid,
-    /// When it was stored.
+    /// When the state was stored.
     pub created: Millis,
-    /// Bytes of the database.
+    /// Length of the database in bytes.
     pub bytes: u64,
 }
 
 impl VerifyReport {
-    /// The verdict.
+    /// The overall health that the findings add up to.
     #[must_use]
     pub fn health(&self) -> Health {
         match self {
@@ -157,12 +162,12 @@ impl VerifyReport {
     }
 }
 
-/// Reads a replica, which may be in use: what was removed or replaced meanwhile is no fault, and it
-/// is read again.
+/// Verifies a replica, which may be in use: files that are removed or replaced meanwhile do not
+/// count as damage, and the replica is read again.
 ///
 /// # Errors
-/// What keeps it from being read: the store, an empty place, a file of the newest state that
-/// vanishes each time. What is wrong with the replica is in the report.
+/// What prevents the verification: an error of the store, an empty replica, or a file of the newest
+/// state that vanishes in each attempt. Damage of the replica is in the report instead.
 pub async fn verify_replica(
     store: &Arc<dyn Store>,
     options: VerifyOptions,
@@ -170,7 +175,7 @@ pub async fn verify_replica(
     let start = Instant::now();
     let pace = Arc::new(Pace::new(options.bytes_per_second, options.meter.clone()));
     let mut attempt = 1;
-    // Files that are listed and cannot be read to their end, whatever the listing says.
+    // Files that are listed but cannot be read to their end.
     let mut gone = Damaged::default();
     let mut listing = store.list_all().await?;
     loop {
@@ -203,9 +208,9 @@ pub async fn verify_replica(
     }
 }
 
-/// Whether a file that seemed damaged was replaced or removed meanwhile, by a second listing. Holes
-/// that are not there any more are dropped: where old files are deleted one after the other there
-/// are some for a moment.
+/// Whether a second listing shows that a file which seemed damaged was replaced or removed
+/// meanwhile. Drops holes that are gone: deleting old files one after the other opens holes for a
+/// moment.
 fn has_moved(before: &[Entry], after: &[Entry], report: &mut VerifyReport) -> bool {
     let lasting = holes(after);
     report.holes.retain(|(level, from, to)| {
@@ -218,7 +223,7 @@ fn has_moved(before: &[Entry], after: &[Entry], report: &mut VerifyReport) -> bo
     })
 }
 
-/// Reads what was listed.
+/// Reads the listed files.
 async fn read(
     store: &Arc<dyn Store>,
     listing: &Listing,
@@ -248,13 +253,14 @@ async fn read(
                 report.damage(Object::Ltx(id), cause);
             }
         }
-        // Many plans over many files: not on the loop, which may have uploads to see to.
+        // This makes many plans over many files. It does not run on the event loop, which may have
+        // uploads to do.
         let files = listing.files.clone();
         let counted = blocking(move || Ok((holes(&files), states(&files, &bad)))).await?;
         (report.holes, (report.states, report.restorable, report.last_restorable)) = counted;
     }
     let lost = old::verify(store, &old, pace, &mut report).await?;
-    // Where both formats are, the newest state may be one of Litestream 0.3.
+    // If both formats are there, the newest state may be one of Litestream 0.3.
     let mut damaged = Damaged::of_listing(&listing.files);
     let choice = choose::of_listing(&**store, listing, Selection::from(Until::Newest), &mut damaged).await;
     if let Ok(Files::Legacy(plan)) = choice.as_ref().map(|c| &c.files) {
@@ -270,8 +276,8 @@ async fn read(
     Ok(report)
 }
 
-/// Reads the files of the newest state, newest first, and finds the file of each page. Where one is
-/// damaged, others that cover it are read in its place. Gives the names of all that were read.
+/// Reads the files of the newest state, newest first, and finds the file of each page. If a file is
+/// damaged, reads others that cover it instead. Returns the names of all files that were read.
 async fn newest_plan(
     store: &Arc<dyn Store>,
     files: &[Entry],
@@ -285,7 +291,7 @@ async fn newest_plan(
             Ok(chain) => chain,
             Err(cause) => {
                 report.newest_lost = Some(cause.to_string());
-                // What comes before a gap is read as if it were the newest.
+                // The part before a gap is read as if it were the newest state.
                 let PlanError::Gap { reached, .. } = cause else { return Ok(read) };
                 plan::plan(files, Goal::Txid(reached)).unwrap_or_default()
             }
@@ -296,7 +302,7 @@ async fn newest_plan(
             let (checked, with) = file::check(store, *entry, pace, Some(pages)).await?;
             pages = with.unwrap_or_default();
             match checked {
-                // Without a file of the plan there is nothing to say about the state.
+                // Without a file of the plan nothing can be said about the state.
                 Err(e) if damage::moved(&e).is_some() => return Err(e),
                 checked => {
                     let header = checked.as_ref().ok().map(|c| c.header);
@@ -331,10 +337,10 @@ async fn newest_plan(
     }
 }
 
-/// Proves one file by itself.
+/// Proves one file on its own.
 ///
 /// # Errors
-/// What is wrong with it, or with the store.
+/// [`RestoreError`], for damage of the file or an error of the store.
 pub async fn one(store: &Arc<dyn Store>, entry: Entry) -> Result<(), RestoreError> {
     let pace = Pace::new(None, Meter::default());
     file::check(store, entry, &pace, None).await?.0.map(|_| ())
@@ -348,7 +354,8 @@ async fn compare(
     path: PathBuf,
     hashes: Vec<u64>,
 ) -> Result<Compared, RestoreError> {
-    // Merged files have lost the position in the log; the level-0 file is never the first to go.
+    // Merged files have no WAL position. The newest level-0 file does, and it is never deleted
+    // (I4).
     if newest.wal.salts == Salts::default()
         && let Some(raw) = files.iter().find(|e| e.id == LtxId::raw(newest.max))
     {
@@ -357,7 +364,7 @@ async fn compare(
     blocking(move || Ok(local::compare(&path, &newest, &hashes)?)).await
 }
 
-/// Reads the rest, or a sample of it, several files at once.
+/// Reads the other files, or a sample of them, several at the same time.
 async fn others(
     store: &Arc<dyn Store>,
     files: &[Entry],
@@ -381,7 +388,7 @@ async fn others(
     }
 }
 
-/// Enters what came of one file.
+/// Enters the result of one file into the report.
 fn note(
     entry: Entry,
     checked: Result<Checked, RestoreError>,

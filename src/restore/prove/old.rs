@@ -1,4 +1,4 @@
-//! Proving generations of Litestream 0.3.
+//! Proves generations of Litestream 0.3.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use crate::restore::RestoreError;
 use crate::restore::fetch::{Object, Wanted};
 use crate::store::Store;
 
-/// What is known of a generation.
+/// The result for one generation.
 pub(super) struct Proven {
     pub(super) generation: Generation,
-    /// Bytes of its newest state, if that can be restored.
+    /// Length of its newest state in bytes, if that can be restored.
     pub(super) bytes: Option<u64>,
 }
 
-/// Reads all generations; damage goes to the report.
+/// Reads all generations and adds damage to the report.
 pub(super) async fn verify(
     store: &Arc<dyn Store>,
     files: &[LegacyFile],
@@ -46,7 +46,7 @@ async fn one(
     sorted.sort_unstable_by_key(|f| (!f.name.is_snapshot(), f.name));
     let snapshots = sorted.iter().take_while(|f| f.name.is_snapshot()).count();
     let mut whole = true;
-    // Each snapshot alone; the first of them begins the chain of all logs.
+    // Each snapshot is proven on its own; the WALs are chained to the first one.
     let mut chain = None;
     for file in &sorted[..snapshots] {
         match apply(store, *file, Apply::prove(), pace, report).await? {
@@ -62,7 +62,7 @@ async fn one(
     for file in sorted[snapshots..].iter().filter(|f| f.name.index() >= first) {
         match apply(store, *file, state, pace, report).await? {
             Some(next) => state = next,
-            // Nothing that follows can be joined to anything.
+            // Later files cannot be joined to anything.
             None => return Ok(None),
         }
     }
@@ -70,7 +70,7 @@ async fn one(
     Ok(applied.map(|a| a.bytes).filter(|_| whole && planned.is_ok()))
 }
 
-/// Proves one file; `None` if it is damaged, which the report then says.
+/// Proves one file. Returns `None` if it is damaged, and adds the damage to the report.
 async fn apply(
     store: &Arc<dyn Store>,
     file: LegacyFile,

@@ -1,4 +1,4 @@
-//! One object, part by part, to a thread that proves it, at a pace.
+//! Reads one object part by part, at a limited rate, for a thread that proves it.
 
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -13,23 +13,23 @@ use crate::restore::fetch::Wanted;
 use crate::restore::{RestoreError, damage, join_error};
 use crate::store::Store;
 
-/// Counts bytes as they come; its clones count together.
+/// Counts bytes as they arrive. Clones share one count.
 #[derive(Debug, Clone, Default)]
 pub struct Meter(Arc<AtomicU64>);
 
 impl Meter {
-    /// Bytes so far.
+    /// Number of bytes counted.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }
 
-/// How fast bytes may come.
+/// Limits the read rate.
 pub(super) struct Pace {
     per_second: Option<u64>,
     meter: Meter,
-    /// When the bytes so far are paid for.
+    /// Time at which the bytes requested so far are within the rate.
     due: Mutex<Instant>,
 }
 
@@ -38,7 +38,7 @@ impl Pace {
         Pace { per_second: per_second.map(|n| n.max(1)), meter, due: Mutex::new(Instant::now()) }
     }
 
-    /// Waits until so many more bytes may be asked for.
+    /// Waits until another `bytes` bytes may be requested.
     async fn wait(&self, bytes: u64) {
         let Some(per_second) = self.per_second else { return };
         let until = {
@@ -54,7 +54,8 @@ impl Pace {
 
 /// Runs `work` on a blocking thread with the parts of an object.
 ///
-/// The inner error is that of reading the object; then whatever `work` gives means nothing.
+/// The inner error is that of reading the object. If there is one, the value of `work` means
+/// nothing.
 pub(super) async fn through<T: Send + 'static>(
     store: &dyn Store,
     Wanted { object, size }: Wanted,
@@ -76,7 +77,7 @@ pub(super) async fn through<T: Send + 'static>(
                 return Err(RestoreError::Short { object, url: url(), expected: size, found });
             }
             at = end;
-            // Nobody takes more of what is damaged.
+            // `work` has ended early, because the content is damaged.
             if sender.send(bytes).await.is_err() {
                 return Ok(());
             }
@@ -88,14 +89,14 @@ pub(super) async fn through<T: Send + 'static>(
     Ok((done.await.map_err(join_error)?, fed))
 }
 
-/// The parts, for a thread that may wait.
+/// The parts of an object, for a blocking thread.
 pub(super) struct Parts {
     parts: mpsc::Receiver<Bytes>,
     bytes: Bytes,
 }
 
 impl Parts {
-    /// The next part; `None` at the end, or when there is no more.
+    /// The next part; `None` at the end of the object or after an error.
     pub(super) fn next(&mut self) -> Option<Bytes> {
         self.parts.blocking_recv()
     }

@@ -17,7 +17,7 @@ fn rows(path: &Path) -> u32 {
     Connection::open(path).unwrap().query_row("select count(*) from t", [], |r| r.get(0)).unwrap()
 }
 
-/// A database whose log is full and whose owner was killed: the files as a crash leaves them.
+/// A database with a full WAL whose process was killed: the files as a crash leaves them.
 fn crashed(dir: &Path, name: &str, rows: u32) -> PathBuf {
     let live = dir.join("live");
     fs::create_dir(&live).unwrap();
@@ -77,8 +77,7 @@ fn a_file_that_appears_meanwhile_is_not_overwritten() {
     assert_eq!(names(dir.path()), ["a.db"]);
 }
 
-/// The state of the old database, log included, is there after each step until the new one has its
-/// name.
+/// After each step until the rename, the state of the old database is there, including its WAL.
 #[test]
 fn the_old_database_is_whole_until_the_new_one_is_there() {
     let dir = tempfile::tempdir().unwrap();
@@ -119,7 +118,7 @@ fn a_log_without_its_database_goes() {
     assert_eq!(rows(&out), 7);
 }
 
-/// The locks of another process count; this one's own POSIX locks could not be seen. `sqlite3` may
+/// Only locks of another process count: the test could not see its own POSIX locks. `sqlite3` may
 /// be missing, so the other process is this test itself, run again.
 #[test]
 fn a_database_in_use_is_refused_even_by_force() {

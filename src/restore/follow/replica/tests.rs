@@ -8,7 +8,7 @@ fn made(ms: i64) -> Option<Made> {
     Some(Made { at: Millis(ms), exact: true })
 }
 
-/// A database at TXID 1 with the page size, and its first page.
+/// Creates a database at TXID 1 with `page_size`, and returns its first page.
 fn database(path: &Path, page_size: u32) -> Vec<u8> {
     let db = Connection::open(path).unwrap();
     db.pragma_update(None, "page_size", page_size).unwrap();
@@ -21,7 +21,7 @@ fn database(path: &Path, page_size: u32) -> Vec<u8> {
     page
 }
 
-/// Applies one file with these pages.
+/// Applies one file with `pages`.
 fn apply_file(replica: &mut Replica, commit: u32, pages: &[(u32, Vec<u8>)]) {
     let txid = replica.txid().next();
     let time = Millis(i64::try_from(txid.0).unwrap());
@@ -34,8 +34,8 @@ fn apply_file(replica: &mut Replica, commit: u32, pages: &[(u32, Vec<u8>)]) {
     assert_eq!((replica.txid(), replica.pages(), replica.made()), (txid, commit, made(time.0)));
 }
 
-/// The page that SQLite locks bytes of is in no file, counts for nothing, and the database grows
-/// and shrinks across it.
+/// The page that contains SQLite's lock bytes is in no file and does not count in the sum. The
+/// database grows and shrinks across it.
 #[test]
 fn a_database_grows_and_shrinks_across_the_lock_page() {
     let dir = tempfile::tempdir().unwrap();
@@ -43,7 +43,7 @@ fn a_database_grows_and_shrinks_across_the_lock_page() {
     let mut first = database(&path, 65_536);
     let lock = PageSize::MAX.lock_page().get();
     let small = lock - 2;
-    // Sparse: a gigabyte that takes no place.
+    // Sparse: a gigabyte that takes no space.
     first[28..32].copy_from_slice(&small.to_be_bytes());
     let file = std::fs::File::options().write(true).open(&path).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, &first, 0).unwrap();
@@ -65,17 +65,17 @@ fn a_database_grows_and_shrinks_across_the_lock_page() {
     }
     let mut page = first.clone();
     page[28..32].copy_from_slice(&lock.to_be_bytes());
-    // Its last page is the lock page itself.
+    // The last page of the database is the lock page itself.
     apply_file(&mut replica, lock, &[(1, page)]);
     apply_file(&mut replica, small, &[(1, first)]);
     assert_eq!(replica.mark.sum, empty, "what was cut off counts no more");
     drop(replica);
-    // All pages are read, and the sum is that of the mark.
+    // Opening reads all pages, and their sum is that of the mark.
     let replica = Replica::open(&path, None).unwrap();
     assert_eq!((replica.pages(), replica.mark.sum, replica.made()), (small, empty, made(4)));
 }
 
-/// A log that readers keep from starting anew is emptied as soon as they let it.
+/// A WAL that readers keep from starting over is emptied as soon as they allow it.
 #[test]
 fn a_long_log_is_emptied() {
     let dir = tempfile::tempdir().unwrap();
@@ -95,7 +95,7 @@ fn a_long_log_is_emptied() {
         (1, page)
     };
     apply_file(&mut replica, 3, &[grown(3), page(1)]);
-    // Tried in vain, and given up until the log is twice as long or longer than usual.
+    // The attempt fails. The next one waits until the WAL has doubled and reached its usual bound.
     replica.trim_at = 1;
     apply_file(&mut replica, 3, &[page(2)]);
     assert_ne!(replica.log_bytes(), 0);
@@ -103,7 +103,7 @@ fn a_long_log_is_emptied() {
     assert_eq!(count(), 1);
     apply_file(&mut replica, 3, &[page(3)]);
     assert_ne!(replica.log_bytes(), 0);
-    // The reader is done, and the lock is had again behind the checkpoint.
+    // The reader ends. After the checkpoint the write lock is held again.
     reader.execute_batch("COMMIT").unwrap();
     replica.trim_at = 1;
     apply_file(&mut replica, 3, &[page(4)]);
@@ -122,13 +122,13 @@ fn what_there_is_no_room_for_is_refused_before_the_first_page() {
     let path = dir.path().join("db");
     let first = database(&path, 65_536);
     let mut replica = Replica::open(&path, made(1)).unwrap();
-    // Its schema came from a store.
+    // The schema came from a store and is not trusted.
     let trusted = rusqlite::config::DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA;
     assert!(!replica.db.db_config(trusted).unwrap());
     let before = replica.pages();
     let header = Header::new(replica.page_size, before, (Txid(2), Txid(2)), Millis(2), WalRange::default());
     let mut bytes = encode_file(&header, [(Pgno::FIRST, &first[..])]).unwrap();
-    // 8 TiB, more than the disk of any test has.
+    // 8 TiB, more than the disk of any test machine has.
     bytes[12..16].copy_from_slice(&(1_u32 << 27).to_be_bytes());
     let piece = Piece { bytes: bytes.into(), is_last: true, hold: None };
     let id = LtxId::raw(Txid(2));

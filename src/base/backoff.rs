@@ -1,11 +1,11 @@
-//! How long to wait before something that failed is tried again, and when an outage is logged.
+//! How long to wait before a retry, and when an outage is logged again.
 
 use std::time::Duration;
 
 use super::limits;
 
-/// Waits that grow with each failure in a row. A random part of up to a half is added to each, so
-/// that clients that failed together do not come back together.
+/// Waits that grow with each failure in succession. A random part of up to a half is added to each,
+/// so that clients that failed together do not retry together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     first: Duration,
@@ -22,51 +22,52 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// Waits from `first` to `most`.
+    /// Waits that grow from `first` to `most`, by the factor [`limits::BACKOFF_GROWTH`].
     #[must_use]
     pub const fn new(first: Duration, most: Duration) -> Backoff {
         Backoff { first, most, growth: limits::BACKOFF_GROWTH, failures: 0 }
     }
 
-    /// With waits that are `growth` times as long as the ones before.
+    /// The same with another factor from each wait to the next.
     #[must_use]
     pub const fn growing(self, growth: u32) -> Backoff {
         Backoff { growth, ..self }
     }
 
-    /// Failures since the last success.
+    /// Number of failures since the last success.
     #[must_use]
     pub const fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// The wait after a failure.
+    /// Counts a failure, and returns the wait before the retry.
     pub fn fail(&mut self) -> Duration {
         self.fail_times(1)
     }
 
-    /// The wait after `attempts` failures in a row.
+    /// Counts `attempts` failures in succession, and returns the wait before the retry.
     pub fn fail_times(&mut self, attempts: u32) -> Duration {
         self.failures = self.failures.saturating_add(attempts.max(1));
         let wait = self.first.saturating_mul(self.growth.saturating_pow((self.failures - 1).min(32)));
         spread(wait.min(self.most))
     }
 
-    /// The same, but never longer than `most`.
+    /// Like [`fail_times`](Backoff::fail_times), but with a wait of at most `most` and its random
+    /// part.
     pub fn fail_within(&mut self, attempts: u32, most: Duration) -> Duration {
         self.fail_times(attempts).min(spread(most))
     }
 
-    /// The wait after a failure that does not heal by itself: [`limits::BACKOFF_REFUSED`] at least,
-    /// and minutes from the second on.
+    /// Counts a failure that does not heal by itself, and returns the wait before the retry. The
+    /// first wait is at least [`limits::BACKOFF_REFUSED`]; from the second on they are minutes.
     pub fn fail_for_good(&mut self) -> Duration {
-        // As if the short waits were over.
+        // Skip the short waits.
         self.failures = self.failures.max(3);
         let wait = self.fail();
         wait.max(spread(limits::BACKOFF_REFUSED)).min(spread(self.most.max(limits::BACKOFF_REFUSED)))
     }
 
-    /// It works again.
+    /// Forgets all failures after a success.
     pub fn reset(&mut self) {
         self.failures = 0;
     }
@@ -76,12 +77,12 @@ fn spread(wait: Duration) -> Duration {
     wait.mul_f64(1.0 + fastrand::f64() / 2.0)
 }
 
-/// When an outage is logged again while it lasts: after 1, 10 and 60 minutes, then once a day.
+/// When an ongoing outage is logged again: after 1, 10 and 60 minutes, then once a day.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reminders(u32);
 
 impl Reminders {
-    /// The age of the outage at which the next line is due.
+    /// Age of the outage at which the next line is due.
     #[must_use]
     pub fn due(&self) -> Duration {
         let minutes = match self.0 {
@@ -93,7 +94,7 @@ impl Reminders {
         Duration::from_secs(minutes * 60)
     }
 
-    /// Whether a line is due at that age. Of several that are, one.
+    /// Whether a line is due when the outage has this age. Several lines that are due count as one.
     pub fn take(&mut self, age: Duration) -> bool {
         let before = self.0;
         while age >= self.due() {
@@ -107,7 +108,7 @@ impl Reminders {
 mod tests {
     use super::*;
 
-    /// Attempts in the first minute, with waits as `wait` says.
+    /// Number of attempts in the first minute, with the waits that `wait` returns.
     fn attempts(mut wait: impl FnMut(&mut Backoff) -> Duration) -> u32 {
         let (mut backoff, mut at, mut count) = (Backoff::default(), Duration::ZERO, 0);
         while at < Duration::from_secs(60) {

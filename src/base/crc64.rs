@@ -1,7 +1,7 @@
 //! CRC-64/GO-ISO, the checksum of LTX files.
 //!
-//! Polynomial x^64 + x^4 + x^3 + x + 1, reflected, initial value and final XOR all ones. Not
-//! CRC-64/XZ, not CRC-64/ECMA-182, not CRC-64/WE.
+//! The polynomial is x^64 + x^4 + x^3 + x + 1, reflected. The initial value and the final XOR are
+//! all ones. It is not CRC-64/XZ, CRC-64/ECMA-182 or CRC-64/WE.
 
 use crc_fast::{CrcAlgorithm, Digest, checksum};
 
@@ -18,18 +18,18 @@ impl Default for Crc64 {
 }
 
 impl Crc64 {
-    /// The CRC of nothing.
+    /// The CRC of no bytes.
     #[must_use]
     pub fn new() -> Crc64 {
         Crc64(Digest::new(ALGORITHM))
     }
 
-    /// Adds bytes.
+    /// Appends bytes to the input.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The CRC of all bytes so far.
+    /// The CRC of all bytes so far; more can follow.
     #[must_use]
     pub fn value(&self) -> u64 {
         self.0.finalize()
@@ -51,8 +51,8 @@ pub fn crc64(bytes: &[u8]) -> u64 {
 /// The CRC of `a` followed by `b`, from the CRC of each and the length of `b` in bytes.
 #[must_use]
 pub fn combine(a: u64, b: u64, b_len: u64) -> u64 {
-    // The CRC of `a` and zeros in the place of `b` is that of `a` times x to the number of their bits;
-    // initial value and final XOR cancel out.
+    // The CRC of `a` followed by zeros of the length of `b` is the CRC of `a` times x^(8 *
+    // `b_len`). Initial value and final XOR cancel out.
     let mut shifted = a;
     let mut left = b_len;
     while left != 0 {
@@ -117,7 +117,7 @@ mod tests {
         }
     }
 
-    /// Lengths that no test has the bytes for.
+    /// Includes lengths for which no test could have the bytes.
     #[test]
     fn any_length_combines_as_the_library_says() {
         let (a, b) = (0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210);

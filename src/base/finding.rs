@@ -1,15 +1,15 @@
-//! What a check found out: one line of `doctor`.
+//! The result of one check, which is one line of `lsfast doctor`.
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// As it should be.
+    /// Everything is right.
     Ok,
-    /// It works, but somebody should know.
+    /// It works, but the user should look at it.
     Warn,
     /// It does not work.
     Fail,
-    /// It could not be tried, because something before it failed.
+    /// The check was not made, because an earlier one failed.
     Skipped,
 }
 
@@ -26,41 +26,41 @@ impl Verdict {
     }
 }
 
-/// One check and its end. No text holds a secret.
+/// One check and its result. No text in it contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What was checked.
+    /// Short name of the check.
     pub name: &'static str,
-    /// How it ended.
+    /// Result of the check.
     pub verdict: Verdict,
-    /// What was found.
+    /// What the check found.
     pub detail: String,
-    /// What to do, where the detail does not say it.
+    /// What to do, unless `detail` says it.
     pub advice: Option<String>,
 }
 
 impl Finding {
-    /// As it should be.
+    /// A finding that everything is right.
     pub fn ok(name: &'static str, detail: impl Into<String>) -> Finding {
         Finding { name, verdict: Verdict::Ok, detail: detail.into(), advice: None }
     }
 
-    /// It works, but.
+    /// A finding that it works, but the user should look at it.
     pub fn warn(name: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Finding {
         Finding { name, verdict: Verdict::Warn, detail: detail.into(), advice: Some(advice.into()) }
     }
 
-    /// It does not work; the detail says what to do.
+    /// A finding that it does not work; `detail` or [`advise`](Finding::advise) says what to do.
     pub fn fail(name: &'static str, detail: impl Into<String>) -> Finding {
         Finding { name, verdict: Verdict::Fail, detail: detail.into(), advice: None }
     }
 
-    /// It was not tried.
+    /// A finding that the check was not made.
     pub fn skipped(name: &'static str, why: impl Into<String>) -> Finding {
         Finding { name, verdict: Verdict::Skipped, detail: why.into(), advice: None }
     }
 
-    /// Adds what to do.
+    /// Adds advice on what to do.
     #[must_use]
     pub fn advise(mut self, advice: impl Into<String>) -> Finding {
         self.advice = Some(advice.into());
@@ -68,5 +68,5 @@ impl Finding {
     }
 }
 
-/// Where findings go, one after the other, as they are known.
+/// Receives the findings, each as soon as it is known.
 pub type Tell<'a> = &'a mut dyn FnMut(Finding);

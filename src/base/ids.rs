@@ -1,21 +1,21 @@
-//! Integers that mean something.
+//! Integers with a meaning, each as a type of its own.
 
 use std::fmt;
 use std::num::NonZeroU32;
 
-/// Byte at which SQLite keeps its lock bytes. The page that holds it never carries data.
+/// Offset of SQLite's lock bytes in a database file. The page that contains it never carries data.
 const LOCK_BYTE: u32 = 0x4000_0000;
 
-/// What was wrong with a value that should have been an identifier.
+/// Why a value is not a valid identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
-    /// page size {0} is not a power of two from 512 to 65536
+    /// The number is not a page size that SQLite supports.
     #[error("page size {0} is not a power of two from 512 to 65536")]
     PageSize(u32),
-    /// level {0} is not in 0..=9
+    /// The number is not a level of a replica.
     #[error("level {0} is not in 0..=9")]
     Level(u32),
-    /// `{min}-{max}` is not a range of transaction ids from 1 to [`Txid::MAX`]
+    /// The numbers are not a range of transaction ids from 1 to [`Txid::MAX`].
     #[error("{min:016x}-{max:016x} is not a range of transaction ids from 1 to {last}", last = Txid::MAX)]
     TxidRange {
         /// First transaction id of the range.
@@ -25,7 +25,7 @@ pub enum IdError {
     },
 }
 
-/// Number of a database page, from 1.
+/// Number of a database page, counted from 1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pgno(NonZeroU32);
 
@@ -33,7 +33,7 @@ impl Pgno {
     /// The first page, which holds the database header.
     pub const FIRST: Pgno = Pgno(NonZeroU32::MIN);
 
-    /// `None` for 0, which is no page.
+    /// `None` for 0, because pages are counted from 1.
     #[must_use]
     pub const fn new(n: u32) -> Option<Pgno> {
         match NonZeroU32::new(n) {
@@ -42,13 +42,13 @@ impl Pgno {
         }
     }
 
-    /// The number, from 1.
+    /// The page number, counted from 1.
     #[must_use]
     pub const fn get(self) -> u32 {
         self.0.get()
     }
 
-    /// Position in a zero-based array of pages.
+    /// Index in a zero-based array of pages.
     #[must_use]
     pub const fn index(self) -> usize {
         self.0.get() as usize - 1
@@ -81,10 +81,10 @@ impl PageSize {
     /// The largest page.
     pub const MAX: PageSize = PageSize(65536);
 
-    /// Checks that `bytes` is a page size of SQLite.
+    /// Checks that SQLite supports this page size.
     ///
     /// # Errors
-    /// [`IdError::PageSize`] if it is none.
+    /// [`IdError::PageSize`] if it does not.
     pub const fn new(bytes: u32) -> Result<PageSize, IdError> {
         if bytes.is_power_of_two() && bytes >= 512 && bytes <= 65536 {
             Ok(PageSize(bytes))
@@ -93,10 +93,10 @@ impl PageSize {
         }
     }
 
-    /// From the 16-bit form of the database header and the wal-index, where 1 stands for 65536.
+    /// Converts the 16-bit form in the database header and the wal-index, where 1 means 65536.
     ///
     /// # Errors
-    /// [`IdError::PageSize`] if it is none.
+    /// [`IdError::PageSize`] if SQLite does not support the size.
     pub const fn from_u16(v: u16) -> Result<PageSize, IdError> {
         PageSize::new(if v == 1 { 65536 } else { v as u32 })
     }
@@ -107,13 +107,13 @@ impl PageSize {
         self.0
     }
 
-    /// Bytes in a page, as a length.
+    /// Bytes in a page, as a length in memory.
     #[must_use]
     pub const fn bytes(self) -> usize {
         self.0 as usize
     }
 
-    /// Number of the page that holds SQLite's lock bytes; it never carries data.
+    /// Number of the page that contains SQLite's lock bytes. It never carries data.
     #[must_use]
     pub const fn lock_page(self) -> Pgno {
         match Pgno::new(LOCK_BYTE / self.0 + 1) {
@@ -129,26 +129,28 @@ impl fmt::Display for PageSize {
     }
 }
 
-/// Transaction id of a replica: one uploaded batch. 0 means "nothing yet".
+/// Transaction id of a replica: the number of one uploaded batch. 0 means that nothing was
+/// uploaded.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Txid(pub u64);
 
 impl Txid {
-    /// The largest TXID that is read anywhere, 2^63 - 1. No replica comes near it by counting, so a
-    /// larger one in a name or in a file was put there by somebody else.
+    /// The largest TXID that is accepted anywhere, 2^63 - 1. No replica reaches it by counting. So
+    /// another program put a larger one into a name or a file.
     pub const MAX: Txid = Txid(u64::MAX >> 1);
 
-    /// A replica that has reached this, 2^62, is not gone on with: what is left up to [`Txid::MAX`]
-    /// is then more than any replica needs, and no TXID is written that is not read again.
+    /// The newest TXID from which a replica is not continued, 2^62. The rest up to [`Txid::MAX`] is
+    /// more than any replica needs, so no TXID is written that would later be refused.
     pub const NEWEST_MAX: Txid = Txid(u64::MAX >> 2);
 
-    /// `None` above [`Txid::MAX`].
+    /// The TXID `n`, or `None` above [`Txid::MAX`].
     #[must_use]
     pub const fn checked(n: u64) -> Option<Txid> {
         if n <= Txid::MAX.0 { Some(Txid(n)) } else { None }
     }
 
-    /// The one after this. Does not overflow, since none that is read is larger than [`Txid::MAX`].
+    /// The following TXID. It does not overflow, because no accepted TXID is larger than
+    /// [`Txid::MAX`].
     #[must_use]
     pub const fn next(self) -> Txid {
         Txid(self.0 + 1)
@@ -167,16 +169,17 @@ impl fmt::Display for Txid {
     }
 }
 
-/// Number of a frame in a WAL file, from 1; 0 means "none", as `mxFrame` of an empty log.
+/// Number of a frame in a WAL file, counted from 1. 0 means no frame, like `mxFrame` of an empty
+/// WAL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct FrameNo(pub u32);
 
-/// The two salts of a WAL header: the identity of one generation of the log.
+/// The two salts of a WAL header, which identify one generation of the WAL.
 ///
-/// Compare for equality only; see `docs/design/guard.md` for when "one higher" proves something.
+/// Compare them only for equality. `docs/design/guard.md` says when "one higher" proves something.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Salts {
-    /// First salt; usually one higher after each restart of the log.
+    /// First salt; usually incremented by one at each restart of the WAL.
     pub one: u32,
     /// Second salt; random for each generation.
     pub two: u32,
@@ -194,20 +197,20 @@ impl fmt::Display for Salts {
     }
 }
 
-/// Level of a replica: 0 raw, 1 to 8 compacted, 9 snapshots.
+/// Level of a replica: 0 raw batches, 1 to 8 compacted files, 9 snapshots.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Level(u8);
 
 impl Level {
-    /// One object for each upload.
+    /// Level 0: one object for each upload.
     pub const RAW: Level = Level(0);
-    /// Full images.
+    /// Level 9: full images of the database.
     pub const SNAPSHOT: Level = Level(9);
 
-    /// Checks that `n` is a level.
+    /// Checks that `n` is a level, 0 to 9.
     ///
     /// # Errors
-    /// [`IdError::Level`] if it is none.
+    /// [`IdError::Level`] if it is larger.
     pub const fn new(n: u32) -> Result<Level, IdError> {
         if n <= 9 { Ok(Level(n as u8)) } else { Err(IdError::Level(n)) }
     }
@@ -217,7 +220,7 @@ impl Level {
         (0..=9).map(Level)
     }
 
-    /// The number.
+    /// The number of the level.
     #[must_use]
     pub const fn get(self) -> u8 {
         self.0
@@ -239,7 +242,7 @@ impl fmt::Display for Level {
 /// Name of one LTX file within a replica.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LtxId {
-    /// Where it belongs.
+    /// Level that the file belongs to.
     pub level: Level,
     /// First transaction id in the file, at least 1.
     pub min: Txid,
@@ -248,7 +251,7 @@ pub struct LtxId {
 }
 
 impl LtxId {
-    /// A file of several transactions.
+    /// Name of a file with the transaction ids from `min` to `max`.
     ///
     /// # Errors
     /// [`IdError::TxidRange`] unless `1 <= min <= max <= Txid::MAX`.
@@ -259,21 +262,21 @@ impl LtxId {
         Ok(LtxId { level, min, max })
     }
 
-    /// The level-0 file of one transaction id, which must not be 0.
+    /// Name of the level-0 file of one transaction id, which must not be 0.
     #[must_use]
     pub const fn raw(txid: Txid) -> LtxId {
         assert!(txid.0 != 0, "transaction ids start at 1");
         LtxId { level: Level::RAW, min: txid, max: txid }
     }
 
-    /// `MIN-MAX.ltx`, 37 characters.
+    /// File name `MIN-MAX.ltx`, 37 characters.
     #[must_use]
     pub fn file_name(&self) -> String {
         format!("{}-{}.ltx", self.min, self.max)
     }
 
-    /// Reads `MIN-MAX.ltx`; `None` for every other name, upper-case hex, `.tmp` and TXIDs above
-    /// [`Txid::MAX`] included.
+    /// Parses `MIN-MAX.ltx`. `None` for every other name, including upper-case hex, `.tmp` and
+    /// TXIDs above [`Txid::MAX`].
     #[must_use]
     pub fn parse_file_name(level: Level, name: &str) -> Option<LtxId> {
         fn hex16(s: &str) -> Option<u64> {

@@ -1,6 +1,6 @@
-//! The vocabulary of the house: identifiers, limits, clock, checksums, buffers.
+//! The vocabulary that all other modules share: identifiers, limits, clock, checksums, buffers.
 //!
-//! Nothing here does any input or output, and nothing here knows a file format.
+//! This module does no input or output, and knows no file format.
 
 pub mod backoff;
 pub mod clock;

@@ -1,26 +1,26 @@
 //! A set of page numbers, one bit for each.
 //!
-//! A transaction may change every page of a database, and a hash table of so many numbers would
-//! take more memory than the bound on page images. Here 64 GiB of pages of 4 KiB take 2 MiB,
-//! whatever part of them is in the set.
+//! A transaction may change every page of a database. A hash table of that many numbers would take
+//! more memory than the limit for page images. In this set the pages of 64 GiB (4 KiB each) take at
+//! most 2 MiB.
 
 use super::Pgno;
 
-/// Pages of one chunk.
+/// Page numbers in one chunk, which is allocated when the first of them is added.
 const CHUNK_PAGES: u32 = 1 << 15;
 const CHUNK_WORDS: usize = (CHUNK_PAGES / u64::BITS) as usize;
 
 type Chunk = Box<[u64; CHUNK_WORDS]>;
 
-/// Page numbers.
+/// A set of page numbers.
 #[derive(Debug, Clone, Default)]
 pub struct PageSet {
-    /// By page number; `None` where no page is in the set.
+    /// Chunks in order of page numbers; `None` where no page is in the set.
     chunks: Vec<Option<Chunk>>,
     len: usize,
 }
 
-/// Chunk, word and bit of a page.
+/// Position of a page's bit: chunk, word, and mask of the bit.
 fn place(pgno: Pgno) -> (usize, usize, u64) {
     let n = pgno.get();
     let in_chunk = n % CHUNK_PAGES;
@@ -28,13 +28,13 @@ fn place(pgno: Pgno) -> (usize, usize, u64) {
 }
 
 impl PageSet {
-    /// Number of pages.
+    /// Number of pages in the set.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -58,7 +58,7 @@ impl PageSet {
         chunk[word] |= bit;
     }
 
-    /// Takes a page out.
+    /// Removes a page.
     pub fn remove(&mut self, pgno: Pgno) {
         let (chunk, word, bit) = place(pgno);
         if let Some(Some(chunk)) = self.chunks.get_mut(chunk) {
@@ -91,7 +91,7 @@ impl PageSet {
         })
     }
 
-    /// Bytes of memory.
+    /// Bytes of memory that the set takes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let chunks = self.chunks.iter().flatten().count();
@@ -99,7 +99,7 @@ impl PageSet {
     }
 }
 
-/// The bits of a word that are set, from the lowest.
+/// Positions of the set bits of a word, from the lowest.
 fn bits(mut word: u64) -> impl Iterator<Item = u32> {
     std::iter::from_fn(move || {
         let bit = word.trailing_zeros();

@@ -1,32 +1,33 @@
-//! Buffers that are used again: a large one is cheap only the first time that its pages are
-//! touched.
+//! A pool of buffers for reuse. A new large buffer costs a page fault for each of its memory pages
+//! when they are first touched; a reused one does not.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-/// Where buffers of one job go when nobody needs them any more. They are freed with the last of its
-/// clones and buffers.
+/// The pool of one job: dropped buffers return to it. Its memory is freed when the last clone of
+/// the pool and the last of its buffers are dropped.
 #[derive(Debug, Clone)]
 pub struct Spares(Arc<Mutex<Shelf>>);
 
 #[derive(Debug)]
 struct Shelf {
     spares: Vec<Vec<u8>>,
-    /// Buffers that may still be made.
+    /// Number of buffers that may still be created for the pool.
     left: usize,
 }
 
 impl Spares {
-    /// For at most `max` buffers. More than that at once are not kept: each of them may grow to the
-    /// longest that it ever was.
+    /// A pool that keeps at most `max` buffers. Further buffers in use at the same time are freed
+    /// when dropped. Each buffer keeps the largest capacity that it ever had.
     #[must_use]
     pub fn new(max: usize) -> Spares {
         Spares(Arc::new(Mutex::new(Shelf { spares: Vec::new(), left: max })))
     }
 
-    /// The buffer that was given back last, with what is in it; an empty one if there is none.
+    /// The buffer that was returned last, with its old contents. An empty buffer if none is in the
+    /// pool.
     #[must_use]
     pub fn take(&self) -> Spare {
         let mut shelf = self.lock();
@@ -38,13 +39,13 @@ impl Spares {
         Spare { bytes: Vec::new(), home }
     }
 
-    // A panic elsewhere can't leave it half changed.
+    // A panic elsewhere can't leave the state half changed, so a poisoned lock is used as it is.
     fn lock(&self) -> MutexGuard<'_, Shelf> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A buffer that goes back where it came from.
+/// A buffer that returns to its pool when dropped.
 #[derive(Debug, Default)]
 pub struct Spare {
     bytes: Vec<u8>,
@@ -52,7 +53,8 @@ pub struct Spare {
 }
 
 impl Spare {
-    /// Its first `len` bytes, without a copy. The buffer goes back with the last of them.
+    /// The first `len` bytes, without a copy. The buffer returns to its pool when the last
+    /// reference to these bytes is dropped.
     #[must_use]
     pub fn into_bytes(self, len: usize) -> Bytes {
         Bytes::from_owner(self).split_to(len)

@@ -1,25 +1,25 @@
-//! Text that a store, a network or another program sent, made fit for a terminal, a log and a
-//! status.
+//! Makes text from a store, a network or another program safe for a terminal, a log and a status.
 //!
-//! Such text may hold escape sequences that retitle or repaint a terminal, line breaks that fake a
-//! line of the log, and marks that turn the direction of what follows. Everything that does not
-//! print as itself becomes `\u{...}`; the result is one line. It is for people: nothing is parsed
-//! back from it.
+//! Such text may contain escape sequences that change a terminal's title or contents. It may
+//! contain line breaks that fake a log line, and marks that reverse the direction of the text that
+//! follows. Every character that does not print as itself becomes `\u{...}`, and the result is one
+//! line. It is for people: no program parses it back.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use super::limits;
 
-/// One line of at most [`limits::UNTRUSTED_CHARS`] characters. Spaces and line breaks become one
-/// space.
+/// One line of at most [`limits::UNTRUSTED_CHARS`] characters. Each run of spaces and line breaks
+/// becomes one space.
 #[must_use]
 pub fn quote(text: &str) -> String {
     line(text, limits::UNTRUSTED_CHARS)
 }
 
-/// One line of at most `chars_max` characters, an ellipsis at its end where it was cut. Spaces and
-/// line breaks become one space. Takes time by the length of the result, not of the text.
+/// One line of at most `chars_max` characters, which ends in an ellipsis if it was cut. Each run of
+/// spaces and line breaks becomes one space. The time depends on the length of the result, not on
+/// that of `text`.
 #[must_use]
 pub fn line(text: &str, chars_max: usize) -> String {
     let mut out = String::new();
@@ -33,7 +33,7 @@ pub fn line(text: &str, chars_max: usize) -> String {
         let mut shown = Shown::of(c);
         let needs = shown.len() + usize::from(gap);
         if needs > left {
-            // The ellipsis takes the place of the last character.
+            // The ellipsis replaces the last character.
             if left == 0 {
                 out.pop();
             }
@@ -49,8 +49,8 @@ pub fn line(text: &str, chars_max: usize) -> String {
     out
 }
 
-/// The text without a cut, each character that does not print as itself as an escape. For names
-/// that the reader has to recognise, such as the key of an object.
+/// The whole text, with an escape for each character that does not print as itself. For names that
+/// the reader has to recognise, such as the key of an object.
 #[must_use]
 pub fn escape(text: &str) -> Cow<'_, str> {
     if text.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
@@ -61,9 +61,9 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Whole lines, as they are about to be written: the line breaks and tabs between texts stay, and
-/// everything else that does not print as itself becomes `\uXXXX`. Where JSON is written it stays
-/// JSON. The last guard, for text that nothing before it has quoted.
+/// Whole lines just before they are written. Line breaks and tabs stay; every other character that
+/// does not print as itself becomes `\uXXXX`, so JSON remains valid. This is the last guard, for
+/// text that was not quoted before.
 #[must_use]
 pub fn lines(text: &str) -> Cow<'_, str> {
     let stays = |b: u8| matches!(b, b' ' | b'\n' | b'\t') || b.is_ascii_graphic();
@@ -77,7 +77,7 @@ pub fn lines(text: &str) -> Cow<'_, str> {
             continue;
         }
         for unit in c.encode_utf16(&mut [0; 2]) {
-            // Writing to a string does not fail.
+            // Writing to a `String` can't fail.
             let _ = write!(out, "\\u{unit:04x}");
         }
     }
@@ -121,12 +121,13 @@ impl Shown {
     }
 }
 
-/// Whether a character that is not ASCII prints as itself: not those that control, format or space,
-/// and none that has no meaning yet. The standard library keeps the table, for its `Debug` of text.
+/// Whether a character that is not ASCII prints as itself. Control, format and space characters do
+/// not, nor do unassigned ones. The table is that of the standard library, for its `Debug` of text.
 fn prints(c: char) -> bool {
-    // Blank letters are letters to the table.
+    // The table counts blank letters as letters.
     let blank = matches!(c, '\u{115f}' | '\u{1160}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}');
-    // A mark that goes with the letter before it is escaped at the beginning of text only.
+    // The standard library escapes a combining mark only at the beginning of text, so it follows a
+    // letter here.
     let mut pair = [0; 8];
     pair[0] = b'x';
     let len = 1 + c.encode_utf8(&mut pair[1..]).len();
@@ -152,7 +153,8 @@ mod tests {
     fn nothing_moves_the_terminal() {
         assert_eq!(quote("X\x1b]0;owned\x07\nall is well"), "X\\u{1b}]0;owned\\u{7} all is well");
         let controls = (0..0x20).chain(0x7f..0xa0);
-        // Marks of direction, of nothing, of lines; blank letters; tags; what has no meaning.
+        // Direction marks, invisible characters, line separators, blank letters, tags, and
+        // unassigned characters.
         let marks = [
             0xad, 0x61c, 0x115f, 0x180e, 0x200b, 0x200d, 0x200e, 0x200f, 0x2028, 0x2029, 0x202a, 0x202e,
             0x2060, 0x2066, 0x2069, 0x3164, 0xfeff, 0xfff9, 0xe0041, 0xf0000, 0x10ffff,

@@ -17,7 +17,7 @@
 //! | offset | field |
 //! |---|---|
 //! | 0 | page number |
-//! | 4 | commit: pages in the database after the transaction if this is its last frame, otherwise 0 |
+//! | 4 | commit: pages in the database after the transaction if this is its last frame, or 0 |
 //! | 8 | salt 1, as in the header |
 //! | 12 | salt 2 |
 //! | 16 | running checksum up to and including this frame, two words |

@@ -1,9 +1,10 @@
-//! Reading a file in ranges, in parallel.
+//! Proves a file that is read in ranges, in parallel.
 //!
-//! 1. [`Tail::parse`] on the last bytes gives the index.
-//! 2. Ranges of frames are fetched and go through [`decode_frames`], on any core, in any order.
-//! 3. [`FileCheck`] takes the results in the order of the file and compares with the trailer. Only
-//!    then are the pages proven.
+//! 1. [`Tail::parse`] finds the index in the last bytes of the file.
+//! 2. Ranges of frames are fetched and pass through [`decode_frames`], on any core and in any
+//!    order.
+//! 3. [`FileCheck`] takes the results in the order of the file and compares them with the trailer.
+//!    Only then are the pages proven.
 
 use super::decode::page_checksum;
 use super::frame::{self, Look};
@@ -13,27 +14,30 @@ use super::{FileEnd, IndexEntry, LtxError, Tail};
 use crate::base::Pgno;
 use crate::base::crc64::{Crc64, combine, crc64};
 
-/// What decoding one range of frames adds to the proof of its file.
+/// What one decoded range of frames contributes to the proof of its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartialCheck {
     start: u64,
     end: u64,
-    /// First and last page.
+    /// First and last page of the range.
     pages: Option<(Pgno, Pgno)>,
     crc: u64,
     crc_len: u64,
     database: u64,
 }
 
-/// Decodes the frames of `entries`, neighbours in the index, and hands each page to `sink`.
+/// Decodes the frames of `entries`, which are neighbours in the index, and passes each page to
+/// `sink`.
 ///
-/// `bytes` are the bytes of the file from `first_offset` on.
+/// `bytes` holds the bytes of the file from `first_offset` on.
 ///
 /// # Errors
-/// [`LtxError::IndexMismatch`] if a frame is not what the index says, or whatever is wrong with it.
-/// In a file whose index is wrong the first error, in the order of the file, is a mismatch; a range
-/// after that may meet anything. So whoever decodes ranges in any order reads the file from its
-/// beginning after every error: a good file proves good then, and a bad one gives its true reason.
+/// [`LtxError::IndexMismatch`] if a frame is not what the index says, otherwise any damage of a
+/// frame.
+///
+/// If the index is wrong, the first error in the order of the file is a mismatch; a later range may
+/// fail in any way. So a caller that decodes ranges in any order has to read the file from its
+/// beginning after an error: a good file then turns out good, and a bad one shows the true reason.
 pub fn decode_frames(
     header: &Header,
     bytes: &[u8],
@@ -82,7 +86,7 @@ fn slice<'a>(bytes: &'a [u8], first_offset: u64, entry: &IndexEntry) -> Result<&
     frame.ok_or(LtxError::Truncated { len: first_offset + bytes.len() as u64, part: "pages" })
 }
 
-/// Proves a file from its parts.
+/// Proves a file from its decoded ranges.
 #[derive(Debug, Clone)]
 pub struct FileCheck {
     header: Header,
@@ -93,17 +97,17 @@ pub struct FileCheck {
 }
 
 impl FileCheck {
-    /// Begins with the header of the file.
+    /// Starts with the header of the file.
     ///
     /// # Errors
-    /// A header that is not valid.
+    /// Those of [`Header::parse`].
     pub fn new(bytes: &[u8; HEADER_LEN]) -> Result<FileCheck, LtxError> {
         let header = Header::parse(bytes)?;
         let order = PageOrder::new(&header);
         Ok(FileCheck { header, order, offset: HEADER_LEN as u64, crc: crc64(bytes), database: 0 })
     }
 
-    /// The header.
+    /// The parsed header.
     #[must_use]
     pub fn header(&self) -> &Header {
         &self.header
@@ -112,7 +116,8 @@ impl FileCheck {
     /// Adds the next range of the file.
     ///
     /// # Errors
-    /// A range that is not the next one, or whose pages do not follow those before.
+    /// [`LtxError::RangeOrder`] if the range is not the next one, or an error of page order if its
+    /// pages do not follow those of the ranges before.
     pub fn add(&mut self, part: &PartialCheck) -> Result<(), LtxError> {
         if part.start != self.offset {
             return Err(LtxError::RangeOrder { expected: self.offset, found: part.start });
@@ -128,7 +133,7 @@ impl FileCheck {
     /// Compares with the end of the file.
     ///
     /// # Errors
-    /// Ranges that are missing, a snapshot that lacks pages, or a checksum that does not agree.
+    /// Ranges or pages of a snapshot are missing, or a checksum does not match.
     pub fn finish(self, tail: &Tail) -> Result<Trailer, LtxError> {
         self.finish_with(tail.frames_end, (tail.trailer, tail.crc, tail.crc_len))
     }
@@ -136,7 +141,7 @@ impl FileCheck {
     /// Compares with the end of a file that was read in order, whatever its index says.
     ///
     /// # Errors
-    /// As [`FileCheck::finish`].
+    /// The same as for [`FileCheck::finish`].
     pub fn finish_in_order(self, end: FileEnd) -> Result<Trailer, LtxError> {
         let frames_end = end.frames_end;
         self.finish_with(frames_end, end.finish()?)

@@ -1,8 +1,8 @@
-//! Reading a file as a stream, in pieces cut anywhere.
+//! Decodes a file as a stream, in pieces cut anywhere.
 //!
-//! Nothing is read ahead and nothing is allocated because a file says so: the decoder keeps one
-//! page and, of the input, at most one frame that was cut. What follows the terminator is hashed
-//! and not interpreted, but for the trailer in its last 16 bytes.
+//! The decoder reads nothing ahead, and allocates nothing because a length in the file says so. It
+//! keeps one page and at most one partial frame of the input. It hashes what follows the
+//! terminator, but interprets only the trailer in the last 16 bytes.
 
 use super::frame::{self, HEAD_SHORT, Look, Shape};
 use super::header::{HEADER_LEN, Header, TRAILER_LEN, Trailer};
@@ -11,14 +11,16 @@ use super::{CHECKSUM_FLAG, LtxError};
 use crate::base::Pgno;
 use crate::base::crc64::Crc64;
 
-/// What a call of [`Decoder::step`] came to.
+/// The result of a call of [`Decoder::step`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// The input is used up: call again with what follows, or [`Decoder::finish`] if nothing does.
+    /// The input is used up. Call again with the bytes that follow, or call [`Decoder::finish`] at
+    /// the end of the file.
     NeedInput,
     /// The header is complete and valid; see [`Decoder::header`].
     Header,
-    /// A page is complete; see [`Decoder::page`]. It is proven when [`Decoder::finish`] says so.
+    /// A page is complete; see [`Decoder::page`]. It is proven only once [`Decoder::finish`]
+    /// succeeds.
     Page(Pgno),
 }
 
@@ -30,24 +32,24 @@ enum State {
     Failed,
 }
 
-/// What is known once the header is.
+/// State from the end of the header on.
 #[derive(Debug)]
 struct Open {
     header: Header,
     order: PageOrder,
     page: Vec<u8>,
-    /// XOR of page checksums, if the file has a database checksum that can be verified.
+    /// XOR of the page checksums, if the file has a database checksum that can be verified.
     database: Option<u64>,
 }
 
-/// The last bytes seen, which may be the trailer.
+/// The last bytes read, which may be the trailer.
 #[derive(Debug, Default)]
 struct Window {
     bytes: [u8; TRAILER_LEN],
     len: usize,
 }
 
-/// Reads one file, fed in pieces.
+/// Decodes one file that is fed in pieces.
 ///
 /// ```
 /// # use lsfast::ltx::{Decoder, Step, LtxError};
@@ -71,10 +73,10 @@ struct Window {
 #[derive(Debug)]
 pub struct Decoder {
     state: State,
-    /// The beginning of a header or frame that was cut.
+    /// The beginning of a header or a frame that continues in the next piece.
     carry: Vec<u8>,
     crc: Crc64,
-    /// Bytes of the file so far.
+    /// Number of bytes of the file that were read.
     taken: u64,
 }
 
@@ -85,13 +87,13 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// Before the first byte of a file.
+    /// Creates a decoder that expects the first byte of a file.
     #[must_use]
     pub fn new() -> Decoder {
         Decoder { state: State::Header, carry: Vec::new(), crc: Crc64::new(), taken: 0 }
     }
 
-    /// The header, after [`Step::Header`].
+    /// The header, from [`Step::Header`] on.
     #[must_use]
     pub fn header(&self) -> Option<&Header> {
         match &self.state {
@@ -109,10 +111,10 @@ impl Decoder {
         }
     }
 
-    /// Takes from the front of `input` what it needs for the next step.
+    /// Takes what the next step needs from the front of `input`.
     ///
     /// # Errors
-    /// Whatever is wrong with the file. The decoder is of no use afterwards.
+    /// Any damage of the file. The decoder cannot be used afterwards.
     pub fn step(&mut self, input: &mut &[u8]) -> Result<Step, LtxError> {
         let result = self.try_step(input);
         if result.is_err() {
@@ -121,10 +123,10 @@ impl Decoder {
         result
     }
 
-    /// The file ends here: verifies its checksums.
+    /// Verifies the checksums at the end of the file.
     ///
     /// # Errors
-    /// A file that is cut, or a checksum that does not agree.
+    /// [`LtxError::Truncated`] if the file is incomplete, or a checksum that does not match.
     pub fn finish(self) -> Result<Trailer, LtxError> {
         let part = match self.state {
             State::Failed => return Err(LtxError::AlreadyFailed),
@@ -173,7 +175,7 @@ impl Decoder {
     fn step_frame(&mut self, input: &mut &[u8]) -> Result<Step, LtxError> {
         let State::Frames(open) = &mut self.state else { unreachable!("called for frames only") };
         let page_size = open.header.page_size;
-        // A frame that lies whole in the input is read where it lies.
+        // A frame that is complete in the input is decoded in place.
         if self.carry.is_empty() {
             match frame::look(input, page_size)? {
                 Look::Frame(shape) => {
@@ -216,7 +218,7 @@ impl Decoder {
         self.try_step(input)
     }
 
-    /// Moves input until `carry` holds `n` bytes; `false` if there is not enough.
+    /// Moves input to `carry` until it holds `n` bytes. False if the input has too few.
     fn fill(&mut self, input: &mut &[u8], n: usize) -> bool {
         let (part, rest) = input.split_at(input.len().min(n.saturating_sub(self.carry.len())));
         self.carry.extend_from_slice(part);
@@ -227,7 +229,7 @@ impl Decoder {
 }
 
 impl Open {
-    /// Reads one whole frame.
+    /// Decodes one complete frame.
     fn take(&mut self, shape: Shape, bytes: &[u8], crc: &mut Crc64) -> Result<(), LtxError> {
         self.order.accept(shape.pgno)?;
         frame::unpack(shape, bytes, &mut self.page)?;
@@ -241,7 +243,7 @@ impl Open {
 }
 
 impl Window {
-    /// Appends `input`, hashing what can no longer be the trailer.
+    /// Appends `input` and hashes the bytes that can no longer belong to the trailer.
     fn slide(&mut self, input: &[u8], crc: &mut Crc64) {
         let over = (self.len + input.len()).saturating_sub(TRAILER_LEN);
         let old = over.min(self.len);
@@ -255,7 +257,7 @@ impl Window {
     }
 }
 
-/// Checksum of one page for the database checksum.
+/// Checksum of one page, as it enters the database checksum.
 pub(super) fn page_checksum(pgno: Pgno, page: &[u8]) -> u64 {
     let mut crc = Crc64::new();
     crc.update(&pgno.get().to_be_bytes());

@@ -1,8 +1,8 @@
-//! Writing files.
+//! Encodes files.
 //!
-//! Pages are compressed straight into the bytes of the file; nothing is copied afterwards. The file
-//! checksum covers uncompressed pages, so each page is hashed and compressed while it is in the
-//! cache.
+//! Pages are compressed directly into the bytes of the file, so nothing is copied afterwards. The
+//! file checksum covers uncompressed pages, so each page is hashed and compressed while it is in
+//! the cache.
 
 use std::path::PathBuf;
 
@@ -18,17 +18,17 @@ use crate::base::crc64::{Crc64, combine, crc64};
 use crate::base::spare::Spare;
 use crate::base::{PageSize, Pgno};
 
-/// No file of that many pages is longer.
+/// Upper bound of the length of a file with `pages` pages, in bytes.
 #[must_use]
 pub const fn encoded_len_max(page_size: PageSize, pages: usize) -> usize {
     let page = HEAD + payload_len_max(page_size) + ENTRY_LEN_MAX;
     HEADER_LEN + pages.saturating_mul(page) + HEAD_SHORT + 1 + 8 + TRAILER_LEN
 }
 
-/// Writes a whole file into a new buffer. See [`encode_file_into`].
+/// Encodes a whole file into a new buffer. See [`encode_file_into`].
 ///
 /// # Errors
-/// As [`encode_file_into`].
+/// The same as for [`encode_file_into`].
 pub fn encode_file<'a>(
     header: &Header,
     pages: impl IntoIterator<Item = (Pgno, &'a [u8])>,
@@ -38,13 +38,13 @@ pub fn encode_file<'a>(
     Ok(out)
 }
 
-/// Writes a whole file into `out`, whose content is replaced and whose capacity is used.
+/// Encodes a whole file into `out`, replaces its content and uses its capacity.
 ///
-/// With an iterator that knows its length the buffer is allocated once at most.
+/// If the iterator knows its length, the buffer is allocated at most once.
 ///
 /// # Errors
-/// A header that is not for a replica, pages that do not ascend, do not fit the header or are not
-/// one page long. `out` then holds nothing useful.
+/// The header is not one of a replica, or pages do not ascend, do not fit the header or have the
+/// wrong length. `out` then holds nothing useful.
 pub fn encode_file_into<'a>(
     header: &Header,
     pages: impl IntoIterator<Item = (Pgno, &'a [u8])>,
@@ -52,7 +52,7 @@ pub fn encode_file_into<'a>(
 ) -> Result<(), LtxError> {
     let bytes = writable(header)?;
     let pages = pages.into_iter();
-    // What the buffer held stays until it is overwritten: that saves zeroing it again.
+    // The old content of the buffer stays until it is overwritten, which saves zeroing it.
     let len_max = encoded_len_max(header.page_size, pages.size_hint().0);
     out.reserve(len_max.saturating_sub(out.len()));
     out.resize(out.len().max(HEADER_LEN), 0);
@@ -75,7 +75,7 @@ pub fn encode_file_into<'a>(
     Ok(())
 }
 
-/// Appends the trailer. `crc` covers the file up to `covered`; this adds the rest.
+/// Appends the trailer. `crc` covers the file up to `covered`; this function adds the rest.
 fn finish_file(out: &mut Vec<u8>, covered: usize, mut crc: Crc64) -> Trailer {
     let post_apply = 0u64;
     out.extend_from_slice(&post_apply.to_be_bytes());
@@ -85,7 +85,7 @@ fn finish_file(out: &mut Vec<u8>, covered: usize, mut crc: Crc64) -> Trailer {
     trailer
 }
 
-/// A header that this program may write, as bytes.
+/// The bytes of a header, if this program may write it.
 fn writable(header: &Header) -> Result<[u8; HEADER_LEN], LtxError> {
     header.validate()?;
     if header.commit == 0 {
@@ -106,14 +106,14 @@ struct Packer {
 
 impl Packer {
     fn new(page_size: PageSize) -> Packer {
-        // The small table takes inputs up to 65534 bytes.
+        // The small table accepts inputs of up to 65534 bytes.
         let table = if page_size < PageSize::MAX { CompressTable::small() } else { CompressTable::large() };
         Packer { page_size, table, crc: Crc64::new() }
     }
 
-    /// Writes the frame of a page at `at` of `out`, where earlier frames end; returns its length.
-    /// Bytes of `out` after that are left over and get used by the next frame, so that on the
-    /// whole no more is zeroed than written.
+    /// Writes the frame of a page at offset `at` of `out`, where the earlier frames end, and
+    /// returns its length. The next frame uses the spare bytes of `out` after that, so in total no
+    /// more is zeroed than written.
     fn pack(&mut self, pgno: Pgno, page: &[u8], out: &mut Vec<u8>, at: usize) -> Result<u32, LtxError> {
         let expected = self.page_size.bytes();
         if page.len() != expected {
@@ -134,7 +134,7 @@ impl Packer {
     }
 }
 
-/// Some frames of a file, made by one core and put into place by an [`Encoder`].
+/// A run of frames, compressed by one core. An [`Encoder`] puts it into its place in the file.
 #[derive(Debug)]
 pub struct FrameBlock {
     page_size: PageSize,
@@ -149,7 +149,7 @@ impl FrameBlock {
     /// Compresses pages.
     ///
     /// # Errors
-    /// A page that is not one page long. Everything else is checked when the block is pushed.
+    /// [`LtxError::PageLength`]. Everything else is checked when the block is pushed.
     pub fn encode<'a>(
         page_size: PageSize,
         pages: impl IntoIterator<Item = (Pgno, &'a [u8])>,
@@ -157,11 +157,11 @@ impl FrameBlock {
         FrameBlock::encode_in(Spare::default(), page_size, pages)
     }
 
-    /// The same in the memory of `buffer`, which goes back where it came from when the bytes of the
-    /// block are gone.
+    /// Like [`FrameBlock::encode`], in the memory of `buffer`, which returns to its pool once the
+    /// bytes of the block are dropped.
     ///
     /// # Errors
-    /// As [`FrameBlock::encode`].
+    /// The same as for [`FrameBlock::encode`].
     pub fn encode_in<'a>(
         buffer: Spare,
         page_size: PageSize,
@@ -181,20 +181,20 @@ impl FrameBlock {
         self.frames.len()
     }
 
-    /// Bytes that it adds to the file.
+    /// Number of bytes that the block adds to the file.
     #[must_use]
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// There are no pages in it.
+    /// Whether the block has no pages.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
 }
 
-/// Makes a [`FrameBlock`] page by page, for sources that lend one page at a time.
+/// Builds a [`FrameBlock`] page by page, for sources that lend one page at a time.
 pub struct BlockBuilder {
     packer: Packer,
     bytes: Spare,
@@ -203,18 +203,19 @@ pub struct BlockBuilder {
 }
 
 impl BlockBuilder {
-    /// An empty block.
+    /// Creates an empty block.
     #[must_use]
     pub fn new(page_size: PageSize) -> BlockBuilder {
         BlockBuilder::over(Spare::default(), page_size, 0)
     }
 
-    /// An empty block in `buffer`, with memory for that many pages, however badly they compress.
+    /// Creates an empty block in `buffer`, with memory for `pages` pages, however badly they
+    /// compress.
     fn over(mut buffer: Spare, page_size: PageSize, pages: usize) -> BlockBuilder {
         let slack = HEAD + get_maximum_output_size(page_size.bytes());
         let bytes = pages.saturating_mul(HEAD + payload_len_max(page_size)).saturating_add(slack);
         if pages > 0 && buffer.capacity() < bytes {
-            // What is in it counts for nothing.
+            // The old content of the buffer has no meaning.
             buffer.clear();
             buffer.reserve_exact(bytes);
         }
@@ -229,7 +230,7 @@ impl BlockBuilder {
     /// Compresses one page.
     ///
     /// # Errors
-    /// A page that is not one page long.
+    /// [`LtxError::PageLength`].
     pub fn push(&mut self, pgno: Pgno, page: &[u8]) -> Result<(), LtxError> {
         let len = self.packer.pack(pgno, page, &mut self.bytes, self.end)?;
         self.end += len as usize;
@@ -237,19 +238,19 @@ impl BlockBuilder {
         Ok(())
     }
 
-    /// Compressed bytes so far.
+    /// Number of compressed bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.end
     }
 
-    /// No page has been pushed.
+    /// Whether no page has been pushed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
 
-    /// The block.
+    /// Returns the finished block.
     #[must_use]
     pub fn finish(self) -> FrameBlock {
         let page_size = self.packer.page_size;
@@ -264,7 +265,7 @@ impl BlockBuilder {
     }
 }
 
-/// Puts a file together from blocks, in the order of its pages.
+/// Assembles a file from blocks, in the order of its pages.
 #[derive(Debug)]
 pub struct Encoder {
     header: Header,
@@ -275,20 +276,20 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Begins a file; the bytes are its first ones.
+    /// Begins a file. The returned bytes are its first ones.
     ///
     /// # Errors
-    /// A header that is not for a replica.
+    /// The header is not one of a replica.
     pub fn new(header: Header) -> Result<(Encoder, Bytes), LtxError> {
         Encoder::spilling(header, None)
     }
 
-    /// The same for a file of any number of pages: what the page index has beyond
+    /// Like [`Encoder::new`], for a file of any number of pages. The part of the page index beyond
     /// [`limits::INDEX_BYTES`](crate::base::limits::INDEX_BYTES) goes to a temporary file in
-    /// `place`, an existing folder. Such a file is ended by [`Encoder::end`].
+    /// `place`, an existing folder. Finish such a file with [`Encoder::end`].
     ///
     /// # Errors
-    /// A header that is not for a replica.
+    /// The header is not one of a replica.
     pub fn spilling(header: Header, place: Option<PathBuf>) -> Result<(Encoder, Bytes), LtxError> {
         let bytes = writable(&header)?;
         let mut crc = Crc64::new();
@@ -299,10 +300,10 @@ impl Encoder {
         Ok((encoder, Bytes::copy_from_slice(&bytes)))
     }
 
-    /// Adds a block; the bytes are the next ones of the file, not copied.
+    /// Adds a block. The returned bytes are the next ones of the file; they are not copied.
     ///
     /// # Errors
-    /// Pages that do not ascend or do not fit the header. The file cannot be finished then.
+    /// Pages do not ascend or do not fit the header. The file cannot be finished then.
     pub fn push(&mut self, block: FrameBlock) -> Result<Bytes, LtxError> {
         if block.page_size != self.header.page_size {
             let (before, after) = (self.header.page_size.get(), block.page_size.get());
@@ -317,10 +318,10 @@ impl Encoder {
         Ok(block.bytes)
     }
 
-    /// Ends the file; the bytes are its last ones. Also returns its trailer and its size.
+    /// Ends the file. Returns its last bytes, its trailer and its size.
     ///
     /// # Errors
-    /// A file from TXID 1 that lacks a page.
+    /// [`LtxError::SnapshotGap`] if a file that begins at TXID 1 lacks a page.
     pub fn finish(self) -> Result<(Bytes, Trailer, u64), LtxError> {
         self.order.finish()?;
         let mut tail = Vec::with_capacity(self.index.len() as usize + HEAD_SHORT + 1 + 8 + TRAILER_LEN);
@@ -334,11 +335,11 @@ impl Encoder {
         Ok((Bytes::from(tail), trailer, size))
     }
 
-    /// Ends the file; its last bytes come in pieces, because the page index of a large file is
-    /// large.
+    /// Ends the file. Its last bytes are returned in pieces, because a large file has a large page
+    /// index.
     ///
     /// # Errors
-    /// A file from TXID 1 that lacks a page.
+    /// [`LtxError::SnapshotGap`] if a file that begins at TXID 1 lacks a page.
     pub fn end(self) -> Result<Ending, LtxError> {
         self.order.finish()?;
         let index_len = self.index.len();
@@ -354,13 +355,13 @@ pub struct Ending {
     index_len: u64,
     crc: u64,
     size: u64,
-    /// Bytes of the index that have been given; `None` before the terminator.
+    /// Number of bytes of the index that were returned; `None` before the terminator.
     at: Option<u64>,
     done: bool,
 }
 
 impl Ending {
-    /// Bytes of the whole file.
+    /// Length of the whole file in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.size
@@ -369,7 +370,7 @@ impl Ending {
     /// The next piece; `None` after the last.
     ///
     /// # Errors
-    /// Those of the temporary file.
+    /// [`LtxError::IndexFile`] if the temporary file cannot be read.
     pub fn piece(&mut self) -> Result<Option<Bytes>, LtxError> {
         if self.done {
             return Ok(None);

@@ -1,45 +1,45 @@
-//! What can be wrong with an LTX file, or with what was to become one.
+//! Errors of LTX files that are read or written.
 
 use crate::base::{Pgno, Txid};
 
-/// What was wrong. Variants that name a page or an offset name the first one found.
+/// What is wrong. Variants with a page or an offset name the first one found.
 #[derive(Debug, thiserror::Error)]
 pub enum LtxError {
-    /// the input could not be read
+    /// The input could not be read.
     #[error("cannot read the LTX file: {0}")]
     Read(#[from] std::io::Error),
-    /// the temporary file of a page index can't be read back
+    /// The temporary file of a page index could not be read back.
     #[error("cannot read back the temporary file with the page index: {0}")]
     IndexFile(std::io::Error),
-    /// the file ends too early
+    /// The file ends too early.
     #[error("LTX file ends after {len} bytes, within its {part}: the upload or the copy was cut short")]
     Truncated {
-        /// Bytes there are.
+        /// Length of the file in bytes.
         len: u64,
-        /// Part of the file that is incomplete.
+        /// The part of the file that is incomplete.
         part: &'static str,
     },
-    /// not an LTX file
+    /// The file is not an LTX file.
     #[error("not an LTX file: it begins with {found:02x?} instead of \"LTX1\"")]
     Magic {
-        /// First four bytes.
+        /// The first four bytes.
         found: [u8; 4],
     },
-    /// a header flag that nobody knows
+    /// The header has an unknown flag.
     #[error("LTX header has flags {0:#x}, of which only 0x2 is known: a newer program wrote this file")]
     HeaderFlags(u32),
-    /// a page size that SQLite does not have
+    /// The header has a page size that SQLite does not support.
     #[error("LTX header has page size {0}, which is not a power of two from 512 to 65536")]
     PageSize(u32),
-    /// TXIDs that are no range
+    /// The TXIDs in the header are not a range.
     #[error("LTX header has TXIDs {min}-{max}, which is not a range")]
     TxidRange {
-        /// First of the header.
+        /// First TXID in the header.
         min: Txid,
-        /// Last of the header.
+        /// Last TXID in the header.
         max: Txid,
     },
-    /// a part of the WAL that cannot be
+    /// The WAL range in the header is impossible.
     #[error("LTX header has the impossible WAL range of {size} bytes at {offset}")]
     WalRange {
         /// Offset as stored.
@@ -47,16 +47,16 @@ pub enum LtxError {
         /// Size as stored.
         size: i64,
     },
-    /// a pre-apply checksum that the flags forbid, or one that is missing
+    /// The pre-apply checksum is missing, or forbidden by the flags.
     #[error("LTX header has pre-apply checksum {0:016x}, which does not fit its flags and TXIDs")]
     PreApply(u64),
-    /// a file to be written leaves the database without pages
+    /// A file to be written leaves the database without pages.
     #[error("an LTX file for a database of 0 pages cannot be written: Litestream refuses it")]
     CommitZero,
-    /// a file to be written is to keep checksums of the database
+    /// The header of a file to be written asks for checksums of the database.
     #[error("an LTX file with database checksums cannot be written: Litestream cannot restore from it")]
     DatabaseChecksum,
-    /// page flags that nobody knows
+    /// A page has an unknown flag.
     #[error("page {pgno} has flags {flags:#x}, of which only 0x1 is known: a newer program wrote this file")]
     PageFlags {
         /// Page number as stored; 0 is the terminator.
@@ -64,105 +64,105 @@ pub enum LtxError {
         /// Flags as stored.
         flags: u16,
     },
-    /// page numbers that do not ascend
+    /// Page numbers do not ascend.
     #[error("page {found} comes after page {last}: page numbers must ascend")]
     PageOrder {
         /// The page before.
         last: Pgno,
-        /// The page that should have been higher.
+        /// The page that should be higher.
         found: Pgno,
     },
-    /// a page beyond the end of the database
+    /// A page is beyond the end of the database.
     #[error("page {found} lies beyond the database, which has {commit} pages after this file")]
     PageBeyondCommit {
-        /// The page.
+        /// The page number.
         found: Pgno,
-        /// Pages of the database.
+        /// Length of the database in pages.
         commit: u32,
     },
-    /// the page of SQLite's lock bytes
+    /// The file has the page that contains SQLite's lock bytes.
     #[error("page {0} is the lock page, which never carries data")]
     LockPage(Pgno),
-    /// a snapshot that leaves out a page
+    /// A snapshot lacks a page.
     #[error("a file that begins at TXID 1 must have every page, and page {missing} of {commit} is missing")]
     SnapshotGap {
-        /// First page that is missing.
+        /// The first page that is missing.
         missing: u32,
-        /// Pages of the database.
+        /// Length of the database in pages.
         commit: u32,
     },
-    /// a page to be written that is not one page long
+    /// A page to be written has the wrong length.
     #[error("page {pgno} has {found} bytes instead of {expected}")]
     PageLength {
-        /// The page.
+        /// The page number.
         pgno: Pgno,
-        /// Bytes in a page.
+        /// Page size in bytes.
         expected: usize,
-        /// Bytes given.
+        /// Length of the given page in bytes.
         found: usize,
     },
-    /// a compressed page that is longer than any compressor makes it
+    /// The length of a compressed page is impossible.
     #[error("page {pgno} claims {found} compressed bytes, which must be from 1 to {max}")]
     PayloadLength {
-        /// The page.
+        /// The page number.
         pgno: Pgno,
-        /// Length as stored.
+        /// Length as stored, in bytes.
         found: u64,
-        /// Longest that can be.
+        /// The longest possible length, in bytes.
         max: usize,
     },
-    /// a compressed page that does not give one page
+    /// A compressed page does not decompress to exactly one page.
     #[error("page {pgno} does not decompress to one page ({reason}): the file is damaged")]
     Payload {
-        /// The page.
+        /// The page number.
         pgno: Pgno,
-        /// What was wrong with it.
+        /// The damage, as a phrase.
         reason: &'static str,
     },
-    /// an index that cannot be used; the file may be good all the same
+    /// The index cannot be used; the file may be good nevertheless.
     #[error("page index is of no use ({0}): read the file from its beginning")]
     Index(&'static str),
-    /// the index and a frame disagree; the file may be good all the same
+    /// The index and a frame disagree; the file may be good nevertheless.
     #[error(
         "page index disagrees with the frame at {offset} (page {pgno}): read the file from its beginning"
     )]
     IndexMismatch {
-        /// Page by the index.
+        /// Page number in the index.
         pgno: Pgno,
-        /// Offset by the index.
+        /// Offset in the index.
         offset: u64,
     },
-    /// ranges that were not added in the order of the file
+    /// Ranges were not added in the order of the file.
     #[error("range at {found} was added where the one at {expected} was due")]
     RangeOrder {
-        /// Offset where the next range begins.
+        /// Offset at which the next range has to begin.
         expected: u64,
-        /// Offset of the range given.
+        /// Offset of the range that was added.
         found: u64,
     },
-    /// a post-apply checksum that the header forbids, or a wrong one
+    /// The post-apply checksum is wrong, or forbidden by the header.
     #[error("post-apply checksum is {stored:016x}, computed {computed:016x}: the file is damaged")]
     PostApply {
-        /// As stored.
+        /// The stored checksum.
         stored: u64,
-        /// As it should be.
+        /// The checksum of the content.
         computed: u64,
     },
-    /// the file checksum does not agree
+    /// The file checksum is wrong.
     #[error("file checksum is {stored:016x}, computed {computed:016x}: the file is damaged")]
     FileChecksum {
-        /// As stored.
+        /// The stored checksum.
         stored: u64,
-        /// As it should be.
+        /// The checksum of the content.
         computed: u64,
     },
-    /// the decoder is used after an error
+    /// A decoder was used after an error.
     #[error("the LTX decoder has already failed")]
     AlreadyFailed,
-    /// nothing to merge
+    /// A merge has no inputs.
     #[error("no LTX files to merge")]
     NothingToMerge,
-    /// inputs of a merge that leave a gap, or that add nothing
+    /// The inputs of a merge leave a gap, or one of them adds nothing.
     #[error("{min}-{max} does not follow a file that ends at {previous}: there is a gap, or it adds nothing")]
     NotContiguous {
         /// Last TXID of the file before.
@@ -172,18 +172,19 @@ pub enum LtxError {
         /// Last TXID of the file.
         max: Txid,
     },
-    /// inputs of a merge with different page sizes
+    /// The inputs of a merge have different page sizes.
     #[error("page size changes from {before} to {after} between the files to merge")]
     PageSizeChanges {
         /// Page size of the first file.
         before: u32,
-        /// Page size of the other.
+        /// Page size of the other file.
         after: u32,
     },
 }
 
 impl LtxError {
-    /// Only the index is at fault: the same file, read from its beginning, may prove good.
+    /// Whether only the index is at fault: the same file, read from its beginning, may turn out
+    /// good.
     #[must_use]
     pub fn is_index_fault(&self) -> bool {
         matches!(self, LtxError::Index(_) | LtxError::IndexMismatch { .. })

@@ -1,4 +1,4 @@
-//! One page in a file.
+//! The frame of one page in a file.
 //!
 //! | offset | size | field |
 //! |---|---|---|
@@ -7,17 +7,18 @@
 //! | 6 | 4 | length of the payload, only with flag 1 |
 //! | 10 | | payload: one LZ4 block that gives exactly one page |
 //!
-//! Without flag 1 (Litestream before 0.5.16) an LZ4 frame follows the flags and its length is
-//! written nowhere. Six zero bytes end the frames. There is no form for incompressible pages: their
+//! Without flag 1 (Litestream before 0.5.16), an LZ4 frame follows the flags, and its length is not
+//! stored. Six zero bytes end the frames. Incompressible pages have no form of their own: their
 //! block is longer than the page.
 
 use super::{LtxError, legacy};
 use crate::base::{PageSize, Pgno};
 
-/// Bytes of a page header without its length: what the terminator and frames of old have.
+/// Length in bytes of a page header without the payload length, as in the terminator and in the old
+/// form.
 pub const HEAD_SHORT: usize = 6;
 
-/// Bytes of a page header with its length.
+/// Length in bytes of a page header with the payload length.
 pub const HEAD: usize = 10;
 
 /// The six bytes after the last frame.
@@ -25,26 +26,26 @@ pub const TERMINATOR: [u8; HEAD_SHORT] = [0; HEAD_SHORT];
 
 const FLAG_LENGTH: u16 = 1;
 
-/// The longest LZ4 block that a page can become.
+/// Length in bytes of the longest LZ4 block that a page can become.
 #[must_use]
 pub const fn payload_len_max(page_size: PageSize) -> usize {
     page_size.bytes() + page_size.bytes() / 255 + 16
 }
 
-/// The longest frame of a page, in either encoding.
+/// Length in bytes of the longest frame of a page, in either form.
 #[must_use]
 pub const fn frame_len_max(page_size: PageSize) -> usize {
     HEAD_SHORT + legacy::OVERHEAD_MAX + payload_len_max(page_size)
 }
 
-/// What a look at the beginning of a frame tells.
+/// What the beginning of a frame shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Look {
-    /// At least this many bytes are needed to tell.
+    /// At least this many bytes are needed to decide.
     Need(usize),
-    /// No more frames; six bytes long.
+    /// The terminator, six bytes long: no more frames follow.
     Terminator,
-    /// A frame.
+    /// A complete frame.
     Frame(Shape),
 }
 
@@ -52,13 +53,13 @@ pub(super) enum Look {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shape {
     pub(super) pgno: Pgno,
-    /// Bytes before the payload: [`HEAD`] or [`HEAD_SHORT`].
+    /// Length of the page header in bytes: [`HEAD`] or [`HEAD_SHORT`].
     pub(super) head: usize,
-    /// Bytes in all.
+    /// Total length in bytes.
     pub(super) len: usize,
 }
 
-/// Looks at `bytes`, which begin with a frame or the terminator and may be cut anywhere.
+/// Examines `bytes`, which begin with a frame or the terminator and may be cut anywhere.
 pub(super) fn look(bytes: &[u8], page_size: PageSize) -> Result<Look, LtxError> {
     let Some(head) = bytes.first_chunk::<HEAD_SHORT>() else { return Ok(Look::Need(HEAD_SHORT)) };
     let [a, b, c, d, e, f] = *head;
@@ -80,7 +81,7 @@ pub(super) fn look(bytes: &[u8], page_size: PageSize) -> Result<Look, LtxError> 
     if bytes.len() < len { Ok(Look::Need(len)) } else { Ok(Look::Frame(Shape { pgno, head: HEAD, len })) }
 }
 
-/// The header of a frame as this program writes it.
+/// The page header as this program writes it.
 pub(super) fn head(pgno: Pgno, payload: usize) -> [u8; HEAD] {
     let payload = u32::try_from(payload).expect("a compressed page is short");
     let mut out = [0; HEAD];
@@ -90,7 +91,8 @@ pub(super) fn head(pgno: Pgno, payload: usize) -> [u8; HEAD] {
     out
 }
 
-/// Decompresses the whole frame `bytes` of that shape into `page`, which is one page long.
+/// Decompresses the whole frame `bytes`, whose extent is `shape`, into `page`, which is one page
+/// long.
 pub(super) fn unpack(shape: Shape, bytes: &[u8], page: &mut [u8]) -> Result<(), LtxError> {
     let payload = &bytes[shape.head..shape.len];
     if shape.head == HEAD_SHORT {

@@ -1,31 +1,31 @@
-//! Header and trailer.
+//! Header and trailer of a file.
 
 use super::{CHECKSUM_FLAG, LtxError};
 use crate::base::clock::Millis;
 use crate::base::{PageSize, Salts, Txid};
 
-/// Bytes in a header.
+/// Length of a header in bytes.
 pub const HEADER_LEN: usize = 100;
 
-/// Bytes in a trailer.
+/// Length of a trailer in bytes.
 pub const TRAILER_LEN: usize = 16;
 
 const MAGIC: [u8; 4] = *b"LTX1";
 const NO_CHECKSUM: u32 = 2;
 
-/// The part of a WAL file that an LTX file stands for. All zero in merged files.
+/// The part of a WAL from which an LTX file was made. All zero in merged files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct WalRange {
-    /// First byte consumed.
+    /// Offset of the first byte in the WAL.
     pub offset: u64,
-    /// Bytes consumed.
+    /// Number of bytes.
     pub size: u64,
-    /// Generation of the log.
+    /// Salts of the WAL, which tell its generation.
     pub salts: Salts,
 }
 
 impl WalRange {
-    /// First byte after the range: where reading goes on.
+    /// Offset of the first byte after the range, where reading continues.
     #[must_use]
     pub const fn end(&self) -> u64 {
         self.offset.saturating_add(self.size)
@@ -52,28 +52,28 @@ impl WalRange {
 /// | 80 | 20 | reserved | written as zeros, ignored |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Bytes in a page.
+    /// Page size of the database.
     pub page_size: PageSize,
-    /// Pages of the database after this file.
+    /// Length of the database in pages after this file.
     pub commit: u32,
-    /// First transaction id.
+    /// First TXID.
     pub min: Txid,
-    /// Last transaction id.
+    /// Last TXID.
     pub max: Txid,
-    /// When the file was made (for merged files: the last input).
+    /// When the file was made. A merged file has the time of its last input.
     pub timestamp: Millis,
-    /// Part of the WAL that it stands for.
+    /// The part of the WAL from which the file was made.
     pub wal: WalRange,
-    /// Node that wrote it; 0 = unset.
+    /// The node that wrote the file; 0 if unset.
     pub node_id: u64,
-    /// Neither checksum of the database is kept. True for every file of a replica.
+    /// Whether the file has no checksums of the database. True for every file of a replica.
     pub no_checksum: bool,
     /// Checksum of the database before this file; 0 if there is none.
     pub pre_apply: u64,
 }
 
 impl Header {
-    /// A header as this program writes it: without database checksums, node id 0.
+    /// Creates a header as this program writes it: without database checksums, node id 0.
     #[must_use]
     pub const fn new(
         page_size: PageSize,
@@ -85,16 +85,16 @@ impl Header {
         Header { page_size, commit, min, max, timestamp, wal, node_id: 0, no_checksum: true, pre_apply: 0 }
     }
 
-    /// The file begins at TXID 1 and must therefore have every page.
+    /// Whether the file begins at TXID 1 and therefore must have every page.
     #[must_use]
     pub const fn is_snapshot(&self) -> bool {
         self.min.0 == 1
     }
 
-    /// Reads and validates 100 bytes.
+    /// Parses and validates a header.
     ///
     /// # Errors
-    /// One for each rule of the table above.
+    /// One for each rule of the table at [`Header`].
     pub fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Header, LtxError> {
         let mut fields = Fields(bytes);
         let magic = fields.take::<4>();
@@ -124,7 +124,7 @@ impl Header {
     /// Checks the rules that fields of the right type can still break.
     ///
     /// # Errors
-    /// One for each rule of the table above.
+    /// One for each rule of the table at [`Header`].
     pub fn validate(&self) -> Result<(), LtxError> {
         if self.min.0 == 0 || self.max < self.min || self.max > Txid::MAX {
             return Err(LtxError::TxidRange { min: self.min, max: self.max });
@@ -143,7 +143,7 @@ impl Header {
         if pre_apply_fits { Ok(()) } else { Err(LtxError::PreApply(self.pre_apply)) }
     }
 
-    /// As stored.
+    /// The bytes as they are stored.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; HEADER_LEN] {
         let flags = if self.no_checksum { NO_CHECKSUM } else { 0 };
@@ -168,21 +168,21 @@ impl Header {
 /// The last 16 bytes of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trailer {
-    /// Checksum of the database after this file; 0 if the header says that none is kept.
+    /// Checksum of the database after this file; 0 if the header says that there is none.
     pub post_apply: u64,
-    /// Checksum of the file, bit 63 set.
+    /// Checksum of the file, with bit 63 set.
     pub file_checksum: u64,
 }
 
 impl Trailer {
-    /// Reads 16 bytes. Nothing is proven by that.
+    /// Parses a trailer. That proves nothing yet.
     #[must_use]
     pub fn parse(bytes: &[u8; TRAILER_LEN]) -> Trailer {
         let mut fields = Fields(bytes);
         Trailer { post_apply: fields.u64(), file_checksum: fields.u64() }
     }
 
-    /// As stored.
+    /// The bytes as they are stored.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; TRAILER_LEN] {
         let mut out = [0; TRAILER_LEN];
@@ -191,8 +191,8 @@ impl Trailer {
         out
     }
 
-    /// Compares with what was computed: `crc` over everything up to the post-apply checksum,
-    /// inclusive, and `database`, the XOR of all page checksums, which only a snapshot with
+    /// Compares with the computed checksums. `crc` covers everything up to and including the
+    /// post-apply checksum. `database` is the XOR of all page checksums, which only a snapshot with
     /// checksums has.
     pub(super) fn verify(&self, header: &Header, crc: u64, database: u64) -> Result<(), LtxError> {
         let (stored, computed) = (self.file_checksum, crc | CHECKSUM_FLAG);
@@ -211,7 +211,7 @@ impl Trailer {
     }
 }
 
-/// Takes big-endian fields from the front of bytes whose number is known.
+/// Takes big-endian fields from the front of bytes of known length.
 struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {

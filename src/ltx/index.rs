@@ -1,4 +1,4 @@
-//! The page index and what else stands at the end of a file.
+//! The page index and the other content at the end of a file.
 //!
 //! | bytes before the end | size | content |
 //! |---|---|---|
@@ -7,11 +7,12 @@
 //! | 24 | 8 | K |
 //! | 16 | 16 | trailer |
 //!
-//! Varints are LEB128: 7 bits a byte, low group first, top bit = more, 10 bytes at most.
+//! Varints are LEB128: 7 bits per byte, lowest group first, top bit set if more bytes follow, at
+//! most 10 bytes.
 //!
-//! The index decides nothing about a file's validity: Litestream restores files whose index is
-//! empty or wrong. Whoever wants to use it must therefore be ready for [`LtxError::is_index_fault`]
-//! and read from the beginning.
+//! The index does not decide whether a file is valid: Litestream restores files whose index is
+//! empty or wrong. So a reader that uses the index has to expect [`LtxError::is_index_fault`], and
+//! then read from the beginning.
 
 use std::io;
 use std::path::PathBuf;
@@ -23,23 +24,24 @@ use crate::base::crc64::crc64;
 use crate::base::{PageSize, Pgno, limits};
 use crate::io::durable::{Pending, temporary_beside};
 
-/// Bytes of the index length and the trailer.
+/// Length in bytes of the index length and the trailer.
 const END_LEN: usize = 8 + TRAILER_LEN;
 
-/// The shortest file with an index: no frames, an end mark alone.
+/// Length in bytes of the shortest file: no frames, and an index that is only its end mark.
 pub const FILE_LEN_MIN: u64 = (HEADER_LEN + HEAD_SHORT + 1 + END_LEN) as u64;
 
-/// Longest varint triple of a file that can exist: 5 bytes page number, 10 offset, 3 length.
+/// Length in bytes of the longest index entry that can occur: 5 bytes page number, 10 offset, 3
+/// length.
 pub(super) const ENTRY_LEN_MAX: usize = 18;
 
-/// Where one frame is.
+/// The position of one frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IndexEntry {
-    /// Its page.
+    /// Page number of the frame.
     pub pgno: Pgno,
     /// Offset of the frame's first byte in the file.
     pub offset: u64,
-    /// Bytes of the frame, header and payload.
+    /// Length of the frame in bytes, page header and payload.
     pub len: u32,
 }
 
@@ -53,8 +55,8 @@ impl IndexEntry {
 
 /// The end of a file, from the terminator on: index and trailer.
 ///
-/// The index in it is plausible (page numbers ascend, frames follow each other from the header to
-/// the terminator) and not proven: [`decode_frames`](super::decode_frames) compares it with the
+/// The index in it is plausible but not proven: page numbers ascend, and frames follow each other
+/// from the header to the terminator. [`decode_frames`](super::decode_frames) compares it with the
 /// frames.
 #[derive(Debug, Clone)]
 pub struct Tail {
@@ -64,26 +66,26 @@ pub struct Tail {
     pub frames_end: u64,
     /// Offset of the index.
     pub index_start: u64,
-    /// Length of the file.
+    /// Length of the file in bytes.
     pub file_size: u64,
-    /// The trailer, not compared with anything yet.
+    /// The trailer, not verified yet.
     pub trailer: Trailer,
-    /// CRC of what the file checksum covers after the frames, and its length.
+    /// CRC of the bytes after the frames that the file checksum covers; `crc_len` is their number.
     pub(super) crc: u64,
     pub(super) crc_len: u64,
 }
 
-/// Result of a look at the end of a file.
+/// Result of [`Tail::parse`].
 #[derive(Debug, Clone)]
 pub enum TailState {
-    /// This many bytes from the end are needed; never more than the file has.
+    /// This many bytes from the end of the file are needed; never more than the file has.
     NeedMore(u64),
-    /// All there.
+    /// The end is complete.
     Parsed(Tail),
 }
 
 impl Tail {
-    /// Parses the end of a file of `file_size` bytes, of which `last` are the last ones.
+    /// Parses the end of a file of `file_size` bytes. `last` has its last bytes.
     ///
     /// # Errors
     /// [`LtxError::Index`] if the index cannot be used.
@@ -126,7 +128,7 @@ impl Tail {
     }
 }
 
-/// Reads the triples of an index whose last byte must be its end mark.
+/// Parses the entries of an index, whose last byte must be its end mark.
 fn parse_entries(mut bytes: &[u8], frames_end: u64) -> Result<Vec<IndexEntry>, LtxError> {
     let len_max = frame_len_max(PageSize::MAX) as u64;
     let mut index = Vec::new();
@@ -154,7 +156,7 @@ fn parse_entries(mut bytes: &[u8], frames_end: u64) -> Result<Vec<IndexEntry>, L
     if offset == frames_end { Ok(index) } else { Err(LtxError::Index("it does not cover all frames")) }
 }
 
-/// Takes one varint from the front.
+/// Takes one varint from the front of `bytes`.
 pub(super) fn varint(bytes: &mut &[u8]) -> Result<u64, LtxError> {
     let mut value = 0u64;
     for (i, &b) in bytes.iter().enumerate().take(10) {
@@ -180,20 +182,21 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// The varints of an index under construction. Beyond [`limits::INDEX_BYTES`] they go to a file, if
-/// there is a place for it.
+/// The varints of an index under construction. Beyond [`limits::INDEX_BYTES`] they go to a
+/// temporary file, if there is a folder for it.
 #[derive(Debug, Default)]
 pub(super) struct IndexWriter {
-    /// What is not in the file.
+    /// The varints that are not in the file.
     memory: Vec<u8>,
-    /// Where a file may be made; `None` once that has failed: then memory has to do.
+    /// Folder for the temporary file. `None` once writing has failed: then all of the index stays
+    /// in memory.
     place: Option<PathBuf>,
     spilled: Option<Pending>,
     spilled_len: u64,
 }
 
 impl IndexWriter {
-    /// One that may make a file in `place`.
+    /// Creates a writer that may create a file in `place`.
     pub(super) fn spilling(place: Option<PathBuf>) -> IndexWriter {
         IndexWriter { place, ..IndexWriter::default() }
     }
@@ -203,7 +206,7 @@ impl IndexWriter {
         put_varint(&mut self.memory, offset);
         put_varint(&mut self.memory, u64::from(len));
         if self.memory.len() >= limits::INDEX_BYTES && self.place.is_some() && self.spill().is_err() {
-            // A disk that is full is no reason to give up the file.
+            // A full disk is no reason to give up the LTX file.
             self.place = None;
         }
     }
@@ -220,8 +223,8 @@ impl IndexWriter {
         Ok(())
     }
 
-    /// Appends the end of a file up to where the post-apply checksum begins: terminator, index, its
-    /// length.
+    /// Appends the end of a file up to the post-apply checksum: terminator, index, and length of
+    /// the index.
     pub(super) fn finish(mut self, out: &mut Vec<u8>) {
         assert!(self.spilled.is_none(), "an index that may be in a file is read in pieces");
         self.memory.push(0);
@@ -230,7 +233,7 @@ impl IndexWriter {
         out.extend_from_slice(&(self.memory.len() as u64).to_be_bytes());
     }
 
-    /// Bytes of the index without its end mark.
+    /// Length of the index in bytes, without its end mark.
     pub(super) fn len(&self) -> u64 {
         self.spilled_len + self.memory.len() as u64
     }

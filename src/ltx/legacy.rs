@@ -1,5 +1,5 @@
-//! Pages as Litestream 0.5.0 to 0.5.15 wrote them: one complete LZ4 frame each. Read, never
-//! written.
+//! Pages as Litestream 0.5.0 to 0.5.15 wrote them: one complete LZ4 frame each. They are read,
+//! never written.
 //!
 //! | offset | size | field (little-endian) |
 //! |---|---|---|
@@ -12,7 +12,7 @@
 //! | | 4 | end mark, zeros |
 //! | | 4 | XXH32 of the content, if asked for |
 //!
-//! The writers always set FLG 0x64. The length of a frame is known only after a walk over its
+//! Those versions always set FLG to 0x64. The length of a frame is known only after a walk over its
 //! blocks.
 
 use xxhash_rust::xxh32::xxh32;
@@ -21,15 +21,15 @@ use super::LtxError;
 use super::frame::{HEAD_SHORT, Look, Shape, payload_len_max};
 use crate::base::{PageSize, Pgno};
 
-/// What an LZ4 frame may have around and between the LZ4 blocks of one page. The writers needed 19
-/// bytes.
+/// How many bytes an LZ4 frame may have around and between the LZ4 blocks of one page. Those
+/// versions needed 19 bytes.
 pub(super) const OVERHEAD_MAX: usize = 128;
 
 const MAGIC: [u8; 4] = 0x184D_2204_u32.to_le_bytes();
 const RAW: u32 = 1 << 31;
 const FLG_AT: usize = 4;
 
-/// The fields of FLG that matter.
+/// The FLG byte of an LZ4 frame.
 #[derive(Clone, Copy)]
 struct Flags(u8);
 
@@ -44,17 +44,17 @@ impl Flags {
         }
     }
 
-    /// Bytes before the first block.
+    /// Length in bytes of the part before the first block.
     const fn head(self) -> usize {
         if self.0 & 0x08 != 0 { 15 } else { 7 }
     }
 
-    /// Bytes after each block.
+    /// Length in bytes of the checksum after each block.
     const fn block_checksum(self) -> usize {
         if self.0 & 0x10 != 0 { 4 } else { 0 }
     }
 
-    /// Bytes after the end mark.
+    /// Length in bytes of the checksum after the end mark.
     const fn content_checksum(self) -> usize {
         if self.0 & 0x04 != 0 { 4 } else { 0 }
     }

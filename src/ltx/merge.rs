@@ -1,9 +1,9 @@
-//! One stream of pages from several files: the newest version of each page.
+//! Merges several files into one stream of pages: the newest version of each page.
 //!
-//! Inputs come in TXID order; each begins at most one after the end of the one before (overlap is
-//! allowed) and ends later. Pages above the last commit are left out. A page that was cut off by a
-//! shrink in between does not come back in its older version: when the database grew again, whoever
-//! wrote the file put the page into it.
+//! Inputs are in TXID order. Each begins at most one TXID after the end of the one before (they may
+//! overlap) and ends later. Pages above the last commit are left out. A page that a shrink in
+//! between cut off does not return in its older version: when the database grew again, the file of
+//! that transaction has the page.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -11,15 +11,16 @@ use std::collections::BinaryHeap;
 use super::{Header, LtxError, WalRange};
 use crate::base::Pgno;
 
-/// Pages in ascending order, one at a time.
+/// A source of pages in ascending order, one at a time.
 pub trait PageSource {
     /// Header of the file.
     fn header(&self) -> &Header;
 
-    /// Goes to the next page. `None` means that there is none and that everything is verified.
+    /// Moves to the next page. `None` means that there are no more pages and that the file is
+    /// verified.
     ///
     /// # Errors
-    /// Whatever is wrong with the file.
+    /// Any damage of the file.
     fn advance(&mut self) -> Result<Option<Pgno>, LtxError>;
 
     /// The page of the last [`PageSource::advance`].
@@ -40,29 +41,29 @@ impl<S: PageSource + ?Sized> PageSource for Box<S> {
     }
 }
 
-/// One input and what is known of it.
+/// One input and the state of the merge in it.
 struct Input<S> {
     source: S,
-    /// Smallest commit from this input to the last: its pages above that were cut off later.
+    /// Smallest commit from this input to the last. Later inputs have cut off its pages above that.
     ceiling: u32,
     last: Option<Pgno>,
 }
 
-/// A merge under way. Holds one page for each input.
+/// A merge in progress. It holds one page per input.
 pub struct Merge<S> {
     inputs: Vec<Input<S>>,
     header: Header,
-    /// Where each input stands; the lowest page, of these the newest input, comes out first.
+    /// The next page of each input. The lowest page comes out first, and from its newest input.
     heads: BinaryHeap<Reverse<(Pgno, Reverse<usize>)>>,
-    /// Input whose page is lent out.
+    /// Index of the input whose page is lent out.
     lent: Option<usize>,
 }
 
 impl<S: PageSource> Merge<S> {
-    /// Begins a merge of files in TXID order.
+    /// Starts a merge of files in TXID order.
     ///
     /// # Errors
-    /// No files, gaps, different page sizes, or an error of an input.
+    /// There are no files, gaps between them or different page sizes, or an input fails.
     pub fn new(sources: Vec<S>) -> Result<Merge<S>, LtxError> {
         let header = merged_header(&sources)?;
         let mut ceiling = u32::MAX;
@@ -89,10 +90,10 @@ impl<S: PageSource> Merge<S> {
         &self.header
     }
 
-    /// The next page. After `None` every input has been read to its end and is proven.
+    /// The next page. Once this returns `None`, every input has been read to its end and is proven.
     ///
     /// # Errors
-    /// Whatever is wrong with an input.
+    /// Any damage of an input.
     pub fn next_page(&mut self) -> Result<Option<(Pgno, &[u8])>, LtxError> {
         if let Some(i) = self.lent.take() {
             self.advance(i)?;
@@ -113,7 +114,7 @@ impl<S: PageSource> Merge<S> {
         Ok(None)
     }
 
-    /// The inputs, in the order given.
+    /// The inputs, in the given order.
     pub fn into_sources(self) -> impl Iterator<Item = S> {
         self.inputs.into_iter().map(|i| i.source)
     }
@@ -133,7 +134,7 @@ impl<S: PageSource> Merge<S> {
     }
 }
 
-/// Checks that the inputs follow each other, and makes the header of the result.
+/// Checks that the inputs follow each other, and creates the header of the result.
 fn merged_header<S: PageSource>(sources: &[S]) -> Result<Header, LtxError> {
     let (Some(first), Some(last)) = (sources.first(), sources.last()) else {
         return Err(LtxError::NothingToMerge);

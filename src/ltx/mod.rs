@@ -1,6 +1,8 @@
 //! The LTX file: one transaction, or a range of them, as page images.
 //!
-//! All integers are big-endian, but for the varints of the page index (LEB128, least significant
+//! # Format
+//!
+//! All integers are big-endian, except the varints of the page index (LEB128, least significant
 //! group first).
 //!
 //! | part | bytes | content |
@@ -11,20 +13,27 @@
 //! | index | any | see [`index`]: page number, offset, length of each frame; 0; length of all that in 8 bytes |
 //! | trailer | 16 | post-apply checksum, file checksum |
 //!
-//! The file checksum is a CRC-64/GO-ISO with bit 63 forced to 1 over: header, each frame's header
-//! and its *uncompressed* page, terminator, index with its length, post-apply checksum. It
-//! therefore proves pages, not compressed bytes, and two encoders give different, equally valid
-//! files.
+//! The file checksum is a CRC-64/GO-ISO with bit 63 forced to 1. It covers the header, each frame's
+//! header and its *uncompressed* page, the terminator, the index with its length, and the
+//! post-apply checksum. So it proves pages, not compressed bytes, and two encoders produce
+//! different, equally valid files.
 //!
-//! A file is valid if the header is, if page numbers ascend, are at most the header's commit and
-//! never the lock page, if a file that begins at TXID 1 has every page, if each frame gives exactly
-//! one page, and if the checksums agree. The index decides nothing: files with a wrong index
-//! restore.
+//! A file is valid if all of this holds:
 //!
-//! Writing: [`encode_file`] for a batch in memory; [`FrameBlock`] on many cores and one [`Encoder`]
-//! for images. Reading: [`Decoder`] for a stream, [`LtxReader`] around anything that reads;
-//! [`Tail`], [`decode_frames`] and [`FileCheck`] for ranges decoded in parallel. [`Merge`] makes
-//! one stream of several files.
+//! - The header is valid.
+//! - Page numbers ascend, do not exceed the header's commit, and leave out the lock page.
+//! - A file that begins at TXID 1 has every page.
+//! - Each frame decompresses to exactly one page.
+//! - The checksums match.
+//!
+//! The index does not count: a file with a wrong index can be restored.
+//!
+//! # Parts of this module
+//!
+//! Encoders: [`encode_file`] for a batch in memory; [`FrameBlock`] on many cores and one
+//! [`Encoder`] for images. Decoders: [`Decoder`] for a stream, [`LtxReader`] around anything that
+//! can be read; [`Tail`], [`decode_frames`] and [`FileCheck`] for ranges that are decoded in
+//! parallel. [`Merge`] turns several files into one stream of pages.
 
 mod check;
 mod decode;
@@ -51,7 +60,7 @@ pub use reader::LtxReader;
 pub use times::TimesId;
 pub use walk::{FileEnd, FrameWalk, IndexCheck, Next};
 
-/// Set in every checksum that an LTX file stores, so that 0 can mean "none".
+/// Bit that is set in every stored checksum, so that 0 can mean "none".
 pub const CHECKSUM_FLAG: u64 = 1 << 63;
 
 #[cfg(test)]

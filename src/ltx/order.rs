@@ -1,5 +1,5 @@
-//! Which page numbers a file may have, in which order. Encoder, decoder and parallel check share
-//! this rule.
+//! Which page numbers a file may have, and in which order. Encoder, decoder and parallel check
+//! share this rule.
 
 use super::{Header, LtxError};
 use crate::base::Pgno;
@@ -14,7 +14,7 @@ pub(super) struct PageOrder {
 }
 
 impl PageOrder {
-    /// Before the first page.
+    /// Starts before the first page.
     pub(super) fn new(header: &Header) -> PageOrder {
         PageOrder {
             commit: header.commit,
@@ -24,8 +24,8 @@ impl PageOrder {
         }
     }
 
-    /// At `first`, wherever that is: for the inside of a range whose beginning is checked by
-    /// somebody else.
+    /// Starts at `first`, whatever page that is. For the inside of a range whose beginning is
+    /// checked elsewhere.
     pub(super) fn within(header: &Header, first: Pgno) -> Result<PageOrder, LtxError> {
         let mut order = PageOrder::new(header);
         order.bounds(first)?;
@@ -33,7 +33,7 @@ impl PageOrder {
         Ok(order)
     }
 
-    /// The next page of the file is `pgno`.
+    /// Accepts `pgno` as the next page of the file.
     pub(super) fn accept(&mut self, pgno: Pgno) -> Result<(), LtxError> {
         if let Some(last) = self.last
             && pgno <= last
@@ -48,14 +48,14 @@ impl PageOrder {
         Ok(())
     }
 
-    /// A whole range from `first`, whose order inside has been checked, ends with `last`.
+    /// Accepts a whole range from `first` to `last`, whose inner order has already been checked.
     pub(super) fn accept_range(&mut self, first: Pgno, last: Pgno) -> Result<(), LtxError> {
         self.accept(first)?;
         self.last = Some(last);
         Ok(())
     }
 
-    /// There are no more pages.
+    /// Checks that no page is missing at the end of the file.
     pub(super) fn finish(&self) -> Result<(), LtxError> {
         if self.snapshot && self.due() <= self.commit && self.due() != 0 {
             return Err(LtxError::SnapshotGap { missing: self.due(), commit: self.commit });
@@ -70,7 +70,7 @@ impl PageOrder {
         if pgno == self.lock { Err(LtxError::LockPage(pgno)) } else { Ok(()) }
     }
 
-    /// The page that comes next in a snapshot; 0 after the last possible one.
+    /// The next page of a snapshot; 0 after the last possible one.
     fn due(&self) -> u32 {
         let next = self.last.map_or(1, |p| p.get().wrapping_add(1));
         if next == self.lock.get() { next.wrapping_add(1) } else { next }

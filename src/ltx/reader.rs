@@ -1,11 +1,12 @@
-//! A [`Decoder`] around anything that can be read.
+//! A [`Decoder`] around any [`BufRead`].
 
 use std::io::BufRead;
 
 use super::{Decoder, Header, LtxError, PageSource, Step, Trailer};
 use crate::base::Pgno;
 
-/// Reads one file from a buffered reader, page by page. Give it a buffer of 64 KiB or more.
+/// Decodes one file from a buffered reader, page by page. The reader should have a buffer of 64 KiB
+/// or more.
 #[derive(Debug)]
 pub struct LtxReader<R> {
     input: R,
@@ -18,7 +19,7 @@ impl<R: BufRead> LtxReader<R> {
     /// Reads the header.
     ///
     /// # Errors
-    /// A header that is not valid, or an error of the input.
+    /// The header is not valid, or the input fails.
     pub fn new(mut input: R) -> Result<LtxReader<R>, LtxError> {
         let mut decoder = Decoder::new();
         let step = next_step(&mut input, &mut decoder)?;
@@ -30,7 +31,7 @@ impl<R: BufRead> LtxReader<R> {
         }
     }
 
-    /// The trailer, once [`PageSource::advance`] has answered `None`.
+    /// The trailer, once [`PageSource::advance`] has returned `None`.
     #[must_use]
     pub fn trailer(&self) -> Option<Trailer> {
         self.trailer
@@ -60,7 +61,7 @@ impl<R: BufRead> PageSource for LtxReader<R> {
     }
 }
 
-/// The next step that gives something; `None` at the end of the input.
+/// The next step that completes something; `None` at the end of the input.
 fn next_step(input: &mut impl BufRead, decoder: &mut Decoder) -> Result<Option<Step>, LtxError> {
     loop {
         let available = match input.fill_buf() {

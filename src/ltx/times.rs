@@ -1,16 +1,20 @@
-//! When each batch was made, for those whose level-0 files are gone.
+//! Lists of times: when each batch was made, for batches whose level-0 files are gone.
 //!
-//! A compacted file has one time, that of its last batch. When a wanted time is looked for among
-//! many files, one request for each look is too many, and the time of the upload is not the one
-//! that counts. So whoever compacts may write down the header times of the level-0 files that it
-//! merged, beside the levels, where old readers don't look: on S3 at `PREFIX/times/NAME`, in a
-//! directory at `PATH/times/NAME`. NAME is `MIN-MAX.times`, 16 lower-case hex digits
-//! each, the first and the last TXID in the object.
+//! # Overview
 //!
-//! These objects are hints about LTX files, never content: without them, or with damaged ones, a
-//! reader asks the headers. They may overlap, and may speak of batches that no file ends at any
-//! more. A TXID without an entry is one whose time is not known, such as one inside a compacted
-//! file of another program.
+//! A compacted file has one time, that of its last batch. A search for a time among many files
+//! would need one request per look, and the time of the upload is not the one that counts. So a
+//! compactor may write down the header times of the level-0 files that it merged. It stores the
+//! list next to the levels, where old readers do not look: on S3 at `PREFIX/times/NAME`, in a
+//! directory at `PATH/times/NAME`. NAME is `MIN-MAX.times`, the first and the last TXID in the
+//! object with 16 lower-case hex digits each.
+//!
+//! These objects are hints about LTX files, never content. If one is missing or damaged, a reader
+//! uses the headers. They may overlap, and may list batches at which no file ends any longer. A
+//! TXID without an entry is one of unknown time, such as one inside a compacted file of another
+//! program.
+//!
+//! # Format
 //!
 //! | offset | size | content |
 //! |---|---|---|
@@ -19,14 +23,15 @@
 //! |   |     | then its time in milliseconds since 1970 less the one before (the first: less 0), zigzag, as varint |
 //! | end - 8 | 8 | CRC-64/GO-ISO of all before it, big-endian |
 //!
-//! Varints are LEB128, as in the page index. TXIDs ascend; times may go back when a clock was set.
+//! Varints are LEB128, as in the page index. TXIDs ascend. Times may decrease where a clock was set
+//! back.
 
 use super::index::{put_varint, varint};
 use crate::base::clock::Millis;
 use crate::base::crc64::crc64;
 use crate::base::{Level, LtxId, Txid, limits};
 
-/// What every object begins with.
+/// The first bytes of every object.
 const MAGIC: &[u8; 8] = b"LSTIMES1";
 
 /// Name of one object: the first and the last TXID in it.
@@ -39,13 +44,13 @@ pub struct TimesId {
 }
 
 impl TimesId {
-    /// `MIN-MAX.times`.
+    /// The file name, `MIN-MAX.times`.
     #[must_use]
     pub fn file_name(&self) -> String {
         format!("{}-{}.times", self.min, self.max)
     }
 
-    /// Reads `MIN-MAX.times`; `None` for every other name.
+    /// Parses `MIN-MAX.times`; `None` for every other name.
     #[must_use]
     pub fn parse_file_name(name: &str) -> Option<TimesId> {
         let stem = name.strip_suffix(".times")?;
@@ -54,33 +59,33 @@ impl TimesId {
     }
 }
 
-/// Why there are no times.
+/// Why a list of times cannot be written or read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TimesError {
-    /// {0} entries, not between 1 and [`limits::TIMES_ENTRIES`]
+    /// The number of entries is not between 1 and [`limits::TIMES_ENTRIES`].
     #[error("{0} entries, not between 1 and {max}", max = limits::TIMES_ENTRIES)]
     Count(usize),
-    /// TXIDs do not ascend from 1 on
+    /// TXIDs do not ascend, or begin at 0; with the index of the entry.
     #[error("TXIDs do not ascend at entry {0}")]
     Order(usize),
-    /// it is cut, or no object of this kind
+    /// The object is incomplete or not a list of times.
     #[error("it is cut or no list of times")]
     Malformed,
-    /// its checksum does not agree
+    /// The checksum does not match.
     #[error("its checksum is {stored:016x}, expected {computed:016x}")]
     Checksum {
-        /// What stands at its end.
+        /// The stored checksum.
         stored: u64,
-        /// That of its bytes.
+        /// The checksum of the content.
         computed: u64,
     },
-    /// it holds other TXIDs than its name says
+    /// The object has other TXIDs than its name; with those that it has.
     #[error("it holds the TXIDs {}-{}, not those of its name", .0.min, .0.max)]
     Misnamed(TimesId),
 }
 
-/// Name and content of the object for `entries`: TXID and header time of level-0 files, TXIDs
-/// ascending.
+/// Name and content of the object for `entries`: TXID and header time of level-0 files, with
+/// ascending TXIDs.
 ///
 /// # Errors
 /// [`TimesError::Count`] and [`TimesError::Order`].
@@ -104,10 +109,10 @@ pub fn encode(entries: &[(Txid, Millis)]) -> Result<(TimesId, Vec<u8>), TimesErr
     Ok((TimesId { min: first.0, max: last.0 }, out))
 }
 
-/// The entries of the object `id`.
+/// Decodes the entries of the object `id`.
 ///
 /// # Errors
-/// [`TimesError`]: anything but what [`encode`] gave for that name.
+/// [`TimesError`], for anything that [`encode`] does not produce for that name.
 pub fn decode(id: TimesId, bytes: &[u8]) -> Result<Vec<(Txid, Millis)>, TimesError> {
     let (body, stored) = bytes.split_last_chunk::<8>().ok_or(TimesError::Malformed)?;
     let mut rest = body.strip_prefix(MAGIC).ok_or(TimesError::Malformed)?;

@@ -1,10 +1,10 @@
-//! Reading a file in order without decoding it: where its frames begin and end.
+//! Walks a file in order without decoding it, and finds where its frames begin and end.
 //!
-//! For files that are fetched in order and decoded on many cores. [`FrameWalk`] finds the frames in
-//! the bytes as they come and needs no index, so a file with a wrong one is no special case; the
-//! ranges that it finds go through [`decode_frames`](super::decode_frames). What follows the frames
-//! goes through [`FileEnd`], which keeps nothing of it but the last bytes: an index is as long as
-//! the file has pages.
+//! This is for files that are fetched in order and decoded on many cores. [`FrameWalk`] finds the
+//! frames in the bytes as they arrive. It needs no index, so a file with a wrong index needs no
+//! special case. The ranges that it finds pass through [`decode_frames`](super::decode_frames). The
+//! bytes after the frames pass through [`FileEnd`], which keeps only the last of them: an index is
+//! as long as the file has pages.
 
 use super::frame::{self, HEAD_SHORT, Look, TERMINATOR};
 use super::header::{HEADER_LEN, Header, TRAILER_LEN, Trailer};
@@ -13,18 +13,19 @@ use super::{IndexEntry, LtxError};
 use crate::base::PageSize;
 use crate::base::crc64::Crc64;
 
-/// What comes next in a file.
+/// The next part of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// A frame, whole within the bytes given.
+    /// A frame, complete within the given bytes.
     Frame(IndexEntry),
-    /// At least this many bytes are needed to tell; never more than one frame can have.
+    /// At least this many bytes are needed to decide; never more than one frame can have.
     Need(usize),
-    /// The terminator: no more frames. The bytes after it are those of [`FileEnd`].
+    /// The terminator: no more frames follow. The bytes after it belong to [`FileEnd`].
     End,
 }
 
-/// Finds frame after frame. Page numbers are not judged here but where the frames are decoded.
+/// Finds one frame after the other. Page numbers are not checked here but where the frames are
+/// decoded.
 #[derive(Debug, Clone)]
 pub struct FrameWalk {
     page_size: PageSize,
@@ -32,23 +33,23 @@ pub struct FrameWalk {
 }
 
 impl FrameWalk {
-    /// At the first frame, right after the header.
+    /// Starts at the first frame, right after the header.
     #[must_use]
     pub fn new(header: &Header) -> FrameWalk {
         FrameWalk { page_size: header.page_size, offset: HEADER_LEN as u64 }
     }
 
-    /// Offset in the file of what comes next.
+    /// Offset in the file of the next part.
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Looks at `bytes`, which are those of the file from [`FrameWalk::offset`] on and may be cut
-    /// anywhere, and goes on if there is a whole frame, or the terminator.
+    /// Examines `bytes`, which begin at [`FrameWalk::offset`] in the file and may be cut anywhere.
+    /// Moves on if they contain a complete frame or the terminator.
     ///
     /// # Errors
-    /// Bytes that no frame begins with.
+    /// The bytes cannot be the beginning of a frame.
     pub fn step(&mut self, bytes: &[u8]) -> Result<Next, LtxError> {
         Ok(match frame::look(bytes, self.page_size)? {
             Look::Need(n) => Next::Need(n),
@@ -66,7 +67,7 @@ impl FrameWalk {
     }
 }
 
-/// What follows the frames of a file, taken in pieces cut anywhere.
+/// The bytes after the frames of a file, taken in pieces cut anywhere.
 #[derive(Debug, Clone)]
 pub struct FileEnd {
     /// Offset of the terminator.
@@ -78,7 +79,7 @@ pub struct FileEnd {
 }
 
 impl FileEnd {
-    /// Right after the terminator, which `walk` has just passed.
+    /// Starts right after the terminator, which `walk` has just passed.
     #[must_use]
     pub fn new(walk: &FrameWalk) -> FileEnd {
         let mut crc = Crc64::new();
@@ -87,7 +88,7 @@ impl FileEnd {
         FileEnd { frames_end, crc, crc_len: HEAD_SHORT as u64, last: Vec::with_capacity(2 * TRAILER_LEN) }
     }
 
-    /// The next bytes of the file.
+    /// Takes the next bytes of the file.
     pub fn push(&mut self, bytes: &[u8]) {
         let (before, last) = bytes.split_at(bytes.len().saturating_sub(TRAILER_LEN));
         let leaves = (self.last.len() + bytes.len()).saturating_sub(TRAILER_LEN).min(self.last.len());
@@ -98,7 +99,7 @@ impl FileEnd {
         self.last.extend_from_slice(last);
     }
 
-    /// The trailer, and the CRC of what the file checksum covers after the frames, with its length.
+    /// The trailer, and CRC and length of the bytes after the frames that the file checksum covers.
     pub(super) fn finish(mut self) -> Result<(Trailer, u64, u64), LtxError> {
         let Some(last) = self.last.first_chunk::<TRAILER_LEN>() else {
             let len = self.frames_end + self.crc_len + self.last.len() as u64;
@@ -110,22 +111,22 @@ impl FileEnd {
     }
 }
 
-/// Whether the index of a file that is read in order is what its frames ask for. Keeps no index in
+/// Checks that the index of a file that is read in order matches its frames. Keeps no index in
 /// memory.
 #[derive(Debug, Clone, Default)]
 pub struct IndexCheck {
-    /// Of the varints that the index must have.
+    /// CRC of the varints that the index must have.
     expected: Crc64,
     expected_len: u64,
-    /// Of as many bytes as have come of it.
+    /// CRC of the index bytes seen so far.
     found: Crc64,
     found_len: u64,
-    /// The end mark and the length, which follow.
+    /// The bytes after the varints: end mark, index length and trailer.
     end: Vec<u8>,
 }
 
 impl IndexCheck {
-    /// The next frame of the file.
+    /// Takes the next frame of the file.
     pub fn frame(&mut self, entry: &IndexEntry) {
         let mut varints = Vec::with_capacity(super::index::ENTRY_LEN_MAX);
         put_varint(&mut varints, u64::from(entry.pgno.get()));
@@ -135,7 +136,7 @@ impl IndexCheck {
         self.expected_len += varints.len() as u64;
     }
 
-    /// The next bytes after the terminator, when all frames are known.
+    /// Takes the next bytes after the terminator, once all frames are known.
     pub fn push(&mut self, bytes: &[u8]) {
         let left = usize::try_from(self.expected_len - self.found_len).unwrap_or(usize::MAX);
         let (index, end) = bytes.split_at(bytes.len().min(left));
@@ -145,7 +146,7 @@ impl IndexCheck {
         self.end.extend_from_slice(&end[..end.len().min(room)]);
     }
 
-    /// Whether it is, when the file has been read to its end.
+    /// Whether the index matches, once the file has been read to its end.
     #[must_use]
     pub fn is_right(&self) -> bool {
         self.found_len == self.expected_len

@@ -1,4 +1,4 @@
-//! Tests against a plain model, and of the rules that no good file breaks.
+//! Tests against a simple model, and tests of the rules that every good file keeps.
 
 mod model;
 mod rules;
@@ -9,7 +9,7 @@ use super::*;
 use crate::base::clock::Millis;
 use crate::base::{PageSize, Pgno, Txid};
 
-/// Pages by number: what a file is, when all is said.
+/// Pages by number: the content of a file.
 type Pages = BTreeMap<u32, Vec<u8>>;
 
 fn size(bytes: u32) -> PageSize {
@@ -29,7 +29,7 @@ fn lend(pages: &Pages) -> impl ExactSizeIterator<Item = (Pgno, &[u8])> {
     pages.iter().map(|(&n, bytes)| (page(n), &bytes[..]))
 }
 
-/// Reads a stream that is cut at the given lengths, again and again.
+/// Decodes a stream that is cut into pieces of the lengths in `cuts`, over and over.
 fn stream(bytes: &[u8], cuts: &[usize]) -> Result<(Header, Pages, Trailer), LtxError> {
     let (mut decoder, mut header, mut pages) = (Decoder::new(), None, Pages::new());
     let (mut rest, mut cuts) = (bytes, cuts.iter().cycle());
@@ -48,7 +48,7 @@ fn stream(bytes: &[u8], cuts: &[usize]) -> Result<(Header, Pages, Trailer), LtxE
     Ok((header.unwrap(), pages, trailer))
 }
 
-/// Reads by the index, some frames at a time.
+/// Decodes by the index, `frames` frames at a time.
 fn ranges(bytes: &[u8], frames: usize) -> Result<(Header, Pages, Trailer), LtxError> {
     let tail = match Tail::parse(bytes.len() as u64, bytes)? {
         TailState::Parsed(tail) => tail,
@@ -64,7 +64,7 @@ fn ranges(bytes: &[u8], frames: usize) -> Result<(Header, Pages, Trailer), LtxEr
     Ok((header, pages, trailer))
 }
 
-/// Reads in order, a frame at a time, without the index.
+/// Decodes in order, one frame at a time, without the index.
 fn in_order(bytes: &[u8], piece: usize) -> Result<(Header, Pages, Trailer), LtxError> {
     let cut = || LtxError::Truncated { len: bytes.len() as u64, part: "pages" };
     let mut check = FileCheck::new(bytes.first_chunk().ok_or_else(cut)?)?;

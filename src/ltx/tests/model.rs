@@ -1,10 +1,11 @@
-//! Random histories of a database, written, read and merged, against a map of pages.
+//! Random histories of a database, encoded, decoded and merged, compared with a map of pages.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// One transaction: the size it leaves and which pages it writes besides those it adds.
+/// One transaction: the size of the database after it, and the pages that it writes besides those
+/// it adds.
 #[derive(Debug, Clone)]
 struct Change {
     commit: u32,
@@ -18,7 +19,7 @@ struct History {
     changes: Vec<Change>,
 }
 
-/// A database after each transaction, and the file of each.
+/// The database after each transaction, and the file of each transaction.
 struct Played {
     images: Vec<Pages>,
     files: Vec<Vec<u8>>,
@@ -32,7 +33,7 @@ fn histories() -> impl Strategy<Value = History> {
         .prop_map(|(bytes, changes)| History { page_size: size(bytes), changes })
 }
 
-/// A page: noise, one byte again and again, or text with some noise, by the seed.
+/// A page made from the seed: noise, one repeated byte, or text with some noise.
 fn content(page_size: PageSize, seed: u64) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut bytes = vec![0; page_size.bytes()];
@@ -70,7 +71,7 @@ impl History {
     }
 }
 
-/// The file that blocks of the given sizes make.
+/// The file made of blocks of the given sizes.
 fn in_blocks(header: Header, pages: &Pages, sizes: &[usize]) -> Vec<u8> {
     let (mut encoder, begin) = Encoder::new(header).unwrap();
     let mut file = begin.to_vec();
@@ -118,7 +119,7 @@ proptest! {
         prop_assert_eq!(&pages, &played.images[last]);
         prop_assert_eq!((header.min, header.max.0, header.commit), (Txid(1), last as u64 + 1, history.changes[last].commit));
 
-        // Merged in groups first, then the groups: the same.
+        // Merging in groups first and then merging the groups has the same result.
         let (mut merged, mut rest, mut sizes) = (Vec::new(), &played.files[..], groups.iter().cycle());
         while !rest.is_empty() {
             let (group, after) = rest.split_at((*sizes.next().unwrap()).min(rest.len()));
@@ -128,7 +129,7 @@ proptest! {
         }
         prop_assert_eq!(merge(&merged).unwrap(), (header, pages.clone()));
 
-        // An image of an earlier moment, then merged files that overlap it.
+        // An image of an earlier state, then merged files that overlap it.
         for at in 0..=last {
             let header = super::header(history.page_size, history.changes[at].commit, 1, at as u64 + 1);
             let image = encode_file(&header, lend(&played.images[at])).unwrap();
@@ -143,7 +144,8 @@ proptest! {
         }
     }
 
-    /// What the stream takes, the index refuses for its own faults only; what the stream refuses is refused.
+    /// If the stream accepts a file, reading by index may refuse it only for a fault of the index.
+    /// If the stream refuses a file, reading by index refuses it too.
     #[test]
     fn readers_agree_on_damaged_files(
         history in histories(),

@@ -26,7 +26,7 @@ fn header_rules() {
     assert!(matches!(broken(64, &[1]), Err(LtxError::WalRange { .. })));
     assert!(matches!(broken(71, &[1]), Err(LtxError::WalRange { .. })));
     assert_eq!(broken(80, &[0xff; 20]).unwrap(), good, "reserved bytes are ignored");
-    // With database checksums.
+    // A header that announces database checksums.
     assert!(matches!(broken(7, &[0]), Err(LtxError::PreApply(0))));
     let with = Header { no_checksum: false, pre_apply: CHECKSUM_FLAG, ..good };
     assert_eq!(Header::parse(&with.to_bytes()).unwrap(), with);
@@ -51,7 +51,7 @@ fn page_checksums_of_the_vectors() {
     assert_eq!(large | CHECKSUM_FLAG, 0xc19b_668c_3766_62c7);
 }
 
-/// The lock page at 1 GiB is jumped over by a snapshot's numbering and never appears.
+/// The lock page at 1 GiB never appears; the numbering of a snapshot skips it.
 #[test]
 fn the_lock_page_is_left_out() {
     let page_size = PageSize::MAX;
@@ -78,8 +78,8 @@ fn the_lock_page_is_left_out() {
     }
 }
 
-/// A file with the frames of `pages`, in that order, under a header that never approved of them.
-/// The file checksum is right.
+/// A file with the frames of `pages`, in that order, under a header that may not allow them. Its
+/// checksums are zeros, so a reader that accepts the pages refuses the file checksum.
 fn forged(header: &Header, pages: &[u32]) -> Vec<u8> {
     let lax = Header { min: Txid(2), max: Txid(2), commit: u32::MAX, ..*header };
     let filled = vec![1; header.page_size.bytes()];
@@ -114,7 +114,7 @@ fn page_numbers_that_may_not_be() {
     assert!(matches!(read(&snapshot, &[2, 3]), LtxError::SnapshotGap { missing: 1, .. }));
     assert!(matches!(read(&snapshot, &[1, 2]), LtxError::SnapshotGap { missing: 3, .. }));
     assert!(matches!(read(&snapshot, &[]), LtxError::SnapshotGap { missing: 1, .. }));
-    // All these files are wrong in nothing else: the checksum is the next complaint, and the last.
+    // The files above have no other fault: with the right pages only the checksum is refused.
     assert!(matches!(read(&snapshot, &[1, 2, 3]), LtxError::FileChecksum { .. }));
 }
 
@@ -184,8 +184,8 @@ fn merges_that_may_not_be() {
     assert_eq!(pages.into_iter().collect::<Vec<_>>(), [(1, vec![5; 512]), (2, vec![5; 512])]);
 }
 
-/// A file that grows the database again must have the new pages. One that does not is at fault, and
-/// an old page that a shrink removed must not take the place.
+/// A file that grows the database again must have the new pages. If it lacks one, that file is at
+/// fault, and an old page that a shrink removed must not replace it.
 #[test]
 fn a_page_cut_off_does_not_come_back() {
     let page_size = size(512);
@@ -200,7 +200,7 @@ fn a_page_cut_off_does_not_come_back() {
     assert_eq!(versions, [(1, 4), (2, 3), (5, 2), (9, 4)], "page 8 is gone");
 }
 
-/// Also a page that is never lent out proves its file.
+/// A page that the merge never lends out is still read and proves its file.
 #[test]
 fn a_merge_reads_every_input_to_its_end() {
     let filled = vec![3; 512];
@@ -253,7 +253,7 @@ fn a_reader_that_failed_stays_failed() {
 
 #[test]
 fn an_index_that_went_through_a_file_is_the_same() {
-    // More than twice the bound, at some eight bytes a page.
+    // More than twice the bound, at some eight bytes per page.
     let pages = 300_000;
     let (page, page_size) = (vec![7; 512], size(512));
     let numbers = || (1..=pages).filter_map(Pgno::new);

@@ -1,12 +1,16 @@
-//! From a snapshot and pieces of logs to a database file.
+//! Builds a database file from a snapshot and pieces of WALs.
 //!
-//! The pieces of one log are put together in a scratch file, and each frame is proven as in
-//! SQLite's recovery: salts, page number, checksum chain. At the end of the log the last committed
-//! image of each page goes to the database, which then gets the length of the last commit. That is
-//! what a checkpoint does, so the result is the same, page for page.
+//! # Overview
 //!
-//! Memory: a piece of [`limits::LEGACY_READ_BYTES`], and for each page in a log the number of its
-//! last frame.
+//! The pieces of one WAL are joined in a scratch file, and each frame is proven as in SQLite's
+//! recovery: salts, page number, checksum chain. At the end of the WAL, the last committed image of
+//! each page goes to the database, which then gets the length of the last commit. That is what a
+//! checkpoint does, so the result is the same, page for page.
+//!
+//! # Memory
+//!
+//! One piece of [`limits::LEGACY_READ_BYTES`], and for each page in a WAL the number of its last
+//! frame.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -17,37 +21,37 @@ use crate::io::File;
 use crate::wal::format::{self, HEADER_BYTES, WalError, WalHeader};
 use crate::wal::frames::{Chain, End, UNLIMITED};
 
-/// Where a database says how many pages it has.
+/// Byte range in the database header of the page count.
 const PAGE_COUNT: std::ops::Range<usize> = 28..32;
 
-/// What is wrong with a file, or with reading or writing.
+/// Damage of a file, or an I/O error.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// the file cannot be read
+    /// The file cannot be read.
     #[error("{0}")]
     Read(#[source] io::Error),
-    /// the file is damaged
+    /// The content of the file is damaged.
     #[error("{0}")]
     Damaged(String),
-    /// the bytes before a segment are missing
+    /// The part of the WAL before a segment is missing.
     #[error(
         "the log reaches offset {reached:08x}, and this piece begins at {found:08x}: what is between them is missing"
     )]
     Gap {
-        /// Where the pieces so far end.
+        /// Offset at which the pieces so far end.
         reached: u64,
-        /// Where this one begins.
+        /// Offset at which this piece begins.
         found: u64,
     },
-    /// the output cannot be written
+    /// The output cannot be written.
     #[error("{0}")]
     Write(#[source] io::Error),
-    /// there is not enough room for the output
+    /// The file system has less free space than the database needs.
     #[error("the database has {need} bytes, and {free} bytes are free")]
     NoRoom {
-        /// Bytes of the database, by its own header.
+        /// Length of the database in bytes, by its own header.
         need: u64,
-        /// Bytes that may be written.
+        /// Free bytes.
         free: u64,
     },
 }
@@ -55,15 +59,15 @@ pub enum ApplyError {
 /// The database after all pieces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Applied {
-    /// Bytes in a page.
+    /// Page size of the database.
     pub page_size: PageSize,
-    /// Length of the file.
+    /// Length of the file in bytes.
     pub bytes: u64,
 }
 
 /// A database under construction.
 pub struct Apply {
-    /// `None` when only the proof is wanted.
+    /// `None` if the files are only proven.
     output: Option<Files>,
     page_size: Option<PageSize>,
     bytes: u64,
@@ -71,29 +75,29 @@ pub struct Apply {
     buffer: Vec<u8>,
 }
 
-/// Where the pages go.
+/// The output files.
 struct Files {
     database: File,
-    /// The present log, as far as it is known.
+    /// The current WAL, as much of it as has been read.
     scratch: File,
 }
 
-/// One log, put together.
+/// One WAL, joined from its pieces.
 struct Log {
     index: WalIndex,
-    /// Bytes so far.
+    /// Number of bytes read so far.
     len: u64,
     chain: Option<Chain>,
     /// Last committed frame of each page.
     committed: BTreeMap<Pgno, FrameNo>,
     /// Frames since the last commit.
     open: Vec<(Pgno, FrameNo)>,
-    /// Pages after the last commit.
+    /// Length of the database in pages after the last commit.
     size: Option<u32>,
 }
 
 impl Apply {
-    /// Into `database` and by way of `scratch`, both empty.
+    /// Writes to `database` and uses `scratch` for WALs. Both files must be empty.
     #[must_use]
     pub fn new(database: File, scratch: File) -> Apply {
         Apply { output: Some(Files { database, scratch }), ..Apply::prove() }
@@ -114,7 +118,7 @@ impl Apply {
     /// Writes the snapshot, which comes first.
     ///
     /// # Errors
-    /// [`ApplyError`]; the database is then void.
+    /// [`ApplyError`]. The database is not usable then.
     pub fn snapshot(&mut self, packed: impl Read) -> Result<(), ApplyError> {
         let mut content = Unpacked::new(packed);
         loop {
@@ -139,7 +143,8 @@ impl Apply {
         }
     }
 
-    /// Looks at the first `n` bytes of a database how long it is, before any of it is written.
+    /// Reads the length of the database from its first `n` bytes and checks that the file system
+    /// has room for it, before anything is written.
     fn has_room(&self, n: usize) -> Result<(), ApplyError> {
         let count =
             self.buffer[..n].get(PAGE_COUNT).and_then(|b| b.first_chunk()).map(|b| u32::from_be_bytes(*b));
@@ -153,10 +158,10 @@ impl Apply {
         }
     }
 
-    /// Adds a segment; they come in the order of the plan.
+    /// Adds a segment. Segments come in the order of the plan.
     ///
     /// # Errors
-    /// [`ApplyError`]; the database is then void.
+    /// [`ApplyError`]. The database is not usable then.
     pub fn segment(&mut self, name: LegacyName, packed: impl Read) -> Result<(), ApplyError> {
         let LegacyName::Segment { index, offset, .. } = name else { unreachable!("a plan has one snapshot") };
         if self.log.as_ref().is_some_and(|log| log.index != index) {
@@ -179,7 +184,7 @@ impl Apply {
             let n = content.fill(header).map_err(read_error)?;
             log.len = n as u64;
             match WalHeader::parse(&header[..n]) {
-                // Nothing has been written to this log.
+                // This WAL has no frames.
                 Err(WalError::Short { .. }) => return Ok(()),
                 Err(e) => return Err(ApplyError::Damaged(e.to_string())),
                 Ok(header) if self.page_size.is_some_and(|size| size != header.page_size) => {
@@ -210,7 +215,7 @@ impl Apply {
         }
     }
 
-    /// Applies what is open and says what the database is.
+    /// Applies the last WAL and returns the shape of the database.
     ///
     /// # Errors
     /// [`ApplyError::Write`], and [`ApplyError::Damaged`] for a database without pages.
@@ -223,7 +228,7 @@ impl Apply {
         Ok(Applied { page_size, bytes: self.bytes })
     }
 
-    /// Moves the committed images of the present log to the database.
+    /// Copies the committed images of the current WAL to the database.
     fn end_log(&mut self) -> Result<(), ApplyError> {
         let Some(Log { committed, size: Some(pages), .. }) = self.log.take() else { return Ok(()) };
         let size = self.page_size.expect("a log with frames has a page size");
@@ -236,13 +241,14 @@ impl Apply {
             scratch.pread_exact(page, at).map_err(ApplyError::Write)?;
             database.pwrite_all(page, pgno.offset(size)).map_err(ApplyError::Write)?;
         }
-        // Also when it shrank: what a later log does not write must come out as zeros, not as old pages.
+        // Also needed after a shrink: pages that a later WAL does not write must be zeros, not old
+        // pages.
         database.std().set_len(self.bytes).map_err(ApplyError::Write)
     }
 }
 
 impl Log {
-    /// Proves the next frames. A segment holds whole frames of one chain, and nothing else.
+    /// Proves the next frames. A segment consists of whole frames of one chain.
     fn scan(&mut self, piece: &[u8]) -> Result<(), ApplyError> {
         let at = self.len;
         let chain =
@@ -285,7 +291,7 @@ fn read_error(e: io::Error) -> ApplyError {
     }
 }
 
-/// Of a database file that begins with these bytes.
+/// Page size of a database file that begins with `first`.
 fn page_size(first: &[u8]) -> Result<Option<PageSize>, ApplyError> {
     let size = first.get(16..18).map(|b| u16::from_be_bytes([b[0], b[1]]));
     match size.map(PageSize::from_u16) {

@@ -1,23 +1,23 @@
 //! Replicas of Litestream 0.3, read only.
 //!
-//! The SQLite database file and its log, cut into pieces, each put through LZ4; no header, index,
-//! checksum or metadata of its own.
+//! Such a replica has the SQLite database file and its WAL, cut into pieces that are compressed
+//! with LZ4. It has no header, index, checksum or metadata of its own.
 //!
 //! ```text
 //! PATH/generations/GENERATION/snapshots/IIIIIIII.snapshot.lz4
 //! PATH/generations/GENERATION/wal/IIIIIIII_OOOOOOOO.wal.lz4
 //! ```
 //!
-//! - GENERATION: 16 hex digits, random, without order. A new one begins where 0.3 could not prove
-//!   that it saw every frame.
-//! - IIIIIIII: number of the log. A new one begins each time the log was restarted.
-//! - OOOOOOOO: where in that log the segment begins; it ends after a commit frame, where the next
-//!   one begins.
+//! - GENERATION: 16 hex digits, random, without order. A new generation begins where 0.3 could not
+//!   prove that it saw every frame.
+//! - IIIIIIII: number of the WAL. A new one begins each time the WAL started over.
+//! - OOOOOOOO: offset in that WAL at which the segment begins. It ends after a commit frame, where
+//!   the next segment begins.
 //!
-//! A *snapshot* is the database file as it was when log I was the present one. It may have pages of
-//! log I and may lack pages of it, so a restore applies log I from its beginning.
+//! A *snapshot* is the database file as it was when WAL I was current. It may have pages of WAL I
+//! and may lack others, so a restore applies WAL I from its beginning.
 //!
-//! [`plan()`] says which files a restore takes, [`Apply`] makes a database of them.
+//! [`plan()`] chooses the files of a restore, and [`Apply`] builds a database from them.
 
 mod apply;
 mod names;

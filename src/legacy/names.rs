@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Generation(pub u64);
 
 impl Generation {
-    /// Reads 16 lower-case hex digits.
+    /// Parses 16 lower-case hex digits.
     #[must_use]
     pub fn parse(text: &str) -> Option<Generation> {
         hex(text, 16, 16).map(Generation)
@@ -26,27 +26,27 @@ impl fmt::Debug for Generation {
     }
 }
 
-/// Number of a log within a generation.
+/// Number of a WAL within a generation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WalIndex(u32);
 
 impl WalIndex {
-    /// The largest that 0.3 counts to.
+    /// The largest number that 0.3 uses.
     pub const MAX: WalIndex = WalIndex(i32::MAX as u32);
 
-    /// `None` beyond [`WalIndex::MAX`].
+    /// Creates an index; `None` beyond [`WalIndex::MAX`].
     #[must_use]
     pub const fn new(n: u32) -> Option<WalIndex> {
         if n <= WalIndex::MAX.0 { Some(WalIndex(n)) } else { None }
     }
 
-    /// The number.
+    /// The number itself.
     #[must_use]
     pub const fn get(self) -> u32 {
         self.0
     }
 
-    /// The one after this.
+    /// The next number; `None` after [`WalIndex::MAX`].
     #[must_use]
     pub const fn next(self) -> Option<WalIndex> {
         WalIndex::new(self.0 + 1)
@@ -68,28 +68,28 @@ impl fmt::Debug for WalIndex {
 /// Name of one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LegacyName {
-    /// The database file.
+    /// A copy of the database file.
     Snapshot {
-        /// Its generation.
+        /// Generation of the snapshot.
         generation: Generation,
-        /// The log that was current then.
+        /// The WAL that was current when the snapshot was made.
         index: WalIndex,
     },
-    /// A piece of a log.
+    /// A piece of a WAL.
     Segment {
-        /// Its generation.
+        /// Generation of the segment.
         generation: Generation,
-        /// Which log.
+        /// Number of its WAL.
         index: WalIndex,
-        /// Offset of its first byte in the log.
+        /// Offset of its first byte in the WAL.
         offset: u64,
-        /// Digits of the offset in the name, 8 to 16.
+        /// Number of digits of the offset in the name, 8 to 16.
         digits: u8,
     },
 }
 
 impl LegacyName {
-    /// Reads `generations/...`; `None` for every other name.
+    /// Parses a path `generations/...`; `None` for every other name.
     #[must_use]
     pub fn parse(path: &str) -> Option<LegacyName> {
         let parts: Vec<&str> = path.split('/').collect();
@@ -110,7 +110,7 @@ impl LegacyName {
         }
     }
 
-    /// `generations/...`, the name below the root of the replica.
+    /// The path `generations/...` below the root of the replica.
     #[must_use]
     pub fn path(&self) -> String {
         match self {
@@ -124,7 +124,7 @@ impl LegacyName {
         }
     }
 
-    /// The generation that it belongs to.
+    /// Generation of the file.
     #[must_use]
     pub const fn generation(&self) -> Generation {
         match self {
@@ -132,7 +132,7 @@ impl LegacyName {
         }
     }
 
-    /// The log that it belongs to.
+    /// Number of the WAL that the file belongs to.
     #[must_use]
     pub const fn index(&self) -> WalIndex {
         match self {
@@ -140,7 +140,7 @@ impl LegacyName {
         }
     }
 
-    /// Whether it is a database file.
+    /// Whether the file is a snapshot.
     #[must_use]
     pub const fn is_snapshot(&self) -> bool {
         matches!(self, LegacyName::Snapshot { .. })

@@ -1,4 +1,4 @@
-//! Which files a restore of a generation takes.
+//! Chooses the files that a restore of a generation reads.
 
 use std::collections::BTreeMap;
 
@@ -8,36 +8,36 @@ use crate::base::clock::Millis;
 /// One file of a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LegacyFile {
-    /// Name.
+    /// Name of the file.
     pub name: LegacyName,
-    /// Length in bytes, compressed.
+    /// Compressed length in bytes.
     pub size: u64,
-    /// When it was uploaded: the only time there is.
+    /// When the file was uploaded. The format has no other time.
     pub modified: Millis,
 }
 
-/// Which state of a generation.
+/// Selects a state of a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Want {
-    /// The newest.
+    /// The newest state.
     #[default]
     Newest,
-    /// That at the end of a log.
+    /// The state at the end of a WAL.
     Index(WalIndex),
-    /// The newest of those stored at a time or before it.
+    /// The newest state that was stored at this time or before it.
     At(Millis),
 }
 
 /// A snapshot and the segments that follow it without a gap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LegacyPlan {
-    /// The generation.
+    /// Generation of all files.
     pub generation: Generation,
-    /// The database file to begin with.
+    /// The database file to start with.
     pub snapshot: LegacyFile,
-    /// The pieces of logs, in order.
+    /// The pieces of WALs, in order.
     pub segments: Vec<LegacyFile>,
-    /// There is nothing newer in any generation.
+    /// Whether no generation has a newer file.
     pub is_newest: bool,
 }
 
@@ -53,16 +53,16 @@ impl LegacyPlan {
         self.segments.last().map_or(self.snapshot.modified, |s| s.modified)
     }
 
-    /// The log that the state belongs to.
+    /// Number of the WAL that the state belongs to.
     #[must_use]
     pub fn index(&self) -> WalIndex {
         self.segments.last().map_or(self.snapshot.name.index(), |s| s.name.index())
     }
 }
 
-/// Whether the files have lost their times: they are all the times there are, and a copy that does
-/// not keep them makes them mean nothing. The segments of a generation are uploaded in their order,
-/// about a second apart.
+/// Whether the files have lost their times. The format has no other times, and after a copy that
+/// does not preserve them they mean nothing. Litestream uploads the segments of a generation in
+/// order, about a second apart.
 #[must_use]
 pub fn times_are_lost(files: &[LegacyFile]) -> bool {
     let mut generations: BTreeMap<Generation, Vec<LegacyFile>> = BTreeMap::new();
@@ -80,11 +80,11 @@ pub fn times_are_lost(files: &[LegacyFile]) -> bool {
     })
 }
 
-/// Files of a generation that are closer together than this on average, in milliseconds, were
-/// copied, not replicated.
+/// Shortest plausible average distance between the files of a generation, in milliseconds. Files
+/// that are closer together were copied, not replicated.
 const FILES_APART_MS: i64 = 50;
 
-/// Says so, if there are such.
+/// Logs a warning if the files have lost their times.
 pub fn warn_of_lost_times(files: &[LegacyFile], replica: &str) {
     if times_are_lost(files) {
         tracing::warn!(
@@ -95,46 +95,46 @@ pub fn warn_of_lost_times(files: &[LegacyFile], replica: &str) {
     }
 }
 
-/// Why there is no plan.
+/// Why no plan leads to the wanted state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LegacyError {
-    /// no files
+    /// The listing has no files of Litestream 0.3.
     #[error("there are no generations of Litestream 0.3")]
     Empty,
-    /// no such generation
+    /// The wanted generation does not exist.
     #[error("there is no generation {wanted}: there are {there}")]
     NoGeneration {
-        /// The wanted one.
+        /// The wanted generation.
         wanted: Generation,
-        /// Those that are there.
+        /// The existing generations, as a list.
         there: String,
     },
-    /// segments without a beginning
+    /// A generation has segments but no snapshot.
     #[error(
         "generation {0} has no snapshot, so nothing of it can be restored: choose another by --generation"
     )]
     NoSnapshot(Generation),
-    /// the wanted log comes before the first snapshot, or after the last file
+    /// The wanted WAL is before the first snapshot, or after the last file.
     #[error("generation {generation} has no state of index {wanted}: it has {first} to {last}")]
     NoIndex {
         /// The generation.
         generation: Generation,
-        /// The wanted log.
+        /// Number of the wanted WAL.
         wanted: WalIndex,
-        /// The first that can be had.
+        /// The first WAL that can be restored.
         first: WalIndex,
-        /// The last.
+        /// The last WAL that can be restored.
         last: WalIndex,
     },
-    /// the wanted time is before the first snapshot
+    /// The wanted time is before the first snapshot.
     #[error("no state of {wanted} is there: the earliest is of {earliest}")]
     TooEarly {
         /// The wanted time.
         wanted: Millis,
-        /// That of the first snapshot.
+        /// Time of the first snapshot.
         earliest: Millis,
     },
-    /// a piece is missing
+    /// A segment is missing.
     #[error(
         "generation {generation} has a gap: WAL segment {index}_{offset:08x} is missing, and {next} comes after it; \
          an earlier state can be had by --index or --timestamp"
@@ -142,21 +142,22 @@ pub enum LegacyError {
     Gap {
         /// The generation.
         generation: Generation,
-        /// Log of the missing piece.
+        /// Number of the WAL that lacks a segment.
         index: WalIndex,
-        /// Its offset.
+        /// Offset of the missing segment.
         offset: u64,
-        /// What comes after the gap.
+        /// The first file after the gap.
         next: LegacyName,
     },
 }
 
 /// Makes the plan.
 ///
-/// Of several generations the one with the newest file counts, of those files that are not too new.
+/// Of several generations, the one with the newest file is chosen. Files that are too new for the
+/// wanted time do not count.
 ///
 /// # Errors
-/// One for each reason why that state cannot be had.
+/// [`LegacyError`], with the reason why the wanted state cannot be restored.
 pub fn plan(
     files: &[LegacyFile],
     generation: Option<Generation>,
@@ -239,8 +240,8 @@ fn of_generation(
     Ok(LegacyPlan { generation, snapshot, segments, is_newest: false })
 }
 
-/// No log may be missing, and each must begin at its beginning. Whether the pieces of one join is
-/// seen when they are read: names do not tell how long they are.
+/// Checks that no WAL is missing and that each one begins at its beginning. Whether the pieces of
+/// one WAL join is seen only when they are read: names do not tell how long they are.
 fn check_order(generation: Generation, first: WalIndex, segments: &[LegacyFile]) -> Result<(), LegacyError> {
     let mut due = Some(first);
     let mut present = None;
@@ -259,8 +260,9 @@ fn check_order(generation: Generation, first: WalIndex, segments: &[LegacyFile])
     Ok(())
 }
 
-/// Every state that can be restored, one for each segment and each snapshot that nothing follows:
-/// its plan without the files, oldest first within each generation. Files after a gap have none.
+/// Every state that can be restored: one for each segment, and one for each snapshot without
+/// segments. Each has the totals of its plan, without the files; oldest first. Files after a gap
+/// have no state.
 #[must_use]
 pub fn states(files: &[LegacyFile]) -> Vec<LegacyState> {
     let mut sorted = files.to_vec();
@@ -289,8 +291,8 @@ pub fn states(files: &[LegacyFile]) -> Vec<LegacyState> {
         states.push(state);
         open = Some(state);
     }
-    // With pieces of its log a snapshot is no state of its own: it may have some of their pages and not
-    // others.
+    // If a snapshot's own WAL has segments, the snapshot is not a state of its own: it may have
+    // some of their pages and not others.
     let begun: Vec<(Generation, WalIndex)> = files
         .iter()
         .filter(|f| !f.name.is_snapshot())
@@ -304,17 +306,17 @@ pub fn states(files: &[LegacyFile]) -> Vec<LegacyState> {
 /// A state that can be restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LegacyState {
-    /// Its generation.
+    /// Generation of the state.
     pub generation: Generation,
-    /// Its log.
+    /// Number of its WAL.
     pub index: WalIndex,
     /// Offset of its last segment; `None` for a snapshot alone.
     pub offset: Option<u64>,
-    /// When it was stored.
+    /// When the state was stored.
     pub created: Millis,
-    /// Bytes of the files that it takes.
+    /// Total bytes of the files that a restore of it reads.
     pub bytes: u64,
-    /// How many they are.
+    /// Number of those files.
     pub files: usize,
 }
 

@@ -1,39 +1,40 @@
-//! One LZ4 frame as a stream, strictly: cut files are errors, and so is what follows the frame.
+//! Decompresses one LZ4 frame as a stream, strictly: an incomplete file is an error, and so are
+//! bytes after the frame.
 
 use std::io::{self, Read};
 
 use lz4_flex::frame::FrameDecoder;
 
-/// What every LZ4 frame begins with.
+/// The first bytes of every LZ4 frame.
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
 
-/// What a file encrypted by age begins with.
+/// The first bytes of a file encrypted by age.
 const AGE: &[u8] = b"age-encryption.org/";
 
 /// FLG bit: a checksum of the content follows the end mark.
 const CONTENT_CHECKSUM: u8 = 0x04;
 
-/// The content of a file, decompressed as it is read. What was read is right when the end has been
-/// reached: the checksum of the content stands behind it.
+/// The content of a file, decompressed as it is read. It is proven only once the end has been
+/// reached, because the checksum of the content follows it.
 ///
-/// Errors of kind [`io::ErrorKind::InvalidData`] say that the file is damaged, all others are those
-/// of the source.
+/// Errors of kind [`io::ErrorKind::InvalidData`] mean that the file is damaged. All others come
+/// from the source.
 pub struct Unpacked<R: Read> {
     decoder: FrameDecoder<Strict<R>>,
     ended: bool,
 }
 
 impl<R: Read> Unpacked<R> {
-    /// Before the first byte of `source`.
+    /// Starts at the first byte of `source`.
     pub fn new(source: R) -> Unpacked<R> {
         let strict = Strict { source, head: Vec::with_capacity(AGE.len()), last: [0xff; 8] };
         Unpacked { decoder: FrameDecoder::new(strict), ended: false }
     }
 
-    /// Fills `buf` as far as the content goes.
+    /// Fills `buf`, or the front of it if the content ends first. Returns the number of bytes.
     ///
     /// # Errors
-    /// As [`Read::read`].
+    /// The same as for [`Read::read`].
     pub fn fill(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let mut done = 0;
         while done < buf.len() {
@@ -87,11 +88,11 @@ fn damaged(reason: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason.to_owned())
 }
 
-/// A source that must not end: whoever wants more of a frame than there is reads a cut file. The
-/// decoder takes some such ends for the end of the content.
+/// A source that must not end within a frame: a read at its end means that the file is incomplete.
+/// The decoder takes some such ends for the end of the content.
 struct Strict<R> {
     source: R,
-    /// The first bytes.
+    /// The first bytes of the source.
     head: Vec<u8>,
     /// The last bytes that were read.
     last: [u8; 8],
@@ -165,7 +166,8 @@ mod tests {
             for bit in 0..8 {
                 let mut wrong = bytes.clone();
                 wrong[at] ^= 1 << bit;
-                // Some bits of the descriptor say how to read; then the content is the same.
+                // Some bits of the descriptor only say how to read; with those the content is the
+                // same.
                 assert!(unpack(&wrong).map_or(true, |content| content == [7; 500]), "{at} {bit}");
             }
         }

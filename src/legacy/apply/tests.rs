@@ -25,7 +25,7 @@ fn pack(content: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Every restore that the real 0.3.13 made for the vectors, by hash.
+/// Every restore that the real Litestream 0.3.13 made for the vectors, compared by hash.
 #[test]
 fn restores_of_the_real_binary() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
@@ -104,7 +104,7 @@ fn damaged_segments_are_refused() {
         apply.segment(name, &pack(raw)[..]).and_then(|()| apply.finish().map(|a| a.bytes))
     };
     assert!(attempt(&raw).is_ok());
-    // A log that nothing was written to changes nothing.
+    // A WAL without frames changes nothing.
     assert_eq!(attempt(&raw[..32]).unwrap(), 262_144);
     assert_eq!(attempt(&raw[..20]).unwrap(), 262_144);
     let damaged = |at: usize, words: &str| {
@@ -135,8 +135,8 @@ fn snapshots_that_are_no_databases() {
     }
 }
 
-/// 3 pages, shrunk to 1 in one log, grown to 3 in the next with page 3 alone: page 2 must not come
-/// back.
+/// 3 pages, shrunk to 1 in one WAL, grown to 3 in the next with page 3 alone: page 2 must not
+/// return.
 #[test]
 fn nothing_comes_back_from_before_a_shrink() {
     let (_dir, mut apply, database) = files_of(&std::env::temp_dir());
@@ -171,7 +171,7 @@ fn a_database_that_has_no_room_is_refused_before_it_is_written() {
     conn.execute_batch("PRAGMA page_size=65536; CREATE TABLE t(a)").unwrap();
     drop(conn);
     let mut bytes = std::fs::read(dir.path().join("source")).unwrap();
-    // 16 TiB, more than the disk of any test has.
+    // 16 TiB, more than the disk of any test machine has.
     bytes[PAGE_COUNT].copy_from_slice(&(1_u32 << 28).to_be_bytes());
     match apply.snapshot(&pack(&bytes)[..]).unwrap_err() {
         ApplyError::NoRoom { need, free } => assert!(need == 1 << 44 && free < need),

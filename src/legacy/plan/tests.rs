@@ -15,7 +15,7 @@ fn index(n: u32) -> Want {
     Want::Index(WalIndex::new(n).unwrap())
 }
 
-/// The segments of a plan as (index, offset), behind the index of its snapshot.
+/// The index of the snapshot, and the segments of a plan as (index, offset).
 fn names(plan: &LegacyPlan) -> (u32, Vec<(u32, u64)>) {
     let of = |f: &LegacyFile| match f.name {
         LegacyName::Segment { index, offset, .. } => (index.get(), offset),
@@ -46,11 +46,11 @@ fn newest_index_and_time() {
     let older = at(Some(7), Want::Newest).unwrap();
     assert_eq!((names(&older), older.is_newest), ((2, vec![(2, 0), (2, 70)]), false));
     assert_eq!(names(&at(Some(7), index(1)).unwrap()), (1, vec![(1, 0), (1, 50)]));
-    // Inclusive, and what comes after a segment that is too new does not count.
+    // The time is inclusive, and nothing counts after a segment that is too new.
     assert_eq!(names(&at(None, Want::At(Millis(20))).unwrap()), (1, vec![(1, 0), (1, 50)]));
     assert_eq!(names(&at(None, Want::At(Millis(34))).unwrap()), (1, vec![(1, 0), (1, 50), (2, 0)]));
     assert_eq!(names(&at(None, Want::At(Millis(39))).unwrap()), (2, vec![(2, 0)]));
-    // Between the generations the older one counts, after all of them the newer.
+    // Between the generations the older one counts, after all of them the newer one.
     assert_eq!(at(None, Want::At(Millis(59))).unwrap().generation.0, 7);
     assert!(at(None, Want::At(Millis(1000))).unwrap().is_newest);
     let e = at(None, Want::At(Millis(9))).unwrap_err();
@@ -109,7 +109,8 @@ fn states_are_what_can_be_had() {
     assert_eq!(states(&gap).len(), 1);
 }
 
-/// A copy without times restored another state than the wanted one, without a word.
+/// Regression: from a copy without times, a restore silently produced another state than the wanted
+/// one.
 #[test]
 fn times_that_a_copy_has_lost_are_noticed() {
     let seconds = |n: i64| 1_795_295_650_000 + 1000 * n;
@@ -123,10 +124,11 @@ fn times_that_a_copy_has_lost_are_noticed() {
     };
     assert!(!times_are_lost(&kept(&seconds)));
     assert!(!times_are_lost(&kept(&seconds)[..1]));
-    // All at once, as `cp` leaves them, and in the order of a directory.
+    // All at the same time, as `cp` leaves them; and out of order, as if copied in the order of a
+    // directory.
     assert!(times_are_lost(&kept(&|n| seconds(0) + n)));
     assert!(times_are_lost(&kept(&|n| seconds(-n))));
-    // The other generation is as it was.
+    // One generation is intact, the other has lost its times.
     let mut files = kept(&seconds);
     files.extend([snapshot(3, 0, seconds(9)), segment(3, 0, 0, seconds(9))]);
     assert!(times_are_lost(&files));

@@ -1,9 +1,9 @@
-//! Programs that this process starts, and the orphans that it gets as process 1 of a container.
+//! Programs that this process starts, and the orphans that it adopts as process 1 of a container.
 //!
-//! Process 1 becomes the parent of every process whose own parent ends, and has to wait for them:
-//! otherwise they stay as zombies. It must not wait for its own children in passing, whose exit
-//! status another part of the program expects. [`own`] therefore registers each child under the
-//! lock that [`reap_orphans`] takes.
+//! Process 1 becomes the parent of every process whose own parent ends, and has to wait for it.
+//! Otherwise that process stays as a zombie. Process 1 must not take the exit status of its own
+//! children in passing, because another part of the program waits for it. [`own`] therefore
+//! registers each child under the lock that [`reap_orphans`] takes.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,10 +12,10 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::sys;
 
-/// Children that some part of the program waits for, by number.
+/// Process ids of children that some part of the program waits for.
 static OWN: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
-/// Limits as they were before this process changed its own.
+/// Soft limits before this process changed them.
 #[derive(Debug, Default)]
 struct Before {
     open_files: OnceLock<u64>,
@@ -28,7 +28,7 @@ fn registered() -> MutexGuard<'static, BTreeSet<u32>> {
     OWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A child that some part of the program waits for, until this is dropped.
+/// Registers a child that some part of the program waits for, until this is dropped.
 #[derive(Debug)]
 pub struct Own(u32);
 
@@ -38,11 +38,11 @@ impl Drop for Own {
     }
 }
 
-/// Starts a child that [`reap_orphans`] leaves alone. `id` is its number. Keep the [`Own`] until
-/// the child has been waited for.
+/// Starts a child that [`reap_orphans`] does not wait for. `id` returns its process id. Keep the
+/// [`Own`] until the child has been waited for.
 ///
 /// # Errors
-/// Those of `start`.
+/// Any error of `start`.
 pub fn own<C>(
     start: impl FnOnce() -> io::Result<C>,
     id: impl FnOnce(&C) -> Option<u32>,
@@ -54,11 +54,10 @@ pub fn own<C>(
     Ok((child, Own(id)))
 }
 
-/// Waits for every child that has ended and that no part of the program waits for. `false` if there
-/// may be more, hidden by a child of our own that has not been waited for yet: call again in a
-/// moment.
+/// Waits for every child that has ended and that no part of the program waits for. Returns `false`
+/// if a registered child that has ended may hide more: then call again soon.
 pub fn reap_orphans() -> bool {
-    // While this is held no child is started that is not registered yet.
+    // While this lock is held, no child can start without being registered.
     let own = registered();
     while let Ok(Some(pid)) = sys::ended_child() {
         if own.contains(&pid) {
@@ -71,31 +70,31 @@ pub fn reap_orphans() -> bool {
     true
 }
 
-/// Gives a program that is about to start the limits that this process was started with, and
-/// SIGTERM should this process be killed.
+/// Gives a program that is about to start the limits that this process was started with. The
+/// program also gets SIGTERM if this process is killed.
 ///
-/// The kernel sends that signal when the *thread* that starts the program ends: start it from one
-/// that lives as long as the process. It is lost if the program changes its user or runs with the
-/// rights of its file's owner.
+/// The kernel sends that signal when the *thread* that started the program ends. So start it from a
+/// thread that lives as long as the process. The program loses the signal if it changes its user or
+/// runs with the rights of its file's owner.
 pub fn bind(command: &mut Command) {
     sys::bind_child(command, BEFORE.open_files.get().copied(), BEFORE.core.get().copied());
 }
 
-/// Raises the soft limit of open descriptors to the hard one and returns it: each database takes
-/// some five.
+/// Raises the soft limit of open descriptors to the hard limit, and returns it. Each database needs
+/// about five.
 ///
 /// # Errors
-/// What the operating system says; the limit is then as before.
+/// Any error of `getrlimit(2)` or `setrlimit(2)`; the limit is then unchanged.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
     let (before, now) = sys::raise_descriptors()?;
     _ = BEFORE.open_files.set(before);
     Ok(now)
 }
 
-/// Lets no crash leave a core file: it would hold keys and pages of databases.
+/// Prevents core files, which would contain keys and pages of databases.
 ///
 /// # Errors
-/// What the operating system says; a crash may then leave one.
+/// Any error of `setrlimit(2)`; a crash may then leave a core file.
 pub fn forbid_core_files() -> io::Result<()> {
     _ = BEFORE.core.set(sys::forbid_core()?);
     Ok(())
@@ -109,7 +108,7 @@ mod tests {
     fn a_child_of_our_own_keeps_its_status() {
         let start = || Command::new("sh").args(["-c", "exit 7"]).spawn();
         let (mut child, registered) = own(start, |c| Some(c.id())).unwrap();
-        // It is not waited for: it stays as a zombie, which hides what comes after it.
+        // The child is not waited for, so it stays as a zombie and hides children that end later.
         while sys::ended_child().unwrap() != Some(child.id()) {
             std::thread::yield_now();
         }

@@ -1,7 +1,14 @@
-//! Files that are whole or not there, also after a power cut.
+//! Writes files that are complete or absent, even after a power failure.
 //!
-//! Content goes to a temporary file beside the target, is flushed, renamed, and then the directory
-//! is flushed: a rename is durable only with its directory.
+//! # Order of writes
+//!
+//! The content goes to a temporary file next to the target. The file is flushed, then renamed, and
+//! then the directory is flushed: a rename is durable only after that.
+//!
+//! # Failure and crash
+//!
+//! If a step before the rename fails, the target is unchanged and the temporary file is removed. A
+//! crash may leave the temporary file, whose name begins with [`temporary_prefix`].
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
@@ -15,26 +22,27 @@ use rustix::io::Errno;
 
 use super::File;
 
-/// Bytes of the target's name in that of its temporary file; the rest must fit into the 255 of a
-/// name.
+/// Bytes of the target's name that its temporary file's name contains. The rest of that name must
+/// fit into the maximum of 255 bytes.
 const NAME_BYTES_MAX: usize = 200;
 
-/// Temporary names that are tried: only somebody who wants to be in the way takes one before us.
+/// Temporary names that are tried. Only a program that wants to interfere takes a name first, so
+/// after these it is an error.
 const NAMES_MAX: usize = 16;
 
-/// What may be at the target.
+/// What to do if the target exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
-    /// It is replaced.
+    /// Replace it.
     Replace,
-    /// It is an error of kind `AlreadyExists`.
+    /// Fail with `AlreadyExists`.
     Refuse,
 }
 
-/// A file under a temporary name. Dropped without [`Pending::commit`] it is removed.
+/// A file under a temporary name. If it is dropped without [`Pending::commit`] it is removed.
 ///
-/// All of it happens in one directory, which is held open: whatever becomes of the path meanwhile,
-/// nothing is written, renamed or removed elsewhere.
+/// Every step works in one directory, which is held open. If the path changes meanwhile, nothing is
+/// written, renamed or removed elsewhere.
 #[derive(Debug)]
 pub struct Pending {
     file: File,
@@ -43,28 +51,28 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// Makes the file at `temporary`, where nothing may be.
+    /// Creates the file at `temporary`.
     ///
     /// # Errors
-    /// Those of `open(2)`.
+    /// Any error of `open(2)`; `AlreadyExists` if the name is taken.
     pub fn create(temporary: PathBuf, mode: u32) -> io::Result<Pending> {
         let directory = File::open_directory(directory_of(&temporary))?;
         let file = File::create_in(directory.as_fd(), name_of(&temporary)?, mode)?;
         Ok(Pending { file, directory, temporary: Some(temporary) })
     }
 
-    /// Makes the file next to `target`, under a name that nothing has.
+    /// Creates the file next to `target`, under an unused name.
     ///
     /// # Errors
-    /// Those of `open(2)`.
+    /// Any error of `open(2)`.
     pub fn create_beside(target: &Path, mode: u32) -> io::Result<Pending> {
         Pending::create_in(File::open_directory(directory_of(target))?, target, mode)
     }
 
-    /// As [`Pending::create_beside`], in the directory of `target`, which is open.
+    /// Like [`Pending::create_beside`], with `directory` as the open directory of `target`.
     ///
     /// # Errors
-    /// Those of `open(2)`.
+    /// Any error of `open(2)`.
     pub(super) fn create_in(directory: File, target: &Path, mode: u32) -> io::Result<Pending> {
         let mut tries = NAMES_MAX;
         loop {
@@ -78,19 +86,20 @@ impl Pending {
         }
     }
 
-    /// The open file.
+    /// The open file, for writing the content and flushing it.
     #[must_use]
     pub fn file(&self) -> &File {
         &self.file
     }
 
-    /// Its name for now.
+    /// Path of the temporary file.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.temporary.as_deref().unwrap_or(Path::new(""))
     }
 
-    /// Whether its name still means the open file, and nobody has put another one there.
+    /// Whether the temporary name still belongs to the open file, and has not been given to another
+    /// one.
     #[must_use]
     pub fn is_itself(&self) -> bool {
         let named = name_of(self.path()).and_then(|n| self.stat(n));
@@ -102,12 +111,12 @@ impl Pending {
         Ok((found.st_dev, found.st_ino))
     }
 
-    /// Gives it its name, which is one in the same directory, and flushes the directory. The
-    /// content must have been flushed before.
+    /// Renames the file to `target`, which is in the same directory, and flushes the directory. The
+    /// caller must have flushed the content before.
     ///
     /// # Errors
-    /// `AlreadyExists` if there is something that may not be replaced, and those of `rename(2)` and
-    /// `fsync(2)`. The temporary file is removed unless it has its name already.
+    /// `AlreadyExists` if the target exists and may not be replaced; any error of `rename(2)` and
+    /// `fsync(2)`. The temporary file is removed unless it has been renamed.
     pub fn commit(mut self, target: &Path, existing: Existing) -> io::Result<()> {
         if directory_of(target) != directory_of(self.path()) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a temporary file keeps its directory"));
@@ -125,7 +134,7 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if let Some(name) = self.temporary.as_deref().and_then(Path::file_name) {
-            // Best effort: there is nobody to tell.
+            // Best effort: there is no caller to report an error to.
             let _ = unlinkat(&self.directory, name, AtFlags::empty());
         }
     }
@@ -135,10 +144,11 @@ fn name_of(path: &Path) -> io::Result<&OsStr> {
     path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a path without a name"))
 }
 
-/// Writes a whole file: temporary file beside the target, fsync, rename, fsync of the directory.
+/// Writes a whole file: temporary file next to the target, fsync, rename, fsync of the directory.
 ///
 /// # Errors
-/// The first that occurs; the target is then as it was, and the temporary file is gone.
+/// The first error of these steps. Unless that was the last fsync, the target is unchanged and the
+/// temporary file is removed.
 pub fn write(target: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     write_pending(Pending::create_beside(target, mode)?, target, content)
 }
@@ -150,8 +160,8 @@ pub(super) fn write_pending(pending: Pending, target: &Path, content: &[u8]) -> 
     pending.commit(target, Existing::Replace)
 }
 
-/// A name beside `target` that no other process and no other call uses, and that cannot be
-/// foreseen: `.NAME.PID-N.tmp`.
+/// A name next to `target`, `.NAME.PID-N.tmp`, that no other process and no other call uses, and
+/// that other programs can't predict.
 #[must_use]
 pub fn temporary_beside(target: &Path) -> PathBuf {
     let mut name = temporary_prefix(target);
@@ -159,8 +169,7 @@ pub fn temporary_beside(target: &Path) -> PathBuf {
     target.with_file_name(name)
 }
 
-/// What the names of all temporary files of `target` begin with: `.NAME.`, of a long NAME only its
-/// beginning.
+/// The beginning of the names of all temporary files of `target`: `.NAME.`. A long NAME is cut.
 #[must_use]
 pub fn temporary_prefix(target: &Path) -> OsString {
     let name = target.file_name().unwrap_or_default().as_bytes();
@@ -170,10 +179,10 @@ pub fn temporary_prefix(target: &Path) -> OsString {
     prefix
 }
 
-/// Flushes the directory that `path` is in.
+/// Flushes the directory that contains `path`.
 ///
 /// # Errors
-/// Those of `open(2)` and `fsync(2)`.
+/// Any error of `open(2)` and `fsync(2)`.
 pub fn sync_dir_of(path: &Path) -> io::Result<()> {
     sync_dir(directory_of(path))
 }
@@ -181,12 +190,12 @@ pub fn sync_dir_of(path: &Path) -> io::Result<()> {
 /// Flushes a directory.
 ///
 /// # Errors
-/// Those of `open(2)` and `fsync(2)`.
+/// Any error of `open(2)` and `fsync(2)`.
 pub fn sync_dir(directory: &Path) -> io::Result<()> {
     File::open_directory(directory)?.std().sync_all()
 }
 
-/// The directory that `path` is in; `.` for a bare name.
+/// The directory that contains `path`; `.` for a name without a directory.
 #[must_use]
 pub fn directory_of(path: &Path) -> &Path {
     match path.parent() {
@@ -195,15 +204,15 @@ pub fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// Makes a directory and those above it, durably, for all whom the umask admits.
+/// Creates a directory and its missing parents, durably, with mode 0777 less the umask.
 ///
 /// # Errors
-/// Those of `mkdir(2)`, `open(2)` and `fsync(2)`.
+/// Any error of `mkdir(2)`, `open(2)` and `fsync(2)`.
 pub fn create_dir_all(directory: &Path) -> io::Result<()> {
     create_dir_all_with(directory, 0o777)
 }
 
-/// The same with mode bits for those that are made.
+/// Like [`create_dir_all`], with `mode` for each directory that is created.
 ///
 /// # Errors
 /// As [`create_dir_all`].
@@ -217,13 +226,14 @@ pub fn create_dir_all_with(directory: &Path, mode: u32) -> io::Result<()> {
     }
     match std::fs::DirBuilder::new().mode(mode).create(directory) {
         Ok(()) => sync_dir(above),
-        // Another process was faster.
+        // Another process created it first.
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => Ok(()),
         Err(e) => Err(e),
     }
 }
 
-/// Renames without replacing. Where the file system has no such rename, a hard link does the same.
+/// Renames without replacing. On file systems without such a rename, a hard link has the same
+/// effect.
 fn rename_new(directory: &File, from: &OsStr, to: &OsStr) -> io::Result<()> {
     match renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS) => {
@@ -234,7 +244,7 @@ fn rename_new(directory: &File, from: &OsStr, to: &OsStr) -> io::Result<()> {
     }
 }
 
-/// Whether the disk or the quota is full.
+/// Whether the error means that the disk or the quota is full.
 #[must_use]
 pub fn is_full(e: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
@@ -284,7 +294,7 @@ mod tests {
         assert_eq!(names(dir.path()), ["taken"]);
     }
 
-    /// Whoever may write to the folder can move it away, and put a link to another one into its
+    /// A user who may write to the folder can move it, and put a link to another folder in its
     /// place.
     #[test]
     fn a_directory_that_is_exchanged_meanwhile_changes_nothing() {

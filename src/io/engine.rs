@@ -1,4 +1,4 @@
-//! The engine: one interface, two kinds.
+//! The I/O engine: one interface with two implementations.
 
 use std::fmt;
 use std::future::Future;
@@ -12,13 +12,13 @@ use super::request::{Request, WithBuffer, Work};
 use super::{File, plain};
 use crate::base::limits;
 
-/// Which engine is wanted (`--io`).
+/// The engine that the user asks for (`--io`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum IoChoice {
-    /// io_uring where it works, else plain calls.
+    /// io_uring where it works, otherwise plain calls.
     #[default]
     Auto,
-    /// io_uring or nothing.
+    /// io_uring, or an error.
     Uring,
     /// Plain calls.
     Plain,
@@ -47,10 +47,10 @@ impl fmt::Display for IoChoice {
     }
 }
 
-/// Which engine runs.
+/// The engine that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IoKind {
-    /// `tokio_uring` on a thread of its own.
+    /// `tokio_uring` on its own thread.
     Uring,
     /// Plain calls on a few threads.
     Plain,
@@ -65,26 +65,26 @@ impl fmt::Display for IoKind {
     }
 }
 
-/// Why there is no engine.
+/// Why no engine could be started.
 #[derive(Debug, thiserror::Error)]
 pub enum IoError {
-    /// io_uring was demanded and does not work here
+    /// The user demanded io_uring, which does not work here.
     #[error("{cause}; run with --io auto or --io plain")]
     NoUring {
-        /// What is wrong, as a sentence without its end.
+        /// The cause, as a sentence without its end.
         cause: String,
     },
-    /// the threads of the plain engine could not be started
+    /// The operating system refused the threads of the plain engine.
     #[error("cannot start the threads for file work: {0}")]
     Threads(#[source] io::Error),
 }
 
-/// Reads, writes and flushes files; see [`crate::io`]. Cheap to clone; the threads end with the
-/// last clone.
+/// Reads, writes and flushes files; see [`crate::io`]. Clones are cheap, and the threads end with
+/// the last one.
 ///
-/// Requests begin when the method is called, not when the future is polled, as long as fewer than
-/// [`limits::IO_DEPTH`] are in flight; beyond that they begin, in order, when polled and a place is
-/// free.
+/// A request starts when its method is called, not when the future is polled, while fewer than
+/// [`limits::IO_DEPTH`] are in flight. Further ones start in order, when they are polled and a
+/// place is free.
 #[derive(Clone)]
 pub struct Engine {
     queue: Queue,
@@ -103,8 +103,8 @@ impl Engine {
     /// Starts an engine.
     ///
     /// # Errors
-    /// [`IoError::NoUring`] if io_uring is demanded and not to be had, [`IoError::Threads`] if no
-    /// thread starts.
+    /// [`IoError::NoUring`] if io_uring is demanded and not available, [`IoError::Threads`] if no
+    /// thread can be started.
     pub fn new(choice: IoChoice) -> Result<Engine, IoError> {
         let places = Arc::new(Semaphore::new(limits::IO_DEPTH));
         let (queue, fallback) = match choice {
@@ -118,7 +118,7 @@ impl Engine {
         Ok(Engine { queue, places, fallback })
     }
 
-    /// Which kind runs.
+    /// The engine that runs.
     #[must_use]
     pub fn kind(&self) -> IoKind {
         match &self.queue {
@@ -128,17 +128,17 @@ impl Engine {
         }
     }
 
-    /// One line for the log if [`IoChoice::Auto`] had to fall back to plain calls.
+    /// One line for the log if [`IoChoice::Auto`] fell back to plain calls.
     #[must_use]
     pub fn fallback(&self) -> Option<&str> {
         self.fallback.as_deref()
     }
 
-    /// Fills `buf` (its length, not its capacity) from the file at `offset`; less only where the
-    /// file ends. Gives the number of bytes, and the buffer back.
+    /// Fills `buf` up to its length, not its capacity, from the file at `offset`. Reads less only
+    /// where the file ends. The result is the number of bytes, and the buffer.
     ///
-    /// A short piece that is in the page cache is read at once on the calling thread: there a
-    /// system call is several times cheaper than a ring.
+    /// A short piece in the page cache is read at once on the calling thread. There a system call
+    /// is several times cheaper than a ring.
     pub fn read_at(
         &self,
         file: &File,
@@ -161,7 +161,7 @@ impl Engine {
         }
     }
 
-    /// Like [`Engine::read_at`], without a look into the page cache: for what is known not to be
+    /// Like [`Engine::read_at`], but does not try the page cache. For data that is known not to be
     /// there.
     pub fn read_at_queued(
         &self,
@@ -194,7 +194,7 @@ impl Engine {
         }
     }
 
-    /// Writes all of `buf` to the file at `offset`, and gives the buffer back.
+    /// Writes all of `buf` to the file at `offset`, and returns the buffer.
     pub fn write_all_at(
         &self,
         file: &File,
@@ -205,7 +205,7 @@ impl Engine {
         async move { answer.await.unwrap_or_else(|| (Err(stopped()), Vec::new())) }
     }
 
-    /// Flushes data, and the metadata that is needed to read it back, to the disk (`fdatasync`).
+    /// Flushes data and the metadata that is needed to read it back to the disk (`fdatasync`).
     pub fn sync_data(&self, file: &File) -> impl Future<Output = io::Result<()>> + Send + 'static + use<> {
         self.sync(file, true)
     }
@@ -234,14 +234,14 @@ impl Engine {
         async move { answer.await.unwrap_or_else(|| Err(stopped())) }
     }
 
-    /// Waits until nothing is in flight.
+    /// Waits until no request is in flight.
     #[cfg(test)]
     pub(super) async fn idle(&self) {
         drop(self.places.acquire_many(limits::IO_DEPTH as u32).await.expect("never closed"));
     }
 
-    /// Queues work at once if a place is free, else when the answer is waited for. The answer is
-    /// `None` if the engine has died.
+    /// Queues a request at once if a place is free, otherwise when the answer is first polled. The
+    /// answer is `None` if the engine has died.
     fn submit<T: Send + 'static>(
         &self,
         file: &File,
@@ -273,12 +273,12 @@ impl fmt::Debug for Engine {
     }
 }
 
-/// The answer to come; `None` if the engine has died.
+/// The future answer; `None` if the engine has died.
 type Answer<T> = std::pin::Pin<Box<dyn Future<Output = Option<T>> + Send>>;
 
 impl Queue {
-    /// A request that nobody takes any more is dropped, and with it its reply: the waiting side
-    /// sees that.
+    /// If the engine has ended, the request is dropped together with its reply channel, which the
+    /// waiting side notices.
     fn send(&self, request: Request) {
         match self {
             #[cfg(feature = "uring")]

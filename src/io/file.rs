@@ -1,6 +1,6 @@
 //! Open files.
 #![allow(clippy::disallowed_methods)]
-// This is where files are opened.
+// Only this module opens files.
 
 use std::ffi::OsStr;
 use std::fs::{Metadata, OpenOptions};
@@ -15,26 +15,27 @@ use rustix::fs::{Mode, OFlags};
 use super::process::explain_open;
 use super::sys;
 
-/// Opening a FIFO or a device must not wait for its other end, and a terminal must not become ours.
+/// Flags of every open: a FIFO or device is not waited for, and a terminal does not become ours.
 const SWIFT: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
 
-/// The device number of `/dev/null`.
+/// Device number of `/dev/null`.
 const NULL_DEVICE: u64 = 0x103;
 
-/// File systems that may compress: btrfs, ZFS, bcachefs, F2FS.
+/// Magic numbers of file systems that may compress: btrfs, ZFS, bcachefs, F2FS.
 const COMPRESSING: [u32; 4] = [0x9123_683e, 0x2fc1_2fc1, 0xca45_1a4e, 0xf2f5_2010];
 
-/// Which links are followed.
+/// Whether symbolic links are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Links {
-    /// All of them: a user named the path.
+    /// All links are followed, because a user named the path.
     Follow,
-    /// None at the end of the path: lsfast, SQLite or a replica named the file.
+    /// No link at the end of the path is followed, because lsfast, SQLite or a replica named the
+    /// file.
     Refuse,
 }
 
 /// An open file that several requests share. The descriptor is closed when the last clone is
-/// dropped: for a database file that moment matters, see the rules of [`crate::io`].
+/// dropped. For a database file that moment matters: see the rules of [`crate::io`].
 #[derive(Debug, Clone)]
 pub struct File(Arc<std::fs::File>);
 
@@ -42,7 +43,8 @@ impl File {
     /// Opens an existing file for reading.
     ///
     /// # Errors
-    /// Those of `open(2)`; `InvalidInput` for what is not a regular file, which is not waited for.
+    /// Any error of `open(2)`; `InvalidInput` if it is not a regular file. A FIFO or device is not
+    /// waited for.
     pub fn open(path: &Path) -> io::Result<File> {
         open(OpenOptions::new().read(true), path, Links::Follow)
     }
@@ -55,16 +57,16 @@ impl File {
         open(OpenOptions::new().read(true).write(true), path, Links::Follow)
     }
 
-    /// As [`File::open`], for a file whose name no user gave: one next to a database, or in a
-    /// replica. A symbolic link in its place leads where somebody else wants.
+    /// Like [`File::open`], for a file that no user named, such as one next to a database or in a
+    /// replica. Another user could have put a symbolic link in its place, so a link is refused.
     ///
     /// # Errors
-    /// As [`File::open`], and for a link.
+    /// As [`File::open`]; also `InvalidInput` for a link.
     pub fn open_itself(path: &Path) -> io::Result<File> {
         open(OpenOptions::new().read(true), path, Links::Refuse)
     }
 
-    /// As [`File::open_rw`], but a symbolic link is refused.
+    /// Like [`File::open_rw`], but refuses a symbolic link.
     ///
     /// # Errors
     /// As [`File::open_itself`].
@@ -75,17 +77,17 @@ impl File {
     /// Opens a directory, to flush it or to work in it.
     ///
     /// # Errors
-    /// Those of `open(2)`.
+    /// Any error of `open(2)`.
     pub fn open_directory(path: &Path) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).custom_flags(libc::O_DIRECTORY);
         options.open(path).map(File::from).map_err(explain_open)
     }
 
-    /// Makes a new file for reading and writing, with the mode bits `mode` (less the umask).
+    /// Creates a file for reading and writing, with the mode bits `mode` less the umask.
     ///
     /// # Errors
-    /// Those of `open(2)`; `AlreadyExists` if anything is there.
+    /// Any error of `open(2)`; `AlreadyExists` if the name is taken.
     pub fn create_new(path: &Path, mode: u32) -> io::Result<File> {
         OpenOptions::new()
             .read(true)
@@ -97,8 +99,8 @@ impl File {
             .map_err(explain_open)
     }
 
-    /// Opens a file for reading and writing, made empty if it is not there; an existing one keeps
-    /// its content. A symbolic link is refused.
+    /// Opens a file for reading and writing. Creates an empty one if it is missing; an existing
+    /// file keeps its content. Refuses a symbolic link.
     ///
     /// # Errors
     /// As [`File::open_itself`].
@@ -108,7 +110,7 @@ impl File {
         open(&mut options, path, Links::Refuse)
     }
 
-    /// Makes a new file in an open directory.
+    /// Creates a file in an open directory.
     ///
     /// # Errors
     /// As [`File::create_new`].
@@ -118,8 +120,8 @@ impl File {
         made.map(|fd| File::from(std::fs::File::from(fd))).map_err(|e| explain_open(e.into()))
     }
 
-    /// Opens a regular file in an open directory, never through a link; made empty if it is not
-    /// there and `create` has mode bits.
+    /// Opens a regular file in an open directory, never through a link. If it is missing and
+    /// `create` has mode bits, an empty file is created.
     ///
     /// # Errors
     /// As [`File::open_itself`].
@@ -139,11 +141,11 @@ impl File {
         Ok(File::from(file))
     }
 
-    /// Reads at `offset` with plain calls on this thread until `buf` is full or the file ends. For
-    /// a short piece that is in the page cache, such as the tail of a log, nothing is faster.
+    /// Reads at `offset` with plain calls on this thread until `buf` is full or the file ends. This
+    /// is the fastest way to read a short piece in the page cache, such as the end of a WAL.
     ///
     /// # Errors
-    /// Those of `pread(2)`.
+    /// Any error of `pread(2)`.
     pub fn pread(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut done = 0;
         while done < buf.len() {
@@ -160,7 +162,7 @@ impl File {
     /// Like [`File::pread`], but a file that ends too early is an error.
     ///
     /// # Errors
-    /// `UnexpectedEof`, and those of `pread(2)`.
+    /// `UnexpectedEof`, and any error of `pread(2)`.
     pub fn pread_exact(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         self.0.read_exact_at(buf, offset)
     }
@@ -168,13 +170,13 @@ impl File {
     /// Writes all of `buf` at `offset` with plain calls on this thread.
     ///
     /// # Errors
-    /// Those of `pwrite(2)`.
+    /// Any error of `pwrite(2)`.
     pub fn pwrite_all(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         self.0.write_all_at(buf, offset)
     }
 
-    /// Reads what the page cache has, until `buf` is full, and gives the number of bytes; `None` if
-    /// the disk would be needed or the file system does not say.
+    /// Reads from the page cache until `buf` is full or the file ends, and returns the number of
+    /// bytes. `None` if the disk would be needed or the file system does not support the question.
     #[must_use]
     pub(super) fn pread_cached(&self, buf: &mut [u8], offset: u64) -> Option<usize> {
         let mut done = 0;
@@ -189,86 +191,87 @@ impl File {
         Some(done)
     }
 
-    /// Asks the kernel to begin writing a range to the disk, so that a later fsync has less to wait
-    /// for. A length of 0 means up to the end of the file.
+    /// Asks the kernel to start writing a range to the disk, so that a later fsync takes less time.
+    /// A length of 0 means up to the end of the file.
     pub fn start_writeback(&self, offset: u64, len: u64) {
         sys::start_writeback(self.0.as_fd(), offset, len);
     }
 
-    /// Asks the kernel to drop the clean pages of this file from its cache.
+    /// Asks the kernel to drop the file's clean pages from its cache.
     pub fn forget_cached(&self) {
         sys::forget_cached(self.0.as_fd());
     }
 
-    /// Takes an OFD lock on these bytes as one of several readers, without waiting; it lasts until
-    /// the descriptor is closed. `Ok(false)` if somebody has them for himself.
+    /// Takes a shared OFD lock on these bytes, without waiting. It lasts until the descriptor is
+    /// closed. `Ok(false)` if another descriptor or process has an exclusive lock on any of them.
     ///
     /// # Errors
-    /// Those of `fcntl(2)`.
+    /// Any other error of `fcntl(2)`.
     pub fn share_range(&self, from: u64, len: u64) -> io::Result<bool> {
         sys::lock_range(self.0.as_fd(), libc::F_RDLCK, from, len)
     }
 
-    /// Takes an OFD lock on these bytes alone, without waiting. `Ok(false)` if another descriptor
-    /// has one on any of them.
+    /// Takes an exclusive OFD lock on these bytes, without waiting. `Ok(false)` if another
+    /// descriptor or process has a lock on any of them.
     ///
     /// # Errors
-    /// Those of `fcntl(2)`.
+    /// Any other error of `fcntl(2)`.
     pub fn have_range(&self, from: u64, len: u64) -> io::Result<bool> {
         sys::lock_range(self.0.as_fd(), libc::F_WRLCK, from, len)
     }
 
-    /// Lets go of the OFD locks of this descriptor on these bytes.
+    /// Releases this descriptor's OFD locks on these bytes.
     ///
     /// # Errors
-    /// Those of `fcntl(2)`.
+    /// Any error of `fcntl(2)`.
     pub fn unlock_range(&self, from: u64, len: u64) -> io::Result<()> {
         sys::lock_range(self.0.as_fd(), libc::F_UNLCK, from, len).map(drop)
     }
 
-    /// Makes the file this long.
+    /// Cuts or extends the file to `len` bytes.
     ///
     /// # Errors
-    /// Those of `ftruncate(2)`.
+    /// Any error of `ftruncate(2)`.
     pub fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
     }
 
-    /// Waits until what was written is on the disk.
+    /// Waits until the data written so far is on the disk.
     ///
     /// # Errors
-    /// Those of `fdatasync(2)`.
+    /// Any error of `fdatasync(2)`.
     pub fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
     }
 
-    /// Who holds a POSIX or OFD lock on any of these bytes, in words; `None` if nobody but this
-    /// descriptor does.
+    /// The holder of a POSIX or OFD lock on any of these bytes, in words for a message. `None` if
+    /// only this descriptor holds one.
     ///
     /// # Errors
-    /// Those of `fcntl(2)`.
+    /// Any error of `fcntl(2)`.
     pub fn locked_by(&self, from: u64, len: u64) -> io::Result<Option<String>> {
         Ok(sys::locked_by(self.0.as_fd(), from, len, true)?.map(holder))
     }
 
-    /// Who holds these bytes for himself alone, so that not even a reader gets a lock on them.
+    /// The holder of an exclusive lock on any of these bytes, so that not even a shared lock is
+    /// possible.
     ///
     /// # Errors
-    /// Those of `fcntl(2)`.
+    /// Any error of `fcntl(2)`.
     pub fn held_alone_by(&self, from: u64, len: u64) -> io::Result<Option<String>> {
         Ok(sys::locked_by(self.0.as_fd(), from, len, false)?.map(holder))
     }
 
-    /// Whether anything has the file open but this one descriptor, in any process or container of
-    /// this host, as far as the file system tells; false where it does not, or where only the
-    /// owner of the file may ask.
+    /// Whether another descriptor has the file open, in any process or container of this host.
+    /// `false` if the file system can't tell, or if only the owner of the file may ask.
     #[must_use]
     pub fn is_open_elsewhere(&self) -> bool {
         sys::is_open_elsewhere(self.0.as_fd())
     }
 
-    /// Bytes that this process may still write to the file system of the file; `None` where it does
-    /// not tell, or where what is written takes less room than it has bytes.
+    /// Bytes that this process may still write to the file system of the file. `None` if the file
+    /// system does not report it, or if it may compress, so that data takes less space than its
+    /// length.
     #[must_use]
     pub fn free_space(&self) -> Option<u64> {
         let found = rustix::fs::fstatvfs(&self.0).ok().filter(|f| f.f_blocks > 0)?;
@@ -277,24 +280,24 @@ impl File {
         (!COMPRESSING.contains(&kind)).then(|| free.saturating_mul(found.f_frsize))
     }
 
-    /// The file of the standard library, for what is not offered here. Don't clone or reopen it.
+    /// The standard library's file, for calls that this type lacks. Don't clone or reopen it.
     #[must_use]
     pub fn std(&self) -> &std::fs::File {
         &self.0
     }
 
-    /// Its metadata, by descriptor.
+    /// Metadata of the open file.
     ///
     /// # Errors
-    /// Those of `fstat(2)`.
+    /// Any error of `fstat(2)`.
     pub fn metadata(&self) -> io::Result<Metadata> {
         self.0.metadata()
     }
 
-    /// Its length in bytes.
+    /// Length in bytes.
     ///
     /// # Errors
-    /// Those of `fstat(2)`.
+    /// Any error of `fstat(2)`.
     #[allow(clippy::len_without_is_empty)] // the length of a file is a question to the kernel that can fail
     pub fn len(&self) -> io::Result<u64> {
         self.0.metadata().map(|m| m.len())
@@ -308,7 +311,7 @@ fn holder(pid: libc::pid_t) -> String {
     }
 }
 
-/// Opens a regular file, without waiting for anything else that may be in its place.
+/// Opens a regular file. Anything else at the path is refused without waiting for it.
 fn open(options: &mut OpenOptions, path: &Path, links: Links) -> io::Result<File> {
     let no_link = if links == Links::Refuse { libc::O_NOFOLLOW } else { 0 };
     let file = options.custom_flags(SWIFT | no_link).open(path).map_err(|e| explain_open(explain_kind(e)))?;
@@ -316,7 +319,7 @@ fn open(options: &mut OpenOptions, path: &Path, links: Links) -> io::Result<File
     Ok(File::from(file))
 }
 
-/// Refuses what is not a regular file.
+/// Returns an error unless it is a regular file.
 fn regular(metadata: &Metadata) -> io::Result<()> {
     let kind = metadata.file_type();
     let what = match () {
@@ -329,7 +332,8 @@ fn regular(metadata: &Metadata) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}, and must be a regular file")))
 }
 
-/// The same error; with what it means where a link, a FIFO or a socket is in the way.
+/// Explains an error of `open(2)` that is caused by a link, a FIFO, a socket or a device; returns
+/// any other error unchanged.
 fn explain_kind(e: io::Error) -> io::Error {
     let what = match e.raw_os_error() {
         Some(libc::ELOOP) => "it is a symbolic link, which is not followed here",
@@ -360,25 +364,26 @@ impl AsRawFd for File {
 /// Reads a whole small file, such as a configuration or a state file.
 ///
 /// # Errors
-/// `FileTooLarge` above `max` bytes, and those of `open(2)` and `read(2)`.
+/// `FileTooLarge` above `max` bytes, and any error of `open(2)` and `read(2)`.
 pub fn read_small(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     read_small_with_mode(path, max).map(|(bytes, _)| bytes)
 }
 
-/// As [`read_small`], for a file whose name no user gave: a symbolic link in its place is refused.
+/// Like [`read_small`], for a file that no user named: a symbolic link in its place is refused.
 ///
 /// # Errors
-/// As [`read_small`], and for a link.
+/// As [`read_small`]; also `InvalidInput` for a link.
 pub fn read_small_itself(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     read_up_to(File::open_itself(path)?.std(), path, max)
 }
 
-/// As [`read_small`], with the mode bits of the file.
+/// Like [`read_small`], and also returns the mode bits of the file.
 ///
 /// # Errors
 /// As [`read_small`].
 pub fn read_small_with_mode(path: &Path, max: u64) -> io::Result<(Vec<u8>, u32)> {
-    // What the system itself keeps there may be anything, such as the pipe of `--config <(...)`.
+    // Files that the system itself provides there may be of any kind, such as the pipe of `--config
+    // <(...)`.
     let file = if path.starts_with("/dev") && !path.starts_with("/dev/shm") || path.starts_with("/proc") {
         OpenOptions::new().read(true).open(path).map_err(explain_open)?
     } else {
@@ -394,7 +399,7 @@ pub fn read_small_with_mode(path: &Path, max: u64) -> io::Result<(Vec<u8>, u32)>
     read_up_to(&file, path, max).map(|bytes| (bytes, metadata.mode()))
 }
 
-/// All bytes of an open file, at most `max`.
+/// All bytes of an open file; `FileTooLarge` if there are more than `max`.
 pub(super) fn read_up_to(file: &std::fs::File, path: &Path, max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(max + 1).read_to_end(&mut bytes)?;
@@ -414,7 +419,7 @@ mod tests {
         assert!(made.success());
     }
 
-    /// Anybody who may write to a folder can put such a thing into it.
+    /// Any user who may write to a folder can create such a thing in it.
     #[test]
     fn nothing_but_a_regular_file_is_opened_or_waited_for() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
-//! What this host allows: space and kind of file systems, permissions, limits of inotify, io_uring
-//! and descriptors.
+//! Facts about this host: space and kind of file systems, permissions, and the limits of inotify,
+//! io_uring and file descriptors.
 //!
-//! Questions only; nothing is opened but files below `/proc`.
+//! This module only asks. It opens no files except below `/proc`, and `/etc/passwd`.
 
 use std::fs;
 use std::io;
@@ -11,38 +11,38 @@ use std::path::{Path, PathBuf};
 use super::sys;
 use super::{Engine, IoChoice, read_small};
 
-/// A file below `/proc` is shorter than this.
+/// Bytes of a file below `/proc`, or of `/etc/passwd`, at most. A longer one counts as missing.
 const PROC_BYTES: u64 = 1 << 20;
 
-/// Processes that are looked at.
+/// Processes that are examined. Further ones are ignored.
 const PROCESSES_MAX: usize = 10_000;
 
-/// A file system.
+/// Facts about a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileSystem {
-    /// Bytes that may still be written.
+    /// Bytes that an ordinary user may still write.
     pub free: u64,
-    /// What kind it is, where that matters.
+    /// Kind of the file system, as far as it matters to lsfast.
     pub kind: FsKind,
 }
 
-/// Kinds of file systems with a catch.
+/// Kinds of file systems on which a database is at risk, and all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FsKind {
-    /// A local disk, as far as one can tell.
+    /// A local disk, or a file system of unknown kind.
     Local,
-    /// On another machine.
+    /// On another machine, with the name of its protocol.
     Network(&'static str),
-    /// In memory: gone with the next start of the host.
+    /// In memory, with its name: lost when the host restarts.
     Memory(&'static str),
-    /// The writable layer of a container: gone with the container.
+    /// The writable layer of a container: lost with the container.
     Overlay,
 }
 
 /// The file system that `path` is on.
 ///
 /// # Errors
-/// Those of `statfs(2)`.
+/// Any error of `statfs(2)`.
 pub fn file_system(path: &Path) -> io::Result<FileSystem> {
     let (free, magic) = sys::file_system(path)?;
     let kind = match magic {
@@ -62,28 +62,28 @@ pub fn file_system(path: &Path) -> io::Result<FileSystem> {
 /// Whether this process may read and write `path`.
 ///
 /// # Errors
-/// Those of `access(2)`: `PermissionDenied`, `ReadOnlyFilesystem`, ...
+/// Any error of `faccessat(2)`: `PermissionDenied`, `ReadOnlyFilesystem`, ...
 pub fn may_write(path: &Path) -> io::Result<()> {
     sys::may(path, libc::R_OK | libc::W_OK)
 }
 
-/// Whether this process may make files in the directory `path`.
+/// Whether this process may create files in the directory `path`.
 ///
 /// # Errors
-/// Those of `access(2)`.
+/// Any error of `faccessat(2)`.
 pub fn may_fill(path: &Path) -> io::Result<()> {
     sys::may(path, libc::R_OK | libc::W_OK | libc::X_OK)
 }
 
-/// The user this process acts as, by number.
+/// Number of the effective user of this process.
 ///
 /// # Errors
-/// Without `/proc`.
+/// Any error of reading `/proc/self`, for example if `/proc` is not mounted.
 pub fn user() -> io::Result<u32> {
     fs::metadata("/proc/self").map(|m| m.uid())
 }
 
-/// The name of a user, or his number.
+/// Name of a user, or `number UID` if `/etc/passwd` has none.
 #[must_use]
 pub fn user_name(uid: u32) -> String {
     let passwd = read_small(Path::new("/etc/passwd"), PROC_BYTES).unwrap_or_default();
@@ -96,14 +96,14 @@ pub fn user_name(uid: u32) -> String {
     found.unwrap_or_else(|| format!("number {uid}"))
 }
 
-/// A number below `/proc/sys`; `None` if the kernel has no such setting.
+/// The number in a file below `/proc/sys`; `None` if the kernel has no such setting.
 #[must_use]
 pub fn setting(name: &str) -> Option<u64> {
     let path = PathBuf::from("/proc/sys").join(name.replace('.', "/"));
     text(&path)?.trim().parse().ok()
 }
 
-/// The soft limit of open files; `None` without `/proc` or without a limit.
+/// The soft limit of open files. `None` without `/proc` or without a limit.
 #[must_use]
 pub fn open_files_max() -> Option<u64> {
     let limits = text(Path::new("/proc/self/limits"))?;
@@ -111,7 +111,7 @@ pub fn open_files_max() -> Option<u64> {
     line.split_whitespace().nth(3)?.parse().ok()
 }
 
-/// Whether this process ignores a signal, as one does that was started by `nohup`; `false` without
+/// Whether this process ignores a signal, as it does when `nohup` started it. `false` without
 /// `/proc`.
 #[must_use]
 pub fn is_ignored(signal: i32) -> bool {
@@ -121,7 +121,7 @@ pub fn is_ignored(signal: i32) -> bool {
     (1..=64).contains(&signal) && mask >> (signal - 1) & 1 == 1
 }
 
-/// Why io_uring does not work here, as a sentence without its end; `None` if it does.
+/// Why io_uring does not work here, as a sentence without its end; `None` if it works.
 #[must_use]
 pub fn without_uring() -> Option<String> {
     Engine::new(IoChoice::Uring).err().map(|e| match e {
@@ -135,28 +135,28 @@ fn text(path: &Path) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// A process that we may look into.
+/// A process whose descriptors we may see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
-    /// Its number.
+    /// Process id.
     pub pid: u32,
-    /// Its short name.
+    /// Short name, from `comm`.
     pub name: String,
 }
 
-/// What the processes of this host have open, as far as we may see it.
+/// Open files of the processes of this host, as far as we may see them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Open {
-    /// Those, other than us, that have one of the wanted files open.
+    /// Processes, other than this one, that have one of the wanted files open.
     pub by: Vec<Process>,
-    /// Instances of inotify of our user.
+    /// Number of inotify instances of our user.
     pub inotify_instances: u64,
-    /// Watches of all of them.
+    /// Number of watches of these instances.
     pub inotify_watches: u64,
 }
 
-/// Looks who has a file with one of these devices and inodes open, and counts the use of inotify by
-/// our user.
+/// Finds the processes that have a file open with one of these devices and inodes. Also counts the
+/// use of inotify by our user.
 #[must_use]
 pub fn look_at_processes(wanted: &[(u64, u64)]) -> Open {
     let mut open = Open::default();
@@ -166,7 +166,7 @@ pub fn look_at_processes(wanted: &[(u64, u64)]) -> Open {
     for pid in pids.take(PROCESSES_MAX) {
         let folder = PathBuf::from(format!("/proc/{pid}"));
         let is_ours = fs::metadata(&folder).is_ok_and(|m| m.uid() == user);
-        // Processes of others are closed to us, and some end while we look.
+        // We may not look into processes of other users, and some processes end meanwhile.
         let Ok(descriptors) = fs::read_dir(folder.join("fd")) else { continue };
         let mut has = false;
         for descriptor in descriptors.flatten() {
@@ -177,7 +177,7 @@ pub fn look_at_processes(wanted: &[(u64, u64)]) -> Open {
                 let lines = text(&info).unwrap_or_default();
                 open.inotify_watches += lines.lines().filter(|l| l.starts_with("inotify wd:")).count() as u64;
             }
-            // By `stat` of the link: nothing is opened.
+            // `stat` follows the link, so nothing is opened.
             has = has || fs::metadata(&path).is_ok_and(|m| wanted.contains(&(m.dev(), m.ino())));
         }
         if has && pid != own {
@@ -207,7 +207,7 @@ mod tests {
         assert!(setting("fs.inotify.max_user_watches").unwrap() > 0);
         assert_eq!(setting("fs.no.such.setting"), None);
         assert!(open_files_max().is_none_or(|n| n > 3));
-        // The runtime of Rust ignores the one.
+        // Rust's runtime ignores SIGPIPE.
         assert!(is_ignored(libc::SIGPIPE) && !is_ignored(libc::SIGSEGV));
     }
 
@@ -219,7 +219,7 @@ mod tests {
         let m = fs::metadata(&path).unwrap();
         let wanted = [(m.dev(), m.ino())];
         assert_eq!(look_at_processes(&wanted).by, []);
-        // It says when it has the file, and ends with its input.
+        // The child prints a line when it has the file open, and ends when its input is closed.
         let mut child = std::process::Command::new("sh")
             .args(["-c", "exec 3<\"$0\"; echo open; read end"])
             .arg(&path)

@@ -1,4 +1,4 @@
-//! Symbolic links: which file a name means, and whether it is in a directory.
+//! Symbolic links: which file a path leads to, and whether it is in a directory.
 
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -7,18 +7,19 @@ use std::path::{Path, PathBuf};
 use super::durable::directory_of;
 use super::file::File;
 
-/// Links that lead to each other; the kernel follows as many.
+/// Links in succession that are followed; the kernel follows as many. A longer chain is not
+/// resolved.
 const LINKS_MAX: usize = 40;
 
-/// The file that `path` means: where the last link leads, whether anything is there or not. SQLite
-/// puts `-wal` and `-shm` next to that file. Links among the directories above are left as they
-/// are, and so is a path without links. The state is that of this moment.
+/// The file that `path` leads to: the target of the last link, whether it exists or not. SQLite
+/// puts `-wal` and `-shm` next to that file. Links among the directories above are kept, and so is
+/// a path without links. The links may change at any time afterwards.
 #[must_use]
 pub fn target_of(path: &Path) -> PathBuf {
     let mut target = path.to_owned();
     for _ in 0..LINKS_MAX {
         match std::fs::read_link(&target) {
-            // A target that begins at the root replaces all of it.
+            // An absolute target replaces the whole path.
             Ok(next) => target = directory_of(&target).join(next),
             Err(_) => return target,
         }
@@ -29,15 +30,15 @@ pub fn target_of(path: &Path) -> PathBuf {
 /// Whether `path` is in `directory` or below it, with all links followed.
 ///
 /// # Errors
-/// What the operating system says; `NotFound` for a link that leads nowhere.
+/// Any error of resolving either path; `NotFound` for a link without a target.
 pub fn is_inside(path: &Path, directory: &Path) -> io::Result<bool> {
     Ok(path.canonicalize()?.starts_with(directory.canonicalize()?))
 }
 
-/// Whether an open file is in `directory` or below it, whatever happened to its path meanwhile.
+/// Whether an open file is in `directory` or below it, even if its path has changed since.
 ///
 /// # Errors
-/// What the operating system says, as without `/proc`.
+/// Any error of resolving either path, for example without `/proc`.
 pub fn is_open_inside(file: &File, directory: &Path) -> io::Result<bool> {
     let link = Path::new("/proc/self/fd").join(file.std().as_raw_fd().to_string());
     Ok(std::fs::read_link(link)?.starts_with(directory.canonicalize()?))
@@ -58,7 +59,7 @@ mod tests {
         symlink(at("one"), at("two")).unwrap();
         symlink("circle", at("circle")).unwrap();
         assert_eq!(target_of(&at("plain")), at("plain"));
-        // Nothing is there yet.
+        // The target does not exist yet.
         assert_eq!(target_of(&at("two")), at("volume/app.db"));
         assert_eq!(target_of(&at("circle")), at("circle"));
         std::fs::write(at("volume/app.db"), b"x").unwrap();

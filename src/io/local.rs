@@ -1,4 +1,4 @@
-//! Unix sockets by path, whatever its length: an address holds 107 bytes, a path may be longer.
+//! Unix sockets at paths of any length. A socket address holds only 107 bytes of a path.
 
 use std::ffi::OsStr;
 use std::io;
@@ -12,11 +12,11 @@ use super::durable::{directory_of, temporary_beside};
 use super::file::File;
 use super::private::Folder;
 
-/// Bytes of a path in an address, the zero at its end not counted.
+/// Bytes of a path in a socket address, without the final zero.
 const PATH_MAX: usize = 107;
 
-/// A path that fits into an address. It leads through an open descriptor of the directory if need
-/// be, which must live as long as it is used.
+/// A path that fits into a socket address. If necessary it leads through an open descriptor of the
+/// directory, which must stay open while the path is used.
 fn short(path: &Path) -> io::Result<(PathBuf, Option<File>)> {
     if path.as_os_str().len() <= PATH_MAX {
         return Ok((path.to_owned(), None));
@@ -27,17 +27,18 @@ fn short(path: &Path) -> io::Result<(PathBuf, Option<File>)> {
     Ok((short, Some(directory)))
 }
 
-/// Listens at `path`, which a user named, with these permissions. A socket that is there is
-/// replaced, without a moment in which there is none.
+/// Listens with the mode bits `mode` at `path`, which a user named. Replaces an existing socket,
+/// without a moment in which there is none.
 ///
 /// # Errors
-/// `AlreadyExists` if something else than a socket is there; those of the system.
+/// `AlreadyExists` if something other than a socket has this name; otherwise any error of binding
+/// or renaming the socket.
 pub fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     listen_named(&Folder::named(directory_of(path))?, name, mode)
 }
 
-/// The same in a folder of ours.
+/// Like [`listen`], in a folder of lsfast.
 ///
 /// # Errors
 /// As [`listen`].
@@ -49,7 +50,7 @@ fn listen_named(folder: &Folder, name: &OsStr, mode: u32) -> io::Result<UnixList
     if folder.kind(name)?.is_some_and(|kind| kind != FileType::Socket) {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something that is no socket is there"));
     }
-    // Under another name until it has its permissions.
+    // The socket has another name until its mode is set.
     let temporary = temporary_beside(Path::new(name));
     let temporary = temporary.as_os_str();
     let listener = UnixListener::bind(folder.short_path(temporary))?;
@@ -65,7 +66,7 @@ fn listen_named(folder: &Folder, name: &OsStr, mode: u32) -> io::Result<UnixList
 /// Connects to the socket at `path`.
 ///
 /// # Errors
-/// `NotFound` without one, `ConnectionRefused` if nobody listens at it any more,
+/// `NotFound` if there is no socket, `ConnectionRefused` if no process listens at it any more,
 /// `PermissionDenied`.
 pub fn connect(path: &Path) -> io::Result<UnixStream> {
     let (address, _directory) = short(path)?;
@@ -108,7 +109,7 @@ mod tests {
         assert_eq!(listen(&path, 0o600).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         let other = Private::new(dir.path().join("other"), 1).make(None).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"mine");
-        // A link to a socket is not one.
+        // A link to a socket does not count as a socket.
         let real = dir.path().join("real");
         let _listener = listen(&real, 0o600).unwrap();
         std::os::unix::fs::symlink(&real, other.path().join("socket")).unwrap();

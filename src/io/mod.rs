@@ -1,20 +1,20 @@
-//! File work and waiting: the engine, durable writes, short waits, hints about changed files.
+//! Files and short waits: the I/O engine, durable writes, timers, hints about changed files.
 //!
-//! [`Engine`] reads, writes and flushes files for callers on any runtime or on none. Two kinds do
-//! the same with the same results: `uring` is one thread that runs `tokio_uring` with many requests
-//! in flight, `plain` is a few threads that make ordinary calls. Which one runs where is a matter
-//! of measurement: see "I/O engine" in `docs/performance.md`.
+//! [`Engine`] reads, writes and flushes files for callers on any runtime or on none. It has two
+//! implementations that return the same results. `uring` is one thread that runs `tokio_uring` with
+//! many requests in flight. `plain` is a few threads that make ordinary system calls. Measurements
+//! decide which of them runs: see "I/O engine" in `docs/performance.md`.
 //!
 //! # Rules
 //!
-//! - Only this module opens files; elsewhere clippy forbids it (`clippy.toml`). Closing *any*
+//! - Only this module opens files; clippy forbids it elsewhere (`clippy.toml`). Closing *any*
 //!   descriptor of a database or of its `-shm` drops all POSIX locks that this process holds on it,
-//!   SQLite's included. Whoever opens a database file keeps the [`File`] until no connection of
-//!   this process is left.
-//! - The engine never closes a file. It keeps a [`File`] alive until its requests are answered; the
+//!   including those of SQLite. Code that opens a database file keeps the [`File`] until no
+//!   connection of this process to the database is left.
+//! - The engine never closes a file. It keeps a [`File`] alive until its requests are answered. The
 //!   descriptor is closed where the last clone is dropped.
-//! - A buffer that was handed in belongs to the engine until the answer gives it back, also when
-//!   the caller has lost interest and dropped the future.
+//! - A buffer that was passed in belongs to the engine until the answer returns it, even if the
+//!   caller has dropped the future.
 
 mod child;
 pub mod durable;

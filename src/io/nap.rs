@@ -1,8 +1,8 @@
-//! Short waits, to some ten microseconds, which the runtime's own timers (one millisecond) can't
-//! do.
+//! Short waits with a precision of about ten microseconds; the runtime's own timers have one of a
+//! millisecond.
 //!
-//! One timer descriptor serves all waits of a runtime. A wait registers its waker in order of its
-//! deadline; the driver arms the descriptor for the earliest.
+//! One timer descriptor serves all waits of a runtime. Each wait stores its waker under its
+//! deadline, and the descriptor is armed for the earliest deadline.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::sys;
 
-/// Shortest time that the descriptor is armed for; 0 would disarm it.
+/// Shortest time for which the descriptor is armed (1 us); 0 would disarm it.
 const ARM_MIN: Duration = Duration::from_micros(1);
 
 /// The waits of one single-threaded runtime.
@@ -39,17 +39,17 @@ struct Waits {
 }
 
 impl Naps {
-    /// Makes the timer and spawns its driver on the present `LocalSet`.
+    /// Creates the timer and spawns its driver on the present `LocalSet`.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// Any error of `timerfd_create(2)`, or of registering the timer with the runtime.
     pub fn new() -> io::Result<Naps> {
         let naps = Naps(Rc::new(Shared { timer: sys::readable(sys::timer()?)?, waits: RefCell::default() }));
         tokio::task::spawn_local(drive(Rc::downgrade(&naps.0)));
         Ok(naps)
     }
 
-    /// Waits until `deadline`.
+    /// A future that completes at `deadline`.
     #[must_use]
     pub fn until(&self, deadline: Instant) -> Nap {
         Nap { shared: Rc::clone(&self.0), deadline, id: None }
@@ -67,7 +67,7 @@ impl Shared {
         sys::arm(self.timer.get_ref(), wait);
     }
 
-    /// Wakes what is due and arms the descriptor for the rest.
+    /// Wakes all waits that are due, and arms the descriptor for the next one.
     fn fire(&self) {
         let now = Instant::now();
         self.waits.borrow_mut().armed_for = None;
@@ -80,8 +80,8 @@ impl Shared {
         }
     }
 
-    /// The waker of one wait that is due. They are taken one by one, so that none is called while
-    /// the waits are borrowed.
+    /// Removes and returns the waker of one wait that is due. They are taken one by one, so that no
+    /// waker is called while `waits` is borrowed.
     fn take_due(&self, now: Instant) -> Option<Waker> {
         let mut waits = self.waits.borrow_mut();
         let entry = waits.by_deadline.first_entry().filter(|e| e.key().0 <= now)?;
@@ -99,7 +99,8 @@ async fn drive(shared: std::rc::Weak<Shared>) {
         if readable.await.is_err() {
             return;
         }
-        // The count of expiries is not read: each expiry wakes by itself, and arming sets the count to 0.
+        // The number of expiries is not read: each expiry wakes the driver, and arming resets the
+        // number to 0.
         shared.fire();
     }
 }

@@ -1,6 +1,6 @@
-//! Files that are open only while they are used: of many databases most are at rest.
+//! Files that are open only while they are used, because most of many databases are idle.
 #![allow(clippy::disallowed_methods)]
-// Never for a database or its `-shm`: closing those drops locks.
+// Not for a database or its `-shm`: closing those drops locks.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,8 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::file::File;
 use super::private::Private;
 
-/// A file in a folder of ours, for reading and writing, that is opened when it is first needed,
-/// made if it is not there, and closed by [`OnDemand::rest`].
+/// A file for reading and writing in a folder of lsfast. It is opened, and if necessary created,
+/// when it is first needed. [`OnDemand::rest`] closes it.
 #[derive(Debug)]
 pub struct OnDemand {
     folder: Private,
@@ -19,19 +19,19 @@ pub struct OnDemand {
 }
 
 impl OnDemand {
-    /// Not open yet.
+    /// The file `name` in `folder`, not open yet. It is created with the mode bits `mode`.
     #[must_use]
     pub fn new(folder: Private, name: &'static str, mode: u32) -> OnDemand {
         OnDemand { folder, name, mode, file: Mutex::new(None) }
     }
 
-    /// The same, open already.
+    /// The same with `file`, which is open already.
     #[must_use]
     pub fn opened(self, file: File) -> OnDemand {
         OnDemand { file: Mutex::new(Some(file)), ..self }
     }
 
-    /// The file, opened if it is not.
+    /// Returns the file, and opens it if it is not open.
     ///
     /// # Errors
     /// Those of `open(2)`.
@@ -46,12 +46,12 @@ impl OnDemand {
         }
     }
 
-    /// Closes it until it is needed again; clones that are still used stay open.
+    /// Closes the file until it is needed again. Clones that are still in use stay open.
     pub fn rest(&self) {
         *self.lock() = None;
     }
 
-    /// The same file, which has got another name meanwhile.
+    /// The same file after it was renamed to `name`.
     #[must_use]
     pub fn renamed(&self, name: &'static str) -> OnDemand {
         let (folder, file) = (self.folder.clone(), Mutex::new(self.lock().clone()));

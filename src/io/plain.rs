@@ -1,4 +1,4 @@
-//! The engine of ordinary calls: a few threads and one queue.
+//! The engine that makes ordinary system calls: a few threads and one queue.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -14,9 +14,9 @@ pub(super) fn start() -> io::Result<mpsc::Sender<Request>> {
         let queue = Arc::clone(&queue);
         std::thread::Builder::new().name(format!("lsfast-io-{n}")).spawn(move || {
             loop {
-                // One thread waits in `recv` with the lock held, the others wait for the lock: the same as
-                // all of them waiting for the queue. A poisoned lock guards nothing that
-                // could be half done.
+                // One thread waits in `recv` with the lock held, and the others wait for the lock.
+                // This has the same effect as if all of them waited for the queue. A poisoned lock
+                // guards nothing that could be half done.
                 let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 let Ok(Request { file, work, permit }) = next else { return };
                 work.run_plainly(&file);

@@ -1,15 +1,22 @@
-//! Folders of lsfast's own in places where others may write.
+//! Folders of lsfast in places where other users may write.
 //!
-//! State is kept next to a database, in a directory that often belongs to another user than lsfast
-//! runs as. Whoever owns that directory can put links, FIFOs and files of his own where lsfast
-//! expects its state, at any moment. So a folder of ours is opened step by step, each step by the
-//! descriptor of the one before ([`openat(2)`]), never through a symbolic link, and belongs to us,
-//! to root, or to the one who owns the directory that it is in and can do as he likes there anyway.
-//! In it only regular files are opened, never through a link, and none that has a second name in
-//! somebody else's folder.
+//! # Overview
 //!
-//! A [`Private`] takes no descriptor: it is opened when it is used, which with thousands of
-//! databases at rest counts.
+//! State is kept next to a database, in a directory that often belongs to another user than the one
+//! that lsfast runs as. The owner of that directory can put links, FIFOs and other files where
+//! lsfast expects its state, at any moment.
+//!
+//! # Rules
+//!
+//! - A folder of lsfast is opened step by step, each step through the descriptor of the step before
+//!   ([`openat(2)`]), and never through a symbolic link.
+//! - It must belong to us, to root, or to the owner of the directory that contains it. That owner
+//!   can do anything there anyway.
+//! - Only regular files are opened in it, never through a link. In a folder of another user, a file
+//!   with a second name (a hard link) is refused too.
+//!
+//! A [`Private`] holds no descriptor. It is opened when it is used, which matters with thousands of
+//! idle databases.
 //!
 //! [`openat(2)`]: https://man7.org/linux/man-pages/man2/openat.2.html
 
@@ -28,14 +35,14 @@ use super::durable::{self, Pending, directory_of};
 use super::file::{File, read_up_to};
 use super::host::user_name;
 
-/// Mode bits of a folder of ours.
+/// Mode bits of a folder of lsfast.
 const MODE: u32 = 0o700;
 
-/// Mode bits that let others look into a folder, or change it. Passing through (`x`) is left to a
-/// socket that is meant for others.
+/// Mode bits that let other users list a folder or change it. The `x` bits are not among them,
+/// because a socket that is meant for others needs them.
 const OPEN_TO_OTHERS: u32 = 0o066;
 
-/// The path of a folder of ours, of which the last `levels` names are never followed if they are
+/// The path of a folder of lsfast. The last `levels` names of it are never followed if they are
 /// links.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Private {
@@ -43,43 +50,44 @@ pub struct Private {
     levels: usize,
 }
 
-/// A folder of ours, open.
+/// An open folder of lsfast.
 #[derive(Debug)]
 pub struct Folder {
     fd: OwnedFd,
     path: PathBuf,
-    /// Who owns it.
+    /// User id of its owner.
     owner: u32,
 }
 
 impl Private {
-    /// The folder at `path`; its last `levels` names (at least one) are ours, the path before them
-    /// was named by a user.
+    /// The folder at `path`. Its last `levels` names (at least one) belong to lsfast; a user named
+    /// the path before them.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>, levels: usize) -> Private {
         Private { path: path.into(), levels: levels.max(1) }
     }
 
-    /// Its path.
+    /// Path of the folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Opens it.
+    /// Opens the folder.
     ///
     /// # Errors
-    /// `NotFound`; `PermissionDenied` if it belongs to another user; `NotADirectory` if it, or a
-    /// folder of ours above it, is anything else, such as a link.
+    /// `NotFound`; `PermissionDenied` if it belongs to another user; `NotADirectory` if it, or one
+    /// of the `levels` above it, is anything else, such as a link.
     pub fn open(&self) -> io::Result<Folder> {
         self.walk(|_, _| Ok(()))
     }
 
-    /// Opens it, made with mode 0700 if it is not there. An old one that others can look into is
-    /// closed to them, and that is logged. It may also belong to `owner`.
+    /// Opens the folder, and creates it with mode 0700 if it is missing. If other users can list or
+    /// change an existing folder, its mode is set to 0700, and that is logged. The folder may also
+    /// belong to `owner`.
     ///
     /// # Errors
-    /// As [`Private::open`], and those of `mkdir(2)`.
+    /// As [`Private::open`], and any error of `mkdir(2)`.
     pub fn make(&self, owner: Option<u32>) -> io::Result<Folder> {
         let folder = self.walk(|above, name| match mkdirat(above, name, Mode::from_raw_mode(MODE)) {
             Ok(()) => sync(above),
@@ -94,7 +102,7 @@ impl Private {
         Ok(folder)
     }
 
-    /// Goes down to it; `before` comes before each step.
+    /// Opens the folder level by level; `before` is called before each step.
     fn walk(&self, before: impl Fn(BorrowedFd<'_>, &OsStr) -> io::Result<()>) -> io::Result<Folder> {
         let mut base = self.path.as_path();
         let mut names = Vec::new();
@@ -112,8 +120,7 @@ impl Private {
             let next = openat(&fd, name, flags | OFlags::NOFOLLOW, Mode::empty());
             fd = next.map_err(|e| not_a_folder(fd.as_fd(), name, e))?;
             let found = fstat(&fd)?.st_uid;
-            // Root meets folders of any owner; which of them it takes is decided when it makes its state
-            // there.
+            // Root accepts folders of any owner here. `make` decides which of them get state.
             if !may_own(found, Some(owner)) && !geteuid().is_root() {
                 return Err(foreign(found));
             }
@@ -137,7 +144,8 @@ fn foreign(owner: u32) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, message)
 }
 
-/// The same error; with what it means where something else than a folder is in the way.
+/// Explains an error that is caused by a link or file in the place of a folder; returns any other
+/// error unchanged.
 fn not_a_folder(above: BorrowedFd<'_>, name: &OsStr, e: Errno) -> io::Error {
     if !matches!(e, Errno::NOTDIR | Errno::LOOP) {
         return e.into();
@@ -149,7 +157,7 @@ fn not_a_folder(above: BorrowedFd<'_>, name: &OsStr, e: Errno) -> io::Error {
     io::Error::new(io::ErrorKind::NotADirectory, message)
 }
 
-/// Flushes the directory, which may be open for nothing but its name.
+/// Flushes a directory, which may be open with `O_PATH` only.
 fn sync(directory: BorrowedFd<'_>) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let readable = openat(directory, c".", flags, Mode::empty())?;
@@ -157,13 +165,13 @@ fn sync(directory: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 impl Folder {
-    /// Its path, for messages.
+    /// Path of the folder, for messages.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A descriptor that reads and flushes; the one that the folder is held by only names it.
+    /// A descriptor for reading and flushing. The one in `fd` is open with `O_PATH` only.
     fn readable(&self) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(openat(&self.fd, c".", flags, Mode::empty())?)
@@ -176,7 +184,7 @@ impl Folder {
         }
         let closed = self.readable().and_then(|fd| Ok(fchmod(fd, Mode::from_raw_mode(MODE))?));
         match closed {
-            // Some file systems keep no modes, and say that all is well.
+            // Some file systems store no modes but report success.
             Ok(()) if fstat(&self.fd).map_or(0, mode) & OPEN_TO_OTHERS != 0 => {}
             Ok(()) => {
                 tracing::info!(folder = %self.path.display(), "closed to other users (mode 0700)");
@@ -187,10 +195,11 @@ impl Folder {
         }
     }
 
-    /// Lets those pass through the folder whom a socket in it with this mode is meant for.
+    /// Adds the `x` bits that let the users of a socket with mode `socket_mode` pass through the
+    /// folder.
     ///
     /// # Errors
-    /// Those of `fchmod(2)`.
+    /// Any error of `fchmod(2)`.
     pub fn admit(&self, socket_mode: u32) -> io::Result<()> {
         let pass = [(0o060, 0o010), (0o006, 0o001)];
         let bits =
@@ -201,16 +210,17 @@ impl Folder {
         Ok(fchmod(self.readable()?, Mode::from_raw_mode(MODE | bits))?)
     }
 
-    /// Opens a file for reading and writing, made empty with these mode bits if it is not there.
+    /// Opens a file for reading and writing. If it is missing, an empty one is created with the
+    /// mode bits `mode`.
     ///
     /// # Errors
-    /// Those of `open(2)`; `InvalidInput` for what is not a regular file, or has another name
+    /// Any error of `open(2)`; `InvalidInput` if it is not a regular file, or has another name
     /// elsewhere.
     pub fn open_or_create(&self, name: &str, mode: u32) -> io::Result<File> {
         self.own(File::open_in(self.fd.as_fd(), OsStr::new(name), true, Some(mode))?)
     }
 
-    /// A whole small file.
+    /// Reads a whole small file.
     ///
     /// # Errors
     /// As [`Folder::open_or_create`]; `NotFound`; `FileTooLarge` above `max` bytes.
@@ -219,8 +229,8 @@ impl Folder {
         read_up_to(file.std(), &self.path.join(name), max)
     }
 
-    /// A hard link to a file of ours may be put where another user can write. In a folder that is
-    /// ours nobody else can.
+    /// Refuses a file with a second name in a folder of another user, who may have put a hard link
+    /// to a file of ours there. In our own folder no other user can do that.
     fn own(&self, file: File) -> io::Result<File> {
         if self.owner != geteuid().as_raw() && file.metadata()?.nlink() > 1 {
             let message =
@@ -230,37 +240,37 @@ impl Folder {
         Ok(file)
     }
 
-    /// A new, empty file in the place of whatever is there.
+    /// Creates an empty file, and removes a file that has its name.
     ///
     /// # Errors
-    /// Those of `unlink(2)` and `open(2)`.
+    /// Any error of `unlink(2)` and `open(2)`.
     pub fn create_anew(&self, name: &str, mode: u32) -> io::Result<File> {
         self.remove(name)?;
         File::create_in(self.fd.as_fd(), OsStr::new(name), mode)
     }
 
-    /// Writes a whole file, durably, in the place of whatever is there.
+    /// Writes a whole file durably, and replaces a file that has its name.
     ///
     /// # Errors
-    /// Those of [`durable::write`].
+    /// As [`durable::write`].
     pub fn write(&self, name: &str, content: &[u8], mode: u32) -> io::Result<()> {
         let target = self.path.join(name);
         let directory = File::from(std::fs::File::from(self.readable()?));
         durable::write_pending(Pending::create_in(directory, &target, mode)?, &target, content)
     }
 
-    /// Renames a file in it.
+    /// Renames a file within the folder.
     ///
     /// # Errors
-    /// Those of `rename(2)`.
+    /// Any error of `rename(2)`.
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         Ok(renameat(&self.fd, from, &self.fd, to)?)
     }
 
-    /// Removes a name that is not a directory's; none is no error.
+    /// Removes a file or link of this name. A missing one is not an error.
     ///
     /// # Errors
-    /// Those of `unlink(2)`.
+    /// Any error of `unlink(2)`, for example if it is a directory.
     pub fn remove(&self, name: &str) -> io::Result<()> {
         self.remove_name(OsStr::new(name))
     }
@@ -272,18 +282,18 @@ impl Folder {
         }
     }
 
-    /// Removes a folder in it with all that is in that; links in it are removed, not followed.
+    /// Removes a folder within this one with everything in it. Links are removed, not followed.
     ///
     /// # Errors
-    /// Those of `unlink(2)` and `rmdir(2)`.
+    /// Any error of `unlink(2)` and `rmdir(2)`.
     pub fn remove_folder(&self, name: &str) -> io::Result<()> {
         std::fs::remove_dir_all(self.short_path(OsStr::new(name)))
     }
 
-    /// The names in it.
+    /// Names of everything in the folder.
     ///
     /// # Errors
-    /// Those of `getdents(2)`.
+    /// Any error of `getdents(2)`.
     pub fn names(&self) -> io::Result<Vec<OsString>> {
         use std::os::unix::ffi::OsStrExt as _;
         let mut names = Vec::new();
@@ -297,15 +307,16 @@ impl Folder {
         Ok(names)
     }
 
-    /// The inode of a file in it.
+    /// Inode of a file in the folder; a link is not followed.
     ///
     /// # Errors
-    /// Those of `stat(2)`.
+    /// Any error of `stat(2)`.
     pub fn inode(&self, name: &str) -> io::Result<u64> {
         Ok(statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)?.st_ino)
     }
 
-    /// The directory at `path`, which a user named: links are followed, and anybody may own it.
+    /// Opens the directory at `path`, which a user named. Links are followed, and any user may own
+    /// it.
     pub(super) fn named(path: &Path) -> io::Result<Folder> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(CWD, path, flags, Mode::empty())?;
@@ -313,7 +324,7 @@ impl Folder {
         Ok(Folder { fd, path: path.to_owned(), owner })
     }
 
-    /// What a name means, if it means anything; a link is a link.
+    /// Type of the file with this name, or `None` if there is none. A link is not followed.
     pub(super) fn kind(&self, name: &OsStr) -> io::Result<Option<FileType>> {
         match statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(found) => Ok(Some(FileType::from_raw_mode(found.st_mode))),
@@ -322,15 +333,15 @@ impl Folder {
         }
     }
 
-    /// A short path of a name in it, for an address of a socket; it holds for as long as the folder
-    /// is open.
+    /// A short path of a name in the folder, for a socket address. It is valid while the folder is
+    /// open.
     pub(super) fn short_path(&self, name: &OsStr) -> PathBuf {
         let short = PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()));
-        // Without /proc only the long one is left.
+        // Without /proc there is only the long path.
         if short.exists() { short.join(name) } else { self.path.join(name) }
     }
 
-    /// Sets the mode of a socket, and of nothing that has taken its place.
+    /// Sets the mode of a socket. It is an error if something else has taken its name.
     pub(super) fn set_socket_mode(&self, name: &OsStr, mode: u32) -> io::Result<()> {
         let fd = openat(&self.fd, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         if FileType::from_raw_mode(fstat(&fd)?.st_mode) != FileType::Socket {
@@ -339,7 +350,7 @@ impl Folder {
                 "the socket was replaced by something else",
             ));
         }
-        // A descriptor of this kind has no other way.
+        // A descriptor with `O_PATH` allows no other way to change the mode.
         match chmod(format!("/proc/self/fd/{}", fd.as_raw_fd()), Mode::from_raw_mode(mode)) {
             Err(Errno::NOENT) if self.owner == geteuid().as_raw() => {
                 Ok(chmodat(&self.fd, name, Mode::from_raw_mode(mode), AtFlags::empty())?)
@@ -348,7 +359,7 @@ impl Folder {
         }
     }
 
-    /// Gives a socket its name, in the place of the one that is there.
+    /// Gives a socket its final name, and replaces the one that has this name.
     pub(super) fn rename_socket(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         Ok(renameat(&self.fd, from, &self.fd, to)?)
     }
@@ -405,7 +416,7 @@ mod tests {
         symlink(at("elsewhere"), at("home/replica")).unwrap();
         let replica = Private::new(at("home/replica"), 2);
         assert!(replica.open().is_err() && replica.make(None).is_err());
-        // Above our own names a link is a user's business.
+        // In the path that the user named, links are followed.
         symlink(dir.path(), at("there")).unwrap();
         Private::new(at("there/home"), 1).open().unwrap();
         assert_eq!(fs::read_dir(at("elsewhere")).unwrap().count(), 0);
@@ -435,7 +446,8 @@ mod tests {
         assert_eq!(fs::read(&victim).unwrap(), b"root only");
     }
 
-    /// Another user can put a file of root's into his own folder, under a name of ours.
+    /// Another user can put a hard link to a file of root into a folder of that user, under a name
+    /// of ours.
     #[test]
     fn a_second_name_counts_in_the_folder_of_another_user_alone() {
         let dir = tempfile::tempdir().unwrap();
@@ -459,8 +471,8 @@ mod tests {
         if us != 0 {
             return;
         }
-        // Root in a folder of a stranger's, in a directory that is not the stranger's: only if the database
-        // is.
+        // Root meets a folder of another user, in a directory of a third one. It may be used only
+        // if the database belongs to the folder's owner.
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().join("home");
         fs::create_dir(&home).unwrap();

@@ -1,4 +1,4 @@
-//! What concerns processes rather than files.
+//! Functions about processes rather than files: clocks, priorities, signals, memory.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use super::sys;
 
-/// The monotonic clock, which is the same in all processes: times of one can be compared with those
-/// of another.
+/// Time of the monotonic clock. It is the same in all processes, so times of different processes
+/// can be compared.
 #[must_use]
 pub fn monotonic() -> Duration {
     sys::clock(libc::CLOCK_MONOTONIC)
 }
 
-/// Processor time that this process has used, all threads together.
+/// Processor time that all threads of this process have used.
 #[must_use]
 pub fn processor_time() -> Duration {
     sys::clock(libc::CLOCK_PROCESS_CPUTIME_ID)
@@ -21,22 +21,22 @@ pub fn processor_time() -> Duration {
 
 static REFUSED: AtomicBool = AtomicBool::new(false);
 
-/// Whether [`urgently`] was refused.
+/// Whether the system has refused real-time priority to [`urgently`].
 #[must_use]
 pub fn urgency_refused() -> bool {
     REFUSED.load(Ordering::Relaxed)
 }
 
-/// Runs `work`, which must take microseconds of processor time, before all ordinary threads of the
-/// machine (`SCHED_FIFO`), if this process may: with `CAP_SYS_NICE`, or an `RLIMIT_RTPRIO` of 1.
-/// Else as it is.
+/// Runs `work` before all ordinary threads of the machine (`SCHED_FIFO`), if this process may: with
+/// `CAP_SYS_NICE`, or an `RLIMIT_RTPRIO` of 1. Otherwise runs it as usual. `work` must take only
+/// microseconds of processor time.
 pub fn urgently<T>(work: impl FnOnce() -> T) -> T {
-    /// Ends it, whatever happens.
+    /// Ends the priority, also if `work` panics.
     struct Urgent;
     impl Drop for Urgent {
         fn drop(&mut self) {
             if let Err(e) = sys::make_ordinary() {
-                // One is enough.
+                // One such thread is enough.
                 REFUSED.store(true, Ordering::Relaxed);
                 tracing::warn!(error = %e, "a thread keeps its real-time priority; no other thread gets it");
             }
@@ -59,25 +59,25 @@ pub fn urgently<T>(work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Sends a signal to one process. The caller must know that the number is still that process's: a
-/// child that was not waited for.
+/// Sends a signal to one process. The caller must know that the number still belongs to that
+/// process, as that of a child does until it has been waited for.
 ///
 /// # Errors
-/// What the operating system says.
+/// Any error of `kill(2)`.
 pub fn send_signal(pid: u32, signal: i32) -> io::Result<()> {
     sys::kill(pid, signal)
 }
 
-/// Ends a program and all that it has started, at once. It must lead a process group of its own,
-/// and must not have been waited for.
+/// Kills a program and everything that it has started (SIGKILL). The program must lead its own
+/// process group, and must not have been waited for.
 ///
 /// # Errors
-/// Those of `killpg(3)`.
+/// Any error of `killpg(3)`.
 pub fn end_group(leader: u32) -> io::Result<()> {
     sys::kill_group(leader, libc::SIGKILL)
 }
 
-/// The same error; at the limit of open files with what to do about it.
+/// Adds advice to an error caused by the limit on open files; returns any other error unchanged.
 #[must_use]
 pub fn explain_open(e: io::Error) -> io::Error {
     match e.raw_os_error() {
@@ -91,14 +91,15 @@ pub fn explain_open(e: io::Error) -> io::Error {
     }
 }
 
-/// Gives free memory of the heap back to the system. Takes a millisecond or so: not for the loop.
+/// Returns free heap memory to the system. Takes about a millisecond, so don't call it on the event
+/// loop.
 pub fn trim_heap() {
     sys::trim_heap();
 }
 
-/// Lets the process keep the memory that it frees, for what it allocates next. For a process that
-/// ends when its work is done, where giving memory back and touching new memory again, buffer after
-/// buffer, would cost more than anything it does with them.
+/// Makes the process keep the memory that it frees, for its next allocations. This is for a process
+/// that ends when its work is done. There, returning memory and touching new memory for each buffer
+/// would cost more than the work on the buffers.
 pub fn keep_heap() {
     sys::keep_heap();
 }
@@ -118,11 +119,11 @@ mod tests {
         assert!(monotonic() > time);
     }
 
-    /// Only `CAP_SYS_NICE` may clear `SCHED_RESET_ON_FORK`: a thread that may be urgent by its
-    /// limit alone could not leave it.
+    /// Only `CAP_SYS_NICE` may clear `SCHED_RESET_ON_FORK`. A thread that is urgent only because of
+    /// its limit could not leave the mode if that needed clearing the flag.
     #[test]
     fn urgency_ends_and_comes_again() {
-        // The fields from the third on; the 41st of all is the policy.
+        // These are the fields from the third on; field 41 of the whole line is the policy.
         let policy = || {
             let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
             let fields = stat.rsplit_once(") ").unwrap().1;
@@ -136,7 +137,7 @@ mod tests {
         }
     }
 
-    /// With root's other rights, and a limit as `LimitRTPRIO=1` of systemd sets it.
+    /// Runs with root's other rights, and with the limit that `LimitRTPRIO=1` of systemd sets.
     #[test]
     fn urgency_by_the_limit_alone_ends_and_comes_again() {
         let mut limited = std::process::Command::new("prlimit");

@@ -1,4 +1,4 @@
-//! What is asked of an engine, and the answers.
+//! Requests to an engine, and their answers.
 
 use std::io;
 
@@ -6,23 +6,23 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::File;
 
-/// The answer to a request with a buffer: the buffer comes back whatever happened.
+/// The answer to a request with a buffer. It returns the buffer in every case.
 pub(super) type WithBuffer<T> = (io::Result<T>, Vec<u8>);
 
-/// One piece of work.
+/// One request without its file.
 pub(super) enum Work {
-    /// Fill the buffer from the file, until it is full or the file ends.
+    /// Fills the buffer from the file until the buffer is full or the file ends.
     Read { buf: Vec<u8>, offset: u64, reply: oneshot::Sender<WithBuffer<usize>> },
-    /// Write the whole buffer.
+    /// Writes the whole buffer.
     Write { buf: Vec<u8>, offset: u64, reply: oneshot::Sender<WithBuffer<()>> },
-    /// Flush to the disk, without metadata that is not needed to read the data back if `data_only`.
+    /// Flushes to the disk; with `data_only` without metadata that is not needed to read the data
+    /// back.
     Sync { data_only: bool, reply: oneshot::Sender<io::Result<()>> },
-    /// Cut or extend.
+    /// Cuts or extends the file.
     SetLen { len: u64, reply: oneshot::Sender<io::Result<()>> },
 }
 
-/// A piece of work with its file and its place in the queue, which is free again when this is
-/// dropped.
+/// A request with its file and its place in the queue, which is released when this is dropped.
 pub(super) struct Request {
     pub file: File,
     pub work: Work,
@@ -30,8 +30,8 @@ pub(super) struct Request {
 }
 
 impl Work {
-    /// Does it with plain calls on this thread, and answers. A caller that has gone away is no
-    /// error.
+    /// Performs the request with plain calls on this thread, and sends the answer. It is not an
+    /// error if the caller has dropped the receiver.
     pub(super) fn run_plainly(self, file: &File) {
         match self {
             Work::Read { mut buf, offset, reply } => {

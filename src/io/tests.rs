@@ -1,12 +1,12 @@
-//! One set of tests for both kinds of engine.
+//! One set of tests for both engines.
 
 use std::io::ErrorKind;
 
 use super::*;
 use crate::base::limits;
 
-/// Runs a test with each kind that works here. io_uring may be forbidden; that it was left out is
-/// then said.
+/// Runs a test with each engine that works here. If io_uring is forbidden, the test prints that it
+/// was left out.
 fn each(test: impl Fn(&Engine)) {
     let plain = Engine::new(IoChoice::Plain).unwrap();
     assert_eq!((plain.kind(), plain.fallback()), (IoKind::Plain, None));
@@ -106,7 +106,7 @@ fn more_requests_than_places_are_all_answered() {
         file.forget_cached();
         let reads: Vec<_> =
             (0..n).map(|i| engine.read_exact_at(&file, vec![0; 1000], i as u64 * 1000)).collect();
-        // In any order.
+        // The answers may be taken in any order.
         for (i, read) in reads.into_iter().enumerate().rev() {
             let (result, buf) = wait(read);
             result.unwrap();
@@ -177,8 +177,8 @@ fn a_full_disk_is_an_error_of_its_kind() {
     });
 }
 
-/// POSIX drops all locks of a process on a file when it closes any descriptor of it, so the engine
-/// must not close.
+/// Closing any descriptor of a file drops all POSIX locks that the process holds on it. So the
+/// engine must not close a file.
 #[test]
 fn the_engine_closes_nothing() {
     each(|engine| {
@@ -187,7 +187,8 @@ fn the_engine_closes_nothing() {
         wait(engine.write_all_at(&file, vec![1; 100], 0)).0.unwrap();
         wait(engine.sync_all(&file)).unwrap();
         assert_eq!(file.len().unwrap(), 100, "descriptor {number} is open after its requests");
-        // A database of ours must be able to take a lock through it and keep it while the engine works.
+        // A database must be able to take a lock through the descriptor, and keep it while the
+        // engine works.
         file.std().lock().unwrap();
         wait(engine.read_exact_at(&file, vec![0; 100], 0)).0.unwrap();
         assert_eq!(file.len().unwrap(), 100);

@@ -1,9 +1,8 @@
-//! The io_uring engine: one thread that runs `tokio_uring`. Nothing else in the house knows that
-//! crate.
+//! The io_uring engine: one thread that runs `tokio_uring`. No other module uses that crate.
 #![allow(unsafe_code)]
-// Why unsafe: `tokio_uring` owns the files that it works on and closes them when they are dropped.
-// Ours belong to others, so it is given wrappers around borrowed descriptor numbers which are never
-// dropped.
+// Why unsafe: `tokio_uring` owns the files that it works on, and closes them when they are dropped.
+// Our files have other owners, so it gets wrappers around borrowed descriptor numbers, which are
+// never dropped.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,17 +19,18 @@ use super::File;
 use super::request::{Request, WithBuffer, Work};
 use crate::base::limits;
 
-/// Bytes of one operation; the kernel's own maximum for one read or write is a little below 2 GiB.
+/// Bytes of one operation at most. The kernel's own maximum for one read or write is a little below
+/// 2 GiB.
 const OP_BYTES_MAX: usize = 1 << 30;
 
-/// A file for `tokio_uring` that is never closed by it.
+/// A file of `tokio_uring` that is never closed.
 type Borrowed = Rc<ManuallyDrop<tokio_uring::fs::File>>;
 
-/// Entries of the submission queue. The completion queue has twice as many, so that it cannot
-/// overflow with at most [`limits::IO_DEPTH`] requests in flight.
+/// Entries of the submission queue. The completion queue has twice as many, so it can't overflow
+/// with at most [`limits::IO_DEPTH`] requests in flight.
 const ENTRIES: u32 = limits::IO_DEPTH as u32;
 
-/// Whether io_uring works here, with all that is needed. Makes a ring and drops it again.
+/// Checks that io_uring works here with all required operations. Creates a ring and drops it again.
 pub(super) fn probe() -> io::Result<()> {
     let ring = io_uring::IoUring::new(ENTRIES)?;
     let mut probe = io_uring::Probe::new();
@@ -48,8 +48,8 @@ pub(super) fn probe() -> io::Result<()> {
     Ok(())
 }
 
-/// Starts the thread, after [`probe`] has succeeded. It ends when the sender is dropped and all is
-/// answered.
+/// Starts the thread, after [`probe`] has succeeded. The thread ends when the sender is dropped and
+/// all requests are answered.
 pub(super) fn start(places: Arc<Semaphore>) -> io::Result<mpsc::UnboundedSender<Request>> {
     let (sender, queue) = mpsc::unbounded_channel();
     let (started, start) = std::sync::mpsc::channel();
@@ -70,16 +70,16 @@ pub(super) fn start(places: Arc<Semaphore>) -> io::Result<mpsc::UnboundedSender<
     Ok(sender)
 }
 
-/// Takes requests and starts each as a task of its own, so that the ring has many in flight.
+/// Receives requests and spawns a task for each, so that the ring has many in flight.
 async fn serve(mut queue: mpsc::UnboundedReceiver<Request>, places: &Semaphore) {
     let mut wrappers: HashMap<RawFd, Borrowed> = HashMap::new();
     while let Some(Request { file, work, permit }) = queue.recv().await {
         let fd = file.as_raw_fd();
-        // A wrapper is nothing but the number of a descriptor with a reference count, so one serves every
-        // file that ever has that number; there are never more than descriptors.
+        // A wrapper is only a descriptor number with a reference count. So one wrapper serves every
+        // file that ever has that number, and there are never more wrappers than descriptors.
         let wrapper = wrappers.entry(fd).or_insert_with(|| {
-            // SAFETY: this creates no owner. The wrapper is never dropped, so the descriptor is never closed
-            // by it, and it is only used in tasks that hold `file`, which keeps the number open
+            // SAFETY: this creates no owner. The wrapper is never dropped, so it never closes the
+            // descriptor. It is only used in tasks that hold `file`, which keeps the number open
             // and its meaning fixed.
             Rc::new(ManuallyDrop::new(unsafe { tokio_uring::fs::File::from_raw_fd(fd) }))
         });
@@ -89,7 +89,7 @@ async fn serve(mut queue: mpsc::UnboundedReceiver<Request>, places: &Semaphore) 
             drop((file, permit));
         });
     }
-    // The runtime must not go while buffers are with the kernel.
+    // The runtime must not end while the kernel has buffers.
     let all = u32::try_from(limits::IO_DEPTH).unwrap_or(u32::MAX);
     let _ = places.acquire_many(all).await;
 }
@@ -110,8 +110,8 @@ async fn run(work: Work, file: &File, uring: &tokio_uring::fs::File) {
     }
 }
 
-/// io_uring cuts and extends files from Linux 6.9 on, `tokio_uring` never: a plain call, but not on
-/// this thread.
+/// io_uring cuts and extends files from Linux 6.9 on, but `tokio_uring` has no such operation. So
+/// this is a plain call, on another thread.
 async fn set_len(file: File, len: u64, reply: oneshot::Sender<io::Result<()>>) {
     let done = tokio::task::spawn_blocking(move || file.std().set_len(len)).await;
     let _ = reply.send(done.unwrap_or_else(|e| Err(io::Error::other(e))));

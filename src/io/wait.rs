@@ -1,4 +1,4 @@
-//! Waiting for the engine from a plain thread.
+//! Waits for the engine on a plain thread.
 
 use std::future::Future;
 use std::pin::pin;
@@ -14,8 +14,8 @@ impl Wake for Unpark {
     }
 }
 
-/// Runs an engine's future to its end on this thread, which sleeps meanwhile. Not for async code:
-/// it would block its runtime.
+/// Runs a future of the engine to its end on this thread, which sleeps meanwhile. Don't call it in
+/// async code: it would block the runtime.
 pub fn wait<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
@@ -23,7 +23,8 @@ pub fn wait<F: Future>(future: F) -> F::Output {
     loop {
         match future.as_mut().poll(&mut context) {
             Poll::Ready(value) => return value,
-            // A wake-up before this line is remembered by the thread's token; spurious ones only poll again.
+            // The thread's token remembers a wake-up before this line. A spurious one only polls
+            // again.
             Poll::Pending => std::thread::park(),
         }
     }

@@ -1,11 +1,16 @@
-//! Hints that a file may have changed, by one inotify instance for the whole process.
+//! Hints that a file may have changed, from one inotify instance for the whole process.
 //!
-//! An event says "look again" and nothing else; several merge into one, and after an overflow
-//! everybody looks. Files are watched by path; the watch then stays with the inode.
+//! # Overview
 //!
-//! Instances and watches are few, and shared by all processes of a user. Where none is left the
-//! clock gives the hints, at the intervals [`limits::SAFETY_TICK`] and [`limits::ARRIVALS_TICK`]: later, and right all the same. A directory watch may come free later; a process without
-//! an instance stays with the clock.
+//! An event only says "look again". Several events merge into one hint, and after an overflow every
+//! watcher gets one. Files are watched by path; the watch then stays with the inode.
+//!
+//! # Without inotify
+//!
+//! Instances and watches are limited, and all processes of a user share them. When none is
+//! available the clock gives the hints, at the intervals [`limits::SAFETY_TICK`] and
+//! [`limits::ARRIVALS_TICK`]. Changes are then noticed later, but none is missed. A watch on a
+//! directory may become available later; a process without an instance stays with the clock.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
@@ -23,14 +28,15 @@ use super::nap::Naps;
 use super::sys;
 use crate::base::limits;
 
-/// Bytes read from the instance at once: some hundred events.
+/// Bytes of one read from the instance: some hundred events.
 const EVENTS_BYTES: usize = 16 << 10;
 
-/// So many arrivals are kept by name until somebody asks; with more, everything is looked at.
+/// Arrivals that one hint keeps by name until they are taken. With more, `lost` is set, and the
+/// watcher looks at the whole directory.
 const ARRIVALS_MAX: usize = 4096;
 
-/// The pause after each read, so that the events of a busy writer merge instead of being read one
-/// by one. Whoever was given a hint looks again at shorter gaps than this by itself.
+/// Pause after each read, so that the events of a busy writer merge instead of being read one by
+/// one. A watcher that got a hint looks again by itself at shorter intervals than this.
 const READ_GAP: Duration = Duration::from_micros(200);
 
 /// The watches of one single-threaded runtime.
@@ -39,14 +45,14 @@ pub struct Watches(Rc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// `None` where no instance can be had.
+    /// `None` if no inotify instance is available.
     watches: Option<RefCell<inotify::Watches>>,
     table: RefCell<HashMap<WatchDescriptor, Vec<Watcher>>>,
-    /// Watchers for which there is no watch.
+    /// Watchers without a watch, which get their hints from the clock.
     by_clock: RefCell<Vec<Watcher>>,
-    /// Whether the clock runs.
+    /// Whether the task of the clock runs.
     ticks: Cell<bool>,
-    /// Whether it was logged that it does.
+    /// Whether it was logged that the clock is used.
     reported: Cell<bool>,
 }
 
@@ -54,20 +60,20 @@ struct Shared {
 struct Watcher {
     hint: Rc<Hint>,
     of: Of,
-    /// The directory whose arrivals are wanted by name.
+    /// The watched directory, if its arrivals are reported by name.
     directory: Option<PathBuf>,
 }
 
-/// What appeared in watched directories.
+/// Files and directories that appeared in watched directories.
 #[derive(Debug, Default)]
 pub struct Arrivals {
-    /// By path.
+    /// Paths of those that appeared.
     pub paths: BTreeSet<PathBuf>,
-    /// Some were lost: look at everything.
+    /// Whether some were lost, so that the whole directory has to be read.
     pub lost: bool,
 }
 
-/// Where the hints of one watcher arrive.
+/// Receives the hints of one watcher.
 #[derive(Debug, Default)]
 pub struct Hint {
     notify: Notify,
@@ -76,22 +82,22 @@ pub struct Hint {
 }
 
 impl Hint {
-    /// Waits for the next hint; one that came since the last wait counts.
+    /// Waits for the next hint. One that arrived since the last wait counts.
     pub async fn wait(&self) {
         self.notify.notified().await;
     }
 
-    /// Whether the file may have been removed, renamed or replaced since this was asked last.
+    /// Whether the file may have been removed, renamed or replaced since the last call.
     pub fn take_moved(&self) -> bool {
         self.moved.take()
     }
 
-    /// The file may have been removed, renamed or replaced while nobody watched.
+    /// Records that the file may have been removed, renamed or replaced without an event.
     pub fn note_moved(&self) {
         self.moved.set(true);
     }
 
-    /// What appeared since this was asked last, in directories watched for [`Of::Arrivals`].
+    /// Returns the arrivals since the last call, in directories watched for [`Of::Arrivals`].
     pub fn take_arrivals(&self) -> Arrivals {
         self.arrivals.take()
     }
@@ -105,13 +111,13 @@ impl Hint {
         }
     }
 
-    /// Gives a hint by hand.
+    /// Gives a hint without an event.
     pub fn give(&self) {
         self.notify.notify_one();
     }
 }
 
-/// A watch; dropping it ends it.
+/// A watch; it ends when dropped.
 #[derive(Debug)]
 pub struct Watch {
     shared: Rc<Shared>,
@@ -120,24 +126,24 @@ pub struct Watch {
     hint: Rc<Hint>,
 }
 
-/// What to watch for.
+/// The kind of events to watch for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Of {
     /// Writes to a file, and its removal or renaming.
     File,
-    /// Files that appear in a directory.
+    /// Files that appear in a directory, or are closed after writing.
     Directory,
-    /// Files and directories that appear in a directory, by name; not those that SQLite makes
-    /// beside a database. Also its own removal and renaming.
+    /// Files and directories that appear in a directory, by name, except those that SQLite creates
+    /// next to a database. Also the removal and renaming of the directory itself.
     Arrivals,
 }
 
 impl Watches {
-    /// Makes the instance and spawns its reader on the present `LocalSet`. Without an instance, the
-    /// clock gives the hints.
+    /// Creates the instance and spawns its reader on the present `LocalSet`. Without an instance
+    /// the clock gives the hints.
     ///
     /// # Errors
-    /// The instance cannot be registered with the runtime.
+    /// Any error of registering the instance with the runtime.
     pub fn new(naps: &Naps) -> io::Result<Watches> {
         Watches::with(Inotify::init(), naps)
     }
@@ -162,10 +168,11 @@ impl Watches {
         Ok(watches)
     }
 
-    /// Watches what `path` names now. Where no watch is left, the clock gives the hints.
+    /// Watches the file or directory that `path` names now. If no watch is available the clock
+    /// gives the hints.
     ///
     /// # Errors
-    /// What the operating system says otherwise: `NotFound`, `PermissionDenied`, ...
+    /// Any other error of `inotify_add_watch(2)`: `NotFound`, `PermissionDenied`, ...
     pub fn add(&self, path: &Path, of: Of, hint: &Rc<Hint>) -> io::Result<Watch> {
         let mask = match of {
             Of::File => WatchMask::MODIFY | WatchMask::ATTRIB | WatchMask::DELETE_SELF | WatchMask::MOVE_SELF,
@@ -176,7 +183,7 @@ impl Watches {
                 WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::MOVE_SELF | WatchMask::ONLYDIR
             }
         };
-        // Several may watch one directory, each for its own kind of event.
+        // Several watchers may watch one directory, each for its own kind of event.
         let mask = if of == Of::File { mask } else { mask | WatchMask::MASK_ADD };
         let directory = (of == Of::Arrivals).then(|| path.to_owned());
         let watcher = Watcher { hint: Rc::clone(hint), of, directory };
@@ -188,7 +195,7 @@ impl Watches {
             }
             Some(Err(e)) if !is_limit(&e) => return Err(e),
             limited => {
-                // The error that the watch would have had.
+                // Returns the error that adding the watch would have returned.
                 std::fs::metadata(path)?;
                 if let Some(Err(e)) = limited {
                     self.0.report(&explain(&e, "max_user_watches"));
@@ -202,7 +209,7 @@ impl Watches {
     }
 }
 
-/// Whether the system has no more of something.
+/// Whether the error means that a limit of the system is reached.
 fn is_limit(e: &io::Error) -> bool {
     matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOSPC | libc::ENOMEM))
 }
@@ -233,7 +240,7 @@ impl Drop for Watch {
         }
         if watchers.is_empty() {
             table.remove(descriptor);
-            // The kernel has removed it already if the file is gone.
+            // If the file is gone the kernel has removed the watch already.
             let _ = self.shared.watches.as_ref().map(|w| w.borrow_mut().remove(descriptor.clone()));
         }
     }
@@ -246,8 +253,8 @@ async fn read_events(mut inotify: AsyncFd<Inotify>, shared: Weak<Shared>, naps: 
         let Ok(mut ready) = inotify.readable_mut().await else { return };
         naps.until(not_before).await;
         let Some(shared) = shared.upgrade() else { return };
-        // Most commits are over when the first of their events is read. The second read then says so, and
-        // nobody wakes up after the pause to find nothing.
+        // Most commits are complete when the first of their events is read. The second read then
+        // finds no more events, so no wake-up after the pause is wasted.
         for _ in 0..2 {
             match ready.get_inner_mut().read_events(&mut buffer) {
                 Ok(events) => shared.dispatch(events),
@@ -314,7 +321,7 @@ impl Shared {
     }
 }
 
-/// Gives hints by the clock, for as long as any are wanted.
+/// Gives hints by the clock while any watcher needs them.
 async fn tick(shared: Weak<Shared>) {
     let mut arrivals_at = Instant::now();
     loop {
@@ -341,7 +348,7 @@ async fn tick(shared: Weak<Shared>) {
     }
 }
 
-/// The files that SQLite makes and removes beside a database, some of them with each transaction.
+/// Whether SQLite creates and removes this file next to a database, perhaps with each transaction.
 fn is_sqlites_own(name: &OsStr) -> bool {
     [&b"-wal"[..], b"-shm", b"-journal"].iter().any(|end| name.as_encoded_bytes().ends_with(end))
 }

@@ -260,8 +260,8 @@ pub const CREDENTIAL_PROCESS_TIME: Duration = Duration::from_secs(60);
 /// is shorter.
 pub const CREDENTIAL_LEAD: Duration = Duration::from_secs(300);
 
-/// Time before credentials expire from which on they are not used, because a request in flight must
-/// still arrive; or a tenth of their life if that is shorter.
+/// Time before credentials expire from which on they are not used, or a tenth of their life if that
+/// is shorter. A request in flight must still arrive before they expire.
 pub const CREDENTIAL_MARGIN: Duration = Duration::from_secs(10);
 const _: () = assert!(CREDENTIAL_MARGIN.as_millis() < CREDENTIAL_LEAD.as_millis(), "renewed while in use");
 

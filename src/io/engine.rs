@@ -1,4 +1,10 @@
 //! The I/O engine: one interface with two implementations.
+//!
+//! # Cancellation
+//!
+//! Dropping a future does not cancel a request that has started: it runs to its end, its buffer is
+//! then freed, and its answer is discarded. A request that has not started is dropped with its
+//! future.
 
 use std::fmt;
 use std::future::Future;

@@ -1,4 +1,4 @@
-//! Folders of lsfast in places where other users may write.
+//! Folders that belong to lsfast, in places where other users may write.
 //!
 //! # Overview
 //!
@@ -240,7 +240,7 @@ impl Folder {
         Ok(file)
     }
 
-    /// Creates an empty file, and removes a file that has its name.
+    /// Removes the file or link with this name, if there is one, and creates an empty file.
     ///
     /// # Errors
     /// Any error of `unlink(2)` and `open(2)`.

@@ -194,8 +194,8 @@ impl Section {
 fn zeros_at(address: usize) -> bool {
     let bytes = PAGE_BYTES.load(Ordering::Relaxed);
     let page = address & !(bytes - 1);
-    // SAFETY: `page` belongs to a mapping of a file. Either the access to it has just failed
-    // because the file ends before it, or it is the header's page of the wal-index that the
+    // SAFETY: `page` belongs to a mapping of a file. One case: the access to it has just failed,
+    // because the file ends before it. The other: it holds the header of the wal-index that the
     // connection in use has mapped. Inside a section the only such mappings in use are those of
     // wal-indexes, which are shared memory without references to it. `mmap` is a plain system call.
     let mapped = unsafe {

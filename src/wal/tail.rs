@@ -159,7 +159,7 @@ pub struct Tail {
     wal: File,
     page_size: PageSize,
     salts: Salts,
-    /// `None` while no committed frame of the generation has been read.
+    /// `None` before the first frame of the generation.
     chain: Option<Chain>,
     buffer: Vec<u8>,
 }
@@ -307,7 +307,7 @@ impl Tail {
 
     /// Reads whole transactions of the old generation that follow the position of this tail, after
     /// the WAL was restarted with the salts `new`. Each of them was committed before the restart.
-    /// Bytes in `ahead` are not read again: when they were read, less of them was overwritten.
+    /// Bytes in `ahead` are not read again: when they were read, less of the WAL was overwritten.
     ///
     /// # Errors
     /// Any I/O error of the read.

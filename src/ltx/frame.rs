@@ -5,7 +5,7 @@
 //! | 0 | 4 | page number, from 1 |
 //! | 4 | 2 | flags: 1 = a length follows; no other is known |
 //! | 6 | 4 | length of the payload, only with flag 1 |
-//! | 10 | | payload: one LZ4 block that gives exactly one page |
+//! | 10 | | payload: one LZ4 block that decompresses to exactly one page |
 //!
 //! Without flag 1 (Litestream before 0.5.16), an LZ4 frame follows the flags, and its length is not
 //! stored. Six zero bytes end the frames. Incompressible pages have no form of their own: their

@@ -43,7 +43,7 @@ impl WalRange {
 /// | 16 | 8 | min TXID | at least 1 |
 /// | 24 | 8 | max TXID | at least min TXID, at most [`Txid::MAX`] |
 /// | 32 | 8 | timestamp | signed, milliseconds since 1970 UTC |
-/// | 40 | 8 | pre-apply checksum | 0 if min TXID is 1 or flag 2 is set, else with bit 63 |
+/// | 40 | 8 | pre-apply checksum | 0 if min TXID is 1 or flag 2 is set, otherwise bit 63 is set |
 /// | 48 | 8 | WAL offset | signed, not negative, not 0 if a size or a salt is given |
 /// | 56 | 8 | WAL size | signed, not negative |
 /// | 64 | 4 | WAL salt 1 | |

@@ -4,7 +4,8 @@
 //! | offset | size | field (little-endian) |
 //! |---|---|---|
 //! | 0 | 4 | magic 0x184D2204 |
-//! | 4 | 1 | FLG: version 1 in the top bits, 0x20 independent blocks, 0x10 block checksums, 0x08 content size, 0x04 content checksum, 0x01 dictionary |
+//! | 4 | 1 | FLG: version 1 in the top two bits; 0x20 independent blocks, 0x10 block checksums, |
+//! | | | 0x08 content size, 0x04 content checksum, 0x01 dictionary |
 //! | 5 | 1 | BD: block maximum |
 //! | 6 | 0 or 8 | content size |
 //! | | 1 | header check: second byte of XXH32 of FLG to here |

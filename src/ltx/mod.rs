@@ -8,9 +8,9 @@
 //! | part | bytes | content |
 //! |---|---|---|
 //! | header | 100 | see [`Header`] |
-//! | frames | any | see [`frame`]: page number, flags, length, compressed page; ascending page numbers |
+//! | frames | any | see [`frame`]: page number, flags, length, compressed page; numbers ascend |
 //! | terminator | 6 | zeros |
-//! | index | any | see [`index`]: page number, offset, length of each frame; 0; length of all that in 8 bytes |
+//! | index | any | see [`index`]: page number, offset, length per frame; 0; length in 8 bytes |
 //! | trailer | 16 | post-apply checksum, file checksum |
 //!
 //! The file checksum is a CRC-64/GO-ISO with bit 63 forced to 1. It covers the header, each frame's

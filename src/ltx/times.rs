@@ -19,8 +19,8 @@
 //! | offset | size | content |
 //! |---|---|---|
 //! | 0 | 8 | ASCII `LSTIMES1` |
-//! | 8 | any | for each entry: TXID less the one before (the first: less 0), as varint, at least 1 |
-//! |   |     | then its time in milliseconds since 1970 less the one before (the first: less 0), zigzag, as varint |
+//! | 8 | any | per entry, a varint: TXID minus the previous one (the first: minus 0), at least 1 |
+//! |   |     | then a zigzag varint: ms since 1970 minus the previous time (the first: minus 0) |
 //! | end - 8 | 8 | CRC-64/GO-ISO of all before it, big-endian |
 //!
 //! Varints are LEB128, as in the page index. TXIDs ascend. Times may decrease where a clock was set

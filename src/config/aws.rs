@@ -1,7 +1,7 @@
-//! Names of Amazon S3: partitions, host names, access points.
+//! Names of Amazon S3: partitions, host names and access points.
 
-/// Suffixes of host names by the beginning of the region, the most specific first. The last one is
-/// for all others.
+/// Suffixes of host names, by the beginning of the region, the most specific first. The last entry
+/// is for all other regions.
 const PARTITIONS: [(&str, &str); 8] = [
     ("cn-", "amazonaws.com.cn"),
     ("us-gov-", "amazonaws.com"),
@@ -13,16 +13,16 @@ const PARTITIONS: [(&str, &str); 8] = [
     ("", "amazonaws.com"),
 ];
 
-/// The names of the directions in a region.
+/// Words for directions that occur in names of regions.
 const DIRECTIONS: [&str; 9] =
     ["north", "south", "east", "west", "central", "northeast", "northwest", "southeast", "southwest"];
 
-/// The suffix of host names in a region's partition.
+/// The suffix of host names in the partition of a region.
 pub(super) fn suffix(region: &str) -> &'static str {
     PARTITIONS.iter().find(|(start, _)| region.starts_with(start)).map_or("amazonaws.com", |(_, end)| end)
 }
 
-/// The partition's name in ARNs.
+/// The name of a region's partition in ARNs.
 pub(super) fn partition(region: &str) -> &'static str {
     match suffix(region) {
         "amazonaws.com.cn" => "aws-cn",
@@ -36,8 +36,7 @@ pub(super) fn partition(region: &str) -> &'static str {
     }
 }
 
-/// Whether `name` has the shape of a region of AWS: `eu-central-1`, `us-gov-west-1`,
-/// `eusc-de-east-1`.
+/// Whether `name` has the form of an AWS region: `eu-central-1`, `us-gov-west-1`, `eusc-de-east-1`.
 pub(super) fn is_region(name: &str) -> bool {
     let parts: Vec<&str> = name.split('-').collect();
     let [first, .., direction, number] = parts.as_slice() else { return false };
@@ -49,39 +48,39 @@ pub(super) fn is_region(name: &str) -> bool {
         && number.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// What a host name of AWS says.
+/// What the host name of an AWS server means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum AwsHost {
     /// The S3 API.
     Api {
-        /// `dualstack` is in the name.
+        /// Whether `dualstack` is in the name.
         dual_stack: bool,
-        /// `fips` is in the name.
+        /// Whether `fips` is in the name.
         fips: bool,
         /// The region in the name.
         region: Option<String>,
-        /// What stands before it.
+        /// The part of the name before the host of the API.
         bucket: Option<String>,
     },
-    /// Another address of the S3 API that has to be used as it is: an access point, transfer
-    /// acceleration, a private link.
+    /// Another address of the S3 API that has to be used unchanged: an access point, transfer
+    /// acceleration, or a private link.
     Fixed {
         /// The host without the bucket.
         host: String,
         /// The region in the name.
         region: Option<String>,
-        /// What stands before it.
+        /// The part of the name before that host.
         bucket: Option<String>,
-        /// The bucket goes into the host name.
+        /// Whether the bucket goes into the host name.
         virtual_host: bool,
     },
-    /// Serves web sites, and takes no uploads.
+    /// A server of web sites, which takes no uploads.
     Website,
-    /// Serves directory buckets (S3 Express One Zone), which have requests of their own.
+    /// A server of directory buckets (S3 Express One Zone), which need other requests.
     Express,
 }
 
-/// Reads a host name of AWS; `None` for any other.
+/// Parses a host name of AWS; `None` for any other host.
 pub(super) fn host(host: &str) -> Option<AwsHost> {
     let name = PARTITIONS.iter().find_map(|(_, end)| host.strip_suffix(end)?.strip_suffix('.'))?;
     let labels: Vec<&str> = name.split('.').collect();
@@ -97,7 +96,7 @@ pub(super) fn host(host: &str) -> Option<AwsHost> {
     None
 }
 
-/// `s3.REGION` and its relatives.
+/// Parses `s3.REGION` and its variants.
 fn api(labels: &[&str], host: &str, bucket: Option<String>) -> Option<AwsHost> {
     let (first, rest) = labels.split_first()?;
     let after = first.strip_prefix("s3")?;
@@ -139,7 +138,7 @@ fn api(labels: &[&str], host: &str, bucket: Option<String>) -> Option<AwsHost> {
     }
 }
 
-/// `bucket.vpce-ID.s3.REGION.vpce.amazonaws.com`, where `bucket` is a fixed word.
+/// Parses `bucket.vpce-ID.s3.REGION.vpce.amazonaws.com`, in which `bucket` is a fixed word.
 fn private_link(host: &str, labels: &[&str]) -> Option<AwsHost> {
     let at = labels.iter().position(|l| l.starts_with("vpce-"))?;
     let ["s3", region, "vpce"] = labels[at + 1..] else { return None };
@@ -149,7 +148,7 @@ fn private_link(host: &str, labels: &[&str]) -> Option<AwsHost> {
     Some(AwsHost::Fixed { host: bare, region: Some(region.to_owned()), bucket, virtual_host: false })
 }
 
-/// An access point, from `arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME`.
+/// An access point, parsed from `arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct AccessPoint {
     pub(super) region: String,
@@ -197,17 +196,17 @@ impl AccessPoint {
         Ok((AccessPoint { region, account, name }, path))
     }
 
-    /// What stands before the host.
+    /// The label before the host.
     pub(super) fn label(&self) -> String {
         format!("{}-{}", self.name, self.account)
     }
 
-    /// The host of all access points of the region.
+    /// The host of all access points in the region.
     pub(super) fn host(&self) -> String {
         format!("s3-accesspoint.{}.{}", self.region, suffix(&self.region))
     }
 
-    /// The ARN.
+    /// The ARN of the access point.
     pub(super) fn arn(&self) -> String {
         let AccessPoint { region, account, name } = self;
         format!("arn:{}:s3:{region}:{account}:accesspoint/{name}", partition(region))
@@ -218,7 +217,7 @@ impl AccessPoint {
 mod tests {
     use super::*;
 
-    /// `api FLAGS REGION BUCKET` or `fixed HOST REGION BUCKET STYLE`
+    /// Formats as `api FLAGS REGION BUCKET` or `fixed HOST REGION BUCKET STYLE`.
     fn shown(name: &str) -> String {
         let or = |o: Option<String>| o.unwrap_or_else(|| "-".into());
         match host(name) {

@@ -1,4 +1,4 @@
-//! Who we are to the store, and how we know.
+//! Credentials for a store, and their sources.
 
 use std::fmt;
 use std::future::Future;
@@ -12,12 +12,12 @@ const LITESTREAM: [&str; 2] = ["LITESTREAM_ACCESS_KEY_ID", "LITESTREAM_SECRET_AC
 const AWS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
 const AWS_TOKEN: &str = "AWS_SESSION_TOKEN";
 
-/// Text that must never be shown.
+/// Text that must never be shown (I7).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Hides `text`.
+    /// Wraps `text`, so that `Debug` hides it.
     pub fn new(text: impl Into<String>) -> Secret {
         Secret(text.into())
     }
@@ -38,15 +38,15 @@ impl fmt::Debug for Secret {
 /// One set of keys.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// Access key id; not a secret, but shown abbreviated all the same.
+    /// Access key id. It is not a secret, but is shown abbreviated nevertheless.
     pub access_key_id: String,
     /// Secret access key.
     pub secret_access_key: Secret,
-    /// Token of temporary credentials.
+    /// Session token of temporary credentials.
     pub session_token: Option<Secret>,
-    /// Where they came from, in words that finish "the access key from ...".
+    /// Source of the keys, as words that complete "the access key from ...".
     pub origin: String,
-    /// When they stop working, where that is known.
+    /// When the keys expire, if that is known.
     pub expires: Option<SystemTime>,
 }
 
@@ -76,51 +76,52 @@ impl fmt::Debug for Credentials {
 /// Why there are no credentials.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
-    /// Nothing is set.
+    /// No source is configured.
     #[error(
         "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or LITESTREAM_ACCESS_KEY_ID and LITESTREAM_SECRET_ACCESS_KEY)"
     )]
     Missing,
-    /// A source failed; the message says which and how.
+    /// A source failed.
     #[error("{message}")]
     Source {
-        /// Which source, and what went wrong, without a secret.
+        /// The source and its error, without a secret.
         message: String,
-        /// Whether asking again later may help.
+        /// Whether another request later may succeed.
         transient: bool,
     },
 }
 
-/// A future with the present credentials.
+/// A future that resolves to the current credentials.
 pub type CredentialFuture<'a> =
     Pin<Box<dyn Future<Output = Result<Arc<Credentials>, CredentialError>> + Send + 'a>>;
 
-/// A source that may have to ask somebody, and whose answer may expire.
+/// A source that may have to make a request, and whose credentials may expire.
 pub trait ProvideCredentials: Send + Sync + fmt::Debug {
-    /// The present credentials; answers from memory while they are fresh.
+    /// The current credentials, from memory while they are fresh.
     fn credentials(&self) -> CredentialFuture<'_>;
 
-    /// Called when the store refused `used`: a source that can ask again forgets them and answers
-    /// true.
+    /// Called when the store refused `used`. A source that can fetch others forgets them and
+    /// returns true.
     fn refused(&self, used: &Credentials) -> bool;
 }
 
-/// Where credentials come from.
+/// The source of credentials.
 #[derive(Debug, Clone)]
 pub enum CredentialSource {
-    /// Nowhere: nothing is set.
+    /// No source is configured.
     Missing,
     /// Fixed keys.
     Static(Arc<Credentials>),
-    /// Something that refreshes.
+    /// A source that refreshes its credentials.
     Provider(Arc<dyn ProvideCredentials>),
 }
 
 impl CredentialSource {
-    /// Fixed keys from the environment: `LITESTREAM_*` first, then `AWS_*` with its session token.
+    /// Takes fixed keys from the environment: `LITESTREAM_*` first, then `AWS_*` with its session
+    /// token.
     ///
     /// # Errors
-    /// [`ConfigError::HalfCredentials`] when one half of a pair is set.
+    /// [`ConfigError::HalfCredentials`] if only one half of a pair is set.
     pub fn from_env(env: &Env) -> Result<CredentialSource, ConfigError> {
         for [id_name, secret_name] in [LITESTREAM, AWS] {
             let (id, secret) = match (env.get(id_name), env.get(secret_name)) {
@@ -145,10 +146,10 @@ impl CredentialSource {
         Ok(CredentialSource::Missing)
     }
 
-    /// The present credentials.
+    /// The current credentials.
     ///
     /// # Errors
-    /// [`CredentialError`] when there are none.
+    /// [`CredentialError`] if there are none.
     pub async fn credentials(&self) -> Result<Arc<Credentials>, CredentialError> {
         match self {
             CredentialSource::Missing => Err(CredentialError::Missing),
@@ -157,8 +158,7 @@ impl CredentialSource {
         }
     }
 
-    /// Tells the source that the store refused `used`. True if another try may come with other
-    /// keys.
+    /// Tells the source that the store refused `used`. True if a retry may get other keys.
     #[must_use]
     pub fn refused(&self, used: &Credentials) -> bool {
         match self {

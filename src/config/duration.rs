@@ -1,22 +1,23 @@
-//! Durations as a person writes them: `30s`, `1m30s`, `1.5h`, `500ms`, `24h`; `0` alone for none.
+//! Durations in the form that people write: `30s`, `1m30s`, `1.5h`, `500ms`, `24h`. `0` needs no
+//! unit.
 
 use std::time::Duration;
 
 /// Why a text is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
-    /// not a duration
+    /// The text does not have the form of a duration.
     #[error("`{0}` is not a duration: write a number with a unit, as in 500ms, 30s, 1m30s or 24h")]
     Form(String),
-    /// negative
+    /// The duration is negative.
     #[error("`{0}` is negative: a duration here is 0 or more")]
     Negative(String),
 }
 
-/// Reads a duration.
+/// Parses a duration.
 ///
 /// # Errors
-/// [`DurationError`] if `text` is not one, or is negative.
+/// [`DurationError`] if `text` is not a duration, or is negative.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     let trimmed = text.trim();
     if trimmed == "0" {

@@ -1,4 +1,4 @@
-//! Where a store answers.
+//! Endpoints: the addresses of stores.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,10 +7,10 @@ use super::location::Addressing;
 use super::provider::{self, Region};
 use super::{ConfigError, aws};
 
-/// Plain or encrypted.
+/// Whether a connection is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scheme {
-    /// Plain HTTP: nothing is encrypted, the payload is signed.
+    /// Plain HTTP: the connection is not encrypted, so payloads are signed by default.
     Http,
     /// HTTP over TLS.
     Https,
@@ -37,26 +37,27 @@ impl Scheme {
 /// The address of a server: `https://host[:port][/path]`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EndpointUrl {
-    /// Plain or encrypted.
+    /// Whether the connection is encrypted.
     pub scheme: Scheme,
-    /// Host name in lower case, or an address; an IPv6 address stands in brackets.
+    /// Host name in lower case, or an IP address. An IPv6 address is in brackets.
     pub host: String,
-    /// Port where it is not the scheme's own.
+    /// Port; `None` for the scheme's default.
     pub port: Option<u16>,
-    /// What stands before the bucket in every path: empty, or `/a/b` without a slash at its end.
+    /// Prefix of every request path, before the bucket: empty, or `/a/b` without a slash at its
+    /// end.
     pub path: String,
 }
 
 impl EndpointUrl {
-    /// Reads `host`, `host:port` or a whole URL. Without a scheme, loopback and private addresses
-    /// mean `http`, all others `https`. `what` names the source in errors.
+    /// Parses `host`, `host:port` or a whole URL. Without a scheme, loopback and private addresses
+    /// use `http`, all others `https`. `what` names the source in errors.
     ///
     /// # Errors
-    /// [`ConfigError::Value`] naming `what`.
+    /// [`ConfigError::Value`] with the name `what`.
     pub fn parse(text: &str, what: &str) -> Result<EndpointUrl, ConfigError> {
         let bad = |expected| ConfigError::Value { what: what.to_owned(), value: text.to_owned(), expected };
         if text.contains('@') {
-            // The value may be a password: it is not repeated.
+            // I7: the value may contain a password, so the error does not repeat it.
             return Err(ConfigError::Value {
                 what: what.to_owned(),
                 value: "...@...".to_owned(),
@@ -86,15 +87,15 @@ impl EndpointUrl {
         Ok(EndpointUrl { scheme, host, port, path: path.trim_end_matches('/').to_owned() })
     }
 
-    /// Whether this is an address of Amazon's S3, with or without a bucket before it, where only
-    /// Amazon answers. Other hosts below Amazon's domains belong to its customers.
+    /// Whether this is an address of Amazon S3, with or without a bucket before it, so that only
+    /// Amazon can answer there. Other hosts in Amazon's domains belong to its customers.
     #[must_use]
     pub fn is_aws_storage(&self) -> bool {
         let known = aws::host(&self.host);
         self.port.is_none() && matches!(known, Some(aws::AwsHost::Api { .. } | aws::AwsHost::Fixed { .. }))
     }
 
-    /// Whether the host may be anywhere in the world: neither this machine nor one in a private
+    /// Whether the host may be anywhere on the Internet: neither on this machine nor in a private
     /// network.
     #[must_use]
     pub fn is_public(&self) -> bool {
@@ -102,7 +103,8 @@ impl EndpointUrl {
             return false;
         }
         match self.host.trim_matches(['[', ']']).parse::<IpAddr>() {
-            // 100.64.0.0/10 is shared by the networks of a provider, and by private overlays.
+            // 100.64.0.0/10 is used inside the networks of providers and by private overlay
+            // networks.
             Ok(IpAddr::V4(ip)) => {
                 let [a, b, ..] = ip.octets();
                 !(ip.is_link_local() || (a == 100 && (64..128).contains(&b)))
@@ -134,38 +136,38 @@ impl fmt::Debug for EndpointUrl {
     }
 }
 
-/// A provider's endpoint rule, or one address.
+/// The endpoint rule of Amazon, or one fixed address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Endpoint {
-    /// Amazon's own: the host follows from the region.
+    /// Amazon S3: the host follows from the region.
     Aws {
-        /// The hosts that have IPv6 addresses too.
+        /// Use the hosts that have IPv6 addresses too.
         dual_stack: bool,
-        /// The hosts with validated cryptography.
+        /// Use the hosts with FIPS-validated cryptography.
         fips: bool,
     },
     /// A server named by the user.
     At(EndpointUrl),
 }
 
-/// What the address of an endpoint says.
+/// What the address of an endpoint reveals.
 #[derive(Debug, Clone)]
 pub(super) struct Recognised {
     pub(super) endpoint: Endpoint,
-    /// The region in its name, or the provider's only one.
+    /// The region in the name, or the only region of the provider.
     pub(super) region: Option<String>,
-    /// A bucket before the provider's host.
+    /// The bucket before the provider's host.
     pub(super) bucket: Option<String>,
     pub(super) provider: Option<&'static provider::Provider>,
-    /// The style that this address needs.
+    /// The addressing style that this address requires.
     pub(super) addressing: Option<Addressing>,
 }
 
 impl Endpoint {
-    /// Amazon's usual hosts.
+    /// The regular hosts of Amazon S3.
     pub const AWS: Endpoint = Endpoint::Aws { dual_stack: false, fips: false };
 
-    /// Whether this is Amazon's.
+    /// Whether this is Amazon S3.
     #[must_use]
     pub fn is_aws(&self) -> bool {
         matches!(self, Endpoint::Aws { .. })
@@ -185,7 +187,7 @@ impl Endpoint {
     }
 }
 
-/// Why the hosts of directory buckets are refused.
+/// Why hosts of directory buckets are refused.
 const EXPRESS: &str = "serves directory buckets (S3 Express One Zone), which need sessions that lsfast does not have, and \
      keep everything in one zone: use a general purpose bucket";
 
@@ -193,11 +195,11 @@ const EXPRESS: &str = "serves directory buckets (S3 Express One Zone), which nee
 pub(super) const EXPRESS_BUCKET: &str = "it is a directory bucket (S3 Express One Zone), which needs sessions that lsfast \
      does not have, and keeps everything in one zone: use a general purpose bucket";
 
-/// Looks for the rules of Amazon and of other providers in an address.
+/// Recognises addresses of Amazon and of other providers.
 pub(super) fn recognise(url: EndpointUrl) -> Result<Recognised, &'static str> {
     let none =
         |endpoint| Recognised { endpoint, region: None, bucket: None, provider: None, addressing: None };
-    // Behind another port or path is a proxy or a tunnel, which is used as it was named.
+    // Another port means a proxy or a tunnel, which is used exactly as it was named.
     if url.port.is_some() {
         return Ok(none(Endpoint::At(url)));
     }
@@ -232,7 +234,7 @@ pub(super) fn recognise(url: EndpointUrl) -> Result<Recognised, &'static str> {
     Ok(Recognised { region, bucket, provider: Some(found.provider), ..none(endpoint) })
 }
 
-/// Host and port; `None` for a port that is no number. IPv6 addresses keep their brackets.
+/// Splits host and port; `None` if the port is not a number. IPv6 addresses keep their brackets.
 pub(super) fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
     let after_bracket = authority.rfind(']').map_or(0, |at| at + 1);
     match authority[after_bracket..].rfind(':') {
@@ -256,7 +258,7 @@ fn is_host(host: &str) -> bool {
         && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }
 
-/// Whether the host is this machine or one beside it.
+/// Whether the host is this machine or one in the local network.
 pub(super) fn is_local(host: &str) -> bool {
     let name = host.trim_matches(['[', ']']);
     match name.parse::<IpAddr>() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
-/// Environment variables and the working directory, taken once at start.
+/// Environment variables and the working directory, read once at start.
 #[derive(Clone, Default)]
 pub struct Env {
     vars: BTreeMap<String, String>,
@@ -12,21 +12,20 @@ pub struct Env {
 }
 
 impl Env {
-    /// From names and values, as `std::env::vars()` gives them.
+    /// Creates an environment from names and values, such as those of `std::env::vars()`.
     pub fn new<N: Into<String>, V: Into<String>>(vars: impl IntoIterator<Item = (N, V)>) -> Env {
         Env { vars: vars.into_iter().map(|(n, v)| (n.into(), v.into())).collect(), directory: None }
     }
 
-    /// The same, with the directory that relative paths are relative to. Without one they stay
-    /// relative.
+    /// Sets the directory that relative paths refer to. Without one they stay relative.
     #[must_use]
     pub fn in_directory(mut self, directory: impl Into<PathBuf>) -> Env {
         self.directory = Some(directory.into());
         self
     }
 
-    /// `path` from the root, without `.` and `..`; a `~/` at its beginning is the home directory,
-    /// if there is one.
+    /// Makes `path` absolute and removes `.` and `..`. A leading `~/` means the home directory, if
+    /// there is one.
     #[must_use]
     pub fn absolute(&self, path: &Path) -> PathBuf {
         let at_home = match (path.strip_prefix("~"), self.get("HOME")) {
@@ -56,27 +55,27 @@ impl Env {
         clean
     }
 
-    /// The value as it is, also if it is empty.
+    /// The value unchanged, even if it is empty.
     #[must_use]
     pub fn raw(&self, name: &str) -> Option<&str> {
         self.vars.get(name).map(String::as_str)
     }
 
-    /// The value without the white space around it (a key pasted with its newline is a common
+    /// The value without surrounding white space (a key pasted with its newline is a common
     /// accident); `None` if the variable is unset or empty.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.vars.get(name).map(|v| v.trim()).filter(|v| !v.is_empty())
     }
 
-    /// The first of `names` that is set, with its name.
+    /// The first of `names` that is set, as name and value.
     #[must_use]
     pub fn first<'a>(&self, names: &[&'a str]) -> Option<(&'a str, &str)> {
         names.iter().find_map(|n| self.get(n).map(|v| (*n, v)))
     }
 }
 
-/// Names only: values may be secrets.
+/// I7: shows names only, because values may be secrets.
 impl fmt::Debug for Env {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.vars.keys()).finish()

@@ -1,18 +1,18 @@
-//! What was resolved, line by line, each value with its origin. Secrets are hidden.
+//! Shows the resolved settings line by line, each value with its origin. Secrets are hidden (I7).
 
 use std::fmt;
 
 use super::location::{Addressing, Checksum, Kind, Location, Origin, S3Location, SignPayload, Sourced};
 use super::{CredentialSource, ReplicaFields};
 
-/// One line: a name, its value, and where it came from.
+/// One line: a name, its value, and its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// The name of the setting.
+    /// Name of the setting.
     pub name: String,
-    /// The value, in words.
+    /// The value, for people.
     pub value: String,
-    /// In words that stand in brackets; empty if there is nothing to say.
+    /// The origin, to be shown in brackets; empty if there is nothing to show.
     pub origin: String,
 }
 
@@ -25,7 +25,7 @@ impl Line {
         Line::new(name, &value.value, &value.origin)
     }
 
-    /// The same line, further to the right.
+    /// The same line, indented by `by` spaces.
     #[must_use]
     pub fn indented(mut self, by: usize) -> Line {
         self.name.insert_str(0, &" ".repeat(by));
@@ -44,7 +44,7 @@ impl fmt::Display for Line {
 }
 
 impl Location {
-    /// All of it, line by line.
+    /// All settings of the replica, line by line.
     #[must_use]
     pub fn explain(&self) -> Vec<Line> {
         match &self.kind {
@@ -132,7 +132,7 @@ impl S3Location {
     }
 }
 
-/// The origin of bucket or path: the URL, if not a field.
+/// The origin of bucket or path: that of the field, or the URL.
 fn place(field: &Option<Sourced<String>>) -> Origin {
     field.as_ref().map_or(Origin::Url, |f| f.origin.clone())
 }

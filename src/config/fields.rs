@@ -1,9 +1,10 @@
-//! What can be said about a replica, wherever it is said: in its URL, in the config file, by flags,
+//! The settings of a replica, wherever they are given: in its URL, in the config file, by flags, or
 //! by the environment. Each value keeps its origin.
 //!
-//! Precedence is stated once, by the order in which [`ReplicaFields::or`] is chained: flags, the
-//! replica in the config file, the top of the config file, the URL, the environment. That the
-//! config file beats the URL is Litestream's rule: a URL fills what the fields leave out.
+//! The order in which [`ReplicaFields::or`] is chained defines the precedence: flags, the replica
+//! in the config file, the top of the config file, the URL, the environment. That the config file
+//! takes precedence over the URL is Litestream's rule: a URL only fills in what the fields leave
+//! out.
 
 use std::path::PathBuf;
 
@@ -12,19 +13,19 @@ use super::query::Query;
 use super::values::{parse_checksum, parse_concurrency, parse_sign_payload, parse_size};
 use super::{ConfigError, Env, Secret};
 
-/// Names of the variables that hold an endpoint, the first one wins.
+/// Environment variables that hold an endpoint; the first one that is set wins.
 const ENDPOINT_VARIABLES: [&str; 3] = ["LITESTREAM_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];
 
 macro_rules! fields {
     ($($(#[$doc:meta])* $name:ident: $kind:ty,)+) => {
-        /// What is said about a replica.
+        /// The settings of a replica.
         #[derive(Debug, Clone, Default, PartialEq, Eq)]
         pub struct ReplicaFields {
             $($(#[$doc])* pub $name: Option<Sourced<$kind>>,)+
         }
 
         impl ReplicaFields {
-            /// Takes from `next` what is missing here.
+            /// Takes missing values from `next`.
             #[must_use]
             pub fn or(self, next: ReplicaFields) -> ReplicaFields {
                 ReplicaFields { $($name: self.$name.or(next.$name),)+ }
@@ -34,64 +35,64 @@ macro_rules! fields {
 }
 
 fields! {
-    /// The replica URL.
+    /// URL of the replica.
     url: String,
-    /// `s3` or `file`.
+    /// Kind of replica: `s3` or `file`.
     kind: String,
     /// Bucket, or the ARN of an access point.
     bucket: String,
-    /// What stands before every key, or a directory.
+    /// Prefix of every key, or a directory.
     path: String,
-    /// Where the store answers.
+    /// Address of the store.
     endpoint: String,
     /// Region to sign for.
     region: String,
-    /// Bucket in the path instead of the host name.
+    /// Whether the bucket is in the path instead of the host name.
     force_path_style: bool,
-    /// Accept every certificate.
+    /// Whether to accept every TLS certificate.
     skip_verify: bool,
-    /// A file of further trusted certificates in PEM.
+    /// A file of additional trusted certificates in PEM form.
     ca_cert: PathBuf,
-    /// Whether bodies are signed.
+    /// Whether request bodies are signed.
     sign_payload: SignPayload,
     /// The checksum header of an upload.
     checksum: Checksum,
-    /// Litestream's Content-MD5. lsfast always sends it where S3 asks for it.
+    /// Litestream's Content-MD5. lsfast always sends it where S3 requires it.
     require_content_md5: bool,
-    /// Storage class of what is uploaded.
+    /// Storage class of uploaded objects.
     storage_class: String,
-    /// Bytes of a part.
+    /// Size of a part of an upload, in bytes.
     part_size: u64,
-    /// Parts under way at once.
+    /// How many parts are in flight at the same time.
     concurrency: u32,
-    /// Algorithm of a customer's key.
+    /// Algorithm of the SSE-C key.
     sse_customer_algorithm: String,
-    /// A customer's key.
+    /// The SSE-C key: server-side encryption with a key of the customer.
     sse_customer_key: Secret,
-    /// A file with a customer's key.
+    /// A file with the SSE-C key.
     sse_customer_key_path: PathBuf,
-    /// Id of a key in AWS KMS.
+    /// Id of an AWS KMS key.
     sse_kms_key_id: String,
-    /// Whether the one who asks pays for what is asked of a bucket of that kind.
+    /// Whether the requester pays for requests to the bucket.
     requester_pays: bool,
     /// The account that the bucket must belong to.
     expected_bucket_owner: String,
-    /// Access key.
+    /// Access key id.
     access_key_id: String,
-    /// Its secret.
+    /// Secret access key.
     secret_access_key: Secret,
-    /// Its session token.
+    /// Session token of the access key.
     session_token: Secret,
 }
 
 impl ReplicaFields {
-    /// A URL alone, from the command line.
+    /// Fields with only a URL, from the command line.
     pub fn of_url(url: impl Into<String>) -> ReplicaFields {
         ReplicaFields { url: Some(Sourced::new(url.into(), Origin::Url)), ..ReplicaFields::default() }
     }
 
-    /// As [`or`](ReplicaFields::or), for the top of a config file: a session token belongs to its
-    /// key, and does not go to a replica with a key of its own.
+    /// Like [`or`](ReplicaFields::or), for the top of a config file. A session token belongs to its
+    /// key, so a replica with a key of its own does not get the global token.
     #[must_use]
     pub fn or_global(self, mut global: ReplicaFields) -> ReplicaFields {
         if self.access_key_id.is_some() {
@@ -100,7 +101,7 @@ impl ReplicaFields {
         self.or(global)
     }
 
-    /// The parameters of a URL.
+    /// The fields in the parameters of a URL.
     pub(super) fn of_query(query: &Query) -> Result<ReplicaFields, ConfigError> {
         let text = |name: &str| query.get(name).map(|v| Sourced::new(v.to_owned(), Origin::Url));
         let flag = |name: &'static str| query.flag(name).map(|v| v.map(|v| Sourced::new(v, Origin::Url)));
@@ -123,7 +124,7 @@ impl ReplicaFields {
         })
     }
 
-    /// What the environment says for every replica. Keys are not among it: see
+    /// The fields in the environment, which hold for every replica. Keys are not among them: see
     /// [`super::CredentialSource`].
     #[must_use]
     pub fn of_env(env: &Env) -> ReplicaFields {
@@ -139,7 +140,7 @@ impl ReplicaFields {
     }
 }
 
-/// Reads a parameter's value.
+/// Parses the value of a parameter.
 fn read<T>(
     text: Option<Sourced<String>>,
     name: &'static str,

@@ -1,10 +1,12 @@
-//! What the host and the path of a replica URL mean.
+//! Interprets host and path of a replica URL.
 //!
-//! A rule decides where the owner can have meant one thing only: an ARN, a port, an address,
-//! `localhost`, a known provider, a first label that is a word for a store (`s3.example.com`), the
-//! host of an endpoint that is set elsewhere, a plain `http://` or `https://` URL. A name with dots that no rule knows may be a bucket of AWS, a
-//! server, or a bucket before its server: then all readings are returned, and nothing is sent
-//! anywhere.
+//! A rule decides if the owner can have meant only one thing. Rules know an ARN, a port, an IP
+//! address, `localhost`, a known provider, a first label that is typical for a store
+//! (`s3.example.com`), the host of an endpoint that is set elsewhere, and a plain `http://` or
+//! `https://` URL.
+//!
+//! A name with dots that no rule knows may be a bucket of AWS, a server, or a bucket before its
+//! server. Then all readings are returned, and no request is sent.
 
 use std::fmt;
 
@@ -13,7 +15,7 @@ use super::endpoint::{Recognised, is_local, recognise, split_port};
 use super::text::{check_bucket, shown};
 use super::{ConfigError, Endpoint, EndpointUrl, Scheme};
 
-/// First labels of hosts that are servers of objects.
+/// First labels of hosts that are typical for object stores.
 const WORDS: [&str; 21] = [
     "ceph",
     "garage",
@@ -38,49 +40,49 @@ const WORDS: [&str; 21] = [
     "store",
 ];
 
-/// Ends of names that only exist in private networks: no bucket of AWS is called so.
+/// Suffixes of names that exist only in private networks, so no bucket of AWS has them.
 pub(super) const PRIVATE: [&str; 8] =
     [".local", ".internal", ".lan", ".home", ".home.arpa", ".svc", ".test", ".localdomain"];
 
-/// Ends of names that are files, so that they are hardly buckets.
+/// Suffixes of file names, which are unlikely in names of buckets.
 const FILES: [&str; 5] = [".db", ".sqlite", ".sqlite3", ".db3", ".sqlite-wal"];
 
 /// What a URL names.
 #[derive(Debug)]
 pub(super) enum Place {
-    /// A bucket of an endpoint that is named elsewhere, or of AWS.
+    /// A bucket at an endpoint that is set elsewhere, or at AWS.
     Bucket { bucket: String, prefix: String },
-    /// A bucket of a server.
+    /// A bucket at a server named in the URL.
     Server { server: Box<Recognised>, bucket: String, prefix: String },
     /// An access point of AWS.
     AccessPoint { point: AccessPoint, prefix: String },
 }
 
-/// One way to read a URL.
+/// One interpretation of a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
-    /// In words: `bucket b of the server h`.
+    /// The meaning, for messages: `bucket b of the server h`.
     pub meaning: String,
-    /// The URL to write for it.
+    /// The unambiguous URL with this meaning.
     pub url: String,
-    /// The server to ask whether it is one.
+    /// The server to probe.
     pub endpoint: EndpointUrl,
-    /// The bucket to ask for; `None` if the URL does not name one.
+    /// The bucket to probe for; `None` if the URL does not name one.
     pub bucket: Option<String>,
 }
 
-/// A URL with several readings. Nothing has been sent to any of them.
+/// A URL with several readings. No request has been sent to any of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ambiguity {
-    /// The URL as written, its parameters included: the key by which [`super::Overrides::settled`]
-    /// replaces it.
+    /// The URL as written, including its parameters. It is the key by which
+    /// [`super::Overrides::settled`] replaces it.
     pub url: String,
     /// All readings.
     pub readings: Vec<Reading>,
 }
 
 impl Ambiguity {
-    /// Whether asking the servers can tell the readings apart: each names a bucket.
+    /// Whether a probe of the servers can tell the readings apart: each of them names a bucket.
     #[must_use]
     pub fn can_be_probed(&self) -> bool {
         self.readings.iter().all(|r| r.bucket.is_some())
@@ -104,24 +106,25 @@ impl fmt::Display for Ambiguity {
 /// The parts of a URL.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Parts<'a> {
-    /// The whole.
+    /// The whole URL.
     pub(super) url: &'a str,
-    /// Of a plain URL.
+    /// Scheme of an `http://` or `https://` URL; `None` for `s3://`.
     pub(super) scheme: Option<Scheme>,
     pub(super) authority: &'a str,
-    /// Decoded and cleaned, without a slash at either end.
+    /// Path, decoded and cleaned, without a slash at either end.
     pub(super) path: &'a str,
-    /// Behind the question mark.
+    /// The part after the question mark.
     pub(super) query: &'a str,
 }
 
-/// Reads the host. `explicit` is an endpoint that is set beside the URL.
+/// Interprets the host. `explicit` is an endpoint that is set next to the URL.
 pub(super) fn place(parts: Parts<'_>, explicit: Option<&EndpointUrl>) -> Result<Place, ConfigError> {
     let Parts { url, scheme, authority, path, .. } = parts;
     if authority.starts_with("arn:") {
         return Err(ConfigError::AccessPoint { arn: authority.to_owned(), why: "it needs the scheme s3://" });
     }
-    // The authority is not repeated: what stands behind the colon may be a password.
+    // I7: the error does not repeat the authority, because the text after the colon may be a
+    // password.
     let (host, port) = split_port(authority).ok_or(ConfigError::Port)?;
     let host = host.to_ascii_lowercase();
     if host.is_empty() {
@@ -153,14 +156,14 @@ pub(super) fn place(parts: Parts<'_>, explicit: Option<&EndpointUrl>) -> Result<
     }
     let mut ambiguity = ambiguity(parts, &address);
     ambiguity.readings.retain(|r| r.bucket.as_ref().is_none_or(|b| can_be_bucket(b, &r.endpoint)));
-    // Nothing else has a bucket that can be one.
+    // No other reading has a valid bucket name.
     if ambiguity.readings.iter().all(|r| r.endpoint == address) {
         return server(parts, address, None);
     }
     Err(ConfigError::Ambiguous(Box::new(ambiguity)))
 }
 
-/// Whether a host name is a server's, whatever stands around it.
+/// Whether a host name is that of a server, whatever surrounds it.
 fn is_server_name(host: &str) -> bool {
     let known = || {
         let at =
@@ -174,12 +177,12 @@ fn is_server_name(host: &str) -> bool {
         || known()
 }
 
-/// Whether a host name is the server's, with or without a bucket before it.
+/// Whether a host name is that of `server`, with or without a bucket before it.
 fn is_at(host: &str, server: &EndpointUrl) -> bool {
     host.strip_suffix(&server.host).is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
-/// Whether a URL can name this bucket before all else, if its endpoint is set beside it.
+/// Whether a URL can begin with this bucket, if its endpoint is set next to it.
 fn can_be_bucket(name: &str, endpoint: &EndpointUrl) -> bool {
     let host = name.to_ascii_lowercase();
     check_bucket(name, &Endpoint::At(endpoint.clone())).is_ok()
@@ -192,11 +195,11 @@ fn is_decided(parts: Parts<'_>, address: &EndpointUrl) -> bool {
     let labels: Vec<&str> = address.host.split('.').collect();
     let is_word = |at: usize| labels.get(at).is_some_and(|l| WORDS.contains(l));
     if is_word(0) {
-        // `storage.example.com/app.db`: hardly a bucket named app.db.
+        // In `storage.example.com/app.db`, app.db is unlikely to be a bucket.
         let lone_file = !parts.path.contains('/') && FILES.iter().any(|end| parts.path.ends_with(end));
         return !lone_file || address.port.is_some() || parts.scheme.is_some();
     }
-    // `backup.s3.example.com`: the bucket may stand before the server.
+    // In `backup.s3.example.com` the bucket may be before the server.
     let bucket_before = labels.len() > 2 && is_word(1);
     let plain = parts.scheme.is_some() || address.port.is_some();
     let private = labels.len() < 3 && PRIVATE.iter().any(|end| address.host.ends_with(end));
@@ -209,7 +212,7 @@ fn server(parts: Parts<'_>, address: EndpointUrl, bucket: Option<String>) -> Res
     let mut server = recognise(address).map_err(|why| ConfigError::Server { host: host.clone(), why })?;
     let mut path = parts.path;
     if let Endpoint::At(at) = &server.endpoint {
-        // A path that belongs to the address may have been written out.
+        // The URL may repeat a path that belongs to the address.
         let own = at.path.trim_start_matches('/');
         if let Some(rest) = path.strip_prefix(own).filter(|r| r.is_empty() || r.starts_with('/')) {
             path = rest.trim_start_matches('/');
@@ -276,7 +279,7 @@ fn reading(parts: Parts<'_>, endpoint: EndpointUrl, bucket: Option<&str>, prefix
     Reading { meaning, url, endpoint, bucket: bucket.map(str::to_owned) }
 }
 
-/// What a URL's path cannot hold as it is.
+/// Encodes the characters that have another meaning in a URL's path.
 fn encoded(path: &str) -> String {
     path.replace('%', "%25").replace('?', "%3F").replace('#', "%23")
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::fields::ReplicaFields;
 use super::{ConfigError, CredentialSource, Endpoint, EndpointUrl};
 
-/// Where a value came from.
+/// Where a value was set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// The replica URL.
@@ -18,23 +18,22 @@ pub enum Origin {
     Env(&'static str),
     /// A line of the config file.
     File {
-        /// The file.
+        /// Path of the file.
         path: Arc<str>,
-        /// The line, from 1.
+        /// Line, from 1.
         line: u32,
     },
-    /// The name of the endpoint.
+    /// The host name of the endpoint.
     Endpoint,
-    /// What is known about the provider of this name.
+    /// The rules for the provider of this name.
     Provider(&'static str),
-    /// Nobody said anything.
+    /// The value was not set anywhere.
     Default,
 }
 
 impl Origin {
-    /// Whether the user wrote this value for this replica, so that it must not be replaced by a
-    /// better guess. A variable of the environment does not count: hosts of AWS set
-    /// `AWS_REGION` by themselves.
+    /// Whether the user wrote this value for this replica, so that no better guess may replace it.
+    /// An environment variable does not count: hosts of AWS set `AWS_REGION` by themselves.
     #[must_use]
     pub fn is_explicit(&self) -> bool {
         matches!(self, Origin::Url | Origin::Flag(_) | Origin::File { .. } | Origin::Endpoint)
@@ -55,28 +54,28 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A value and where it came from.
+/// A value and its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sourced<T> {
-    /// The value.
+    /// The value itself.
     pub value: T,
-    /// Its origin.
+    /// Where the value was set.
     pub origin: Origin,
 }
 
 impl<T> Sourced<T> {
-    /// A value with its origin.
+    /// Combines a value with its origin.
     pub const fn new(value: T, origin: Origin) -> Sourced<T> {
         Sourced { value, origin }
     }
 
-    /// Another value with the same origin.
+    /// Converts the value and keeps the origin.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Sourced<U> {
         Sourced { value: change(self.value), origin: self.origin }
     }
 }
 
-/// How a bucket is named in a request.
+/// How a request names the bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Addressing {
     /// `https://BUCKET.host/KEY`
@@ -85,15 +84,15 @@ pub enum Addressing {
     Path,
 }
 
-/// Whether the body is part of the signature.
+/// Whether the signature covers request bodies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SignPayload {
-    /// Over plain HTTP only: TLS protects the body already.
+    /// Only over plain HTTP: TLS already protects the body.
     #[default]
     Auto,
-    /// Always.
+    /// On every request.
     Always,
-    /// Never.
+    /// On no request.
     Never,
 }
 
@@ -103,71 +102,71 @@ pub enum Checksum {
     /// `x-amz-checksum-crc32`, until the store refuses it.
     #[default]
     Crc32,
-    /// None.
+    /// No checksum header.
     None,
 }
 
-/// What differs between stores that all speak S3.
+/// Differences between S3 implementations.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Quirks {
     /// Whether bodies are signed.
     pub sign_payload: SignPayload,
-    /// Which checksum goes with an upload.
+    /// The checksum header of an upload.
     pub checksum: Checksum,
-    /// Whether the store answers 412 to `If-None-Match: *` on an object that exists. `None`: not
-    /// known, try it.
+    /// Whether the store answers `If-None-Match: *` with 412 if the object exists. `None`: unknown,
+    /// so try it.
     pub create_only: Option<bool>,
-    /// Size of the parts of an upload in bytes, where the default does not do.
+    /// Size of the parts of an upload in bytes; `None` for the default.
     pub part_bytes: Option<u64>,
 }
 
-/// How TLS is checked.
+/// How TLS certificates are verified.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct TlsOptions {
-    /// Accept every certificate.
+    /// Whether to accept every certificate.
     pub skip_verify: bool,
-    /// A file of further trusted certificates in PEM.
+    /// A file of additional trusted certificates in PEM form.
     pub ca_cert: Option<PathBuf>,
 }
 
-/// A bucket and what is needed to reach it.
+/// A bucket and everything needed to reach it.
 #[derive(Debug, Clone)]
 pub struct S3Location {
-    /// Where the store answers.
+    /// Address of the store.
     pub endpoint: Sourced<Endpoint>,
     /// Region to sign for.
     pub region: Sourced<String>,
-    /// Bucket.
+    /// Name of the bucket.
     pub bucket: String,
-    /// What stands before `/LLLL/NAME` in every key, literally: an empty one gives keys that begin
+    /// Prefix of `/LLLL/NAME` in every key, used literally: an empty prefix makes keys that begin
     /// with a slash.
     pub prefix: String,
-    /// How the bucket is named.
+    /// How requests name the bucket.
     pub addressing: Sourced<Addressing>,
-    /// How the certificate is checked.
+    /// How the certificate is verified.
     pub tls: TlsOptions,
-    /// What is special about this store.
+    /// Special properties of this store.
     pub quirks: Quirks,
-    /// What a provider of this name is known for, where the endpoint is one's.
+    /// Name of the provider, if the endpoint belongs to a known one.
     pub provider: Option<&'static str>,
-    /// The ARN of an access point, where `bucket` is the label of one.
+    /// ARN of the access point, if `bucket` is the label of one.
     pub access_point: Option<String>,
-    /// Who we are.
+    /// Source of the credentials.
     pub credentials: CredentialSource,
-    /// All that was said about this replica, with its origins; what has no other place here is used
-    /// from here.
+    /// All settings of this replica, with their origins. Settings without a field of their own are
+    /// read from here.
     pub fields: Box<ReplicaFields>,
 }
 
 impl S3Location {
-    /// The endpoint's address for the region.
+    /// Address of the endpoint for the region.
     #[must_use]
     pub fn endpoint_url(&self) -> EndpointUrl {
         self.endpoint.value.url(&self.region.value)
     }
 
-    /// What tells this place from every other: endpoint, bucket and prefix. The names of buckets at
-    /// AWS are the same from every region.
+    /// A text that is equal only for the same location: endpoint, bucket and prefix. AWS has the
+    /// same bucket names in every region, so its endpoints count as one.
     #[must_use]
     pub fn identity(&self) -> String {
         let endpoint = match &self.endpoint.value {
@@ -177,7 +176,7 @@ impl S3Location {
         format!("s3 {endpoint} {}/{}", self.bucket, self.prefix)
     }
 
-    /// How a copy names the bucket of its source.
+    /// How a copy request names the bucket of its source.
     #[must_use]
     pub fn copy_source(&self) -> String {
         match &self.access_point {
@@ -187,26 +186,26 @@ impl S3Location {
     }
 }
 
-/// What kind of store.
+/// The kind of store.
 #[derive(Debug, Clone)]
 pub enum Kind {
     /// A directory.
     File(PathBuf),
-    /// A bucket.
+    /// An S3 bucket.
     S3(Box<S3Location>),
 }
 
-/// One replica, resolved.
+/// One resolved replica.
 #[derive(Debug, Clone)]
 pub struct Location {
-    /// The URL for messages, without secrets and without parameters.
+    /// URL for messages, without secrets and parameters.
     pub url: String,
-    /// What and where.
+    /// The kind of store and its settings.
     pub kind: Kind,
 }
 
 impl Location {
-    /// What tells this place from every other.
+    /// A text that is equal only for the same location.
     #[must_use]
     pub fn identity(&self) -> String {
         match &self.kind {
@@ -215,8 +214,8 @@ impl Location {
         }
     }
 
-    /// The place of something below this one, as Litestream joins the path of a database of a
-    /// directory to that of the replica.
+    /// A location below this one. Litestream joins the path of a database in a directory to that of
+    /// the replica in the same way.
     ///
     /// # Errors
     /// [`ConfigError::Control`] for a control character.

@@ -1,8 +1,9 @@
-//! What the user asked for, as values: durations, replica URLs, endpoints, credentials, each with
-//! its origin.
+//! The user's settings as values: durations, replica URLs, endpoints and credentials, each with its
+//! origin.
 //!
-//! No side effects: the environment comes in as an [`Env`], files are named and not read, nothing
-//! is looked up in the network.
+//! Apart from `file`, which reads the config file, this module has no side effects: the environment
+//! is passed in as an [`Env`], other files are named but not read, and no name is looked up in the
+//! network.
 
 mod aws;
 mod credentials;
@@ -40,163 +41,164 @@ pub use resolve::Overrides;
 pub use text::{connection_path, database_path};
 pub use values::parse_rate;
 
-/// What is wrong with a replica URL or the environment. Secrets are never part of a message.
+/// Errors of a replica URL or of the environment. Secrets are never part of a message (I7).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// `{0}` has no scheme; write s3://BUCKET/PREFIX or file:///DIRECTORY
+    /// The URL has no scheme.
     #[error("replica URL {0:?} has no scheme; write s3://BUCKET/PREFIX or file:///DIRECTORY")]
     NoScheme(String),
-    /// A file URL that does not name an absolute directory.
+    /// A file URL does not name an absolute directory.
     #[error("replica URL {0:?} names no absolute directory; write file:///DIRECTORY with three slashes")]
     File(String),
-    /// An S3 URL without a bucket.
+    /// An S3 URL has no bucket.
     #[error("replica URL {0:?} names no bucket; write s3://BUCKET/PREFIX")]
     NoBucket(String),
-    /// User name or password in the URL.
+    /// The URL contains a user name or a password.
     #[error(
         "replica URL {0:?} holds a user name or a password, which would show in process lists; remove it and set \
          AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead"
     )]
     UserInfo(String),
-    /// A bucket name that cannot be one.
+    /// The bucket name is not valid.
     #[error("{bucket:?} cannot be a bucket name: {why}")]
     Bucket {
-        /// The name.
+        /// The bucket name.
         bucket: String,
-        /// The rule it breaks.
+        /// The rule that the name breaks.
         why: &'static str,
     },
-    /// A server and no bucket.
+    /// The URL names a server, but no bucket.
     #[error("replica URL {url:?} names a server and no bucket; write {server}/BUCKET/PREFIX")]
     NoBucketAt {
-        /// The URL.
+        /// The URL as written, without secrets and parameters.
         url: String,
         /// The server with its scheme.
         server: String,
     },
-    /// A file URL with parameters.
+    /// A file URL has parameters.
     #[error(
         "replica URL {0:?}: a directory has no parameters; write what follows the question mark as %3F..."
     )]
     FileParameter(String),
-    /// An endpoint with another bucket before it.
+    /// The endpoint begins with another bucket than the one that is set.
     #[error(
         "the endpoint begins with the bucket {before:?}, and the bucket is {bucket:?}: leave it out of the endpoint"
     )]
     OtherBucket {
-        /// In the endpoint.
+        /// The bucket in the endpoint.
         before: String,
-        /// Beside it.
+        /// The bucket that is set next to the endpoint.
         bucket: String,
     },
-    /// A URL that can mean several places.
+    /// The URL has several readings.
     #[error("{0}")]
     Ambiguous(Box<Ambiguity>),
-    /// A host that no replica can be on.
+    /// The host cannot hold a replica.
     #[error("{host} {why}")]
     Server {
-        /// The host.
+        /// The host name.
         host: String,
-        /// Why not, and what to write.
+        /// The reason and the remedy.
         why: &'static str,
     },
-    /// An ARN that is no access point.
+    /// The ARN is not that of a supported access point.
     #[error("{arn:?} cannot hold a replica: {why}")]
     AccessPoint {
-        /// The ARN.
+        /// The ARN as written.
         arn: String,
-        /// Why not.
+        /// The reason.
         why: &'static str,
     },
-    /// What follows the host is no port. It is not repeated: it may be a password.
+    /// The text after the host and its colon is not a port. It is not repeated, because it may be a
+    /// password (I7).
     #[error("the replica URL has a colon behind its host, and no port from 1 to 65535 after it")]
     Port,
-    /// A file name that is no text.
+    /// A file name is not UTF-8.
     #[error("{} is not UTF-8 and cannot be part of a key: rename the file", .0.display())]
     NotText(PathBuf),
-    /// A region of nobody, and no endpoint.
+    /// The region is not known to belong to AWS or to one other provider, and no endpoint is set.
     #[error("region {region:?} (from {origin}) is not one of AWS, and no endpoint is set; {advice}")]
     RegionAlone {
-        /// The region.
+        /// Name of the region.
         region: String,
-        /// Where it came from.
+        /// Where the region was set.
         origin: Origin,
-        /// What to write.
+        /// The remedy.
         advice: String,
     },
-    /// A character that no key should hold.
+    /// A value contains a control character.
     #[error("the {what} {value:?} holds a control character: remove it")]
     Control {
-        /// Bucket or path.
+        /// The name of the value: bucket or path.
         what: &'static str,
-        /// What it holds.
+        /// The value.
         value: String,
     },
-    /// Two keys that exclude each other.
+    /// Two keys exclude each other.
     #[error("{first} and {second} of a replica exclude each other: the URL says both")]
     Both {
-        /// One key.
+        /// The first key.
         first: &'static str,
-        /// The other.
+        /// The second key.
         second: &'static str,
     },
-    /// A replica without a place.
+    /// A key that every replica needs is missing.
     #[error("the replica names no {missing}: {advice}")]
     Incomplete {
         /// The missing key.
         missing: &'static str,
-        /// What to write.
+        /// The remedy.
         advice: &'static str,
     },
-    /// A kind of replica lsfast does not have.
+    /// lsfast does not support this kind of replica.
     #[error("lsfast has no {kind} replicas; {advice}")]
     Kind {
-        /// The kind.
+        /// Name of the kind.
         kind: String,
-        /// What to use instead.
+        /// An alternative.
         advice: String,
     },
-    /// Half a pair of keys in the config file.
+    /// Only one half of a pair of keys is set in the config file.
     #[error("{have} is set in {origin} and {missing} is not; set both or none")]
     HalfKeys {
         /// The key that is set.
         have: &'static str,
-        /// The key that is not.
+        /// The missing key.
         missing: &'static str,
-        /// Where.
+        /// Where the first key is set.
         origin: Origin,
     },
-    /// A query parameter nobody knows.
+    /// The URL has an unknown parameter.
     #[error("replica URL {url:?}: unknown parameter {name:?}{}", hint(.nearest))]
     Parameter {
-        /// The URL.
+        /// The URL without secrets and parameters.
         url: String,
         /// The name as written.
         name: String,
-        /// The nearest known name.
+        /// The most similar known name.
         nearest: Option<&'static str>,
     },
-    /// A value that does not fit its parameter.
+    /// A value does not fit its parameter.
     #[error("{what}: {value:?} is not {expected}")]
     Value {
-        /// Which parameter or variable.
+        /// Name of the parameter or variable.
         what: String,
-        /// What it holds.
+        /// The value.
         value: String,
-        /// What it may hold.
+        /// The values that are allowed.
         expected: &'static str,
     },
-    /// Percent signs that encode nothing, or bytes that are not UTF-8.
+    /// A percent sign does not encode a byte, or the bytes are not UTF-8.
     #[error(
         "replica URL {0:?}: a percent sign must be followed by two hex digits, together valid UTF-8; write %25 for a percent sign"
     )]
     Escape(String),
-    /// Half a pair of credentials.
+    /// Only one half of a pair of credentials is set.
     #[error("{have} is set and {missing} is not; set both or none")]
     HalfCredentials {
         /// The variable that is set.
         have: &'static str,
-        /// The variable that is not.
+        /// The missing variable.
         missing: &'static str,
     },
 }

@@ -1,14 +1,15 @@
-//! Providers of S3: how their hosts are named, and what is documented about them. What is not known
-//! here is found out by asking the store.
+//! Providers of S3: the forms of their host names, and their documented properties. Everything else
+//! is found out by asking the store.
 
 use super::location::{Addressing, Checksum};
 
-/// How a provider's region is found when nobody names it.
+/// How a provider's region is found if none is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Region {
-    /// It stands in the host name as `{region}`; where it does not, as for everybody else.
+    /// The host name contains it as `{region}`. If it does not, the rules for unknown providers
+    /// apply.
     InName,
-    /// There is one, whatever the environment says.
+    /// The provider has only this region, whatever the environment says.
     Always(&'static str),
 }
 
@@ -17,19 +18,20 @@ pub(super) enum Region {
 pub(super) struct Provider {
     pub(super) name: &'static str,
     /// Host names of the API, the most specific first. `{region}` is a part of the name, and other
-    /// braces are any word; what stands before all this is a bucket. A path behind the host is
-    /// part of the address.
+    /// words in braces match any label. Labels before the whole form are a bucket. A path after the
+    /// host is part of the address.
     pub(super) endpoints: &'static [&'static str],
-    /// Hosts that serve the same buckets to browsers, and the endpoint that belongs to them.
+    /// Hosts that serve the same buckets to browsers, with the endpoint that belongs to them.
     pub(super) fronts: &'static [(&'static str, &'static str)],
-    /// How buckets are best named.
+    /// The preferred addressing style.
     pub(super) addressing: Addressing,
     pub(super) region: Region,
-    /// Regions whose names say whose they are.
+    /// Regions whose names occur only at this provider or a few others.
     pub(super) regions: &'static [&'static str],
-    /// Whether `If-None-Match: *` on a PUT is documented to work (or not).
+    /// Whether the documentation says that `If-None-Match: *` on a PUT works; `None` if it says
+    /// nothing.
     pub(super) create_only: Option<bool>,
-    /// A checksum header that the documentation rules out.
+    /// The checksum header; `None` where the documentation rules it out.
     pub(super) checksum: Checksum,
 }
 
@@ -44,7 +46,7 @@ const PLAIN: Provider = Provider {
     checksum: Checksum::Crc32,
 };
 
-/// All providers. Amazon has rules of its own, in `aws.rs`.
+/// All providers. Amazon has its own rules, in `aws.rs`.
 pub(super) const PROVIDERS: &[Provider] = &[
     Provider {
         name: "DigitalOcean Spaces",
@@ -115,7 +117,7 @@ pub(super) const PROVIDERS: &[Provider] = &[
     Provider {
         name: "Tigris",
         endpoints: &["fly.storage.tigris.dev", "t3.storage.dev"],
-        // New buckets answer to their own host names only.
+        // New buckets answer only at host names of their own.
         addressing: Addressing::VirtualHost,
         region: Region::Always("auto"),
         create_only: Some(true),
@@ -139,7 +141,7 @@ pub(super) const PROVIDERS: &[Provider] = &[
     Provider {
         name: "Storj",
         endpoints: &["gateway.{satellite}.storjshare.io", "gateway.storjshare.io"],
-        // The table of what the gateway knows does not name If-None-Match: it is tried.
+        // The gateway's compatibility table does not mention If-None-Match, so lsfast tries it.
         create_only: None,
         ..PLAIN
     },
@@ -158,8 +160,8 @@ pub(super) const PROVIDERS: &[Provider] = &[
         name: "Google Cloud Storage",
         endpoints: &["storage.{region}.rep.googleapis.com", "storage.googleapis.com"],
         region: Region::Always("auto"),
-        // By its documentation If-None-Match is for requests that read. Its own header for this,
-        // x-goog-if-generation-match, must not stand next to headers of x-amz.
+        // According to the documentation, If-None-Match is only for requests that read. Google's
+        // own header for this, x-goog-if-generation-match, must not be combined with x-amz headers.
         create_only: Some(false),
         ..PLAIN
     },
@@ -181,22 +183,21 @@ pub(super) const PROVIDERS: &[Provider] = &[
     Provider { name: "Contabo Object Storage", endpoints: &["{region}.contabostorage.com"], ..PLAIN },
 ];
 
-/// A host that a provider's form fits.
+/// A host that matches a provider's form.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Match<'h> {
     pub(super) provider: &'static Provider,
-    /// The host without the bucket. A front is written as its endpoint, so this may need
-    /// [`Match::host`].
+    /// The host without the bucket. For a front, [`Match::host`] replaces it by the endpoint.
     bare: &'h str,
     canonical: Option<&'static str>,
-    /// What belongs between the host and the bucket.
+    /// The path between the host and the bucket.
     pub(super) path: &'static str,
     pub(super) region: Option<&'h str>,
     pub(super) bucket: Option<&'h str>,
 }
 
 impl Match<'_> {
-    /// The host of the API.
+    /// Host of the API.
     pub(super) fn host(&self) -> String {
         match self.canonical {
             Some(form) => form.replace("{region}", self.region.unwrap_or_default()),
@@ -205,12 +206,12 @@ impl Match<'_> {
     }
 }
 
-/// The provider of a host, given in lower case without a port.
+/// The provider of a host, which is given in lower case without a port.
 pub(super) fn of_host(host: &str) -> Option<Match<'_>> {
     for provider in PROVIDERS {
         let plain = provider.endpoints.iter().map(|form| (*form, None));
         let fronts = provider.fronts.iter().map(|(form, canonical)| (*form, Some(*canonical)));
-        // Fronts first: they are longer.
+        // Fronts come first: they are longer.
         for (form, canonical) in fronts.chain(plain) {
             let at = form.find('/').unwrap_or(form.len());
             let (name, path) = form.split_at(at);
@@ -222,7 +223,8 @@ pub(super) fn of_host(host: &str) -> Option<Match<'_>> {
     None
 }
 
-/// The endpoints of the providers that have a region of this name, where the name tells.
+/// The providers that have a region of this name, with their endpoints, if the name is
+/// characteristic.
 pub(super) fn of_region(region: &str) -> Vec<(&'static Provider, String)> {
     PROVIDERS
         .iter()

@@ -22,15 +22,15 @@ pub(super) const NAMES: [&str; 14] = [
     "expected-bucket-owner",
 ];
 
-/// Letters that may differ between a mistyped name and the one that is suggested.
+/// How many letters may differ between a mistyped name and the suggested one.
 const DISTANCE_MAX: usize = 3;
 
-/// Parameters by their documented name.
+/// Parameters by their documented names.
 #[derive(Debug, Default)]
 pub(super) struct Query(Vec<(&'static str, String)>);
 
 impl Query {
-    /// Reads what stands behind the question mark of `url`.
+    /// Parses the part of `url` after the question mark.
     pub(super) fn parse(query: &str, url: &str) -> Result<Query, ConfigError> {
         let mut found = Query::default();
         for pair in query.split('&').filter(|p| !p.is_empty()) {
@@ -48,12 +48,12 @@ impl Query {
         Ok(found)
     }
 
-    /// The value of a parameter that is there and not empty.
+    /// The value of a parameter; `None` if it is missing or empty.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(n, v)| *n == name && !v.is_empty()).map(|(_, v)| v.as_str())
     }
 
-    /// A yes or a no.
+    /// A boolean parameter.
     pub(super) fn flag(&self, name: &'static str) -> Result<Option<bool>, ConfigError> {
         let Some(text) = self.get(name) else { return Ok(None) };
         match parse_bool(text) {
@@ -67,7 +67,7 @@ impl Query {
     }
 }
 
-/// One spelling for `force-path-style`, `forcePathStyle` and `force_path_style`.
+/// The common form of `force-path-style`, `forcePathStyle` and `force_path_style`.
 fn fold(name: &str) -> String {
     name.chars().filter(|c| !matches!(c, '-' | '_')).map(|c| c.to_ascii_lowercase()).collect()
 }
@@ -76,7 +76,7 @@ fn nearest(name: &str) -> Option<&'static str> {
     nearest_of(NAMES, name)
 }
 
-/// The known name that `name` was probably meant to be.
+/// The known name that was probably meant by `name`.
 pub(super) fn nearest_of<'n>(names: impl IntoIterator<Item = &'n str>, name: &str) -> Option<&'n str> {
     let name = fold(name);
     names
@@ -87,7 +87,7 @@ pub(super) fn nearest_of<'n>(names: impl IntoIterator<Item = &'n str>, name: &st
         .map(|(_, n)| n)
 }
 
-/// Letters to insert, remove or replace to get from `a` to `b` (Levenshtein).
+/// Number of letters to insert, remove or replace between `a` and `b` (Levenshtein distance).
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().take(64).collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

@@ -1,9 +1,9 @@
-//! From all that is said about a replica to a [`Location`].
+//! Resolves the settings of a replica to a [`Location`].
 //!
-//! Each value is taken from the first place that has it: flag, replica in the config file, top of
-//! the config file, URL, environment, name of the endpoint, what is known of the provider, default.
-//! Only the region in the name of an endpoint comes before the one of the environment: hosts of AWS
-//! set `AWS_REGION` by themselves.
+//! Each value is taken from the first place that sets it: flag, replica in the config file, top of
+//! the config file, URL, environment, host name of the endpoint, rules of the provider, default.
+//! The region has one exception: the region in the name of an endpoint takes precedence over that
+//! of the environment, because hosts of AWS set `AWS_REGION` by themselves.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use super::settings::{
 use super::text::{check_bucket, clean, decode, has_user_info, shown};
 use super::{ConfigError, CredentialSource, Endpoint, EndpointUrl, Env, ReplicaFields, Scheme, provider};
 
-/// What flags on the command line say. They win over everything else.
+/// Values of command line flags. They take precedence over everything else.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
     /// `--endpoint`
@@ -30,13 +30,13 @@ pub struct Overrides {
     pub ca_cert: Option<PathBuf>,
     /// `--skip-verify`
     pub skip_verify: bool,
-    /// Ambiguous URLs that were settled, and the URL of the reading that is right: see
+    /// Ambiguous URLs that have been settled, each with the URL of the right reading: see
     /// [`Overrides::settle`].
     pub settled: BTreeMap<String, String>,
 }
 
 impl Overrides {
-    /// From now on the ambiguous URL is read in the way of this number.
+    /// Settles an ambiguous URL: from now on it means the reading with this index.
     pub fn settle(&mut self, ambiguity: &Ambiguity, reading: usize) {
         self.settled.insert(ambiguity.url.clone(), ambiguity.readings[reading].url.clone());
     }
@@ -54,20 +54,20 @@ impl Overrides {
 }
 
 impl Location {
-    /// Resolves `s3://BUCKET/PREFIX?...`, `s3://HOST/BUCKET/PREFIX`, `https://HOST/BUCKET/PREFIX` or
-    /// `file:///DIRECTORY`.
+    /// Resolves `s3://BUCKET/PREFIX?...`, `s3://HOST/BUCKET/PREFIX`, `https://HOST/BUCKET/PREFIX`
+    /// or `file:///DIRECTORY`.
     ///
     /// # Errors
-    /// [`ConfigError`] saying what to write instead; [`ConfigError::Ambiguous`] for a URL that can
-    /// mean several places.
+    /// [`ConfigError`], with the remedy in its message; [`ConfigError::Ambiguous`] for a URL with
+    /// several readings.
     pub fn resolve(url: &str, flags: &Overrides, env: &Env) -> Result<Location, ConfigError> {
         Location::of_fields(ReplicaFields::of_url(url), flags, env)
     }
 
-    /// Resolves an ambiguous URL in the way of `reading`.
+    /// Resolves an ambiguous URL as `reading`, an index of its readings.
     ///
     /// # Errors
-    /// As [`resolve`](Location::resolve).
+    /// The same as for [`resolve`](Location::resolve).
     pub fn resolve_reading(
         ambiguity: &Ambiguity,
         reading: usize,
@@ -77,10 +77,10 @@ impl Location {
         Location::resolve(&ambiguity.readings[reading].url, flags, env)
     }
 
-    /// Resolves what is said about a replica.
+    /// Resolves the settings of a replica.
     ///
     /// # Errors
-    /// As [`resolve`](Location::resolve).
+    /// The same as for [`resolve`](Location::resolve).
     pub fn of_fields(fields: ReplicaFields, flags: &Overrides, env: &Env) -> Result<Location, ConfigError> {
         let fields = flags.fields().or(fields);
         if let Some(path) = fields.path.as_ref().filter(|p| p.value.contains("://")) {
@@ -126,7 +126,7 @@ impl Location {
         }
     }
 
-    /// A directory.
+    /// The location of a directory.
     pub fn directory(path: impl Into<PathBuf>) -> Location {
         let path = path.into();
         Location { url: format!("file://{}", path.display()), kind: Kind::File(path) }
@@ -198,7 +198,7 @@ fn s3_url(
     finish(place(parts, beside.as_ref())?, fields, env)
 }
 
-/// The path of a URL, decoded and without needless slashes.
+/// The path of a URL, decoded and without superfluous slashes.
 fn unescaped(path: &str, url: &str) -> Result<String, ConfigError> {
     let path = decode(path).ok_or_else(|| ConfigError::Escape(shown(url)))?;
     Ok(clean(&path).trim_start_matches('/').to_owned())
@@ -209,7 +209,7 @@ fn access_point(text: &str) -> Result<(AccessPoint, &str), ConfigError> {
 }
 
 fn s3_fields(fields: ReplicaFields, env: &Env) -> Result<Location, ConfigError> {
-    // As Litestream: glued to the keys as it is.
+    // As in Litestream, the path is put before the keys unchanged.
     let prefix = fields.path.as_ref().map_or_else(String::new, |p| p.value.clone());
     let bucket = fields.bucket.as_ref().map_or("", |b| b.value.as_str());
     if bucket.starts_with("arn:") {
@@ -228,7 +228,7 @@ fn endpoint_url(endpoint: &Sourced<String>) -> Result<EndpointUrl, ConfigError> 
     EndpointUrl::parse(&endpoint.value, &what("endpoint", &endpoint.origin))
 }
 
-/// The endpoint, what its name says, and the bucket and prefix.
+/// The endpoint and what its name reveals, with bucket and prefix.
 pub(super) struct Found {
     pub(super) endpoint: Sourced<Endpoint>,
     pub(super) server: Recognised,
@@ -263,7 +263,7 @@ fn finish(place: Place, fields: ReplicaFields, env: &Env) -> Result<Location, Co
         addressing,
         tls: TlsOptions {
             skip_verify: fields.skip_verify.as_ref().is_some_and(|s| s.value),
-            // The certificates of the system are read from SSL_CERT_FILE anyway, where it is set.
+            // If SSL_CERT_FILE is set, the system's certificates are read from it anyway.
             ca_cert: ca_cert
                 .as_ref()
                 .filter(|c| c.origin != Origin::Env("SSL_CERT_FILE"))
@@ -322,7 +322,7 @@ fn find(place: Place, fields: &ReplicaFields, from_env: &ReplicaFields) -> Resul
     };
     let bucket = match (server.bucket.take(), bucket) {
         (Some(before), bucket) if bucket.is_empty() => before,
-        // The endpoint was written with its bucket before it.
+        // The endpoint was written with a bucket before it.
         (Some(before), bucket) if before != bucket => {
             return Err(ConfigError::OtherBucket { before, bucket });
         }

@@ -7,7 +7,7 @@ fn s3_of(location: &Location) -> &S3Location {
     }
 }
 
-/// `endpoint region bucket prefix style origin-of-endpoint`
+/// Formats as `endpoint region bucket prefix style origin-of-endpoint`.
 fn described(found: Result<Location, ConfigError>) -> String {
     let location = match found {
         Ok(location) => location,

@@ -1,5 +1,4 @@
-//! The settings of a bucket that is found: region, style, quirks, keys; and what their values may
-//! hold.
+//! The settings of a resolved bucket (region, style, quirks, keys), and checks of their values.
 
 use std::sync::Arc;
 
@@ -10,8 +9,7 @@ use crate::base::limits;
 
 const REGION_DEFAULT: &str = "us-east-1";
 
-/// How messages call a value: by the name of its parameter, flag or variable where that says it
-/// all.
+/// The name of a value in messages: that of its parameter, flag or variable, if that suffices.
 pub(super) fn what(name: &str, origin: &Origin) -> String {
     match origin {
         Origin::Url => format!("parameter {name}"),
@@ -22,7 +20,7 @@ pub(super) fn what(name: &str, origin: &Origin) -> String {
 }
 
 pub(super) fn check_region(region: &Sourced<String>) -> Result<(), ConfigError> {
-    // It becomes part of a host name and of a header.
+    // The region becomes part of a host name and of a header.
     let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
     if region.value.is_empty() || region.value.len() > 64 || !region.value.bytes().all(fits) {
         return Err(ConfigError::Value {
@@ -64,8 +62,8 @@ pub(super) fn addressing(found: &Found, fields: &ReplicaFields) -> Sourced<Addre
         let value = if path.value { Addressing::Path } else { Addressing::VirtualHost };
         return Sourced::new(value, path.origin.clone());
     }
-    // A certificate for *.s3.REGION.amazonaws.com covers one label, so a bucket with a dot goes into
-    // the path.
+    // A certificate for *.s3.REGION.amazonaws.com covers only one label, so a bucket with a dot
+    // goes into the path.
     let is_label = found.bucket.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     match (found.server.provider, &found.endpoint.value) {
         (_, Endpoint::Aws { .. }) if is_label => Sourced::new(Addressing::VirtualHost, Origin::Default),
@@ -98,7 +96,7 @@ pub(super) fn quirks(found: &Found, fields: &ReplicaFields) -> Result<Quirks, Co
     })
 }
 
-/// Keys that stand beside the replica.
+/// Keys that are set next to the replica.
 pub(super) fn static_keys(fields: &ReplicaFields) -> Result<Option<CredentialSource>, ConfigError> {
     let half =
         |have, missing, origin: &Origin| ConfigError::HalfKeys { have, missing, origin: origin.clone() };
@@ -118,7 +116,7 @@ pub(super) fn static_keys(fields: &ReplicaFields) -> Result<Option<CredentialSou
     }))))
 }
 
-/// What becomes the value of a header.
+/// Checks a value that becomes the value of a header.
 pub(super) fn check_header(name: &'static str, value: Option<&Sourced<String>>) -> Result<(), ConfigError> {
     match value.filter(|v| !v.value.bytes().all(|b| b.is_ascii_graphic())) {
         None => Ok(()),

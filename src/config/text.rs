@@ -1,4 +1,4 @@
-//! The text of URLs: percent signs, slashes, and what of it may be shown.
+//! The text of URLs: percent encoding, slashes, and the part that may be shown.
 
 use super::{ConfigError, Endpoint};
 
@@ -15,7 +15,7 @@ pub(super) fn check_bucket(bucket: &str, endpoint: &Endpoint) -> Result<(), Conf
     if !endpoint.is_aws() {
         return Ok(());
     }
-    // The name of a directory bucket ends in that of its zone; so does an access point of one.
+    // The names of a directory bucket and of its access points end with a suffix for their zone.
     if bucket.ends_with("--x-s3") || bucket.ends_with("--xa-s3") {
         return bad(super::endpoint::EXPRESS_BUCKET);
     }
@@ -34,7 +34,7 @@ pub(super) fn check_bucket(bucket: &str, endpoint: &Endpoint) -> Result<(), Conf
     Ok(())
 }
 
-/// Shortens a path as Litestream does for URLs: no empty, `.` or `..` parts, no slash at the end.
+/// Cleans a path as Litestream does for URLs: no empty, `.` or `..` parts, no slash at the end.
 pub(super) fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
@@ -49,12 +49,12 @@ pub(super) fn clean(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
-/// Schemes of connection strings, as they are in DATABASE_URL and what reads it.
+/// Schemes of SQLite connection strings, as in DATABASE_URL.
 const DATABASE_SCHEMES: [&str; 2] = ["sqlite", "sqlite3"];
 
-/// The path in a connection string of SQLite: `sqlite:///PATH`, `sqlite:PATH` (also with
-/// `sqlite3`), without its parameters. `None` for anything else. As in Litestream the path begins
-/// after the second slash: three slashes are a path from the root.
+/// The path in a connection string of SQLite, without its parameters: `sqlite:///PATH` or
+/// `sqlite:PATH`, also with `sqlite3`. `None` for anything else. As in Litestream, the path begins
+/// after the second slash, so three slashes make it absolute.
 #[must_use]
 pub fn connection_path(text: &str) -> Option<&str> {
     let (scheme, rest) = text.split_once(':')?;
@@ -63,12 +63,12 @@ pub fn connection_path(text: &str) -> Option<&str> {
     }
     let rest = rest.strip_prefix("//").unwrap_or(rest);
     let path = rest.split(['?', '#']).next().unwrap_or(rest);
-    // Some libraries want four.
+    // Some libraries require four slashes.
     Some(if path.starts_with("//") { &path[1..] } else { path })
 }
 
-/// The path of a database, as it is or in a connection string. Where no replica can be meant,
-/// `file:` is one, too: SQLite's own form, in which `%41` is `A`.
+/// The path of a database, given as it is or in a connection string. Where a replica cannot be
+/// meant, a `file:` URI is accepted too: SQLite's own form, in which `%41` is `A`.
 #[must_use]
 pub fn database_path(text: &str) -> Option<String> {
     if let Some(path) = connection_path(text) {
@@ -76,14 +76,15 @@ pub fn database_path(text: &str) -> Option<String> {
     }
     let rest = text.strip_prefix("file:")?;
     let rest = match rest.strip_prefix("//") {
-        // A host: none, or this one.
+        // The host: empty, or this machine.
         Some(rest) => rest.strip_prefix("localhost").unwrap_or(rest),
         None => rest,
     };
     decode(rest.split(['?', '#']).next().unwrap_or(rest))
 }
 
-/// Decodes `%41`; `None` for a percent sign without two hex digits, or bytes that are not UTF-8.
+/// Decodes percent encoding (`%41`). `None` for a percent sign without two hex digits, or bytes
+/// that are not UTF-8.
 pub(super) fn decode(text: &str) -> Option<String> {
     if !text.contains('%') {
         return Some(text.to_owned());
@@ -102,8 +103,8 @@ pub(super) fn decode(text: &str) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
-/// Whether there is a user name or a password before the host. A secret may hold slashes and
-/// question marks, so that it does not always end where a host would.
+/// Whether a user name or a password is before the host. A secret may contain slashes and question
+/// marks, so it does not always end where a host would.
 pub(super) fn has_user_info(rest: &str) -> bool {
     let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
     if authority.contains('@') {
@@ -115,10 +116,10 @@ pub(super) fn has_user_info(rest: &str) -> bool {
     rest.contains('@') && !authority.starts_with(['[']) && name != "arn" && (!is_port || is_key)
 }
 
-/// The URL for messages: user name, password and parameters are left out.
+/// The URL for messages, without user name, password and parameters (I7).
 pub(super) fn shown(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
-        // No URL at all; it may be anything.
+        // This is not a URL, so it may be anything, even a secret.
         return if url.contains('@') {
             "...@...".to_owned()
         } else {

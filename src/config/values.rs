@@ -1,8 +1,8 @@
-//! Small values as a person writes them.
+//! Small values in the form that people write.
 
 use super::location::{Checksum, SignPayload};
 
-/// A yes or a no, in the spellings of YAML and of Go.
+/// A boolean, in the spellings of YAML and of Go.
 pub(super) fn parse_bool(text: &str) -> Option<bool> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "1" | "t" | "yes" | "y" | "on" => Some(true),
@@ -39,7 +39,7 @@ pub(super) fn parse_concurrency(text: &str) -> Result<u32, &'static str> {
     }
 }
 
-/// Bytes: `5242880`, `5MB` (of 1000), `5MiB` (of 1024), `1.5 GB`, `10M`.
+/// A size in bytes: `5242880`, `5MB` (of 1000), `5MiB` (of 1024), `1.5 GB`, `10M`.
 pub(super) fn parse_size(text: &str) -> Result<u64, &'static str> {
     const EXPECTED: &str = "a size such as 16MB or 16MiB";
     let text = text.trim();
@@ -66,10 +66,10 @@ pub(super) fn parse_size(text: &str) -> Result<u64, &'static str> {
     }
 }
 
-/// Bytes a second, in the units of a size.
+/// Parses a rate in bytes per second, in the units of a size.
 ///
 /// # Errors
-/// What it should be.
+/// A phrase that says what is expected.
 pub fn parse_rate(text: &str) -> Result<u64, &'static str> {
     match parse_size(text) {
         Ok(rate) if rate > 0 => Ok(rate),

@@ -1,4 +1,4 @@
-//! From sections to a [`Config`].
+//! Builds a [`Config`] from sections.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub(super) struct Builder<'a> {
     expand: bool,
     warnings: Vec<Warning>,
     secret_line: Option<u32>,
-    /// Where `l0-retention` stands, which comes before `precision`.
+    /// Line of `l0-retention`, which takes precedence over `precision`.
     l0_line: Option<u32>,
 }
 
@@ -104,8 +104,8 @@ impl<'a> Builder<'a> {
         Origin::File { path: Arc::clone(&self.path), line: at.line }
     }
 
-    /// Warns of keys without effect, and refuses those that must not be passed over. `kind` is the
-    /// type of replica.
+    /// Warns about keys without effect, and refuses those that must not be ignored. `kind` is the
+    /// type of the replica.
     fn review(&mut self, section: &Section, kind: Option<&str>, inside: &str) -> Result<(), FileError> {
         for (key, at, value) in &section.entries {
             let why = match (key.becomes, value) {
@@ -135,7 +135,7 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// Remembers a secret that stands in the file itself.
+    /// Remembers the line of a secret that is in the file itself.
     fn note_secret(&mut self, key: &Key, value: &Value) {
         if let (Kind::Secret, Value::Text(text)) = (key.kind, value)
             && key.name != "access-key-id"
@@ -146,7 +146,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// A value with its variables put in; `None` if it is empty.
+    /// A value with its variables expanded; `None` if it is empty.
     fn expanded(
         &self,
         section: &Section,
@@ -173,7 +173,7 @@ impl<'a> Builder<'a> {
         Ok(text.map(|t| Sourced::new(Secret::new(t.text), self.origin(t.at))))
     }
 
-    /// Reads a value; the words of the reader say what it may be.
+    /// Parses a value. The error of `parse` says what is expected.
     fn read<T, E: Into<String>>(
         &self,
         section: &Section,
@@ -194,7 +194,7 @@ impl<'a> Builder<'a> {
         self.read(section, key, |t| parse_bool(t).ok_or("true or false"))
     }
 
-    /// A duration, 0 included.
+    /// A duration of 0 or more.
     fn interval(&self, section: &Section, key: &'static str) -> Read<Duration> {
         self.read(section, key, |t| parse_duration(t).map_err(|_| DURATION))
     }
@@ -207,7 +207,7 @@ impl<'a> Builder<'a> {
         })
     }
 
-    /// A path, from the root.
+    /// An absolute path.
     fn file(&self, section: &Section, key: &'static str) -> Read<PathBuf> {
         let text = self.text(section, key)?;
         Ok(text.map(|t| {
@@ -251,7 +251,7 @@ impl<'a> Builder<'a> {
         if sections.is_empty() {
             return Ok(None);
         }
-        // Level 0 is what was written, and the last one holds the snapshots.
+        // Level 0 holds what was written, and the last level holds the snapshots.
         let levels_max = usize::from(Level::SNAPSHOT.get()) - 1;
         if let Some(section) = sections.get(levels_max) {
             return Err(self
@@ -304,7 +304,7 @@ impl<'a> Builder<'a> {
         if text.starts_with("http://") || text.starts_with("https://") {
             return Ok(Some(url));
         }
-        // Such URLs often hold a token.
+        // I7: such URLs often contain a token.
         let (value, expected) = ("...".to_owned(), "an http:// or https:// URL".to_owned());
         let at = top.text(key).map_or(top.at, |t| t.at);
         Err(self.error(at, Problem::Value { key, value, expected }))
@@ -347,11 +347,13 @@ impl<'a> Builder<'a> {
         fields.path = self.text(section, "path")?;
         let scheme = fields.url.as_ref().and_then(|u| u.value.split_once("://")).map(|(s, _)| s.to_owned());
         let kind = scheme.or_else(|| fields.kind.as_ref().map(|k| k.value.clone()));
-        // What another kind's keys mean does not matter once that kind is refused.
+        // `review` does not warn about keys of an unsupported kind: the kind itself is refused
+        // below.
         let place = [section.text("url"), section.text("type"), section.text("path")];
         let at = place.into_iter().flatten().next().map_or(section.at, |t| t.at);
         self.review(section, kind.as_deref(), "")?;
-        // A directory takes nothing from the top of the file: a bucket there is for the others.
+        // A directory takes nothing from the top of the file: a bucket there is for the other
+        // replicas.
         let is_file = matches!(kind.as_deref(), Some("file") | None) && fields.bucket.is_none();
         let fields = if is_file { fields } else { fields.or_global(shared.global.clone()) };
         let location = Location::of_fields(fields, self.flags, self.env).map_err(|e| self.error(at, e))?;
@@ -456,7 +458,7 @@ impl<'a> Builder<'a> {
 
 const DURATION: &str = "a duration: write a number with a unit, as in 500ms, 30s, 1m30s or 24h";
 
-/// What stands further out.
+/// The settings of the enclosing sections.
 #[derive(Clone, Copy)]
 struct Shared<'s> {
     global: &'s ReplicaFields,

@@ -1,4 +1,4 @@
-//! What must not be there twice: databases, and places that two of them would write to.
+//! Refuses databases that occur twice, and locations that two databases would write to.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::error::{FileError, Problem};
 use super::yaml::Mark;
 use super::{Config, Directory, ReplicaConfig};
 
-/// Refuses overlaps.
+/// Refuses such overlaps.
 pub(super) fn check(config: &Config) -> Result<(), FileError> {
     databases(config)?;
     places(config)
@@ -22,7 +22,7 @@ fn line(origin: &Origin) -> u32 {
     }
 }
 
-/// `second` is the one to complain about.
+/// The error names the later of the two lines.
 fn twice(
     config: &Config,
     what: &'static str,
@@ -66,8 +66,8 @@ fn databases(config: &Config) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Whether both may find the same file: by their places, and by patterns that are equal or take
-/// everything.
+/// Whether both may find the same file: judged by their directories, and by patterns that are equal
+/// or match everything.
 fn overlap(a: &Directory, b: &Directory) -> bool {
     let inside = |inner: &Path, outer: &Directory| {
         inner == outer.path.value || (outer.recursive && inner.starts_with(&outer.path.value))
@@ -92,7 +92,8 @@ fn places(config: &Config) -> Result<(), FileError> {
         .map(|(replica, directory)| Place { replica, directory, identity: replica.location.identity() })
         .collect();
     places.sort_by_key(|p| p.replica.line);
-    // There may be thousands of databases, and few directories: only these are compared with all.
+    // There may be thousands of databases, but few directories, so only directories are compared
+    // with every other entry.
     let (mut databases, mut directories) = (HashMap::with_capacity(places.len()), Vec::<&Place<'_>>::new());
     for (i, second) in places.iter().enumerate() {
         let first = match second.directory {
@@ -124,7 +125,7 @@ fn places(config: &Config) -> Result<(), FileError> {
 fn collide(a: &Place<'_>, b: &Place<'_>) -> bool {
     match (a.directory, b.directory) {
         (None, None) => a.identity == b.identity,
-        // One directory in two entries, by different patterns: no file is in both.
+        // Two entries for one directory with different patterns: no file is in both.
         (Some(x), Some(y)) if x.path.value == y.path.value && !std::ptr::eq(x, y) => false,
         (Some(_), Some(_)) => a.identity == b.identity,
         (Some(directory), None) => below(directory, &a.identity, &b.identity),

@@ -9,41 +9,41 @@ use super::{Precisions, Snapshots, Verifications, pattern};
 /// One replica of a database.
 #[derive(Debug, Clone)]
 pub struct ReplicaConfig {
-    /// Its first line.
+    /// First line of the replica in the file.
     pub line: u32,
     /// `name`, for messages.
     pub name: Option<Sourced<String>>,
-    /// Where it is.
+    /// The resolved location.
     pub location: Location,
     /// `sync-interval`
     pub sync_interval: Option<Sourced<Duration>>,
-    /// 0.3's `snapshot-interval` and `retention` of the replica, else those of the database, else
-    /// those of the file.
+    /// `snapshot-interval` and `retention` of the replica, as in Litestream 0.3, otherwise the
+    /// settings of the database, otherwise those of the file.
     pub snapshot: Snapshots,
-    /// Those of the replica, else those of the database, else those of the file.
+    /// The settings of the replica, otherwise those of the database, otherwise those of the file.
     pub precision: Precisions,
-    /// The same.
+    /// The settings of the replica, otherwise those of the database, otherwise those of the file.
     pub verification: Verifications,
 }
 
 /// One database.
 #[derive(Debug, Clone)]
 pub struct DatabaseConfig {
-    /// From the root, if the working directory is known.
+    /// Absolute path, if the working directory is known.
     pub path: Sourced<PathBuf>,
-    /// Where lsfast keeps its local state, if not beside the database.
+    /// Where lsfast keeps its local state, if not next to the database.
     pub meta_path: Option<Sourced<PathBuf>>,
     /// `busy-timeout`
     pub busy_timeout: Option<Sourced<Duration>>,
-    /// `monitor-interval`: lsfast is told of changes, and looks this often nevertheless.
+    /// `monitor-interval`: lsfast is notified of changes, and checks at this interval in addition.
     pub monitor_interval: Option<Sourced<Duration>>,
     /// `restore-if-db-not-exists`
     pub restore_if_missing: Option<Sourced<bool>>,
-    /// Never empty.
+    /// The replicas; never empty.
     pub replicas: Vec<ReplicaConfig>,
 }
 
-/// How the local state of a directory's databases is laid out.
+/// The layout of the local state of a directory's databases.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Meta {
     /// `meta-path`: `BASE/SUB/.NAME-lsfast`
@@ -55,29 +55,29 @@ pub(super) enum Meta {
 /// A directory of databases.
 #[derive(Debug, Clone)]
 pub struct Directory {
-    /// From the root, if the working directory is known.
+    /// Absolute path, if the working directory is known.
     pub path: Sourced<PathBuf>,
-    /// Which file names.
+    /// Pattern of file names.
     pub pattern: Sourced<String>,
-    /// Below it, too.
+    /// Whether subdirectories are searched too.
     pub recursive: bool,
-    /// Look for new databases all the time.
+    /// Whether lsfast keeps looking for new databases.
     pub watch: bool,
     pub(super) meta: Meta,
-    /// What all its databases have in common: the path is the directory, and to the replicas the
-    /// relative path of the database is added.
+    /// The settings that all databases of the directory share. The path is that of the directory.
+    /// Each database appends its relative path to the location of each replica.
     pub(super) common: DatabaseConfig,
 }
 
-/// Files beside a database that are not one.
+/// Suffixes of files next to a database that are not databases.
 const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
-/// Directories that hold somebody's state.
+/// Suffixes of directories that hold the state of lsfast or Litestream.
 const STATE: [&str; 2] = ["-lsfast", "-litestream"];
 
 impl Directory {
-    /// Whether a file may be one of these databases, by its path below the directory. Whether it is
-    /// a database at all has to be seen from its content.
+    /// Whether a file may be one of these databases, judged by its path below the directory. Only
+    /// its content shows whether it is a database.
     #[must_use]
     pub fn matches(&self, relative: &Path) -> bool {
         let parts: Option<Vec<&str>> = relative
@@ -96,8 +96,8 @@ impl Directory {
             && pattern::matches(&self.pattern.value, name)
     }
 
-    /// The database at `relative` below the directory. As in Litestream, its path is added to those
-    /// of the replicas.
+    /// The database at `relative` below the directory. As in Litestream, its path is appended to
+    /// those of the replicas.
     ///
     /// # Errors
     /// [`ConfigError`] for a name that cannot be part of a key.
@@ -117,7 +117,8 @@ impl Directory {
         Ok(database)
     }
 
-    /// The settings that its databases share. Their replicas are those of the directory itself.
+    /// The settings that all databases of the directory share. The replicas are those of the
+    /// directory itself.
     #[must_use]
     pub fn settings(&self) -> &DatabaseConfig {
         &self.common

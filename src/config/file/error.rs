@@ -1,4 +1,4 @@
-//! What can be wrong with a config file.
+//! Errors of a config file.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,16 +6,16 @@ use std::sync::Arc;
 use super::super::{Ambiguity, ConfigError, Origin};
 use super::yaml::Mark;
 
-/// A problem, with the file, the line and the column.
+/// A problem, with file, line and column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileError {
-    /// The file.
+    /// Path of the file.
     pub path: Arc<str>,
-    /// From 1; 0 if the problem has no place.
+    /// Line, from 1; 0 if the problem has no position.
     pub line: u32,
-    /// From 1.
+    /// Column, from 1.
     pub column: u32,
-    /// What it is.
+    /// The problem itself.
     pub problem: Problem,
 }
 
@@ -45,39 +45,39 @@ impl fmt::Display for FileError {
 
 impl std::error::Error for FileError {}
 
-/// What is wrong. Values of secret keys are never part of it.
+/// What is wrong. Values of secret keys are never part of it (I7).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    /// The parser gave up.
+    /// The YAML parser failed.
     #[error("{0}")]
     Yaml(String),
-    /// Nobody knows the key.
+    /// The key is unknown.
     #[error("unknown key {name}; {hint}")]
     UnknownKey {
         /// The key as written.
         name: String,
-        /// What was probably meant.
+        /// The key that was probably meant, as a hint.
         hint: String,
     },
-    /// A list where a text belongs, or the like.
+    /// The value has the wrong form, such as a list instead of a text.
     #[error("{key} needs {expected}")]
     Shape {
         /// The key.
         key: &'static str,
-        /// What belongs there.
+        /// The form that is expected.
         expected: &'static str,
     },
-    /// A value that does not fit its key.
+    /// The value does not fit its key.
     #[error("{key}: {value:?} is not {expected}")]
     Value {
         /// The key.
         key: &'static str,
-        /// What it holds.
+        /// The value.
         value: String,
-        /// What it may hold.
+        /// The values that are allowed.
         expected: String,
     },
-    /// A variable that is not set.
+    /// A variable is not set.
     #[error(
         "{key}: the variable {name} is not set; set it, or write $$ for a dollar sign, or give --no-expand-env for none \
          of this file to be expanded"
@@ -88,7 +88,8 @@ pub enum Problem {
         /// The variable.
         name: String,
     },
-    /// A dollar sign within a secret. What follows is not named: it may be part of the secret.
+    /// A dollar sign in a secret is followed by the name of an unset variable. The name is not
+    /// shown: it may be part of the secret.
     #[error(
         "{key}: a dollar sign is followed by the name of a variable that is not set; write $$ for a dollar sign, or give \
          --no-expand-env"
@@ -97,7 +98,7 @@ pub enum Problem {
         /// The key.
         key: &'static str,
     },
-    /// `${NAME` with anything but a brace behind it.
+    /// `${NAME` is not closed by a brace.
     #[error(
         "{key}: write $NAME or ${{NAME}} for a variable, and $$ for a dollar sign; there are no other forms"
     )]
@@ -105,36 +106,36 @@ pub enum Problem {
         /// The key.
         key: &'static str,
     },
-    /// A key that must not be passed over.
+    /// A key that must not be ignored is not supported.
     #[error("{key}: {why}")]
     Refused {
         /// The key.
         key: &'static str,
-        /// Why.
+        /// The reason and the remedy.
         why: &'static str,
     },
-    /// Keys that do not go together, or one that is missing.
+    /// Keys exclude each other, or a key is missing.
     #[error("{0}")]
     Keys(&'static str),
-    /// Two entries for one thing.
+    /// Two entries configure the same thing.
     #[error("{what} {name:?} is that of line {other} already; {advice}")]
     Twice {
-        /// What it is.
+        /// The kind of thing.
         what: &'static str,
         /// Its name.
         name: String,
-        /// Where it stands first.
+        /// Line of the first entry.
         other: u32,
-        /// What to do.
+        /// The remedy.
         advice: &'static str,
     },
-    /// The replica does not resolve.
+    /// The replica cannot be resolved.
     #[error("{0}")]
     Config(#[from] ConfigError),
-    /// A file that somebody named, and that is not there.
+    /// A file that was named explicitly does not exist.
     #[error("there is no such file, though {0} names it")]
     Absent(Origin),
-    /// A file that cannot be read.
+    /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(String),
 }

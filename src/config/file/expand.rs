@@ -1,14 +1,14 @@
-//! `$NAME` and `${NAME}` in values.
+//! Expands `$NAME` and `${NAME}` in values.
 //!
-//! A name begins with a letter or an underscore and goes on with letters, digits and underscores.
-//! `$$` before a name or a brace is a dollar sign; every other dollar sign is one too, so that most
-//! passwords survive as they are.
+//! A name begins with a letter or an underscore and continues with letters, digits and underscores.
+//! `$$` before a name or a brace stands for one dollar sign. Every other dollar sign stays as it
+//! is, so most passwords need no escaping.
 
 use super::super::Env;
 use super::error::Problem;
 
-/// The value with its variables put in. `secret` keeps what may be part of a password out of the
-/// message.
+/// Expands the variables of a value. `secret` keeps text that may be part of a password out of the
+/// error.
 pub(super) fn expand(text: &str, key: &'static str, secret: bool, env: &Env) -> Result<String, Problem> {
     if !text.contains('$') {
         return Ok(text.to_owned());
@@ -43,7 +43,7 @@ pub(super) fn expand(text: &str, key: &'static str, secret: bool, env: &Env) -> 
         };
         match env.raw(name) {
             Some(value) => out.push_str(value),
-            // `pa$word` may be a password. `${WORD}`, and a lone `$WORD`, are meant as variables.
+            // I7: `pa$word` may be a password. `${WORD}` and a lone `$WORD` are meant as variables.
             None if secret && !braced && name.len() + 1 != text.len() => {
                 return Err(Problem::UnsetInSecret { key });
             }
@@ -54,7 +54,7 @@ pub(super) fn expand(text: &str, key: &'static str, secret: bool, env: &Env) -> 
     Ok(out)
 }
 
-/// Whether a value takes anything from the environment.
+/// Whether a value uses the environment.
 pub(super) fn has_variable(text: &str) -> bool {
     text.split('$').skip(1).any(starts_variable)
 }
@@ -63,7 +63,7 @@ fn starts_variable(text: &str) -> bool {
     name_length(text.strip_prefix('{').unwrap_or(text)) > 0
 }
 
-/// Bytes of the name that `text` begins with.
+/// Length in bytes of the name that `text` begins with.
 fn name_length(text: &str) -> usize {
     let fits = |(i, b): (usize, u8)| b == b'_' || b.is_ascii_alphabetic() || (i > 0 && b.is_ascii_digit());
     text.bytes().enumerate().take_while(|c| fits(*c)).count()
@@ -81,7 +81,7 @@ mod tests {
             ("$A", "x"),
             ("${A}", "x"),
             ("a${A}b$A-$A.", "axbx-x."),
-            // What comes out of a variable is not expanded again.
+            // The value of a variable is not expanded again.
             ("$B_1", "$A"),
             ("[$EMPTY]", "[]"),
             ("p$5word", "p$5word"),

@@ -1,4 +1,4 @@
-//! The config file as it was understood, line by line.
+//! Shows the config file as it was understood, line by line.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::{
 };
 
 impl Config {
-    /// All of it: what holds for the process, then each database with its replicas.
+    /// The whole config: the settings of the process, then each database with its replicas.
     #[must_use]
     pub fn explain(&self) -> Vec<Line> {
         let mut lines = vec![Line::new("config", &self.path, "")];
@@ -75,7 +75,7 @@ impl Config {
         let mode = self.socket.permissions.as_ref();
         add("socket.permissions", mode.map(|m| Line::new("", format!("{:04o}", m.value), &m.origin)));
         add("exec", plain(self.exec.as_ref()));
-        // Its path is often a token.
+        // I7: the path of this URL is often a token.
         let heartbeat = self.heartbeat_url.as_ref().map(|u| {
             let text = u.value.expose();
             let end = text.match_indices('/').nth(2).map_or(text.len(), |(at, _)| at);
@@ -90,7 +90,7 @@ fn plain<T: Display>(value: Option<&Sourced<T>>) -> Option<Line> {
     value.map(|v| Line::of("", v))
 }
 
-/// `1m30s`, as it is written in the file.
+/// A line with a duration, formatted as in the file: `1m30s`.
 fn duration(name: &str, value: &Sourced<Duration>) -> Line {
     Line::new(name, words(value.value), &value.origin)
 }
@@ -121,7 +121,7 @@ fn verification(verification: &Verifications) -> Vec<Line> {
 }
 
 impl DatabaseConfig {
-    /// Its settings and replicas, without its path.
+    /// Settings and replicas of the database, without its path.
     #[must_use]
     pub fn explain(&self) -> Vec<Line> {
         let mut lines = Vec::new();

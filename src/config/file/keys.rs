@@ -1,25 +1,25 @@
-//! Every key of the config file: its name, what stands behind it, and what lsfast does with it.
+//! Every key of the config file: its name, the form of its value, and its effect in lsfast.
 //!
-//! `docs/config.md` says the same in prose; a test compares the two.
+//! `docs/config.md` describes the same in prose; a test compares the two.
 
 use super::super::query::nearest_of;
 
-/// What stands behind a key.
+/// The form of a key's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A text, a number, a duration.
+    /// A text, a number or a duration.
     Text,
     /// A text that must never be shown.
     Secret,
-    /// Several texts.
+    /// A list of texts.
     Texts,
-    /// Further keys.
+    /// A section with further keys.
     Section(Scope),
     /// A list of sections.
     List(Scope),
 }
 
-/// Where a key may stand.
+/// The section that a key belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
     Top,
@@ -34,16 +34,16 @@ pub(super) enum Scope {
     Age,
 }
 
-/// What becomes of a key.
+/// The effect of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
-    /// It does what it does in Litestream, or nothing that anybody could miss.
+    /// The key works as in Litestream, or has no effect that a user could miss.
     Used,
-    /// It has no effect, which is worth a warning.
+    /// The key has no effect, which is worth a warning; with the reason.
     Ignored(&'static str),
-    /// It belongs to a kind of replica that lsfast does not have.
+    /// The key belongs to a kind of replica that lsfast does not support.
     Other(&'static str),
-    /// Going on without it would do harm.
+    /// Ignoring the key would do harm; with the reason.
     Refused(&'static str),
 }
 
@@ -85,7 +85,8 @@ const fn list(name: &'static str, scope: Scope) -> Key {
 
 const PACED: &str = "lsfast uploads one batch at a time and bounds it by itself";
 
-/// Keys of a replica that may also stand at the top, for all replicas.
+/// Keys of a replica that are also allowed at the top of the file, where they hold for all
+/// replicas.
 const SETTINGS: &[Key] = &[
     text("sync-interval"),
     text("precision"),
@@ -201,7 +202,7 @@ const REPLICA: &[Key] = &[
     text("type"),
     text("name"),
     text("path"),
-    // Of 0.3.
+    // Keys of Litestream 0.3.
     text("retention"),
     ignored("retention-check-interval", "lsfast looks when an object is due"),
     text("snapshot-interval"),
@@ -210,7 +211,7 @@ const REPLICA: &[Key] = &[
 const INTERVAL: &[Key] = &[text("interval")];
 
 impl Scope {
-    /// All keys that may stand here.
+    /// All keys of the section.
     pub(super) fn keys(self) -> impl Iterator<Item = &'static Key> {
         const NONE: &[Key] = &[];
         const SNAPSHOT: &[Key] = &[text("interval"), text("retention")];
@@ -242,8 +243,8 @@ impl Scope {
         self.keys().find(|k| k.name == name)
     }
 
-    /// What was probably meant by a name that is not known here: a similar key, or where the key
-    /// belongs.
+    /// What was probably meant by an unknown name: a similar key, or the section that the key
+    /// belongs to.
     pub(super) fn hint(self, name: &str) -> String {
         if let Some(nearest) = nearest_of(self.keys().map(|k| k.name), name) {
             return format!("did you mean {nearest}?");
@@ -295,7 +296,7 @@ mod tests {
             Scope::Age,
         ];
         for key in scopes.into_iter().flat_map(Scope::keys) {
-            // A name may stand in several tables: one of its rows has to say this.
+            // A name may occur in several tables; one of its rows has to describe this effect.
             let name = format!("`{}`", key.name);
             let rows: Vec<&str> = docs.lines().filter(|l| l.starts_with('|') && l.contains(&name)).collect();
             assert!(!rows.is_empty(), "docs/config.md has no row for {}", key.name);

@@ -1,9 +1,9 @@
-//! The config file: `litestream.yml` as Litestream 0.3 and 0.5 read it, and a few keys of our own.
+//! The config file: `litestream.yml` as Litestream 0.3 and 0.5 read it, and a few keys of lsfast's
+//! own.
 //!
-//! Text becomes sections of known keys (`yaml`), each value is expanded and read (`expand`,
-//! `build`), replicas are resolved as everywhere else, and then the whole is checked for what must
-//! not be there twice (`check`). What does not fit is an error with line and column; what has no
-//! effect is a warning.
+//! `yaml` parses the text into sections of known keys. `expand` and `build` expand and parse each
+//! value, and resolve replicas as everywhere else. Finally `check` refuses duplicates. An invalid
+//! value is an error with line and column; a key without effect is a warning.
 
 mod build;
 mod check;
@@ -27,27 +27,27 @@ pub use open::{Candidate, default_paths};
 
 use super::{ConfigError, Env, Overrides, Secret, Sourced};
 
-/// Words for the level of the log.
+/// Levels of log output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {
     /// Everything.
     Trace,
-    /// For the search for a problem.
+    /// Details for finding a problem.
     Debug,
-    /// What happens.
+    /// Regular events.
     Info,
-    /// What should be looked at.
+    /// Events that deserve attention.
     Warn,
-    /// What failed.
+    /// Failures.
     Error,
 }
 
-/// The form of the log.
+/// Format of the log output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text, for people.
     Text,
-    /// For programs.
+    /// JSON, for programs.
     Json,
 }
 
@@ -58,7 +58,7 @@ pub struct Logging {
     pub level: Option<Sourced<LogLevel>>,
     /// `type`
     pub format: Option<Sourced<LogFormat>>,
-    /// `stderr`: to the standard error instead of the standard output.
+    /// `stderr`: whether to log to standard error instead of standard output.
     pub stderr: Option<Sourced<bool>>,
 }
 
@@ -73,7 +73,7 @@ pub struct Socket {
     pub permissions: Option<Sourced<u32>>,
 }
 
-/// Snapshots: how often, and how long they are kept.
+/// Interval and retention of snapshots.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshots {
     /// `interval`
@@ -82,17 +82,17 @@ pub struct Snapshots {
     pub retention: Option<Sourced<Duration>>,
 }
 
-/// How finely a moment can be chosen.
+/// How finely a point in time can be chosen for a restore.
 #[derive(Debug, Clone, Default)]
 pub struct Precisions {
-    /// `precision`: so far apart two states can be told from each other
+    /// `precision`: shortest time between two states that can be told apart
     pub grain: Option<Sourced<Duration>>,
-    /// `precision-window`: how far back
+    /// `precision-window`: how far back this precision is kept
     pub window: Option<Sourced<Duration>>,
 }
 
 impl Precisions {
-    /// What is not said here is as further out.
+    /// Takes missing values from the enclosing section.
     fn or(self, outer: &Precisions) -> Precisions {
         Precisions {
             grain: self.grain.or_else(|| outer.grain.clone()),
@@ -104,14 +104,14 @@ impl Precisions {
 /// Verification in the background.
 #[derive(Debug, Clone, Default)]
 pub struct Verifications {
-    /// `verify-interval`; 0 for never
+    /// `verify-interval`; 0 disables verification
     pub interval: Option<Sourced<Duration>>,
-    /// `verify-rate`, bytes a second
+    /// `verify-rate`, in bytes per second
     pub rate: Option<Sourced<u64>>,
 }
 
 impl Verifications {
-    /// What is not said here is as further out.
+    /// Takes missing values from the enclosing section.
     fn or(self, outer: &Verifications) -> Verifications {
         Verifications {
             interval: self.interval.or_else(|| outer.interval.clone()),
@@ -120,14 +120,14 @@ impl Verifications {
     }
 }
 
-/// Something to tell the user that is no error.
+/// A message for the user that is not an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    /// The file.
+    /// Path of the file.
     pub path: Arc<str>,
-    /// From 1; 0 for the whole file.
+    /// Line, from 1; 0 for the whole file.
     pub line: u32,
-    /// In words.
+    /// The message.
     pub message: String,
 }
 
@@ -140,16 +140,16 @@ impl fmt::Display for Warning {
     }
 }
 
-/// A config file, read and checked.
+/// A config file, parsed and checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The file.
+    /// Path of the file.
     pub path: Arc<str>,
-    /// Databases by their path.
+    /// Databases with a path of their own.
     pub databases: Vec<DatabaseConfig>,
     /// Directories of databases.
     pub directories: Vec<Directory>,
-    /// Intervals of the levels from 1 up, where the file names them.
+    /// Intervals of the levels from 1 up, if the file sets them.
     pub levels: Option<Vec<Sourced<Duration>>>,
     /// `snapshot`
     pub snapshot: Snapshots,
@@ -165,13 +165,13 @@ pub struct Config {
     pub retention_enabled: Option<Sourced<bool>>,
     /// `logging`
     pub logging: Logging,
-    /// `addr`, where metrics and the status page are served
+    /// `addr`: address of the metrics and the status page
     pub addr: Option<Sourced<String>>,
     /// `socket`
     pub socket: Socket,
     /// `exec`
     pub exec: Option<Sourced<String>>,
-    /// `heartbeat-url`; its path is often a token
+    /// `heartbeat-url`, whose path is often a token
     pub heartbeat_url: Option<Sourced<Secret>>,
     /// `heartbeat-interval`
     pub heartbeat_interval: Option<Sourced<Duration>>,
@@ -179,18 +179,18 @@ pub struct Config {
     pub shutdown_sync_timeout: Option<Sourced<Duration>>,
     /// `shutdown-sync-interval`
     pub shutdown_sync_interval: Option<Sourced<Duration>>,
-    /// What the user should know.
+    /// Warnings for the user.
     pub warnings: Vec<Warning>,
-    /// The first line that holds a secret itself, instead of naming a variable.
+    /// The first line that contains a secret itself, instead of naming a variable.
     pub secret_line: Option<u32>,
 }
 
 impl Config {
-    /// Reads the text of the file called `path`. `expand` puts variables in.
+    /// Parses the text of the file called `path`. `expand` says whether to expand variables.
     ///
     /// # Errors
-    /// [`FileError`] with line and column. [`FileError::ambiguity`] says whether a probe may settle
-    /// it; then [`Overrides::settle`] and load again.
+    /// [`FileError`] with line and column. If [`FileError::ambiguity`] returns an ambiguity, a
+    /// probe may settle it: call [`Overrides::settle`] and load again.
     pub fn load(
         text: &str,
         path: &str,
@@ -205,7 +205,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The database at `path`, from an entry of its own or as one of a directory.
+    /// The database at `path`, from its own entry or from that of a directory.
     ///
     /// # Errors
     /// [`ConfigError`] for a name in a directory that cannot be part of a key.
@@ -224,7 +224,7 @@ impl Config {
         Ok(None)
     }
 
-    /// The entries, as a message names them.
+    /// The names of all entries, for messages.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         let databases = self.databases.iter().map(|d| d.path.value.display().to_string());

@@ -1,4 +1,4 @@
-//! Which file is the config file, and reading it.
+//! Finds the config file and reads it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,17 +12,18 @@ use super::{Config, Warning};
 use crate::base::limits;
 use crate::io::read_small_with_mode;
 
-/// Where a config file may be.
+/// A path where a config file may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Who named it. Then it has to be there.
+    /// Who named the path; the file has to exist then.
     pub named_by: Option<Origin>,
 }
 
-/// Where to look, in this order: the flag `--config`, `$LSFAST_CONFIG`, `$LITESTREAM_CONFIG`; the
-/// first of these alone if there is one, else `/etc/lsfast.yml` and `/etc/litestream.yml`.
+/// Paths to try, in this order: the flag `--config`, `$LSFAST_CONFIG`, `$LITESTREAM_CONFIG`. The
+/// first of these that is set is the only one; otherwise `/etc/lsfast.yml` and
+/// `/etc/litestream.yml`.
 #[must_use]
 pub fn default_paths(flag: Option<&Path>, env: &Env) -> Vec<Candidate> {
     let named = |path: &Path, by| vec![Candidate { path: env.absolute(path), named_by: Some(by) }];
@@ -37,11 +38,11 @@ pub fn default_paths(flag: Option<&Path>, env: &Env) -> Vec<Candidate> {
 }
 
 impl Config {
-    /// Finds, reads and checks the config file; `None` if nobody named one and there is none in the
-    /// usual places.
+    /// Finds, reads and checks the config file. `None` if no path was named and the usual paths
+    /// have no file.
     ///
     /// # Errors
-    /// [`FileError`]; also for a file that is named and absent.
+    /// [`FileError`], also if a named file does not exist.
     pub fn open(
         flag: Option<&Path>,
         flags: &Overrides,
@@ -77,7 +78,7 @@ impl Candidate {
     }
 }
 
-/// Warns of a file that holds a secret and can be read by everybody, from its mode bits.
+/// Warns if the file contains a secret and its mode lets every user read it.
 pub(super) fn exposed(config: &Config, mode: u32) -> Option<Warning> {
     let line = config.secret_line.filter(|_| mode & 0o004 != 0)?;
     let message = format!(

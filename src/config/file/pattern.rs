@@ -1,7 +1,7 @@
-//! File name patterns as Go's `filepath.Match` reads them: `*`, `?`, `[a-z]`, `[^a-z]`, and a
-//! backslash before a character that means itself.
+//! File name patterns as in Go's `filepath.Match`: `*`, `?`, `[a-z]`, `[^a-z]`, and a backslash
+//! before a character that stands for itself.
 
-/// Whether the pattern is well formed.
+/// Checks that the pattern is well formed.
 pub(super) fn check(pattern: &str) -> Result<(), &'static str> {
     let mut rest = pattern.chars();
     while let Some(c) = rest.next() {
@@ -20,10 +20,10 @@ pub(super) fn check(pattern: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Whether the whole name fits. The work is bounded by the product of both lengths.
+/// Whether the whole name matches. The work is bounded by the product of both lengths.
 pub(super) fn matches(pattern: &str, name: &str) -> bool {
     let (mut p, mut n) = (pattern, name);
-    // The last star, and what of the name it has not swallowed yet.
+    // The pattern after the last star, and the part of the name that the star has not consumed yet.
     let mut star: Option<(&str, &str)> = None;
     loop {
         if let Some(after) = p.strip_prefix('*') {
@@ -47,7 +47,7 @@ pub(super) fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// Fits one character.
+/// Matches one character.
 fn one<'p, 'n>(pattern: &'p str, name: &'n str) -> Option<(&'p str, &'n str)> {
     let mut p = pattern.chars();
     let mut n = name.chars();
@@ -65,8 +65,8 @@ fn one<'p, 'n>(pattern: &'p str, name: &'n str) -> Option<(&'p str, &'n str)> {
     fits.then_some((p.as_str(), n.as_str()))
 }
 
-/// Reads what follows `[`: whether `found` is in it, and the rest behind `]`. `None` if it does not
-/// end.
+/// Parses a class after its `[`. Returns whether it contains `found`, and the rest after `]`.
+/// `None` if the class does not end.
 fn class(pattern: &str, found: Option<char>) -> Option<(bool, &str)> {
     let (negated, mut rest) = match pattern.strip_prefix('^') {
         Some(rest) => (true, rest.chars()),

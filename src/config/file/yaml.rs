@@ -1,4 +1,4 @@
-//! From text to sections of known keys, each value with its line and column.
+//! Parses text into sections of known keys, each value with its line and column.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -10,7 +10,7 @@ use serde_saphyr::{Location, Spanned};
 use super::error::{FileError, Problem};
 use super::keys::{Key, Kind, Scope};
 
-/// Where something stands, counted from 1.
+/// A position in the file, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Mark {
     pub(super) line: u32,
@@ -34,16 +34,16 @@ pub(super) struct Text {
 #[derive(Debug)]
 pub(super) enum Value {
     Text(Text),
-    /// A list of texts, which nothing reads: its keys are those of other kinds of replicas.
+    /// A list of texts. Its content is not kept, because no supported key has such a value.
     Texts,
     Section(Section),
     List(Vec<Section>),
 }
 
-/// Keys and their values. A key without a value is not here.
+/// Keys and their values. Keys without a value are left out.
 #[derive(Debug)]
 pub(super) struct Section {
-    /// Its first key.
+    /// Position of the first key.
     pub(super) at: Mark,
     pub(super) entries: Vec<(&'static Key, Mark, Value)>,
 }
@@ -75,7 +75,7 @@ impl Section {
     }
 }
 
-/// Reads the whole file.
+/// Parses the whole file.
 pub(super) fn parse(text: &str, path: &Arc<str>) -> Result<Section, FileError> {
     let trouble = RefCell::new(None);
     let seed = Keys { scope: Scope::Top, trouble: &trouble };
@@ -95,13 +95,13 @@ pub(super) fn parse(text: &str, path: &Arc<str>) -> Result<Section, FileError> {
     }
 }
 
-/// Whether the text is YAML, and only another kind of value than the key needs.
+/// Whether the text is valid YAML and only has another kind of value than the key needs.
 fn is_shape(error: &serde_saphyr::Error) -> bool {
     let text = error.without_snippet().to_string();
     text.starts_with("expected ") || text.starts_with("invalid type")
 }
 
-/// What the parser says, without its place, and without names or values out of the file.
+/// The parser's message, without its position, and without names or values from the file (I7).
 fn words(error: &serde_saphyr::Error) -> String {
     if matches!(error, serde_saphyr::Error::DuplicateMappingKey { .. }) {
         return "this key stands here a second time".to_owned();
@@ -116,7 +116,7 @@ fn words(error: &serde_saphyr::Error) -> String {
 
 type Trouble = RefCell<Option<(Mark, Problem)>>;
 
-/// A section of keys of `scope`.
+/// A section with keys of `scope`.
 #[derive(Clone, Copy)]
 struct Keys<'t> {
     scope: Scope,
@@ -124,7 +124,7 @@ struct Keys<'t> {
 }
 
 impl<'t> Keys<'t> {
-    /// Nothing, or a section.
+    /// Parses a section that may be empty.
     fn optional<'de, D: Deserializer<'de>>(self, d: D) -> Result<Option<Section>, D::Error> {
         d.deserialize_option(Optional(self))
     }
@@ -153,7 +153,7 @@ impl<'de> Visitor<'de> for Keys<'_> {
                 section.at = at;
             }
             let Some(key) = self.scope.key(&name.value) else {
-                // A place for anchors, as in Compose files.
+                // Keys that begin with `x-` are allowed for anchors, as in Compose files.
                 if self.scope == Scope::Top && name.value.starts_with("x-") {
                     map.next_value::<IgnoredAny>()?;
                     continue;
@@ -164,7 +164,7 @@ impl<'de> Visitor<'de> for Keys<'_> {
             };
             let value = self.value(key, &mut map).inspect_err(|_| {
                 let mut trouble = self.trouble.borrow_mut();
-                // The deepest key is the one to name, if the kind of value is what is wrong.
+                // If the kind of value is wrong, the error names the deepest key.
                 trouble.get_or_insert((at, Problem::Shape { key: key.name, expected: shape(key.kind) }));
             })?;
             if let Some(value) = value {
@@ -231,7 +231,7 @@ impl<'de> Visitor<'de> for List<'_> {
     }
 }
 
-/// What may be left empty.
+/// A value that may be left empty.
 struct Optional<S>(S);
 
 impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Optional<S> {

@@ -390,7 +390,24 @@ fn each_message_that_is_explained_exists() {
     });
     let sources = sources.collect::<String>();
     let is_filled_in = |word: &str| {
-        ["DB", "URL", "OUT", "KEY", "FILE", "FILE:LINE", "OTHER", "N", "N)", "M", "VERSION"].contains(&word)
+        [
+            "DB",
+            "URL",
+            "OUT",
+            "KEY",
+            "FILE",
+            "FILE:LINE",
+            "OTHER",
+            "HOST",
+            "BUCKET",
+            "WHAT",
+            "PATH",
+            "N",
+            "N)",
+            "M",
+            "VERSION",
+        ]
+        .contains(&word)
     };
     let mut wrong = Vec::new();
     let messages = listed(docs);

@@ -29,6 +29,7 @@ impl Secret {
     }
 }
 
+/// I7: hides the text.
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(hidden)")
@@ -63,6 +64,7 @@ impl Credentials {
     }
 }
 
+/// I7: shows neither the secret nor the token.
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials")

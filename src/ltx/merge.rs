@@ -145,6 +145,7 @@ fn merged_header<S: PageSource>(sources: &[S]) -> Result<Header, LtxError> {
             let (before, after) = (before.page_size.get(), after.page_size.get());
             return Err(LtxError::PageSizeChanges { before, after });
         }
+        // I4: the TXIDs of the result are contiguous.
         if after.min.0 > before.max.0.saturating_add(1) || after.max <= before.max {
             return Err(LtxError::NotContiguous { previous: before.max, min: after.min, max: after.max });
         }

@@ -26,7 +26,7 @@ pub enum Files {
 /// A state and the files that it needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
-    /// The files.
+    /// The files to read.
     pub files: Files,
     /// Whether the replica holds no newer state.
     pub is_newest: bool,

@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(damaged.plan(&files, Goal::Newest).unwrap(), [files[0], files[4], files[3]]);
         let damaged = without(&files[4..]);
         assert_eq!(damaged.plan(&files, Goal::Newest).unwrap(), [files[0], files[1], files[2], files[3]]);
-        // The other way round.
+        // The other way round: only the newest image is sound.
         let damaged = without(&files[..5]);
         assert_eq!(damaged.plan(&files, Goal::Newest).unwrap(), [files[5]]);
         assert!(matches!(damaged.plan(&files, Goal::Txid(Txid(3))), Err(PlanError::Damaged { .. })));

@@ -83,7 +83,6 @@ impl From<&LegacyFile> for Wanted {
 pub(super) struct Part {
     /// Index of the file in the order of reading.
     pub(super) file: usize,
-    /// The bytes.
     pub(super) bytes: Bytes,
     /// Whether the part ends where the file ends.
     pub(super) is_last: bool,

@@ -46,7 +46,7 @@ impl<'a> Search<'a> {
         Ok(Search { store, state, listing, damaged, proven, careful: false, said, listings: 1 })
     }
 
-    /// The next choice of files.
+    /// Chooses files without those known to be damaged. Once damage was found, proves them first.
     pub(super) async fn next(&mut self) -> Result<Choice, RestoreError> {
         loop {
             let choice =

@@ -202,6 +202,7 @@ impl Target {
     /// Renames the complete, verified and flushed file to the output. Blocks its thread.
     pub(super) fn install(&self, pending: Pending) -> Result<(), RestoreError> {
         self.may_replace()?;
+        // I5: the name must still mean the file that was written and verified.
         if !pending.is_itself() {
             return Err(RestoreError::Exchanged { path: pending.path().to_owned() });
         }

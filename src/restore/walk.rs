@@ -108,6 +108,7 @@ impl<'a> Walk<'a> {
         if self.begun != self.files.len() {
             return Err(RestoreError::Interrupted);
         }
+        // I5: each page of the state has to be in one of the files.
         match (self.claims.as_ref().and_then(Claims::missing), self.shape) {
             (Some(missing), Some(shape)) => {
                 let commit = shape.header.commit;

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!  GET of level 0, TXID + 1     404: nothing yet; wait for the interval or a directory hint
-//!    -> each page with its old share of the sum                       apply
+//!    -> per page: the sum loses its old share and gains the new one   apply
 //!    -> one transaction: pages, mark, length                          replica
 //!    -> the next GET at once
 //! ```

@@ -1,9 +1,11 @@
 //! Interprets host and path of a replica URL.
 //!
-//! A rule decides if the owner can have meant only one thing. Rules know an ARN, a port, an IP
-//! address, `localhost`, a known provider, a first label that is typical for a store
-//! (`s3.example.com`), the host of an endpoint that is set elsewhere, and a plain `http://` or
-//! `https://` URL.
+//! A rule decides if the owner can have meant only one thing:
+//!
+//! - an ARN, a port, an IP address, or `localhost`;
+//! - a known provider, or the host of an endpoint that is set elsewhere;
+//! - a first label that is typical for a store (`s3.example.com`);
+//! - a plain `http://` or `https://` URL.
 //!
 //! A name with dots that no rule knows may be a bucket of AWS, a server, or a bucket before its
 //! server. Then all readings are returned, and no request is sent.

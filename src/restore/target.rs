@@ -9,9 +9,9 @@
 //! # Order of writes
 //!
 //! 1. No other process may have the database, its WAL or its wal-index open. No lock is held on
-//!    them, no visible process has a descriptor of them (`/proc`), and the kernel, asked for a
-//!    lease, knows of no descriptor of an invisible process. Otherwise the restore is refused.
-//!    Locks alone do not suffice: an idle connection in rollback mode holds none.
+//!    them, and no visible process has a descriptor of them (`/proc`). The kernel, asked for a
+//!    lease, knows of no descriptor of an invisible process either. Otherwise the restore is
+//!    refused. Locks alone do not suffice: an idle connection in rollback mode holds none.
 //! 2. `PRAGMA journal_mode=DELETE` checkpoints the WAL into the old database (or rolls its journal
 //!    back) and removes it. SQLite needs exclusive access for that, so it notices a process that
 //!    has come after step 1.

@@ -32,4 +32,5 @@ mod vectors;
 mod waits;
 mod wal;
 mod walindex;
+mod words;
 mod writers;

@@ -1,0 +1,137 @@
+//! What the documents show can be typed, and how they say it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Phrases that readers of English stumble over, or that are not about programs.
+const NOT_HERE: [&str; 11] = [
+    "so many of",
+    "so long as",
+    "so often",
+    "somebody",
+    "nobody",
+    "whoever",
+    "anew",
+    "trying on",
+    "is said in the log",
+    "is said once",
+    "a database like any other",
+];
+
+/// Flags of other programs that the documents show.
+const FLAGS_OF_OTHERS: [&str; 4] = ["unix-socket", "port", "release", "path"];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files_below(dir: &Path, end: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(files_below(&path, end));
+        } else if path.to_string_lossy().ends_with(end) {
+            let text = fs::read_to_string(&path).expect("a text");
+            found.push((path, text));
+        }
+    }
+    found
+}
+
+fn documents() -> Vec<(PathBuf, String)> {
+    let mut found = files_below(&root().join("docs"), ".md");
+    for name in ["README.md", "CONTRIBUTING.md", "SECURITY.md"] {
+        let path = root().join(name);
+        let text = fs::read_to_string(&path).expect("a document");
+        found.push((path, text));
+    }
+    found
+}
+
+/// The text without code, on one line, so that a phrase may be broken anywhere.
+fn prose(text: &str) -> String {
+    let mut fenced = false;
+    let lines = text.lines().filter(|line| {
+        fenced ^= line.starts_with("```");
+        !fenced && !line.starts_with("    ")
+    });
+    let joined = lines.collect::<Vec<_>>().join(" ");
+    // Every other piece is in backquotes.
+    let words = joined.split('`').step_by(2).collect::<String>();
+    words.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
+}
+
+fn phrases(text: &str) -> Vec<&'static str> {
+    let prose = prose(text);
+    let is_word = |c: char| c.is_alphanumeric();
+    let has = |phrase: &&str| {
+        prose.match_indices(*phrase).any(|(at, _)| {
+            !prose[..at].ends_with(is_word) && !prose[at + phrase.len()..].starts_with(is_word)
+        })
+    };
+    NOT_HERE.into_iter().filter(has).collect()
+}
+
+#[test]
+fn documents_are_in_plain_words() {
+    let wrong: Vec<String> = documents()
+        .iter()
+        .flat_map(|(path, text)| phrases(text).into_iter().map(|p| format!("{}: {p:?}", path.display())))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(phrases("x\nNobody\nknows `somebody`.\n    whoever\n"), ["nobody"]);
+}
+
+/// The long flags of all commands, as their arguments are declared.
+fn flags() -> BTreeSet<String> {
+    let mut flags: BTreeSet<String> = ["help", "version"].map(str::to_owned).into();
+    for (_, text) in files_below(&root().join("src/cli"), ".rs") {
+        for declared in text.split("#[arg(").skip(1) {
+            let (argument, rest) = declared.split_once(")]\n").expect("the end of an attribute");
+            let name = rest.split(':').next().and_then(|n| n.split_whitespace().last()).unwrap_or("");
+            if argument.split([',', ' ']).any(|word| word == "long") {
+                flags.insert(name.replace('_', "-"));
+            }
+        }
+    }
+    flags
+}
+
+/// The commands, as they are named after the variants of the enum.
+fn commands() -> BTreeSet<String> {
+    let cli = fs::read_to_string(root().join("src/cli/mod.rs")).expect("the command line");
+    let (_, after) = cli.split_once("pub enum Command {").expect("the commands");
+    let body = after.split("\n}").next().unwrap_or("");
+    let variants = body.lines().filter_map(|l| l.trim().split_once('(')).map(|(name, _)| name.to_lowercase());
+    variants.filter(|name| name.chars().all(char::is_alphabetic)).collect()
+}
+
+#[test]
+fn commands_and_flags_of_the_documents_exist() {
+    let (flags, commands) = (flags(), commands());
+    assert!(flags.len() > 40 && commands.len() > 15, "{flags:?} {commands:?}");
+    let mut wrong = Vec::new();
+    for name in ["README.md", "docs/config.md", "docs/logs.md", "docs/metrics.md", "docs/security.md"] {
+        let text = fs::read_to_string(root().join(name)).expect("a document");
+        for flag in text.split("--").skip(1) {
+            let flag: String = flag.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
+            let flag = flag.trim_end_matches('-');
+            if flag.len() > 1 && !flags.contains(flag) && !FLAGS_OF_OTHERS.contains(&flag) {
+                wrong.push(format!("{name}: no command has --{flag}"));
+            }
+        }
+        for line in text.lines() {
+            for shown in
+                [line.strip_prefix("    lsfast "), line.split("`lsfast ").nth(1)].into_iter().flatten()
+            {
+                let command: String = shown.chars().take_while(char::is_ascii_lowercase).collect();
+                if !command.is_empty() && !commands.contains(&command) {
+                    wrong.push(format!("{name}: there is no command lsfast {command}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -16,6 +16,7 @@
 //! - A buffer that was passed in belongs to the engine until the answer returns it, even if the
 //!   caller has dropped the future.
 
+mod below;
 mod child;
 pub mod durable;
 mod engine;
@@ -37,12 +38,14 @@ mod uring;
 mod wait;
 pub mod watch;
 
+pub use below::Seen;
 pub use child::{Own, bind, forbid_core_files, own, raise_descriptor_limit, reap_orphans};
 pub use engine::{Engine, IoChoice, IoError, IoKind};
 pub use file::{File, read_small, read_small_itself, read_small_with_mode};
 pub use on_demand::OnDemand;
 pub use private::{Folder, Private};
 pub use process::{
-    end_group, keep_heap, monotonic, processor_time, send_signal, trim_heap, urgency_refused, urgently,
+    end_group, keep_heap, monotonic, processor_time, send_signal, since_boot, trim_heap, urgency_refused,
+    urgently,
 };
 pub use wait::wait;

@@ -53,10 +53,10 @@ pub struct Private {
 /// An open folder of lsfast.
 #[derive(Debug)]
 pub struct Folder {
-    fd: OwnedFd,
-    path: PathBuf,
-    /// User id of its owner.
-    owner: u32,
+    pub(super) fd: OwnedFd,
+    pub(super) path: PathBuf,
+    /// User id of its owner, or of that of the directory above it that a user named.
+    pub(super) owner: u32,
 }
 
 impl Private {
@@ -158,7 +158,7 @@ fn not_a_folder(above: BorrowedFd<'_>, name: &OsStr, e: Errno) -> io::Error {
 }
 
 /// Flushes a directory, which may be open with `O_PATH` only.
-fn sync(directory: BorrowedFd<'_>) -> io::Result<()> {
+pub(super) fn sync(directory: BorrowedFd<'_>) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let readable = openat(directory, c".", flags, Mode::empty())?;
     Ok(rustix::fs::fsync(readable)?)
@@ -172,7 +172,7 @@ impl Folder {
     }
 
     /// A descriptor for reading and flushing. The one in `fd` is open with `O_PATH` only.
-    fn readable(&self) -> io::Result<OwnedFd> {
+    pub(super) fn readable(&self) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(openat(&self.fd, c".", flags, Mode::empty())?)
     }

@@ -13,6 +13,12 @@ pub fn monotonic() -> Duration {
     sys::clock(libc::CLOCK_MONOTONIC)
 }
 
+/// The time since the machine was started, sleep included. Nobody sets this clock.
+#[must_use]
+pub fn since_boot() -> Duration {
+    sys::clock(libc::CLOCK_BOOTTIME)
+}
+
 /// Processor time that all threads of this process have used.
 #[must_use]
 pub fn processor_time() -> Duration {

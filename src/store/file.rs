@@ -4,12 +4,16 @@
 //! flushed, renamed, and then the directory is flushed. Its modification time is the creation time of its header,
 //! exact to the millisecond. Names that are not those of LTX files are ignored.
 //!
+//! Only the replica's own directory may be reached by links. Below it each step is opened by the descriptor of the one
+//! above, and a link is refused: whoever may write there could otherwise have any file of the host read or written.
+//!
 //! Calls run on the blocking threads of the tokio runtime that they are made from.
 
 pub mod doctor;
 mod side;
 mod write;
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -25,7 +29,7 @@ use super::{
 };
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, limits};
-use crate::io::{File, durable};
+use crate::io::{Folder, durable};
 use crate::ltx::TimesId;
 
 /// A temporary file that nobody has touched for this long belongs to a process that is dead.
@@ -78,19 +82,35 @@ impl FileStore {
     }
 }
 
+/// The folder of a level, below the root.
+fn level_path(level: Level) -> PathBuf {
+    Path::new("ltx").join(level.to_string())
+}
+
+/// An answer, `None` where there is nothing.
+fn if_there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
 impl Inner {
-    fn directory(&self, level: Level) -> PathBuf {
-        self.root.join("ltx").join(level.to_string())
+    /// Makes a folder of the replica for those who may read its files; what is above the replica is made as the umask says.
+    fn make(&self, below: &Path) -> io::Result<Folder> {
+        let mode = self.mode | (self.mode & 0o444) >> 2;
+        durable::create_dir_all(durable::directory_of(&self.root))?;
+        durable::create_dir_all_with(&self.root, mode)?;
+        Folder::make_below(&self.root, below, mode)
     }
 
-    /// Makes a directory of the replica for those who may read its files; what is above the replica is made as the umask says.
-    fn make(&self, directory: &Path) -> io::Result<()> {
-        durable::create_dir_all(durable::directory_of(&self.root))?;
-        durable::create_dir_all_with(directory, self.mode | (self.mode & 0o444) >> 2)
+    fn folder(&self, below: &Path) -> io::Result<Folder> {
+        Folder::below(&self.root, below)
     }
 
     fn path(&self, id: LtxId) -> PathBuf {
-        self.directory(id.level).join(id.file_name())
+        self.root.join(level_path(id.level)).join(id.file_name())
     }
 
     fn list(&self, scope: Scope) -> Result<Vec<Entry>> {
@@ -110,37 +130,42 @@ impl Inner {
     }
 
     fn list_level(&self, level: Level, into: &mut Vec<Entry>) -> Result<()> {
-        let directory = self.directory(level);
-        let failed = |e| error("list", &directory, &e);
-        let names = match std::fs::read_dir(&directory) {
-            Ok(names) => names,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(failed(e)),
-        };
-        for (count, name) in names.enumerate() {
-            let name = name.map_err(failed)?.file_name();
-            if count >= limits::LIST_OBJECTS {
-                let message = format!(
-                    "cannot list {}: it has more than {} names; remove what is not of this replica",
-                    directory.display(),
-                    limits::LIST_OBJECTS
-                );
-                return Err(StoreError::new(ErrorKind::Fatal, message));
-            }
+        let below = level_path(level);
+        let failed = |e| error("list", &self.root.join(&below), &e);
+        let Some(folder) = if_there(self.folder(&below)).map_err(failed)? else { return Ok(()) };
+        let names = folder.names_up_to(limits::LIST_OBJECTS).map_err(failed)?.ok_or_else(|| {
+            let message = format!(
+                "cannot list {}: it has more than {} names; remove what is not of this replica",
+                folder.path().display(),
+                limits::LIST_OBJECTS
+            );
+            StoreError::new(ErrorKind::Fatal, message)
+        })?;
+        for name in names {
             let Some(id) = name.to_str().and_then(|n| LtxId::parse_file_name(level, n)) else { continue };
-            into.extend(entry(id, &directory.join(name))?);
+            into.extend(entry(id, &folder)?);
         }
         Ok(())
     }
 
-    fn get(path: &Path, range: &Range<u64>) -> Result<Bytes> {
+    fn head(&self, id: LtxId) -> Result<Option<Entry>> {
+        let folder = if_there(self.folder(&level_path(id.level)));
+        match folder.map_err(|e| error("read", &self.path(id), &e))? {
+            Some(folder) => entry(id, &folder),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads `range` of the file `name` in a folder.
+    fn get(&self, below: &Path, name: &str, range: &Range<u64>) -> Result<Bytes> {
+        let path = self.root.join(below).join(name);
         let failed = |e: io::Error| match e.kind() {
             io::ErrorKind::NotFound => {
                 StoreError::new(ErrorKind::NotFound, format!("there is no {}", path.display()))
             }
-            _ => error("read", path, &e),
+            _ => error("read", &path, &e),
         };
-        let file = File::open_itself(path).map_err(failed)?;
+        let file = self.folder(below).and_then(|folder| folder.open_file(name)).map_err(failed)?;
         let size = file.len().map_err(failed)?;
         let end = range.end.min(size);
         let Some(len) = end.checked_sub(range.start).filter(|&l| l > 0) else { return Ok(Bytes::new()) };
@@ -151,19 +176,19 @@ impl Inner {
     }
 
     fn delete(&self, ids: &[LtxId]) -> Result<()> {
-        let mut levels: Vec<Level> = Vec::new();
+        let mut folders: Vec<(Level, Option<Folder>)> = Vec::new();
         for &id in ids {
-            let path = self.path(id);
-            match std::fs::remove_file(&path) {
-                Ok(()) if levels.contains(&id.level) => {}
-                Ok(()) => levels.push(id.level),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(error("remove", &path, &e)),
+            let failed = |e| error("remove", &self.path(id), &e);
+            if !folders.iter().any(|(level, _)| *level == id.level) {
+                folders.push((id.level, if_there(self.folder(&level_path(id.level))).map_err(failed)?));
+            }
+            let of_level = folders.iter().find(|(level, _)| *level == id.level);
+            if let Some((_, Some(folder))) = of_level {
+                folder.remove(&id.file_name()).map_err(failed)?;
             }
         }
-        for level in levels {
-            let directory = self.directory(level);
-            durable::sync_dir(&directory).map_err(|e| error("flush", &directory, &e))?;
+        for folder in folders.into_iter().filter_map(|(_, folder)| folder) {
+            folder.sync().map_err(|e| error("flush", folder.path(), &e))?;
         }
         Ok(())
     }
@@ -174,10 +199,11 @@ impl Inner {
             return;
         }
         for level in Level::all() {
-            let Ok(names) = std::fs::read_dir(self.directory(level)) else { continue };
-            for name in names.flatten() {
-                if name.path().extension().is_some_and(|e| e == "tmp") && is_abandoned(&name) {
-                    let _ = std::fs::remove_file(name.path());
+            let Ok(folder) = self.folder(&level_path(level)) else { continue };
+            for name in folder.names().unwrap_or_default() {
+                let Some(name) = name.to_str().filter(|n| n.ends_with(".tmp")) else { continue };
+                if is_abandoned(&folder, name) {
+                    let _ = folder.remove(name);
                 }
             }
         }
@@ -186,24 +212,19 @@ impl Inner {
 
 /// By the time of the last change of the inode: the modification time is set to that of the header when the file is
 /// about to get its name, and may be long ago.
-fn is_abandoned(name: &std::fs::DirEntry) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let Ok(meta) = name.metadata() else { return false };
-    let changed = Duration::from_secs(u64::try_from(meta.ctime()).unwrap_or(0));
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    meta.is_file() && now.saturating_sub(changed) > ABANDONED
+fn is_abandoned(folder: &Folder, name: &str) -> bool {
+    let Ok(seen) = folder.look(OsStr::new(name), false) else { return false };
+    let age = SystemTime::now().duration_since(seen.changed).unwrap_or_default();
+    seen.is_file && age > ABANDONED
 }
 
 /// What a listing says of one file; `None` if it is not there (any more) or not a file. A link to a file is listed, so that it is
 /// missed by nobody, and refused when it is read.
-fn entry(id: LtxId, path: &Path) -> Result<Option<Entry>> {
-    let meta = match std::fs::metadata(path) {
-        Ok(meta) => meta,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(error("read", path, &e)),
-    };
-    let modified = meta.modified().map_err(|e| error("read", path, &e))?;
-    Ok(meta.is_file().then(|| Entry { id, size: meta.len(), modified: Millis::from_system(modified) }))
+fn entry(id: LtxId, folder: &Folder) -> Result<Option<Entry>> {
+    let name = id.file_name();
+    let seen = if_there(folder.look(OsStr::new(&name), true));
+    let seen = seen.map_err(|e| error("read", &folder.path().join(&name), &e))?.filter(|seen| seen.is_file);
+    Ok(seen.map(|seen| Entry { id, size: seen.len, modified: Millis::from_system(seen.modified) }))
 }
 
 /// Says what was tried, where and why it failed, and sorts it.
@@ -284,11 +305,11 @@ impl Store for FileStore {
     }
 
     fn get<'a>(&'a self, id: LtxId, range: Range<u64>) -> BoxFuture<'a, Result<Bytes>> {
-        self.blocking(move |inner| Inner::get(&inner.path(id), &range))
+        self.blocking(move |inner| inner.get(&level_path(id.level), &id.file_name(), &range))
     }
 
     fn head<'a>(&'a self, id: LtxId) -> BoxFuture<'a, Result<Option<Entry>>> {
-        self.blocking(move |inner| entry(id, &inner.path(id)))
+        self.blocking(move |inner| inner.head(id))
     }
 
     fn delete<'a>(&'a self, ids: &'a [LtxId]) -> BoxFuture<'a, Result<()>> {
@@ -309,7 +330,11 @@ impl Store for FileStore {
     }
 
     fn get_side<'a>(&'a self, id: SideId, range: Range<u64>) -> BoxFuture<'a, Result<Bytes>> {
-        self.blocking(move |inner| Inner::get(&inner.side_path(id), &range))
+        self.blocking(move |inner| {
+            let path = id.path();
+            let (below, name) = path.rsplit_once('/').unwrap_or(("", &path));
+            inner.get(Path::new(below), name, &range)
+        })
     }
 
     fn put_times<'a>(&'a self, id: TimesId, body: Bytes) -> BoxFuture<'a, Result<()>> {

@@ -1,26 +1,24 @@
 //! What lies beside the levels of a directory replica.
 
+use std::ffi::OsStr;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::{Inner, error};
+use super::{Inner, error, if_there};
 use crate::base::clock::Millis;
-use crate::io::durable;
+use crate::io::Folder;
 use crate::ltx::TimesId;
 use crate::store::{Result, SideEntry, SideId};
 
 impl Inner {
-    pub(super) fn side_path(&self, id: SideId) -> PathBuf {
-        self.root.join(id.path())
-    }
-
     /// All of them, in order of their names.
     pub(super) fn list_sides(&self) -> Result<Vec<SideEntry>> {
         let mut found = Vec::new();
         self.list_folder("times", &mut found)?;
-        for generation in names(&self.root.join("generations"))? {
+        for (generation, _) in self.names("generations")? {
             for folder in ["snapshots", "wal"] {
                 self.list_folder(&format!("generations/{generation}/{folder}"), &mut found)?;
             }
@@ -29,55 +27,48 @@ impl Inner {
         Ok(found)
     }
 
-    fn list_folder(&self, folder: &str, into: &mut Vec<SideEntry>) -> Result<()> {
-        for name in names(&self.root.join(folder))? {
-            let Some(id) = SideId::parse(&format!("{folder}/{name}")) else { continue };
-            let path = self.side_path(id);
-            let meta = match std::fs::metadata(&path) {
-                Ok(meta) => meta,
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                Err(e) => return Err(error("read", &path, &e)),
-            };
-            let modified = meta.modified().map_err(|e| error("read", &path, &e))?;
-            if meta.is_file() {
-                into.push(SideEntry { id, size: meta.len(), modified: Millis::from_system(modified) });
+    fn list_folder(&self, below: &str, into: &mut Vec<SideEntry>) -> Result<()> {
+        for (name, folder) in self.names(below)? {
+            let Some(id) = SideId::parse(&format!("{below}/{name}")) else { continue };
+            let seen = if_there(folder.look(OsStr::new(&name), true));
+            let seen = seen.map_err(|e| error("read", &folder.path().join(&name), &e))?;
+            if let Some(seen) = seen.filter(|seen| seen.is_file) {
+                into.push(SideEntry { id, size: seen.len, modified: Millis::from_system(seen.modified) });
             }
         }
         Ok(())
     }
 
+    /// Names in a folder, each with the folder; none if it is not there.
+    fn names(&self, below: &str) -> Result<impl Iterator<Item = (String, Rc<Folder>)> + use<>> {
+        let failed = |e| error("list", &self.root.join(below), &e);
+        let folder = match self.folder(Path::new(below)) {
+            Ok(folder) => Some(Rc::new(folder)),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
+            Err(e) => return Err(failed(e)),
+        };
+        let names = folder.as_ref().map_or_else(|| Ok(Vec::new()), |f| f.names()).map_err(failed)?;
+        let text = names.into_iter().filter_map(|name| name.into_string().ok());
+        Ok(text.filter_map(move |name| folder.clone().map(|folder| (name, folder))))
+    }
+
     pub(super) fn put_times(&self, id: TimesId, body: &Bytes) -> Result<()> {
-        let path = self.side_path(SideId::Times(id));
-        let directory = durable::directory_of(&path);
-        self.make(directory).map_err(|e| error("make", directory, &e))?;
-        durable::write(&path, body, self.mode).map_err(|e| error("write", &path, &e))
+        let path = SideId::Times(id).path();
+        let (below, name) = path.rsplit_once('/').unwrap_or(("", &path));
+        let failed = |what| move |e: io::Error| error(what, &self.root.join(below), &e);
+        let folder = self.make(Path::new(below)).map_err(failed("make"))?;
+        folder.write(name, body, self.mode).map_err(failed("write to"))
     }
 
     pub(super) fn delete_times(&self, ids: &[TimesId]) -> Result<()> {
         for &id in ids {
-            let path = self.side_path(SideId::Times(id));
-            match std::fs::remove_file(&path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(error("remove", &path, &e)),
-                _ => {}
+            let path = SideId::Times(id).path();
+            let (below, name) = path.rsplit_once('/').unwrap_or(("", &path));
+            let failed = |e| error("remove", &self.root.join(&path), &e);
+            if let Some(folder) = if_there(self.folder(Path::new(below))).map_err(failed)? {
+                folder.remove(name).map_err(failed)?;
             }
         }
         Ok(())
     }
-}
-
-/// Names in a directory; none if it is not there.
-fn names(directory: &Path) -> Result<Vec<String>> {
-    let failed = |e| error("list", directory, &e);
-    let entries = match std::fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(Vec::new());
-        }
-        Err(e) => return Err(failed(e)),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        names.extend(entry.map_err(failed)?.file_name().into_string());
-    }
-    Ok(names)
 }

@@ -293,3 +293,58 @@ async fn a_link_in_a_replica_is_listed_and_never_read_or_copied() {
     assert_eq!(fs::read(&secret).unwrap(), b"root only");
     assert_eq!(&store.get(raw(2), 0..100).await.unwrap()[..], b"new");
 }
+
+/// Who may write to a replica could have any file of the host read or written through a link.
+#[tokio::test]
+async fn no_link_below_the_root_is_followed() {
+    use std::os::unix::fs::symlink;
+    for link in ["ltx", "ltx/0", "ltx/1", "times", "generations"] {
+        let (dir, store) = store();
+        let victim = dir.path().join("victim");
+        let inside = |name: &str| victim.join(name);
+        // Whatever is read, removed or replaced there is noticed.
+        fs::create_dir_all(inside("0")).unwrap();
+        fs::create_dir_all(inside("1")).unwrap();
+        let name = raw(1).file_name();
+        for path in [inside(&name), inside("0").join(&name), inside("1").join(&name), inside("x.tmp")] {
+            fs::write(path, "theirs").unwrap();
+        }
+        let before = tree(&victim);
+        let root = dir.path().join("replica");
+        fs::create_dir_all(root.join(link).parent().unwrap()).unwrap();
+        symlink(&victim, root.join(link)).unwrap();
+        let said = |e: StoreError| {
+            let text = e.to_string();
+            assert!(text.contains("is a symbolic link, which is not followed"), "{link}: {text}");
+        };
+        let times = TimesId { min: Txid(1), max: Txid(1) };
+        said(store.list_all().await.unwrap_err());
+        if link == "times" {
+            said(store.put_times(times, Bytes::from_static(b"x")).await.unwrap_err());
+            said(store.delete_times(&[times]).await.unwrap_err());
+            said(store.get_side(SideId::Times(times), 0..9).await.unwrap_err());
+        } else if link != "generations" {
+            let there = if link == "ltx/1" { id(1, 1, 1) } else { raw(1) };
+            said(store.put(there, body("ours"), replace()).await.unwrap_err());
+            said(store.upload(there, 9, replace()).await.err().unwrap());
+            said(store.get(there, 0..9).await.unwrap_err());
+            said(store.head(there).await.unwrap_err());
+            said(store.delete(&[there]).await.unwrap_err());
+            said(store.copy(there, id(9, 1, 1), replace()).await.unwrap_err());
+        }
+        if link == "ltx/1" {
+            store.put(raw(1), body("ours"), replace()).await.unwrap();
+            said(store.copy(raw(1), id(1, 1, 1), replace()).await.unwrap_err());
+        }
+        assert_eq!(tree(&victim), before, "{link}");
+        assert!(before.iter().all(|path| fs::read(path).unwrap() == b"theirs"), "{link}");
+    }
+    // The root itself is a user's business.
+    let (dir, _) = store();
+    fs::create_dir(dir.path().join("disk")).unwrap();
+    symlink(dir.path().join("disk"), dir.path().join("replica")).unwrap();
+    let store = FileStore::new(dir.path().join("replica"));
+    store.put(raw(1), body("ours"), create_only()).await.unwrap();
+    assert_eq!(store.list(Scope::All).await.unwrap().len(), 1);
+    assert!(dir.path().join("disk/ltx/0").exists());
+}

@@ -1,15 +1,16 @@
 //! Putting, copying and streaming files into a directory replica.
 
+use std::ffi::OsStr;
 use std::io::{self, IoSlice, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::{FileStore, GATHER_BYTES, Inner, error};
+use super::{FileStore, GATHER_BYTES, Inner, error, level_path};
 use crate::base::LtxId;
 use crate::base::clock::Millis;
-use crate::io::File;
 use crate::io::durable::{self, Existing, Pending};
+use crate::io::{File, Folder};
 use crate::store::{BoxFuture, ErrorKind, PutOptions, Result, StoreError, Upload, progress};
 
 impl Inner {
@@ -29,9 +30,12 @@ impl Inner {
             }
             _ => error("copy", &source, &e),
         };
-        let original = File::open_itself(&source).map_err(failed)?;
+        let folder = self.folder(&level_path(from.level)).map_err(failed)?;
+        let original = folder.open_file(&from.file_name()).map_err(failed)?;
         let modified = original.metadata().and_then(|m| m.modified()).map_err(failed)?;
-        if Millis::from_system(modified) == options.created && self.link(&source, to, options)? {
+        if Millis::from_system(modified) == options.created
+            && self.link((&folder, &from.file_name(), &original), to, options)?
+        {
             return Ok(());
         }
         let draft = self.draft(to, options)?;
@@ -40,52 +44,60 @@ impl Inner {
     }
 
     /// Whether it could be done by a link.
-    fn link(&self, source: &Path, to: LtxId, options: PutOptions) -> Result<bool> {
+    fn link(
+        &self,
+        (source, name, original): (&Folder, &str, &File),
+        to: LtxId,
+        options: PutOptions,
+    ) -> Result<bool> {
         self.sweep();
-        let target = self.path(to);
-        let directory = self.directory(to.level);
-        self.make(&directory).map_err(|e| error("make", &directory, &e))?;
+        let (target, new) = (self.path(to), to.file_name());
         let failed = |e: io::Error| error("write", &target, &e);
+        let folder = self.make(&level_path(to.level)).map_err(failed)?;
         if options.create_only {
-            match std::fs::hard_link(source, &target) {
+            match source.link(name, &folder, &new) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                    let original = File::open_itself(source).map_err(failed)?;
-                    return conflict_unless(same_files(&target, &original), &target).map(|()| true);
+                    let same = folder.open_file(&new).and_then(|there| same_files(&there, original));
+                    return conflict_unless(same, &target).map(|()| true);
                 }
                 Err(_) => return Ok(false),
             }
         } else {
             let temporary = durable::temporary_beside(&target);
-            if std::fs::hard_link(source, &temporary).is_err() {
+            let Some(temporary) = temporary.file_name().and_then(OsStr::to_str) else { return Ok(false) };
+            if source.link(name, &folder, temporary).is_err() {
                 return Ok(false);
             }
-            let renamed = std::fs::rename(&temporary, &target);
+            let renamed = folder.rename(temporary, &new);
             // Renaming one link of a file over another link of the same file does nothing at all.
-            let _ = std::fs::remove_file(&temporary);
+            let _ = folder.remove(temporary);
             renamed.map_err(failed)?;
         }
-        durable::sync_dir(&directory).map_err(failed)?;
+        folder.sync().map_err(failed)?;
         Ok(true)
     }
 
     /// A temporary file beside the place of `id`; makes the directories if they are missing.
     fn draft(&self, id: LtxId, options: PutOptions) -> Result<Draft> {
         self.sweep();
-        let target = self.path(id);
-        let create = || Pending::create_beside(&target, self.mode);
-        let pending = create().or_else(|e| match e.kind() {
-            io::ErrorKind::NotFound => self.make(&self.directory(id.level)).and_then(|()| create()),
+        let (target, below) = (self.path(id), level_path(id.level));
+        let folder = self.folder(&below).or_else(|e| match e.kind() {
+            io::ErrorKind::NotFound => self.make(&below),
             _ => Err(e),
         });
-        let pending = pending.map_err(|e| error("write", &target, &e))?;
-        Ok(Draft { pending, target, options, len: 0 })
+        let failed = |e: io::Error| error("write", &target, &e);
+        let folder = folder.map_err(failed)?;
+        let pending = folder.begin(&target, self.mode).map_err(failed)?;
+        Ok(Draft { pending, folder, name: id.file_name(), target, options, len: 0 })
     }
 }
 
 /// An LTX file that has not got its name yet. Dropped unfinished it is removed.
 struct Draft {
     pending: Pending,
+    folder: Folder,
+    name: String,
     target: PathBuf,
     options: PutOptions,
     len: u64,
@@ -113,8 +125,8 @@ impl Draft {
     }
 
     /// Flushes it and gives it its name. `same` compares what is there already, for a name that may not be replaced.
-    fn finish(self, same: impl FnOnce(&Path) -> io::Result<bool>) -> Result<()> {
-        let Draft { pending, target, options, .. } = self;
+    fn finish(self, same: impl FnOnce(&File) -> io::Result<bool>) -> Result<()> {
+        let Draft { pending, folder, name, target, options, .. } = self;
         let failed = |e: io::Error| error("write", &target, &e);
         let file = pending.file().std();
         file.set_modified(options.created.to_system()).map_err(failed)?;
@@ -122,7 +134,9 @@ impl Draft {
         let existing = if options.create_only { Existing::Refuse } else { Existing::Replace };
         match pending.commit(&target, existing) {
             Ok(()) => Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => conflict_unless(same(&target), &target),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                conflict_unless(folder.open_file(&name).and_then(|there| same(&there)), &target)
+            }
             Err(e) => Err(failed(e)),
         }
     }
@@ -143,8 +157,7 @@ fn conflict_unless(same: io::Result<bool>, target: &Path) -> Result<()> {
     }
 }
 
-fn same_as_body(existing: &Path, body: &[Bytes]) -> io::Result<bool> {
-    let file = File::open_itself(existing)?;
+fn same_as_body(file: &File, body: &[Bytes]) -> io::Result<bool> {
     if file.len()? != body.iter().map(|b| b.len() as u64).sum::<u64>() {
         return Ok(false);
     }
@@ -161,8 +174,7 @@ fn same_as_body(existing: &Path, body: &[Bytes]) -> io::Result<bool> {
     Ok(true)
 }
 
-fn same_files(existing: &Path, ours: &File) -> io::Result<bool> {
-    let theirs = File::open_itself(existing)?;
+fn same_files(theirs: &File, ours: &File) -> io::Result<bool> {
     let len = ours.len()?;
     if theirs.len()? != len {
         return Ok(false);

@@ -125,14 +125,28 @@ async fn copy_parts(
         }
         Err(failure) => {
             // An attempt to complete it may have succeeded and its answer may be lost.
-            if let (Ok(Some(source)), Ok(Some(target))) = (inner.head(from).await, inner.head(to).await)
-                && inner.settle_copy(from, &source, to, &target).await.is_ok()
-            {
-                guard.disarm();
-                return Ok(Ok(()));
+            let settled = match (inner.head(from).await, inner.head(to).await) {
+                (Ok(Some(source)), Ok(Some(target))) => {
+                    inner.settle_copy(from, &source, to, &target).await.map(|()| true)
+                }
+                (Err(e), _) | (_, Err(e)) => Err(e),
+                _ => Ok(false),
+            };
+            match settled {
+                Ok(true) => {
+                    guard.disarm();
+                    Ok(Ok(()))
+                }
+                // This does not say that nothing is stored.
+                Err(e) if e.is_transient() => {
+                    guard.abort().await;
+                    Err(e)
+                }
+                _ => {
+                    guard.abort().await;
+                    Ok(Err(failure))
+                }
             }
-            guard.abort().await;
-            Ok(Err(failure))
         }
     }
 }

@@ -28,6 +28,10 @@ use crate::store::{BoxFuture, ErrorKind, PutOptions, Result, StoreError, Upload}
 /// Time for the store to put an object together. It sends white space meanwhile, but not all do.
 const COMPLETE_TIME: Duration = Duration::from_secs(300);
 
+/// Waits before the store is asked again for an object that an earlier attempt may be putting together.
+const SETTLE_WAITS: [Duration; 3] =
+    [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
+
 /// Bytes of a part, for an object of at most `size_max` bytes.
 pub(super) fn part_bytes(size_max: u64, wanted: Option<u64>) -> u64 {
     const STEP: u64 = 1 << 20;
@@ -346,22 +350,42 @@ impl Parts {
                 Err(e) => return Err(e),
             }
         };
-        // An earlier attempt may have succeeded and its answer may be lost: then the upload is no longer there, which
-        // stores report in different ways. What lies under the key decides.
+        self.settle_lost(&call, &print, failure).await
+    }
+
+    /// Decides by what lies under the key. An earlier attempt may have succeeded and its answer may be lost: then the upload
+    /// is no longer there, which stores report in different ways.
+    async fn settle_lost(&self, call: &Call<'_>, print: &Fingerprint, failure: Failure) -> Result<()> {
+        let inner = &self.inner;
         let taken = failure.class == Class::Precondition;
-        let found = if taken {
-            self.inner.head(&self.key).await?
-        } else {
-            self.inner.head(&self.key).await.unwrap_or(None)
-        };
-        if let Some(found) = found {
-            match self.inner.settle_by(&self.key, &print, &found).await {
-                Err(conflict) if taken => return Err(conflict),
-                Err(_) => {}
-                Ok(()) => return Ok(()),
+        let given_up = matches!(failure.class, Class::Stale | Class::Transient | Class::Unreachable);
+        // The store may still be at work on the earlier attempt.
+        let mut looks = if taken || given_up { [].iter() } else { SETTLE_WAITS.iter() };
+        let look = Call::new(Method::HEAD, Some(&self.key));
+        let mut retry = Retry::new(inner, &look);
+        loop {
+            let settled = match inner.head(&self.key).await {
+                Ok(Some(found)) => inner.settle_by(&self.key, print, &found).await.map(|()| true),
+                Ok(None) => Ok(false),
+                Err(e) => Err(e),
+            };
+            match settled {
+                Ok(true) => return Ok(()),
+                Ok(false) => match looks.next() {
+                    Some(wait) => tokio::time::sleep(*wait).await,
+                    None => return Err(inner.error(call, failure)),
+                },
+                // This does not say that nothing is stored.
+                Err(e) if e.is_transient() => {
+                    let again = Failure::new(Class::Transient, e.to_string());
+                    if retry.after(again).await.is_err() {
+                        return Err(e);
+                    }
+                }
+                Err(e) if taken => return Err(e),
+                Err(_) => return Err(inner.error(call, failure)),
             }
         }
-        Err(self.inner.error(&call, failure))
     }
 
     fn fingerprint(&self) -> Fingerprint {

@@ -411,6 +411,23 @@ async fn an_upload_whose_end_was_answered_by_a_reset_is_whole() {
     assert_eq!(store.list(Scope::All).await.unwrap().len(), 1);
 }
 
+/// A question that fails does not say that nothing is stored, and nor does a store that is still at work.
+#[tokio::test]
+async fn a_lost_end_is_settled_by_an_answer_and_not_by_a_failure() {
+    let server = S3Server::start();
+    let proxy = FaultServer::start(Some(server.addr));
+    let store = open(&url(proxy.addr, "db"), &patient());
+    let mut upload = store.upload(raw(1), 1 << 30, new()).await.unwrap();
+    upload.write(content(9 << 20, 1)).await.unwrap();
+    proxy.push("POST", Fault::ResetAfter);
+    // That of a proxy in between.
+    proxy.push("HEAD", answer(200, &[("content-type", "text/html")], ""));
+    proxy.push("HEAD", answer(404, &[], ""));
+    upload.finish().await.unwrap();
+    assert!(proxy.count("HEAD") >= 3);
+    assert!(store.get(raw(1), 0..u64::MAX).await.unwrap() == content(9 << 20, 1));
+}
+
 #[tokio::test]
 async fn a_store_that_stays_away_is_an_error_in_time() {
     let server = FaultServer::start(None);

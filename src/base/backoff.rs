@@ -58,8 +58,8 @@ impl Backoff {
         self.fail_times(attempts).min(spread(most))
     }
 
-    /// Counts a failure that does not heal by itself, and returns the wait before the retry. The
-    /// first wait is at least [`limits::BACKOFF_REFUSED`]; from the second on they are minutes.
+    /// Counts a failure that does not heal by itself, and returns the wait before the retry:
+    /// minutes, and [`limits::BACKOFF_REFUSED`] at least.
     pub fn fail_for_good(&mut self) -> Duration {
         // Skip the short waits.
         self.failures = self.failures.max(3);
@@ -119,10 +119,11 @@ mod tests {
     }
 
     #[test]
-    fn five_attempts_in_the_first_minute_and_two_where_nothing_heals() {
+    fn five_attempts_in_the_first_minute_and_one_where_nothing_heals() {
         for _ in 0..100 {
             assert_eq!(attempts(Backoff::fail), 5);
-            assert_eq!(attempts(Backoff::fail_for_good), 2);
+            assert_eq!(attempts(Backoff::fail_for_good), 1);
+            assert_eq!(attempts(|b| b.fail_within(1, limits::BACKOFF_UNREACHABLE)), 5);
         }
         let often = attempts(|b| b.fail_within(1, Duration::from_secs(10)));
         assert!((7..=9).contains(&often), "{often}");

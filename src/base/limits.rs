@@ -109,14 +109,15 @@ pub const BACKOFF_GROWTH: u32 = 5;
 pub const BACKOFF_MAX: Duration = Duration::from_secs(300);
 
 /// Shortest wait after a failure that does not heal by itself: wrong keys or permissions, no
-/// bucket, a full disk, a refused request.
-pub const BACKOFF_REFUSED: Duration = Duration::from_secs(30);
+/// bucket, a full disk, a refused request. The second attempt is thus not in the first minute.
+pub const BACKOFF_REFUSED: Duration = Duration::from_secs(60);
 const _: () = assert!(BACKOFF_FIRST.as_millis() < BACKOFF_REFUSED.as_millis(), "refusals wait longer");
 const _: () = assert!(BACKOFF_REFUSED.as_millis() < BACKOFF_MAX.as_millis(), "waits grow after refusals");
 
 /// Longest wait between two attempts at a store that no connection reaches, so that its return is
-/// noticed soon.
-pub const BACKOFF_UNREACHABLE: Duration = Duration::from_secs(10);
+/// noticed soon. The fifth attempt comes after 15.6 s at the earliest, so that the sixth is not in
+/// the first minute.
+pub const BACKOFF_UNREACHABLE: Duration = Duration::from_secs(45);
 const _: () = assert!(BACKOFF_UNREACHABLE.as_millis() < BACKOFF_MAX.as_millis(), "a return is noticed soon");
 
 /// Longest wait between two attempts once the process has been asked to end.

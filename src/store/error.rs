@@ -159,6 +159,21 @@ mod tests {
         assert_eq!(wait(&asked), Duration::from_secs(7));
     }
 
+    /// A call to a service that is unreachable tries four times itself, then once.
+    #[test]
+    fn five_attempts_at_an_unreachable_store_in_the_first_minute() {
+        for _ in 0..100 {
+            let (mut backoff, mut at, mut attempts) = (Backoff::default(), Duration::from_secs(3), 0);
+            while at < Duration::from_secs(60) {
+                let made = if attempts == 0 { 4 } else { 1 };
+                attempts += made;
+                let e = StoreError::new(ErrorKind::Transient, "x").with_attempts(made).when_unreachable(true);
+                at += e.wait(&mut backoff);
+            }
+            assert_eq!(attempts, 5);
+        }
+    }
+
     #[test]
     fn the_limit_of_open_files_is_found_among_the_causes() {
         let limit = io::Error::from_raw_os_error(libc::EMFILE);

@@ -141,7 +141,8 @@ pub(super) const PROVIDERS: &[Provider] = &[
     Provider {
         name: "Storj",
         endpoints: &["gateway.{satellite}.storjshare.io", "gateway.storjshare.io"],
-        // The gateway's compatibility table does not mention If-None-Match, so lsfast tries it.
+        // The hosted gateway has it since 2025, but its compatibility table does not mention
+        // If-None-Match, so lsfast tries it.
         create_only: None,
         ..PLAIN
     },

@@ -41,14 +41,17 @@ enum Says {
     Yes,
     /// No such name, no such bucket, or a server of something else.
     No,
-    /// No answer, or one that leaves it open.
+    /// No answer at all: nothing listens, or what does says nothing.
+    Silent,
+    /// An answer that leaves it open.
     Unknown,
 }
 
 /// Asks all readings at once, and returns the only one whose server proves to be one of S3 and does not deny the bucket,
 /// where all others deny it. `None` in every other case, or if a reading names no bucket to ask for: then the user has to
-/// say what is meant. A reading that does not answer may be the right one: signed requests and the database would go to
-/// somebody else.
+/// say what is meant. A host that does not answer proves nothing: the bucket is then AWS's if AWS has it, for keys of
+/// another store are refused there. Any other server that answers alone may be a stranger's: signed requests and the
+/// database would go there.
 /// Takes at most [`limits::PROBE_TIME`].
 /// `answers` are the user's own names of servers.
 pub async fn settle(ambiguity: &Ambiguity, tls: &TlsOptions, answers: &[HostAnswer]) -> Option<usize> {
@@ -61,16 +64,15 @@ pub async fn settle(ambiguity: &Ambiguity, tls: &TlsOptions, answers: &[HostAnsw
         let names = Names::new(answers);
         asked.spawn(async move { (i, is_there(&endpoint, &bucket, &tls, names).await) });
     }
-    choose(&asked.join_all().await)
+    choose(&asked.join_all().await, |i| ambiguity.readings[i].endpoint.is_aws_storage())
 }
 
-/// The only yes among nothing but noes.
-fn choose(said: &[(usize, Says)]) -> Option<usize> {
+/// The only yes among nothing but noes; for AWS, among noes and hosts that are silent.
+fn choose(said: &[(usize, Says)], is_aws: impl Fn(usize) -> bool) -> Option<usize> {
     let mut yes = said.iter().filter(|(_, says)| *says == Says::Yes);
-    match (yes.next(), yes.next()) {
-        (Some((only, _)), None) if said.iter().all(|(i, says)| i == only || *says == Says::No) => Some(*only),
-        _ => None,
-    }
+    let (Some((only, _)), None) = (yes.next(), yes.next()) else { return None };
+    let is_out = |says: Says| says == Says::No || says == Says::Silent && is_aws(*only);
+    said.iter().all(|(i, says)| i == only || is_out(*says)).then_some(*only)
 }
 
 /// Whether this is a server of S3 that may have the bucket. An unsigned `GET /BUCKET` tells.
@@ -79,8 +81,32 @@ async fn is_there(endpoint: &EndpointUrl, bucket: &str, tls: &TlsOptions, names:
     match asked {
         Ok(Ok((status, headers, body))) => judge(status, &headers, &body),
         Ok(Err(says)) => says,
-        Err(_) => Says::Unknown,
+        Err(_) => Says::Silent,
     }
+}
+
+/// Whether a connection could not be had, or ended before anything was said.
+fn is_silent(error: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind as K;
+    let cut = |e: &std::io::Error| {
+        matches!(
+            e.kind(),
+            K::ConnectionRefused
+                | K::ConnectionReset
+                | K::ConnectionAborted
+                | K::BrokenPipe
+                | K::UnexpectedEof
+                | K::TimedOut
+                | K::HostUnreachable
+                | K::NetworkUnreachable
+        )
+    };
+    let ended = |e: &hyper::Error| e.is_incomplete_message() || e.is_canceled() || e.is_closed();
+    chain(error).any(|e| e.downcast_ref().is_some_and(cut) || e.downcast_ref().is_some_and(ended))
+}
+
+fn unanswered(error: &(dyn std::error::Error + 'static)) -> Says {
+    if is_silent(error) { Says::Silent } else { Says::Unknown }
 }
 
 /// Whether the name service knows no such name. That it does not answer is another matter.
@@ -106,9 +132,9 @@ async fn ask(
     let stream = match network.connect(&to).await {
         Ok(stream) => stream,
         Err(e) if has_no_name(e.as_ref()) => return Err(Says::No),
-        Err(_) => return Err(Says::Unknown),
+        Err(e) => return Err(unanswered(e.as_ref())),
     };
-    let (mut sender, connection) = http1::handshake(stream).await.map_err(|_| Says::Unknown)?;
+    let (mut sender, connection) = http1::handshake(stream).await.map_err(|e| unanswered(&e))?;
     let mut path = format!("{}/", endpoint.path);
     encode::push_path(&mut path, bucket);
     let request = Request::get(path)
@@ -117,7 +143,7 @@ async fn ask(
         .body(Empty::<Bytes>::new())
         .map_err(|_| Says::Unknown)?;
     let exchange = async move {
-        let answer = sender.send_request(request).await.map_err(|_| Says::Unknown)?;
+        let answer = sender.send_request(request).await.map_err(|e| unanswered(&e))?;
         let (head, body) = answer.into_parts();
         // Headers may be enough: a body that is too long or breaks off is taken as none.
         let body = Limited::new(body, limits::ERROR_BYTES).collect().await;
@@ -190,7 +216,8 @@ mod tests {
 
     #[test]
     fn one_yes_counts_only_among_noes() {
-        use Says::{No, Unknown, Yes};
+        use Says::{No, Silent, Unknown, Yes};
+        // The last one is AWS.
         for (said, chosen) in [
             ([Yes, No, No], Some(0)),
             ([No, No, Yes], Some(2)),
@@ -198,9 +225,16 @@ mod tests {
             ([Yes, Yes, No], None),
             ([No, No, No], None),
             ([Unknown, Unknown, Unknown], None),
+            ([Silent, No, Yes], Some(2)),
+            ([Silent, Silent, Yes], Some(2)),
+            ([Silent, Unknown, Yes], None),
+            ([Silent, Yes, Yes], None),
+            ([Yes, No, Silent], None),
+            ([Yes, Silent, No], None),
+            ([Silent, Silent, Silent], None),
         ] {
             let said: Vec<_> = said.into_iter().enumerate().collect();
-            assert_eq!(choose(&said), chosen, "{said:?}");
+            assert_eq!(choose(&said, |i| i == 2), chosen, "{said:?}");
         }
     }
 }

@@ -273,7 +273,7 @@ impl<'a> Follower<'a> {
                 prepared: None,
                 local_failed: false,
                 history: Rc::new(history::Feed::new(shared.history.cache.shelf())),
-                history_options: replica.history.clone(),
+                history_options: replica.history.clone().by_store(&replica.store),
                 once: shared.once,
                 common: shared.history.clone(),
                 outages: shared.outages.clone(),

@@ -2,9 +2,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::clock::Millis;
+use crate::base::limits;
+use crate::store::Store;
 
 /// A sleep is cut into pieces of this length, so that a clock that was set is noticed.
 const PIECE: Duration = Duration::from_secs(60);
@@ -30,5 +33,36 @@ impl Timeline for SystemTimeline {
     fn until(&self, then: Millis) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let ms = then.0.saturating_sub(Millis::now().0).max(1).unsigned_abs();
         Box::pin(tokio::time::sleep(Duration::from_millis(ms).min(PIECE)))
+    }
+}
+
+/// A clock set by that of the store, where this host's is known to differ from it by minutes: times of states are compared
+/// with the store's, by whoever restores them.
+pub struct StoreTimeline {
+    clock: Arc<dyn Timeline>,
+    store: Arc<dyn Store>,
+}
+
+impl StoreTimeline {
+    /// Follows `clock` for as long as the two agree.
+    pub fn new(clock: Arc<dyn Timeline>, store: Arc<dyn Store>) -> StoreTimeline {
+        StoreTimeline { clock, store }
+    }
+
+    /// Milliseconds by which the store's clock is ahead.
+    fn ahead(&self) -> i64 {
+        let ahead = self.store.now().0.saturating_sub(Millis::now().0);
+        let counts = u128::from(ahead.unsigned_abs()) > limits::CLOCK_AHEAD.as_millis();
+        if counts { ahead } else { 0 }
+    }
+}
+
+impl Timeline for StoreTimeline {
+    fn now(&self) -> Millis {
+        Millis(self.clock.now().0.saturating_add(self.ahead()))
+    }
+
+    fn until(&self, then: Millis) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        self.clock.until(Millis(then.0.saturating_sub(self.ahead())))
     }
 }

@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::clock::{SystemTimeline, Timeline};
+use super::clock::{StoreTimeline, SystemTimeline, Timeline};
 use crate::base::Level;
 use crate::restore::damage::Damaged;
+use crate::store::Store;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -69,6 +70,15 @@ impl Default for HistoryOptions {
             damaged: Damaged::default(),
             clock: Arc::new(SystemTimeline),
         }
+    }
+}
+
+impl HistoryOptions {
+    /// The same by the clock of the store, where that is known to be another.
+    #[must_use]
+    pub fn by_store(mut self, store: &Arc<dyn Store>) -> HistoryOptions {
+        self.clock = Arc::new(StoreTimeline::new(self.clock, Arc::clone(store)));
+        self
     }
 }
 

@@ -241,7 +241,7 @@ async fn read(
     bad.iter().for_each(|(id, why)| report.damage(Object::Ltx(*id), why.to_owned()));
     if !listing.files.is_empty() {
         let database = options.database.as_deref();
-        let plan = newest_plan(store, &listing.files, (pace, database), &mut report, &mut bad).await?;
+        let plan = newest_plan(store, listing, (pace, database), &mut report, &mut bad).await?;
         others(store, &listing.files, &plan, (options.sample_percent, pace), (&mut report, &mut bad)).await?;
         for (txid, cause) in histories::mixed(&report.raw) {
             let id = LtxId::raw(txid);
@@ -280,11 +280,12 @@ async fn read(
 /// damaged, reads others that cover it instead. Returns the names of all files that were read.
 async fn newest_plan(
     store: &Arc<dyn Store>,
-    files: &[Entry],
+    listing: &Listing,
     (pace, database): (&Arc<Pace>, Option<&Path>),
     report: &mut VerifyReport,
     bad: &mut Damaged,
 ) -> Result<BTreeSet<LtxId>, RestoreError> {
+    let files = listing.files.as_slice();
     let mut read: BTreeSet<LtxId> = bad.iter().map(|(id, _)| *id).collect();
     loop {
         let chain = match bad.plan(files, Goal::Newest) {
@@ -322,7 +323,8 @@ async fn newest_plan(
             (Some(page), _) => report.newest_lost = Some(format!("page {page} is in none of its files")),
             (None, Some(h)) => {
                 let bytes = u64::from(h.commit) * u64::from(h.page_size.get());
-                report.newest = Some(Newest { txid: h.max, created: h.timestamp, bytes });
+                let created = stored_at(store, listing, chain[chain.len() - 1].id, &h, bad).await?;
+                report.newest = Some(Newest { txid: h.max, created, bytes });
                 if let (Some(path), Some(hashes)) = (database, pages.hashes) {
                     match compare(store, files, h, path.to_owned(), hashes).await {
                         Ok(compared) => report.compared = Some(compared),
@@ -335,6 +337,25 @@ async fn newest_plan(
         }
         return Ok(read);
     }
+}
+
+/// When the newest state was stored, as the list of states prints it. Its last file may be an image,
+/// which is later than the state, and a time in the future is corrected.
+async fn stored_at(
+    store: &Arc<dyn Store>,
+    listing: &Listing,
+    last: LtxId,
+    header: &Header,
+    bad: &mut Damaged,
+) -> Result<Millis, RestoreError> {
+    let mut times = times::Times::new(&**store, listing);
+    if times.is_first(last) {
+        if !times.is_future(header.timestamp) {
+            return Ok(header.timestamp);
+        }
+        times.learn(header);
+    }
+    Ok(times.at(header.max, bad).await?.unwrap_or(header.timestamp))
 }
 
 /// Proves one file on its own.

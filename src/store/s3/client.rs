@@ -14,6 +14,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::time::Instant;
 
+use super::date::StoreClock;
 use super::down::Down;
 use super::failure::{Class, Failure};
 use super::http::{Connect, Network, find, innermost, tls_config};
@@ -209,6 +210,7 @@ pub(super) struct Client {
     spare: bool,
     idle: Duration,
     pools: Mutex<HashMap<String, Arc<Pool>>>,
+    pub(super) clock: StoreClock,
     skew_ms: AtomicI64,
     regions: Mutex<HashMap<String, String>>,
     /// Buckets in which an object of this process was found right after it was written.
@@ -235,6 +237,7 @@ impl Client {
             spare: options.spare,
             idle: options.idle,
             pools: Mutex::default(),
+            clock: StoreClock::default(),
             skew_ms: AtomicI64::new(0),
             regions: Mutex::default(),
             proven: Mutex::default(),
@@ -253,7 +256,7 @@ impl Client {
         pools.values().map(|p| p.opened()).sum()
     }
 
-    /// The time by the server's clock, as far as it is known.
+    /// The time for signatures: by the server's clock once it has refused one for its time.
     pub(super) fn now(&self) -> SystemTime {
         let skew = self.skew_ms.load(Ordering::Relaxed);
         let by = Duration::from_millis(skew.unsigned_abs());

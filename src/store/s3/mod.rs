@@ -15,6 +15,7 @@ mod classify;
 mod client;
 mod compare;
 mod copy;
+mod date;
 mod delete;
 pub mod doctor;
 mod down;
@@ -209,7 +210,7 @@ impl Store for S3Store {
     }
 
     fn now(&self) -> Millis {
-        Millis::from_system(self.inner.client.now())
+        Millis::from_system(self.inner.client.clock.now())
     }
 
     fn place(&self) -> String {

@@ -172,6 +172,14 @@ impl Inner {
             fresh: plan.fresh,
         };
         let mut answer = self.client.send(wire).await?;
+        let differs = self.client.clock.learn(&answer.headers);
+        if differs && answer.status.is_success() && self.client.clock.say() {
+            tracing::warn!(
+                replica = %self.url,
+                "this machine's clock and that of the store differ by more than five minutes; times are judged by the \
+                 store's clock (set this machine's)"
+            );
+        }
         if answer.status.is_success() {
             self.client.down.set(&call.method, false);
             progress::note();

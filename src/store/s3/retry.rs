@@ -145,7 +145,7 @@ impl<'a> Retry<'a> {
         if skew > limits::CLOCK_CORRECTION {
             return false;
         }
-        if skew > limits::CLOCK_AHEAD {
+        if skew > limits::CLOCK_AHEAD && self.inner.client.clock.say() {
             tracing::warn!(
                 replica = url,
                 seconds = skew.as_secs(),

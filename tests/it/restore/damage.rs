@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use lsfast::base::{Level, LtxId, PageSize};
-use lsfast::restore::points;
+use lsfast::restore::{VerifyOptions, points, verify_replica};
 use lsfast::store::PutOptions;
 
 use super::made::{Step, file_of, image, put};
@@ -202,4 +202,16 @@ fn a_time_from_the_future_is_corrected_by_the_order() {
         [real(2), real(4), real(4), real(5), real(6)],
         "not later than the state after it"
     );
+    // The third is now the newest: what verifies it prints the same time.
+    let future = LtxId::raw(Txid(3));
+    let removed: Vec<LtxId> = (4..=6).map(|n| LtxId::raw(Txid(n))).collect();
+    runtime().block_on(store.delete(&removed)).expect("deleted");
+    // Next to a directory that was copied, a time of the upload is known.
+    let path = dir.path().join("ltx/0").join(future.file_name());
+    let file = fs::File::options().write(true).open(path).expect("the file");
+    file.set_modified(real(3).to_system()).expect("a time");
+    let (found, _) = runtime().block_on(points(&store, 50)).expect("points");
+    let verified = runtime().block_on(verify_replica(&store, VerifyOptions::default())).expect("a report");
+    assert_eq!(found.last().map(|p| p.created), Some(real(3)));
+    assert_eq!(verified.newest.map(|n| n.created), Some(real(3)));
 }

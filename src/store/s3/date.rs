@@ -1,0 +1,83 @@
+//! The store's clock, by the `Date` of its answers.
+//!
+//! Only a difference that cannot be the network's counts: clocks that differ by less than [`limits::CLOCK_AHEAD`] are taken
+//! for equal. The time of signatures is another matter: it is corrected by refusals alone, within bounds.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use http::HeaderMap;
+use http::header::{AGE, DATE};
+
+use super::classify::{apart, http_date};
+use crate::base::limits;
+use crate::io::since_boot;
+
+/// What is known of the clock of a store.
+#[derive(Debug, Default)]
+pub(super) struct StoreClock {
+    /// The newest `Date`, and when it came, by a clock that nobody sets.
+    last: Mutex<Option<(SystemTime, Duration)>>,
+    /// That the clocks differ was logged.
+    said: AtomicBool,
+}
+
+impl StoreClock {
+    /// Takes the time of an answer. `true` if the clocks differ.
+    pub(super) fn learn(&self, headers: &HeaderMap) -> bool {
+        // What a cache gives out has an old time.
+        if headers.contains_key(AGE) {
+            return false;
+        }
+        let date = headers.get(DATE).and_then(|v| v.to_str().ok()).and_then(http_date);
+        let Some(date) = date else { return false };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((date, since_boot()));
+        apart(date, SystemTime::now()) > limits::CLOCK_AHEAD
+    }
+
+    /// Whether it was not logged yet that the clocks differ. From now on it was.
+    pub(super) fn say(&self) -> bool {
+        !self.said.swap(true, Ordering::Relaxed)
+    }
+
+    /// The present moment: by the store's clock if that is known and differs, else by this host's.
+    pub(super) fn now(&self) -> SystemTime {
+        let host = SystemTime::now();
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((date, at)) = last else { return host };
+        let store = date.checked_add(since_boot().saturating_sub(at)).unwrap_or(date);
+        if apart(store, host) > limits::CLOCK_AHEAD { store } else { host }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(ahead: i64, age: bool) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let now = jiff::Timestamp::now().as_second() + ahead;
+        let date = jiff::Timestamp::from_second(now).unwrap();
+        let text = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&date).unwrap();
+        headers.insert(DATE, text.parse().unwrap());
+        if age {
+            headers.insert(AGE, "0".parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn only_a_great_difference_counts_and_is_logged_once() {
+        let clock = StoreClock::default();
+        let ahead = || clock.now().duration_since(SystemTime::now()).unwrap_or_default().as_secs();
+        assert_eq!(ahead(), 0);
+        assert!(!clock.learn(&headers(100, false)) && ahead() == 0);
+        assert!(!clock.learn(&headers(90_000, true)) && ahead() == 0, "an answer of a cache");
+        assert!(clock.learn(&headers(90_000, false)) && clock.say() && !clock.say());
+        assert!((89_990..=90_000).contains(&ahead()), "{}", ahead());
+        assert!(!clock.learn(&HeaderMap::new()) && ahead() > 0, "an answer without a time says nothing");
+        assert!(clock.learn(&headers(-400, false)));
+        assert!(SystemTime::now().duration_since(clock.now()).unwrap().as_secs() >= 399);
+    }
+}

@@ -374,7 +374,8 @@ enum OfLink {
     Outside,
 }
 
-/// All plain files in a directory, and below it if it is `recursive`, in order.
+/// All plain files in a directory, and below it if it is `recursive`, in order. Links that leave it are skipped as root: they
+/// are not followed either.
 ///
 /// # Errors
 /// What the operating system says.
@@ -383,8 +384,16 @@ pub fn files_in(directory: &DirectoryOptions) -> io::Result<Vec<PathBuf>> {
     while let Some(dir) = todo.pop() {
         read_dir(&dir, directory.recursive, &mut todo, &mut files)?;
     }
+    if is_root() {
+        files.retain(|file| !file.is_symlink() || !leaves(file, &directory.path));
+    }
     files.sort_unstable();
     Ok(files)
+}
+
+/// Whether a link leads to something outside of the directory.
+fn leaves(link: &Path, directory: &Path) -> bool {
+    crate::io::link::is_inside(link, directory).is_ok_and(|inside| !inside)
 }
 
 /// Adds what is in `dir` to `todo` and `files`.

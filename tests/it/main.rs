@@ -12,6 +12,7 @@ mod fleet;
 mod follow;
 mod guides;
 mod history;
+mod hostile;
 mod interop;
 mod layers;
 mod links;

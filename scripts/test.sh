@@ -3,10 +3,13 @@
 #
 #   scripts/test.sh              everything
 #   FUZZ_SECONDS=60 ...          longer fuzzing of each target (5 without it, 0 for none)
+#   FUZZ_SEED=123 ...            the seed of an earlier run, which prints it
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 fuzz_seconds="${FUZZ_SECONDS:-5}"
+# libFuzzer takes a seed of 32 bits, and 0 for one of its own.
+fuzz_seed="${FUZZ_SEED:-$(($(od -An -N4 -tu4 /dev/urandom) % 4294967295 + 1))}"
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
 failed_steps=()
@@ -47,17 +50,18 @@ counts() {
     return $status
 }
 
-# Some seconds of each fuzz target, from the inputs made of the test vectors. The same seed each time, so that a run fails by
-# what was changed; a longer run by hand takes a random one.
+# Some seconds of each fuzz target, from the inputs made of the test vectors, with another seed in each run. A run can be
+# repeated by the command that it prints; libFuzzer leaves the input that fails in fuzz/artifacts.
 fuzz_smoke() {
-    local target seed=1
-    [ "$fuzz_seconds" = 5 ] || seed=0
+    local target
     python3 fuzz/corpus.py || return 1
     for target in $(cd fuzz && cargo +nightly fuzz list); do
-        echo "fuzz: $target, $fuzz_seconds s, seed $seed"
+        echo "fuzz: $target, $fuzz_seconds s, seed $fuzz_seed"
         cargo +nightly fuzz run "$target" --sanitizer none -- \
-            -seed="$seed" -max_total_time="$fuzz_seconds" -rss_limit_mb=2048 -verbosity=0 -print_final_stats=0 >"$log" 2>&1 || {
+            -seed="$fuzz_seed" -max_total_time="$fuzz_seconds" -rss_limit_mb=2048 -verbosity=0 -print_final_stats=0 >"$log" 2>&1 || {
             tail -40 "$log"
+            echo "fuzz: to repeat it: python3 fuzz/corpus.py && cargo +nightly fuzz run $target --sanitizer none --" \
+                "-seed=$fuzz_seed -max_total_time=$fuzz_seconds -rss_limit_mb=2048"
             return 1
         }
     done

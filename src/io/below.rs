@@ -1,7 +1,8 @@
 //! Folders below a directory that a user named, such as the levels of a replica.
 //!
-//! The directory itself may be reached by links. The names below it are lsfast's: another user who may write there could put
-//! a link in the place of each of them. So each folder is opened by the descriptor of the one above, never through a link.
+//! The directory itself may be reached by links. The names below it are lsfast's: another user who
+//! may write there could put a link in the place of each of them. So each folder is opened by the
+//! descriptor of the one above, never through a link.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -54,7 +55,8 @@ impl Folder {
         below.iter().try_fold(Folder::named(root)?, Folder::enter)
     }
 
-    /// The same. Folders that are missing are made durably, with the mode bits `mode` less the umask.
+    /// The same. Folders that are missing are made durably, with the mode bits `mode` less the
+    /// umask.
     ///
     /// # Errors
     /// As [`Folder::below`], and those of `mkdir(2)`.

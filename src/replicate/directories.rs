@@ -374,8 +374,8 @@ enum OfLink {
     Outside,
 }
 
-/// All plain files in a directory, and below it if it is `recursive`, in order. Links that leave it are skipped as root: they
-/// are not followed either.
+/// All plain files in a directory, and below it if it is `recursive`, in order. Links that leave it
+/// are skipped as root: they are not followed either.
 ///
 /// # Errors
 /// What the operating system says.

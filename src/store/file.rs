@@ -4,8 +4,9 @@
 //! flushed, renamed, and then the directory is flushed. Its modification time is the creation time of its header,
 //! exact to the millisecond. Names that are not those of LTX files are ignored.
 //!
-//! Only the replica's own directory may be reached by links. Below it each step is opened by the descriptor of the one
-//! above, and a link is refused: whoever may write there could otherwise have any file of the host read or written.
+//! Only the replica's own directory may be reached by links. Below it each step is opened by the
+//! descriptor of the one above, and a link is refused: who may write there could otherwise have any
+//! file of the host read or written.
 //!
 //! Calls run on the blocking threads of the tokio runtime that they are made from.
 
@@ -97,7 +98,8 @@ fn if_there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
 }
 
 impl Inner {
-    /// Makes a folder of the replica for those who may read its files; what is above the replica is made as the umask says.
+    /// Makes a folder of the replica for those who may read its files; what is above the replica is
+    /// made as the umask says.
     fn make(&self, below: &Path) -> io::Result<Folder> {
         let mode = self.mode | (self.mode & 0o444) >> 2;
         durable::create_dir_all(durable::directory_of(&self.root))?;

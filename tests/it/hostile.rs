@@ -1,4 +1,5 @@
-//! What owners of a store, or of a directory, can put there: names, errors and TXIDs that no well-meaning program writes.
+//! What owners of a store, or of a directory, can put there: names, errors and TXIDs that no
+//! well-meaning program writes.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::{MetadataExt as _, symlink};

@@ -36,8 +36,8 @@ impl Timeline for SystemTimeline {
     }
 }
 
-/// A clock set by that of the store, where this host's is known to differ from it by minutes: times of states are compared
-/// with the store's, by whoever restores them.
+/// A clock set by that of the store, where this host's is known to differ from it by minutes: times
+/// of states are compared with the store's, by the one who restores them.
 pub struct StoreTimeline {
     clock: Arc<dyn Timeline>,
     store: Arc<dyn Store>,

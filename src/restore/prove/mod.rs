@@ -339,8 +339,8 @@ async fn newest_plan(
     }
 }
 
-/// When the newest state was stored, as the list of states prints it. Its last file may be an image,
-/// which is later than the state, and a time in the future is corrected.
+/// When the newest state was stored, as the list of states prints it. Its last file may be an
+/// image, which is later than the state, and a time in the future is corrected.
 async fn stored_at(
     store: &Arc<dyn Store>,
     listing: &Listing,

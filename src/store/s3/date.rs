@@ -1,7 +1,8 @@
 //! The store's clock, by the `Date` of its answers.
 //!
-//! Only a difference that cannot be the network's counts: clocks that differ by less than [`limits::CLOCK_AHEAD`] are taken
-//! for equal. The time of signatures is another matter: it is corrected by refusals alone, within bounds.
+//! Only a difference that cannot be the network's counts: clocks that differ by less than
+//! [`limits::CLOCK_AHEAD`] are taken for equal. The time of signatures is another matter: it is
+//! corrected by refusals alone, within bounds.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};

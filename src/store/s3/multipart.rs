@@ -28,7 +28,8 @@ use crate::store::{BoxFuture, ErrorKind, PutOptions, Result, StoreError, Upload}
 /// Time for the store to put an object together. It sends white space meanwhile, but not all do.
 const COMPLETE_TIME: Duration = Duration::from_secs(300);
 
-/// Waits before the store is asked again for an object that an earlier attempt may be putting together.
+/// Waits before the store is asked again for an object that an earlier attempt may be putting
+/// together.
 const SETTLE_WAITS: [Duration; 3] =
     [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
 
@@ -353,8 +354,8 @@ impl Parts {
         self.settle_lost(&call, &print, failure).await
     }
 
-    /// Decides by what lies under the key. An earlier attempt may have succeeded and its answer may be lost: then the upload
-    /// is no longer there, which stores report in different ways.
+    /// Decides by what lies under the key. An earlier attempt may have succeeded and its answer may
+    /// be lost: then the upload is no longer there, which stores report in different ways.
     async fn settle_lost(&self, call: &Call<'_>, print: &Fingerprint, failure: Failure) -> Result<()> {
         let inner = &self.inner;
         let taken = failure.class == Class::Precondition;

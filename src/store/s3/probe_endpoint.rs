@@ -47,13 +47,12 @@ enum Says {
     Unknown,
 }
 
-/// Asks all readings at once, and returns the only one whose server proves to be one of S3 and does not deny the bucket,
-/// where all others deny it. `None` in every other case, or if a reading names no bucket to ask for: then the user has to
-/// say what is meant. A host that does not answer proves nothing: the bucket is then AWS's if AWS has it, for keys of
-/// another store are refused there. Any other server that answers alone may be a stranger's: signed requests and the
-/// database would go there.
-/// Takes at most [`limits::PROBE_TIME`].
-/// `answers` are the user's own names of servers.
+/// Asks all readings at once, and returns the only one whose server proves to be one of S3 and does
+/// not deny the bucket, where all others deny it. `None` in every other case, or if a reading names
+/// no bucket to ask for: then the user has to say what is meant. A host that does not answer proves
+/// nothing: the bucket is then AWS's if AWS has it, for keys of another store are refused there.
+/// Any other server that answers alone may be a stranger's: signed requests and the database would
+/// go there. Takes at most [`limits::PROBE_TIME`]. `answers` are the user's own names of servers.
 pub async fn settle(ambiguity: &Ambiguity, tls: &TlsOptions, answers: &[HostAnswer]) -> Option<usize> {
     if !ambiguity.can_be_probed() {
         return None;

@@ -411,7 +411,8 @@ async fn an_upload_whose_end_was_answered_by_a_reset_is_whole() {
     assert_eq!(store.list(Scope::All).await.unwrap().len(), 1);
 }
 
-/// A question that fails does not say that nothing is stored, and nor does a store that is still at work.
+/// A question that fails does not say that nothing is stored, and nor does a store that is still at
+/// work.
 #[tokio::test]
 async fn a_lost_end_is_settled_by_an_answer_and_not_by_a_failure() {
     let server = S3Server::start();

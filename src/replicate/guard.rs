@@ -141,6 +141,7 @@ impl Guard {
     /// Whether a reset of the log may come while READ(k) and CKPT are both free.
     #[must_use]
     pub fn is_open(&self) -> bool {
+        // I2: these are its exceptions. Capture proves afterwards what happened in them.
         matches!(
             self.phase,
             Phase::Closing(_)

@@ -229,6 +229,7 @@ fn a_reader_with_an_old_snapshot_does_not_hold_up_the_replica() {
 
 #[test]
 fn a_store_that_is_unreachable_does_not_make_the_log_grow() {
+    // I6: the WAL starts over while nothing can be stored.
     let scene = Scene::new();
     let process = scene.start();
     process.wait_for_line("image stored");

@@ -300,6 +300,39 @@ fn each_dependency_has_its_line() {
     assert!(missing.is_empty(), "docs/dependencies.md has no line for {}", missing.join(", "));
 }
 
+/// The invariants that the comments of a text cite: `I3` for `// I3: why`, `I1` and `I4` for `// I1, I4: why`.
+fn cited(text: &str) -> BTreeSet<String> {
+    let comments =
+        text.lines().filter_map(|l| l.split_once("//")).map(|(_, c)| c.trim_start_matches(['/', '!', ' ']));
+    let names = comments.filter_map(|c| c.split_once(':')).flat_map(|(names, _)| names.split(", "));
+    let is_name = |n: &&str| n.len() == 2 && n.starts_with('I') && n.ends_with(|c: char| c.is_ascii_digit());
+    names.filter(is_name).map(str::to_owned).collect()
+}
+
+#[test]
+fn each_invariant_is_cited_by_code_and_by_a_test() {
+    let design = fs::read_to_string(root().join("docs/design/README.md")).expect("the design");
+    let names: BTreeSet<String> = invariants(&design).into_iter().map(|(name, _)| name).collect();
+    let (mut by_code, mut by_tests) = (BTreeSet::new(), BTreeSet::new());
+    for (path, text) in files_below(&root().join("src"), ".rs") {
+        let (code, tests) = text.split_once("#[cfg(test)]\nmod tests {").unwrap_or((&text, ""));
+        let is_test = path.iter().any(|p| p == "tests" || p == "tests.rs");
+        (if is_test { &mut by_tests } else { &mut by_code }).extend(cited(code));
+        by_tests.extend(cited(tests));
+    }
+    let tests = files_below(&root().join("tests/it"), ".rs");
+    let others = tests.iter().filter(|(path, _)| !path.ends_with("maps.rs"));
+    others.for_each(|(_, text)| by_tests.extend(cited(text)));
+    assert_eq!(by_code, names, "cited by code (left) and in docs/design/README.md (right)");
+    assert_eq!(by_tests, names, "cited by tests (left) and in docs/design/README.md (right)");
+}
+
+#[test]
+fn citations_are_found() {
+    let text = "x; // I3: why\n/// I1, I4: both\n// I think: not\nlet i = I9;\n// see I5";
+    assert_eq!(cited(text).into_iter().collect::<Vec<_>>(), ["I1", "I3", "I4"]);
+}
+
 /// The texts that a source file logs as warnings or errors, without what is filled in.
 fn logged(text: &str) -> Vec<String> {
     let mut found = Vec::new();

@@ -27,6 +27,7 @@ fn run(what: &str, command: Command) -> String {
 
 #[test]
 fn no_command_shows_a_secret_at_level_trace() {
+    // I7: in the output of these commands, also when they fail.
     let s3 = S3Server::start();
     let faults = FaultServer::start(Some(s3.addr));
     let dir = tempfile::tempdir().expect("a temporary folder");

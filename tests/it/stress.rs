@@ -74,6 +74,7 @@ fn run_all(seeds: RangeInclusive<u64>, plan: fn(u64) -> Plan) -> run::Totals {
 
 #[test]
 fn guard() {
+    // I2, I3: the restored database equals the source, whatever checkpoints and kills come.
     let totals = run_all(seeds().unwrap_or(SEEDS_DEFAULT), Plan::new);
     // A run in which nothing happened proves nothing.
     assert!(totals.committed > 0, "{totals}");
@@ -85,6 +86,7 @@ fn guard() {
 /// With `busy_timeout` 0, no other writer and no other checkpointer, each SQLITE_BUSY would come from lsfast.
 #[test]
 fn a_lone_writer_never_finds_its_database_busy() {
+    // I6: no commit fails or waits.
     let totals = run_all(seeds().unwrap_or(SEEDS_ALONE_DEFAULT), Plan::alone);
     assert!(totals.committed > 0, "{totals}");
 }

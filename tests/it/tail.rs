@@ -108,6 +108,7 @@ proptest! {
         page_size in prop_oneof![Just(512u32), Just(4096), Just(65536)],
         ops in prop::collection::vec((op(), prop_oneof![Just(1usize), Just(70_000), Just(usize::MAX)]), 1..25),
     ) {
+        // I3: no commit is missed, and nothing beyond the last one is taken.
         let dir = tempfile::tempdir().expect("a temporary folder");
         let path = dir.path().join("app.db");
         let app = sqlite::create(&path, page_size);

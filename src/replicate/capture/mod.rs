@@ -369,6 +369,7 @@ impl Capture {
             Phase::Cruise => {
                 if self.closing.take().is_some() {
                     self.ahead = None;
+                    // I2: each frame up to mxFrame is captured.
                     self.guard.release_reads(now)?;
                 }
                 if self.is_backfill_damaged(mx)? {

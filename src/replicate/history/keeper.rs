@@ -463,6 +463,7 @@ impl Keeper {
 
     async fn delete(&self, ids: &[LtxId]) -> Result<(), HistoryError> {
         let newest = self.feed.shelf(|s| s.position());
+        // I4: without the newest level-0 file Litestream would begin again at TXID 1.
         assert!(!ids.contains(&LtxId::raw(newest)), "the newest level-0 file is the position of the replica");
         self.store.delete(ids).await?;
         tracing::debug!(db = self.name, replica = self.store.url(), files = ids.len(), "history deleted");

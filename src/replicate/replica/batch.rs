@@ -98,6 +98,7 @@ impl Replica {
         self.say_local(said);
         self.put(&batch).await?;
         let (pages, body) = (batch.hashes.len(), Some((batch.created, &batch.bytes)));
+        // I1: only now that the store has answered the PUT does the position move.
         let noted = self.local.acknowledge(batch.point, batch.hashes);
         self.noted(noted);
         self.report(&batch.mark, batch.point.txid, batch.bytes.len() as u64, pages, body);

@@ -105,6 +105,7 @@ impl Replica {
     /// The pin goes before the wait: the log may start over meanwhile.
     async fn retry_unpinned(&mut self, pin: Pin, e: StreamError, begun: Instant) -> Result<(), ReplicaError> {
         let e = unless_void(&pin, e);
+        // I6: a store that fails must not keep the WAL from starting over.
         drop(pin);
         self.retry_stream(e, begun).await
     }

@@ -97,6 +97,7 @@ fn old_output() -> (tempfile::TempDir, RestoreOptions) {
 }
 
 fn assert_untouched(dir: &Path) {
+    // I5: after whatever error.
     assert_eq!(fs::read(dir.join("out.db")).expect("the old output"), b"the old database");
     assert!(others(dir, "out.db").is_empty(), "{:?}", others(dir, "out.db"));
 }

@@ -18,6 +18,7 @@ const MD5_OF_NOTHING: &str = "\"d41d8cd98f00b204e9800998ecf8427e\"";
 /// Each of these says 200 and stores nothing. The next attempt gets through.
 #[tokio::test]
 async fn what_was_answered_but_not_stored_is_sent_again() {
+    // I1: an answer that stored nothing is no answer.
     let error = "<Error><Code>InternalError</Code><Message>no</Message></Error>";
     let etag = [("etag", MD5_OF_NOTHING)];
     let wrong_crc = [("etag", "\"x\""), ("x-amz-checksum-crc32", "AAAAAA==")];

@@ -233,6 +233,7 @@ fn before(entries: &[Entry], wanted: Millis) -> Result<Vec<Entry>, PlanError> {
 /// What must hold at every moment, for whoever lists the replica then.
 pub fn whole(entries: &[Entry], position: u64) {
     let raw = entries.iter().filter(|e| e.id.level == crate::base::Level::RAW).map(|e| e.id.max.0);
+    // I4: at every moment, as another process would see it.
     assert_eq!(raw.max(), Some(position), "the newest level-0 file is always there");
     let newest = plan(entries, Goal::Newest).expect("the newest state can be restored at every moment");
     assert_eq!(newest.last().map(|e| e.id.max.0), Some(position));

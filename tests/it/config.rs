@@ -258,3 +258,37 @@ async fn a_probe_settles_only_what_one_server_proves_and_all_others_deny() {
     assert_eq!(settled(vec![reading(web(), b), reading(canned::nobody(), b)]).await, None);
     assert_eq!(settled(vec![reading(s3(), b), reading(web(), None)]).await, None);
 }
+
+/// A host of the name of the bucket may be there, and be out of order.
+#[tokio::test]
+async fn a_host_that_says_nothing_leaves_a_bucket_to_aws_and_to_no_other() {
+    let denied = "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>no</Message></Error>";
+    let s3 = canned::answer("403 Forbidden", &["Server: AmazonS3"], denied);
+    let (aws_at, _) = canned::tls("s3.amazonaws.com", s3.clone());
+    let answers = [format!("s3.amazonaws.com={aws_at}").parse().expect("an answer")];
+    let dead = [format!("s3.amazonaws.com={}", canned::nobody()).parse().expect("an answer")];
+    let aws = || {
+        let endpoint = EndpointUrl::parse("https://s3.amazonaws.com", "endpoint").expect("an address");
+        Reading { meaning: String::new(), url: String::new(), endpoint, bucket: Some("my.bucket".to_owned()) }
+    };
+    let tls = TlsOptions { skip_verify: true, ca_cert: None };
+    // Nothing is accepted here: the kernel takes the connection, and that is all.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let closing = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let closing_at = closing.local_addr().expect("an address");
+    std::thread::spawn(move || closing.incoming().for_each(drop));
+    let silent = [canned::nobody(), mute.local_addr().expect("an address"), closing_at];
+    for host in silent {
+        let ambiguity =
+            Ambiguity { url: "s3://my.bucket/p".to_owned(), readings: vec![reading(host, Some("p")), aws()] };
+        assert_eq!(settle(&ambiguity, &tls, &answers).await, Some(1), "{host}");
+        assert_eq!(settle(&ambiguity, &tls, &dead).await, None, "{host}");
+    }
+    // What speaks leaves it open, and a server of S3 may be the right one although AWS is silent.
+    for (said, which) in [("HTTP/1.1 x\r\n\r\n".to_owned(), &answers), (s3, &dead)] {
+        let host = canned::plain(said);
+        let ambiguity =
+            Ambiguity { url: "s3://my.bucket/p".to_owned(), readings: vec![reading(host, Some("p")), aws()] };
+        assert_eq!(settle(&ambiguity, &tls, which).await, None);
+    }
+}

@@ -246,6 +246,12 @@ fn a_store_whose_clock_is_another_is_believed() {
     let said = program::stderr(&output);
     assert!(output.status.success(), "{said}");
     assert_eq!(said.matches("clock and that of the store differ").count(), 1, "{said}");
+    let file = s3.bucket_dir().join("app/0000/0000000000000001-0000000000000001.ltx");
+    let stored = std::fs::read(file).expect("the first batch");
+    let header = Header::parse(stored.first_chunk().expect("a header")).expect("a header");
+    let made = header.timestamp.to_system();
+    let age = SystemTime::now().duration_since(made).expect("a time in the past");
+    assert!(age.abs_diff(behind) < Duration::from_secs(120), "{made:?}");
     let json = |command: &str| -> serde_json::Value {
         let output = run(&[OsStr::new(command), OsStr::new("--json"), OsStr::new(&url)]);
         serde_json::from_slice(&output.stdout).expect("JSON")

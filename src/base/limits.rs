@@ -134,9 +134,15 @@ pub const ONCE_OUTAGE: Duration = Duration::from_secs(20);
 /// `--shutdown-timeout` ends with an error.
 pub const ONCE_STALL: Duration = Duration::from_secs(30);
 
-/// Time that a deployment may overlap with the process before it. A pipeline that continues a
-/// replica waits this long while another program still writes there. After that it is an error.
+/// A pipeline that continues a replica waits this long for another writer to end, then it fails.
 pub const OVERLAP: Duration = Duration::from_secs(60);
+
+/// Longest time of uploads between two checks that a replica holds what was stored, or interval of
+/// the first level if that is shorter. An upload after a longer pause waits for one.
+pub const LINEAGE_EVERY: Duration = Duration::from_secs(30);
+
+/// Shortest time between two such checks.
+pub const LINEAGE_EVERY_MIN: Duration = Duration::from_secs(1);
 
 /// Age at which the proof is repeated that a store keeps create-only PUTs from replacing objects.
 pub const CREATE_ONLY_PROOF: Duration = Duration::from_secs(24 * 3600);

@@ -12,7 +12,11 @@ use super::pending::{OpenPages, Page, Pending};
 use super::vitals::{DatabaseVitals, ReplicaVitals};
 use crate::base::{FrameNo, Pgno};
 use crate::io::watch::Hint;
+use crate::sqlite::database::Stamp;
 use crate::wal::tail::WalPos;
+
+/// The stamp of a database file that others may be writing to: equal to that of no file.
+const UNKNOWN: Stamp = Stamp { modified: -1, len: 0 };
 
 /// The newest captured commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,6 +55,7 @@ pub struct Board {
     slots: RefCell<Vec<Slot>>,
     changed: Vec<Notify>,
     mark: Cell<Mark>,
+    stamp: Cell<Stamp>,
     near: RefCell<Option<Near>>,
     /// Pins that hold.
     pins: Cell<u32>,
@@ -80,6 +85,7 @@ impl Board {
             slots: RefCell::new((0..replicas).map(|_| Slot::default()).collect()),
             changed: (0..replicas).map(|_| Notify::new()).collect(),
             mark: Cell::default(),
+            stamp: Cell::new(UNKNOWN),
             near: RefCell::default(),
             pins: Cell::new(0),
             epoch: Cell::new(0),
@@ -108,6 +114,24 @@ impl Board {
     #[must_use]
     pub fn mark(&self) -> Mark {
         self.mark.get()
+    }
+
+    /// The database file as only SQLite has written to it.
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        self.stamp.get()
+    }
+
+    /// Capture says: nobody else has written to the database file; `None` while a checkpoint may be
+    /// writing to it.
+    pub fn set_stamp(&self, stamp: Option<Stamp>) {
+        self.stamp.set(stamp.unwrap_or(UNKNOWN));
+    }
+
+    /// The file is not the one that was opened any more.
+    pub fn file_moved(&self) {
+        self.hint.note_moved();
+        self.hint.give();
     }
 
     /// Adds the pages of whole transactions for every replica, and moves the mark.

@@ -4,12 +4,14 @@ mod arrival;
 mod error;
 mod gone;
 mod hold;
+mod idle;
 mod leave;
 mod notice;
 mod wait;
 
 use std::cell::Cell;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,7 +28,7 @@ use wait::{Waited, wait_for};
 
 use super::board::Board;
 use super::capture::{Capture, Look};
-use super::files::Files;
+use super::files::{Files, Place, Places};
 use super::gaps::{GAPS, Gaps};
 use super::guard::Phase;
 use super::history;
@@ -34,18 +36,17 @@ use super::local::Local;
 use super::open::{self, Opened};
 use super::outage::Outages;
 use super::pace::Pace;
-use super::replica::{Replica, ReplicaError, Trouble};
+use super::replica::{Replica, ReplicaError, Trouble, Vigil};
 use super::state::{HomeError, home_of};
 use super::sweep::Sweep;
 use super::verify::Turns;
 use super::vitals::{DatabasePhase, DatabaseVitals, Vitals};
 use super::{DatabaseOptions, Event, Observer, Once, Stop};
-use crate::base::limits;
 use crate::io::Engine;
 use crate::io::link::target_of;
 use crate::io::nap::Naps;
 use crate::io::watch::{Hint, Watches};
-use crate::sqlite::database::{Database, FileId};
+use crate::sqlite::database::{Database, FileId, Stamp};
 use crate::wal::tail::{Ahead, TailError};
 
 /// The gap between looks while all replicas are uploading: commits gather meanwhile anyway.
@@ -54,17 +55,8 @@ const BUSY_GAP: Duration = Duration::from_millis(1);
 /// The gap between looks in a turn: a checkpoint takes a millisecond at least.
 const TURN_GAP: Duration = Duration::from_micros(200);
 
-/// An idle database whose log is larger than [`limits::WAL_IDLE_BYTES`] gives it back after this time.
-const IDLE: Duration = Duration::from_secs(10);
-
-/// The wait after an attempt to do so, whether it succeeded or not.
-const IDLE_AGAIN: Duration = Duration::from_secs(60);
-
-/// A WAL with frames that can't be proven is emptied when it was idle for this time: until then a crash would lose commits.
-const IDLE_DAMAGED: Duration = Duration::from_secs(1);
-
-/// The wait after an attempt to do so.
-const IDLE_DAMAGED_AGAIN: Duration = Duration::from_secs(5);
+/// Why the WAL alone does not tell what has changed.
+const EDITED: &str = "the database file was written to while lsfast was stopped";
 
 impl DatabaseOptions {
     /// Where the local state is kept of the file that its name leads to: next to that file, as SQLite keeps `-wal` and `-shm`.
@@ -87,6 +79,8 @@ pub struct Shared {
     pub(super) opening: Arc<Semaphore>,
     /// Which file is followed under which name.
     pub(super) files: Files,
+    /// Which place is the replica of which database.
+    pub(super) places: Places,
     pub(super) history: history::Common,
     pub(super) outages: Outages,
     /// Whether it was logged that the limit of open files keeps databases from being followed.
@@ -190,6 +184,17 @@ pub async fn follow(
     }
 }
 
+/// SQLite names the files next to a database by the name it is opened by: two programs that use two
+/// names corrupt it.
+fn say_other_names(db: &Database) {
+    if let Ok(links @ 2..) = db.file().std().metadata().map(|m| m.nlink()) {
+        tracing::warn!(
+            db = %db.path().display(), links,
+            "the database file has other names (hard links): commits of a program that opens it by another name can't be followed, and corrupt it"
+        );
+    }
+}
+
 fn io_error(path: &Path) -> impl Fn(io::Error) -> FollowError + use<> {
     let db = path.to_owned();
     move |source| FollowError::Io { db: db.clone(), source }
@@ -221,6 +226,9 @@ struct Follower<'a> {
     notice: Notice,
     // Dropped last: the lock.
     _sweep: Rc<super::sweep::Entry>,
+    /// Of the states of the replicas.
+    folders: Vec<PathBuf>,
+    _places: Vec<Place>,
     _held: Held,
 }
 
@@ -236,11 +244,14 @@ impl<'a> Follower<'a> {
         let path = db.path();
         vitals.opened(db.page_size());
         let id = FileId::of(db.file().std()).map_err(io_error(path))?;
-        let mut locals = Vec::new();
+        say_other_names(&db);
+        let (mut locals, mut places) = (Vec::new(), Vec::new());
         for replica in &options.replicas {
+            places.push(shared.places.take(&*replica.store, path)?);
             let dir = held.home.replica(&replica.store.identity())?;
             locals.push(Local::open(dir, db.page_size(), id).map_err(io_error(path))?);
         }
+        let folders = locals.iter().map(|l| l.dir().to_owned()).collect();
         let hint = Rc::new(Hint::default());
         // Watched before the first look, so that no commit falls between.
         let notice = Notice::hints(shared, path, &hint).map_err(io_error(path))?;
@@ -250,6 +261,14 @@ impl<'a> Follower<'a> {
         let opened = opened.map_err(io::Error::other).map_err(io_error(path))?;
         let Opened { guard, tail, mark, since, damage } =
             opened.map_err(|source| FollowError::Tail { db: path.to_owned(), source })?;
+        // With CKPT held, so that no checkpoint of SQLite comes after this.
+        let stamp = Stamp::of(db.file().std()).map_err(io_error(path))?;
+        let edited = locals.iter().map(|l| l.state().stamp).map(|s| s != Stamp::default() && s != stamp);
+        let since: Vec<_> = since
+            .into_iter()
+            .zip(edited)
+            .map(|(since, edited)| since.and_then(|p| if edited { Err(EDITED.to_owned()) } else { Ok(p) }))
+            .collect();
         let board = Rc::new(Board::seen(Arc::clone(vitals), Rc::clone(&hint)));
         let mut capture = Capture::new(Arc::clone(&db), tail, guard, Rc::clone(&board), mark, Instant::now());
         if let Some((reason, header)) = damage {
@@ -257,6 +276,7 @@ impl<'a> Follower<'a> {
         }
         let mut replicas = JoinSet::new();
         for (index, ((replica, local), since)) in options.replicas.iter().zip(locals).zip(since).enumerate() {
+            let first_level = replica.history.levels.first().map(|(_, interval)| *interval);
             let continuity = since.map(|pending| board.seed(index, pending));
             tracing::info!(db = %path.display(), replica = replica.store.url(), "replicating");
             let replica = Replica {
@@ -281,6 +301,7 @@ impl<'a> Follower<'a> {
                 trouble: Trouble::default(),
                 verification: options.replicas[index].verification.clone(),
                 turns: shared.turns.clone(),
+                vigil: Vigil::new(shared.sweep.pauses().clone(), first_level),
             };
             replicas.spawn_local(replica.run());
         }
@@ -303,6 +324,8 @@ impl<'a> Follower<'a> {
             notice,
             _sweep: shared.sweep.add(&db, &options.path, id, &hint),
             hint,
+            folders,
+            _places: places,
             _held: held,
         })
     }
@@ -313,8 +336,10 @@ impl<'a> Follower<'a> {
 
     async fn run(mut self) -> Result<End, FollowError> {
         let mut end = self.look_on().await;
+        // Of one that was overwritten by pages of another size nothing can be read by this opening.
+        let readable = !self.capture.db().is_resized().unwrap_or(false);
         if let Ok(End::Replaced { stored }) = &mut end {
-            *stored = self.store_the_last().await;
+            *stored = readable && self.store_the_last().await;
         }
         // Nobody may wait for a pin that can't come.
         self.board.refuse_pins();
@@ -380,21 +405,6 @@ impl<'a> Follower<'a> {
         [by_gaps, by_guard, by_turn, self.idle_due].into_iter().flatten().min().map(|t| t.max(now + GAPS[0]))
     }
 
-    /// When the log of an idle database is to be given back.
-    fn idle_at(&mut self, look: Look) -> Option<Instant> {
-        let changed = self.capture.last_change();
-        if self.capture.is_damaged() {
-            return self.capture.is_settled().then(|| (changed + IDLE_DAMAGED).max(self.idle_not_before));
-        }
-        // While the log is quiet and no commit comes it does not grow, and need not be asked for its size.
-        let (large, _) = match self.log_is_large {
-            Some(known) if look.quiet && known.1 == changed => known,
-            _ => (self.capture.db().wal().len().is_ok_and(|len| len > limits::WAL_IDLE_BYTES), changed),
-        };
-        self.log_is_large = Some((large, changed));
-        (large && self.capture.is_settled()).then(|| (changed + IDLE).max(self.idle_not_before))
-    }
-
     /// All replicas are uploading, and the guard waits for nobody: what comes now rides the next upload.
     fn no_hurry(&self) -> bool {
         self.board.all_busy() && !self.capture.in_turn()
@@ -414,12 +424,7 @@ impl<'a> Follower<'a> {
         if self.no_hurry() {
             at = at.map(|t| t.max(now + pause));
         }
-        if self.idle_due.is_some_and(|t| t <= now) {
-            // A reader with an old snapshot can prevent it: not again at once.
-            self.idle_not_before =
-                now + if self.capture.is_damaged() { IDLE_DAMAGED_AGAIN } else { IDLE_AGAIN };
-            self.capture.give_back_log().map_err(|e| self.tail_error(e))?;
-        }
+        self.give_back_idle_log(now)?;
         tokio::select! {
             result = helper(self.capture.phase()) => {
                 self.capture.locked(result).map_err(|e| FollowError::Tail { db: self.capture.db().path().to_owned(), source: e })?;
@@ -460,23 +465,6 @@ impl<'a> Follower<'a> {
         match self.last_error.take() {
             Some(source) => Err(FollowError::Replica { db: self.path().to_owned(), source }),
             None => Ok(Some(End::Stopped)),
-        }
-    }
-
-    /// Says once that neither turns nor rounds get the log to start over.
-    fn report_large_log(&mut self) {
-        if self.wal_reported {
-            return;
-        }
-        let frames = u64::from(self.board.mark().pos.frame.0);
-        let bytes = frames * u64::from(self.capture.db().page_size().get());
-        if bytes > limits::WAL_REPORT_BYTES {
-            self.wal_reported = true;
-            tracing::warn!(
-                db = %self.path().display(),
-                bytes,
-                "the log grows: something (a reader with an old snapshot, or a large upload) keeps it from starting over"
-            );
         }
     }
 }

@@ -3,8 +3,12 @@
 //! When frames of the log were missed, the pages that differ from their hash are what the replica lacks. An entry is written only after
 //! the store has answered for the page, so a stale one costs an upload and never hides a change.
 //!
-//! The file is an array of 16-byte entries, XXH3-128 of page 1, 2, ... with the seed of the state file, little-endian. An entry of 0, or
-//! beyond the end, means "not known".
+//! The file begins with the TXID that it belongs to (8 bytes) and `LSFPAGES`; it is followed by an
+//! array of 16-byte entries, XXH3-128 of page 1, 2, ... with the seed of the state file,
+//! little-endian. An entry of 0, or beyond the end, means "not known". Files of earlier versions
+//! lack the beginning. A file that belongs to another TXID than the state next to it is a copy from
+//! another time: a page that has got its old content back since then would hide in it, so that such
+//! a file is not believed at all.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,11 +18,12 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::state::replica_folder;
 use crate::base::pages::PageSet;
-use crate::base::{Pgno, limits};
+use crate::base::{Pgno, Txid, limits};
 use crate::io::durable::{self, temporary_beside};
 use crate::io::{File, OnDemand};
 
 const ENTRY_BYTES: usize = 16;
+const MAGIC: [u8; 8] = *b"LSFPAGES";
 const NAME: &str = "pages";
 /// Until it is complete.
 const NEW: &str = "pages.new";
@@ -32,6 +37,8 @@ const RUN_MAX: usize = 4096;
 pub struct PageHashes {
     file: Arc<OnDemand>,
     seed: u64,
+    /// Entries before that of page 1: one, the beginning, or none in a file of an earlier version.
+    before: u64,
 }
 
 /// The hash of a page.
@@ -41,10 +48,18 @@ pub fn hash_page(seed: u64, page: &[u8]) -> u128 {
 }
 
 impl PageHashes {
-    /// The hashes in the folder of a replica; none known if there is no file.
-    #[must_use]
-    pub fn of(dir: &Path, seed: u64) -> PageHashes {
-        PageHashes { file: Arc::new(OnDemand::new(replica_folder(dir), NAME, MODE)), seed }
+    /// The hashes in the folder of a replica, and the TXID they belong to; `None` in a file of an
+    /// earlier version. None are known if there is no file.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn of(dir: &Path, seed: u64) -> io::Result<(PageHashes, Option<Txid>)> {
+        let file = Arc::new(OnDemand::new(replica_folder(dir), NAME, MODE));
+        let mut head = [0; ENTRY_BYTES];
+        let have = file.get()?.pread(&mut head, 0)?;
+        let (txid, magic) = head.split_first_chunk().expect("an entry is longer than a TXID");
+        let bound = (have == ENTRY_BYTES && *magic == MAGIC).then(|| Txid(u64::from_le_bytes(*txid)));
+        Ok((PageHashes { file, seed, before: u64::from(bound.is_some()) }, bound))
     }
 
     /// An empty file beside the present one, to be filled and then put into its place by [`PageHashes::into_place`].
@@ -54,7 +69,10 @@ impl PageHashes {
     pub fn begin_new(dir: &Path, seed: u64) -> io::Result<PageHashes> {
         let folder = replica_folder(dir);
         let file = folder.open()?.create_anew(NEW, MODE)?;
-        Ok(PageHashes { file: Arc::new(OnDemand::new(folder, NEW, MODE).opened(file)), seed })
+        let file = Arc::new(OnDemand::new(folder, NEW, MODE).opened(file));
+        let hashes = PageHashes { file, seed, before: 1 };
+        hashes.bind(Txid(0))?;
+        Ok(hashes)
     }
 
     /// Puts a file begun by [`PageHashes::begin_new`] into place.
@@ -63,7 +81,31 @@ impl PageHashes {
     /// The operating system.
     pub fn into_place(self, dir: &Path) -> io::Result<PageHashes> {
         replica_folder(dir).open()?.rename(NEW, NAME)?;
-        Ok(PageHashes { file: Arc::new(self.file.renamed(NAME)), seed: self.seed })
+        Ok(PageHashes { file: Arc::new(self.file.renamed(NAME)), ..self })
+    }
+
+    /// They belong to this TXID from now on.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn bind(&self, txid: Txid) -> io::Result<()> {
+        if self.before == 0 {
+            return Ok(());
+        }
+        let mut head = [0; ENTRY_BYTES];
+        head[..8].copy_from_slice(&txid.0.to_le_bytes());
+        head[8..].copy_from_slice(&MAGIC);
+        self.file.get()?.pwrite_all(&head, 0)
+    }
+
+    /// Whether the file says which TXID it belongs to.
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        self.before > 0
+    }
+
+    fn offset(&self, page_index: u64) -> u64 {
+        (page_index + self.before) * ENTRY_BYTES as u64
     }
 
     /// The seed.
@@ -99,7 +141,7 @@ impl PageHashes {
     /// The operating system.
     pub fn read(&self, first: Pgno, count: usize) -> io::Result<Vec<u128>> {
         let mut bytes = vec![0; count * ENTRY_BYTES];
-        self.file.get()?.pread(&mut bytes, first.index() as u64 * ENTRY_BYTES as u64)?;
+        self.file.get()?.pread(&mut bytes, self.offset(first.index() as u64))?;
         let entry = |b: &[u8]| u128::from_le_bytes(b.try_into().expect("an entry has 16 bytes"));
         Ok(bytes.chunks_exact(ENTRY_BYTES).map(entry).collect())
     }
@@ -125,7 +167,7 @@ impl PageHashes {
 
     fn write_run(&self, first: Option<Pgno>, run: &[u8]) -> io::Result<()> {
         match first {
-            Some(first) => self.file.get()?.pwrite_all(run, first.index() as u64 * ENTRY_BYTES as u64),
+            Some(first) => self.file.get()?.pwrite_all(run, self.offset(first.index() as u64)),
             None => Ok(()),
         }
     }
@@ -135,7 +177,7 @@ impl PageHashes {
     /// # Errors
     /// The operating system.
     pub fn shrink(&self, size_pages: u32) -> io::Result<()> {
-        let len = u64::from(size_pages) * ENTRY_BYTES as u64;
+        let len = self.offset(u64::from(size_pages));
         let file = self.file.get()?;
         if file.len()? > len {
             file.std().set_len(len)?;
@@ -148,7 +190,7 @@ impl PageHashes {
     /// # Errors
     /// The operating system.
     pub fn is_empty(&self) -> io::Result<bool> {
-        Ok(self.file.get()?.len()? == 0)
+        Ok(self.file.get()?.len()? <= self.offset(0))
     }
 }
 
@@ -236,8 +278,8 @@ mod tests {
     #[test]
     fn entries_come_back_and_a_shrink_forgets() {
         let dir = tempfile::tempdir().unwrap();
-        let h = PageHashes::of(dir.path(), 1);
-        assert!(h.is_empty().unwrap());
+        let (h, txid) = PageHashes::of(dir.path(), 1).unwrap();
+        assert!(h.is_empty().unwrap() && txid.is_none());
         h.write([(pg(2), 2), (pg(3), 3), (pg(9), 9)]).unwrap();
         assert_eq!(h.read(pg(1), 10).unwrap(), [0, 2, 3, 0, 0, 0, 0, 0, 9, 0]);
         h.shrink(2).unwrap();
@@ -247,7 +289,7 @@ mod tests {
     #[test]
     fn gathered_hashes_wait_in_a_file_beyond_the_bound() {
         let dir = tempfile::tempdir().unwrap();
-        let kept = PageHashes::of(dir.path(), 1);
+        let (kept, _) = PageHashes::of(dir.path(), 1).unwrap();
         let n = 3 * limits::BATCH_HASHES as u32 + 5;
         let mut gathered = Gathered::new(dir.path());
         for first in (1..=n).step_by(1000) {
@@ -268,9 +310,29 @@ mod tests {
     #[test]
     fn a_long_run_is_cut_and_whole() {
         let dir = tempfile::tempdir().unwrap();
-        let h = PageHashes::of(dir.path(), 1);
+        let h = PageHashes::begin_new(dir.path(), 1).unwrap();
         let n = RUN_MAX as u32 * 2 + 5;
         h.write((1..=n).map(|i| (pg(i), u128::from(i)))).unwrap();
         assert!(h.read(pg(1), n as usize).unwrap().into_iter().eq((1..=n).map(u128::from)));
+    }
+
+    #[test]
+    fn a_file_says_which_txid_it_belongs_to_and_one_of_an_earlier_version_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let h = PageHashes::begin_new(dir.path(), 1).unwrap();
+        assert!(h.is_empty().unwrap());
+        h.write([(pg(1), 7), (pg(2), 8)]).unwrap();
+        h.bind(Txid(5)).unwrap();
+        h.into_place(dir.path()).unwrap();
+        let (h, txid) = PageHashes::of(dir.path(), 1).unwrap();
+        assert_eq!((txid, h.read(pg(1), 3).unwrap()), (Some(Txid(5)), vec![7, 8, 0]));
+        h.shrink(1).unwrap();
+        assert_eq!(h.read(pg(1), 2).unwrap(), [7, 0]);
+        let old: Vec<u8> = [7u128, 8].iter().flat_map(|e| e.to_le_bytes()).collect();
+        std::fs::write(dir.path().join("pages"), old).unwrap();
+        let (h, txid) = PageHashes::of(dir.path(), 1).unwrap();
+        assert_eq!((txid, h.read(pg(1), 3).unwrap()), (None, vec![7, 8, 0]));
+        h.bind(Txid(5)).unwrap();
+        assert_eq!(h.read(pg(1), 1).unwrap(), [7], "there is no room for it in such a file");
     }
 }

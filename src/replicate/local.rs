@@ -9,10 +9,24 @@ use super::state::{self, Point, State, StateFile, boot_id};
 use crate::base::clock::Millis;
 use crate::base::{PageSize, Pgno, Txid};
 use crate::io::Engine;
-use crate::sqlite::database::FileId;
+use crate::sqlite::database::{FileId, Stamp};
 
 /// Page hashes and state are flushed to the disk this often while they change, so that a crash of the host costs little.
 const SYNC_EVERY: Duration = Duration::from_secs(30);
+
+/// A checkpoint of this process has changed the database file from `before` to `now`, after the
+/// last use of the state in `dir`. A state that does not know `before` is left alone: the next
+/// start compares page hashes.
+///
+/// # Errors
+/// The operating system.
+pub fn note_checkpoint(dir: &Path, before: Stamp, now: Stamp) -> io::Result<()> {
+    let (mut file, found) = StateFile::open(dir)?;
+    match found {
+        Some(state) if state.stamp == before => file.write(&State { stamp: now, ..state }),
+        _ => Ok(()),
+    }
+}
 
 /// State and hashes of one replica.
 #[derive(Debug)]
@@ -40,22 +54,36 @@ impl Local {
             seed: fastrand::u64(..),
             hashes_synced: Txid(0),
             timestamp: Millis(0),
+            print_synced: 0,
+            stamp: Stamp::default(),
+            bound: false,
         };
         // A state without a durable point may still tell of a first image whose answer never came.
         let known = |s: &State| s.durable.txid != Txid(0) || s.intended.txid != Txid(0);
         let believed = found.filter(|s| s.page_size == page_size && known(s));
-        let hashes = match believed {
-            Some(s) => Some(PageHashes::of(&dir, s.seed)).filter(|h| !h.is_empty().unwrap_or(true)),
-            None => None,
-        };
         let mut state = believed.unwrap_or(fresh);
+        let newest = state.durable.txid.max(state.intended.txid);
         if state.boot != fresh.boot {
             // The host went down: only what had reached the disk counts, and no position in the log.
-            state.durable =
-                Point { txid: state.hashes_synced, size_pages: state.durable.size_pages, ..Point::default() };
+            state.durable = Point {
+                txid: state.hashes_synced,
+                size_pages: state.durable.size_pages,
+                print: state.print_synced,
+                ..Point::default()
+            };
             state.intended = state.durable;
         }
-        let hashes = hashes.filter(|_| state.durable.txid != Txid(0));
+        // What can't be read is as good as none.
+        let hashes = PageHashes::of(&dir, state.seed).ok().filter(|(hashes, of)| {
+            // Those of the batch that was being acknowledged when the process or the host went down
+            // are true, too.
+            let belongs = match of {
+                Some(of) => (state.durable.txid..=newest).contains(of),
+                None => !state.bound,
+            };
+            belongs && state.durable.txid != Txid(0) && !hashes.is_empty().unwrap_or(true)
+        });
+        let hashes = hashes.map(|(hashes, _)| hashes);
         if state.db != db {
             state.durable.pos = Point::default().pos;
         }
@@ -80,6 +108,12 @@ impl Local {
     #[must_use]
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Only SQLite has written to the database file until it was like this. Written with the next
+    /// state.
+    pub fn note_stamp(&mut self, stamp: Stamp) {
+        self.state.stamp = stamp;
     }
 
     /// The hashes, if any are known.
@@ -137,6 +171,7 @@ impl Local {
                 hashes.shrink(point.size_pages)?;
             }
             hashes.write(pages)?;
+            hashes.bind(point.txid)?;
         }
         self.state.durable = point;
         self.state.intended = point;
@@ -163,8 +198,10 @@ impl Local {
     /// The operating system.
     pub fn acknowledge_image(&mut self, point: Point, hashes: PageHashes) -> io::Result<()> {
         // Between these two steps the hashes are newer than the state, which only makes the next start look further.
+        hashes.bind(point.txid)?;
+        self.state.bound = hashes.is_bound();
         self.hashes = Some(hashes.into_place(&self.dir)?);
-        self.state.hashes_synced = Txid(0);
+        (self.state.hashes_synced, self.state.print_synced) = (Txid(0), 0);
         self.acknowledge(point, [])
     }
 
@@ -176,6 +213,7 @@ impl Local {
         if let Some(hashes) = &self.hashes {
             hashes.write(pages.iter().map(|p| (*p, 0)))?;
             hashes.shrink(size_pages_min)?;
+            hashes.bind(point.txid)?;
         }
         self.state.durable = point;
         self.state.intended = point;
@@ -190,7 +228,7 @@ impl Local {
             let _ = hashes.forget();
             self.state.seed = fastrand::u64(..);
         }
-        self.state.hashes_synced = Txid(0);
+        (self.state.hashes_synced, self.state.print_synced) = (Txid(0), 0);
     }
 
     /// When the next flush to the disk is due, if anything has changed since the last.
@@ -208,7 +246,8 @@ impl Local {
         self.synced_at = Instant::now();
         let Some(hashes) = &self.hashes else { return Ok(()) };
         engine.sync_data(&hashes.file()?).await?;
-        self.state.hashes_synced = self.state.durable.txid;
+        let durable = self.state.durable;
+        (self.state.hashes_synced, self.state.print_synced) = (durable.txid, durable.print);
         self.file.write(&self.state)?;
         engine.sync_data(&self.file.file()?).await?;
         self.rest();

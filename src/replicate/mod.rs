@@ -252,6 +252,7 @@ pub async fn run(options: Options, stop: Stop) -> Result<(), ReplicateError> {
         sweep: sweep::Sweep::start(options.safety_tick),
         opening: Arc::new(Semaphore::new(limits::OPENING)),
         files: files::Files::default(),
+        places: files::Places::default(),
         alone: directories.is_empty()
             && options.databases.iter().map(|d| d.replicas.len()).sum::<usize>() == 1,
         once: options.once,

@@ -10,7 +10,7 @@ use tokio::task::spawn_blocking;
 use super::hashes::{PageHashes, hash_page};
 use super::local::Local;
 use super::remote::{RemoteError, state_error, tail_of};
-use super::state::Point;
+use super::state::{Point, print_of};
 use crate::base::{LtxId, Pgno, limits};
 use crate::ltx::{FileCheck, HEADER_LEN, Header, IndexEntry, LtxError, PartialCheck, decode_frames};
 use crate::store::Store;
@@ -50,7 +50,8 @@ pub async fn adopt(store: &dyn Store, local: &mut Local) -> Result<bool, RemoteE
         && header.wal.end() == format::frame_end(size, intended.pos.frame)
         && header.commit == intended.size_pages;
     let pos = if same { intended.pos } else { local.state().durable.pos };
-    let point = Point { txid: intended.txid, pos, size_pages: header.commit };
+    let print = print_of(&header);
+    let point = Point { txid: intended.txid, pos, size_pages: header.commit, print };
     local.not_before(header.timestamp, store.now());
     if is_new { local.acknowledge_image(point, hashes) } else { local.acknowledge(point, []) }
         .map_err(state_error)?;
@@ -127,7 +128,7 @@ mod tests {
     /// The point of a batch that ends with this frame.
     fn point(txid: u64, frame: u32, size_pages: u32) -> Point {
         let pos = WalPos { salts: SALTS, frame: FrameNo(frame), sum: Sum(3, 4) };
-        Point { txid: Txid(txid), pos, size_pages }
+        Point { txid: Txid(txid), pos, size_pages, print: 0 }
     }
 
     /// Stores pages, all of one version, as a batch whose header names `point`.
@@ -145,8 +146,15 @@ mod tests {
     async fn next_start(store: &FileStore, dir: &Path, log: Result<(), String>) -> (Start, Local) {
         let remote = look(store).await.unwrap();
         let mut local = open(dir);
-        let start = decide(store, &remote.0, &mut local, &log, page_size()).await.unwrap();
-        (start, local)
+        let decision = decide(store, &remote.0, &mut local, &log, page_size()).await.unwrap();
+        (decision.start, local)
+    }
+
+    /// The durable point; its object is known, too.
+    fn known(local: &Local) -> Point {
+        let durable = local.state().durable;
+        assert_ne!(durable.print, 0);
+        Point { print: 0, ..durable }
     }
 
     fn hashes(local: &Local, pages: &[(u32, u8)]) {
@@ -168,7 +176,7 @@ mod tests {
         stored(&store, image, &[1, 2, 3], 1).await;
         let (start, local) = next_start(&store, dir.path(), Err("new".into())).await;
         assert_eq!(start, Start::Repair("new".into()));
-        assert_eq!(local.state().durable, image);
+        assert_eq!(known(&local), image);
         hashes(&local, &[(1, 1), (2, 1), (3, 1)]);
     }
 
@@ -188,11 +196,11 @@ mod tests {
         stored(&store, point(2, 9, 3), &[1, 3], 2).await;
 
         let (start, local) = next_start(&store, dir.path(), Ok(())).await;
-        assert_eq!((start, local.state().durable), (Start::Follow, point(2, 9, 3)));
+        assert_eq!((start, known(&local)), (Start::Follow, point(2, 9, 3)));
         hashes(&local, &[(1, 2), (2, 1), (3, 2)]);
         assert_eq!(local.hashes().unwrap().read(Pgno::new(4).unwrap(), 1).unwrap(), [0]);
         drop(local);
-        assert_eq!(open(dir.path()).state().durable, point(2, 9, 3));
+        assert_eq!(known(&open(dir.path())), point(2, 9, 3));
     }
 
     /// An earlier attempt of the same batch is in the store, or somebody else's: what is there is known, but the log
@@ -204,7 +212,7 @@ mod tests {
         open(dir.path()).intend(point(1, 9, 2)).unwrap();
         stored(&store, point(1, 7, 2), &[1, 2], 1).await;
         let (_, local) = next_start(&store, dir.path(), Err("new".into())).await;
-        assert_eq!(local.state().durable, Point { pos: WalPos::default(), ..point(1, 9, 2) });
+        assert_eq!(known(&local), Point { pos: WalPos::default(), ..point(1, 9, 2) });
         hashes(&local, &[(1, 1), (2, 1)]);
     }
 

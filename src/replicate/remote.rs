@@ -2,7 +2,7 @@
 
 use super::local::Local;
 use super::own;
-use super::state::Point;
+use super::state::{Point, print_of};
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, PageSize, Pgno, Txid, limits};
 use crate::ltx::{HEADER_LEN, Header, LtxError, Tail, TailState};
@@ -103,8 +103,45 @@ pub async fn look(store: &dyn Store) -> Result<(Remote, Listing), StoreError> {
     Ok((remote, listing))
 }
 
+/// What is found under the name of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Seen {
+    /// The store was not asked.
+    NotAsked,
+    /// A file with this header.
+    File(Header),
+    /// No object.
+    Gone,
+    /// Something that is not an LTX file, or can't be read, with the reason.
+    Damaged(String),
+}
+
+/// How a replica goes on, and who else may be writing to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// How it goes on.
+    pub start: Start,
+    /// The replica holds another history: the program that wrote it may still be running.
+    pub stranger: bool,
+}
+
+impl Decision {
+    fn of(start: Start) -> Decision {
+        Decision { start, stranger: false }
+    }
+
+    fn image(reason: String) -> Decision {
+        Decision::of(Start::Image(reason))
+    }
+}
+
 /// Decides how to go on, and brings the local state up to what the store has. `continuity` is what the log says about the local state: `Ok` if all
 /// changes since its durable point are pending.
+///
+/// What lies at the durable point must be what was stored there. Then whatever came after it is
+/// known by its page numbers, whoever wrote it, and a comparison with the database makes the
+/// replica this database again. Otherwise nothing that is known on this host is true of the
+/// replica, and only an image is.
 ///
 /// # Errors
 /// [`RemoteError`].
@@ -114,73 +151,133 @@ pub async fn decide(
     local: &mut Local,
     continuity: &Result<(), String>,
     page_size: PageSize,
-) -> Result<Start, RemoteError> {
+) -> Result<Decision, RemoteError> {
+    let state = *local.state();
+    let durable = state.durable.txid;
     if remote.newest == Txid(0) {
-        return Ok(Start::Image("the replica is empty".to_owned()));
+        local.distrust();
+        return Ok(Decision::image(match durable {
+            Txid(0) => "the replica is empty".to_owned(),
+            _ => format!("the replica is empty, but {durable} was stored there: its files were deleted"),
+        }));
     }
-    if remote.newest_raw == remote.newest {
-        let header = match header_of(store, LtxId::raw(remote.newest_raw)).await {
-            Ok(header) => header,
-            Err(e) if e.is_about_one_file() => {
-                local.distrust();
-                return Ok(Start::Image(format!("its newest file cannot be used: {e}")));
-            }
-            Err(e) => return Err(e),
-        };
+    let newest = match remote.newest_raw == remote.newest {
+        true => see(store, LtxId::raw(remote.newest_raw)).await?,
+        false => Seen::NotAsked,
+    };
+    let file = match &newest {
+        Seen::File(header) => Some(*header),
+        Seen::Gone => return Ok(unusable(local, "it is not there any more")),
+        Seen::Damaged(why) => return Ok(unusable(local, why)),
+        Seen::NotAsked => None,
+    };
+    if let Some(header) = file {
         if header.page_size != page_size {
             let url = store.url().to_owned();
             return Err(RemoteError::PageSize { url, found: header.page_size, expected: page_size });
         }
         local.not_before(header.timestamp, store.now());
     }
-    let state = *local.state();
-    let by_log = |local: &Local| match continuity {
-        Ok(()) if local.hashes().is_some() => Start::Follow,
-        Ok(()) => Start::Image("there are no page hashes".to_owned()),
-        Err(reason) => Start::Repair(reason.clone()),
+    let at_durable = match durable {
+        Txid(0) => Seen::NotAsked,
+        _ if durable == remote.newest_raw && newest != Seen::NotAsked => newest,
+        _ if state.durable.print != 0 && durable <= remote.newest => see(store, LtxId::raw(durable)).await?,
+        _ => Seen::NotAsked,
     };
-    let is_next = remote.newest == state.durable.txid.next() && remote.newest == state.intended.txid;
-    if is_next && remote.newest_raw == remote.newest {
+    if let Some(reason) = foreign(&state.durable, &at_durable) {
+        local.distrust();
+        return Ok(Decision { start: Start::Image(reason), stranger: true });
+    }
+    let by_log = |local: &Local| match continuity {
+        Ok(()) if local.hashes().is_some() => Decision::of(Start::Follow),
+        Ok(()) => Decision::image("there are no page hashes".to_owned()),
+        Err(reason) => Decision::of(Start::Repair(reason.clone())),
+    };
+    let is_next = remote.newest == durable.next() && remote.newest == state.intended.txid;
+    // The first batch of another database has the same TXID as ours.
+    let intended = state.intended.print;
+    let may_be_ours = durable != Txid(0) || file.is_some_and(|h| intended == 0 || print_of(&h) == intended);
+    if is_next && remote.newest_raw == remote.newest && may_be_ours {
         match own::adopt(store, local).await {
             Ok(true) => return Ok(by_log(local)),
             Ok(false) => {}
-            Err(e) if e.is_about_one_file() => {
-                local.distrust();
-                return Ok(Start::Image(format!("its newest file cannot be used: {e}")));
-            }
+            Err(e) if e.is_about_one_file() => return Ok(unusable(local, &e.to_string())),
             Err(e) => return Err(e),
         }
     }
-    if local.hashes().is_none() {
-        return Ok(Start::Image("there are no page hashes for it on this host".to_owned()));
+    if remote.newest < durable {
+        let reason = format!("it ends at {}, but {durable} was stored before", remote.newest);
+        local.distrust();
+        // Another history of a living writer may be shorter: its TXIDs and ours would never meet.
+        return Ok(Decision { start: Start::Image(reason), stranger: true });
     }
-    if remote.newest == state.durable.txid {
+    if local.hashes().is_none() {
+        return Ok(Decision::image("there are no page hashes for it on this host".to_owned()));
+    }
+    if remote.newest == durable {
         return Ok(by_log(local));
     }
-    if remote.newest < state.durable.txid {
-        let reason = format!("it ends at {}, but {} was stored before", remote.newest, state.durable.txid);
-        local.distrust();
-        return Ok(Start::Image(reason));
-    }
-    match changed_since(store, state.durable.txid, remote).await? {
+    match changed_since(store, durable, remote).await? {
         Some(changes) => {
-            let point = Point { txid: remote.newest, size_pages: changes.size_pages, ..state.durable };
+            let point = Point {
+                txid: remote.newest,
+                size_pages: changes.size_pages,
+                print: file.map_or(0, |h| print_of(&h)),
+                ..state.durable
+            };
             local.not_before(changes.timestamp, store.now());
             local
                 .advance(point, &changes.pages, changes.size_pages_min.min(state.durable.size_pages))
                 .map_err(state_error)?;
-            let reason =
-                format!("another program stored up to {} since {}", remote.newest, state.durable.txid);
-            Ok(Start::Repair(reason))
+            let reason = format!("another program stored up to {} since {durable}", remote.newest);
+            Ok(Decision::of(Start::Repair(reason)))
         }
         None => {
-            let reason = format!(
-                "it is at {}, and what changed since {} is not known",
-                remote.newest, state.durable.txid
-            );
+            let reason = format!("it is at {}, and what changed since {durable} is not known", remote.newest);
             local.distrust();
-            Ok(Start::Image(reason))
+            Ok(Decision::image(reason))
         }
+    }
+}
+
+fn unusable(local: &mut Local, why: &str) -> Decision {
+    local.distrust();
+    Decision::image(format!("its newest file cannot be used: {why}"))
+}
+
+/// Why what lies at the durable point is not what was stored there; `None` if it is, or if that
+/// can't be told.
+fn foreign(durable: &Point, seen: &Seen) -> Option<String> {
+    let txid = durable.txid;
+    match seen {
+        Seen::File(header) if durable.print != 0 && print_of(header) != durable.print => Some(format!(
+            "it holds another history: {txid} was written at {}, which is not the {txid} that this database stored",
+            header.timestamp.to_rfc3339()
+        )),
+        Seen::Gone => Some(format!("{txid}, which was stored, is not there any more")),
+        Seen::Damaged(why) => Some(format!("{txid}, which was stored, can't be read any more: {why}")),
+        Seen::File(_) | Seen::NotAsked => None,
+    }
+}
+
+/// Looks whether the object of a durable point is still there, by one small request: `None`, or why
+/// it is not.
+///
+/// # Errors
+/// The store.
+pub async fn confirm(store: &dyn Store, durable: &Point) -> Result<Option<String>, RemoteError> {
+    if durable.txid == Txid(0) || durable.print == 0 {
+        return Ok(None);
+    }
+    Ok(foreign(durable, &see(store, LtxId::raw(durable.txid)).await?))
+}
+
+async fn see(store: &dyn Store, id: LtxId) -> Result<Seen, RemoteError> {
+    match header_of(store, id).await {
+        Ok(header) => Ok(Seen::File(header)),
+        Err(RemoteError::Store(e)) if e.kind() == ErrorKind::NotFound => Ok(Seen::Gone),
+        Err(e) if e.is_about_one_file() => Ok(Seen::Damaged(e.to_string())),
+        Err(e) => Err(e),
     }
 }
 

@@ -27,10 +27,20 @@
 //! | 120 | 8 | seed of the page hashes |
 //! | 128 | 8 | TXID as of which the page hashes are on disk; 0 = never |
 //! | 136 | 8 | newest timestamp written to a header |
-//! | 144 | 360 | 0 |
+//! | 144 | 8 | print of the object of the durable point; 0 = not known |
+//! | 152 | 8 | print of the object of the intended point |
+//! | 160 | 8 | print of the object as of which the page hashes are on disk |
+//! | 168 | 8 | modification time of the database file, in nanoseconds; 0 = not known |
+//! | 176 | 8 | length of the database file |
+//! | 184 | 8 | 1 if the file of page hashes begins with its own TXID, see `hashes` |
+//! | 192 | 312 | 0 |
 //! | 504 | 8 | CRC-64/GO-ISO of bytes 0..504 |
 //!
-//! A point: TXID (8), salts (4 + 4), frame (4), database size in pages (4), running checksum (4 + 4).
+//! A point: TXID (8), salts (4 + 4), frame (4), database size in pages (4), running checksum (4 +
+//! 4). The *print* of its object is the CRC-64 of that object's LTX header, which has the time to
+//! the millisecond and the part of the WAL with its salts: no other database, and no other run of
+//! this one, makes the same. States of earlier versions have zeros there, and their objects are
+//! taken at their word.
 //!
 //! The state is written without fsync: after a crash of the process it is exact, after a crash of the host it is believed
 //! only as far as the boot id and the hash field allow.
@@ -44,8 +54,9 @@ use crate::base::crc64::crc64;
 use crate::base::{FrameNo, PageSize, Salts, Txid};
 use crate::io::link::target_of;
 use crate::io::{File, OnDemand, Private, durable, read_small};
+use crate::ltx::Header;
 use crate::sqlite::checksum::Sum;
-use crate::sqlite::database::FileId;
+use crate::sqlite::database::{FileId, Stamp};
 use crate::wal::tail::WalPos;
 
 const NAME: &str = "state";
@@ -64,6 +75,14 @@ pub struct Point {
     pub pos: WalPos,
     /// Pages in the database after it.
     pub size_pages: u32,
+    /// What its object in the store is known by; 0 if that is not known.
+    pub print: u64,
+}
+
+/// What an object is known by: its header. Never 0.
+#[must_use]
+pub fn print_of(header: &Header) -> u64 {
+    crc64(&header.to_bytes()).max(1)
 }
 
 /// What is known of one replica.
@@ -85,6 +104,12 @@ pub struct State {
     pub hashes_synced: Txid,
     /// Newest header timestamp.
     pub timestamp: Millis,
+    /// The object as of which the page hashes are on disk.
+    pub print_synced: u64,
+    /// The database file when only SQLite had written to it; default if that is not known.
+    pub stamp: Stamp,
+    /// Whether the file of page hashes says which TXID it belongs to.
+    pub bound: bool,
 }
 
 /// The folder beside a database, locked for this process.
@@ -298,6 +323,12 @@ fn encode(sequence: u64, s: &State) -> [u8; SLOT_BYTES] {
     out.extend_from_slice(&s.seed.to_le_bytes());
     out.extend_from_slice(&s.hashes_synced.0.to_le_bytes());
     out.extend_from_slice(&s.timestamp.0.to_le_bytes());
+    for word in [s.durable.print, s.intended.print, s.print_synced] {
+        out.extend_from_slice(&word.to_le_bytes());
+    }
+    out.extend_from_slice(&s.stamp.modified.to_le_bytes());
+    out.extend_from_slice(&s.stamp.len.to_le_bytes());
+    out.extend_from_slice(&u64::from(s.bound).to_le_bytes());
     out.resize(SLOT_BYTES - 8, 0);
     out.extend_from_slice(&crc64(&out).to_le_bytes());
     out.try_into().expect("a slot has a fixed size")
@@ -328,7 +359,7 @@ impl Fields<'_> {
         let frame = FrameNo(self.u32());
         let size_pages = self.u32();
         let sum = Sum(self.u32(), self.u32());
-        Some(Point { txid, pos: WalPos { salts, frame, sum }, size_pages })
+        Some(Point { txid, pos: WalPos { salts, frame, sum }, size_pages, print: 0 })
     }
 }
 
@@ -340,7 +371,7 @@ fn decode(slot: &[u8]) -> Option<(u64, State)> {
     }
     let page_size = PageSize::new(f.u32()).ok()?;
     let sequence = f.u64();
-    let state = State {
+    let mut state = State {
         page_size,
         boot: f.take(),
         db: FileId { dev: f.u64(), ino: f.u64() },
@@ -349,7 +380,13 @@ fn decode(slot: &[u8]) -> Option<(u64, State)> {
         seed: f.u64(),
         hashes_synced: Txid::checked(f.u64())?,
         timestamp: Millis(f.u64().cast_signed()),
+        print_synced: 0,
+        stamp: Stamp::default(),
+        bound: false,
     };
+    (state.durable.print, state.intended.print, state.print_synced) = (f.u64(), f.u64(), f.u64());
+    state.stamp = Stamp { modified: f.u64().cast_signed(), len: f.u64() };
+    state.bound = f.u64() != 0;
     Some((sequence, state))
 }
 
@@ -359,7 +396,7 @@ mod tests {
 
     fn sample(txid: u64) -> State {
         let pos = WalPos { salts: Salts { one: 1, two: 2 }, frame: FrameNo(3), sum: Sum(4, 5) };
-        let point = Point { txid: Txid(txid), pos, size_pages: 6 };
+        let point = Point { txid: Txid(txid), pos, size_pages: 6, print: 13 };
         State {
             page_size: PageSize::new(4096).unwrap(),
             boot: [7; 16],
@@ -369,6 +406,9 @@ mod tests {
             seed: 10,
             hashes_synced: Txid(11),
             timestamp: Millis(-12),
+            print_synced: 14,
+            stamp: Stamp { modified: 15, len: 16 },
+            bound: true,
         }
     }
 
@@ -417,8 +457,7 @@ mod tests {
             std::os::unix::fs::symlink(&victim, replica.join(name)).unwrap();
         }
         assert!(StateFile::open(&replica).is_err() && read_state(&replica).is_err());
-        let hashes = crate::replicate::hashes::PageHashes::of(&replica, 1);
-        assert!(hashes.is_empty().is_err());
+        assert!(crate::replicate::hashes::PageHashes::of(&replica, 1).is_err());
         crate::replicate::hashes::PageHashes::begin_new(&replica, 1).unwrap().into_place(&replica).unwrap();
         std::fs::remove_dir_all(&home).unwrap();
         std::os::unix::fs::symlink(dir.path(), &home).unwrap();

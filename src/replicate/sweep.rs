@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::base::limits;
 use crate::io::trim_heap;
@@ -21,9 +21,55 @@ const TICK_MIN: Duration = Duration::from_millis(100);
 /// So many ticks without a change make a rest.
 const REST_TICKS: u32 = 10;
 
+/// Time by which a tick is late if the process did not run: it was stopped, or the host was
+/// suspended.
+const PAUSE: Duration = Duration::from_secs(2);
+
 /// All databases that are looked at.
 #[derive(Debug, Clone)]
-pub struct Sweep(Rc<RefCell<Vec<Weak<Entry>>>>);
+pub struct Sweep(Rc<RefCell<Vec<Weak<Entry>>>>, Pauses);
+
+/// How often the process did not run for a while.
+#[derive(Debug, Clone)]
+pub struct Pauses(Rc<Cell<Ticked>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Ticked {
+    /// No tick is due before that time.
+    due: (Instant, SystemTime),
+    every: Duration,
+    pauses: u64,
+}
+
+impl Pauses {
+    /// Counts from now on, with a tick that often.
+    #[must_use]
+    pub fn new(every: Duration) -> Pauses {
+        let due = (Instant::now() + every, SystemTime::now() + every);
+        Pauses(Rc::new(Cell::new(Ticked { due, every, pauses: 0 })))
+    }
+
+    /// The pauses until now, with one that was not noticed by a tick yet.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        let mut ticked = self.0.get();
+        // The clock that stands still while the host is suspended, and the one that goes on.
+        let late = ticked.due.0.elapsed().max(ticked.due.1.elapsed().unwrap_or_default());
+        if late >= PAUSE {
+            ticked.pauses += 1;
+            ticked.due = (Instant::now() + ticked.every, SystemTime::now() + ticked.every);
+            self.0.set(ticked);
+        }
+        ticked.pauses
+    }
+
+    fn tick(&self) {
+        let _ = self.count();
+        let ticked = self.0.get();
+        let due = (Instant::now() + ticked.every, SystemTime::now() + ticked.every);
+        self.0.set(Ticked { due, ..ticked });
+    }
+}
 
 /// One database's place in the sweep; dropping it ends the looking.
 #[derive(Debug)]
@@ -39,17 +85,19 @@ impl Sweep {
     /// Spawns the sweeper on the present `LocalSet`; it looks that often, but no oftener than [`TICK_MIN`].
     #[must_use]
     pub fn start(every: Duration) -> Sweep {
-        let sweep = Sweep(Rc::default());
-        let entries = Rc::downgrade(&sweep.0);
+        let every = every.max(TICK_MIN);
+        let sweep = Sweep(Rc::default(), Pauses::new(every));
+        let (entries, pauses) = (Rc::downgrade(&sweep.0), sweep.1.clone());
         tokio::task::spawn_local(async move {
             tokio::task::spawn_local(look_up_paths(entries.clone()));
-            let mut tick = tokio::time::interval(every.max(TICK_MIN));
+            let mut tick = tokio::time::interval(every);
             tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             let (mut quiet, mut databases) = (0, 0);
             loop {
                 tick.tick().await;
                 let Some(entries) = entries.upgrade() else { return };
                 let mut entries = entries.borrow_mut();
+                pauses.tick();
                 let changed = look(&mut entries) || entries.len() != databases;
                 databases = entries.len();
                 quiet = if changed { 0 } else { REST_TICKS.min(quiet) + 1 };
@@ -59,6 +107,12 @@ impl Sweep {
             }
         });
         sweep
+    }
+
+    /// How often the process did not run for a while.
+    #[must_use]
+    pub fn pauses(&self) -> &Pauses {
+        &self.1
     }
 
     /// Adds a database.

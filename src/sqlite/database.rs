@@ -17,6 +17,7 @@
 //! descriptor of the same file does not drop them.
 
 mod connect;
+mod stamp;
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, ffi};
 
 use connect::{bare, connect_within, read_once};
+pub use stamp::Stamp;
 
 use super::header::{DbHeader, HeaderError};
 use super::shm::{LockKind, Shm, fault};
@@ -335,7 +337,8 @@ impl Database {
     pub fn is_same(&self) -> io::Result<bool> {
         Ok(FileId::at(&self.path)? == Some(FileId::of(self.file.std())?)
             && FileId::at(&sibling(&self.path, "-wal"))? == Some(FileId::of(self.wal.std())?)
-            && FileId::at(self.shm.path())? == Some(FileId::of(self.shm.file())?))
+            && FileId::at(self.shm.path())? == Some(FileId::of(self.shm.file())?)
+            && !self.is_resized()?)
     }
 
     /// Runs a checkpoint in a connection of its own, without waiting for locks. `Ok(false)` if

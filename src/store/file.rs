@@ -18,7 +18,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -220,6 +220,31 @@ fn is_abandoned(folder: &Folder, name: &str) -> bool {
     seen.is_file && age > ABANDONED
 }
 
+/// The absolute path `path` without links, as far as it exists, and without `..`: what does not
+/// exist yet has no links.
+fn real_path(mut path: PathBuf) -> PathBuf {
+    loop {
+        let real = path.ancestors().find_map(|above| {
+            let rest = path.strip_prefix(above).ok()?;
+            Some((std::fs::canonicalize(above).ok()?, rest.to_owned()))
+        });
+        let Some((mut folded, rest)) = real else { return path };
+        let mut goes_up = false;
+        for part in rest.components() {
+            if part == Component::ParentDir {
+                (goes_up, _) = (true, folded.pop());
+            } else {
+                folded.push(part);
+            }
+        }
+        if !goes_up {
+            return folded;
+        }
+        // What it leads to may exist, and be a link.
+        path = folded;
+    }
+}
+
 /// What a listing says of one file; `None` if it is not there (any more) or not a file. A link to a file is listed, so that it is
 /// missed by nobody, and refused when it is read.
 fn entry(id: LtxId, folder: &Folder) -> Result<Option<Entry>> {
@@ -275,11 +300,7 @@ impl Store for FileStore {
     /// The path without links, as far as it exists.
     fn identity(&self) -> String {
         let root = std::path::absolute(&self.0.root).unwrap_or_else(|_| self.0.root.clone());
-        let real = root.ancestors().find_map(|above| {
-            let rest = root.strip_prefix(above).ok()?;
-            Some(std::fs::canonicalize(above).ok()?.join(rest))
-        });
-        let mut name = format!("file://{}", real.unwrap_or(root).display());
+        let mut name = format!("file://{}", real_path(root).display());
         name.truncate(name.trim_end_matches('/').len());
         name
     }

@@ -162,6 +162,29 @@ fn litestream_takes_over_in(place: &Place) {
     }
 }
 
+/// After the files of a replica were deleted lsfast begins with an image at its next TXID;
+/// Litestream restores that, and takes it over.
+#[test]
+fn litestream_takes_over_what_follows_a_deletion_of_all_files() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let place = directory(&folder);
+    let mut scene = Scene::new(&place, 4096);
+    scene.write();
+    scene.write_under_lsfast();
+    std::fs::remove_dir_all(folder.path().join("replicas")).expect("the replica");
+    let process = lsfast::replicate(&scene.db(), &[place.url(&scene.prefix)], &place.env());
+    scene.write();
+    place.wait_for_txid(&scene.prefix, 9, 2);
+    scene.write();
+    process.stop();
+    scene.assert_level_0_has_no_hole();
+    scene.assert_both_restore_it();
+    scene.write_under_litestream();
+    scene.assert_both_restore_it();
+    scene.write_under_lsfast();
+    scene.assert_both_restore_it();
+}
+
 fn directory(dir: &TempDir) -> Place {
     Place::Dir(dir.path().join("replicas"))
 }

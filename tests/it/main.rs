@@ -15,6 +15,7 @@ mod history;
 mod hostile;
 mod interop;
 mod layers;
+mod lineage;
 mod links;
 mod ltx;
 mod maps;

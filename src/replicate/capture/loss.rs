@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::super::board::Mark;
 use super::{Capture, Closing, Look};
 use crate::base::{FrameNo, limits};
-use crate::sqlite::database::Database;
+use crate::sqlite::database::{Database, Stamp};
 use crate::sqlite::walindex::{WalIndexError, WalIndexHeader};
 use crate::wal::format::{self, HEADER_BYTES, WalHeader};
 use crate::wal::tail::{Tail, TailError};
@@ -18,6 +18,26 @@ const READ_THROUGH_BYTES: u64 = 64 << 20;
 
 /// A wal-index that is damaged over and over is warned of once in this time.
 const DAMAGE_REPORT_AGAIN: Duration = Duration::from_secs(600);
+
+/// Time between two looks at the database file's modification time, however often capture looks at
+/// the WAL.
+const STAMP_EVERY: Duration = Duration::from_millis(2);
+
+/// Time without a further change after which a file that another program has changed is read.
+const EDIT_SETTLED: Duration = Duration::from_millis(300);
+
+/// Time between two warnings of a file that goes on being changed, as while it is copied.
+const EDITS_REPORT_AGAIN: Duration = Duration::from_secs(10);
+
+/// What is known of the database file in cruise, when nobody may write to it.
+#[derive(Debug, Default)]
+pub(super) struct Edits {
+    stamp: Option<Stamp>,
+    stamped_at: Option<Instant>,
+    /// Since when the file is as another program has left it.
+    edited_at: Option<Instant>,
+    said_at: Option<Instant>,
+}
 
 impl Capture {
     /// A recovery counts commits anew. It keeps the frames, so that the position must still stand.
@@ -109,12 +129,84 @@ impl Capture {
         }
     }
 
+    /// In cruise nobody may checkpoint, and SQLite writes to the database file in checkpoints only:
+    /// if it has changed, another program than SQLite has written to it. `Ok(true)` if that is a
+    /// loss.
+    pub(super) fn was_edited(&mut self, now: Instant) -> Result<bool, TailError> {
+        if !self.guard.in_cruise() || self.closing.is_some() {
+            self.edits.stamp = None;
+            self.board.set_stamp(None);
+            return Ok(false);
+        }
+        if self.edits.stamp.is_some()
+            && self.edits.stamped_at.is_some_and(|t| now.saturating_duration_since(t) < STAMP_EVERY)
+        {
+            return Ok(false);
+        }
+        self.edits.stamped_at = Some(now);
+        let stamp = Stamp::of(self.db.file().std())?;
+        self.board.set_stamp(Some(stamp));
+        if self.edits.stamp.replace(stamp).is_none_or(|before| before == stamp) {
+            return Ok(false);
+        }
+        self.edits.edited_at = Some(now);
+        let reason = "the database file was changed outside SQLite, as by a copy over it";
+        let again = self.edits.said_at.is_some_and(|t| now.duration_since(t) < EDITS_REPORT_AGAIN);
+        self.edits.said_at = Some(now);
+        if again {
+            self.lose_quietly(reason, now);
+        } else {
+            self.lose(reason, now);
+        }
+        Ok(true)
+    }
+
+    /// After a loss: whether the WAL could be entered again.
+    pub(super) fn is_back(&mut self, header: &WalIndexHeader, now: Instant) -> Result<bool, TailError> {
+        if self.is_being_edited(now)? {
+            return Ok(false);
+        }
+        self.enter_anew(header, now)?;
+        if self.lost.is_some() {
+            // Not in cruise yet, or the log moved on meanwhile.
+            self.guard.step_turn(header.mx_frame, now)?;
+        }
+        Ok(self.lost.is_none())
+    }
+
+    /// After an edit: whether the file may still be changing, as while it is copied. What is read
+    /// of it then is of no state at all. If its pages have another size now, the database is to be
+    /// opened again, and nothing more is read by this opening.
+    pub(super) fn is_being_edited(&mut self, now: Instant) -> Result<bool, TailError> {
+        let Some(since) = self.edits.edited_at else { return Ok(false) };
+        let stamp = Some(Stamp::of(self.db.file().std())?);
+        if self.edits.stamp != stamp {
+            (self.edits.stamp, self.edits.edited_at) = (stamp, Some(now));
+            return Ok(true);
+        }
+        if now.saturating_duration_since(since) < EDIT_SETTLED || self.db.size_pages()? == 0 {
+            return Ok(true);
+        }
+        if self.db.is_resized()? {
+            tracing::warn!(db = %self.db.path().display(), "the database was overwritten by one with another page size; opening it again");
+            self.edits.edited_at = Some(now);
+            self.board.file_moved();
+            return Ok(true);
+        }
+        self.edits.edited_at = None;
+        Ok(false)
+    }
+
     pub(super) fn lose(&mut self, reason: &str, now: Instant) {
         tracing::warn!(
             db = %self.db.path().display(),
             reason,
             "continuity of the log is not proven; comparing page hashes and storing what differs"
         );
+        self.lose_quietly(reason, now);
+    }
+
+    fn lose_quietly(&mut self, reason: &str, now: Instant) {
         self.lost = Some(reason.to_owned());
         self.taken.open.clear();
         self.near = None;

@@ -24,6 +24,7 @@ use std::time::Instant;
 
 use damage::Damages;
 pub(super) use damage::READ_TRIES;
+use loss::Edits;
 pub(super) use loss::by_index;
 use taken::{Taken, pos_of};
 
@@ -97,6 +98,7 @@ pub struct Capture {
     last_change: Instant,
     /// Turns since a pin was asked for.
     turns_before_pin: u32,
+    edits: Edits,
 }
 
 impl Capture {
@@ -138,6 +140,7 @@ impl Capture {
             damages: Damages::default(),
             last_change: now,
             turns_before_pin: 0,
+            edits: Edits::default(),
         }
     }
 
@@ -192,13 +195,11 @@ impl Capture {
             self.board.grant_pins();
             return Ok(Look::default());
         }
-        if self.lost.is_some() {
-            self.enter_anew(&header, now)?;
-            if self.lost.is_some() {
-                // Not in cruise yet, or the log moved on meanwhile.
-                self.guard.step_turn(header.mx_frame, now)?;
-                return Ok(Look { near: true, ..Look::default() });
-            }
+        if self.lost.is_some() && !self.is_back(&header, now)? {
+            return Ok(Look { near: true, ..Look::default() });
+        }
+        if self.was_edited(now)? {
+            return Ok(Look { more: true, ..Look::default() });
         }
         let before = self.taken.commits;
         if header.salts != self.tail.salts() {

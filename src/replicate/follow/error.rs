@@ -52,6 +52,16 @@ pub enum FollowError {
     /// It is to be replicated once, and is not there.
     #[error("{0} does not exist: there is nothing to replicate")]
     Missing(PathBuf),
+    /// Two databases with one replica.
+    #[error("{db}: {url} is the replica of {other} already: give each database a replica of its own")]
+    SharedPlace {
+        /// The database.
+        db: PathBuf,
+        /// The one that was first.
+        other: PathBuf,
+        /// The replica.
+        url: String,
+    },
     /// Two names of one file.
     #[error("{db} is the same file as {other}, which is followed already: name it once")]
     Same {
@@ -99,7 +109,10 @@ impl FollowError {
                 source,
                 ReplicaError::Store(e) if e.kind() == ErrorKind::Conflict
             ),
-            FollowError::Missing(_) | FollowError::NeverCame(_) | FollowError::LastCommits(_) => false,
+            FollowError::Missing(_)
+            | FollowError::NeverCame(_)
+            | FollowError::LastCommits(_)
+            | FollowError::SharedPlace { .. } => false,
             FollowError::Same { .. }
             | FollowError::Outside { .. }
             | FollowError::Open(_)
@@ -129,6 +142,7 @@ impl FollowError {
             | FollowError::NeverCame(_)
             | FollowError::LastCommits(_)
             | FollowError::Same { .. }
+            | FollowError::SharedPlace { .. }
             | FollowError::Outside { .. } => true,
         }
     }

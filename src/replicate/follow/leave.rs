@@ -17,8 +17,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::super::local::note_checkpoint;
 use super::Follower;
-use crate::sqlite::database::{CheckpointMode, Database};
+use crate::sqlite::database::{CheckpointMode, Database, Stamp};
 use crate::sqlite::walindex::LOCK_DMS;
 
 /// How long that may take. A longer one is broken off, and the WAL stays as it is.
@@ -108,16 +109,34 @@ impl Follower<'_> {
     async fn copy(&self, db: &Arc<Database>, mode: CheckpointMode, limit: Duration) -> Option<String> {
         let opening = Arc::clone(&self.shared.opening);
         let to_copy = Arc::clone(db);
+        let before = Stamp::of(db.file().std());
         let copied = async move {
             // Of many databases that end at once some go first.
             let _place = opening.acquire_owned().await.ok();
             tokio::task::spawn_blocking(move || to_copy.checkpoint_within(mode, limit)).await.ok()
         };
         match tokio::time::timeout(limit, copied).await {
-            Ok(Some(Ok(_))) => None,
+            Ok(Some(Ok(_))) => {
+                self.note_checkpoint(before);
+                None
+            }
             Ok(Some(Err(e))) => Some(e.to_string()),
             Ok(None) => Some("a worker thread has failed".to_owned()),
             Err(_) => Some(format!("it takes longer than {limit:?}")),
+        }
+    }
+}
+
+impl Follower<'_> {
+    /// The checkpoint has changed the database file: not what the next start has to compare.
+    fn note_checkpoint(&self, before: io::Result<Stamp>) {
+        let db = self.capture.db();
+        let noted = before.and_then(|before| {
+            let now = Stamp::of(db.file().std())?;
+            self.folders.iter().try_for_each(|dir| note_checkpoint(dir, before, now))
+        });
+        if let Err(e) = noted {
+            tracing::debug!(db = %db.path().display(), error = %e, "the next start has to compare page hashes");
         }
     }
 }

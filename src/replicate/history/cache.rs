@@ -101,6 +101,13 @@ impl Shelved {
 
 impl Drop for Shelved {
     fn drop(&mut self) {
+        self.forget_all();
+    }
+}
+
+impl Shelved {
+    /// Forgets all files of this replica.
+    pub fn forget_all(&self) {
         let mut inner = self.cache.lock();
         let own: Vec<_> = inner.files.keys().filter(|(owner, _)| *owner == self.owner).copied().collect();
         own.iter().for_each(|key| drop(inner.take(key)));

@@ -93,6 +93,29 @@ impl Feed {
         self.changed.notify_one();
     }
 
+    /// The replica is not what it was: nothing is known of it until it is listed again.
+    pub fn forget(&self) {
+        self.ready.set(false);
+        self.shelf.take();
+        self.wish.take();
+        self.cache.forget_all();
+    }
+
+    /// Files that a restore of the newest state is likely to need: the newest image, and in turns
+    /// the last file of a level.
+    #[must_use]
+    pub fn needed(&self, turn: usize) -> Vec<LtxId> {
+        let shelf = self.shelf.borrow();
+        let image = shelf.newest_snapshot();
+        let levels: Vec<_> = (1..9)
+            .filter_map(|n| crate::base::Level::new(n).ok())
+            .filter_map(|l| shelf.level(l).next_back())
+            .filter(|s| image.is_none_or(|i| s.id.max > i.id.max))
+            .collect();
+        let of_levels = levels.get(turn % levels.len().max(1)).copied();
+        image.into_iter().chain(of_levels).map(|s| s.id).collect()
+    }
+
     /// A batch is durable. `bytes` are those of the file, if they are at hand.
     pub fn stored(&self, id: LtxId, size: u64, created: Millis, now: Millis, bytes: Option<&Bytes>) {
         let mut shelf = self.shelf.borrow_mut();

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::super::board::Mark;
 use super::super::hashes::hash_page;
 use super::super::pending::{Page, Pending};
-use super::super::state::Point;
+use super::super::state::{Point, print_of};
 use super::{Replica, ReplicaError};
 use crate::base::clock::Millis;
 use crate::base::{FrameNo, LtxId, Pgno, Salts, Txid};
@@ -29,7 +29,8 @@ struct Batch {
 
 impl Batch {
     fn new(header: &Header, mark: Mark, (bytes, hashes): Encoded) -> Batch {
-        let point = Point { txid: header.max, pos: mark.pos, size_pages: mark.size_pages };
+        let (pos, size_pages, print) = (mark.pos, mark.size_pages, print_of(header));
+        let point = Point { txid: header.max, pos, size_pages, print };
         let (id, created) = (LtxId::raw(header.max), header.timestamp);
         Batch { id, point, mark, created, bytes: bytes.into(), hashes }
     }
@@ -98,6 +99,7 @@ impl Replica {
         self.say_local(said);
         self.put(&batch).await?;
         let (pages, body) = (batch.hashes.len(), Some((batch.created, &batch.bytes)));
+        self.local.note_stamp(self.board.stamp());
         // I1: only now that the store has answered the PUT does the position move.
         let noted = self.local.acknowledge(batch.point, batch.hashes);
         self.noted(noted);
@@ -153,14 +155,21 @@ impl Replica {
         let options = PutOptions { created: batch.created, create_only: true };
         self.board.begin_upload();
         let result = loop {
+            if let Err(e) = self.still_ours().await {
+                // The pages of this batch are not pending any more.
+                self.board.slot(self.index, |s| s.gap = Some(e.to_string()));
+                break Err(e);
+            }
             let begun = Instant::now();
             match self.store.put(batch.id, vec![batch.bytes.clone()], options).await {
                 Ok(()) => break Ok(()),
                 Err(e) if e.kind() == ErrorKind::Conflict => break Err(e.into()),
-                Err(e) => match self.wait_out(e, begun).await {
-                    Ok(()) => {}
-                    Err(e) => break Err(e),
-                },
+                Err(e) => {
+                    self.vigil.outage();
+                    if let Err(e) = self.wait_out(e, begun).await {
+                        break Err(e);
+                    }
+                }
             }
         };
         self.board.end_upload();

@@ -8,7 +8,7 @@ use super::super::board::{Mark, Pin};
 use super::super::hashes::{Gathered, PageHashes};
 use super::super::pending::Pending;
 use super::super::source::PageSource;
-use super::super::state::Point;
+use super::super::state::{Point, print_of};
 use super::super::stream::{Hashes, Stream, StreamError, differing};
 use super::super::vitals::ReplicaPhase;
 use super::{Replica, ReplicaError};
@@ -59,7 +59,12 @@ impl Replica {
     async fn source(&self, mark: Mark) -> Result<Arc<PageSource>, StreamError> {
         let db = Arc::clone(&self.db);
         let source = tokio::task::spawn_blocking(move || PageSource::new(&db, &mark)).await;
-        Ok(Arc::new(source.map_err(std::io::Error::other)??))
+        let source = source.map_err(std::io::Error::other)??;
+        if source.size_pages() == 0 {
+            let why = "the database file is empty: another program has cut it, or is copying over it";
+            return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, why).into());
+        }
+        Ok(Arc::new(source))
     }
 
     /// Reads the pages at `mark` under the pin and stores them as the next batch. The pin is given back as soon as all is sent.
@@ -91,6 +96,7 @@ impl Replica {
                     None => Ok(()),
                 };
                 self.noted(noted);
+                self.local.note_stamp(self.board.stamp());
                 let noted = self.local.acknowledge(point, []);
                 self.noted(noted);
                 self.report(&mark, point.txid, size, pages.len(), None);
@@ -125,7 +131,7 @@ impl Replica {
         let created = self.local.next_timestamp(self.history_options.clock.now());
         let header =
             Header::new(source.page_size(), size_pages, (txid, txid), created, self.wal_range(&mark));
-        let point = Point { txid, pos: mark.pos, size_pages };
+        let point = Point { txid, pos: mark.pos, size_pages, print: print_of(&header) };
         let said = self.local.intend(point);
         self.say_local(said);
         let id = LtxId::raw(txid);
@@ -180,7 +186,14 @@ impl Replica {
                 if e.kind() == ErrorKind::Conflict {
                     return Err(e.into());
                 }
-                self.wait_out(e, begun).await
+                self.vigil.outage();
+                self.wait_out(e, begun).await?;
+                let ours = self.still_ours().await;
+                if let Err(e) = &ours {
+                    // What was to be stored is not pending any more.
+                    self.board.slot(self.index, |s| s.gap = Some(e.to_string()));
+                }
+                ours
             }
             StreamError::Read(e) => self.wait_out_read(e).await,
             StreamError::Void => Ok(()),
@@ -199,6 +212,7 @@ impl Replica {
             let begun = Instant::now();
             match self.image_once(*next, mark, pin).await {
                 Ok((point, size, hashes)) => {
+                    self.local.note_stamp(self.board.stamp());
                     let noted = self.local.acknowledge_image(point, hashes);
                     self.noted(noted);
                     self.report(&mark, point.txid, size, point.size_pages as usize, None);
@@ -270,6 +284,7 @@ impl Replica {
             );
             if differ.is_empty() && !shrunk {
                 let point = Point { pos: mark.pos, ..self.local.state().durable };
+                self.local.note_stamp(self.board.stamp());
                 let noted = self.local.acknowledge(point, []);
                 self.noted(noted);
                 self.report(&mark, point.txid, 0, 0, None);

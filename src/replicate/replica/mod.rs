@@ -3,6 +3,7 @@
 mod batch;
 mod keep;
 mod large;
+mod lineage;
 mod trouble;
 mod verify;
 mod writer;
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 pub use batch::Prepared;
+pub use lineage::Vigil;
 pub use trouble::Trouble;
 
 use super::board::{Board, Mark};
@@ -21,7 +23,7 @@ use super::history::{self, HistoryError, HistoryOptions, Once};
 use super::local::Local;
 use super::outage::Outages;
 use super::pace::Pace;
-use super::remote::{self, Remote, RemoteError, Start};
+use super::remote::{self, Decision, Remote, RemoteError, Start};
 use super::verify::{Turns, Verification};
 use super::vitals::{ReplicaPhase, ReplicaVitals};
 use super::{Event, Observer};
@@ -55,6 +57,9 @@ pub enum ReplicaError {
     /// A helper thread is gone.
     #[error("a worker thread has failed: {0}")]
     Worker(String),
+    /// The replica is not what was stored there; it is looked at again.
+    #[error("the replica has changed: {0}")]
+    Doubt(String),
     /// The database can't be read any more.
     #[error("capture of the database has ended")]
     CaptureEnded,
@@ -104,6 +109,8 @@ pub struct Replica {
     pub verification: Option<Verification>,
     /// Whose turn it is to be verified.
     pub turns: Turns,
+    /// Whether the replica is still what it was.
+    pub vigil: Vigil,
 }
 
 impl Replica {
@@ -131,16 +138,39 @@ impl Replica {
     }
 
     async fn work(mut self) -> Result<(), ReplicaError> {
-        let _keeper = self.keep_history();
         let _verifier = self.verify();
         self.recall_create_only();
+        loop {
+            let keeper = self.keep_history();
+            let reason = match self.begin_and_go_on().await {
+                Err(ReplicaError::Doubt(reason)) => reason,
+                result => return result,
+            };
+            tracing::warn!(
+                db = %self.db_name(), replica = self.store.url(), reason,
+                "the replica is not what was stored there; looking at all of it again"
+            );
+            self.vitals().fail(&format!("the replica was changed by another program: {reason}"));
+            drop(keeper);
+            self.history.forget();
+            self.vigil.disarm();
+            self.prepared = None;
+            // What is pending is all that changed, or the board says that it is not.
+            self.continuity = Ok(());
+        }
+    }
+
+    async fn begin_and_go_on(&mut self) -> Result<(), ReplicaError> {
         let remote = self.first_contact().await?;
         let remote = self.wait_for_a_sign(remote).await?;
-        let start = self.decide(&remote).await?;
+        let decision = self.decide(&remote).await?;
+        if decision.stranger {
+            self.leave_a_living_writer_alone(&remote).await?;
+        }
         self.vitals().known(&self.local.state().durable, self.local.state().timestamp);
         let mut next = self.next_txid(&remote);
         // A run that ends has no keeper that could read the database: its image is made of a batch that has all pages.
-        let start = match start {
+        let start = match decision.start {
             Start::Follow | Start::Repair(_) if self.once.is_some() && self.history.wants_whole_batch() => {
                 Start::Image("files that its newest state needs are damaged or missing".to_owned())
             }
@@ -148,9 +178,13 @@ impl Replica {
         };
         match start {
             Start::Follow => {
+                self.vigil.arm();
                 tracing::info!(db = %self.db_name(), replica = self.store.url(), txid = %Txid(next.0 - 1), "going on from the log");
             }
-            Start::Repair(reason) => self.repair(&mut next, &reason).await?,
+            Start::Repair(reason) => {
+                self.vigil.arm();
+                self.repair(&mut next, &reason).await?;
+            }
             Start::Image(reason) => {
                 self.image(&mut next, &reason).await?;
                 if self.local.take_wish_for_image() {
@@ -158,9 +192,11 @@ impl Replica {
                 }
             }
         }
+        self.vigil.arm();
         loop {
             self.vitals().set_phase(ReplicaPhase::Following);
             if let Some(reason) = self.board.slot(self.index, |s| s.gap.clone()) {
+                self.still_ours().await?;
                 self.repair(&mut next, &reason).await?;
                 continue;
             }
@@ -168,12 +204,13 @@ impl Replica {
                 self.grant(wish, &mut next).await?;
                 continue;
             }
-            let waiting = self.board.slot(self.index, |s| !s.pending.is_empty());
+            let waiting = self.board.slot(self.index, |s| !s.pending.is_empty()) || self.is_doubted();
             let stopping = self.board.is_closing();
             if waiting {
                 if !stopping && !self.wait_for_pace().await {
                     continue;
                 }
+                self.still_ours().await?;
                 // Frames may have been missed during the wait.
                 if !self.has_gap() {
                     self.store_pending(&mut next).await?;
@@ -192,6 +229,7 @@ impl Replica {
     }
 
     async fn finish(&mut self) -> Result<(), ReplicaError> {
+        self.local.note_stamp(self.board.stamp());
         let synced = self.local.sync(&self.engine).await;
         self.noted(synced);
         let txid = self.local.state().durable.txid;
@@ -262,14 +300,14 @@ impl Replica {
         }
     }
 
-    async fn decide(&mut self, remote: &Remote) -> Result<Start, ReplicaError> {
+    async fn decide(&mut self, remote: &Remote) -> Result<Decision, ReplicaError> {
         loop {
             let begun = Instant::now();
             let size = self.db.page_size();
             match remote::decide(&*self.store, remote, &mut self.local, &self.continuity, size).await {
-                Ok(start) => {
+                Ok(decision) => {
                     self.works();
-                    return Ok(start);
+                    return Ok(decision);
                 }
                 Err(RemoteError::Store(e)) if e.is_transient() => self.wait_out(e, begun).await?,
                 Err(e) => return Err(e.into()),
@@ -304,8 +342,9 @@ impl Replica {
     }
 
     /// A batch is durable. `body` is its time and its file, if they are at hand; else it is the one that was made last.
-    fn report(&self, mark: &Mark, txid: Txid, bytes: u64, pages: usize, body: Option<(Millis, &Bytes)>) {
+    fn report(&mut self, mark: &Mark, txid: Txid, bytes: u64, pages: usize, body: Option<(Millis, &Bytes)>) {
         if bytes > 0 {
+            self.vigil.uploaded();
             let created = body.map_or(self.local.state().timestamp, |(created, _)| created);
             let now = self.history_options.clock.now();
             self.history.stored(LtxId::raw(txid), bytes, created, now, body.map(|(_, bytes)| bytes));

@@ -4,6 +4,10 @@
 //! still be writing there, so the newcomer looks for a sign of life, a newer object, before it writes. With one it
 //! stops, whichever of the two would be first at the next object. Where the local state belongs to this replica, as
 //! after a deployment that overlaps with the process before it, it waits for the other to end instead.
+//!
+//! A newcomer whose WAL the newest object was made from, or an earlier generation of it, has lost
+//! its state: it need not look. Pages that are equal prove nothing of this kind, because a restored
+//! copy of the database has them, too.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,12 +16,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::super::remote::Remote;
+use super::super::remote::{Remote, RemoteError, header_of};
 use super::{Replica, ReplicaError};
 use crate::base::clock::Millis;
-use crate::base::{LtxId, Txid, limits};
+use crate::base::{LtxId, Salts, Txid, limits};
 use crate::io::{durable, read_small};
+use crate::ltx::Header;
+use crate::sqlite::walindex::WalIndexHeader;
 use crate::store::{CreateOnly, ErrorKind, PutOptions, StoreError};
+use crate::wal::format;
 
 /// Looks for a sign of life, each after so long since the first contact. The last one ends the waiting.
 const LOOKS: [Duration; 5] = [
@@ -27,6 +34,10 @@ const LOOKS: [Duration; 5] = [
     Duration::from_secs(4),
     Duration::from_secs(6),
 ];
+
+/// Times a WAL may have started over since the newest object, to be known as the same. By chance
+/// the first salt of another database is that near once in a million times.
+const RESTARTS_MAX: u32 = 4096;
 
 /// How often the store is asked whether a proof is due, or an attempt that failed is made again.
 const PROOF_AGAIN: Duration = Duration::from_secs(600);
@@ -85,7 +96,7 @@ impl Replica {
 
     /// A newcomer waits for a sign of life of another writer. Gives what the replica has after that.
     pub(super) async fn wait_for_a_sign(&mut self, mut remote: Remote) -> Result<Remote, ReplicaError> {
-        if !self.is_newcomer(&remote) {
+        if !self.is_newcomer(&remote) || self.has_its_wal(&remote).await? {
             return Ok(remote);
         }
         let continues = self.local.state().durable.txid != Txid(0);
@@ -106,6 +117,38 @@ impl Replica {
         Ok(remote)
     }
 
+    /// Whether the newest object was made from the WAL of this database.
+    async fn has_its_wal(&mut self, remote: &Remote) -> Result<bool, ReplicaError> {
+        if remote.newest_raw != remote.newest {
+            return Ok(false);
+        }
+        loop {
+            let asked = Instant::now();
+            match header_of(&*self.store, LtxId::raw(remote.newest)).await {
+                Ok(header) => {
+                    self.works();
+                    return Ok(self.db.shm().header().is_ok_and(|now| goes_on_from(&header, &now)));
+                }
+                Err(RemoteError::Store(e)) if e.is_transient() => self.wait_out(e, asked).await?,
+                // It is judged by the decision how to go on.
+                Err(_) => return Ok(false),
+            }
+        }
+    }
+
+    /// The replica holds another history, of the same length or a shorter one. Its writer may be
+    /// running.
+    pub(super) async fn leave_a_living_writer_alone(&mut self, remote: &Remote) -> Result<(), ReplicaError> {
+        if self.is_newcomer(remote) {
+            // It was waited for already.
+            return Ok(());
+        }
+        match self.sign_of_life(remote).await? {
+            Some(sign) => Err(other_writer(self.store.url(), sign).into()),
+            None => Ok(()),
+        }
+    }
+
     /// The object that comes after the newest one, if it does within [`LOOKS`].
     async fn sign_of_life(&mut self, remote: &Remote) -> Result<Option<LtxId>, ReplicaError> {
         let next = LtxId::raw(remote.newest.next());
@@ -124,6 +167,20 @@ impl Replica {
         }
         Ok(None)
     }
+}
+
+/// Whether a WAL with this index is the one that `object` was made from, or a later generation of
+/// it: SQLite counts the first salt up when it starts the WAL over. A WAL that was made anew has
+/// two random salts.
+fn goes_on_from(object: &Header, now: &WalIndexHeader) -> bool {
+    let then = object.wal;
+    if then.salts == Salts::default() {
+        return false;
+    }
+    if then.salts == now.salts {
+        return then.end() <= format::frame_end(object.page_size, now.mx_frame);
+    }
+    (1..=RESTARTS_MAX).contains(&now.salts.one.wrapping_sub(then.salts.one))
 }
 
 fn other_writer(url: &str, sign: LtxId) -> StoreError {
@@ -154,6 +211,37 @@ fn write_proof(folder: &Path, proof: CreateOnly) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::{FrameNo, PageSize};
+    use crate::ltx::WalRange;
+    use crate::sqlite::checksum::Sum;
+
+    #[test]
+    fn a_wal_goes_on_from_what_was_made_from_it() {
+        let salts = |one, two| Salts { one, two };
+        let size = PageSize::new(4096).unwrap();
+        let at = |salts, frame| {
+            let wal = WalRange { offset: 32, size: format::frame_end(size, FrameNo(frame)) - 32, salts };
+            Header::new(size, 9, (Txid(7), Txid(7)), Millis(1), wal)
+        };
+        let now = |salts, frame| WalIndexHeader {
+            change: 1,
+            big_endian: false,
+            page_size: Some(size),
+            mx_frame: FrameNo(frame),
+            n_page: 9,
+            frame_sum: Sum::ZERO,
+            salts,
+        };
+        let object = at(salts(100, 5), 8);
+        assert!(goes_on_from(&object, &now(salts(100, 5), 8)));
+        assert!(goes_on_from(&object, &now(salts(100, 5), 20)));
+        assert!(!goes_on_from(&object, &now(salts(100, 5), 7)), "it was cut");
+        assert!(goes_on_from(&object, &now(salts(101, 77), 0)), "it started over");
+        assert!(!goes_on_from(&object, &now(salts(100, 6), 20)), "another one");
+        assert!(!goes_on_from(&object, &now(salts(99, 5), 20)), "an earlier one");
+        assert!(!goes_on_from(&object, &now(salts(u32::MAX / 2, 5), 20)));
+        assert!(!goes_on_from(&at(Salts::default(), 0), &now(Salts::default(), 0)), "no WAL at all");
+    }
 
     #[test]
     fn a_proof_is_remembered_and_a_damaged_one_is_none() {

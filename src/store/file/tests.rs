@@ -212,6 +212,9 @@ fn one_directory_has_one_identity() {
     let of = |p: &str| FileStore::new(dir.path().join(p)).identity();
     assert_eq!(of("real/not/yet"), of("link/not/yet/"));
     assert_ne!(of("real/not/yet"), of("real/not"));
+    assert_eq!(of("real/not"), of("no/../link/yet/../not/"));
+    // What does not exist leads to what does.
+    assert_eq!(of("real"), of("no/../link"));
     assert!(of("real").starts_with("file:///"));
 }
 

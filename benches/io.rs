@@ -1,7 +1,7 @@
 //! Plain calls beside both kinds of engine, for each use that the program has for files.
 //!
-//! `cargo bench --bench io`. Files lie in `target/bench-io`; put the target directory on the disk in question. Only
-//! ratios of one run mean something.
+//! `cargo bench --bench io`. Files lie in `target/bench-io`; put the target directory on the disk
+//! in question. Only ratios of one run mean something.
 #![allow(clippy::disallowed_methods, missing_docs, reason = "a bench opens whatever it likes")]
 
 use std::collections::VecDeque;

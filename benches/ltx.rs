@@ -1,6 +1,7 @@
 //! The LTX codec beside bare LZ4 on the same pages, on one core.
 //!
-//! What to read off: `encode/*/file` against `encode/*/lz4`, `decode/*/ranges` against `decode/*/lz4`.
+//! What to read off: `encode/*/file` against `encode/*/lz4`, `decode/*/ranges` against
+//! `decode/*/lz4`.
 
 #![allow(clippy::disallowed_methods, reason = "the database is closed when it is read")]
 

@@ -1,10 +1,13 @@
-//! The whole pipeline without a network: capture, batch, encode and a directory in memory; and the hash of a page.
+//! The whole pipeline without a network: capture, batch, encode and a directory in memory; and the
+//! hash of a page.
 //!
-//! `cargo bench --bench pipeline`. "alone" is the time that the writer takes for its commits on a database that nobody
-//! replicates, "stored" the time until the store has answered for the last of them; both with their number of rows, so that
-//! the differences say what a commit and what a row cost. Only ratios of one run mean something.
+//! `cargo bench --bench pipeline`. "alone" is the time that the writer takes for its commits on a
+//! database that nobody replicates, "stored" the time until the store has answered for the last of
+//! them; both with their number of rows, so that the differences say what a commit and what a row
+//! cost. Only ratios of one run mean something.
 //!
-//! The writer is a process of its own (this program once more), as the locks of SQLite belong to processes.
+//! The writer is a process of its own (this program once more), as the locks of SQLite belong to
+//! processes.
 #![allow(clippy::disallowed_methods, missing_docs, reason = "a bench opens whatever it likes")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -18,8 +21,10 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use lsfast::base::limits;
 use lsfast::io::{Engine, IoChoice};
-use lsfast::replicate::hashes::hash_page;
-use lsfast::replicate::{self, DatabaseOptions, Event, HistoryOptions, Options, ReplicaOptions, Stopper};
+use lsfast::replicate::state::page_hashes::hash_page;
+use lsfast::replicate::{
+    DatabaseOptions, Event, HistoryOptions, Options, ReplicaOptions, Stopper, {self},
+};
 use lsfast::store::FileStore;
 
 /// Says that this process is the writer, and for which database.

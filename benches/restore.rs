@@ -1,7 +1,8 @@
-//! Restore of a large database from a directory, beside `cp` and fsync of the same file, in the same run.
+//! Restore of a large database from a directory, beside `cp` and fsync of the same file, in the
+//! same run.
 //!
-//! `cargo bench --bench restore`; `LSFAST_BENCH_MB` sets the size (1000), `LSFAST_BENCH_ROUNDS` the rounds (5). The
-//! data lies in `target/bench-restore` and is kept for the next run.
+//! `cargo bench --bench restore`; `LSFAST_BENCH_MB` sets the size (1000), `LSFAST_BENCH_ROUNDS` the
+//! rounds (5). The data lies in `target/bench-restore` and is kept for the next run.
 #![allow(clippy::disallowed_methods, missing_docs, reason = "a bench opens whatever it likes")]
 
 use std::fs;

@@ -1,4 +1,5 @@
-//! The S3 client: a signature, a page of a listing, and a PUT beside the same PUT on a bare hyper connection.
+//! The S3 client: a signature, a page of a listing, and a PUT beside the same PUT on a bare hyper
+//! connection.
 //!
 //! `cargo bench --bench s3`. Only ratios of one run mean something.
 

@@ -6,7 +6,9 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use lsfast::base::PageSize;
-use lsfast::wal::checksum::{self, Sum};
+use lsfast::wal::checksum::{
+    Sum, {self},
+};
 use lsfast::wal::format::{HEADER_BYTES, MAGIC, VERSION, WalHeader};
 use lsfast::wal::frames::{Chain, UNLIMITED};
 

@@ -15,7 +15,7 @@
 //! | `ltx` | stored files: encode, decode, merge |
 //! | `legacy` | replicas of Litestream 0.3, read only |
 //! | `store` | where replicas live: directory, S3; credentials |
-//! | `restore` | plan, fetch, decode, write, verify; standbys (`restore::follow`) |
+//! | `restore` | plan, fetch, decode, write, verify; standbys (`restore::standby`) |
 //! | `replicate` | guard, capture, batches, uploads, history; one pipeline for each database and replica |
 //! | `observe` | status, metrics, page, heartbeat, from snapshots of state |
 //! | `cli` | one file for each command |
@@ -25,17 +25,18 @@
 //! ```text
 //! commit in the application
 //!   -> inotify: "look again"                                        io::watch
-//!   -> the wal-index says how far committed frames reach            sqlite::shm
+//!   -> the wal-index says how far committed frames reach            wal::shm
 //!   -> frames read, salts and checksum chain proven                 wal::tail
 //!   -> newest image of each page, size of the database              replicate::capture
-//!   -> handed over to each replica                                  replicate::board
-//!   -> one LTX file: LZ4 for each page, CRC-64 over all             replicate::replica, ltx::encode_file
+//!   -> handed over to each replica                                  replicate::handoff
+//!   -> one LTX file: LZ4 for each page, CRC-64 over all             replicate::replica,
+//!   ltx::encode_file
 //!   -> one PUT: create-only, checksummed, signed for each attempt   store
-//!   -> the durable position moves, page hashes are noted            replicate::local
+//!   -> the durable position moves, page hashes are noted            replicate::state::record
 //! ```
 //!
 //! The WAL starts over when every frame in it is captured and copied to the database file; that is
-//! the business of `replicate::guard`, and it does not wait for the store.
+//! the business of `sqlite::guard`, and it does not wait for the store.
 //!
 //! A restore goes the other way: one LIST, a plan, ranged GETs side by side, the newest version of
 //! each page written once at its final offset in a temporary file, flushed, verified, renamed.
@@ -61,10 +62,10 @@
 //!
 //! - **WAL**: the file `NAME-wal`. Its **frames** are pages with a header; the last frame of a
 //!   transaction carries the *commit mark*, the size of the database in pages.
-//! - **wal-index**: the file `NAME-shm`, mapped by all connections. **mxFrame** is the last committed
-//!   frame, **nBackfill** the last one that a checkpoint has copied to the database file.
-//! - **Salts**: two numbers in the header of the WAL and in each frame. They name one *generation* of
-//!   it. A **reset** begins the next generation at frame 1.
+//! - **wal-index**: the file `NAME-shm`, mapped by all connections. **mxFrame** is the last
+//!   committed frame, **nBackfill** the last one that a checkpoint has copied to the database file.
+//! - **Salts**: two numbers in the header of the WAL and in each frame. They name one *generation*
+//!   of it. A **reset** begins the next generation at frame 1.
 //! - **CKPT**, **READ(k)**: lock bytes of the wal-index. **Cruise**, **turn**, **round**: what the
 //!   guard does with them (`docs/design/guard.md`).
 //! - **Armed**: all of the WAL is in the database file, so that the next write resets it.
@@ -75,7 +76,7 @@
 //! - **TXID**: number of one uploaded batch, from 1, without holes.
 //! - **Level**: 0 for raw batches, 1 to 8 for compacted ones, 9 for full images.
 //! - **Position**: how far a replica reaches: TXID, salts, frame and running checksum in the WAL
-//!   (`replicate::state::Point`).
+//!   (`replicate::state::home::Point`).
 //! - **Captured**: read from the WAL and proven. **Durable**: the store has answered for it.
 //! - **Repair**: finding changed pages by their hashes, when the WAL cannot prove that nothing was
 //!   missed.

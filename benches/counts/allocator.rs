@@ -3,7 +3,8 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Counts for all threads but those that are part of the measurement.
 pub struct Counting;
@@ -44,8 +45,8 @@ fn note(bytes: usize) {
     }
 }
 
-// SAFETY: every call is handed to `System` as it is; counting neither allocates nor unwinds, since the flag of a thread is a
-// constant without a destructor.
+// SAFETY: every call is handed to `System` as it is; counting neither allocates nor unwinds, since
+// the flag of a thread is a constant without a destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(layout.size());

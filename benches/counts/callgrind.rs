@@ -9,17 +9,20 @@ use anyhow::Context as _;
 use crate::bounds::Measured;
 use crate::kernels;
 
-/// What callgrind counts, and after which it writes what it has counted: the whole name, no pattern.
+/// What callgrind counts, and after which it writes what it has counted: the whole name, no
+/// pattern.
 const COUNTED: &str = "counts::callgrind::counted_kernel";
 
-/// The one function that is counted, from its call to its return: it must not be inlined, nor its call become a jump.
+/// The one function that is counted, from its call to its return: it must not be inlined, nor its
+/// call become a jump.
 #[inline(never)]
 fn counted_kernel(run: &mut dyn FnMut()) {
     run();
     std::hint::black_box(());
 }
 
-/// In the process under valgrind: each kernel once for what is made at its first use, then once more, counted.
+/// In the process under valgrind: each kernel once for what is made at its first use, then once
+/// more, counted.
 pub fn child() {
     stop_if_other_code_would_run();
     for kernel in &mut kernels::all() {

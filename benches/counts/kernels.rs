@@ -13,10 +13,12 @@ use lsfast::ltx::{
     Decoder, FileCheck, Header, LtxReader, Merge, Step, Tail, TailState, WalRange, decode_frames,
     encode_file, encode_file_into,
 };
-use lsfast::replicate::hashes::hash_page;
+use lsfast::replicate::state::page_hashes::hash_page;
 use lsfast::store::s3::sign::{Signed, Signer, SigningKey, sign};
 use lsfast::store::s3::xml;
-use lsfast::wal::checksum::{self, Sum};
+use lsfast::wal::checksum::{
+    Sum, {self},
+};
 use lsfast::wal::format::{HEADER_BYTES, MAGIC, VERSION, WalHeader};
 use lsfast::wal::frames::{Chain, UNLIMITED};
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};

@@ -1,11 +1,12 @@
-//! Counts that must not grow: instructions, allocations, requests, system calls. `scripts/check-counts.sh` runs it; `docs/performance.md`
-//! says how to read it.
+//! Counts that must not grow: instructions, allocations, requests, system calls.
+//! `scripts/check-counts.sh` runs it; `docs/performance.md` says how to read it.
 //!
 //! ```text
 //! kernels.rs        inner loops with fixed input
 //! callgrind.rs      their instructions
 //! allocator.rs      counts allocations of this process
-//! pipeline.rs       allocations and requests of the real pipeline, with an application (writer.rs) and a store (server.rs)
+//! pipeline.rs       allocations and requests of the real pipeline, with an application
+//! (writer.rs) and a store (server.rs)
 //! trace.rs          system calls of the real program, by strace
 //! bounds.rs         bounds.md, which everything is compared with
 //! ```

@@ -1,4 +1,5 @@
-//! The real pipeline in this process: what it allocates and asks of the store for each commit, and what a restore asks.
+//! The real pipeline in this process: what it allocates and asks of the store for each commit, and
+//! what a restore asks.
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -12,15 +13,23 @@ use lsfast::config::{Env, Location, Overrides};
 use lsfast::io::{Engine, IoChoice};
 use lsfast::replicate::history::Timeline;
 use lsfast::replicate::{
-    self, DatabaseOptions, Event, HistoryOptions, Observer, Options, ReplicaOptions, Stopper,
+    DatabaseOptions, Event, HistoryOptions, Observer, Options, ReplicaOptions, Stopper, {self},
 };
-use lsfast::restore::{self, RestoreOptions, Silent};
-use lsfast::store::{self, ClientOptions, Store};
+use lsfast::restore::{
+    RestoreOptions, Silent, {self},
+};
+use lsfast::store::{
+    ClientOptions, Store, {self},
+};
 
-use crate::allocator::{self, Asked};
+use crate::allocator::{
+    Asked, {self},
+};
 use crate::bounds::Measured;
 use crate::server::{Requests, Server};
-use crate::writer::{self, Writer};
+use crate::writer::{
+    Writer, {self},
+};
 
 /// Sparse commits of a window, and windows. The least of them counts: what disturbs only ever adds.
 const COMMITS: u32 = 20;
@@ -29,7 +38,8 @@ const WINDOWS: usize = 5;
 const LARGE: u32 = 200;
 /// Commits while one PUT is under way.
 const BURST: u32 = 100;
-/// After this long nothing of a commit is still going on: the looks after a hint end after some milliseconds.
+/// After this long nothing of a commit is still going on: the looks after a hint end after some
+/// milliseconds.
 const SETTLED: Duration = Duration::from_millis(40);
 const IDLE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -257,7 +267,8 @@ fn idle(server: &Server) -> anyhow::Result<(f64, Requests)> {
     Ok((calls, server.requests().since(&before)))
 }
 
-/// One PUT is held until everything is committed and captured. The least of three: capture may be late on a busy machine.
+/// One PUT is held until everything is committed and captured. The least of three: capture may be
+/// late on a busy machine.
 fn burst(run: &mut Run, server: &Server) -> anyhow::Result<Requests> {
     let mut least: Option<Requests> = None;
     for _ in 0..3 {

@@ -1,4 +1,5 @@
-//! The least store that speaks S3: objects in memory, each request counted. Signatures are not looked at.
+//! The least store that speaks S3: objects in memory, each request counted. Signatures are not
+//! looked at.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

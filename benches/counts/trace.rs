@@ -9,7 +9,9 @@ use anyhow::Context as _;
 
 use crate::bounds::Measured;
 use crate::server::Server;
-use crate::writer::{self, Writer};
+use crate::writer::{
+    Writer, {self},
+};
 
 /// Sparse commits of a window, and windows; the least counts.
 const COMMITS: u32 = 20;
@@ -197,7 +199,8 @@ impl Window {
     }
 }
 
-/// Whether the call writes to what belongs to the application. strace shows the file behind a descriptor: `write(5</a/app.db>, ...`.
+/// Whether the call writes to what belongs to the application. strace shows the file behind a
+/// descriptor: `write(5</a/app.db>, ...`.
 fn writes_to(call: &Call, db: &Path) -> bool {
     let Some((file, _)) = call.rest.split_once('>') else { return false };
     let Some((_, file)) = file.split_once('<') else { return false };

@@ -1,4 +1,5 @@
-//! The application: a process of its own that commits as it is told. One row fills one page, so that a commit of n rows is n frames.
+//! The application: a process of its own that commits as it is told. One row fills one page, so
+//! that a commit of n rows is n frames.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;

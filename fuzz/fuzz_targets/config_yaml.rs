@@ -1,4 +1,5 @@
-//! Any text as a config file: no panic, no endless work, and a secret is in no message and in no explanation.
+//! Any text as a config file: no panic, no endless work, and a secret is in no message and in
+//! no explanation.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! Any bytes as what a credential service, `credential_process` or a shared file of AWS says: no panic, and a secret is in
+//! Any bytes as what a credential service, `credential_process` or a shared file of AWS says:
+//! no panic, and a secret is in
 //! no message.
 #![no_main]
 

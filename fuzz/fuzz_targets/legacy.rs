@@ -1,4 +1,5 @@
-//! Any bytes as files of Litestream 0.3 and as names below a replica: no panic, and what is read can be written again.
+//! Any bytes as files of Litestream 0.3 and as names below a replica: no panic, and what is
+//! read can be written again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

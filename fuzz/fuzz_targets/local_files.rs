@@ -1,5 +1,7 @@
-//! Any bytes as the files that lsfast keeps: state, verification, the position in a standby, lists of times. No panic,
-//! and what is believed can be written and read again. With the first byte odd, checksums are repaired first.
+//! Any bytes as the files that lsfast keeps: state, verification, the position in a standby,
+//! lists of times. No panic,
+//! and what is believed can be written and read again. With the first byte odd, checksums are
+//! repaired first.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -26,7 +28,7 @@ fuzz_target!(|input: &[u8]| {
     if let Some(magic) = page.get_mut(72..74).filter(|_| repaired) {
         magic.copy_from_slice(b"lF");
     }
-    lsfast::restore::follow::fuzzing::mark(&page);
+    lsfast::restore::standby::fuzzing::mark(&page);
 
     let mut list = file.to_vec();
     if repaired && let Some(magic) = list.first_chunk_mut::<8>() {

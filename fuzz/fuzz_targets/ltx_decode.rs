@@ -1,6 +1,8 @@
-//! Any bytes as an LTX file, read as a stream, in order and by the index: no panic, and the same answer.
+//! Any bytes as an LTX file, read as a stream, in order and by the index: no panic, and the
+//! same answer.
 //!
-//! With the first byte odd, checksums are repaired first, so that files get beyond them. What the stream accepts, the
+//! With the first byte odd, checksums are repaired first, so that files get beyond them. What
+//! the stream accepts, the
 //! index may only refuse because of the index.
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! Any text as a replica URL: no panic, nothing with a port goes to AWS, every reading of an ambiguous URL resolves, and
+//! Any text as a replica URL: no panic, nothing with a port goes to AWS, every reading of an
+//! ambiguous URL resolves, and
 //! a password is in no message.
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! Any response of an S3 server: first line the status, then headers up to an empty line, then the body. No panic,
+//! Any response of an S3 server: first line the status, then headers up to an empty line, then
+//! the body. No panic,
 //! what is shown is short and printable, and a range holds no more than was asked for.
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! Any bytes as an answer of S3: no panic, no more entries than the bytes can hold, and what we write ourselves is read.
+//! Any bytes as an answer of S3: no panic, no more entries than the bytes can hold, and what we
+//! write ourselves is read.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,18 +1,20 @@
 //! Any bytes as a log, scanned whole and in pieces: no panic, and the same answer.
 //!
-//! With the first byte odd, checksums and salts are repaired first, so that the walk gets beyond frame 1.
+//! With the first byte odd, checksums and salts are repaired first, so that the walk gets
+//! beyond frame 1.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use lsfast::base::FrameNo;
 use lsfast::sqlite::header::DbHeader;
-use lsfast::sqlite::walindex::{HEADERS_BYTES, WalIndexHeader};
+use lsfast::wal::index::{HEADERS_BYTES, WalIndexHeader};
 use lsfast::wal::format::{WalHeader, frame_bytes};
 use lsfast::wal::frames::{Chain, End};
 
 mod support;
 
-/// The runs as (first frame, last frame, size), the position after the last valid frame, and the end.
+/// The runs as (first frame, last frame, size), the position after the last valid frame, and
+/// the end.
 fn scan(log: &[u8], limit: FrameNo, piece: usize) -> Option<(Vec<(u32, u32, u32)>, Chain, End)> {
     let mut chain = Chain::start(&WalHeader::parse(log).ok()?);
     let (mut runs, mut begun) = (Vec::new(), None);

@@ -1,5 +1,7 @@
-//! Any bytes as a live WAL under the reader that follows it: published frames, what is being committed, the rest of an old
-//! generation. No panic, no frame beyond the limit, and reading in pieces gives the same position as reading at once.
+//! Any bytes as a live WAL under the reader that follows it: published frames, what is being
+//! committed, the rest of an old
+//! generation. No panic, no frame beyond the limit, and reading in pieces gives the same
+//! position as reading at once.
 #![no_main]
 
 use std::cell::RefCell;
@@ -7,7 +9,7 @@ use std::cell::RefCell;
 use libfuzzer_sys::fuzz_target;
 use lsfast::base::{FrameNo, Salts};
 use lsfast::io::File;
-use lsfast::sqlite::walindex::{CheckpointInfo, HEADERS_BYTES, LEAD_BYTES, WalIndexHeader};
+use lsfast::wal::index::{CheckpointInfo, HEADERS_BYTES, LEAD_BYTES, WalIndexHeader};
 use lsfast::wal::checksum::{self, Sum};
 use lsfast::wal::format::WalHeader;
 use lsfast::wal::tail::{Ahead, Found, Tail, WalPos};

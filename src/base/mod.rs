@@ -3,13 +3,13 @@
 //! This module does no input or output, and knows no file format.
 
 pub mod backoff;
+pub mod buffer_pool;
 pub mod clock;
 pub mod crc64;
 pub mod finding;
 mod ids;
 pub mod limits;
 pub mod pages;
-pub mod spare;
 pub mod untrusted;
 
 pub use ids::{FrameNo, IdError, Level, LtxId, PageSize, Pgno, Salts, Txid};

@@ -9,7 +9,8 @@ use crate::config::file::{DatabaseConfig, ReplicaConfig};
 use crate::restore::{self, RestoreError, Selection};
 use crate::store::Store;
 
-/// The replica that an argument means: by its URL, or the best one of a database of the config file.
+/// The replica that an argument means: by its URL, or the best one of a database of the config
+/// file.
 ///
 /// # Errors
 /// As for [`newest`], and an argument that means nothing.
@@ -20,7 +21,8 @@ pub(super) async fn location(setup: &mut Setup, argument: &str) -> anyhow::Resul
     }
 }
 
-/// The replica called `name`, or the one whose newest state is the youngest. One that can't be read is passed over, and said.
+/// The replica called `name`, or the one whose newest state is the youngest. One that can't be read
+/// is passed over, and said.
 ///
 /// # Errors
 /// An unknown name; the first error, if none can be read.
@@ -72,7 +74,8 @@ fn named<'a>(database: &'a DatabaseConfig, name: &str) -> anyhow::Result<&'a Rep
     })
 }
 
-/// When the newest state that is stored there was stored; `None` for nothing. TXIDs say nothing: each replica counts its own batches.
+/// When the newest state that is stored there was stored; `None` for nothing. TXIDs say nothing:
+/// each replica counts its own batches.
 ///
 /// # Errors
 /// A replica that can't be read.

@@ -22,11 +22,12 @@ use crate::store::{file, s3};
 
 /// Prove that a database can be followed and a replica be written.
 ///
-/// Each line is one check: ok, warn or fail, and what to do. Objects and files that it makes are removed in the end. The
-/// exit code is 0 if nothing failed.
+/// Each line is one check: ok, warn or fail, and what to do. Objects and files that it makes are
+/// removed in the end. The exit code is 0 if nothing failed.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Database files, replica URLs, or both; a database of the config file with its replicas. Without any, all of the config file
+    /// Database files, replica URLs, or both; a database of the config file with its replicas.
+    /// Without any, all of the config file
     #[arg(value_name = "DB|URL", value_parser = flags::database_or_url)]
     pub what: Vec<String>,
     /// Print one JSON object instead of text

@@ -1,12 +1,13 @@
-//! Flags as users of Litestream write them: one dash before a long name, and `=true` behind a switch.
+//! Flags as users of Litestream write them: one dash before a long name, and `=true` behind a
+//! switch.
 //!
-//! `-config FILE`, `-if-replica-exists` and `-once=true` mean what `--config FILE`, `--if-replica-exists` and `--once` mean. Only whole names
-//! that the program knows are rewritten; everything behind `--` is left alone.
+//! `-config FILE`, `-if-replica-exists` and `-once=true` mean what `--config FILE`,
+//! `--if-replica-exists` and `--once` mean. Only whole names that the program knows are rewritten;
+//! everything behind `--` is left alone.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
-
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -14,7 +15,8 @@ use clap::{ArgAction, Command};
 
 use crate::config::{connection_path, database_path};
 
-/// Reads an argument that is the path of a database, also as a connection string: `sqlite:///PATH`, or `file:PATH` as SQLite has it.
+/// Reads an argument that is the path of a database, also as a connection string: `sqlite:///PATH`,
+/// or `file:PATH` as SQLite has it.
 pub(super) fn database() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(|arg| match arg.to_str().and_then(database_path) {
         Some(path) if path.is_empty() => Err(NO_PATH),
@@ -24,7 +26,8 @@ pub(super) fn database() -> impl TypedValueParser<Value = PathBuf> {
     })
 }
 
-/// Reads an argument that is the path of a database or the URL of a replica. `sqlite:///PATH` is the path of a database.
+/// Reads an argument that is the path of a database or the URL of a replica. `sqlite:///PATH` is
+/// the path of a database.
 pub(super) fn database_or_url(arg: &str) -> Result<String, &'static str> {
     match connection_path(arg).unwrap_or(arg) {
         "" => Err(NO_PATH),
@@ -170,7 +173,7 @@ mod tests {
 
     fn rewritten(line: &str) -> String {
         let args = line.split(' ').map(OsString::from);
-        let out = normalise(&super::super::Cli::command(), args);
+        let out = normalise(&crate::cli::args::Cli::command(), args);
         out.iter().map(|a| a.to_str().unwrap()).collect::<Vec<_>>().join(" ")
     }
 

@@ -8,14 +8,14 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
-use super::{Global, LogFormat, LogLevel};
+use super::args::{Global, LogFormat, LogLevel};
 use crate::base::untrusted;
 use crate::config::file::{self, Logging};
 
 /// Sends the events of this program at `level` or graver to standard error.
 ///
-/// Events of other crates are held at WARN whatever the level: at TRACE the signing library writes out the
-/// canonical request, session token and all, and a secret must appear in no log.
+/// Events of other crates are held at WARN whatever the level: at TRACE the signing library writes
+/// out the canonical request, session token and all, and a secret must appear in no log.
 ///
 /// Flags win over the config file; `usual` is the level where neither says one.
 pub(super) fn install(global: &Global, usual: LogLevel, config: Option<&Logging>) {
@@ -48,7 +48,8 @@ pub(super) fn install(global: &Global, usual: LogLevel, config: Option<&Logging>
     }
 }
 
-/// Standard error, without what moves a terminal: an event may quote a store, a file name or another program.
+/// Standard error, without what moves a terminal: an event may quote a store, a file name or
+/// another program.
 struct Guarded;
 
 impl io::Write for Guarded {

@@ -14,8 +14,8 @@ use crate::store::{Entry, Scope, Store};
 
 /// List the files of a replica in the format of Litestream 0.5.
 ///
-/// Times are those of the listing: on S3 when a file was uploaded, which for compacted files is later than their content. --precise asks for
-/// the time of each file's state, one request each.
+/// Times are those of the listing: on S3 when a file was uploaded, which for compacted files is
+/// later than their content. --precise asks for the time of each file's state, one request each.
 #[derive(Debug, Args)]
 pub struct LtxArgs {
     /// A database of the config file by its path, or a replica: s3://BUCKET/PREFIX or file:///DIR

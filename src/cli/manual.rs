@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Command, CommandFactory as _};
 
-use super::Cli;
+use super::args::Cli;
 use super::report::print_text;
 use crate::io::durable;
 

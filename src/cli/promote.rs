@@ -9,13 +9,14 @@ use super::report;
 use crate::config::parse_duration;
 use crate::observe;
 use crate::replicate::state::home_of;
-use crate::restore::follow;
+use crate::restore::standby;
 
 /// Make a database like any other of one that `lsfast restore -f` follows.
 ///
-/// Asks its follower to stop and waits for that, proves that nobody else has changed the database, runs SQLite's
-/// integrity check, and removes the position and the lock beside it. Readers may stay connected. Afterwards the database
-/// may be written to and replicated, and is no longer followed. On any error it stays a followed one.
+/// Asks its follower to stop and waits for that, proves that nobody else has changed the database,
+/// runs SQLite's integrity check, and removes the position and the lock beside it. Readers may stay
+/// connected. Afterwards the database may be written to and replicated, and is no longer followed.
+/// On any error it stays a followed one.
 #[derive(Debug, Args)]
 pub struct PromoteArgs {
     /// The database
@@ -31,9 +32,9 @@ pub(super) fn run(args: &PromoteArgs) -> anyhow::Result<()> {
     if !args.output.exists() {
         anyhow::bail!("{} does not exist", args.output.display());
     }
-    let txid = follow::promote(&args.output, args.timeout)?;
+    let txid = standby::promote(&args.output, args.timeout)?;
     // Of a follower that was killed; it resolves links.
-    let output = follow::real_path(&args.output)?;
+    let output = standby::real_path(&args.output)?;
     observe::forget_follow_socket(&home_of(&output));
     let line = format!("{} is promoted; its state is that of TXID {txid}", args.output.display());
     Ok(report::print_line(&line)?)

@@ -8,8 +8,9 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
+use super::args::Global;
 use super::setup::{self, Setup, Target};
-use super::{Global, replicate, report};
+use super::{replicate, report};
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, Txid};
 use crate::io::keep_heap;
@@ -27,17 +28,20 @@ const NEWEST_LOST: u8 = 4;
 
 /// Write what is damaged or missing in a replica again, and say what is lost for good.
 ///
-/// Reads the replica end to end, as `lsfast verify` does. A damaged file is written again where other files have its
-/// content. Where they do not and the newest state needs it, the database is brought up to date there with a full
-/// image. Files that are empty or too short to be any are then removed if nothing needs them, since Litestream's
-/// plans fail on them. Every other damaged file is kept: some of its pages may still be read.
+/// Reads the replica end to end, as `lsfast verify` does. A damaged file is written again where
+/// other files have its content. Where they do not and the newest state needs it, the database is
+/// brought up to date there with a full image. Files that are empty or too short to be any are then
+/// removed if nothing needs them, since Litestream's plans fail on them. Every other damaged file
+/// is kept: some of its pages may still be read.
 ///
-/// The database is followed for a moment, as by `lsfast replicate --once`, so this is refused while a running lsfast
-/// follows it: that one does the same by itself when it meets a damaged file. Without the database only other files
-/// of the replica help; they are written as they were, which harms nobody who replicates there meanwhile.
+/// The database is followed for a moment, as by `lsfast replicate --once`, so this is refused while
+/// a running lsfast follows it: that one does the same by itself when it meets a damaged file.
+/// Without the database only other files of the replica help; they are written as they were, which
+/// harms nobody who replicates there meanwhile.
 ///
-/// Exit codes: 0 nothing is wrong, or all is repaired; 1 an error; 2 usage; 3 some states are lost for good, and the newest
-/// can be restored; 4 the newest state cannot be restored. With --dry-run they say what is so now.
+/// Exit codes: 0 nothing is wrong, or all is repaired; 1 an error; 2 usage; 3 some states are lost
+/// for good, and the newest can be restored; 4 the newest state cannot be restored. With --dry-run
+/// they say what is so now.
 #[derive(Debug, Args)]
 pub struct RepairArgs {
     /// A database by its path, or a replica: s3://BUCKET/PREFIX or file:///DIR
@@ -212,8 +216,8 @@ impl Found {
         Ok(())
     }
 
-    /// Whether only the database has what the replica lacks: its newest state, or its newest batch, which other programs
-    /// go on from.
+    /// Whether only the database has what the replica lacks: its newest state, or its newest batch,
+    /// which other programs go on from.
     fn wants_image(&self) -> bool {
         let newest = self.files.iter().map(|e| e.id).filter(|id| id.level == Level::RAW).max();
         let is_lost = self.damaged.plan(&self.files, restore::plan::Goal::Newest).is_err();
@@ -240,8 +244,9 @@ impl Found {
         self.mended.iter().for_each(|id| self.damaged.remove(*id));
         let whole = self.damaged.plan(&files, restore::plan::Goal::Newest).is_ok();
         let newest = files.iter().map(|e| e.id).filter(|id| id.level == Level::RAW).max();
-        // The newest batch is the position of the replica, whatever is wrong with it. A file that has content is
-        // never removed: its pages may be all that is left of a state.
+        // The newest batch is the position of the replica, whatever is wrong with it. A
+        // file that has
+        // content is never removed: its pages may be all that is left of a state.
         let empty = Damaged::of_listing(&files);
         let (removed, kept) =
             still.into_iter().partition(|id| whole && Some(*id) != newest && empty.has(*id));

@@ -86,12 +86,13 @@ pub(super) fn print_text(text: &str) -> Result<(), OutputError> {
 
 /// Reports a panic as one line of the same form as any error, and lets it unwind.
 ///
-/// A panic here means that an assertion on the data path failed. It does not abort the process: unwinding leaves
-/// behind what `kill -9` leaves behind (no position moves without the answer of the store, a restored file has
-/// another name until it is verified), and a restart is built to go on from there. Aborting would take the other
-/// databases of the process along. What must not happen is that a pipeline dies and its locks live: then the log
-/// of the application would grow for ever, with nobody copying it. So the guard's descriptor is owned by the
-/// pipeline and closed by its unwinding, and whoever started a pipeline treats its panic as its end.
+/// A panic here means that an assertion on the data path failed. It does not abort the process:
+/// unwinding leaves behind what `kill -9` leaves behind (no position moves without the answer of
+/// the store, a restored file has another name until it is verified), and a restart is built to go
+/// on from there. Aborting would take the other databases of the process along. What must not
+/// happen is that a pipeline dies and its locks live: then the log of the application would grow
+/// for ever, with nobody copying it. So the guard's descriptor is owned by the pipeline and closed
+/// by its unwinding, and whoever started a pipeline treats its panic as its end.
 pub(super) fn install_panic_hook() {
     std::panic::set_hook(Box::new(|info| print_error(&panic_line(info))));
 }
@@ -105,8 +106,9 @@ fn panic_line(info: &PanicHookInfo<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use anyhow::Context as _;
+
+    use super::*;
 
     #[test]
     fn causes_are_joined_once() {

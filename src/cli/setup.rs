@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use super::{Global, IoEngine, probe};
+use super::args::{Global, IoEngine};
+use super::probe;
 use crate::config::file::{DatabaseConfig, FileError};
 use crate::config::{Config, CredentialError, Env, Location, Overrides};
 use crate::io::{Engine, IoChoice};
@@ -31,7 +32,8 @@ pub(super) fn engine(global: &Global) -> anyhow::Result<Engine> {
     Ok(engine)
 }
 
-/// Flags, environment and config file; opens stores, of which those of one endpoint share their connections.
+/// Flags, environment and config file; opens stores, of which those of one endpoint share their
+/// connections.
 #[derive(Debug, Clone)]
 pub(super) struct Setup {
     flags: Overrides,
@@ -70,7 +72,8 @@ impl Setup {
         Setup { flags, env, client, sources, config: None }
     }
 
-    /// Reads the config file, if there is one. A URL in it that can mean several places is settled by asking them.
+    /// Reads the config file, if there is one. A URL in it that can mean several places is settled
+    /// by asking them.
     pub(super) fn load_config(&mut self, global: &Global) -> anyhow::Result<()> {
         let expand = !global.no_expand_env;
         loop {
@@ -106,7 +109,8 @@ impl Setup {
         &self.env
     }
 
-    /// What a URL means, by flags and environment. One that can mean several places is settled by asking them.
+    /// What a URL means, by flags and environment. One that can mean several places is settled by
+    /// asking them.
     pub(super) fn resolve(&mut self, url: &str) -> anyhow::Result<Location> {
         use crate::config::ConfigError;
         match Location::resolve(url, &self.flags, &self.env) {
@@ -182,7 +186,8 @@ impl Setup {
         self.flags.ca_cert.clone().or_else(|| named.map(PathBuf::from))
     }
 
-    /// Stores that are opened from now on are for a process that goes on for ever and backs off by itself.
+    /// Stores that are opened from now on are for a process that goes on for ever and backs off by
+    /// itself.
     pub(super) fn serve(&mut self) {
         self.client.retry = RetryPolicy::of_a_service();
     }

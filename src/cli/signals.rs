@@ -1,10 +1,12 @@
 //! Signals, and the program that `--exec` starts.
 //!
-//! Without a program, the first SIGINT or SIGTERM asks for a final sync, the second ends at once. With a config file SIGHUP is logged and
-//! changes nothing: many tools send it to have a config file read again, which takes a restart here. Otherwise, as from a terminal that is
-//! closed, it asks for a final sync as well, but never ends at once: systemd may send it after SIGTERM. SIGUSR1 and SIGUSR2 do nothing. With a
-//! program, signals go to it, and its end asks for the final sync: it may commit until then. A signal that was ignored when lsfast
-//! started (`nohup`) stays ignored.
+//! Without a program, the first SIGINT or SIGTERM asks for a final sync, the second ends at once.
+//! With a config file SIGHUP is logged and changes nothing: many tools send it to have a config
+//! file read again, which takes a restart here. Otherwise, as from a terminal that is closed, it
+//! asks for a final sync as well, but never ends at once: systemd may send it after SIGTERM.
+//! SIGUSR1 and SIGUSR2 do nothing. With a program, signals go to it, and its end asks for the final
+//! sync: it may commit until then. A signal that was ignored when lsfast started (`nohup`) stays
+//! ignored.
 //!
 //! Process 1 of a container also waits here for the orphans that it is given.
 
@@ -61,8 +63,8 @@ impl Program {
 /// Catches SIGINT and SIGTERM from now on; the first asks `stopper`. So does SIGHUP, unless
 /// `stays` says that lsfast goes on.
 ///
-/// They are watched by a thread of their own, so that the second one works also when the first left the main
-/// loop stuck, in a hanging disk for example.
+/// They are watched by a thread of their own, so that the second one works also when the first left
+/// the main loop stuck, in a hanging disk for example.
 ///
 /// # Errors
 /// The error of the system if a thread, a runtime or a handler cannot be had.
@@ -97,8 +99,9 @@ pub(super) fn watch(stopper: Stopper, stays: bool) -> io::Result<()> {
     })
 }
 
-/// Starts `command`, hands signals on to it, and asks `stopper` when it has ended. Call it on the thread that ends with the process: the
-/// kernel ends the program when the thread that started it ends.
+/// Starts `command`, hands signals on to it, and asks `stopper` when it has ended. Call it on the
+/// thread that ends with the process: the kernel ends the program when the thread that started it
+/// ends.
 ///
 /// # Errors
 /// The error of the system if it can't be started.
@@ -207,7 +210,8 @@ fn thread(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
 struct Signals(Vec<(Signal, i32, &'static str)>);
 
 impl Signals {
-    /// Catches these, but for those that are ignored. In process 1 orphans are waited for from now on.
+    /// Catches these, but for those that are ignored. In process 1 orphans are waited for from now
+    /// on.
     fn catch(runtime: &tokio::runtime::Runtime, which: &[(i32, &'static str)]) -> io::Result<Signals> {
         let _entered = runtime.enter();
         if std::process::id() == 1 {

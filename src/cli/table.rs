@@ -32,9 +32,9 @@ mod tests {
     fn columns_are_aligned() {
         let rows =
             [vec!["a".into(), "10".into(), "x".into()], vec!["long".into(), "5".into(), String::new()]];
-        let text = super::table(&["name", "size", "more"], &[1], &rows);
+        let text = crate::cli::table::table(&["name", "size", "more"], &[1], &rows);
         assert_eq!(text, "name  size  more\na       10  x\nlong     5");
-        let hostile = super::table(&["name"], &[], &[vec!["\x1b[2J\nx".into()]]);
+        let hostile = crate::cli::table::table(&["name"], &[], &[vec!["\x1b[2J\nx".into()]]);
         assert_eq!(hostile, "name\n\\u{1b}[2J\\nx");
     }
 }

@@ -25,12 +25,14 @@ const NEWEST_LOST: u8 = 4;
 
 /// Read a replica end to end and say what of it can be restored.
 ///
-/// Checks each file's checksum, name, page index and length, that no level has a hole, and that each page of the newest
-/// state is there. Given a database that exists here, its newest state is compared with it, page by page; it may be in use
-/// and does not notice. Nothing is written. For what SQLite says of the pages, restore with `--integrity-check full`.
+/// Checks each file's checksum, name, page index and length, that no level has a hole, and that
+/// each page of the newest state is there. Given a database that exists here, its newest state is
+/// compared with it, page by page; it may be in use and does not notice. Nothing is written. For
+/// what SQLite says of the pages, restore with `--integrity-check full`.
 ///
-/// Exit codes: 0 nothing is wrong; 1 it could not be found out; 2 usage; 3 something is damaged, and the newest state can
-/// be restored; 4 the newest state cannot be restored; 5 it can, and is not that of the database.
+/// Exit codes: 0 nothing is wrong; 1 it could not be found out; 2 usage; 3 something is damaged,
+/// and the newest state can be restored; 4 the newest state cannot be restored; 5 it can, and is
+/// not that of the database.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// A database of the config file by its path, or a replica: s3://BUCKET/PREFIX or file:///DIR

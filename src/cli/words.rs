@@ -1,8 +1,9 @@
 //! The command line of `--exec`: split into words as a shell does, and run without one.
 //!
-//! What only a shell can do is found here, outside quotes: another command (`&&`, `||`, `|`, `;`) is an error, because it would never
-//! run. Litestream drops a redirection and all that follows; a redirection at the end is left out here, too, so that its users'
-//! commands go on working, with a warning. Variables reach the program as they are written, as they do from Litestream.
+//! What only a shell can do is found here, outside quotes: another command (`&&`, `||`, `|`, `;`)
+//! is an error, because it would never run. Litestream drops a redirection and all that follows; a
+//! redirection at the end is left out here, too, so that its users' commands go on working, with a
+//! warning. Variables reach the program as they are written, as they do from Litestream.
 
 use std::process::Command;
 
@@ -110,7 +111,8 @@ fn expansion(text: &str) -> Option<String> {
     }
 }
 
-/// Whether a shell would run the same program with the same arguments without this: redirections, or a last `&` or `;`.
+/// Whether a shell would run the same program with the same arguments without this: redirections,
+/// or a last `&` or `;`.
 fn is_harmless(mut rest: &str) -> bool {
     loop {
         rest = rest.trim();

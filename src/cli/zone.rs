@@ -8,8 +8,8 @@
 //! | empty, `:` | UTC |
 //! | not set | `/etc/localtime`; UTC where there is none |
 //!
-//! Anything else is an error: the C library takes it for UTC without a word, and a restore by time would then take
-//! another state.
+//! Anything else is an error: the C library takes it for UTC without a word, and a restore by time
+//! would then take another state.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -84,8 +84,9 @@ fn by_file(path: &Path) -> Result<TimeZone, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use jiff::civil::date;
+
+    use super::*;
 
     /// The time in UTC of noon on a day in summer and on one in winter.
     fn noon(tz: &str) -> (String, String) {

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::aws;
+use super::error::ConfigError;
 use super::location::Addressing;
 use super::provider::{self, Region};
-use super::{ConfigError, aws};
 
 /// Whether a connection is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -8,10 +8,11 @@
 
 use std::path::PathBuf;
 
+use super::error::ConfigError;
 use super::location::{Checksum, Origin, SignPayload, Sourced};
 use super::query::Query;
 use super::values::{parse_checksum, parse_concurrency, parse_sign_payload, parse_size};
-use super::{ConfigError, Env, Secret};
+use super::{Env, Secret};
 
 /// Environment variables that hold an endpoint; the first one that is set wins.
 const ENDPOINT_VARIABLES: [&str; 3] = ["LITESTREAM_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];

@@ -14,8 +14,9 @@ use std::fmt;
 
 use super::aws::AccessPoint;
 use super::endpoint::{Recognised, is_local, recognise, split_port};
+use super::error::ConfigError;
 use super::text::{check_bucket, shown};
-use super::{ConfigError, Endpoint, EndpointUrl, Scheme};
+use super::{Endpoint, EndpointUrl, Scheme};
 
 /// First labels of hosts that are typical for object stores.
 const WORDS: [&str; 21] = [

@@ -4,8 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::error::ConfigError;
 use super::fields::ReplicaFields;
-use super::{ConfigError, CredentialSource, Endpoint, EndpointUrl};
+use super::{CredentialSource, Endpoint, EndpointUrl};
 
 /// Where a value was set.
 #[derive(Debug, Clone, PartialEq, Eq)]

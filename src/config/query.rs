@@ -1,6 +1,6 @@
 //! Parameters of a replica URL, in camelCase or with hyphens.
 
-use super::ConfigError;
+use super::error::ConfigError;
 use super::text::{decode, shown};
 use super::values::parse_bool;
 

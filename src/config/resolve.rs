@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::aws::{self, AccessPoint};
 use super::endpoint::{Recognised, recognise};
+use super::error::ConfigError;
 use super::host::{Ambiguity, Parts, Place, place};
 use super::location::{Addressing, Kind, Location, Origin, S3Location, Sourced, TlsOptions};
 use super::query::Query;
@@ -17,7 +18,7 @@ use super::settings::{
     addressing, check_header, check_region, check_text, quirks, region, static_keys, what,
 };
 use super::text::{check_bucket, clean, decode, has_user_info, shown};
-use super::{ConfigError, CredentialSource, Endpoint, EndpointUrl, Env, ReplicaFields, Scheme, provider};
+use super::{CredentialSource, Endpoint, EndpointUrl, Env, ReplicaFields, Scheme, provider};
 
 /// Values of command line flags. They take precedence over everything else.
 #[derive(Debug, Clone, Default)]

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::error::ConfigError;
 use super::location::{Addressing, Checksum, Origin, Quirks, SignPayload, Sourced};
 use super::resolve::Found;
-use super::{ConfigError, CredentialSource, Credentials, Endpoint, ReplicaFields, provider};
+use super::{CredentialSource, Credentials, Endpoint, ReplicaFields, provider};
 use crate::base::limits;
 
 const REGION_DEFAULT: &str = "us-east-1";

@@ -1,6 +1,7 @@
 //! The text of URLs: percent encoding, slashes, and the part that may be shown.
 
-use super::{ConfigError, Endpoint};
+use super::Endpoint;
+use super::error::ConfigError;
 
 pub(super) fn check_bucket(bucket: &str, endpoint: &Endpoint) -> Result<(), ConfigError> {
     let bad = |why| Err(ConfigError::Bucket { bucket: bucket.to_owned(), why });

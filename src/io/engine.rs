@@ -6,11 +6,10 @@
 //! then freed, and its answer is discarded. A request that has not started is dropped with its
 //! future.
 
-use std::fmt;
 use std::future::Future;
-use std::io;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 

@@ -3,13 +3,11 @@
 //!
 //! This module only asks. It opens no files except below `/proc`, and `/etc/passwd`.
 
-use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
-use super::sys;
-use super::{Engine, IoChoice, read_small};
+use super::{Engine, IoChoice, read_small, sys};
 
 /// Bytes of a file below `/proc`, or of `/etc/passwd`, at most. A longer one counts as missing.
 const PROC_BYTES: u64 = 1 << 20;

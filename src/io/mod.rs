@@ -23,16 +23,16 @@ mod engine;
 mod file;
 pub mod host;
 pub mod link;
-pub mod local;
-pub mod nap;
 mod on_demand;
 mod plain;
 mod private;
 mod process;
 mod request;
+pub mod socket;
 mod sys;
 #[cfg(test)]
 mod tests;
+pub mod timer;
 #[cfg(feature = "uring")]
 mod uring;
 mod wait;

@@ -24,8 +24,8 @@ use inotify::{Event, EventMask, Inotify, WatchDescriptor, WatchMask};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
-use super::nap::Naps;
 use super::sys;
+use super::timer::Naps;
 use crate::base::limits;
 
 /// Bytes of one read from the instance: some hundred events.

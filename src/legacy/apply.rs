@@ -301,4 +301,5 @@ fn page_size(first: &[u8]) -> Result<Option<PageSize>, ApplyError> {
 }
 
 #[cfg(test)]
+#[path = "apply_tests.rs"]
 mod tests;

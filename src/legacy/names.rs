@@ -22,7 +22,7 @@ impl fmt::Display for Generation {
 
 impl fmt::Debug for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
+        write!(f, "self")
     }
 }
 
@@ -61,7 +61,7 @@ impl fmt::Display for WalIndex {
 
 impl fmt::Debug for WalIndex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
+        write!(f, "self")
     }
 }
 

@@ -321,4 +321,5 @@ pub struct LegacyState {
 }
 
 #[cfg(test)]
+#[path = "plan_tests.rs"]
 mod tests;

@@ -14,8 +14,8 @@ use super::header::{HEADER_LEN, Header, TRAILER_LEN, Trailer};
 use super::index::{ENTRY_LEN_MAX, IndexWriter};
 use super::order::PageOrder;
 use super::{CHECKSUM_FLAG, LtxError};
+use crate::base::buffer_pool::Spare;
 use crate::base::crc64::{Crc64, combine, crc64};
-use crate::base::spare::Spare;
 use crate::base::{PageSize, Pgno};
 
 /// Upper bound of the length of a file with `pages` pages, in bytes.

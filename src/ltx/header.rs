@@ -1,8 +1,11 @@
 //! Header and trailer of a file.
 
-use super::{CHECKSUM_FLAG, LtxError};
+use super::LtxError;
 use crate::base::clock::Millis;
 use crate::base::{PageSize, Salts, Txid};
+
+/// Bit that is set in every stored checksum, so that 0 can mean "none".
+pub const CHECKSUM_FLAG: u64 = 1 << 63;
 
 /// Length of a header in bytes.
 pub const HEADER_LEN: usize = 100;

@@ -53,15 +53,12 @@ pub use check::{FileCheck, PartialCheck, decode_frames};
 pub use decode::{Decoder, Step};
 pub use encode::{BlockBuilder, Encoder, Ending, FrameBlock, encode_file, encode_file_into, encoded_len_max};
 pub use error::LtxError;
-pub use header::{HEADER_LEN, Header, TRAILER_LEN, Trailer, WalRange};
+pub use header::{CHECKSUM_FLAG, HEADER_LEN, Header, TRAILER_LEN, Trailer, WalRange};
 pub use index::{IndexEntry, Tail, TailState};
 pub use merge::{Merge, PageSource};
 pub use reader::LtxReader;
 pub use times::TimesId;
 pub use walk::{FileEnd, FrameWalk, IndexCheck, Next};
-
-/// Bit that is set in every stored checksum, so that 0 can mean "none".
-pub const CHECKSUM_FLAG: u64 = 1 << 63;
 
 #[cfg(test)]
 mod tests;

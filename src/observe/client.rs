@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::snapshot::Status;
 use crate::base::limits;
 
-/// A process that is stopped, or that another one is inspecting, does not answer. No longer than this between two pieces of an answer.
+/// A process that is stopped, or that another one is inspecting, does not answer. No longer than
+/// this between two pieces of an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Asks at a socket; `None` if nobody listens there (any more).
@@ -16,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Somebody listens, but the user may not ask, or the answer makes no sense.
 pub fn ask(socket: &Path) -> io::Result<Option<Status>> {
     use io::ErrorKind::{ConnectionRefused, NotADirectory, NotFound};
-    let mut stream = match crate::io::local::connect(socket) {
+    let mut stream = match crate::io::socket::connect(socket) {
         Ok(stream) => stream,
         Err(e) if matches!(e.kind(), NotFound | NotADirectory | ConnectionRefused) => return Ok(None),
         Err(e) => return Err(e),

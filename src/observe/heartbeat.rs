@@ -22,7 +22,8 @@ pub struct Heartbeat {
     pub interval: Duration,
 }
 
-/// Beats for ever. A beat that fails is said once, until one succeeds, and tried again after the interval.
+/// Beats for ever. A beat that fails is said once, until one succeeds, and tried again after the
+/// interval.
 pub(super) async fn beat(heart: Heartbeat, vitals: Arc<Vitals>) {
     let mut said = false;
     let mut held_back = false;
@@ -51,8 +52,8 @@ pub(super) async fn beat(heart: Heartbeat, vitals: Arc<Vitals>) {
     }
 }
 
-/// Whether every commit that is older than `age` is stored on every replica. A database that is waited for is not well, and neither is a process
-/// without one.
+/// Whether every commit that is older than `age` is stored on every replica. A database that is
+/// waited for is not well, and neither is a process without one.
 fn is_well(databases: &[Arc<DatabaseVitals>], age: Duration) -> bool {
     let well = |d: &Arc<DatabaseVitals>| {
         d.phase() == DatabasePhase::Following

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::followers::Followers;
 use super::server::Scope;
 use super::snapshot::{known_lag, sizes};
+use super::standbys::Followers;
 use crate::base::clock::Millis;
 use crate::replicate::Vitals;
 use crate::replicate::vitals::{DatabasePhase, DatabaseVitals, LATENCY_MS, ReplicaPhase, ReplicaVitals};

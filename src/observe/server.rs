@@ -20,8 +20,8 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 
-use super::followers::Followers;
 use super::heartbeat::{self, Heartbeat};
+use super::standbys::Followers;
 use super::{metrics, page, snapshot};
 use crate::base::limits;
 use crate::replicate::Vitals;
@@ -80,12 +80,12 @@ struct Desk {
 /// Takes the socket of the process, unless somebody answers at it.
 pub(super) fn listen_at(path: &Path, mode: u32) -> io::Result<StdUnixListener> {
     nobody_listens(path)?;
-    crate::io::local::listen(path, mode)
+    crate::io::socket::listen(path, mode)
 }
 
 /// Fails with `AddrInUse` if somebody answers there.
 pub(super) fn nobody_listens(path: &Path) -> io::Result<()> {
-    match crate::io::local::connect(path) {
+    match crate::io::socket::connect(path) {
         Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
         Err(_) => Ok(()),
     }

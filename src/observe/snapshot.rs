@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use serde::{Deserialize, Serialize};
 
-use super::followers::Followers;
 use super::server::Scope;
+use super::standbys::Followers;
 use crate::base::clock::Millis;
 use crate::base::{FrameNo, PageSize, Salts};
 use crate::replicate::vitals::{
@@ -34,7 +34,8 @@ pub struct DatabaseStatus {
     pub path: String,
     /// Where its local state is.
     pub home: String,
-    /// `following`, `waiting`, `failed`, `stopped`, `read replica`; `not running` if no process follows it.
+    /// `following`, `waiting`, `failed`, `stopped`, `read replica`; `not running` if no process
+    /// follows it.
     pub state: String,
     /// Bytes of the file.
     pub size: Option<u64>,
@@ -99,7 +100,8 @@ pub struct Position {
 pub struct ReplicaStatus {
     /// Where it is; `None` if only the folder of its state is known.
     pub url: Option<String>,
-    /// `starting`, `following`, `comparing`, `storing an image`, `away`, `stopped`; `not running` if no process follows it.
+    /// `starting`, `following`, `comparing`, `storing an image`, `away`, `stopped`; `not running`
+    /// if no process follows it.
     pub state: String,
     /// Since when the store does not answer, for `away`.
     pub since: Option<String>,

@@ -1,9 +1,10 @@
 //! Outages: what does not work for now, once for all databases that it concerns.
 //!
-//! Whatever fails again and again joins the outage of its *place* (a bucket, a directory, the limit of open files) and
-//! leaves it when it works. The first to join logs the outage, and each further kind of failure is logged once; while it
-//! lasts there is a line after 1, 10 and 60 minutes, with the backlog of all that wait; the last to leave logs its end.
-//! One that leaves wakes the others: what answers one database most likely answers all.
+//! Whatever fails again and again joins the outage of its *place* (a bucket, a directory, the limit
+//! of open files) and leaves it when it works. The first to join logs the outage, and each further
+//! kind of failure is logged once; while it lasts there is a line after 1, 10 and 60 minutes, with
+//! the backlog of all that wait; the last to leave logs its end. One that leaves wakes the others:
+//! what answers one database most likely answers all.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::board::Board;
+use super::handoff::Board;
 use crate::base::backoff::Reminders;
 use crate::store::{ErrorKind, StoreError};
 
@@ -206,7 +207,8 @@ impl Trouble {
         }
     }
 
-    /// Waits for that long, or less: until something else at the same place has worked. Logs how long it lasts.
+    /// Waits for that long, or less: until something else at the same place has worked. Logs how
+    /// long it lasts.
     pub async fn wait(&self, wait: Duration, name: Name<'_>) {
         let until = Instant::now() + wait;
         let Some(member) = &self.0 else { return tokio::time::sleep_until(until).await };

@@ -14,7 +14,8 @@ pub type Page = Arc<[u8]>;
 /// A set of page numbers.
 pub type PgnoSet = HashSet<Pgno, BuildHasherDefault<PgnoHasher>>;
 
-/// Page numbers are small, dense and not chosen by an enemy of the hash table: one multiplication spreads them well enough.
+/// Page numbers are small, dense and not chosen by an enemy of the hash table: one multiplication
+/// spreads them well enough.
 #[derive(Debug, Default)]
 pub struct PgnoHasher(u64);
 
@@ -34,7 +35,8 @@ impl Hasher for PgnoHasher {
 
 /// Pages of transactions whose commit has not been read yet.
 ///
-/// Images are kept up to [`limits::OPEN_BYTES`], however long the transaction is; beyond it only the numbers.
+/// Images are kept up to [`limits::OPEN_BYTES`], however long the transaction is; beyond it only
+/// the numbers.
 #[derive(Debug, Default)]
 pub struct OpenPages {
     /// In the order of the log.
@@ -95,8 +97,9 @@ impl OpenPages {
 
 /// The pages that one replica still has to store, each once, as of the last captured commit.
 ///
-/// Images are kept up to [`limits::PENDING_BYTES`]. Beyond it only the numbers stay: the pages are then read from the database and its
-/// log when the batch is made. Nothing is lost by that, since a batch holds the last image of each page anyway.
+/// Images are kept up to [`limits::PENDING_BYTES`]. Beyond it only the numbers stay: the pages are
+/// then read from the database and its log when the batch is made. Nothing is lost by that, since a
+/// batch holds the last image of each page anyway.
 #[derive(Debug, Default)]
 pub struct Pending {
     images: HashMap<Pgno, Page, BuildHasherDefault<PgnoHasher>>,
@@ -233,7 +236,8 @@ impl Pending {
         }
     }
 
-    /// The pages with their images in order, without those above `size_pages`. Of all of them there must be images.
+    /// The pages with their images in order, without those above `size_pages`. Of all of them there
+    /// must be images.
     #[must_use]
     pub fn into_sorted(self, size_pages: u32) -> Vec<(Pgno, Page)> {
         assert!(self.numbers.is_empty(), "a batch of images has an image of each page");

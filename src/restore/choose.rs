@@ -4,11 +4,12 @@
 //! a time that is the format with the newest file; with a time, the format whose state is nearer to
 //! it. A TXID selects LTX; a generation or an index selects Litestream 0.3.
 
+use super::RestoreError;
 use super::damage::Damaged;
 use super::fetch::{self, Object, Wanted};
+use super::options::Selection;
 use super::plan::{Goal, PlanError, Until};
 use super::times::Times;
-use super::{RestoreError, Selection};
 use crate::base::clock::Millis;
 use crate::base::{Level, Txid};
 use crate::legacy::{self, LegacyError, LegacyFile, LegacyPlan, Want};
@@ -39,8 +40,8 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// The files in the order in which [`run`](super::run) fetches them: LTX files from the newest
-    /// to the oldest, files of Litestream 0.3 from the oldest to the newest.
+    /// The files in the order in which [`run`](super::run::run) fetches them: LTX files from the
+    /// newest to the oldest, files of Litestream 0.3 from the oldest to the newest.
     pub(super) fn wanted(&self) -> Vec<Wanted> {
         match &self.files {
             Files::Ltx(files) => files.iter().rev().map(Wanted::from).collect(),

@@ -12,9 +12,9 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
-use super::{Progress, RestoreError, damage};
-use crate::base::LtxId;
-use crate::base::limits;
+use super::progress::Progress;
+use super::{RestoreError, damage};
+use crate::base::{LtxId, limits};
 use crate::legacy::{LegacyFile, LegacyName};
 use crate::ltx::TimesId;
 use crate::store::{BoxFuture, Entry, SideId, Store};

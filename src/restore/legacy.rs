@@ -6,8 +6,10 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 use tokio::sync::mpsc;
 
+use super::RestoreError;
+use super::blocking::join_error;
 use super::fetch::{self, Part, Wanted};
-use super::{Progress, RestoreError, join_error};
+use super::progress::Progress;
 use crate::io::File;
 use crate::legacy::{Applied, Apply, ApplyError, LegacyFile, LegacyPlan};
 use crate::store::Store;

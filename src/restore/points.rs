@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
+use super::RestoreError;
+use super::blocking::join_error;
 use super::choose::{self, Choice, Files};
 use super::damage::{self, Damaged};
 use super::fetch::Object;
 use super::plan::Goal;
 use super::times::{self, Times};
-use super::{RestoreError, join_error};
 use crate::base::clock::Millis;
 use crate::base::{Level, Txid, limits};
 use crate::legacy::{self, LegacyState};

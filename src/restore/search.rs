@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
+use super::blocking::join_error;
 use super::choose::{self, Choice, Files};
 use super::damage::{self, Damaged};
+use super::options::Selection;
 use super::times::Times;
-use super::{RestoreError, Selection, join_error, prove};
+use super::{RestoreError, verify};
 use crate::base::clock::Millis;
 use crate::base::{LtxId, limits};
 use crate::store::{Entry, Listing, Store};
@@ -90,7 +92,7 @@ impl<'a> Search<'a> {
                 && let Some(entry) = waiting.pop()
             {
                 let store = Arc::clone(self.store);
-                under_way.spawn(async move { (entry.id, prove::one(&store, entry).await) });
+                under_way.spawn(async move { (entry.id, verify::one(&store, entry).await) });
             }
             let Some(done) = under_way.join_next().await else { return Ok(sound) };
             let (id, checked) = done.map_err(join_error)?;

@@ -286,7 +286,7 @@ fn open(path: &Path) -> Result<Option<File>, RestoreError> {
 fn close_log(path: &Path) -> rusqlite::Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    super::verify::distrust(&connection)?;
+    super::integrity::distrust(&connection)?;
     connection.busy_timeout(Duration::ZERO)?;
     let mode: String = connection.query_row("PRAGMA journal_mode=DELETE", [], |row| row.get(0))?;
     // The first read rolls back a rollback journal.
@@ -307,4 +307,5 @@ fn take_over(old: &Metadata, new: &File) {
 }
 
 #[cfg(test)]
+#[path = "target_tests.rs"]
 mod tests;

@@ -10,7 +10,8 @@ use crate::base::{limits, untrusted};
 /// What an error means for the one who asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// May work later: the network, a timeout, 5xx, SlowDown. Retries inside the call have been used up.
+    /// May work later: the network, a timeout, 5xx, SlowDown. Retries inside the call have been
+    /// used up.
     Transient,
     /// The object is not there.
     NotFound,
@@ -32,7 +33,8 @@ pub enum ErrorKind {
     Fatal,
 }
 
-/// An error of a store. The message names the object, what was expected, what was found and what to do.
+/// An error of a store. The message names the object, what was expected, what was found and what to
+/// do.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct StoreError {
@@ -48,8 +50,8 @@ pub struct StoreError {
 }
 
 impl StoreError {
-    /// An error of a kind with its message, which must hold no secret. Characters that move a terminal are escaped here
-    /// in any case, whatever part of the message they came with.
+    /// An error of a kind with its message, which must hold no secret. Characters that move a
+    /// terminal are escaped here in any case, whatever part of the message they came with.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> StoreError {
         StoreError {
             kind,
@@ -89,8 +91,9 @@ impl StoreError {
         self
     }
 
-    /// How long to wait before the call is made again. What does not heal by itself waits for minutes at once; a store
-    /// that no connection reaches is tried more often, so that its return is soon noticed.
+    /// How long to wait before the call is made again. What does not heal by itself waits for
+    /// minutes at once; a store that no connection reaches is tried more often, so that its
+    /// return is soon noticed.
     pub fn wait(&self, backoff: &mut Backoff) -> Duration {
         let wait = if !self.is_transient() {
             backoff.fail_for_good()

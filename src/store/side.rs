@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::fmt;
 
-use super::Entry;
+use super::api::Entry;
 use crate::base::clock::Millis;
 use crate::legacy::LegacyName;
 use crate::ltx::TimesId;
@@ -67,7 +67,8 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Sorts, and drops what was listed twice: of an object that was replaced meanwhile the younger stays.
+    /// Sorts, and drops what was listed twice: of an object that was replaced meanwhile the younger
+    /// stays.
     pub(super) fn sort(&mut self) {
         self.files.sort_unstable_by_key(|e| (e.id, Reverse(e.modified)));
         self.files.dedup_by_key(|e| e.id);

@@ -20,7 +20,8 @@
 //! ```
 //! # use lsfast::base::FrameNo;
 //! # use lsfast::wal::frames::{Chain, End};
-//! # fn follow(mut chain: Chain, mx_frame: FrameNo, mut read_at: impl FnMut(u64) -> Vec<u8>) -> Option<Chain> {
+//! # fn follow(mut chain: Chain, mx_frame: FrameNo, mut read_at: impl FnMut(u64) -> Vec<u8>) ->
+//! Option<Chain> {
 //! let mut open = Vec::new(); // pages of a transaction that began in an earlier piece
 //! loop {
 //!     let piece = read_at(chain.offset());
@@ -423,4 +424,5 @@ impl<'a> Iterator for Scan<'a> {
 impl std::iter::FusedIterator for Scan<'_> {}
 
 #[cfg(test)]
+#[path = "frames_tests.rs"]
 mod tests;

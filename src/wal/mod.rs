@@ -4,8 +4,9 @@
 //! [`frames::RawFrame`] is 24 bytes and a page. A [`frames::ValidFrame`] has the right salts and
 //! continues the checksum chain. A [`frames::CommittedRun`] ends with a commit frame.
 
+pub mod checksum;
 pub mod format;
 pub mod frames;
+pub mod index;
+pub mod shm;
 pub mod tail;
-
-pub use crate::sqlite::checksum;

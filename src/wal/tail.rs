@@ -10,16 +10,16 @@
 //! # Limits
 //!
 //! This module does not know whether a new generation can be entered without having missed a frame.
-//! `replicate::guard` decides that.
+//! `sqlite::guard` decides that.
 
 use std::io;
 
 use super::checksum::Sum;
 use super::format::{self, HEADER_BYTES, WalError, WalHeader};
 use super::frames::{Chain, CommittedRun, End, Frames, UNLIMITED};
+use super::index::WalIndexHeader;
 use crate::base::{FrameNo, PageSize, Salts, limits};
 use crate::io::File;
-use crate::sqlite::walindex::WalIndexHeader;
 
 /// Bytes that one walk through an old generation holds in memory at most (16 MiB). A longer walk
 /// ends without a proof.

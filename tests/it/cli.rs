@@ -6,7 +6,9 @@ use std::path::Path;
 
 use crate::support::place::Place;
 use crate::support::process::Process;
-use crate::support::sqlite::{self, Workload};
+use crate::support::sqlite::{
+    Workload, {self},
+};
 use crate::support::{canned, lsfast};
 
 fn start(db: &Path, more: &[&str]) -> Process {
@@ -172,7 +174,8 @@ fn man_pages_and_completions_come_from_the_table_of_the_help() {
     );
 }
 
-/// The bench is the first command that a newcomer runs; it proves by itself that what comes back is what was there.
+/// The bench is the first command that a newcomer runs; it proves by itself that what comes back is
+/// what was there.
 #[test]
 fn the_bench_measures_compares_and_leaves_nothing_behind() {
     let dir = tempfile::tempdir().expect("a temporary folder");

@@ -1,7 +1,8 @@
 //! Config files as people have them, and what becomes of them.
 //!
-//! `tests/config/good/NAME.yml` is explained as in `NAME.txt` beside it; `tests/config/bad/NAME.yml` is refused with the
-//! message in `NAME.txt`. `LSFAST_BLESS=1` writes the `.txt` files anew: read the difference before it is committed.
+//! `tests/config/good/NAME.yml` is explained as in `NAME.txt` beside it;
+//! `tests/config/bad/NAME.yml` is refused with the message in `NAME.txt`. `LSFAST_BLESS=1` writes
+//! the `.txt` files anew: read the difference before it is committed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

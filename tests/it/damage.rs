@@ -1,7 +1,8 @@
 //! Frames of the WAL that SQLite has published and that can't be proven.
 //!
-//! SQLite 3.40 wrote frames without salts and checksums (a savepoint that spilled, `ROLLBACK TO`, `COMMIT`). lsfast took them for frames that are
-//! still to come, and waited with CKPT in hand: nothing was stored any more, nobody could checkpoint, and the WAL grew for ever.
+//! SQLite 3.40 wrote frames without salts and checksums (a savepoint that spilled, `ROLLBACK TO`,
+//! `COMMIT`). lsfast took them for frames that are still to come, and waited with CKPT in hand:
+//! nothing was stored any more, nobody could checkpoint, and the WAL grew for ever.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -12,10 +13,9 @@ use std::process::{Command, Stdio};
 use rusqlite::Connection;
 use serde_json::Value;
 
-use crate::support::lsfast;
 use crate::support::place::Place;
 use crate::support::process::{Process, until};
-use crate::support::sqlite;
+use crate::support::{lsfast, sqlite};
 
 const PAGE: u64 = 4096;
 const FRAME: u64 = 24 + PAGE;

@@ -14,7 +14,9 @@ use crate::support::lsfast;
 use crate::support::s3::{ACCESS_KEY, S3Server, SECRET_KEY, url};
 use crate::support::standin::StandIn;
 use crate::support::tls::TlsServer;
-use crate::support::weed::{self, Weed};
+use crate::support::weed::{
+    Weed, {self},
+};
 
 /// What doctor found: `[check, verdict, detail and advice]` each, and whether it was content.
 struct Found {
@@ -264,7 +266,8 @@ fn a_directory_that_cannot_be_written() {
     assert!(look(&[&url]).ok);
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o555)).unwrap();
-    // Permissions don't stop root: the program runs as somebody else, from a place that he can reach.
+    // Permissions don't stop root: the program runs as somebody else, from a place that he
+    // can reach.
     let mut command = doctor(&[&url]);
     let is_root =
         std::fs::metadata("/proc/self").map(|m| std::os::unix::fs::MetadataExt::uid(&m)).unwrap() == 0;

@@ -7,11 +7,16 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 use crate::support::place::Place;
-use crate::support::sqlite::{self, Workload};
-use crate::support::weed::{self, Weed};
+use crate::support::sqlite::{
+    Workload, {self},
+};
+use crate::support::weed::{
+    Weed, {self},
+};
 use crate::support::{canned, lsfast};
 
-/// Runs lsfast and checks how it fails: exit code 1, one line that begins with `error:`, all of `words` in it.
+/// Runs lsfast and checks how it fails: exit code 1, one line that begins with `error:`, all of
+/// `words` in it.
 fn fails(mut command: Command, words: &[&str]) -> String {
     command.env("NO_COLOR", "1");
     let output = lsfast::run(command);
@@ -81,7 +86,9 @@ fn keys_that_the_server_does_not_accept() {
     );
     let unknown = with_keys(restore(&out, &url), "AKIDSOMEBODY", "wrong-secret");
     fails(unknown, &["does not know the access key", &server.endpoint()]);
-    // A first start with wrong keys ends at once instead of trying for ever: nobody reads a log that fills up.
+    // A first start with wrong keys ends at once instead of trying for ever: nobody reads a
+    // log that
+    // fills up.
     let db = dir.path().join("app.db");
     drop(sqlite::create(&db, 4096));
     let at_start = with_keys(replicate(&db, &url), weed::ACCESS_KEY, "wrong-secret");
@@ -228,7 +235,8 @@ fn a_file_that_is_no_database() {
     );
 }
 
-/// As another user than root, who may do anything: root drops its rights, anybody else takes them from itself.
+/// As another user than root, who may do anything: root drops its rights, anybody else takes them
+/// from itself.
 #[test]
 fn a_database_that_may_not_be_read() {
     let dir = folder();

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use crate::support::place::Place;
 use crate::support::process::Process;
-use crate::support::sqlite::{self, Workload};
+use crate::support::sqlite::{
+    Workload, {self},
+};
 use crate::support::{litestream, lsfast, process};
 
 struct Case {
@@ -188,8 +190,8 @@ fn the_last_commits_of_a_removed_database_are_stored_and_a_new_one_is_followed()
     process.stop();
 }
 
-/// The keys of the replication are not the program's, and the limit that lsfast raises for itself is not for it; without lsfast its
-/// commits would be stored nowhere.
+/// The keys of the replication are not the program's, and the limit that lsfast raises for itself
+/// is not for it; without lsfast its commits would be stored nowhere.
 #[test]
 fn the_program_has_its_own_environment_and_limits_and_does_not_outlive_lsfast() {
     let case = Case::new();
@@ -242,7 +244,8 @@ fn orphans_are_waited_for_by_process_1_and_the_status_of_the_program_is_not_lost
         eprintln!("no namespaces for processes here: not tested");
         return;
     }
-    // Each `sleep` has no parent but process 1 when it ends. The loop ends when none is left, as a zombie or otherwise.
+    // Each `sleep` has no parent but process 1 when it ends. The loop ends when none is left, as a
+    // zombie or otherwise.
     let script = "for i in 1 2 3; do (sleep 0.05 &); done; while grep -q '(sleep)' /proc/[0-9]*/stat; do sleep 0.01; done; exit 7";
     let exec = format!("sh -c \"{script}\"");
     let (db, url) = (case.db(), case.url());

@@ -1,10 +1,13 @@
-//! Many databases in one process, by config file: directories that fill and empty, and one that fails beside others.
+//! Many databases in one process, by config file: directories that fill and empty, and one that
+//! fails beside others.
 
 use std::path::PathBuf;
 
 use crate::support::place::Place;
 use crate::support::process::Process;
-use crate::support::sqlite::{self, Workload};
+use crate::support::sqlite::{
+    Workload, {self},
+};
 use crate::support::{lsfast, process};
 
 struct Fleet {
@@ -66,7 +69,9 @@ fn a_directory_is_followed_as_it_fills_and_empties() {
     fleet.place.wait_for_txid("replicas/a.db", 0, 1);
     fleet.place.wait_for_txid("replicas/deep/er/b.db", 0, 1);
 
-    // One that is made here, in a folder that is made here, while its application writes on; one that is moved in; and what is none.
+    // One that is made here, in a folder that is made here, while its application writes on;
+    // one that
+    // is moved in; and what is none.
     fleet.database("tenants/new/c.db", 3);
     fleet.place.wait_for_txid("replicas/new/c.db", 0, 1);
     let connection = sqlite::open(&fleet.path("tenants/new/c.db"));
@@ -192,7 +197,9 @@ fn several_replicas_of_a_database_are_all_written_and_the_newest_state_is_restor
     fleet.place.wait_for_txid("near", 0, 1);
     fleet.place.wait_for_txid("far", 0, 1);
     process.stop();
-    // One goes on alone, and has more batches; then the other, which has fewer, but the newest state. Its own count is no measure.
+    // One goes on alone, and has more batches; then the other, which has fewer, but the
+    // newest state.
+    // Its own count is no measure.
     let connection = sqlite::open(&fleet.path("app.db"));
     let alone = |name: &str, seed: u64| {
         Workload::new(seed).run(&connection, 10);
@@ -222,7 +229,8 @@ fn several_replicas_of_a_database_are_all_written_and_the_newest_state_is_restor
     assert!(lsfast::stderr(&output).contains("no replica called \"middle\"; it has near, far"));
 }
 
-/// The new name was taken for a second name of the file, and given up for good, as was a later file of that name.
+/// The new name was taken for a second name of the file, and given up for good, as was a later file
+/// of that name.
 #[test]
 fn a_database_that_is_renamed_is_followed_under_its_new_name_and_so_is_what_takes_the_old_one() {
     let fleet = Fleet::new(DIRECTORY);

@@ -1,17 +1,21 @@
-//! Two guides that people follow, with lsfast in the place of Litestream: replicating to DigitalOcean Spaces, and a newcomer's account of
-//! an own MinIO, with its wrong first attempts. The names in them are those of the guides; `--resolve` leads them to servers of the test.
+//! Two guides that people follow, with lsfast in the place of Litestream: replicating to
+//! DigitalOcean Spaces, and a newcomer's account of an own MinIO, with its wrong first attempts.
+//! The names in them are those of the guides; `--resolve` leads them to servers of the test.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::canned;
 use crate::support::fault::{Fault, FaultServer, s3_error};
-use crate::support::process::{self, Process};
-use crate::support::sqlite::{self, Workload};
+use crate::support::process::{
+    Process, {self},
+};
+use crate::support::sqlite::{
+    Workload, {self},
+};
 use crate::support::tls::TlsServer;
 use crate::support::weed::{ACCESS_KEY, BUCKET, SECRET_KEY, Weed};
-use crate::support::{http, lsfast};
+use crate::support::{canned, http, lsfast};
 
 const SPACES: &str = "nyc3.digitaloceanspaces.com";
 
@@ -44,7 +48,8 @@ impl Site {
         path.display().to_string()
     }
 
-    /// In the folder of the user, without anything that the guide does not say but where the names lead.
+    /// In the folder of the user, without anything that the guide does not say but where the names
+    /// lead.
     fn lsfast(&self, args: &[&str]) -> Command {
         let mut command = lsfast::command(args);
         command.args(&self.resolve).current_dir(self.dir.path());
@@ -174,8 +179,9 @@ fn the_account_of_an_own_minio_and_its_wrong_first_attempts() {
     let db = "quadtask-prod.db";
     drop(sqlite::create(&site.path(db), 4096));
 
-    // What failed with InvalidAccessKeyId of AWS goes to the server that it names. Its certificate is of an own authority, and the message
-    // says what to do about that.
+    // What failed with InvalidAccessKeyId of AWS goes to the server that it names. Its
+    // certificate is
+    // of an own authority, and the message says what to do about that.
     let first = "s3://s3.example.com/litestream/qt.db";
     let text = refused(site.with_keys(&["replicate", db, first]));
     assert!(text.contains("signed by an authority that this machine does not trust"), "{text}");
@@ -184,7 +190,9 @@ fn the_account_of_an_own_minio_and_its_wrong_first_attempts() {
     must(site.trusting(site.with_keys(&["restore", "-o", "first.db", first])));
     same(&site.path(db), &site.path("first.db"));
 
-    // The second attempt can mean several places, none of which answers: each is said with the line to write.
+    // The second attempt can mean several places, none of which answers: each is said with
+    // the line to
+    // write.
     let text = refused(site.with_keys(&["replicate", db, "s3://litestream.example.com/qt.db"]));
     for line in [
         "s3://litestream/qt.db?endpoint=https://example.com",

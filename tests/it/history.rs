@@ -1,5 +1,5 @@
-//! Levels, full images and retention as Litestream 0.5.17 sees them: hours of history, kept by a clock that the test moves, restored and taken over
-//! by the real program.
+//! Levels, full images and retention as Litestream 0.5.17 sees them: hours of history, kept by a
+//! clock that the test moves, restored and taken over by the real program.
 
 mod live;
 mod random;
@@ -22,7 +22,9 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use crate::support::place::Place;
-use crate::support::sqlite::{self, Workload};
+use crate::support::sqlite::{
+    Workload, {self},
+};
 use crate::support::{litestream, lsfast as program};
 
 const PAGE: usize = 4096;
@@ -44,8 +46,9 @@ struct Scene {
 }
 
 impl Scene {
-    /// `ago` before now, so that the real program finds nothing of the future, and then the last minute and a third past a full hour: late
-    /// enough for all ticks of that hour, however late this database is, and more than three minutes before the next of level 2.
+    /// `ago` before now, so that the real program finds nothing of the future, and then the last
+    /// minute and a third past a full hour: late enough for all ticks of that hour, however
+    /// late this database is, and more than three minutes before the next of level 2.
     async fn new(options: HistoryOptions, ago: Duration) -> Scene {
         Scene::over(options, ago, true, |store| Arc::new(store)).await
     }
@@ -148,7 +151,8 @@ impl Scene {
         assert_eq!(status.last_error, None);
     }
 
-    /// Files of a level that are copies of raw ones, byte for byte: their headers still name a place in the log.
+    /// Files of a level that are copies of raw ones, byte for byte: their headers still name a
+    /// place in the log.
     async fn copies(&self, level: u32) -> usize {
         let level = Level::new(level).expect("a level");
         let mut copies = 0;

@@ -1,4 +1,5 @@
-//! Real Litestream 0.5.17 and lsfast on the same replicas: each restores, and takes over, what the other wrote.
+//! Real Litestream 0.5.17 and lsfast on the same replicas: each restores, and takes over, what the
+//! other wrote.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,9 @@ use tempfile::TempDir;
 
 use crate::support::place::Place;
 use crate::support::s3::S3Server;
-use crate::support::sqlite::{self, Workload};
+use crate::support::sqlite::{
+    Workload, {self},
+};
 use crate::support::weed::Weed;
 use crate::support::{litestream, lsfast};
 
@@ -81,7 +84,8 @@ impl Scene<'_> {
         }
     }
 
-    /// Both programs restore the newest state; the two are equal in every page and hold what the database holds.
+    /// Both programs restore the newest state; the two are equal in every page and hold what the
+    /// database holds.
     fn assert_both_restore_it(&self) -> PathBuf {
         let by_litestream = self.restore_by_litestream(None);
         let by_lsfast = self.dir().join(format!("lsfast-{}", self.last_txid()));

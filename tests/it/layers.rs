@@ -1,4 +1,5 @@
-//! The rules of the house that a compiler does not hold: layers, islands of `unsafe`, length of files.
+//! The rules of the house that a compiler does not hold: layers, islands of `unsafe`, length of
+//! files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,8 +9,8 @@ const LAYERS: [&str; 12] = [
     "base",
     "io",
     "config",
-    "sqlite",
     "wal",
+    "sqlite",
     "ltx",
     "legacy",
     "store",
@@ -20,7 +21,7 @@ const LAYERS: [&str; 12] = [
 ];
 
 /// Files and folders below `src` that may hold `unsafe`, each with its reason at its top.
-const ISLANDS: [&str; 4] = ["io/sys", "io/uring", "sqlite/checksum", "sqlite/shm"];
+const ISLANDS: [&str; 4] = ["io/sys", "io/uring", "wal/checksum", "wal/shm"];
 
 /// Longer files want to be folders.
 const LINES_MAX: usize = 500;
@@ -60,7 +61,8 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// The names that directly follow `prefix` in `text`: `a` for `crate::a::b`, `a` and `c` for `crate::{a::b, c}`.
+/// The names that directly follow `prefix` in `text`: `a` for `crate::a::b`, `a` and `c` for
+/// `crate::{a::b, c}`.
 fn names_after(text: &str, prefix: &str) -> Vec<String> {
     let mut names = Vec::new();
     for (at, _) in text.match_indices(prefix) {
@@ -93,8 +95,8 @@ fn names_after(text: &str, prefix: &str) -> Vec<String> {
     names
 }
 
-/// The layers that a file of `layer` uses and must not. `depth` is the number of folders and files from `src` to
-/// its module: 1 for `wal/mod.rs`, 2 for `wal/tail.rs`.
+/// The layers that a file of `layer` uses and must not. `depth` is the number of folders and files
+/// from `src` to its module: 1 for `wal/mod.rs`, 2 for `wal/tail.rs`.
 fn wrong_uses(layer: &str, depth: usize, text: &str) -> Vec<String> {
     let rank = |name: &str| LAYERS.iter().position(|l| *l == name);
     let own = rank(layer).expect("a known layer");
@@ -189,4 +191,76 @@ fn no_file_wants_a_table_of_contents() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_folder_is_a_module_with_a_face_that_defines_nothing() {
+    let mut wrong = Vec::new();
+    for (path, text) in rust_files(&root().join("src")) {
+        let inside = path.strip_prefix(root()).expect("below the root").display();
+        if path.components().any(|c| c.as_os_str() == "tests") {
+            continue;
+        }
+        if !path.ends_with("mod.rs") {
+            if path.with_extension("").is_dir() {
+                wrong.push(format!("{inside} belongs into the folder of its name"));
+            }
+            continue;
+        }
+        for line in definitions(&text) {
+            wrong.push(format!("{inside} defines something: {line}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The lines that are neither declarations of modules, nor re-exports, nor docs, nor attributes.
+fn definitions(text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut open = false;
+    for line in text.lines() {
+        let code = line.trim();
+        if code.is_empty() || code.starts_with("//") || code.starts_with('#') {
+            continue;
+        }
+        let rest = code.strip_prefix("pub").map_or(code, |rest| {
+            let inside = rest.strip_prefix('(').and_then(|r| r.split_once(')'));
+            inside.map_or(rest, |(_, rest)| rest).trim_start()
+        });
+        let begins = (rest.starts_with("mod ") && rest.ends_with(';')) || rest.starts_with("use ");
+        if !open && !begins {
+            found.push(line);
+        }
+        open = (open || begins) && !code.ends_with(';');
+    }
+    found
+}
+
+#[test]
+fn definitions_are_seen() {
+    assert_eq!(definitions("//! Docs.\n\nmod a;\npub(crate) mod b;\npub use a::{\n    B, C,\n};\n"), [""; 0]);
+    assert_eq!(definitions("mod a;\nconst X: u8 = 1;\n"), ["const X: u8 = 1;"]);
+    assert_eq!(definitions("pub(super) fn f() {}\n"), ["pub(super) fn f() {}"]);
+}
+
+/// Comments wrap at this column.
+const COMMENT_COLUMNS: usize = 100;
+
+#[test]
+fn comments_wrap() {
+    let mut wrong = Vec::new();
+    for folder in ["src", "tests", "benches", "fuzz"] {
+        for (path, text) in rust_files(&root().join(folder)) {
+            for (i, line) in text.lines().enumerate() {
+                // A table and a link cannot be broken.
+                let comment = line.trim_start().strip_prefix("//");
+                let table = comment.is_some_and(|c| c.trim_start_matches(['/', '!', ' ']).starts_with('|'));
+                let long = line.chars().count() > COMMENT_COLUMNS && !line.contains("://");
+                if comment.is_some() && long && !table {
+                    wrong.push(format!("{}:{}", path.display(), i + 1));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "comments over {COMMENT_COLUMNS} columns:\n{}", wrong.join("\n"));
 }

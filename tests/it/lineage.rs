@@ -7,9 +7,8 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use crate::support::lsfast;
 use crate::support::process::{Process, until};
-use crate::support::sqlite;
+use crate::support::{lsfast, sqlite};
 
 /// A database `NAME.db` and its replica `NAME`, in one folder.
 struct Scene {

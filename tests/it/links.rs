@@ -1,11 +1,14 @@
-//! Databases that are named by links, and directories that are exchanged: what a path means may change.
+//! Databases that are named by links, and directories that are exchanged: what a path means may
+//! change.
 
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use crate::support::place::Place;
 use crate::support::process::Process;
-use crate::support::sqlite::{self, Workload};
+use crate::support::sqlite::{
+    Workload, {self},
+};
 use crate::support::{lsfast, process};
 
 struct Case {
@@ -88,7 +91,8 @@ fn a_directory_that_is_exchanged_is_noticed() {
     process.stop();
 }
 
-/// The owner of a watched directory could have any file of the host read, and the files of SQLite made next to it.
+/// The owner of a watched directory could have any file of the host read, and the files of SQLite
+/// made next to it.
 #[test]
 fn in_a_watched_directory_root_follows_no_link_that_leads_out() {
     let case = Case::new();

@@ -1,4 +1,5 @@
-//! LTX files as Litestream 0.5.15 to 0.5.17 and an independent encoder wrote them (`formats/ltx.md`).
+//! LTX files as Litestream 0.5.15 to 0.5.17 and an independent encoder wrote them
+//! (`formats/ltx.md`).
 
 use lsfast::base::clock::Millis;
 use lsfast::base::{Level, LtxId, Pgno, Salts, Txid};
@@ -6,7 +7,9 @@ use lsfast::ltx::{Header, LtxError, WalRange, encode_file};
 use serde_json::Value;
 
 use crate::support::ltx_file::{LtxFile, image, lend, merge, ranges, stream};
-use crate::support::vectors::{self, list, number, sha256, text};
+use crate::support::vectors::{
+    list, number, sha256, text, {self},
+};
 
 /// A file of the manifest: where it is, what the manifest says, its bytes.
 struct Vector<'a> {

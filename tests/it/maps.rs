@@ -177,8 +177,8 @@ fn comments(text: &str, mark: &str) -> String {
 
 #[test]
 fn a_name_that_does_not_exist_is_found() {
-    let good = "`store::s3::sign` `base::limits::TURN_FRAMES`, `ltx::encode_file` `replicate::state::Point`. \
-                `std::fs::read` `src/lib.rs`, docs/config.md. scripts/advisories-DATE.tar.gz believe.rs `Guard::is_open`";
+    let good = "`store::s3::sign` `base::limits::TURN_FRAMES`, `ltx::encode_file` `replicate::state::home::Point`. \
+                `std::fs::read` `src/lib.rs`, docs/config.md. scripts/advisories-DATE.tar.gz plausible.rs `Guard::is_open`";
     assert_eq!(wrong_names(good), Vec::<String>::new());
     for bad in [
         "wal::watch",
@@ -300,7 +300,8 @@ fn each_dependency_has_its_line() {
     assert!(missing.is_empty(), "docs/dependencies.md has no line for {}", missing.join(", "));
 }
 
-/// The invariants that the comments of a text cite: `I3` for `// I3: why`, `I1` and `I4` for `// I1, I4: why`.
+/// The invariants that the comments of a text cite: `I3` for `// I3: why`, `I1` and `I4` for `//
+/// I1, I4: why`.
 fn cited(text: &str) -> BTreeSet<String> {
     let comments =
         text.lines().filter_map(|l| l.split_once("//")).map(|(_, c)| c.trim_start_matches(['/', '!', ' ']));
@@ -354,7 +355,8 @@ fn message(arguments: &str) -> Option<String> {
                 let mut text = String::new();
                 while let Some(c) = rest.next().filter(|c| *c != '"') {
                     match c {
-                        // The line goes on after the spaces of the next one, or a character is escaped.
+                        // The line goes on after the spaces of the next
+                        // one, or a character is escaped.
                         '\\' => match rest.next()? {
                             '\n' => rest = rest.as_str().trim_start().chars(),
                             other => text.push(other),

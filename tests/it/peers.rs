@@ -1,9 +1,12 @@
-//! The helpers of these tests, tried on the real programs alone: what fails here is no fault of lsfast.
+//! The helpers of these tests, tried on the real programs alone: what fails here is no fault of
+//! lsfast.
 
 use std::process::Command;
 
 use crate::support::place::Place;
-use crate::support::sqlite::{self, Workload};
+use crate::support::sqlite::{
+    Workload, {self},
+};
 use crate::support::{http, litestream, peers, weed};
 
 #[test]
@@ -30,8 +33,8 @@ fn weed_stores_and_refuses() {
     assert_eq!(missing.0, 404);
 }
 
-/// Litestream beside Litestream, in a directory and in SeaweedFS: the comparison finds them equal, and sees a
-/// difference of one byte.
+/// Litestream beside Litestream, in a directory and in SeaweedFS: the comparison finds them equal,
+/// and sees a difference of one byte.
 #[test]
 fn litestream_restores_what_it_wrote() {
     let dir = tempfile::tempdir().expect("a temporary folder");

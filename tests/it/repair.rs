@@ -92,8 +92,8 @@ fn harm(path: &Path, how: &str) {
     std::fs::write(path, bytes).expect("written");
 }
 
-/// Neither a reset nor `--force-snapshot` made the newest state restorable: a batch with all pages was stored after the
-/// damaged one, which a plan cannot do without, and no image.
+/// Neither a reset nor `--force-snapshot` made the newest state restorable: a batch with all pages
+/// was stored after the damaged one, which a plan cannot do without, and no image.
 #[test]
 fn a_reset_and_a_start_make_the_newest_state_whole() {
     for how in ["empty", "cut", "changed"] {

@@ -1,5 +1,5 @@
-//! `lsfast replicate` beside one application, through restarts, outages and accidents. The replica is restored each time and must be
-//! what the application sees.
+//! `lsfast replicate` beside one application, through restarts, outages and accidents. The replica
+//! is restored each time and must be what the application sees.
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use crate::support::canned;
 use crate::support::fault::{Fault, FaultServer, s3_error};
-use crate::support::lsfast;
 use crate::support::place::Place;
 use crate::support::process::{Process, until};
-use crate::support::s3::{self, ACCESS_KEY, S3Server, SECRET_KEY};
-use crate::support::sqlite::{self, Workload};
+use crate::support::s3::{
+    ACCESS_KEY, S3Server, SECRET_KEY, {self},
+};
+use crate::support::sqlite::{
+    Workload, {self},
+};
+use crate::support::{canned, lsfast};
 
 /// A database, its application, and a directory replica.
 struct Scene {
@@ -154,7 +157,8 @@ fn nothing_is_uploaded_when_nothing_changed_meanwhile() {
     scene.assert_restores();
 }
 
-/// Ten batches leave at once, then the interval spaces them; what a writer leaves when it comes to rest does not wait for it.
+/// Ten batches leave at once, then the interval spaces them; what a writer leaves when it comes to
+/// rest does not wait for it.
 #[test]
 fn the_end_of_a_burst_does_not_wait_for_the_interval() {
     let scene = Scene::new(17);
@@ -171,8 +175,8 @@ fn the_end_of_a_burst_does_not_wait_for_the_interval() {
     scene.assert_restores();
 }
 
-/// A host that loses its power under `synchronous=NORMAL` comes back with an older log, and an older database behind it, than the
-/// replica has.
+/// A host that loses its power under `synchronous=NORMAL` comes back with an older log, and an
+/// older database behind it, than the replica has.
 #[test]
 fn a_database_that_was_set_back_takes_its_replica_with_it() {
     for cut_only in [true, false] {
@@ -334,7 +338,8 @@ fn an_outage_at_the_stop_is_made_good_by_the_next_start() {
     scene.assert_restores();
 }
 
-/// Another program that stores to the same replica is stopped by the store, or stops us: never do two histories mix.
+/// Another program that stores to the same replica is stopped by the store, or stops us: never do
+/// two histories mix.
 #[test]
 fn the_object_of_another_writer_ends_the_replica_by_name() {
     let scene = Scene::new(9);
@@ -390,7 +395,8 @@ fn a_replaced_database_is_followed_on() {
     scene.assert_restores();
 }
 
-/// Without lsfast the last connection to close brings the log into the file, and people copy the one file.
+/// Without lsfast the last connection to close brings the log into the file, and people copy the
+/// one file.
 #[test]
 fn the_file_alone_is_whole_after_a_clean_stop() {
     let mut scene = Scene::new(71);
@@ -412,7 +418,8 @@ fn the_file_alone_is_whole_after_a_clean_stop() {
     scene.assert_restores();
 }
 
-/// A checkpoint would let its next commit start the log over, and the next start would have to read the whole database.
+/// A checkpoint would let its next commit start the log over, and the next start would have to read
+/// the whole database.
 #[test]
 fn a_database_in_use_is_left_as_it_is_by_a_clean_stop() {
     let mut scene = Scene::new(72);

@@ -1,4 +1,5 @@
-//! Restores from directories that Litestream wrote, by hash, and what happens when something is wrong.
+//! Restores from directories that Litestream wrote, by hash, and what happens when something is
+//! wrong.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -95,7 +96,8 @@ fn every_restore_of_the_real_binary_gives_the_same_file() {
         options.state = at(early);
         let e = restore(FileStore::new(dir.path()), &engines[0], options.clone()).expect_err("no state");
         assert!(e.to_string().contains("no state of "), "{e}");
-        // Litestream refuses a time after the newest file. There is only one state that it can mean.
+        // Litestream refuses a time after the newest file. There is only one state that
+        // it can mean.
         options.state = at(late);
         let report = restore(FileStore::new(dir.path()), &engines[0], options).expect("the newest state");
         assert!(report.is_newest);
@@ -106,7 +108,8 @@ fn every_restore_of_the_real_binary_gives_the_same_file() {
     assert!(done > 100, "{done}");
 }
 
-/// The index decides nothing: a file without one, or with a wrong one, restores as long as its checksum is right.
+/// The index decides nothing: a file without one, or with a wrong one, restores as long as its
+/// checksum is right.
 #[test]
 fn a_wrong_index_is_no_fault() {
     let replica = &list(&manifest(), "v05")[1].clone();

@@ -6,7 +6,9 @@ use crate::support::fault::{FaultServer, s3_error};
 use crate::support::lsfast;
 use crate::support::process::Process;
 use crate::support::s3::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
-use crate::support::sqlite::{self, Workload};
+use crate::support::sqlite::{
+    Workload, {self},
+};
 
 const TOKEN: &str = "the-session-token-that-no-output-may-show";
 const CUSTOMER_KEY: &str = "a-customer-key-nobody-may-see-00";

@@ -5,7 +5,9 @@ use std::process::Command;
 use crate::support::lsfast;
 use crate::support::place::Place;
 use crate::support::process::Process;
-use crate::support::sqlite::{self, Workload};
+use crate::support::sqlite::{
+    Workload, {self},
+};
 
 /// A closed terminal, or logrotate, ended it at once.
 #[test]
@@ -49,7 +51,8 @@ fn a_hang_up_that_nohup_ignores_stays_ignored() {
     process.stop();
 }
 
-/// Tools send it to have a config file read again: that must not end the replication, nor pass for done.
+/// Tools send it to have a config file read again: that must not end the replication, nor pass for
+/// done.
 #[test]
 fn with_a_config_file_a_hang_up_is_answered_by_what_to_do_and_ends_nothing() {
     let dir = tempfile::tempdir().expect("a temporary folder");

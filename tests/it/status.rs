@@ -12,10 +12,9 @@ use std::process::Output;
 use rusqlite::Connection;
 use serde_json::Value;
 
-use crate::support::lsfast;
 use crate::support::place::Place;
 use crate::support::process::{Process, until};
-use crate::support::sqlite;
+use crate::support::{lsfast, sqlite};
 
 /// A database with its application, and a directory for replicas.
 struct Case {

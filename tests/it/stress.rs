@@ -1,8 +1,9 @@
-//! Guard stress: real programs that treat one database badly, lsfast beside them, killed at random; at the end the
-//! restored database equals the source.
+//! Guard stress: real programs that treat one database badly, lsfast beside them, killed at random;
+//! at the end the restored database equals the source.
 //!
-//! `LSFAST_STRESS_SEEDS=500` runs the seeds 1 to 500, `=37-37` one of them (`scripts/stress.sh`), and
-//! `LSFAST_STRESS_JOBS` so many at once. A seed decides what each process does; how they meet is up to the machine.
+//! `LSFAST_STRESS_SEEDS=500` runs the seeds 1 to 500, `=37-37` one of them (`scripts/stress.sh`),
+//! and `LSFAST_STRESS_JOBS` so many at once. A seed decides what each process does; how they meet
+//! is up to the machine.
 
 mod child;
 mod compare;
@@ -83,7 +84,8 @@ fn guard() {
     }
 }
 
-/// With `busy_timeout` 0, no other writer and no other checkpointer, each SQLITE_BUSY would come from lsfast.
+/// With `busy_timeout` 0, no other writer and no other checkpointer, each SQLITE_BUSY would come
+/// from lsfast.
 #[test]
 fn a_lone_writer_never_finds_its_database_busy() {
     // I6: no commit fails or waits.

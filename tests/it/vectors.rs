@@ -65,7 +65,8 @@ fn every_file_has_the_hash_of_the_manifest() {
             }
         }
     }
-    // Logs, and LTX files with database checksums: the manifest has the hash of what they decode to.
+    // Logs, and LTX files with database checksums: the manifest has the hash of what they
+    // decode to.
     let mut together = Sha256::new();
     for path in others.iter().filter(|p| !p.ends_with("manifest.json")) {
         let inside = path.strip_prefix(dir()).expect("below").to_str().expect("UTF-8");

@@ -1,4 +1,5 @@
-//! What keeps a database from being opened is one more wait, for one that is alone as for many: no folder, half a file, a lock, no watches.
+//! What keeps a database from being opened is one more wait, for one that is alone as for many: no
+//! folder, half a file, a lock, no watches.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -6,7 +7,9 @@ use std::process::Command;
 
 use crate::support::place::Place;
 use crate::support::process::Process;
-use crate::support::sqlite::{self, Workload};
+use crate::support::sqlite::{
+    Workload, {self},
+};
 use crate::support::{lsfast, process};
 
 struct Case {
@@ -46,7 +49,8 @@ impl Case {
     }
 }
 
-/// It ended with "No such file or directory": a fresh volume, on which the application makes the folder at its first start.
+/// It ended with "No such file or directory": a fresh volume, on which the application makes the
+/// folder at its first start.
 #[test]
 fn a_folder_that_is_not_there_yet_is_waited_for_and_not_made() {
     let case = Case::new();
@@ -129,7 +133,8 @@ fn limited(limit: &str, max: u32, args: &[&OsStr]) -> Option<Command> {
     works.then(|| wrapped(OsStr::new(env!("CARGO_BIN_EXE_lsfast")), args))
 }
 
-/// 128 instances are all that a user has by default, for all pods of a node together. lsfast did not start.
+/// 128 instances are all that a user has by default, for all pods of a node together. lsfast did
+/// not start.
 #[test]
 fn without_inotify_the_clock_finds_commits_removals_and_new_databases() {
     for (limit, max) in [("max_inotify_instances", 0), ("max_inotify_watches", 1)] {

@@ -1,20 +1,24 @@
-//! Logs that SQLite wrote, read by us and by SQLite's own recovery: both must find the same database.
+//! Logs that SQLite wrote, read by us and by SQLite's own recovery: both must find the same
+//! database.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use lsfast::base::{FrameNo, PageSize};
 use lsfast::sqlite::header::{DbHeader, HeaderError};
-use lsfast::sqlite::walindex::{CHECKPOINT_OFFSET, CheckpointInfo, LEAD_BYTES, WalIndexHeader};
-use lsfast::wal::checksum::{self, Sum};
+use lsfast::wal::checksum::{
+    Sum, {self},
+};
 use lsfast::wal::format::{HEADER_BYTES, WalHeader, frame_bytes};
 use lsfast::wal::frames::{Chain, End, UNLIMITED};
+use lsfast::wal::index::{CHECKPOINT_OFFSET, CheckpointInfo, LEAD_BYTES, WalIndexHeader};
 use proptest::prelude::*;
 use rusqlite::Connection;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-/// What a log holds: the database after it is applied, the position after the last commit, and how it ends.
+/// What a log holds: the database after it is applied, the position after the last commit, and how
+/// it ends.
 struct Applied {
     image: Vec<u8>,
     chain: Chain,
@@ -211,13 +215,14 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// A database under test. Its files are read while the connection lives; that costs SQLite its locks, which nobody
-/// contends for here.
+/// A database under test. Its files are read while the connection lives; that costs SQLite its
+/// locks, which nobody contends for here.
 struct Live {
     dir: tempfile::TempDir,
     connection: Option<Connection>,
     autocheckpoint: u32,
-    /// Comparisons made, and how many of them met the frames of an open transaction, whole or being rewritten.
+    /// Comparisons made, and how many of them met the frames of an open transaction, whole or being
+    /// rewritten.
     checked: usize,
     open_whole: usize,
     open_broken: usize,
@@ -313,7 +318,8 @@ impl Live {
             assert_eq!((run.size_pages, run.end.sum), (index.n_page, index.frame_sum));
         }
         assert!(checkpoint.n_backfill <= index.mx_frame);
-        // Recovery may find no more than that here, since nobody dies between writing and publishing.
+        // Recovery may find no more than that here, since nobody dies between writing
+        // and publishing.
         let applied = apply(&db, &wal);
         assert_eq!(applied.chain.last(), index.mx_frame);
         assert!(

@@ -1,7 +1,10 @@
-//! A wal-index that another program damaged or cut, files that are exchanged under lsfast, and files that arrive one after the other. The application
-//! must see what it would see without lsfast, as soon, and the replica must end as the database.
+//! A wal-index that another program damaged or cut, files that are exchanged under lsfast, and
+//! files that arrive one after the other. The application must see what it would see without
+//! lsfast, as soon, and the replica must end as the database.
 
-use std::fs::{self, File};
+use std::fs::{
+    File, {self},
+};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,13 +12,12 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use crate::support::lsfast;
 use crate::support::place::Place;
 use crate::support::process::{Process, until};
-use crate::support::sqlite;
-use crate::support::{canned, s3};
+use crate::support::{canned, lsfast, s3, sqlite};
 
-/// SQLite gives up with "locking protocol" after 10 s. Less than half of it: repaired soon, on a loaded machine too.
+/// SQLite gives up with "locking protocol" after 10 s. Less than half of it: repaired soon, on a
+/// loaded machine too.
 const SOON: Duration = Duration::from_secs(4);
 
 struct Scene {
@@ -137,7 +139,9 @@ fn whatever_is_damaged_in_a_wal_index_the_next_commit_succeeds() {
     shm.read_exact_at(&mut before, 0).expect("a wal-index");
     let mapped = Mapped::of(&shm);
     for (i, harm) in harms(&before).into_iter().enumerate() {
-        // By a write, which gives a hint, and through shared memory, as a writer does that dies, which does not.
+        // By a write, which gives a hint, and through shared memory, as a writer does
+        // that dies, which does
+        // not.
         if i % 4 == 3 {
             mapped.write(harm.at, &harm.bytes);
         } else {
@@ -245,7 +249,9 @@ fn a_database_that_is_removed_and_begun_again_raises_no_error() {
                 }
             };
             if matches!(round % 4, 1 | 2) {
-                // What lsfast does once it has seen it. Before that the new database would find the old one's files.
+                // What lsfast does once it has seen it. Before that the new
+                // database would find the old one's
+                // files.
                 until("lsfast to leave the old database", || {
                     let left = fs::read(scene.path("-wal"));
                     left.map_or(true, |wal| wal.iter().take(32).all(|b| *b == 0)).then_some(())
@@ -337,7 +343,8 @@ fn a_database_that_is_copied_slowly_is_opened_when_it_is_complete() {
     let to = File::create(scene.path("")).expect("a file");
     for (i, piece) in bytes.chunks(bytes.len() / 4).enumerate() {
         to.write_all_at(piece, (i * (bytes.len() / 4)) as u64).expect("a write");
-        // Longer than a file has to be quiet. Nothing is waited for: lsfast must do nothing meanwhile.
+        // Longer than a file has to be quiet. Nothing is waited for: lsfast must do
+        // nothing meanwhile.
         std::thread::sleep(Duration::from_millis(1200));
         if i < 3 {
             assert!(!scene.path("-shm").exists(), "opened after {} of 4 pieces", i + 1);

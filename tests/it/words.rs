@@ -101,7 +101,7 @@ fn flags() -> BTreeSet<String> {
 
 /// The commands, as they are named after the variants of the enum.
 fn commands() -> BTreeSet<String> {
-    let cli = fs::read_to_string(root().join("src/cli/mod.rs")).expect("the command line");
+    let cli = fs::read_to_string(root().join("src/cli/args.rs")).expect("the command line");
     let (_, after) = cli.split_once("pub enum Command {").expect("the commands");
     let body = after.split("\n}").next().unwrap_or("");
     let variants = body.lines().filter_map(|l| l.trim().split_once('(')).map(|(name, _)| name.to_lowercase());

@@ -11,9 +11,15 @@ use tempfile::TempDir;
 
 use crate::support::memory::MemoryS3;
 use crate::support::place::Place;
-use crate::support::process::{self, Process};
-use crate::support::s3::{self, S3Server};
-use crate::support::sqlite::{self, Workload};
+use crate::support::process::{
+    Process, {self},
+};
+use crate::support::s3::{
+    S3Server, {self},
+};
+use crate::support::sqlite::{
+    Workload, {self},
+};
 use crate::support::{canned, lsfast};
 
 fn keys() -> [(&'static str, &'static str); 2] {

@@ -12,7 +12,8 @@ const FEW: usize = 200;
 /// Characters of the longest bar.
 const BAR: usize = 44;
 
-/// Lines of buckets with bars, at most 80 columns wide, of durations in ns that are sorted. Empty of none.
+/// Lines of buckets with bars, at most 80 columns wide, of durations in ns that are sorted. Empty
+/// of none.
 pub(super) fn lines(sorted_ns: &[u64]) -> Vec<String> {
     let fine = buckets(sorted_ns, &FINE);
     let buckets = if fine.len() > LINES_MAX { buckets(sorted_ns, &COARSE) } else { fine };
@@ -35,7 +36,8 @@ struct Bucket {
     count: usize,
 }
 
-/// From the first one with something in it to the last. The shortest, fewer than one in [`FEW`], share the first.
+/// From the first one with something in it to the last. The shortest, fewer than one in [`FEW`],
+/// share the first.
 fn buckets(sorted_ns: &[u64], steps: &[u64]) -> Vec<Bucket> {
     let (Some(first), Some(last)) = (sorted_ns.first(), sorted_ns.last()) else { return Vec::new() };
     let powers = (0..14).map(|power| 10_u64.pow(power));

@@ -11,7 +11,8 @@ const RATE_MAX: f64 = 1e6;
 /// How many commits a second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rate {
-    /// A Poisson process of so many: each commit has its time, whatever became of those before it (an open loop).
+    /// A Poisson process of so many: each commit has its time, whatever became of those before it
+    /// (an open loop).
     PerSecond(f64),
     /// One after the other, as fast as they go (a closed loop).
     Max,

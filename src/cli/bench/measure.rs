@@ -42,8 +42,8 @@ pub(super) struct Measured {
     pub(super) raw: Samples,
     pub(super) uploads: u64,
     pub(super) upload_bytes: u64,
-    /// Processor time of this process, in which the writer is not, while turns beside went and until all was stored; only where no raw PUTs
-    /// went meanwhile.
+    /// Processor time of this process, in which the writer is not, while turns beside went and
+    /// until all was stored; only where no raw PUTs went meanwhile.
     pub(super) cpu: Option<Duration>,
 }
 
@@ -76,8 +76,8 @@ impl Side {
 pub(super) struct Plan {
     /// How long the writer writes beside lsfast.
     pub(super) time: Duration,
-    /// Whether it also writes alone, as long, in alternating turns. Raw PUTs come after each turn then, so that they
-    /// are not in the way of what is compared.
+    /// Whether it also writes alone, as long, in alternating turns. Raw PUTs come after each turn
+    /// then, so that they are not in the way of what is compared.
     pub(super) compare: bool,
     /// Between an answer and the raw PUT that follows it, where they don't come after each turn.
     pub(super) raw_pause: Duration,
@@ -177,7 +177,8 @@ impl Meter<'_> {
                     let answer = answer.context("the pipeline is gone")?;
                     quiet_since = tokio::time::Instant::now();
                     let newest = writer::newest_commit(&answer.body)?.unwrap_or(0);
-                    // The writer reports a commit just after it returned; the answer may overtake the report.
+                    // The writer reports a commit just after it returned;
+                    // the answer may overtake the report.
                     while ended.is_none() && run.seen < newest {
                         run.event(self.writer.event().await?, &mut ended);
                     }
@@ -186,13 +187,16 @@ impl Meter<'_> {
                         answers += 1;
                         keep(&mut kept, answer, answers);
                     } else {
-                        // Not at once: a store that has rested, as before most commits, takes longer than one at work.
+                        // Not at once: a store that has rested, as
+                        // before most commits, takes longer than one at
+                        // work.
                         raw = Some((quiet_since + self.plan.raw_pause, answer));
                     }
                 }
                 _ = look.tick() => run.look(size_of(&self.logs[0])),
                 () = tokio::time::sleep_until(raw.as_ref().map_or(quiet_since, |r| r.0)), if raw.is_some() => {
-                    // Nothing else goes meanwhile. A store that has more to do than it can is left alone.
+                    // Nothing else goes meanwhile. A store that has more to
+                    // do than it can is left alone.
                     if let Some((_, stored)) = raw.take().filter(|_| run.waiting.is_empty()) {
                         run.raw_put(self.raw, stored).await?;
                     }

@@ -267,8 +267,8 @@ impl fmt::Display for Outcome {
 
 #[cfg(test)]
 mod tests {
-    use super::super::load::Synchronous;
     use super::*;
+    use crate::cli::bench::load::Synchronous;
 
     fn side(rates: &[f64], us: u64) -> Side {
         let mut side = Side { rates: rates.to_vec(), time: Duration::from_secs(2), ..Side::default() };

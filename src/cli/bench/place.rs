@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use super::super::setup::Setup;
 use crate::base::clock::Millis;
 use crate::base::{LtxId, Txid};
+use crate::cli::setup::Setup;
 use crate::config::{Kind, Location};
 use crate::store::{PutOptions, Scope, Store};
 
-/// A folder of its own on this machine, and two replicas: one to be written by the pipeline, one for raw PUTs.
+/// A folder of its own on this machine, and two replicas: one to be written by the pipeline, one
+/// for raw PUTs.
 #[derive(Debug)]
 pub(super) struct Place {
     /// Database and restored database.
@@ -27,7 +28,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Makes the folder. `url` is where the user wants the replica; beside the database without one.
+    /// Makes the folder. `url` is where the user wants the replica; beside the database without
+    /// one.
     pub(super) fn new(setup: &mut Setup, url: Option<&str>) -> anyhow::Result<Place> {
         let unique = format!("lsfast-bench-{:08x}", fastrand::u32(..));
         let local = std::env::temp_dir().join(&unique);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Durations that are kept of one kind. Beyond it every second one is dropped, again and again; the longest is known
-/// all the same.
+/// Durations that are kept of one kind. Beyond it every second one is dropped, again and again; the
+/// longest is known all the same.
 const SAMPLES_MAX: usize = 1 << 20;
 
 /// Durations of one kind, in the order in which they were measured.

@@ -26,8 +26,8 @@ pub(super) struct Stored {
     pub(super) whole: bool,
 }
 
-/// So much of an object that goes in parts is kept, and then the rest of the piece: the page with the number of the
-/// last commit is among the first.
+/// So much of an object that goes in parts is kept, and then the rest of the piece: the page with
+/// the number of the last commit is among the first.
 const HEAD_BYTES: u64 = 256 << 10;
 
 /// Passes everything on.

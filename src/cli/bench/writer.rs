@@ -1,11 +1,12 @@
 //! The application of the bench: one writer with its own connection, in turns.
 //!
-//! It is a process of its own, as an application is: the locks of SQLite belong to processes, so a writer in that of
-//! lsfast would not meet the locks that it is to meet. It takes a turn for each line of its input and tells what comes of it
-//! in lines of JSON.
+//! It is a process of its own, as an application is: the locks of SQLite belong to processes, so a
+//! writer in that of lsfast would not meet the locks that it is to meet. It takes a turn for each
+//! line of its input and tells what comes of it in lines of JSON.
 //!
-//! Each commit sets a number in a page of its own, behind a mark that occurs nowhere else. So an object that was
-//! stored tells by itself which commits it holds, without the help of what is measured.
+//! Each commit sets a number in a page of its own, behind a mark that occurs nowhere else. So an
+//! object that was stored tells by itself which commits it holds, without the help of what is
+//! measured.
 
 use std::io::{BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -35,7 +36,8 @@ const ROW_BYTES: usize = 200;
 /// Rows before the measurement, so that the database is no toy of three pages.
 const ROWS_BEFORE: u32 = 5_000;
 
-/// Commits are told of no more often: in a closed loop there are so many that to follow each would slow them down.
+/// Commits are told of no more often: in a closed loop there are so many that to follow each would
+/// slow them down.
 const REPORT_GAP: Duration = Duration::from_millis(1);
 
 /// The writer looks so often whether it is to stop while it waits for its next commit.
@@ -80,7 +82,8 @@ pub(super) struct Turn {
 /// What a turn came to.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Turned {
-    /// From BEGIN, or from when its time had come if the commits before it took longer, to COMMIT's return.
+    /// From BEGIN, or from when its time had come if the commits before it took longer, to COMMIT's
+    /// return.
     pub(super) latencies: Samples,
     /// How long it took.
     pub(super) time: Duration,
@@ -149,7 +152,7 @@ pub(super) fn process(folder: &Path, load: Load) -> anyhow::Result<()> {
         let done = Writer { load, stop: &stop, tell: &mut tell }.run(&databases(folder), &turns);
         // The other side waits for what comes, and then ends the input that the thread reads.
         if let Err(e) = done {
-            tell(Event::Failed(super::super::one_line(&e)))?;
+            tell(Event::Failed(crate::cli::one_line(&e)))?;
         }
         Ok(())
     })
@@ -164,7 +167,8 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Takes turns until there are no more. Its connections are open all the time, as those of an application.
+    /// Takes turns until there are no more. Its connections are open all the time, as those of an
+    /// application.
     fn run(&mut self, databases: &[PathBuf; 2], turns: &Receiver<Turn>) -> anyhow::Result<()> {
         let [beside, alone] = databases;
         let beside = self.open(beside)?;
@@ -231,7 +235,8 @@ impl Writer<'_> {
         Ok(Turned { latencies, time })
     }
 
-    /// Waits for the time of the next commit; from when on it counts as begun, or `None` if the turn is over.
+    /// Waits for the time of the next commit; from when on it counts as begun, or `None` if the
+    /// turn is over.
     fn next(&self, due: &mut Instant, end: Instant) -> Option<Instant> {
         let Rate::PerSecond(rate) = self.load.rate else {
             let now = Instant::now();
@@ -267,7 +272,8 @@ fn commit(connection: &Connection, number: u64, rows: u32, row: &mut [u8]) -> ru
     Ok(())
 }
 
-/// The number of the newest commit in an object, of which the beginning is enough; `None` if it holds none.
+/// The number of the newest commit in an object, of which the beginning is enough; `None` if it
+/// holds none.
 pub(super) fn newest_commit(body: &[Bytes]) -> anyhow::Result<Option<u64>> {
     let mut decoder = Decoder::new();
     for piece in body {

@@ -12,7 +12,8 @@ use crate::restore::{self, RestoreError, RestoreOptions, Silent};
 /// Restores each database that is not there, from the replica whose newest state is the youngest.
 ///
 /// # Errors
-/// If a replica can't be read: an application must not begin with an empty database, or an old state, because a store was away.
+/// If a replica can't be read: an application must not begin with an empty database, or an old
+/// state, because a store was away.
 pub(super) async fn fill(databases: &[DatabaseOptions], engine: &Engine) -> anyhow::Result<()> {
     for database in databases {
         // A path that can't be looked at is one to be restored to, which says why it can't be.

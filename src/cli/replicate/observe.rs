@@ -13,7 +13,8 @@ use crate::store::credentials::Pinger;
 /// The socket of the process, where the file enables it and names no path.
 const SOCKET: &str = "/var/run/lsfast.sock";
 
-/// Starts telling; nothing for a run that ends by itself. Without a config file it is the sockets beside the databases alone.
+/// Starts telling; nothing for a run that ends by itself. Without a config file it is the sockets
+/// beside the databases alone.
 pub(super) fn start(
     setup: &Setup,
     config: Option<&Config>,

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ReplicateArgs, history, verification};
+use super::run::ReplicateArgs;
+use super::{history, verification};
 use crate::base::limits;
 use crate::cli::report::print_line;
 use crate::cli::setup::Setup;

@@ -1,4 +1,5 @@
-//! The program of `--exec`: its command line, and an environment without the keys of the replication.
+//! The program of `--exec`: its command line, and an environment without the keys of the
+//! replication.
 
 use std::ffi::OsStr;
 use std::process::Command;
@@ -30,8 +31,8 @@ pub(super) fn prepare(line: &str, config: Option<&Config>) -> anyhow::Result<Com
     Ok(command)
 }
 
-/// Whether a variable is of no concern to the program. Variables of AWS may be its own keys, unless the config file takes those of the
-/// replication from them.
+/// Whether a variable is of no concern to the program. Variables of AWS may be its own keys, unless
+/// the config file takes those of the replication from them.
 fn is_ours(name: &OsStr, value: &OsStr, secrets: &[String]) -> bool {
     let name = name.to_string_lossy();
     let named = OWN.iter().any(|own| name.starts_with(own)) && !name.ends_with(NAMES_CONFIG);

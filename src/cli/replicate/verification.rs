@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::ReplicateArgs;
+use super::run::ReplicateArgs;
 use crate::config::file::Verifications;
 use crate::replicate::Verification;
 use crate::replicate::history::SystemTimeline;
 
-/// Where nobody says otherwise: little beside what uploads and restores need, and 100 GB in three and a half hours.
+/// Where nobody says otherwise: little beside what uploads and restores need, and 100 GB in three
+/// and a half hours.
 const BYTES_PER_SECOND: u64 = 8 << 20;
 
 /// By flags, else by the file.

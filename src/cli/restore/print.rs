@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::{report, table::table};
 use crate::base::clock::Millis;
+use crate::cli::report;
+use crate::cli::table::table;
 use crate::restore::{self, Choice, Files, Object, Report, Selection, Until, Verdict, object_name};
 
 pub(super) fn nothing_done(json: bool, reason: &str) -> anyhow::Result<()> {

@@ -4,23 +4,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::location::Origin;
-use super::super::values::{
-    parse_bool, parse_checksum, parse_concurrency, parse_rate, parse_sign_payload, parse_size,
-};
-use super::super::{
-    Env, Location, Overrides, ReplicaFields, Secret, Sourced, connection_path, parse_duration,
+use super::config::{
+    Config, LogFormat, LogLevel, Logging, Precisions, Snapshots, Socket, Verifications, Warning,
 };
 use super::database::Meta;
 use super::error::{FileError, Problem};
 use super::expand::{expand, has_variable};
 use super::keys::{Key, Kind, Use};
 use super::yaml::{Mark, Section, Text, Value};
-use super::{
-    Config, DatabaseConfig, Directory, LogFormat, LogLevel, Logging, Precisions, ReplicaConfig, Snapshots,
-    Socket, Verifications, Warning, pattern,
-};
+use super::{DatabaseConfig, Directory, ReplicaConfig, pattern};
 use crate::base::Level;
+use crate::config::location::Origin;
+use crate::config::values::{
+    parse_bool, parse_checksum, parse_concurrency, parse_rate, parse_sign_payload, parse_size,
+};
+use crate::config::{
+    Env, Location, Overrides, ReplicaFields, Secret, Sourced, connection_path, parse_duration,
+};
 
 /// Shortest time between two heartbeats, as in Litestream.
 const HEARTBEAT_MIN: Duration = Duration::from_secs(60);

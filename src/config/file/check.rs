@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::super::location::Origin;
+use super::config::Config;
 use super::error::{FileError, Problem};
 use super::yaml::Mark;
-use super::{Config, Directory, ReplicaConfig};
+use super::{Directory, ReplicaConfig};
+use crate::config::location::Origin;
 
 /// Refuses such overlaps.
 pub(super) fn check(config: &Config) -> Result<(), FileError> {

@@ -3,8 +3,10 @@
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use super::super::{ConfigError, Location, Sourced};
-use super::{Precisions, Snapshots, Verifications, pattern};
+use super::config::{Precisions, Snapshots, Verifications};
+use super::pattern;
+use crate::config::error::ConfigError;
+use crate::config::{Location, Sourced};
 
 /// One replica of a database.
 #[derive(Debug, Clone)]

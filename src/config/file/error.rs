@@ -3,8 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::super::{Ambiguity, ConfigError, Origin};
 use super::yaml::Mark;
+use crate::config::error::ConfigError;
+use crate::config::{Ambiguity, Origin};
 
 /// A problem, with file, line and column.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,8 +4,8 @@
 //! `$$` before a name or a brace stands for one dollar sign. Every other dollar sign stays as it
 //! is, so most passwords need no escaping.
 
-use super::super::Env;
 use super::error::Problem;
+use crate::config::Env;
 
 /// Expands the variables of a value. `secret` keeps text that may be part of a password out of the
 /// error.

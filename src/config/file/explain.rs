@@ -3,11 +3,10 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use super::super::Sourced;
-use super::super::explain::Line;
-use super::{
-    Config, DatabaseConfig, LogFormat, LogLevel, Precisions, ReplicaConfig, Snapshots, Verifications,
-};
+use super::config::{Config, LogFormat, LogLevel, Precisions, Snapshots, Verifications};
+use super::{DatabaseConfig, ReplicaConfig};
+use crate::config::Sourced;
+use crate::config::explain::Line;
 
 impl Config {
     /// The whole config: the settings of the process, then each database with its replicas.

@@ -4,12 +4,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::super::location::Origin;
-use super::super::{Env, Overrides};
+use super::config::{Config, Warning};
 use super::error::{FileError, Problem};
 use super::yaml::Mark;
-use super::{Config, Warning};
 use crate::base::limits;
+use crate::config::location::Origin;
+use crate::config::{Env, Overrides};
 use crate::io::read_small_with_mode;
 
 /// A path where a config file may be.

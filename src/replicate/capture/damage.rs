@@ -1,21 +1,27 @@
 //! Frames that are published and can't be proven: how they get out of the way.
 //!
-//! SQLite goes by the wal-index and does not check the frames that it names: readers and checkpoints take a frame whatever its salts and checksum
-//! are. SQLite 3.40 writes some without either (a savepoint that spilled, `ROLLBACK TO`, `COMMIT`), and a disk can change bytes. Until the WAL
-//! starts over, a recovery after a crash ends before the first such frame: all commits from there on are lost, and pages of the database file are
-//! hidden by older frames. So nothing is waited for and nothing is held back:
+//! SQLite goes by the wal-index and does not check the frames that it names: readers and
+//! checkpoints take a frame whatever its salts and checksum are. SQLite 3.40 writes some without
+//! either (a savepoint that spilled, `ROLLBACK TO`, `COMMIT`), and a disk can change bytes. Until
+//! the WAL starts over, a recovery after a crash ends before the first such frame: all commits from
+//! there on are lost, and pages of the database file are hidden by older frames. So nothing is
+//! waited for and nothing is held back:
 //!
-//! 1. A checkpoint of our own brings all frames into the database file at once, under READ(k). Readers of the database give way ([`Board::void_pins_once`]).
-//! 2. Capture goes on at the position that the wal-index publishes, whose checksum proves the next frame. Replicas compare page hashes.
-//! 3. The next commit starts the WAL over, as it is wholly in the database file. If none comes, lsfast empties the WAL.
+//! 1. A checkpoint of our own brings all frames into the database file at once, under READ(k).
+//!    Readers of the database give way ([`Board::void_pins_once`]).
+//! 2. Capture goes on at the position that the wal-index publishes, whose checksum proves the next
+//!    frame. Replicas compare page hashes.
+//! 3. The next commit starts the WAL over, as it is wholly in the database file. If none comes,
+//!    lsfast empties the WAL.
 //!
-//! [`Board::void_pins_once`]: super::super::board::Board::void_pins_once
+//! [`Board::void_pins_once`]: crate::replicate::handoff::Board::void_pins_once
 
 use std::time::{Duration, Instant};
 
-use super::{Capture, Look};
+use super::look::Capture;
+use super::outcome::Look;
 use crate::base::{FrameNo, Salts};
-use crate::sqlite::walindex::WalIndexHeader;
+use crate::wal::index::WalIndexHeader;
 use crate::wal::tail::TailError;
 
 /// Looks at frames that can't be read as published, before they count as damaged.
@@ -64,7 +70,8 @@ impl Capture {
             return Err(e);
         }
         self.read_tries += 1;
-        // A reset between the look at the wal-index and the reading does this; the next look sees it.
+        // A reset between the look at the wal-index and the reading does this; the next
+        // look sees it.
         if self.read_tries >= READ_TRIES && !self.guard.is_open() {
             self.read_tries = 0;
             self.meet(&e.to_string(), header, now)?;
@@ -86,7 +93,8 @@ impl Capture {
         Ok(())
     }
 
-    /// Damage that was met when the WAL was opened: everything up to the last published frame was given to a checkpoint.
+    /// Damage that was met when the WAL was opened: everything up to the last published frame was
+    /// given to a checkpoint.
     pub fn opened_damaged(&mut self, reason: &str, header: &WalIndexHeader, now: Instant) {
         self.note_damage(reason, header, now);
     }

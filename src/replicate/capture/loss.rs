@@ -1,13 +1,15 @@
-//! When the log can't be read as published, or can't be proven: damaged headers, losses, and how capture goes on after them.
+//! When the log can't be read as published, or can't be proven: damaged headers, losses, and how
+//! capture goes on after them.
 
 use std::time::{Duration, Instant};
 
-use super::super::board::Mark;
-use super::{Capture, Closing, Look};
+use super::look::Capture;
+use super::outcome::{Closing, Look};
 use crate::base::{FrameNo, limits};
+use crate::replicate::handoff::Mark;
 use crate::sqlite::database::{Database, Stamp};
-use crate::sqlite::walindex::{WalIndexError, WalIndexHeader};
 use crate::wal::format::{self, HEADER_BYTES, WalHeader};
+use crate::wal::index::{WalIndexError, WalIndexHeader};
 use crate::wal::tail::{Tail, TailError};
 
 /// A header that stays damaged longer than any writer needs to publish it.
@@ -77,8 +79,8 @@ impl Capture {
         Ok(Look { near: true, ..Look::default() })
     }
 
-    /// In cruise: whether more frames are said to be in the database file than there are. No checkpoint would then copy anything, so SQLite is
-    /// made to rebuild the wal-index.
+    /// In cruise: whether more frames are said to be in the database file than there are. No
+    /// checkpoint would then copy anything, so SQLite is made to rebuild the wal-index.
     pub(super) fn is_backfill_damaged(&self, mx: FrameNo) -> Result<bool, TailError> {
         if mx.0 < limits::TURN_FRAMES || self.db.shm().checkpoint_info().n_backfill <= mx {
             return Ok(false);
@@ -86,8 +88,9 @@ impl Capture {
         Ok(self.db.shm().invalidate()?)
     }
 
-    /// Whether another program put a WAL in place of the one that the wal-index describes, while no application has the database open: a copy of a
-    /// database whose WAL comes after it, say. The wal-index would hide what is in that WAL.
+    /// Whether another program put a WAL in place of the one that the wal-index describes, while no
+    /// application has the database open: a copy of a database whose WAL comes after it, say.
+    /// The wal-index would hide what is in that WAL.
     ///
     /// # Errors
     /// The operating system.
@@ -108,11 +111,13 @@ impl Capture {
         };
         // A whole transaction that nobody publishes.
         let unpublished = self.near.is_some() && header.mx_frame == self.tail.last();
-        // What is not a writer's work: one has the database open, and publishes before it closes it.
+        // What is not a writer's work: one has the database open, and publishes before
+        // it closes it.
         Ok((other || unpublished) && !self.db.is_in_use()? && self.db.shm().header() == Ok(header))
     }
 
-    /// The path no longer names this database: releases the locks at once, and takes what was committed by then.
+    /// The path no longer names this database: releases the locks at once, and takes what was
+    /// committed by then.
     pub fn leave(&mut self) {
         if let Err(e) = self.db.shm().leave() {
             tracing::debug!(db = %self.db.path().display(), error = %e, "releasing the locks failed");
@@ -215,8 +220,10 @@ impl Capture {
         self.board.lose(reason);
     }
 
-    /// After a loss: reads the present generation through, capturing nothing, and goes on behind it. The replicas compare hashes at a later
-    /// moment, when everything before is in the database or its log. What is too long, or damaged, is not read: the wal-index knows where to go on.
+    /// After a loss: reads the present generation through, capturing nothing, and goes on behind
+    /// it. The replicas compare hashes at a later moment, when everything before is in the
+    /// database or its log. What is too long, or damaged, is not read: the wal-index knows where to
+    /// go on.
     pub(super) fn enter_anew(&mut self, header: &WalIndexHeader, now: Instant) -> Result<(), TailError> {
         if !self.guard.in_cruise() {
             return Ok(());
@@ -245,7 +252,8 @@ impl Capture {
     }
 }
 
-/// Reads a generation through from its first frame to what is published, and returns the tail behind it.
+/// Reads a generation through from its first frame to what is published, and returns the tail
+/// behind it.
 fn read_through(db: &Database, header: &WalIndexHeader) -> Result<(Tail, Mark), TailError> {
     let mut tail = Tail::new(db.wal().clone(), db.page_size(), header.salts);
     while !tail.read_to(header.mx_frame, usize::MAX, |_| {})? {}

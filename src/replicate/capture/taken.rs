@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use super::super::board::{Board, Mark};
-use super::super::pending::{OpenPages, PgnoSet};
 use crate::base::FrameNo;
+use crate::replicate::handoff::{Board, Mark};
+use crate::replicate::pending::{OpenPages, PgnoSet};
 use crate::wal::frames::{Chain, CommittedRun};
 use crate::wal::tail::{Found, WalPos};
 

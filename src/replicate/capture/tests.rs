@@ -3,7 +3,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::*;
-use crate::replicate::open::{Opened, open};
+use crate::replicate::database::attach::{Opened, open};
 
 fn writer(path: &Path) -> Connection {
     let app = Connection::open(path).unwrap();
@@ -121,7 +121,8 @@ async fn a_transaction_of_any_length_is_captured_in_bounded_memory() {
     assert!(capture.taken.open.is_empty());
 }
 
-/// Turns went after pins: while pins were asked for in close succession the log could not start over.
+/// Turns went after pins: while pins were asked for in close succession the log could not start
+/// over.
 #[tokio::test]
 async fn pins_in_close_succession_leave_room_for_turns() {
     let dir = tempfile::tempdir().unwrap();

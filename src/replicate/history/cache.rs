@@ -1,4 +1,5 @@
-//! Young files in memory, so that merging what this process has just stored needs no GET. One for the process; bounded in bytes.
+//! Young files in memory, so that merging what this process has just stored needs no GET. One for
+//! the process; bounded in bytes.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};

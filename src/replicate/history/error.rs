@@ -1,10 +1,11 @@
-//! Why a step of keeping the history failed. All of it is tried again; nothing that is stored is lost by it.
+//! Why a step of keeping the history failed. All of it is tried again; nothing that is stored is
+//! lost by it.
 
 use crate::base::LtxId;
 use crate::ltx::LtxError;
 use crate::ltx::times::TimesError;
-use crate::replicate::remote::RemoteError;
-use crate::replicate::stream::StreamError;
+use crate::replicate::image::stream::StreamError;
+use crate::replicate::replica::resume::RemoteError;
 use crate::store::{ErrorKind, StoreError};
 
 /// What went wrong.

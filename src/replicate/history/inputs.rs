@@ -1,4 +1,5 @@
-//! The files that go into a merge: from memory, or by GET in pieces, so that all of them together hold a bounded number of bytes.
+//! The files that go into a merge: from memory, or by GET in pieces, so that all of them together
+//! hold a bounded number of bytes.
 
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::HistoryError;
 use super::cache::Shelved;
-use super::shelf::Stored;
+use super::inventory::Stored;
 use crate::base::{LtxId, limits};
 use crate::ltx::LtxReader;
 use crate::store::Store;
@@ -39,8 +40,8 @@ pub(super) struct Input {
 pub(super) struct Inputs(Vec<Input>);
 
 impl Inputs {
-    /// Begins to read `files`; short ones that are not in memory are fetched at once, some at a time. Reading ends with an error when the other
-    /// end of `wanted` is dropped.
+    /// Begins to read `files`; short ones that are not in memory are fetched at once, some at a
+    /// time. Reading ends with an error when the other end of `wanted` is dropped.
     ///
     /// # Errors
     /// The store.

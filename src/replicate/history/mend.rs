@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use super::cache::Cache;
 use super::error::HistoryError;
-use super::keeper::Keeper;
+use super::executor::Keeper;
+use super::handover::Feed;
+use super::inventory::Shelf;
 use super::options::HistoryOptions;
-use super::point::Feed;
-use super::shelf::Shelf;
 use crate::base::LtxId;
 use crate::base::clock::Millis;
 use crate::restore::damage::Damaged;
 use crate::store::{Entry, Listing, Store};
 
-/// Writes the damaged files of a replica again as far as its other files have their content; gives their names. Each
-/// then has what it had before, so nothing that others do there meanwhile is harmed.
+/// Writes the damaged files of a replica again as far as its other files have their content; gives
+/// their names. Each then has what it had before, so nothing that others do there meanwhile is
+/// harmed.
 ///
 /// # Errors
 /// [`HistoryError`].

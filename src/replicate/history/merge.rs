@@ -1,7 +1,8 @@
-//! Merging files of a level, or all that an image needs, into one: read, merged and compressed on a worker thread, sent in parts.
+//! Merging files of a level, or all that an image needs, into one: read, merged and compressed on a
+//! worker thread, sent in parts.
 //!
-//! Memory: [`limits::MERGE_BYTES`] of inputs and one page for each, some blocks of [`BLOCK_BYTES`], the parts of the upload, and
-//! [`limits::INDEX_BYTES`] of the page index.
+//! Memory: [`limits::MERGE_BYTES`] of inputs and one page for each, some blocks of [`BLOCK_BYTES`],
+//! the parts of the upload, and [`limits::INDEX_BYTES`] of the page index.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use super::HistoryError;
 use super::cache::Shelved;
 use super::inputs::{Input, Inputs};
-use super::shelf::Stored;
+use super::inventory::Stored;
 use crate::base::clock::Millis;
 use crate::base::{LtxId, limits};
 use crate::ltx::{BlockBuilder, Encoder, Header, LtxReader, Merge, encoded_len_max};
@@ -49,7 +50,8 @@ pub(super) struct MergeJob<'a> {
     pub created: Option<Millis>,
     /// Where a large page index may go.
     pub spill: Option<PathBuf>,
-    /// The only input has all pages of the database, which is proven, and the output begins at TXID 1.
+    /// The only input has all pages of the database, which is proven, and the output begins at TXID
+    /// 1.
     pub whole: bool,
 }
 

@@ -1,7 +1,8 @@
 //! The history of a replica: levels, full images, retention.
 //!
-//! What is stored is known from the one listing at the start and from what this process does since then; nothing is asked of the store to find
-//! out what to do, and a database at rest makes no request at all. The parts, in the order of their use:
+//! What is stored is known from the one listing at the start and from what this process does since
+//! then; nothing is asked of the store to find out what to do, and a database at rest makes no
+//! request at all. The parts, in the order of their use:
 //!
 //! | part | what it does |
 //! |---|---|
@@ -17,15 +18,15 @@
 mod cache;
 mod clock;
 mod error;
+mod executor;
+mod handover;
 mod inputs;
-mod keeper;
+mod inventory;
 mod mend;
 mod merge;
 mod options;
 mod plan;
-mod point;
 mod retain;
-mod shelf;
 mod status;
 mod task;
 #[cfg(test)]
@@ -35,10 +36,10 @@ mod ticks;
 pub use cache::Cache;
 pub use clock::{SystemTimeline, Timeline};
 pub use error::HistoryError;
-pub use keeper::Keeper;
+pub use executor::Keeper;
+pub use handover::{Feed, Live, Point, Wish};
 pub use mend::{mend, mendable};
 pub use options::{HistoryOptions, HistoryOptionsError, Once, Precision};
-pub use point::{Feed, Live, Point, Wish};
 pub use status::{HistoryStatus, LevelStatus};
 pub use task::{Common, Tell, keep};
 pub(super) use ticks::later;

@@ -17,7 +17,8 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// How finely a moment can be chosen, and how far back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Precision {
-    /// Two states that are so far apart can be told from each other. No finer than the batches: see `sync_interval`.
+    /// Two states that are so far apart can be told from each other. No finer than the batches: see
+    /// `sync_interval`.
     pub grain: Duration,
     /// How far back that holds.
     pub window: Duration,
@@ -35,14 +36,15 @@ pub struct Once {
 /// How the history of one replica is kept. The defaults are Litestream's, but for the precision.
 #[derive(Clone)]
 pub struct HistoryOptions {
-    /// Compacted levels, ascending from 1, and how often each is written while there is something new below it.
+    /// Compacted levels, ascending from 1, and how often each is written while there is something
+    /// new below it.
     pub levels: Vec<(Level, Duration)>,
     /// How often a full image is stored while something changes; `None` for never.
     pub snapshot_interval: Option<Duration>,
     /// How far back states can be restored. The image that the oldest of them needs is kept.
     pub snapshot_retention: Duration,
-    /// How long raw batches stay once they are compacted: `None` for as long as `precision` needs, at least five minutes; 0 for ever. What is said
-    /// here comes before `precision`.
+    /// How long raw batches stay once they are compacted: `None` for as long as `precision` needs,
+    /// at least five minutes; 0 for ever. What is said here comes before `precision`.
     pub l0_retention: Option<Duration>,
     /// How often they are looked at.
     pub l0_check: Duration,

@@ -3,31 +3,34 @@
 //! Order of precedence, each only when its time has come and it does not rest after a failure:
 //!
 //! 0. *Heal*: a damaged file whose content others have is written again from those.
-//! 1. *Base*: without a full image on level 9, a file that begins at TXID 1 is copied there. It costs no upload, and the levels can then begin
-//!    behind it: the image itself is never merged into one level after the other.
-//! 2. *Levels*, from the lowest: all files of the level below that go beyond the level, if there are any, at the first tick after the oldest of
-//!    them came.
+//! 1. *Base*: without a full image on level 9, a file that begins at TXID 1 is copied there. It
+//!    costs no upload, and the levels can then begin behind it: the image itself is never merged
+//!    into one level after the other.
+//! 2. *Levels*, from the lowest: all files of the level below that go beyond the level, if there
+//!    are any, at the first tick after the oldest of them came.
 //! 3. *Snapshot*: at the first tick after the first change since the last one.
 //! 4. *Times*: once an hour, a list of when the batches since the last list were made.
 //! 5. *Deletions*, see `retain`.
 //!
-//! A file that is nearly all of a merge is copied and the others are merged around it; the same holds for one that is alone and not small.
+//! A file that is nearly all of a merge is copied and the others are merged around it; the same
+//! holds for one that is alone and not small.
 
 use std::time::Duration;
 
+use super::inventory::{Shelf, Stored};
 use super::options::HistoryOptions;
 use super::retain;
-use super::shelf::{Shelf, Stored};
 use super::ticks::Ticks;
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, Txid, limits};
 use crate::ltx::TimesId;
 
-/// From this size on a file that would be alone in its merge is copied by the store instead of being written again. Below it a copy costs as
-/// many requests and saves nothing.
+/// From this size on a file that would be alone in its merge is copied by the store instead of
+/// being written again. Below it a copy costs as many requests and saves nothing.
 pub(super) const COPY_BYTES_MIN: u64 = 256 << 10;
 
-/// A file that is so many times larger than all others of a merge together is copied by the store, and they are merged around it.
+/// A file that is so many times larger than all others of a merge together is copied by the store,
+/// and they are merged around it.
 const DOMINANT: u64 = 4;
 
 /// A list of times is written this often.
@@ -168,7 +171,8 @@ impl Planner<'_> {
         Some(self.ticks.after(interval, changed))
     }
 
-    /// The job that stores a full image of what is stored now, whenever one is due; `None` if there is one, or nothing.
+    /// The job that stores a full image of what is stored now, whenever one is due; `None` if there
+    /// is one, or nothing.
     #[must_use]
     pub fn image_now(&self) -> Option<Job> {
         let position = self.shelf.position();

@@ -1,24 +1,30 @@
-//! What may be deleted: never more than Litestream would, and nothing that a state within the retention needs.
+//! What may be deleted: never more than Litestream would, and nothing that a state within the
+//! retention needs.
 //!
-//! - Level 0: files older than the retention that the first level covers, up to the first one that is too young. The newest stays whatever
-//!   happens: it is the position of the replica. They go in groups, oldest first: all that one file of the first level covers, and of those the
-//!   newest first. So at every moment the files of a group continue the first level without a hole, and a restore by time that meets a
-//!   half-deleted group gets a state that is not older than it would be without the group. Files that lie before the oldest image can continue
-//!   nothing but the first batch, if that is still there: of them the oldest goes first.
-//! - Level 9: the *oldest image that is needed* is the newest of those at least as old as the retention: everything that was stored since can be
-//!   rebuilt from it. Images before it go. (Litestream keeps the newest image only, so that right after a snapshot there is no history.)
+//! - Level 0: files older than the retention that the first level covers, up to the first one that
+//!   is too young. The newest stays whatever happens: it is the position of the replica. They go in
+//!   groups, oldest first: all that one file of the first level covers, and of those the newest
+//!   first. So at every moment the files of a group continue the first level without a hole, and a
+//!   restore by time that meets a half-deleted group gets a state that is not older than it would
+//!   be without the group. Files that lie before the oldest image can continue nothing but the
+//!   first batch, if that is still there: of them the oldest goes first.
+//! - Level 9: the *oldest image that is needed* is the newest of those at least as old as the
+//!   retention: everything that was stored since can be rebuilt from it. Images before it go.
+//!   (Litestream keeps the newest image only, so that right after a snapshot there is no history.)
 //! - Other levels: files that end before that image, but for the newest file of each level.
 //!
-//! Images, and whatever else begins at TXID 1, go first and by themselves: without its beginning a chain offers no states, while one with a hole
-//! offers states that are older than they claim to be.
+//! Images, and whatever else begins at TXID 1, go first and by themselves: without its beginning a
+//! chain offers no states, while one with a hole offers states that are older than they claim to
+//! be.
 
+use super::inventory::{Shelf, Stored};
 use super::options::{HistoryOptions, RAW_RETENTION_MIN};
-use super::shelf::{Shelf, Stored};
 use super::ticks::{later, ms};
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, limits};
 
-/// A retention is looked after this often at least, however short the check interval: deletions are then gathered into few requests.
+/// A retention is looked after this often at least, however short the check interval: deletions are
+/// then gathered into few requests.
 const CHECKS: i64 = 100;
 
 /// The answer.
@@ -37,7 +43,8 @@ pub(super) fn raw(shelf: &Shelf, options: &HistoryOptions, now: Millis) -> Delet
     };
     let objects = shelf.level(Level::RAW);
     let older = objects.len().saturating_sub(1);
-    // The wish for precision yields where objects would become too many; what was asked for by name does not.
+    // The wish for precision yields where objects would become too many; what was asked for by name
+    // does not.
     let excess = match options.l0_retention {
         None => objects.len().saturating_sub(limits::RAW_OBJECTS),
         Some(_) => 0,

@@ -1,6 +1,6 @@
 //! What the history of a replica looks like, for whoever shows it.
 
-use super::shelf::Shelf;
+use super::inventory::Shelf;
 use crate::base::clock::Millis;
 use crate::base::{Level, Txid};
 
@@ -11,7 +11,8 @@ pub struct HistoryStatus {
     pub snapshot: Option<(Txid, Millis)>,
     /// When the next one is due; `None` while nothing changes.
     pub next_snapshot: Option<Millis>,
-    /// When the next step of any kind is due; `None` if nothing is left to do before something new is stored.
+    /// When the next step of any kind is due; `None` if nothing is left to do before something new
+    /// is stored.
     pub next_step: Option<Millis>,
     /// Objects and bytes on each level, as far as they are known.
     pub levels: [LevelStatus; 10],

@@ -1,4 +1,5 @@
-//! The loop of one replica's history, and what keeps those of the whole process from doing too much at once.
+//! The loop of one replica's history, and what keeps those of the whole process from doing too much
+//! at once.
 
 use std::sync::Arc;
 
@@ -6,9 +7,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::cache::Cache;
 use super::clock::Timeline;
-use super::keeper::Keeper;
+use super::executor::Keeper;
+use super::handover::Feed;
 use super::plan::{Job, Next};
-use super::point::Feed;
 use super::status::HistoryStatus;
 use super::ticks::later;
 use crate::base::limits;
@@ -35,8 +36,9 @@ impl Default for Common {
 impl Common {
     /// Waits for a place.
     async fn place(&self, large: bool) -> (Option<SemaphorePermit<'_>>, Option<SemaphorePermit<'_>>) {
-        // A large job waits for the others of its kind first, so that it does not keep a place from a small one meanwhile. The semaphores are
-        // never closed.
+        // A large job waits for the others of its kind first, so that it does not keep a
+        // place from a small
+        // one meanwhile. The semaphores are never closed.
         let only = if large { self.large.acquire().await.ok() } else { None };
         (only, self.jobs.acquire().await.ok())
     }
@@ -45,7 +47,8 @@ impl Common {
 /// Who is told when something has changed.
 pub type Tell = Box<dyn Fn(&HistoryStatus)>;
 
-/// Keeps the history until it is dropped. Dropping it at any moment is as good as a crash, which does no harm.
+/// Keeps the history until it is dropped. Dropping it at any moment is as good as a crash, which
+/// does no harm.
 pub async fn keep(
     mut keeper: Keeper,
     feed: std::rc::Rc<Feed>,

@@ -1,7 +1,8 @@
 //! When something that happens once in each interval happens.
 //!
-//! Intervals are aligned to the clock, as Litestream's are: a level of 5 minutes is written at 12:00, 12:05, ... But each database is late by a
-//! time of its own, always the same, so that a fleet does not do all of it at once.
+//! Intervals are aligned to the clock, as Litestream's are: a level of 5 minutes is written at
+//! 12:00, 12:05, ... But each database is late by a time of its own, always the same, so that a
+//! fleet does not do all of it at once.
 
 use std::time::Duration;
 

@@ -3,14 +3,15 @@
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::super::board::Mark;
-use super::super::hashes::hash_page;
-use super::super::pending::{Page, Pending};
-use super::super::state::{Point, print_of};
-use super::{Replica, ReplicaError};
+use super::error::ReplicaError;
+use super::pipeline::Replica;
 use crate::base::clock::Millis;
 use crate::base::{FrameNo, LtxId, Pgno, Salts, Txid};
 use crate::ltx::{Header, LtxError, WalRange, encode_file};
+use crate::replicate::handoff::Mark;
+use crate::replicate::pending::{Page, Pending};
+use crate::replicate::state::page_hashes::hash_page;
+use crate::replicate::state::{Point, print_of};
 use crate::store::{ErrorKind, PutOptions};
 use crate::wal::format;
 
@@ -51,8 +52,8 @@ fn sorted(pending: Pending, mark: &Mark) -> Vec<(Pgno, Page)> {
 /// A file and the hashes of its pages.
 type Encoded = (Vec<u8>, Vec<(Pgno, u128)>);
 
-/// Makes the file of a batch. Each page is hashed when it is compressed: later it would have to come from memory again, and all pages
-/// would be held until the store has answered.
+/// Makes the file of a batch. Each page is hashed when it is compressed: later it would have to
+/// come from memory again, and all pages would be held until the store has answered.
 fn encode(header: &Header, pages: &[(Pgno, Page)], seed: u64) -> Result<Encoded, LtxError> {
     let mut hashes = Vec::with_capacity(pages.len());
     let hashed = pages.iter().map(|(p, page)| {
@@ -109,7 +110,8 @@ impl Replica {
         Ok(())
     }
 
-    /// Makes the next batch of a transaction whose commit is near, while its writer waits for the disk. It is sent when it is published.
+    /// Makes the next batch of a transaction whose commit is near, while its writer waits for the
+    /// disk. It is sent when it is published.
     pub(super) fn prepare(&mut self, txid: Txid) -> Result<(), ReplicaError> {
         let before = self.board.mark();
         let Some(near) = self.board.near() else { return Ok(()) };

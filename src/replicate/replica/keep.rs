@@ -1,15 +1,17 @@
-//! What a pipeline does for the history of its replica: keeps its keeper running, and gives it states of the database.
+//! What a pipeline does for the history of its replica: keeps its keeper running, and gives it
+//! states of the database.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::task::AbortHandle;
 
-use super::super::Event;
-use super::super::history::{self, Keeper, Live, Once, Point, Wish};
-use super::super::source::PageSource;
-use super::{Replica, ReplicaError};
+use super::error::ReplicaError;
+use super::pipeline::Replica;
 use crate::base::Txid;
+use crate::replicate::event::Event;
+use crate::replicate::history::{self, Keeper, Live, Once, Point, Wish};
+use crate::replicate::image::source::PageSource;
 
 /// A task that ends with its replica.
 pub(super) struct Background(Option<AbortHandle>);
@@ -64,7 +66,8 @@ impl Replica {
         Ok(keeper.finish(once, now).await?)
     }
 
-    /// Gives the keeper a state of the database that belongs to a TXID. What is pending becomes a batch for that.
+    /// Gives the keeper a state of the database that belongs to a TXID. What is pending becomes a
+    /// batch for that.
     pub(super) async fn grant(&mut self, wish: Wish, next: &mut Txid) -> Result<(), ReplicaError> {
         // From here to the taking of what is pending nothing else runs on this thread.
         let mark = self.board.mark();

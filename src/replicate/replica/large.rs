@@ -1,20 +1,22 @@
-//! What is too large to hold: images, repairs, and batches of which only the page numbers are known.
+//! What is too large to hold: images, repairs, and batches of which only the page numbers are
+//! known.
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::super::board::{Mark, Pin};
-use super::super::hashes::{Gathered, PageHashes};
-use super::super::pending::Pending;
-use super::super::source::PageSource;
-use super::super::state::{Point, print_of};
-use super::super::stream::{Hashes, Stream, StreamError, differing};
-use super::super::vitals::ReplicaPhase;
-use super::{Replica, ReplicaError};
+use super::error::ReplicaError;
+use super::pipeline::Replica;
 use crate::base::pages::PageSet;
 use crate::base::{LtxId, Pgno, Txid};
 use crate::ltx::Header;
+use crate::replicate::handoff::{Mark, Pin};
+use crate::replicate::image::source::PageSource;
+use crate::replicate::image::stream::{Hashes, Stream, StreamError, differing};
+use crate::replicate::pending::Pending;
+use crate::replicate::state::page_hashes::{Gathered, PageHashes};
+use crate::replicate::state::{Point, print_of};
+use crate::replicate::vitals::ReplicaPhase;
 use crate::store::{ErrorKind, PutOptions, StoreError};
 
 impl Replica {
@@ -67,7 +69,8 @@ impl Replica {
         Ok(Arc::new(source))
     }
 
-    /// Reads the pages at `mark` under the pin and stores them as the next batch. The pin is given back as soon as all is sent.
+    /// Reads the pages at `mark` under the pin and stores them as the next batch. The pin is given
+    /// back as soon as all is sent.
     async fn store_pages(
         &mut self,
         next: &mut Txid,
@@ -227,7 +230,8 @@ impl Replica {
         }
     }
 
-    /// Everything before this moment will be in the state that is read now: nothing is pending, no gap counts.
+    /// Everything before this moment will be in the state that is read now: nothing is pending, no
+    /// gap counts.
     fn take_over(&self) -> Mark {
         self.board.slot(self.index, |s| {
             s.pending = Pending::new();

@@ -3,7 +3,7 @@
 //! # What is checked, and when
 //!
 //! At the start, and whenever there is reason to doubt, the replica is listed and
-//! [`remote::decide`] judges what lies at the durable point. In between it is one small request:
+//! [`resume::decide`] judges what lies at the durable point. In between it is one small request:
 //! the header of the object at the durable point, whose print is known.
 //!
 //! - Before the next upload after an outage, after the process was stopped (SIGSTOP, a suspended
@@ -22,11 +22,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::sweep::Pauses;
+use super::error::ReplicaError;
 use super::keep::Background;
-use super::{Replica, ReplicaError, remote};
+use super::pipeline::Replica;
+use super::resume;
+use super::resume::RemoteError;
 use crate::base::limits;
-use crate::replicate::remote::RemoteError;
+use crate::replicate::fleet::sweep::Pauses;
 
 /// Time without an upload after which the next one waits for a check.
 const PAUSE: Duration = limits::LINEAGE_EVERY;
@@ -118,7 +120,7 @@ impl Replica {
         if self.vigil.must_wait() {
             let reason = loop {
                 let begun = Instant::now();
-                match remote::confirm(&*self.store, &self.local.state().durable).await {
+                match resume::confirm(&*self.store, &self.local.state().durable).await {
                     Ok(reason) => break reason,
                     Err(RemoteError::Store(e)) => self.wait_out(e, begun).await?,
                     Err(e) => return Err(e.into()),
@@ -143,7 +145,7 @@ impl Replica {
         let (store, durable) = (Arc::clone(&self.store), self.local.state().durable);
         let (found, board, index) = (Rc::clone(&vigil.found), Rc::clone(&self.board), self.index);
         vigil.check = Background::spawn(async move {
-            let mut reason = remote::confirm(&*store, &durable).await.ok().flatten();
+            let mut reason = resume::confirm(&*store, &durable).await.ok().flatten();
             for id in files {
                 if reason.is_none() && matches!(store.head(id).await, Ok(None)) {
                     reason = Some(format!("{id}, which was stored, is not there any more"));

@@ -5,10 +5,11 @@ use std::rc::Rc;
 
 use tokio::time::Instant;
 
-use super::super::outage::{self, Name};
-use super::{Replica, ReplicaError};
+use super::error::ReplicaError;
+use super::pipeline::Replica;
 use crate::base::backoff::Backoff;
 use crate::base::limits;
+use crate::replicate::outage::{self, Name};
 use crate::store::{ErrorKind, StoreError};
 
 /// What fails in a pipeline: one backoff for all that it does, reset by success.

@@ -3,10 +3,10 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::super::verify::{self, Verifier};
-use super::super::vitals::ReplicaPhase;
-use super::Replica;
 use super::keep::Background;
+use super::pipeline::Replica;
+use crate::replicate::verify::{self, Verifier};
+use crate::replicate::vitals::ReplicaPhase;
 
 impl Replica {
     /// Starts it, if it is wanted. It waits until the store has everything that it had before.

@@ -1,9 +1,10 @@
 //! One writer for each replica: what is remembered of the store, and the first steps of a newcomer.
 //!
-//! A *newcomer* is a pipeline whose local state does not know the newest object of the replica. Another program may
-//! still be writing there, so the newcomer looks for a sign of life, a newer object, before it writes. With one it
-//! stops, whichever of the two would be first at the next object. Where the local state belongs to this replica, as
-//! after a deployment that overlaps with the process before it, it waits for the other to end instead.
+//! A *newcomer* is a pipeline whose local state does not know the newest object of the replica.
+//! Another program may still be writing there, so the newcomer looks for a sign of life, a newer
+//! object, before it writes. With one it stops, whichever of the two would be first at the next
+//! object. Where the local state belongs to this replica, as after a deployment that overlaps with
+//! the process before it, it waits for the other to end instead.
 //!
 //! A newcomer whose WAL the newest object was made from, or an earlier generation of it, has lost
 //! its state: it need not look. Pages that are equal prove nothing of this kind, because a restored
@@ -16,17 +17,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::super::remote::{Remote, RemoteError, header_of};
-use super::{Replica, ReplicaError};
+use super::error::ReplicaError;
+use super::pipeline::Replica;
+use super::resume::{Remote, RemoteError, header_of};
 use crate::base::clock::Millis;
 use crate::base::{LtxId, Salts, Txid, limits};
 use crate::io::{durable, read_small};
 use crate::ltx::Header;
-use crate::sqlite::walindex::WalIndexHeader;
 use crate::store::{CreateOnly, ErrorKind, PutOptions, StoreError};
 use crate::wal::format;
+use crate::wal::index::WalIndexHeader;
 
-/// Looks for a sign of life, each after so long since the first contact. The last one ends the waiting.
+/// Looks for a sign of life, each after so long since the first contact. The last one ends the
+/// waiting.
 const LOOKS: [Duration; 5] = [
     Duration::from_millis(500),
     Duration::from_secs(1),
@@ -42,8 +45,8 @@ const RESTARTS_MAX: u32 = 4096;
 /// How often the store is asked whether a proof is due, or an attempt that failed is made again.
 const PROOF_AGAIN: Duration = Duration::from_secs(600);
 
-/// The file in the folder of a replica's state: `1 MILLISECONDS` if create-only PUTs were proven to be honoured then, `0
-/// MILLISECONDS` if not.
+/// The file in the folder of a replica's state: `1 MILLISECONDS` if create-only PUTs were proven to
+/// be honoured then, `0 MILLISECONDS` if not.
 const PROOF: &str = "create-only";
 
 /// Permissions of it, as of the rest of the folder.
@@ -94,7 +97,8 @@ impl Replica {
         remote.newest > state.durable.txid && !unanswered
     }
 
-    /// A newcomer waits for a sign of life of another writer. Gives what the replica has after that.
+    /// A newcomer waits for a sign of life of another writer. Gives what the replica has after
+    /// that.
     pub(super) async fn wait_for_a_sign(&mut self, mut remote: Remote) -> Result<Remote, ReplicaError> {
         if !self.is_newcomer(&remote) || self.has_its_wal(&remote).await? {
             return Ok(remote);
@@ -213,7 +217,7 @@ mod tests {
     use super::*;
     use crate::base::{FrameNo, PageSize};
     use crate::ltx::WalRange;
-    use crate::sqlite::checksum::Sum;
+    use crate::wal::checksum::Sum;
 
     #[test]
     fn a_wal_goes_on_from_what_was_made_from_it() {

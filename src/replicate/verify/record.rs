@@ -1,4 +1,5 @@
-//! What is remembered of the last verification: the file `verified` in the folder of the replica's state, one JSON object.
+//! What is remembered of the last verification: the file `verified` in the folder of the replica's
+//! state, one JSON object.
 
 use std::io;
 use std::path::Path;
@@ -50,7 +51,8 @@ impl Record {
         Record { begun: begun.map(Millis), sound: sound.map(Millis), fault, faults }
     }
 
-    /// Without times that have not come: the clock was set back, and they would put off the next one.
+    /// Without times that have not come: the clock was set back, and they would put off the next
+    /// one.
     pub(super) fn not_after(mut self, now: Millis) -> Record {
         for time in [&mut self.begun, &mut self.sound] {
             *time = time.filter(|t| *t <= now);

@@ -4,15 +4,16 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 
-use super::super::history::HistoryOptions;
-use super::super::history::tests::memory::MemoryStore;
-use super::super::history::tests::world::{START, World};
 use super::*;
 use crate::base::{Level, LtxId};
+use crate::replicate::history::HistoryOptions;
+use crate::replicate::history::tests::memory::MemoryStore;
+use crate::replicate::history::tests::world::{START, World};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

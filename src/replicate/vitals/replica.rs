@@ -1,15 +1,16 @@
 //! The numbers of one replica.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64};
 use std::time::{Duration, Instant};
 
-use super::super::history::HistoryStatus;
-use super::super::state::Point;
-use super::super::verify::VerificationStatus;
-use super::{Amount, Failure, Place, lock, micros};
+use super::database::{Amount, Failure, Place, lock, micros};
 use crate::base::clock::Millis;
 use crate::base::{Salts, Txid};
+use crate::replicate::history::HistoryStatus;
+use crate::replicate::state::Point;
+use crate::replicate::verify::VerificationStatus;
 use crate::restore::Meter;
 
 /// Upper bounds of the histogram of latencies, in milliseconds.
@@ -44,7 +45,8 @@ pub struct Lag {
 /// The time from a commit to the store's answer, for each batch by its oldest commit.
 #[derive(Debug, Default)]
 pub struct Latencies {
-    /// Number of batches up to each bound of [`LATENCY_MS`], not cumulated; the last one is without bound.
+    /// Number of batches up to each bound of [`LATENCY_MS`], not cumulated; the last one is without
+    /// bound.
     pub buckets: [AtomicU64; LATENCY_MS.len() + 1],
     /// Sum of all, in microseconds.
     pub sum_micros: AtomicU64,
@@ -73,7 +75,8 @@ pub struct ReplicaVitals {
     /// What the batch under way holds.
     taken: Amount,
     durable: Amount,
-    /// When the oldest commit that is not stored was captured, in microseconds from `begun`; 0 for none.
+    /// When the oldest commit that is not stored was captured, in microseconds from `begun`; 0 for
+    /// none.
     pub(super) behind_since: AtomicU64,
     txid: AtomicU64,
     place: Place,
@@ -135,8 +138,8 @@ impl ReplicaVitals {
         }
     }
 
-    /// What the store has: the batch, where it ends in the log, pages of the database, and the time of that state. `None` before the
-    /// first.
+    /// What the store has: the batch, where it ends in the log, pages of the database, and the time
+    /// of that state. `None` before the first.
     #[must_use]
     pub fn durable(&self) -> Option<(Txid, (Salts, u32, u32), Millis)> {
         let txid = Txid(self.txid.load(Relaxed));
@@ -203,8 +206,8 @@ impl ReplicaVitals {
         self.back();
     }
 
-    /// What was taken is stored, in an object of `bytes`; nothing had to be stored if that is 0. `waiting` is when the oldest commit of those
-    /// that came meanwhile was captured.
+    /// What was taken is stored, in an object of `bytes`; nothing had to be stored if that is 0.
+    /// `waiting` is when the oldest commit of those that came meanwhile was captured.
     pub(in crate::replicate) fn answered(&self, bytes: u64, waiting: Option<Instant>) {
         if bytes > 0 {
             self.batches.fetch_add(1, Relaxed);

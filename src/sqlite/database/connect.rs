@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::{CONNECT_AGAIN, OpenError};
+use super::handle::CONNECT_AGAIN;
+use super::open_error::OpenError;
 
 /// Connects, and retries for at most `busy` while the database is locked. SQLite's own busy timeout
 /// does not cover every case. Where it would have to wait while it holds a lock itself, it gives up

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
-use super::Database;
+use super::handle::Database;
 use crate::sqlite::header::DbHeader;
 
 /// What changes when a file is written to: its modification time, in nanoseconds, and its length.

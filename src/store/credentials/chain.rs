@@ -1,18 +1,20 @@
 //! The chain: sources in the order of the AWS SDKs, the first that is set up counts.
 //!
-//! LITESTREAM_* and AWS_* variables; the profile of the shared files; web identity; container; EC2 metadata. A source that is
-//! set up and fails is an error: going on to the next would make somebody else of us.
+//! LITESTREAM_* and AWS_* variables; the profile of the shared files; web identity; container; EC2
+//! metadata. A source that is set up and fails is an error: going on to the next would make
+//! somebody else of us.
 
 use super::http::{Web, failed};
-use super::metadata;
 use super::place::Place;
 use super::plan::{Plan, plan};
 use super::profiles::Files;
+use super::sources::{Fetch, Fetched, Stamp};
 use super::sts::{self, Role};
-use super::{Fetch, Fetched, Stamp, process, sso};
+use super::{metadata, process, sso};
 use crate::base::limits;
 use crate::config::{CredentialError, CredentialSource, Env, TlsOptions};
-use crate::store::{BoxFuture, HostAnswer};
+use crate::store::HostAnswer;
+use crate::store::api::BoxFuture;
 
 const WEB_IDENTITY: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
 const ROLE: &str = "AWS_ROLE_ARN";

@@ -6,7 +6,8 @@ use super::answer::Answer;
 use super::http::Said;
 use super::profiles::Profiles;
 
-/// Reads the JSON of a container, of EC2 metadata or of `credential_process`. Returns the error's text.
+/// Reads the JSON of a container, of EC2 metadata or of `credential_process`. Returns the error's
+/// text.
 #[must_use]
 pub fn json_answer(json: &[u8]) -> String {
     match Answer::read("the service", json).and_then(|a| a.credentials("the service", "fuzz".into())) {
@@ -25,7 +26,8 @@ pub fn profile_file(text: &str, is_config: bool) -> String {
     }
 }
 
-/// Reads an error of STS or IAM Identity Center, in XML, JSON or plain text. Returns what would be shown.
+/// Reads an error of STS or IAM Identity Center, in XML, JSON or plain text. Returns what would be
+/// shown.
 #[must_use]
 pub fn refusal(status: StatusCode, body: &[u8]) -> String {
     let said = Said { status, body: body.to_vec().into(), date: None };

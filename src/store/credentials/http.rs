@@ -1,4 +1,5 @@
-//! One request to a credential service: a connection of its own, everything bounded, nothing secret in its errors.
+//! One request to a credential service: a connection of its own, everything bounded, nothing secret
+//! in its errors.
 //!
 //! There are a few of these in an hour, so that no pool is worth its connections.
 
@@ -15,8 +16,7 @@ use hyper::client::conn::http1;
 
 use crate::base::{limits, untrusted};
 use crate::config::{CredentialError, TlsOptions};
-use crate::store::s3::{Connect, HostAnswer, Io};
-use crate::store::s3::{Names, Network, connect_words, http_date, tls_config, xml};
+use crate::store::s3::{Connect, HostAnswer, Io, Names, Network, connect_words, http_date, tls_config, xml};
 
 /// Runs of letters and digits of this length in an answer may be keys: they are not repeated.
 const KEY_LIKE: usize = 32;
@@ -92,8 +92,8 @@ pub(super) struct Web {
 }
 
 impl Web {
-    /// `ca_cert` is trusted beside the certificates of the system. Checks are never switched off here: what is sent are
-    /// tokens and keys.
+    /// `ca_cert` is trusted beside the certificates of the system. Checks are never switched off
+    /// here: what is sent are tokens and keys.
     pub(super) fn new(tls: &TlsOptions, answers: &[HostAnswer]) -> Web {
         let tls = TlsOptions { skip_verify: false, ca_cert: tls.ca_cert.clone() };
         Web { tls, names: Names::new(answers), encrypted: Mutex::default() }

@@ -1,9 +1,10 @@
-//! Keys from what runs beside us: the credential service of a container (ECS, EKS Pod Identity) and the metadata
-//! service of an EC2 instance (IMDSv2).
+//! Keys from what runs beside us: the credential service of a container (ECS, EKS Pod Identity) and
+//! the metadata service of an EC2 instance (IMDSv2).
 //!
 //! IMDSv2: `PUT /latest/api/token` gives a session token, which goes with `GET
-//! /latest/meta-data/iam/security-credentials/` (the name of the role) and `.../ROLE` (its keys). The answer to the PUT
-//! has a limited number of hops: from inside a container it is lost on its way, silently.
+//! /latest/meta-data/iam/security-credentials/` (the name of the role) and `.../ROLE` (its keys).
+//! The answer to the PUT has a limited number of hops: from inside a container it is lost on its
+//! way, silently.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -11,9 +12,9 @@ use std::path::Path;
 use http::header::{AUTHORIZATION, HeaderName};
 use http::{HeaderValue, Method, StatusCode, Uri};
 
-use super::Fetched;
 use super::answer::Answer;
 use super::http::{Ask, NoAnswer, Said, Web, failed, for_now, is_loopback, quote, without_query};
+use super::sources::Fetched;
 use crate::base::limits;
 use crate::config::{CredentialError, Env};
 use crate::io::read_small;
@@ -26,7 +27,8 @@ const TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
 /// Where the agent of ECS answers.
 const ECS: &str = "http://169.254.170.2";
 
-/// Addresses that may be asked without TLS, beside those of this machine: the agents of ECS and of EKS.
+/// Addresses that may be asked without TLS, beside those of this machine: the agents of ECS and of
+/// EKS.
 const AGENTS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "fd00:ec2::23"];
 
 /// The variables that say where a container's credentials are.
@@ -166,7 +168,8 @@ async fn get(web: &Web, at: &str, path: &str, token: &str, service: &str) -> Res
     several(web, &ask).await.map_err(|e| for_now(format!("{service}: {}", e.message)))
 }
 
-/// Some attempts: the service drops requests when it is busy. No connection at all is an answer: there is no service.
+/// Some attempts: the service drops requests when it is busy. No connection at all is an answer:
+/// there is no service.
 async fn several(web: &Web, ask: &Ask) -> Result<Said, NoAnswer> {
     let mut last = web.ask(ask.clone()).await;
     for _ in 1..limits::METADATA_ATTEMPTS {

@@ -13,7 +13,8 @@ pub struct Pinger {
 }
 
 impl Pinger {
-    /// `tls` says which certificates are trusted beside those of the system; they are always checked.
+    /// `tls` says which certificates are trusted beside those of the system; they are always
+    /// checked.
     #[must_use]
     pub fn new(url: Secret, tls: &TlsOptions, answers: &[HostAnswer]) -> Pinger {
         Pinger { web: Web::new(tls, answers), url }

@@ -48,7 +48,8 @@ impl Plan {
     }
 }
 
-/// What the wanted profile asks for; `None` if it says nothing about keys, or if nobody named it and it is not there.
+/// What the wanted profile asks for; `None` if it says nothing about keys, or if nobody named it
+/// and it is not there.
 pub(super) fn plan(files: &Files, profiles: &Profiles) -> Result<Option<Plan>, CredentialError> {
     let name = &files.profile;
     if profiles.profile(name).is_none() {

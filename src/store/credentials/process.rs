@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 
-use super::Fetched;
 use super::answer::Answer;
 use super::http::{failed, for_now, quote};
+use super::sources::Fetched;
 use crate::base::limits;
 use crate::config::CredentialError;
 use crate::io::{end_group, own};
@@ -56,7 +56,8 @@ pub(super) async fn run(command: &str, profile: &str, time: Duration) -> Result<
     answer.credentials(&name, name.clone())
 }
 
-/// What the shell has started. A caller that gives up, or a program that takes too long: all of it ends with this.
+/// What the shell has started. A caller that gives up, or a program that takes too long: all of it
+/// ends with this.
 struct Group(Option<u32>);
 
 impl Drop for Group {

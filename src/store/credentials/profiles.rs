@@ -1,9 +1,10 @@
 //! The shared files of AWS: `~/.aws/config` and `~/.aws/credentials`.
 //!
-//! Sections `[default]`, `[profile NAME]` (in the credentials file `[NAME]`) and `[sso-session NAME]`, with lines
-//! `key = value`; `#` and `;` begin a comment, at the start of a line or behind white space. Lines that begin with
-//! white space belong to the value above (nested settings, none of which is needed here). What the credentials file
-//! says of a profile counts before what the config file says.
+//! Sections `[default]`, `[profile NAME]` (in the credentials file `[NAME]`) and `[sso-session
+//! NAME]`, with lines `key = value`; `#` and `;` begin a comment, at the start of a line or behind
+//! white space. Lines that begin with white space belong to the value above (nested settings, none
+//! of which is needed here). What the credentials file says of a profile counts before what the
+//! config file says.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -131,7 +132,8 @@ impl Profiles {
         }
     }
 
-    /// Adds the lines of a file; what it says counts before what is there. Values are never part of the error.
+    /// Adds the lines of a file; what it says counts before what is there. Values are never part of
+    /// the error.
     pub(super) fn add(&mut self, text: &str, is_config: bool) -> Result<(), (usize, &'static str)> {
         let mut at = At::Nowhere;
         for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {

@@ -1,8 +1,10 @@
-//! The cache before a source: keys from memory, the next ones ahead of time, one question at a time.
+//! The cache before a source: keys from memory, the next ones ahead of time, one question at a
+//! time.
 //!
-//! While the keys are valid nobody waits: the next ones are fetched in the background, [`limits::CREDENTIAL_LEAD`] before the
-//! end (or a third of a shorter life), and at once when a file they came from has changed. A fetch that fails leaves the
-//! old ones in place and is repeated after a growing wait. Only without valid keys does a request wait, for the one fetch
+//! While the keys are valid nobody waits: the next ones are fetched in the background,
+//! [`limits::CREDENTIAL_LEAD`] before the end (or a third of a shorter life), and at once when a
+//! file they came from has changed. A fetch that fails leaves the old ones in place and is repeated
+//! after a growing wait. Only without valid keys does a request wait, for the one fetch
 //! that is under way; a failure then answers all who ask, until its wait is over.
 
 use std::fmt;
@@ -12,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Fetch, Fetched, Stamp};
+use super::sources::{Fetch, Fetched, Stamp};
 use crate::base::backoff::Backoff;
 use crate::base::clock::Millis;
 use crate::base::limits;
@@ -254,7 +256,7 @@ mod tests {
 
     use super::*;
     use crate::config::Secret;
-    use crate::store::BoxFuture;
+    use crate::store::api::BoxFuture;
 
     type Answer = Result<Fetched, CredentialError>;
 
@@ -394,8 +396,8 @@ mod tests {
         assert_eq!(source.asked.load(Ordering::SeqCst), 2);
     }
 
-    /// A file was replaced twice within half a minute: the second refusal came while the new keys were being read, and
-    /// was taken for final.
+    /// A file was replaced twice within half a minute: the second refusal came while the new keys
+    /// were being read, and was taken for final.
     #[tokio::test]
     async fn a_refusal_while_others_are_on_their_way_waits_for_them() {
         let (from, source) = start(Ok(keys("A", None)), 1);

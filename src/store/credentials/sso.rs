@@ -1,8 +1,10 @@
-//! IAM Identity Center: `aws sso login` leaves a token in `~/.aws/sso/cache`, which stands for keys of a role.
+//! IAM Identity Center: `aws sso login` leaves a token in `~/.aws/sso/cache`, which stands for keys
+//! of a role.
 //!
-//! The file is named by the SHA-1 of the session's name (or, in the older form of a profile, of its start URL). A token
-//! of a session is renewed by its refresh token while the registration of the client that made it is valid; the file
-//! is then written anew, because the refresh token may be another one.
+//! The file is named by the SHA-1 of the session's name (or, in the older form of a profile, of its
+//! start URL). A token of a session is renewed by its refresh token while the registration of the
+//! client that made it is valid; the file is then written anew, because the refresh token may be
+//! another one.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -11,10 +13,10 @@ use http::StatusCode;
 use http::header::HeaderName;
 use serde_json::{Map, Value};
 
-use super::Fetched;
 use super::answer::fetched;
 use super::http::{Ask, Web, failed, for_now};
 use super::place::Place;
+use super::sources::Fetched;
 use crate::base::clock::Millis;
 use crate::base::limits;
 use crate::config::{CredentialError, Secret};

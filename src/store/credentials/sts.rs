@@ -1,4 +1,5 @@
-//! Roles: AssumeRole and AssumeRoleWithWebIdentity of AWS STS, as forms by POST, with answers in XML.
+//! Roles: AssumeRole and AssumeRoleWithWebIdentity of AWS STS, as forms by POST, with answers in
+//! XML.
 
 use std::path::{Path, PathBuf};
 
@@ -6,10 +7,10 @@ use http::header::HOST;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use sha2::Digest as _;
 
-use super::Fetched;
 use super::answer::fetched;
 use super::http::{Ask, Said, Web, failed, for_now};
 use super::place::Place;
+use super::sources::Fetched;
 use crate::base::clock::Millis;
 use crate::base::limits;
 use crate::config::{CredentialError, Credentials, Secret};

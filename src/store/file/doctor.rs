@@ -1,4 +1,5 @@
-//! Proves a replica in a directory step by step, for `lsfast doctor`, with a scratch folder that is removed in the end.
+//! Proves a replica in a directory step by step, for `lsfast doctor`, with a scratch folder that is
+//! removed in the end.
 
 use std::io;
 use std::path::{Path, PathBuf};

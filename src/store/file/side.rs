@@ -7,11 +7,12 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::{Inner, error, if_there};
+use super::store::{Inner, error, if_there};
 use crate::base::clock::Millis;
 use crate::io::Folder;
 use crate::ltx::TimesId;
-use crate::store::{Result, SideEntry, SideId};
+use crate::store::api::Result;
+use crate::store::{SideEntry, SideId};
 
 impl Inner {
     /// All of them, in order of their names.

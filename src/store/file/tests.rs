@@ -157,8 +157,8 @@ async fn strangers_are_not_listed() {
     assert_eq!(store.list(Scope::All).await.unwrap().len(), 1);
 }
 
-/// A finished draft can have an old modification time just before it gets its name; what counts is when it was
-/// last touched.
+/// A finished draft can have an old modification time just before it gets its name; what counts is
+/// when it was last touched.
 #[tokio::test]
 async fn abandoned_temporary_files_go_and_others_stay() {
     let (dir, store) = store();

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::{FileStore, GATHER_BYTES, Inner, error, level_path};
+use super::store::{FileStore, GATHER_BYTES, Inner, error, level_path};
 use crate::base::LtxId;
 use crate::base::clock::Millis;
 use crate::io::durable::{self, Existing, Pending};
 use crate::io::{File, Folder};
-use crate::store::{BoxFuture, ErrorKind, PutOptions, Result, StoreError, Upload, progress};
+use crate::store::api::{BoxFuture, PutOptions, Result, Upload};
+use crate::store::{ErrorKind, StoreError, progress};
 
 impl Inner {
     pub(super) fn put(&self, id: LtxId, body: &[Bytes], options: PutOptions) -> Result<()> {
@@ -20,8 +21,9 @@ impl Inner {
         draft.finish(|existing| same_as_body(existing, body))
     }
 
-    /// A hard link where the time fits, for the inode has only one; else a copy by the kernel, which shares the
-    /// blocks where the file system can. Files of a replica are never changed in place, so a link is as good.
+    /// A hard link where the time fits, for the inode has only one; else a copy by the kernel,
+    /// which shares the blocks where the file system can. Files of a replica are never changed
+    /// in place, so a link is as good.
     pub(super) fn copy(&self, from: LtxId, to: LtxId, options: PutOptions) -> Result<()> {
         let source = self.path(from);
         let failed = |e: io::Error| match e.kind() {
@@ -124,7 +126,8 @@ impl Draft {
         Ok(())
     }
 
-    /// Flushes it and gives it its name. `same` compares what is there already, for a name that may not be replaced.
+    /// Flushes it and gives it its name. `same` compares what is there already, for a name that may
+    /// not be replaced.
     fn finish(self, same: impl FnOnce(&File) -> io::Result<bool>) -> Result<()> {
         let Draft { pending, folder, name, target, options, .. } = self;
         let failed = |e: io::Error| error("write", &target, &e);

@@ -3,9 +3,8 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use base64::Engine as _;
@@ -17,7 +16,8 @@ use sha2::{Digest, Sha256};
 
 use super::encode::push_hex;
 
-/// Handed to the connection at once, at most: larger chunks are cut (not copied), so that progress can be seen.
+/// Handed to the connection at once, at most: larger chunks are cut (not copied), so that progress
+/// can be seen.
 const FRAME_BYTES: usize = 128 << 10;
 
 /// A longer content is summed up on a worker thread.
@@ -97,7 +97,8 @@ impl Payload {
         })
     }
 
-    /// Makes the checksums that will be asked for. Those of a long content are made on a worker thread: the loop has others to serve.
+    /// Makes the checksums that will be asked for. Those of a long content are made on a worker
+    /// thread: the loop has others to serve.
     pub(super) async fn sum(&self, signed: bool) {
         if self.0.len <= SUM_INLINE_BYTES {
             return;

@@ -12,14 +12,15 @@ use crate::store::ErrorKind;
 
 const BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region");
 
-/// Stores refuse signatures that are older or newer than some minutes (S3: 15), with one of several codes. A refusal
-/// together with clocks so far apart is taken for that.
+/// Stores refuse signatures that are older or newer than some minutes (S3: 15), with one of several
+/// codes. A refusal together with clocks so far apart is taken for that.
 const SKEW_MIN: Duration = Duration::from_secs(240);
 
 /// Longest code of an error, in characters. The longest in use has 47.
 const CODE_MAX: usize = 64;
 
-/// Reads code, words, region and times of an answer. `signed_at` is the time in the request's signature.
+/// Reads code, words, region and times of an answer. `signed_at` is the time in the request's
+/// signature.
 pub(super) fn read(
     status: StatusCode,
     headers: &HeaderMap,
@@ -55,7 +56,8 @@ pub(super) fn read(
     (class, detail)
 }
 
-/// Some stores (Garage) call everything AccessDenied and say in words that it is the key or the signature.
+/// Some stores (Garage) call everything AccessDenied and say in words that it is the key or the
+/// signature.
 fn plain_code(status: StatusCode, code: String, said: &str) -> String {
     if !matches!(status.as_u16(), 400 | 401 | 403)
         || !matches!(code.as_str(), "AccessDenied" | "Forbidden" | "")

@@ -1,7 +1,7 @@
 //! CopyObject, UploadPartCopy for large objects, and through this host where the store has neither.
 //!
-//! A create-only copy is guarded by a HEAD of its target: few stores honour `If-None-Match` on a copy, and those that
-//! do not ignore it silently.
+//! A create-only copy is guarded by a HEAD of its target: few stores honour `If-None-Match` on a
+//! copy, and those that do not ignore it silently.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,16 +10,17 @@ use std::time::Duration;
 use http::Method;
 use tokio::task::JoinSet;
 
-use super::Inner;
 use super::encode;
 use super::failure::{Class, Failure};
 use super::head::Found;
 use super::multipart::{AbortOnDrop, Begun, Parts};
 use super::put::CREATED;
 use super::request::Call;
+use super::store::Inner;
 use super::xml::{self, Part};
 use crate::base::limits;
-use crate::store::{ErrorKind, PutOptions, Result, StoreError, Upload};
+use crate::store::api::{PutOptions, Result, Upload};
+use crate::store::{ErrorKind, StoreError};
 
 /// Time that every copy gets.
 const COPY_TIME: Duration = Duration::from_secs(60);
@@ -64,8 +65,8 @@ pub(super) async fn copy(inner: &Arc<Inner>, from: &str, to: &str, options: PutO
     }
 }
 
-/// Whether an answer to a copy leaves hope for reading and writing: the store does not know copies, forbids them, or fails
-/// at them again and again.
+/// Whether an answer to a copy leaves hope for reading and writing: the store does not know copies,
+/// forbids them, or fails at them again and again.
 fn another_way_may_do(failure: &Failure) -> bool {
     match failure.class {
         Class::Unsupported => true,

@@ -7,14 +7,15 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use http::Method;
 use md5::{Digest, Md5};
 
-use super::Inner;
 use super::failure::{Class, Failure};
+use super::optional_headers::may_be_refusal;
 use super::request::Call;
 use super::retry::Retry;
-use super::wishes::may_be_refusal;
+use super::store::Inner;
 use super::xml;
 use crate::base::{limits, untrusted};
-use crate::store::{ErrorKind, Result, StoreError};
+use crate::store::api::Result;
+use crate::store::{ErrorKind, StoreError};
 
 /// Codes of single objects that may work later.
 const LATER: [&str; 4] = ["InternalError", "SlowDown", "ServiceUnavailable", "OperationAborted"];
@@ -72,7 +73,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Reads what was not deleted; keeps in `left` what may be tried again, and answers with the failure to wait for.
+    /// Reads what was not deleted; keeps in `left` what may be tried again, and answers with the
+    /// failure to wait for.
     fn not_deleted(&self, body: &[u8], left: &mut Vec<&str>) -> Result<Option<Failure>> {
         let subject = format!("DELETE s3://{}", self.location.bucket);
         let errors = xml::delete_errors(body)
@@ -108,7 +110,8 @@ impl Inner {
 
 fn delete_call<'a>(keys: &[&str]) -> Call<'a> {
     let xml = xml::delete_request(keys.iter().copied());
-    // S3 wants proof that the list of victims arrived whole; this is the form that every store knows.
+    // S3 wants proof that the list of victims arrived whole; this is the form that every
+    // store knows.
     let md5 = BASE64.encode(Md5::digest(xml.as_bytes()));
     Call::new(Method::POST, None).query("delete", "").header("content-md5", md5).xml(xml)
 }

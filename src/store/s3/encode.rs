@@ -1,7 +1,8 @@
 //! Percent-encoding by the rule of AWS Signature Version 4.
 //!
-//! Letters, digits and `-._~` stay; in a path the slash stays too; every other byte of the UTF-8 form becomes `%XX`
-//! in upper case. A space is `%20`, a plus `%2B`: what is sent is what is signed.
+//! Letters, digits and `-._~` stay; in a path the slash stays too; every other byte of the UTF-8
+//! form becomes `%XX` in upper case. A space is `%20`, a plus `%2B`: what is sent is what is
+//! signed.
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
@@ -36,8 +37,9 @@ pub(in crate::store) fn push_hex(out: &mut String, bytes: &[u8]) {
     }
 }
 
-/// Reverses the `encoding-type=url` of a listing, where a space may be a plus (AWS) or not. Bytes that make no UTF-8
-/// and percent signs that encode nothing stay as they are: such a key is not one of ours.
+/// Reverses the `encoding-type=url` of a listing, where a space may be a plus (AWS) or not. Bytes
+/// that make no UTF-8 and percent signs that encode nothing stay as they are: such a key is not one
+/// of ours.
 pub(super) fn decode_key(text: &str, plus_is_space: bool) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());

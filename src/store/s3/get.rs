@@ -6,13 +6,14 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_RANGE, CONTENT_TYPE, ETAG};
 use http::{HeaderMap, Method, StatusCode};
 
-use super::Inner;
-use super::believe::unbelievable;
 use super::failure::{Class, Failure};
+use super::plausible::unbelievable;
 use super::request::Call;
 use super::retry::Retry;
+use super::store::Inner;
 use crate::base::{limits, untrusted};
-use crate::store::{ErrorKind, Result};
+use crate::store::ErrorKind;
+use crate::store::api::Result;
 
 /// What has arrived so far.
 #[derive(Debug, Default)]
@@ -70,7 +71,9 @@ impl Inner {
         got: &mut Got,
     ) -> std::result::Result<(), Failure> {
         let mut answer = self.attempt(call, &retry.plan).await?;
-        // Objects of a replica are stored as application/octet-stream. Where the store answers in full, this is no object.
+        // Objects of a replica are stored as application/octet-stream. Where the store
+        // answers in full,
+        // this is no object.
         let kind = answer.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let is_page = kind.starts_with("text/html");
         if answer.status == StatusCode::OK && (is_page || kind.starts_with("application/xml")) {
@@ -87,7 +90,8 @@ impl Inner {
         got.etag = etag;
         let mut skip = span.skip;
         let mut left = span.take;
-        // At most what was asked for. Growing by and by would copy, and touch new memory, again and again.
+        // At most what was asked for. Growing by and by would copy, and touch new
+        // memory, again and again.
         got.bytes.reserve(usize::try_from(left).unwrap_or(0));
         while left > 0 {
             let Some(mut data) = answer.body.next().await? else {
@@ -192,8 +196,9 @@ fn content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use http::HeaderValue;
+
+    use super::*;
 
     fn span(status: u16, length: &str, range: &str, wanted: Range<u64>) -> std::result::Result<Span, String> {
         let mut headers = HeaderMap::new();

@@ -5,16 +5,17 @@ use std::sync::atomic::Ordering;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, LAST_MODIFIED};
 use http::{HeaderMap, Method};
 
-use super::Inner;
-use super::believe::unbelievable;
 use super::classify::http_date;
 use super::failure::Class;
+use super::optional_headers::may_be_refusal;
+use super::plausible::unbelievable;
 use super::put::{CHECKSUM, CREATED};
 use super::request::Call;
-use super::wishes::may_be_refusal;
+use super::store::Inner;
 use crate::base::clock::Millis;
 use crate::config::Checksum;
-use crate::store::{ErrorKind, Result, StoreError};
+use crate::store::api::Result;
+use crate::store::{ErrorKind, StoreError};
 
 /// An object that exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +26,8 @@ pub(super) struct Found {
     /// Timestamp of the LTX header, by metadata.
     pub(super) created: Option<Millis>,
     pub(super) etag: String,
-    /// CRC-32 in Base64, as the store keeps it: of the content, or `...-N` of the checksums of N parts.
+    /// CRC-32 in Base64, as the store keeps it: of the content, or `...-N` of the checksums of N
+    /// parts.
     pub(super) crc32: Option<String>,
 }
 

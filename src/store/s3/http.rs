@@ -1,10 +1,10 @@
-//! Connections: TCP by name with happy eyeballs, TLS by rustls, one shared configuration so that sessions resume.
+//! Connections: TCP by name with happy eyeballs, TLS by rustls, one shared configuration so that
+//! sessions resume.
 
 use std::error::Error as StdError;
-use std::fmt;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use http::Uri;
 use hyper_rustls::HttpsConnector;
@@ -18,12 +18,13 @@ use rustls::{
 use tower_service::Service;
 
 use super::failure::{Class, Failure};
-use super::names::Names;
 use super::race::Race;
+use super::resolve::Names;
 use crate::base::{limits, untrusted};
 use crate::config::TlsOptions;
 use crate::io::read_small;
-use crate::store::{BoxFuture, ErrorKind, StoreError};
+use crate::store::api::BoxFuture;
+use crate::store::{ErrorKind, StoreError};
 
 /// A byte stream to a server.
 pub trait Io: hyper::rt::Read + hyper::rt::Write + Send + Unpin {}
@@ -264,7 +265,8 @@ fn plain_name(name: &str) -> &str {
     name.split_once("(\"").and_then(|(_, rest)| rest.strip_suffix("\")")).unwrap_or(name)
 }
 
-/// The errors behind an error, outermost first; looks into `io::Error`, whose source skips what it carries.
+/// The errors behind an error, outermost first; looks into `io::Error`, whose source skips what it
+/// carries.
 pub(super) fn chain<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {

@@ -4,13 +4,14 @@ use std::sync::atomic::Ordering;
 
 use http::Method;
 
-use super::Inner;
 use super::pages::{Begin, Pages, readings};
 use super::request::Call;
+use super::store::Inner;
 use super::xml::{self, ListEntry, ListPage};
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, limits};
-use crate::store::{Entry, ErrorKind, Listing, Result, Scope, SideEntry, SideId, StoreError};
+use crate::store::api::{Entry, Result, Scope};
+use crate::store::{ErrorKind, Listing, SideEntry, SideId, StoreError};
 
 impl Inner {
     /// Lists a level, or everything below the prefix by one listing.
@@ -33,7 +34,8 @@ impl Inner {
         self.list_below(true).await
     }
 
-    /// `sides`: whether what lies beside the files is worth further listings, where one does not have it.
+    /// `sides`: whether what lies beside the files is worth further listings, where one does not
+    /// have it.
     async fn list_below(&self, sides: bool) -> Result<Listing> {
         let root = self.root();
         let mut found = self.list_prefix(&root, &root).await?;
@@ -64,8 +66,8 @@ impl Inner {
         format!("{}/", self.location.prefix)
     }
 
-    /// Some stores (SeaweedFS) drop empty parts of keys: what was put at `/0000/x` is listed as `0000/x`, and a listing
-    /// below `/` is empty.
+    /// Some stores (SeaweedFS) drop empty parts of keys: what was put at `/0000/x` is listed as
+    /// `0000/x`, and a listing below `/` is empty.
     async fn list_cleaned(&self, root: &str, sides: bool) -> Result<Listing> {
         let mut found = Listing::default();
         if root.is_empty() {
@@ -83,8 +85,8 @@ impl Inner {
         Ok(found)
     }
 
-    /// On stores that keep empty parts `0000/x` is somebody else's object, so that one of those found has to answer to
-    /// our name for it.
+    /// On stores that keep empty parts `0000/x` is somebody else's object, so that one of those
+    /// found has to answer to our name for it.
     async fn keep_own(&self, found: &mut Listing) -> Result<()> {
         if let Some(first) = found.files.first()
             && self.head(&self.key(first.id)).await?.is_none()
@@ -177,8 +179,8 @@ enum Name {
 
 /// `ROOT` + a name that is known; `None` for every other key.
 ///
-/// Stores differ in what they encode, and some say that they did and did not. All keys of the answer begin with what
-/// was asked for, so that whichever reading begins with it is the right one.
+/// Stores differ in what they encode, and some say that they did and did not. All keys of the
+/// answer begin with what was asked for, so that whichever reading begins with it is the right one.
 fn name(listed: &ListEntry, root: &str, url_encoded: bool) -> Option<Name> {
     let below = |rest: &str| ltx_name(rest).map(Name::Ltx).or_else(|| SideId::parse(rest).map(Name::Side));
     readings(&listed.key, url_encoded).find_map(|key| key.strip_prefix(root).and_then(below))
@@ -202,7 +204,7 @@ mod tests {
         let name = "0000000000000001-000000000000000a.ltx";
         let of = |key: String, root: &str, encoded: bool| {
             let listed = ListEntry { key, size: 7, modified: Some(Millis(1)), ..ListEntry::default() };
-            match super::name(&listed, root, encoded) {
+            match crate::store::s3::list::name(&listed, root, encoded) {
                 Some(Name::Ltx(id)) => Some((id.level.get(), id.min.0, id.max.0)),
                 Some(Name::Side(id)) => panic!("{id} is no LTX file"),
                 None => None,

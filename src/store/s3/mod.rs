@@ -1,19 +1,18 @@
 //! Replicas in a bucket of any store that speaks S3.
 //!
-//! One request travels like this: an operation (`put`, `get`, ...) makes a [`Call`](request::Call); `retry` attempts
-//! it until it succeeds or its time is over; each attempt asks for the present credentials, region and corrected
-//! time, signs (`sign`), takes a connection from the `pool` of its host and sends. An answer that is no success is
-//! read by `classify` (what it means) and `sentence` (what to tell the user). What a store turns out not to know
-//! (`If-None-Match`, the checksum header, DeleteObjects, CopyObject) is remembered by the `client` for the process.
+//! One request travels like this: an operation (`put`, `get`, ...) makes a [`Call`](request::Call);
+//! `retry` attempts it until it succeeds or its time is over; each attempt asks for the present
+//! credentials, region and corrected time, signs (`sign`), takes a connection from the `pool` of
+//! its host and sends. An answer that is no success is read by `classify` (what it means) and
+//! `sentence` (what to tell the user). What a store turns out not to know (`If-None-Match`, the
+//! checksum header, DeleteObjects, CopyObject) is remembered by the `client` for the process.
 //!
-//! Keys are glued literally: PREFIX + `/` + level as four hex digits + `/` + `MIN-MAX.ltx`. An empty prefix gives keys
-//! that begin with a slash.
+//! Keys are glued literally: PREFIX + `/` + level as four hex digits + `/` + `MIN-MAX.ltx`. An
+//! empty prefix gives keys that begin with a slash.
 
-mod believe;
 mod body;
 mod classify;
 mod client;
-mod compare;
 mod copy;
 mod date;
 mod delete;
@@ -28,281 +27,32 @@ mod get;
 mod head;
 mod http;
 mod list;
+mod message;
 mod multipart;
-mod names;
+mod optional_headers;
+mod options;
 mod owner;
 mod pages;
+mod plausible;
 mod pool;
 pub mod probe_endpoint;
 mod put;
 mod race;
 mod request;
+mod resolve;
 mod retry;
-mod sentence;
 pub mod sign;
+mod store;
+mod taken_key;
 mod wire;
-mod wishes;
 pub mod xml;
 
-use std::fmt;
-use std::ops::Range;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
-use bytes::Bytes;
-
-pub use client::{ClientOptions, Clients, RetryPolicy};
-pub use http::{Connect, Io};
-pub use names::HostAnswer;
-
-// What the sources of credentials need of this client.
 pub(in crate::store) use classify::http_date;
+pub use client::Clients;
 pub(in crate::store) use encode::{push_hex, push_query};
+pub use http::{Connect, Io};
 pub(in crate::store) use http::{Network, connect_words, tls_config};
-pub(in crate::store) use names::Names;
-
-use super::{
-    BoxFuture, CreateOnly, Entry, ErrorKind, Listing, PutOptions, Result, Scope, SideId, Store, StoreError,
-    Upload,
-};
-use crate::base::LtxId;
-use crate::base::clock::Millis;
-use crate::config::{Addressing, CredentialError, CredentialSource, S3Location};
-use crate::ltx::TimesId;
-use body::Payload;
-use client::Client;
-use sign::SigningKey;
-
-/// Parts under way at once, whatever the user says: each is in memory.
-const TRANSFERS_MAX: usize = 64;
-
-/// A replica in a bucket. Cheap to clone.
-#[derive(Clone)]
-pub struct S3Store {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    url: String,
-    location: S3Location,
-    options: ClientOptions,
-    extras: extras::Extras,
-    client: Arc<Client>,
-    signing_key: SigningKey,
-    /// Whether an object of this replica was seen in a listing, under its name.
-    listed: AtomicBool,
-    written: Mutex<Option<owner::Written>>,
-}
-
-impl fmt::Debug for Inner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("S3").field("url", &self.url).field("endpoint", &self.location.endpoint.value).finish()
-    }
-}
-
-impl fmt::Debug for S3Store {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
-    }
-}
-
-impl S3Store {
-    /// Opens the replica; no request is made. `url` is how messages call it.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Credentials`] when there are none, [`ErrorKind::Tls`] when the CA file cannot be used.
-    pub fn open(url: &str, location: &S3Location, options: &ClientOptions) -> Result<S3Store> {
-        if matches!(location.credentials, CredentialSource::Missing) {
-            let message = format!("{url}: {}", CredentialError::Missing);
-            return Err(StoreError::new(ErrorKind::Credentials, message));
-        }
-        let client = options.clients.get(location, options)?;
-        let extras = extras::Extras::new(location)?;
-        let mut options = options.clone();
-        if let Some(wanted) = &location.fields.concurrency {
-            options.transfers =
-                usize::try_from(wanted.value).map_or(TRANSFERS_MAX, |n| n.clamp(1, TRANSFERS_MAX));
-        }
-        let (url, location, signing_key) = (url.to_owned(), location.clone(), SigningKey::default());
-        let (listed, written) = (AtomicBool::new(false), Mutex::default());
-        let inner = Inner { url, location, options, extras, client, signing_key, listed, written };
-        Ok(S3Store { inner: Arc::new(inner) })
-    }
-
-    /// Times one PUT of `bytes`, signed and sent as the content of an object is, over the same connections, to a key
-    /// beside the replica that no listing of LTX files contains. It is the floor for every upload of that size;
-    /// [`delete_scratch`](S3Store::delete_scratch) removes the object.
-    ///
-    /// # Errors
-    /// As any PUT.
-    pub async fn put_scratch(&self, name: &str, bytes: Bytes) -> Result<Duration> {
-        let key = self.inner.scratch_key(name);
-        let began = tokio::time::Instant::now();
-        self.inner.put_scratch(&key, Payload::new(vec![bytes])).await?;
-        Ok(began.elapsed())
-    }
-
-    /// Finds out whether the store keeps a create-only PUT from replacing an object, by two of them to one scratch key.
-    /// A store that ignores the condition silently is remembered like one that refuses it: LIST comes before PUT from
-    /// then on. Three requests; worth it once for each endpoint that is not known.
-    ///
-    /// # Errors
-    /// As any PUT.
-    pub async fn probe_create_only(&self) -> Result<bool> {
-        let name = format!("probe-{:016x}", fastrand::u64(..));
-        let key = self.inner.scratch_key(&name);
-        let honoured = self.inner.probe_create_only(&key).await;
-        let deleted = self.inner.delete_one(&key).await;
-        let honoured = honoured?;
-        deleted.map(|()| honoured)
-    }
-
-    /// Removes what [`put_scratch`](S3Store::put_scratch) wrote.
-    ///
-    /// # Errors
-    /// As any DELETE; an object that is not there is none.
-    pub async fn delete_scratch(&self, name: &str) -> Result<()> {
-        self.inner.delete_one(&self.inner.scratch_key(name)).await
-    }
-}
-
-impl Inner {
-    fn key(&self, id: LtxId) -> String {
-        format!("{}/{:04x}/{}", self.location.prefix, id.level.get(), id.file_name())
-    }
-
-    /// Litestream 0.3 drops empty parts of its keys, others take the prefix literally.
-    fn side_key(&self, id: SideId) -> String {
-        match id {
-            SideId::Legacy(name) => list::clean(&self.location.prefix) + &name.path(),
-            SideId::Times(_) => format!("{}/{}", self.location.prefix, id.path()),
-        }
-    }
-
-    fn scratch_key(&self, name: &str) -> String {
-        format!("{}/lsfast-scratch/{name}", self.location.prefix)
-    }
-
-    async fn prewarm(&self) {
-        let region = self.region();
-        let mut url = self.location.endpoint.value.url(&region);
-        if self.location.addressing.value == Addressing::VirtualHost {
-            url.host = format!("{}.{}", self.location.bucket, url.host);
-        }
-        let warmed = match self.client.pool(url.scheme, &url.authority()) {
-            Ok(pool) => pool.prewarm().await,
-            Err(e) => Err(e),
-        };
-        if let Err(e) = warmed {
-            tracing::debug!(replica = %self.url, error = %e, "no connection ahead of use");
-        }
-    }
-}
-
-impl Store for S3Store {
-    fn url(&self) -> &str {
-        &self.inner.url
-    }
-
-    fn identity(&self) -> String {
-        self.inner.location.identity()
-    }
-
-    fn now(&self) -> Millis {
-        Millis::from_system(self.inner.client.clock.now())
-    }
-
-    fn place(&self) -> String {
-        let location = &self.inner.location;
-        format!("{}/{}", location.endpoint_url(), location.bucket)
-    }
-
-    fn list(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<Entry>>> {
-        Box::pin(self.inner.list(scope))
-    }
-
-    fn put<'a>(&'a self, id: LtxId, body: Vec<Bytes>, options: PutOptions) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            let (key, payload) = (self.inner.key(id), Payload::new(body));
-            let size = payload.len();
-            self.inner.put(&key, payload, options).await?;
-            self.inner.prove_first(&key, size).await
-        })
-    }
-
-    fn upload<'a>(
-        &'a self,
-        id: LtxId,
-        size_max: u64,
-        options: PutOptions,
-    ) -> BoxFuture<'a, Result<Box<dyn Upload>>> {
-        let upload = multipart::Parts::new(Arc::clone(&self.inner), self.inner.key(id), size_max, options);
-        Box::pin(async move { upload.map(|u| Box::new(u) as Box<dyn Upload>) })
-    }
-
-    fn get<'a>(&'a self, id: LtxId, range: Range<u64>) -> BoxFuture<'a, Result<Bytes>> {
-        Box::pin(async move { self.inner.get(&self.inner.key(id), range).await })
-    }
-
-    fn head<'a>(&'a self, id: LtxId) -> BoxFuture<'a, Result<Option<Entry>>> {
-        Box::pin(async move {
-            let found = self.inner.head(&self.inner.key(id)).await?;
-            Ok(found.map(|f| Entry { id, size: f.size, modified: f.created.unwrap_or(f.modified) }))
-        })
-    }
-
-    fn delete<'a>(&'a self, ids: &'a [LtxId]) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            let keys: Vec<String> = ids.iter().map(|id| self.inner.key(*id)).collect();
-            self.inner.delete(&keys).await
-        })
-    }
-
-    fn copy<'a>(&'a self, from: LtxId, to: LtxId, options: PutOptions) -> BoxFuture<'a, Result<()>> {
-        Box::pin(
-            async move { copy::copy(&self.inner, &self.inner.key(from), &self.inner.key(to), options).await },
-        )
-    }
-
-    fn prove_create_only<'a>(
-        &'a self,
-        id: LtxId,
-        body: Bytes,
-        options: PutOptions,
-    ) -> BoxFuture<'a, Result<Option<CreateOnly>>> {
-        Box::pin(async move {
-            self.inner.prove_create_only(&self.inner.key(id), Payload::new(vec![body]), options).await
-        })
-    }
-
-    fn know_create_only(&self, proof: CreateOnly) {
-        self.inner.know_create_only(proof);
-    }
-
-    fn prewarm(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.inner.prewarm())
-    }
-
-    fn list_all(&self) -> BoxFuture<'_, Result<Listing>> {
-        Box::pin(self.inner.list_all())
-    }
-
-    fn get_side<'a>(&'a self, id: SideId, range: Range<u64>) -> BoxFuture<'a, Result<Bytes>> {
-        Box::pin(async move { self.inner.get(&self.inner.side_key(id), range).await })
-    }
-
-    fn put_times<'a>(&'a self, id: TimesId, body: Bytes) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            let options = PutOptions { created: Millis::now(), create_only: false };
-            self.inner.put(&self.inner.side_key(SideId::Times(id)), Payload::new(vec![body]), options).await
-        })
-    }
-
-    fn delete_times<'a>(&'a self, ids: &'a [TimesId]) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            let keys: Vec<String> = ids.iter().map(|id| self.inner.side_key(SideId::Times(*id))).collect();
-            self.inner.delete(&keys).await
-        })
-    }
-}
+pub use options::{ClientOptions, RetryPolicy};
+pub use resolve::HostAnswer;
+pub(in crate::store) use resolve::Names;
+pub use store::S3Store;

@@ -1,8 +1,10 @@
-//! An object written in parts: CreateMultipartUpload, UploadPart, CompleteMultipartUpload, AbortMultipartUpload.
+//! An object written in parts: CreateMultipartUpload, UploadPart, CompleteMultipartUpload,
+//! AbortMultipartUpload.
 //!
-//! The size of a part follows from the greatest possible length, so that 10,000 parts are always enough. At most
-//! [`ClientOptions::transfers`](super::ClientOptions::transfers) parts are under way; with the one that is being
-//! filled, that many parts and one more are in memory. What fits into one part becomes one PUT.
+//! The size of a part follows from the greatest possible length, so that 10,000 parts are always
+//! enough. At most [`ClientOptions::transfers`](super::ClientOptions::transfers) parts are under
+//! way; with the one that is being filled, that many parts and one more are in memory. What fits
+//! into one part becomes one PUT.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,17 +15,18 @@ use http::Method;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-use super::Inner;
 use super::body::Payload;
-use super::compare::Fingerprint;
 use super::failure::{Class, Failure};
+use super::optional_headers;
 use super::put::{CHECKSUM, CREATED, base64_crc};
 use super::request::{Call, Reply};
 use super::retry::Retry;
-use super::wishes;
+use super::store::Inner;
+use super::taken_key::Fingerprint;
 use super::xml::{self, Part};
 use crate::base::limits;
-use crate::store::{BoxFuture, ErrorKind, PutOptions, Result, StoreError, Upload};
+use crate::store::api::{BoxFuture, PutOptions, Result, Upload};
+use crate::store::{ErrorKind, StoreError};
 
 /// Time for the store to put an object together. It sends white space meanwhile, but not all do.
 const COMPLETE_TIME: Duration = Duration::from_secs(300);
@@ -105,7 +108,7 @@ impl Inner {
         loop {
             let reply = match self.run(&call).await {
                 Ok(reply) => reply,
-                Err(f) if !with_md5 && wishes::asks_for_md5(&f) => {
+                Err(f) if !with_md5 && optional_headers::asks_for_md5(&f) => {
                     with_md5 = true;
                     self.client.wants_md5.store(true, Ordering::Relaxed);
                     call = call.header("content-md5", payload.md5_base64().await);
@@ -203,7 +206,8 @@ impl AbortOnDrop {
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         let Some(begun) = self.begun.take() else { return };
-        // Without a runtime nothing can be sent; the store's own rule for unfinished uploads has to do it.
+        // Without a runtime nothing can be sent; the store's own rule for unfinished
+        // uploads has to do it.
         let Ok(runtime) = Handle::try_current() else { return };
         let (inner, key) = (Arc::clone(&self.inner), std::mem::take(&mut self.key));
         runtime.spawn(async move { inner.abort_upload(&key, &begun).await });

@@ -1,10 +1,12 @@
-//! One writer for each replica, also at stores that do not keep a create-only PUT from replacing an object.
+//! One writer for each replica, also at stores that do not keep a create-only PUT from replacing an
+//! object.
 //!
-//! Whether the store honours `If-None-Match: *` is proven by a second PUT of an object that this process has just
-//! written, with the same bytes: 412 is the proof, and a store that takes it has replaced the object by itself.
-//! Where it is not honoured, one small LIST comes before each create-only PUT: it begins at the newest object that this
-//! process wrote and shows whether that is still ours, and whether another one came after it. The time between that
-//! LIST and the end of the PUT is not covered, but what happens in it is found before the next PUT.
+//! Whether the store honours `If-None-Match: *` is proven by a second PUT of an object that this
+//! process has just written, with the same bytes: 412 is the proof, and a store that takes it has
+//! replaced the object by itself. Where it is not honoured, one small LIST comes before each
+//! create-only PUT: it begins at the newest object that this process wrote and shows whether that
+//! is still ours, and whether another one came after it. The time between that LIST and the end of
+//! the PUT is not covered, but what happens in it is found before the next PUT.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -12,17 +14,17 @@ use std::sync::atomic::Ordering;
 use http::Method;
 use http::header::ETAG;
 
-use super::Inner;
 use super::body::Payload;
 use super::encode::decode_key;
 use super::failure::Class;
 use super::head::Found;
-use super::put;
 use super::request::{Call, Reply};
-use super::xml;
+use super::store::Inner;
+use super::{put, xml};
 use crate::base::clock::Millis;
 use crate::base::limits;
-use crate::store::{CreateOnly, ErrorKind, PutOptions, Result, StoreError};
+use crate::store::api::{CreateOnly, PutOptions, Result};
+use crate::store::{ErrorKind, StoreError};
 
 /// The newest object that this process has written create-only.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +47,8 @@ impl Written {
 }
 
 impl Inner {
-    /// Notes that an object of ours is the newest, where that is needed. `reply` is the answer to its PUT, if its ETag is there.
+    /// Notes that an object of ours is the newest, where that is needed. `reply` is the answer to
+    /// its PUT, if its ETag is there.
     pub(super) fn wrote(&self, key: &str, size: u64, reply: Option<&Reply>) {
         if self.ways(true).now.create_only {
             return;
@@ -67,7 +70,8 @@ impl Inner {
     /// Whether the key of a create-only PUT is taken, for a store that would replace what is there.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] if another program has replaced our newest object, or has written a newer one.
+    /// [`ErrorKind::Conflict`] if another program has replaced our newest object, or has written a
+    /// newer one.
     pub(super) async fn taken(&self, key: &str) -> Result<Option<Found>> {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(written) = written.filter(|w| w.key.as_str() < key) else { return self.head(key).await };
@@ -91,8 +95,8 @@ impl Inner {
         }
     }
 
-    /// Key, ETag and size of the objects from `first` to `next`. The prefix that both keys share bounds the answer at stores
-    /// that ignore `start-after`.
+    /// Key, ETag and size of the objects from `first` to `next`. The prefix that both keys share
+    /// bounds the answer at stores that ignore `start-after`.
     async fn list_from(&self, first: &str, next: &str) -> Result<Vec<(String, String, u64)>> {
         let same = first.bytes().zip(next.bytes()).take_while(|(a, b)| a == b).count();
         // Keys are ASCII after the prefix of the replica, and that is the same.
@@ -123,8 +127,9 @@ impl Inner {
         StoreError::new(ErrorKind::Conflict, message)
     }
 
-    /// Whether the store keeps a create-only PUT from replacing an object, by a second one of `payload`, which this
-    /// process has just written at `key`. `None` if that was proven within [`limits::CREATE_ONLY_PROOF`].
+    /// Whether the store keeps a create-only PUT from replacing an object, by a second one of
+    /// `payload`, which this process has just written at `key`. `None` if that was proven
+    /// within [`limits::CREATE_ONLY_PROOF`].
     pub(super) async fn prove_create_only(
         &self,
         key: &str,

@@ -1,9 +1,11 @@
-//! The way through the pages of a listing: where the next one begins, and whether the whole ever ends.
+//! The way through the pages of a listing: where the next one begins, and whether the whole ever
+//! ends.
 //!
-//! The standard is a flag that there is more, and a token for it. Some stores set the flag and give no token; then the
-//! next page begins after the last key (`start-after`, or `marker` where the store speaks the first version only).
-//! Tokens may also lead in a circle, or for ever on. A listing that was cut short looks like an older state of the
-//! replica, so that there is no third way: every page, or an error.
+//! The standard is a flag that there is more, and a token for it. Some stores set the flag and give
+//! no token; then the next page begins after the last key (`start-after`, or `marker` where the
+//! store speaks the first version only). Tokens may also lead in a circle, or for ever on. A
+//! listing that was cut short looks like an older state of the replica, so that there is no third
+//! way: every page, or an error.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
@@ -66,8 +68,8 @@ impl Pages<'_> {
         &self.begin
     }
 
-    /// Takes a page; true if there is another one. `new` tells whether the page named an object that no page before it did;
-    /// it is asked only if the keys do not grow.
+    /// Takes a page; true if there is another one. `new` tells whether the page named an object
+    /// that no page before it did; it is asked only if the keys do not grow.
     ///
     /// # Errors
     /// Why the rest of the listing cannot be had.
@@ -152,8 +154,8 @@ pub(super) fn readings(key: &str, url_encoded: bool) -> impl Iterator<Item = Str
 
 #[cfg(test)]
 mod tests {
-    use super::super::xml::ListEntry;
     use super::*;
+    use crate::store::s3::xml::ListEntry;
 
     fn page(keys: &[&str], truncated: Option<bool>, token: Option<&str>) -> ListPage {
         let entry = |k: &&str| ListEntry { key: (*k).to_owned(), size: 1, ..ListEntry::default() };

@@ -1,9 +1,10 @@
 //! Kept-alive connections to one host.
 //!
-//! Last in, first out, so that few connections stay warm and the others go away. A connection is used again only if
-//! it is ready, younger than [`limits::POOL_AGE`] and idle for less than [`limits::POOL_IDLE_TIME`]. After a request
-//! one spare connection is opened in the background: when the used one turns out to be dead, no handshake stands
-//! between the failure and the next attempt. A pool that nobody uses closes its connections and sleeps.
+//! Last in, first out, so that few connections stay warm and the others go away. A connection is
+//! used again only if it is ready, younger than [`limits::POOL_AGE`] and idle for less than
+//! [`limits::POOL_IDLE_TIME`]. After a request one spare connection is opened in the background:
+//! when the used one turns out to be dead, no handshake stands between the failure and the next
+//! attempt. A pool that nobody uses closes its connections and sleeps.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -59,7 +60,8 @@ impl<F: Fn(&Pool) -> &AtomicBool> Drop for Flag<F> {
 }
 
 impl Pool {
-    /// `to` has scheme and authority; `spare` says whether to keep one connection more than is used.
+    /// `to` has scheme and authority; `spare` says whether to keep one connection more than is
+    /// used.
     pub(super) fn new(to: Uri, connector: Arc<dyn Connect>, spare: bool, idle_time: Duration) -> Arc<Pool> {
         Arc::new(Pool {
             to,
@@ -91,7 +93,8 @@ impl Pool {
     /// An idle connection, or a new one; always a new one if `fresh`.
     pub(super) async fn checkout(&self, fresh: bool) -> Result<Conn, Failure> {
         while let Some(mut idle) = if fresh { None } else { self.pop() } {
-            // Errors out at once when the server has closed it; waits for the rest of an answer otherwise.
+            // Errors out at once when the server has closed it; waits for the rest
+            // of an answer otherwise.
             if idle.sender.ready().await.is_ok() {
                 return Ok(Conn { sender: idle.sender, born: idle.born, reused: true });
             }
@@ -131,7 +134,9 @@ impl Pool {
             .handshake::<_, Chunks>(io)
             .await
             .map_err(|e| Failure::new(Class::Transient, "the connection failed at once").with_source(e))?;
-        // The driver ends by itself when the sender is dropped or the server closes; requests report its errors.
+        // The driver ends by itself when the sender is dropped or the server closes;
+        // requests report its
+        // errors.
         tokio::spawn(async move {
             let _ = driver.await;
         });

@@ -1,4 +1,5 @@
-//! Which reading of an ambiguous URL is an S3 server: one unsigned request to each, and nothing secret in it.
+//! Which reading of an ambiguous URL is an S3 server: one unsigned request to each, and nothing
+//! secret in it.
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, Uri, header};
@@ -6,15 +7,14 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use tokio::task::JoinSet;
 
-use super::encode;
 use super::http::{Connect, Network, chain, tls_config};
-use super::names::{HostAnswer, Names};
-use super::xml;
+use super::resolve::{HostAnswer, Names};
+use super::{encode, xml};
 use crate::base::limits;
 use crate::config::{Ambiguity, EndpointUrl, Scheme, TlsOptions};
 
-/// Codes of errors that only S3 has. The owner of a bucket is not asked who wants to know, and is told to sign, or to look
-/// elsewhere.
+/// Codes of errors that only S3 has. The owner of a bucket is not asked who wants to know, and is
+/// told to sign, or to look elsewhere.
 const CODES: [&str; 16] = [
     "AccessDenied",
     "AllAccessDisabled",
@@ -156,7 +156,8 @@ async fn ask(
     }
 }
 
-/// What an answer proves. Headers do not: a web site before which a network of caches stands has some of them.
+/// What an answer proves. Headers do not: a web site before which a network of caches stands has
+/// some of them.
 fn judge(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Says {
     let text =
         |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_ascii_lowercase();

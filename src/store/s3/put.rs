@@ -1,9 +1,10 @@
 //! PUT: one object from memory.
 //!
-//! Where the store refuses or ignores `If-None-Match`, a LIST comes before a create-only PUT (`owner`).
+//! Where the store refuses or ignores `If-None-Match`, a LIST comes before a create-only PUT
+//! (`owner`).
 //!
-//! A 412 means that the key is taken: by an earlier attempt of this very PUT whose answer was lost, which is success,
-//! or by somebody else, which is a conflict. The content decides (`compare`).
+//! A 412 means that the key is taken: by an earlier attempt of this very PUT whose answer was lost,
+//! which is success, or by somebody else, which is a conflict. The content decides (`compare`).
 
 use std::sync::atomic::Ordering;
 
@@ -12,14 +13,15 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::Method;
 
-use super::Inner;
 use super::body::Payload;
 use super::failure::Class;
+use super::optional_headers::Wishes;
 use super::request::Call;
 use super::retry::Retry;
-use super::wishes::Wishes;
+use super::store::Inner;
 use crate::base::clock::Millis;
-use crate::store::{ErrorKind, PutOptions, Result, StoreError};
+use crate::store::api::{PutOptions, Result};
+use crate::store::{ErrorKind, StoreError};
 
 /// CRC-32 of the content, big-endian, in Base64.
 pub(super) const CHECKSUM: &str = "x-amz-checksum-crc32";

@@ -1,16 +1,16 @@
 //! One connection out of all addresses of a name (RFC 8305, "happy eyeballs").
 //!
-//! The addresses are tried in the order of the name service, but of both kinds (IPv6 and IPv4) in turn. The next one is
-//! tried when the one before it has failed, or has not answered for [`limits::CONNECT_STAGGER`]; what connects first
-//! counts. So a dead address costs that little, and not the time that TCP takes to give up.
+//! The addresses are tried in the order of the name service, but of both kinds (IPv6 and IPv4) in
+//! turn. The next one is tried when the one before it has failed, or has not answered for
+//! [`limits::CONNECT_STAGGER`]; what connects first counts. So a dead address costs that little,
+//! and not the time that TCP takes to give up.
 
 use std::error::Error as StdError;
-use std::fmt;
 use std::future::{Future, ready};
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::{fmt, io};
 
 use http::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tower_service::Service;
 
-use super::names::Names;
+use super::resolve::Names;
 use crate::base::limits;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
@@ -34,7 +34,8 @@ pub(super) struct Race {
     names: Names,
 }
 
-/// A name that has no address. Its words are those of the client library, by which it is told from others.
+/// A name that has no address. Its words are those of the client library, by which it is told from
+/// others.
 #[derive(Debug)]
 struct Unresolved(io::Error);
 
@@ -129,7 +130,8 @@ fn in_turn(all: Vec<SocketAddr>) -> Vec<SocketAddr> {
 async fn one(to: Uri, address: Option<SocketAddr>) -> Result<TokioIo<TcpStream>, BoxError> {
     fn set<R>(connector: &mut HttpConnector<R>) {
         connector.enforce_http(false);
-        // Without it, a body that does not end on a segment waits for the peer's delayed acknowledgement.
+        // Without it, a body that does not end on a segment waits for the peer's delayed
+        // acknowledgement.
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(limits::CONNECT_TIME));
         connector.set_keepalive(Some(limits::POOL_IDLE_TIME));
@@ -169,8 +171,8 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::time::{Duration, Instant};
 
-    use super::super::names::HostAnswer;
     use super::*;
+    use crate::store::s3::resolve::HostAnswer;
 
     fn answers(of: &[SocketAddr]) -> Vec<HostAnswer> {
         of.iter().map(|a| format!("store.test={a}").parse().unwrap()).collect()
@@ -187,7 +189,8 @@ mod tests {
         assert!(in_turn(Vec::new()).is_empty());
     }
 
-    /// A listener whose queue is full: the kernel drops what else asks to connect, as a dead host does.
+    /// A listener whose queue is full: the kernel drops what else asks to connect, as a dead host
+    /// does.
     async fn deaf() -> (socket::Listener, Vec<TcpStream>) {
         let listener = socket::Listener::bind();
         let mut queued = Vec::new();
@@ -202,7 +205,7 @@ mod tests {
     }
 
     mod socket {
-        use super::{Ipv4Addr, SocketAddr};
+        use crate::store::s3::race::tests::{Ipv4Addr, SocketAddr};
 
         pub(super) struct Listener {
             pub(super) addr: SocketAddr,
@@ -239,7 +242,8 @@ mod tests {
         let race = Race::new(Names::new(&answers(&[refused, refused])));
         let e = race.connect("http://store.test/".parse().unwrap()).await.unwrap_err();
         assert!(
-            super::super::http::connect_words(&"http://store.test/".parse().unwrap(), e).contains("refused")
+            crate::store::s3::http::connect_words(&"http://store.test/".parse().unwrap(), e)
+                .contains("refused")
         );
         let e =
             Race::new(Names::new(&[])).connect("http://nothing.invalid/".parse().unwrap()).await.unwrap_err();

@@ -10,13 +10,12 @@ use http::header::{HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::body::Payload;
-use super::classify;
 use super::client::{Answer, Wire};
-use super::encode;
 use super::failure::{Class, Failure};
-use super::sentence::{About, sentence};
+use super::message::{About, sentence};
 use super::sign::{Signed, Signer, sign};
-use super::{Inner, believe, xml};
+use super::store::Inner;
+use super::{classify, encode, plausible, xml};
 use crate::base::limits;
 use crate::config::{Addressing, CredentialError, Credentials, EndpointUrl, Scheme, SignPayload};
 use crate::store::{ErrorKind, progress};
@@ -148,7 +147,8 @@ impl Inner {
         })
     }
 
-    /// One attempt, signed now. An answer other than a success is read, and comes out as the failure.
+    /// One attempt, signed now. An answer other than a success is read, and comes out as the
+    /// failure.
     pub(super) async fn attempt(&self, call: &Call<'_>, plan: &Plan) -> Result<Answer, Failure> {
         let credentials = self.credentials().await?;
         let region = self.region();
@@ -200,13 +200,14 @@ impl Inner {
         let signed_at = self.client.now();
         let mut answer = self.attempt(call, plan).await?;
         let body = answer.body.collect(max).await?;
-        if believe::is_web_page(&body) {
-            return Err(believe::unbelievable("a web page", &body));
+        if plausible::is_web_page(&body) {
+            return Err(plausible::unbelievable("a web page", &body));
         }
         // A whole listing is longer, and is read by its own name.
         if body.len() <= limits::ERROR_BYTES && xml::error(&body).is_some() {
-            // S3 answers 200 before it begins to copy or to complete; what went wrong then stands in the body. Others
-            // do so with every request.
+            // S3 answers 200 before it begins to copy or to complete; what went
+            // wrong then stands in the
+            // body. Others do so with every request.
             let (credentials, region) = (self.credentials().await?, self.region());
             let status = StatusCode::INTERNAL_SERVER_ERROR;
             return Err(self.failure(call, status, &answer.headers, &body, &credentials, &region, signed_at));

@@ -7,10 +7,10 @@ use std::time::Duration;
 use http::Method;
 use tokio::time::Instant;
 
-use super::Inner;
 use super::classify::apart;
 use super::failure::{Class, Failure};
 use super::request::{Call, Plan, Reply};
+use super::store::Inner;
 use crate::base::backoff::Backoff;
 use crate::base::limits;
 use crate::config::{Addressing, EndpointUrl};
@@ -58,7 +58,8 @@ impl<'a> Retry<'a> {
         self.backoff.reset();
     }
 
-    /// Waits and answers `Ok` if the call is to be tried again; otherwise the failure comes back, final.
+    /// Waits and answers `Ok` if the call is to be tried again; otherwise the failure comes back,
+    /// final.
     pub(super) async fn after(&mut self, failure: Failure) -> Result<(), Failure> {
         self.attempts += 1;
         let fresh = std::mem::take(&mut self.plan.fresh);
@@ -156,7 +157,8 @@ impl<'a> Retry<'a> {
         apart(date, signed_at) > SKEW_SAME
     }
 
-    /// A region that the user wrote is not replaced: he may mean another bucket of that name elsewhere.
+    /// A region that the user wrote is not replaced: he may mean another bucket of that name
+    /// elsewhere.
     fn change_region(&mut self, failure: &Failure) -> bool {
         let location = &self.inner.location;
         match &failure.detail.region {
@@ -169,9 +171,10 @@ impl<'a> Retry<'a> {
         }
     }
 
-    /// Follows from one address of Amazon's S3 to another one that serves the same bucket, by the same scheme, for this
-    /// call only. The request is signed for the new host and has the content with it, so that no other server may name
-    /// one: whoever answers in the store's place could send the database anywhere.
+    /// Follows from one address of Amazon's S3 to another one that serves the same bucket, by the
+    /// same scheme, for this call only. The request is signed for the new host and has the
+    /// content with it, so that no other server may name one: whoever answers in the store's
+    /// place could send the database anywhere.
     fn redirect(&mut self, failure: &Failure) -> bool {
         let location = &self.inner.location;
         if !location.endpoint_url().is_aws_storage() {

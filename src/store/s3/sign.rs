@@ -11,8 +11,8 @@
 //! | then | names of the signed headers, joined by `;` |
 //! | last | SHA-256 of the body in hex, or `UNSIGNED-PAYLOAD` |
 //!
-//! The key that signs is made of the secret key, the day, the region and the service by four HMACs. It is kept as long as these stay the
-//! same.
+//! The key that signs is made of the secret key, the day, the region and the service by four HMACs.
+//! It is kept as long as these stay the same.
 
 use std::fmt::{self, Write as _};
 use std::sync::{Mutex, PoisonError};
@@ -116,8 +116,9 @@ impl SigningKey {
     }
 }
 
-/// Adds `authorization`, `x-amz-date`, `x-amz-content-sha256` and, for temporary credentials, `x-amz-security-token` to `headers`. `host`
-/// is what the header of that name says, `path` the path with its query as it is sent.
+/// Adds `authorization`, `x-amz-date`, `x-amz-content-sha256` and, for temporary credentials,
+/// `x-amz-security-token` to `headers`. `host` is what the header of that name says, `path` the
+/// path with its query as it is sent.
 ///
 /// # Errors
 /// [`SignError`]: a value that fits no header.
@@ -247,7 +248,8 @@ mod tests {
     use super::*;
     use crate::config::Secret;
 
-    /// The key of the examples in "Signature Calculations for the Authorization Header" of the S3 API reference.
+    /// The key of the examples in "Signature Calculations for the Authorization Header" of the S3
+    /// API reference.
     fn example_key() -> Credentials {
         Credentials {
             access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
@@ -390,12 +392,12 @@ mod tests {
             let time = example_time() + std::time::Duration::from_secs(day * 86_400 + seconds) - std::time::Duration::from_secs(1);
             let signer = Signer { credentials: &credentials, region: &region, time, kept: &KEPT };
             let mut path = String::from("/bucket/");
-            super::super::encode::push_path(&mut path, &key);
+            crate::store::s3::encode::push_path(&mut path, &key);
             for (i, (name, value)) in query.iter().enumerate() {
                 path.push(if i == 0 { '?' } else { '&' });
-                super::super::encode::push_query(&mut path, name);
+                crate::store::s3::encode::push_query(&mut path, name);
                 path.push('=');
-                super::super::encode::push_query(&mut path, value);
+                crate::store::s3::encode::push_query(&mut path, value);
             }
             let mut ours = HeaderMap::new();
             for (name, value) in &given {

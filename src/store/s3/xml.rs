@@ -1,7 +1,7 @@
 //! The XML of S3: what it answers and the two documents that we send.
 //!
-//! Answers are read by element name, whatever the namespace; unknown elements are skipped. A document is bounded by
-//! [`limits::XML_BYTES`] before it gets here, its depth is bounded here.
+//! Answers are read by element name, whatever the namespace; unknown elements are skipped. A
+//! document is bounded by [`limits::XML_BYTES`] before it gets here, its depth is bounded here.
 
 use std::fmt::Write as _;
 
@@ -74,7 +74,8 @@ pub struct ListPage {
     pub token: Option<String>,
     /// The first version's word for where the next page begins.
     pub marker: Option<String>,
-    /// Whether the store left out keys that it stands for by their common beginning. It was not asked to.
+    /// Whether the store left out keys that it stands for by their common beginning. It was not
+    /// asked to.
     pub grouped: bool,
     /// Whether keys are percent-encoded.
     pub url_encoded: bool,
@@ -155,7 +156,9 @@ pub fn error(xml: &[u8]) -> Option<ErrorBody> {
     let mut body = ErrorBody::default();
     let mut found = false;
     let read = visit(xml, |path, text| {
-        // Some stores wrap it: <ErrorResponse><Error><Code>. Those of a <DeleteResult> are of single objects.
+        // Some stores wrap it: <ErrorResponse><Error><Code>. Those of a <DeleteResult>
+        // are of single
+        // objects.
         if let Some(at) = path.iter().position(|n| n == "Error")
             && at <= 1
             && path[0] != "DeleteResult"
@@ -174,7 +177,8 @@ pub fn error(xml: &[u8]) -> Option<ErrorBody> {
     (read.is_ok() && found).then_some(body)
 }
 
-/// The time of an object. The standard has RFC 3339; some stores write the date of HTTP, or leave the zone out.
+/// The time of an object. The standard has RFC 3339; some stores write the date of HTTP, or leave
+/// the zone out.
 fn time(text: &str) -> Option<Millis> {
     let civil = || text.parse::<jiff::civil::DateTime>().ok();
     let others = ["%a %b %e %H:%M:%S %Y", "%A, %d-%b-%y %H:%M:%S GMT"];

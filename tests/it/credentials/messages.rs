@@ -94,7 +94,8 @@ fn commands_say_where_they_looked() {
     assert!(said.contains("looked at") && said.lines().count() == 1, "{said}");
 }
 
-/// Keys that were fetched, their token, and what they were fetched with: nowhere in the log, at its most talkative.
+/// Keys that were fetched, their token, and what they were fetched with: nowhere in the log, at its
+/// most talkative.
 #[test]
 fn a_trace_shows_no_secret() {
     let ring = KeyRing::default();

@@ -13,7 +13,8 @@ use crate::support::standin::{KeyRing, StandIn};
 /// Of each set of keys. The client asks for the next ones when a third of it is left.
 const LIFE: Duration = Duration::from_secs(3);
 
-/// One upload after the other until the fifth set of keys is out, which are four rotations. Not one is refused.
+/// One upload after the other until the fifth set of keys is out, which are four rotations. Not one
+/// is refused.
 async fn upload_across_rotations(ring: &KeyRing, env: &[(&str, String)]) {
     let server = S3Server::start_for(ring.clone());
     let store = open(&server.url("db"), env, &options());
@@ -97,7 +98,8 @@ async fn web_identity() {
     assert_eq!(first.header("authorization"), "");
 }
 
-/// Keys are taken away at once and others stand in the file: the upload that met the refusal goes on with them.
+/// Keys are taken away at once and others stand in the file: the upload that met the refusal goes
+/// on with them.
 #[tokio::test]
 async fn a_credentials_file_that_is_replaced() {
     let dir = tempfile::tempdir().unwrap();

@@ -59,7 +59,8 @@ async fn a_program_of_a_profile() {
     assert_eq!(id(&[config]).await, Ok(keys.id));
 }
 
-/// The cached token has ended and is renewed; the new one, and the new refresh token, are kept in the file.
+/// The cached token has ended and is renewed; the new one, and the new refresh token, are kept in
+/// the file.
 #[tokio::test]
 async fn a_session_of_identity_center_is_renewed() {
     let ring = KeyRing::default();

@@ -1,12 +1,14 @@
 //! Files that cannot be applied, and ways past them.
 
-use super::*;
 use ::lsfast::base::{LtxId, Txid};
+
+use super::*;
 
 /// Which one is damaged.
 const BAD: LtxId = LtxId::raw(Txid(3));
 
-/// A world at TXID 2 whose follower has listed once, and will not do so again before something fails.
+/// A world at TXID 2 whose follower has listed once, and will not do so again before something
+/// fails.
 fn followed() -> (World, Process) {
     let mut world = World::new(4096);
     let follower = follow(&world);
@@ -16,7 +18,8 @@ fn followed() -> (World, Process) {
     (world, follower)
 }
 
-/// Three more batches of which the first is damaged, before the follower has seen any; gives the whole bytes.
+/// Three more batches of which the first is damaged, before the follower has seen any; gives the
+/// whole bytes.
 fn damaged(world: &mut World, follower: &Process, merge: impl Fn(&World)) -> Vec<u8> {
     follower.signal("STOP");
     let mut random = fastrand::Rng::with_seed(21);

@@ -1,9 +1,10 @@
 //! A replica that has begun anew, and has more TXIDs by now than the follower has seen.
 
+use ::lsfast::base::{LtxId, Txid};
+
 use super::*;
 use crate::support::place::Place;
 use crate::support::{litestream, sqlite};
-use ::lsfast::base::{LtxId, Txid};
 
 const OTHER: &str = "another history than the database";
 
@@ -87,7 +88,8 @@ fn files_before_the_position_tell_when_raw_ones_have_gone() {
     follower.stop();
 }
 
-/// A database with other content under the same path, whose replicator is told to forget the old one.
+/// A database with other content under the same path, whose replicator is told to forget the old
+/// one.
 fn begin_anew(db: &Path) {
     for end in ["", "-wal", "-shm"] {
         let path = format!("{}{end}", db.display());

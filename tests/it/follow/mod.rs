@@ -1,4 +1,5 @@
-//! Following as readers see it: each state whole, whatever happens to the follower and to the replica.
+//! Following as readers see it: each state whole, whatever happens to the follower and to the
+//! replica.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,10 +8,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
+use world::World;
 
 use crate::support::lsfast;
-use crate::support::process::{self, Process};
-use world::World;
+use crate::support::process::{
+    Process, {self},
+};
 
 mod beside;
 mod damage;

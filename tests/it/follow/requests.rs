@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::support::fault::{FaultServer, Seen, s3_error};
-use crate::support::s3::{self, S3Server};
+use crate::support::s3::{
+    S3Server, {self},
+};
 
 fn is_list(seen: &Seen) -> bool {
     seen.path.contains("list-type=2")
@@ -43,7 +45,8 @@ fn nothing_is_listed_while_files_come_one_by_one() {
     assert!(probes >= 50, "{probes}");
     assert!(seen.iter().all(|s| s.method == "GET"), "a follower only reads");
 
-    // The store refuses for a while: one line for the GET and the LIST after it, one when it is over.
+    // The store refuses for a while: one line for the GET and the LIST after it, one when it
+    // is over.
     for _ in 0..3 {
         proxy.push("GET", s3_error(403, "AccessDenied"));
     }

@@ -1,7 +1,8 @@
 //! Every kind of change, from every kind of file.
 
-use super::*;
 use ::lsfast::base::{LtxId, Txid};
+
+use super::*;
 
 #[test]
 fn growth_shrinking_and_new_schemas_with_pages_of_each_size() {

@@ -1,4 +1,5 @@
-//! Readers in loops while thousands of transactions are applied, and the follower is killed at random.
+//! Readers in loops while thousands of transactions are applied, and the follower is killed at
+//! random.
 
 use super::*;
 

@@ -1,4 +1,5 @@
-//! A database with its replica, of which each commit becomes one raw file, without a replicator's pace.
+//! A database with its replica, of which each commit becomes one raw file, without a replicator's
+//! pace.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,8 @@ pub struct World {
 }
 
 impl World {
-    /// A source with pages of a size, and a table whose two columns always add up to nothing in all.
+    /// A source with pages of a size, and a table whose two columns always add up to nothing in
+    /// all.
     pub fn new(page_size: u32) -> World {
         World::prepared(page_size, "")
     }
@@ -82,7 +84,8 @@ impl World {
         self.source.execute("INSERT INTO ledger VALUES (?1, ?1, -?1, zeroblob(100))", [id]).expect("a row");
     }
 
-    /// One transaction that moves an amount between rows far apart, so that it touches several pages.
+    /// One transaction that moves an amount between rows far apart, so that it touches several
+    /// pages.
     pub fn step(&self, random: &mut fastrand::Rng) {
         let amount = random.i64(1..1000);
         let max: i64 = self.source.query_row("SELECT max(id) FROM ledger", [], |r| r.get(0)).expect("a row");
@@ -182,7 +185,8 @@ impl World {
         self.dir.path().join("out.db")
     }
 
-    /// The followed database has the pages of the source, but for what SQLite counts in the header and the mark.
+    /// The followed database has the pages of the source, but for what SQLite counts in the header
+    /// and the mark.
     pub fn assert_same(&self, out: &Path) {
         let connection = super::reader(out);
         let mut statement = connection.prepare("SELECT data FROM sqlite_dbpage").expect("dbpage");

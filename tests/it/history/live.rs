@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use lsfast::io::{Engine, IoChoice};
 use lsfast::ltx::{LtxReader, Merge};
 use lsfast::replicate::history::Timeline;
 use lsfast::replicate::{
-    self, DatabaseOptions, Event, HistoryOptions, HistoryStatus, Options, ReplicaOptions, Stopper,
+    DatabaseOptions, Event, HistoryOptions, HistoryStatus, Options, ReplicaOptions, Stopper, {self},
 };
 use lsfast::restore::plan::{Goal, plan};
 use lsfast::store::{Entry, FileStore, Scope, Store};
@@ -23,10 +24,13 @@ use lsfast::store::{Entry, FileStore, Scope, Store};
 use super::{HOUR, MINUTE};
 use crate::support::fault::FaultServer;
 use crate::support::place::Place;
-use crate::support::process;
-use crate::support::s3::{self, S3Server};
-use crate::support::sqlite::{self, Workload};
-use crate::support::{litestream, lsfast as program};
+use crate::support::s3::{
+    S3Server, {self},
+};
+use crate::support::sqlite::{
+    Workload, {self},
+};
+use crate::support::{litestream, lsfast as program, process};
 
 /// Runs so many times as fast as the real clock, from the present on.
 struct Ahead {
@@ -212,7 +216,8 @@ fn a_database_at_rest_makes_no_request_and_its_image_was_uploaded_once() {
     let lists = before.iter().filter(|s| s.contains("list-type=2")).count();
     // At the start, and of the first object alone, to see that it is stored under its name.
     assert_eq!(lists, 2, "{before:#?}");
-    // One commit is stored and compacted; then nothing is left to do but what the retention of it needs.
+    // One commit is stored and compacted; then nothing is left to do but what the retention of it
+    // needs.
     app.execute("DELETE FROM items WHERE id < 0", []).expect("a statement");
     app.execute("INSERT INTO log VALUES (1, 'x')", []).expect("a row");
     replicator.until("compaction", |s| newest(s, 3) == 2 && newest(s, 9) == 2 && s.levels[0].objects == 1);

@@ -1,5 +1,5 @@
-//! Random histories with crashes: every state that is offered, by `points`, by TXID and by time, comes back as it was, by lsfast and by the
-//! real Litestream.
+//! Random histories with crashes: every state that is offered, by `points`, by TXID and by time,
+//! comes back as it was, by lsfast and by the real Litestream.
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -8,7 +8,9 @@ use bytes::Bytes;
 use lsfast::base::limits;
 use lsfast::io::{Engine, IoChoice};
 use lsfast::ltx::TimesId;
-use lsfast::restore::{self, Integrity, PointState, RestoreOptions, Selection, Silent, Until};
+use lsfast::restore::{
+    Integrity, PointState, RestoreOptions, Selection, Silent, Until, {self},
+};
 use lsfast::store::{BoxFuture, ErrorKind, Listing, Result, SideId, StoreError, Upload};
 
 use super::*;

@@ -40,7 +40,8 @@ fn steps() -> Vec<Step> {
     std::iter::once(first).chain((1..=5).map(change)).collect()
 }
 
-/// Six batches, a file of level 1 with the second to the fourth, and images of the first and the fifth state.
+/// Six batches, a file of level 1 with the second to the fourth, and images of the first and the
+/// fifth state.
 fn replica() -> (tempfile::TempDir, FileStore, Vec<Step>) {
     let dir = tempfile::tempdir().expect("a directory");
     let store = FileStore::new(dir.path());

@@ -1,4 +1,5 @@
-//! What happens when something is wrong: the output is as it was, nothing else is left, and one line says what to do.
+//! What happens when something is wrong: the output is as it was, nothing else is left, and one
+//! line says what to do.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -176,7 +177,8 @@ proptest! {
         let (out, mut options) = old_output();
         options.integrity = Integrity::None;
         match restore(FileStore::new(replica.path()), &engines()[0], options) {
-            // Some bytes of an LZ4 block mean nothing, such as the offset of a match of equal bytes. Other files may cover the one
+            // Some bytes of an LZ4 block mean nothing, such as the offset of a match
+            // of equal bytes. Other files may cover the one
             // that is damaged.
             Ok(report) => {
                 let found = fs::read(&report.output).expect("the output");
@@ -234,8 +236,9 @@ fn each_error_is_one_line_that_says_what_to_do() {
     assert!(e.contains("is not a directory"), "{e}");
 }
 
-/// The disk is full: the limit on the size of files gives the same errors as the end of the space, without root. It
-/// cannot be set for one thread, so the test runs itself again below a shell that sets it.
+/// The disk is full: the limit on the size of files gives the same errors as the end of the space,
+/// without root. It cannot be set for one thread, so the test runs itself again below a shell that
+/// sets it.
 #[test]
 fn a_full_disk_leaves_the_output_untouched() {
     const NAME: &str = "restore::faults::a_full_disk_leaves_the_output_untouched";

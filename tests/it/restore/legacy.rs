@@ -10,9 +10,15 @@ use lsfast::restore::Selection;
 use super::*;
 use crate::support::fault::FaultServer;
 use crate::support::place::Place;
-use crate::support::process::{self, Process};
-use crate::support::s3::{self, S3Server};
-use crate::support::sqlite::{self, Workload};
+use crate::support::process::{
+    Process, {self},
+};
+use crate::support::s3::{
+    S3Server, {self},
+};
+use crate::support::sqlite::{
+    Workload, {self},
+};
 use crate::support::{litestream, lsfast as program, peers};
 
 fn generation(text: &str) -> Option<Generation> {
@@ -228,8 +234,8 @@ fn tree(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     all
 }
 
-/// The real 0.3.13 writes; lsfast restores the same pages, then replicates beside the old data, leaves every byte of it
-/// alone, and both programs restore their own.
+/// The real 0.3.13 writes; lsfast restores the same pages, then replicates beside the old data,
+/// leaves every byte of it alone, and both programs restore their own.
 #[test]
 fn lsfast_takes_over_from_litestream_0_3() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The file checksum of an LTX file that has all but that, by the rules as they are written down, for files of the
-/// current layout. Shares no code with the library.
+/// The file checksum of an LTX file that has all but that, by the rules as they are written down,
+/// for files of the current layout. Shares no code with the library.
 pub fn checksum_of(bytes: &[u8]) -> u64 {
     let crc = crc::Crc::<u64, crc::Table<16>>::new(&crc::CRC_64_GO_ISO);
     let mut digest = crc.digest();
@@ -147,7 +147,8 @@ fn a_page_that_no_file_has_is_an_error() {
     let all = |n: u32| (1..=n).map(|n| (n, 4)).collect::<BTreeMap<_, _>>();
     let mut grown: BTreeMap<u32, u8> = BTreeMap::new();
     grown.extend([(5, 1), (6, 1), (8, 1)]);
-    // Shrunk to 4 pages and grown to 8 without page 7, of which the first file has an image from before.
+    // Shrunk to 4 pages and grown to 8 without page 7, of which the first file has an image from
+    // before.
     let steps = [
         Step { commit: 10, pages: all(10) },
         Step { commit: 4, pages: [(1, 9)].into() },

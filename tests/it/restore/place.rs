@@ -1,4 +1,5 @@
-//! What may be where the database goes: links, empty files, files of others, databases that somebody has open.
+//! What may be where the database goes: links, empty files, files of others, databases that
+//! somebody has open.
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
@@ -112,7 +113,8 @@ fn links_are_replaced_where_they_lead_to_or_refused() {
     case.refused("volume/data/real.db/x.db", &[], "cannot look at");
 }
 
-/// Anybody who may write to the folder can put one there, and a restore must not wait for its other end.
+/// Anybody who may write to the folder can put one there, and a restore must not wait for its other
+/// end.
 #[test]
 fn a_fifo_is_waited_for_by_nobody() {
     let case = Case::new();
@@ -134,7 +136,8 @@ fn a_fifo_is_waited_for_by_nobody() {
     assert!(is_database(&case.at("x.db")));
 }
 
-/// A connection in rollback mode that is idle holds no lock, and goes on writing to a file that has lost its name.
+/// A connection in rollback mode that is idle holds no lock, and goes on writing to a file that has
+/// lost its name.
 #[test]
 fn a_database_that_somebody_has_open_is_not_replaced() {
     let case = Case::new();

@@ -9,7 +9,9 @@ use lsfast::store::PutOptions;
 use super::*;
 use crate::support::fault::FaultServer;
 use crate::support::lsfast as program;
-use crate::support::s3::{self, S3Server};
+use crate::support::s3::{
+    S3Server, {self},
+};
 
 fn time(value: &Value) -> Option<Millis> {
     value["before_ms"].as_i64().map(Millis)

@@ -178,8 +178,8 @@ fn a_page_that_no_file_has() {
     );
 }
 
-/// A database in use, replicated by lsfast: equal at the replica's position, whatever was written since, and a changed
-/// byte is found.
+/// A database in use, replicated by lsfast: equal at the replica's position, whatever was written
+/// since, and a changed byte is found.
 #[test]
 fn the_newest_state_is_that_of_the_database() {
     use crate::support::place::Place;
@@ -203,7 +203,8 @@ fn the_newest_state_is_that_of_the_database() {
         workload.run(&connection, 10);
         let position = || {
             let (code, compared) = compare();
-            // Between a turn of the log and the next upload the position is gone, and nothing can be said.
+            // Between a turn of the log and the next upload the position is gone,
+            // and nothing can be said.
             (code == 0 && compared["at_position"] == true).then_some(compared)
         };
         let compared = process::until("the replica to be compared", position);
@@ -228,7 +229,9 @@ fn the_newest_state_is_that_of_the_database() {
     assert!(codes.iter().all(|c| [0, 1].contains(c)) && codes.contains(&0), "{codes:?}");
     process::until("the replica to be compared", || (compare().0 == 0).then_some(()));
     drop(replicating);
-    // Nobody replicates any more. What is written is after the position, or in a log that starts over: left out.
+    // Nobody replicates any more. What is written is after the position, or in a log that
+    // starts over:
+    // left out.
     connection.execute("insert or replace into items values(1, 'after', zeroblob(9000))", []).expect("a row");
     let (code, compared) = compare();
     assert_eq!((code, number(&compared, "differ_count")), (0, 0), "{compared}");
@@ -243,7 +246,8 @@ fn the_newest_state_is_that_of_the_database() {
     assert_eq!((code, compared["at_position"].as_bool()), (5, Some(false)), "{compared}");
 }
 
-/// `lsfast verify DB` compares with the database by itself, found by the config file or by the replica beside it.
+/// `lsfast verify DB` compares with the database by itself, found by the config file or by the
+/// replica beside it.
 #[test]
 fn a_database_that_is_named_is_compared() {
     use crate::support::sqlite;

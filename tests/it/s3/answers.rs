@@ -1,5 +1,5 @@
-//! Answers that are not true, and stores with ways of their own: what was not stored is never taken for stored, and a
-//! listing is whole or an error.
+//! Answers that are not true, and stores with ways of their own: what was not stored is never taken
+//! for stored, and a listing is whole or an error.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -104,7 +104,8 @@ async fn an_upload_in_parts_is_looked_for() {
     assert!(e.is_transient() && e.to_string().contains("HEAD does not find it"), "{e}");
 }
 
-/// ETags of encrypted objects, and of some stores, are not MD5. The object is read back once, and never again.
+/// ETags of encrypted objects, and of some stores, are not MD5. The object is read back once, and
+/// never again.
 #[tokio::test]
 async fn etags_that_are_not_md5_are_learnt() {
     let server = S3Server::start();
@@ -138,7 +139,8 @@ async fn a_store_that_renames_keys_is_found_out() {
     assert!(e.to_string().contains("it lists db/0000/0000000000000001-0000000000000001.LTX"), "{e}");
 }
 
-/// A store of `keys` whose pages have ten keys and are made by `page`, from the keys and whether there are more.
+/// A store of `keys` whose pages have ten keys and are made by `page`, from the keys and whether
+/// there are more.
 fn pages(
     keys: Vec<String>,
     knows_start_after: bool,
@@ -309,7 +311,8 @@ async fn what_is_archived_is_called_so() {
     );
 }
 
-/// Whatever part of an answer it comes with, nothing moves the terminal of the one who reads the message.
+/// Whatever part of an answer it comes with, nothing moves the terminal of the one who reads the
+/// message.
 #[tokio::test]
 async fn nothing_that_a_store_says_moves_a_terminal() {
     let evil = "\u{1b}]0;owned\u{7}\u{1b}[31m\u{202e}\nall is well";
@@ -368,6 +371,8 @@ async fn the_next_burst_of_a_fleet_opens_no_connection() {
     tokio::time::sleep(gate).await;
     burst().await;
     burst().await;
-    // Those that are new stand for ones that were never needed at once before, and not for ones that were closed.
+    // Those that are new stand for ones that were never needed at once before, and not for
+    // ones that
+    // were closed.
     assert!(server.connections() <= 101, "{opened} {}", server.connections());
 }

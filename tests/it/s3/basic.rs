@@ -197,7 +197,8 @@ async fn scratch_objects_are_beside_the_replica() {
     assert_eq!(server.keys(), Vec::<String>::new());
 }
 
-/// Keys are glued literally and encoded byte by byte, and the server finds the signature right for each.
+/// Keys are glued literally and encoded byte by byte, and the server finds the signature right for
+/// each.
 #[tokio::test]
 async fn odd_prefixes() {
     let server = S3Server::start();
@@ -332,8 +333,8 @@ fn stores_work_from_any_runtime() {
     assert_eq!(server.keys().len(), 6);
 }
 
-/// One listing finds LTX files, old replicas and lists of times; each is read by its own name, below a prefix with
-/// empty parts too, which Litestream 0.3 drops.
+/// One listing finds LTX files, old replicas and lists of times; each is read by its own name,
+/// below a prefix with empty parts too, which Litestream 0.3 drops.
 #[tokio::test]
 async fn what_lies_beside_the_levels() {
     let server = S3Server::start();

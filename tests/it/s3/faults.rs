@@ -1,5 +1,4 @@
-//! What breaks is healed: nothing is lost, nothing is there twice, and the log has one line at debug for each attempt
-//! that failed, nothing above.
+//! What breaks is healed: nothing is lost or there twice; each failed attempt is one debug line.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -37,7 +36,8 @@ pub fn answer(status: u16, headers: &[(&'static str, &str)], body: &str) -> Faul
     Fault::Answer { status, headers, body: body.to_owned() }
 }
 
-/// Puts object 2 through `faults` over a connection that has served object 1, and checks everything.
+/// Puts object 2 through `faults` over a connection that has served object 1, and checks
+/// everything.
 async fn healed(faults: &[Fault]) -> FaultServer {
     let server = S3Server::start();
     let proxy = FaultServer::start(Some(server.addr));
@@ -224,8 +224,8 @@ async fn a_redirect_to_another_host_is_not_followed() {
     assert_eq!((server.keys().len(), proxy.seen().len()), (0, 5));
 }
 
-/// Between Amazon's own addresses a bucket may be elsewhere for a while after it was made; nothing goes to those of its
-/// customers.
+/// Between Amazon's own addresses a bucket may be elsewhere for a while after it was made; nothing
+/// goes to those of its customers.
 #[tokio::test]
 async fn amazon_redirects_to_amazon_alone() {
     let server = FaultServer::start(None);
@@ -301,8 +301,9 @@ async fn a_store_without_conditional_writes_is_asked_once() {
         .map(|s| s.header("if-none-match").is_some())
         .collect();
     assert_eq!(puts, [true, false, false, false]);
-    // A HEAD of the first key stands in for the condition, then a LIST from our newest object on. One more LIST proves that the first object is
-    // stored under its name.
+    // A HEAD of the first key stands in for the condition, then a LIST from our newest
+    // object on. One
+    // more LIST proves that the first object is stored under its name.
     assert_eq!((proxy.count("HEAD"), proxy.count("GET")), (1, 3));
     let e = store.put(raw(1), vec![content(100, 9)], new()).await.unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Conflict);

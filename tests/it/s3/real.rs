@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! LSFAST_TEST_S3='s3://bucket/prefix?endpoint=http://127.0.0.1:8333' \
-//!     AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=... cargo test --test it s3::real -- --ignored --nocapture
+//!     AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=... cargo test --test it s3::real --
+//!     --ignored --nocapture
 //! ```
 
 use lsfast::config::{Env, Kind, Location, Overrides};

@@ -11,10 +11,13 @@ use serde_json::Value;
 use super::{in_sync, printed};
 use crate::support::fault::FaultServer;
 use crate::support::process::{Process, until};
-use crate::support::s3::{self, S3Server, SECRET_KEY};
+use crate::support::s3::{
+    S3Server, SECRET_KEY, {self},
+};
 use crate::support::{canned, http, lsfast, sqlite};
 
-/// A value for each name with its labels, as Prometheus reads the format; panics at what it would refuse.
+/// A value for each name with its labels, as Prometheus reads the format; panics at what it would
+/// refuse.
 pub fn parse(text: &str) -> BTreeMap<String, f64> {
     let (mut types, mut values) = (BTreeMap::new(), BTreeMap::new());
     for line in text.lines() {
@@ -160,7 +163,8 @@ fn a_heartbeat_that_fails_is_said_once_and_none_comes_while_a_store_is_away() {
     );
     let process = start(&config, &[]);
     process.wait_for_line("the store does not take it");
-    // Each look ends with one of the two, and nothing but an answer of that store changes what it sees.
+    // Each look ends with one of the two, and nothing but an answer of that store changes
+    // what it sees.
     process.wait_for_line("the heartbeat is held back");
     assert!(heart.seen().is_empty());
     let log = process.output();

@@ -19,7 +19,8 @@ fn get(socket: &std::path::Path, path: &str) -> String {
     text
 }
 
-/// Whoever could open the folder of one tenant learnt paths and URLs of all others, and by some open connections kept them all from answers.
+/// Whoever could open the folder of one tenant learnt paths and URLs of all others, and by some
+/// open connections kept them all from answers.
 #[test]
 fn the_socket_of_a_database_shows_it_alone_and_occupying_it_disturbs_no_other() {
     let dir = tempfile::tempdir().expect("a temporary folder");

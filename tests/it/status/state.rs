@@ -6,11 +6,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::Value;
 
 use super::{Case, in_sync, printed, run, status};
-use crate::support::lsfast;
 use crate::support::place::Place;
 use crate::support::process::until;
 use crate::support::s3::S3Server;
-use crate::support::sqlite;
+use crate::support::{lsfast, sqlite};
 
 #[test]
 fn positions_agree_with_the_store() {
@@ -135,7 +134,9 @@ fn an_idle_database_costs_nothing() {
     case.synced();
     let pid = status(&case.db())["pid"].as_u64().expect("a process");
     let objects = case.place.names("db", 0);
-    // Once it has answered, the thread that tells waits without an end: nothing but a question wakes it.
+    // Once it has answered, the thread that tells waits without an end: nothing but a
+    // question wakes
+    // it.
     until("the thread that tells to wait without an end", || waits_for_ever(pid).then_some(()));
     let before = switches(pid);
     for _ in 0..20 {
@@ -158,7 +159,8 @@ fn of_the_teller(pid: u64, name: &str) -> String {
     read(&task, name)
 }
 
-/// Whether it is in `epoll_wait` (232, 281 and 22 by another name) with a timeout of -1: number and arguments in hex.
+/// Whether it is in `epoll_wait` (232, 281 and 22 by another name) with a timeout of -1: number and
+/// arguments in hex.
 fn waits_for_ever(pid: u64) -> bool {
     let call = of_the_teller(pid, "syscall");
     let words: Vec<&str> = call.split(' ').collect();

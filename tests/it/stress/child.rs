@@ -1,7 +1,7 @@
 //! The processes beside lsfast: writers and a checkpointer.
 //!
-//! A process learns its part from the environment and reports by lines on standard output. It ends when its part is
-//! done, or when its standard input closes, so that none outlives the test.
+//! A process learns its part from the environment and reports by lines on standard output. It ends
+//! when its part is done, or when its standard input closes, so that none outlives the test.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +22,8 @@ pub const DATABASE: &str = "LSFAST_STRESS_DATABASE";
 /// Stands before each report on standard output, which the test harness writes to as well.
 pub const REPORT: &str = "stress: ";
 
-/// Attempts that may find the database busy, one after the other. Far more than two writers and a checkpointer cause.
+/// Attempts that may find the database busy, one after the other. Far more than two writers and a
+/// checkpointer cause.
 const BUSY_MAX: u32 = 20_000;
 
 pub fn main() {
@@ -145,7 +146,8 @@ impl Writer {
         let run = |sql: &str| only_busy(sql, connection.execute_batch(sql));
         run(if self.rng.u8(..10) < 8 { "BEGIN IMMEDIATE" } else { "BEGIN" })?;
         if self.rng.u8(..100) < 2 {
-            // Larger than most caches here: it spills, and the second statement rewrites frames of the first.
+            // Larger than most caches here: it spills, and the second statement
+            // rewrites frames of the first.
             let rows = self.rng.u32(100..300);
             run(&format!(
                 "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < {rows}) \

@@ -9,7 +9,8 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use sha2::{Digest as _, Sha256};
 
-/// Schema and rows: a line for each object, and for each table the number and the hash of its rows in order.
+/// Schema and rows: a line for each object, and for each table the number and the hash of its rows
+/// in order.
 pub fn dump(db: &Connection) -> anyhow::Result<Vec<String>> {
     let mut lines = Vec::new();
     let mut schema = db.prepare("SELECT type, name, sql FROM sqlite_schema ORDER BY 1, 2")?;

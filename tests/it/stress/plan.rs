@@ -31,10 +31,12 @@ pub enum How {
 pub struct Plan {
     pub seed: u64,
     pub page_size: u32,
-    /// Rows that nobody touches after the first image: whoever uploads their pages again uploaded too much.
+    /// Rows that nobody touches after the first image: whoever uploads their pages again uploaded
+    /// too much.
     pub cold_rows: u32,
     pub writers: usize,
-    /// One writer and nobody else, with no patience: whatever it has to wait for is the fault of lsfast.
+    /// One writer and nobody else, with no patience: whatever it has to wait for is the fault of
+    /// lsfast.
     pub alone: bool,
     /// Transactions of each writer.
     pub transactions: u32,
@@ -83,7 +85,9 @@ impl Plan {
     /// The same for one writer alone.
     pub fn alone(seed: u64) -> Plan {
         let mut plan = Plan::new(seed);
-        // The writer is there first and stays, so that opening and recovery are nobody's business but its own.
+        // The writer is there first and stays, so that opening and recovery are nobody's
+        // business but its
+        // own.
         plan.start_at = plan.start_at.clamp(1, plan.transactions / 2);
         plan.absences.retain(|absence| absence.from < plan.transactions);
         Plan { writers: 1, alone: true, checkpointer: false, ..plan }

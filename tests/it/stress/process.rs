@@ -1,6 +1,8 @@
 //! The processes of a run, started and stopped.
 
-use std::fs::{self, File};
+use std::fs::{
+    File, {self},
+};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -109,7 +111,8 @@ pub struct Lsfast<'a> {
     at: &'a Place<'a>,
     log: PathBuf,
     process: Option<Running>,
-    /// Gets a message with the first line that the process logs: from then on it listens to signals.
+    /// Gets a message with the first line that the process logs: from then on it listens to
+    /// signals.
     ready: Option<Receiver<()>>,
     pub kills: u64,
     pub stops: u64,

@@ -1,5 +1,5 @@
-//! What lsfast stored during a run: no hole, no image of the whole database after the first, and repairs that are no
-//! larger than what changed.
+//! What lsfast stored during a run: no hole, no image of the whole database after the first, and
+//! repairs that are no larger than what changed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,9 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 use lsfast::base::{Level, LtxId, Txid};
 
-use crate::support::ltx_file::{self, Pages};
+use crate::support::ltx_file::{
+    Pages, {self},
+};
 
 /// Stands in the log wherever a new process began.
 pub const STARTED: &str = "--- lsfast starts ---";
@@ -25,8 +27,8 @@ pub struct Stored {
 
 /// Checks level 0 against the log.
 ///
-/// A run without VACUUM leaves the cold pages alone, so a file with all pages is an image. A VACUUM changes all
-/// pages itself, and several may be in one file.
+/// A run without VACUUM leaves the cold pages alone, so a file with all pages is an image. A VACUUM
+/// changes all pages itself, and several may be in one file.
 pub fn check(level_0: &Path, log: &str, vacuums: u64) -> anyhow::Result<Stored> {
     let mut ids = Vec::new();
     for entry in fs::read_dir(level_0).with_context(|| level_0.display().to_string())? {
@@ -76,7 +78,8 @@ fn repairs(log: &str) -> BTreeSet<u64> {
         if line.contains(STARTED) {
             compared = false;
         } else if line.contains("message=\"compared page hashes") {
-            // Where nothing differs nothing is stored, and the file that is named next is the one before.
+            // Where nothing differs nothing is stored, and the file that is named
+            // next is the one before.
             compared = !line.contains(" pages=0 ");
         } else if let Some(txid) = txid_of(line, "stored").filter(|_| compared) {
             compared = false;

@@ -6,10 +6,9 @@ use std::sync::mpsc::{Receiver, channel};
 use anyhow::{Context as _, anyhow, ensure};
 use rusqlite::Connection;
 
-use super::compare;
 use super::plan::{How, Plan};
 use super::process::{HANG, Lsfast, Part, Place, Report, program, tail};
-use super::replica;
+use super::{compare, replica};
 
 /// What happened in a run, or in all.
 #[derive(Debug, Default)]

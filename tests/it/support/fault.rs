@@ -1,7 +1,8 @@
 //! An HTTP server that misbehaves as told, alone or in front of a real one.
 //!
-//! It understands just enough HTTP/1.1: requests with a Content-Length, answers with a Content-Length or without a
-//! body. Every request is noted; faults are used up in order by the requests that they fit.
+//! It understands just enough HTTP/1.1: requests with a Content-Length, answers with a
+//! Content-Length or without a body. Every request is noted; faults are used up in order by the
+//! requests that they fit.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -87,8 +88,9 @@ pub struct FaultServer {
 }
 
 impl FaultServer {
-    /// In front of `upstream`, or alone: then a request without a fault is answered with 200 and nothing, but for what a client
-    /// asks about an object that it has just put: whether it is there, and listed.
+    /// In front of `upstream`, or alone: then a request without a fault is answered with 200 and
+    /// nothing, but for what a client asks about an object that it has just put: whether it is
+    /// there, and listed.
     pub fn start(upstream: Option<SocketAddr>) -> FaultServer {
         let state = Arc::new(Mutex::new(State::default()));
         let (stop, stopped) = oneshot::channel();
@@ -113,7 +115,8 @@ impl FaultServer {
         lock(&self.state).rule = Some(Box::new(rule));
     }
 
-    /// The server's clock is `seconds` ahead, and requests that are more than a minute off are refused.
+    /// The server's clock is `seconds` ahead, and requests that are more than a minute off are
+    /// refused.
     pub fn insist_on_clock(&self, seconds: i64) {
         lock(&self.state).clock = Some(seconds);
     }

@@ -2,8 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::s3::{self, S3Server};
-use super::weed::{self, Weed};
+use super::s3::{
+    S3Server, {self},
+};
+use super::weed::{
+    Weed, {self},
+};
 use super::{http, process};
 
 /// A place for replicas, named by a prefix each.

@@ -45,7 +45,8 @@ impl Process {
         Process { name: String::from(name), child, output }
     }
 
-    /// Waits for a line that holds `text`, among those that came already and those that come; gives the first.
+    /// Waits for a line that holds `text`, among those that came already and those that come; gives
+    /// the first.
     pub fn wait_for_line(&self, text: &str) -> String {
         let begun = Instant::now();
         let mut lines = self.output.lines.lock().expect("no panic while held");

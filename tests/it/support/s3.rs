@@ -1,4 +1,5 @@
-//! An S3 server in this process: it verifies signatures, checksums and conditions, and keeps objects as files.
+//! An S3 server in this process: it verifies signatures, checksums and conditions, and keeps
+//! objects as files.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,8 +20,9 @@ pub const ACCESS_KEY: &str = "AKIATESTTESTTESTTEST";
 pub const SECRET_KEY: &str = "a-secret-that-no-output-may-show";
 pub const BUCKET: &str = "bucket";
 
-/// A server on a free port of the loopback interface, with one bucket. It runs on a thread of its own, so that plain
-/// tests and other processes can use it; dropping it ends it and removes its files.
+/// A server on a free port of the loopback interface, with one bucket. It runs on a thread of its
+/// own, so that plain tests and other processes can use it; dropping it ends it and removes its
+/// files.
 pub struct S3Server {
     pub addr: SocketAddr,
     root: TempDir,

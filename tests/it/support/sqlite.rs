@@ -36,8 +36,8 @@ pub fn open(path: &Path) -> Connection {
 
 /// Turns off automatic checkpoints, as Litestream's documentation advises.
 ///
-/// Not for looks: when the log was checkpointed and restarted between two runs of `litestream replicate -once`,
-/// 0.5.17 restores a database that fails SQLite's integrity check.
+/// Not for looks: when the log was checkpointed and restarted between two runs of `litestream
+/// replicate -once`, 0.5.17 restores a database that fails SQLite's integrity check.
 pub fn leave_checkpoints_to_litestream(connection: &Connection) {
     connection.pragma_update(None, "wal_autocheckpoint", 0).expect("a pragma");
 }
@@ -54,7 +54,8 @@ impl Workload {
         Workload { random: fastrand::Rng::with_seed(seed) }
     }
 
-    /// Runs `count` transactions: mostly small ones, some rolled back, some larger than SQLite's cache.
+    /// Runs `count` transactions: mostly small ones, some rolled back, some larger than SQLite's
+    /// cache.
     pub fn run(&mut self, connection: &Connection, count: usize) {
         for _ in 0..count {
             self.transaction(connection);
@@ -105,7 +106,8 @@ impl Workload {
     }
 }
 
-/// A hash of all that a reader can see: schema and rows, without the tables that Litestream adds for itself.
+/// A hash of all that a reader can see: schema and rows, without the tables that Litestream adds
+/// for itself.
 pub fn dump_hash(path: &Path) -> String {
     let connection =
         Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE).expect("a database");
@@ -153,8 +155,8 @@ fn add(hash: &mut Sha256, value: ValueRef<'_>) {
 
 /// The bytes of a database as its readers see it now: a copy of file and log, recovered by SQLite.
 ///
-/// Nobody may write meanwhile. The copy is made by another process, because closing a descriptor of a database drops
-/// the locks of all connections that this process has to it.
+/// Nobody may write meanwhile. The copy is made by another process, because closing a descriptor of
+/// a database drops the locks of all connections that this process has to it.
 pub fn image(path: &Path) -> Vec<u8> {
     let scratch = tempfile::tempdir().expect("a temporary folder");
     let to = scratch.path().join("db");

@@ -1,4 +1,5 @@
-//! A stand-in for a service of AWS: answers by a function, and notes what it was asked. And keys that expire.
+//! A stand-in for a service of AWS: answers by a function, and notes what it was asked. And keys
+//! that expire.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

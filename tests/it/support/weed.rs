@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::http;
-use super::peers;
 use super::process::Process;
+use super::{http, peers};
 
 /// Access key that the server accepts.
 pub const ACCESS_KEY: &str = "AKIDWEED";
@@ -41,8 +40,9 @@ impl Weed {
     }
 
     fn start_with(domain: Option<&str>) -> Weed {
-        // Between choosing free ports and their use somebody else may take one: then others are tried. Now and then one comes up and
-        // never takes an object.
+        // Between choosing free ports and their use somebody else may take one: then
+        // others are tried. Now
+        // and then one comes up and never takes an object.
         let mut said = String::new();
         for _ in 0..5 {
             match Weed::try_start(domain) {
@@ -58,7 +58,8 @@ impl Weed {
         format!("http://{}", self.s3)
     }
 
-    /// Address of the S3 port. Unsigned requests may do everything, so that a test can look and meddle.
+    /// Address of the S3 port. Unsigned requests may do everything, so that a test can look and
+    /// meddle.
     pub fn address(&self) -> SocketAddr {
         self.s3
     }
@@ -117,7 +118,8 @@ impl Weed {
 
 impl Drop for Weed {
     fn drop(&mut self) {
-        // It makes sockets outside of its folder, named by port. The process itself ends with its field.
+        // It makes sockets outside of its folder, named by port. The process itself ends
+        // with its field.
         for port in &self.ports {
             for part in ["master-grpc", "volume-grpc", "filer-grpc", "s3-grpc", "s3"] {
                 _ = std::fs::remove_file(format!("/tmp/seaweedfs-{part}-{port}.sock"));

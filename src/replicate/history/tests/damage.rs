@@ -36,8 +36,8 @@ async fn forget(world: &mut World) {
     world.restart().await;
 }
 
-/// A damaged file of a level stopped all compaction above it, and a restore failed, though the batches that it was made
-/// of were still there.
+/// A damaged file of a level stopped all compaction above it, and a restore failed, though the
+/// batches that it was made of were still there.
 #[test]
 fn a_compacted_file_is_made_again_of_its_batches() {
     run(async {

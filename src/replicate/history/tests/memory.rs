@@ -1,4 +1,5 @@
-//! A store in memory that counts requests, dies when told, and shows every moment between two changes to an inspector.
+//! A store in memory that counts requests, dies when told, and shows every moment between two
+//! changes to an inspector.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -39,7 +40,8 @@ struct State {
     times: BTreeMap<TimesId, Bytes>,
     counts: Counts,
     largest_get: u64,
-    /// So many more changes, then everything fails; `true`: the change that it dies in is done all the same.
+    /// So many more changes, then everything fails; `true`: the change that it dies in is done all
+    /// the same.
     fuse: Option<(u32, bool)>,
     refuse_deletes: bool,
     inspector: Option<Inspector>,

@@ -195,7 +195,9 @@ fn a_file_that_is_gone_costs_one_listing_and_is_said() {
         let before = world.store.counts();
         world.pass(5 * MINUTE).await;
         assert_eq!(since(before, world.store.counts()).lists, 1);
-        // Without a live database nothing fills the hole; what is there is compacted around it, and the status says so.
+        // Without a live database nothing fills the hole; what is there is compacted
+        // around it, and the
+        // status says so.
         let status = world.keeper.status(world.now);
         assert!(status.last_error.as_ref().is_some_and(|e| e.contains("cannot write level 9")), "{status:?}");
         assert_eq!(world.store.level(1), [(2, 2), (4, 5)]);

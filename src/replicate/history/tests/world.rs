@@ -7,17 +7,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::memory::MemoryStore;
 use crate::base::clock::Millis;
 use crate::base::{LtxId, PageSize, Pgno, Txid};
 use crate::ltx::{Header, LtxReader, Merge, WalRange, encode_file};
 use crate::replicate::history::cache::Cache;
-use crate::replicate::history::keeper::Keeper;
+use crate::replicate::history::executor::Keeper;
 use crate::replicate::history::plan::Next;
 use crate::replicate::history::{Feed, HistoryOptions};
 use crate::restore::plan::{Goal, PlanError, plan};
 use crate::store::{Entry, PutOptions, Store};
-
-use super::memory::MemoryStore;
 
 /// Noon of some day: boundaries of hours and days are not at the start.
 pub const START: Millis = Millis(1_795_262_400_000);
@@ -97,7 +96,8 @@ impl World {
         self.batches.keys().last().copied().unwrap_or(0)
     }
 
-    /// Changes some pages, may grow or shrink the database, and stores that. False if the process died of it.
+    /// Changes some pages, may grow or shrink the database, and stores that. False if the process
+    /// died of it.
     pub async fn write(&mut self) -> bool {
         let before = self.image.len();
         match self.rng.u8(..10) {
@@ -199,7 +199,8 @@ impl World {
         }
     }
 
-    /// By time, every batch since `since` can be had to the grain of `precision`; nothing since the retention is out of reach.
+    /// By time, every batch since `since` can be had to the grain of `precision`; nothing since the
+    /// retention is out of reach.
     pub fn verify_promise(&self) {
         let entries = self.store.entries();
         let window = self.options.raw_retention().unwrap_or(Duration::MAX);

@@ -1,7 +1,8 @@
 //! As much of a certificate (X.509, DER) as a person wants to read: who, by whom, until when.
 //!
 //! ```text
-//! Certificate SEQUENCE { tbs SEQUENCE { [0] version?, serial, algorithm, issuer Name, SEQUENCE { from, until }, subject Name, ... } ... }
+//! Certificate SEQUENCE { tbs SEQUENCE { [0] version?, serial, algorithm, issuer Name, SEQUENCE
+//! { from, until }, subject Name, ... } ... }
 //! Name        SEQUENCE of SET of SEQUENCE { OID, string }
 //! ```
 //! Nothing is decided by it: whether a certificate is accepted is the business of rustls.

@@ -11,15 +11,16 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 use tower_service::Service as _;
 
-use super::super::client::Wire;
-use super::super::http::{connect_words, tls_config};
-use super::super::names::Names;
-use super::super::{Inner, http_date};
 use super::certificate::Certificate;
 use crate::base::clock::Millis;
 use crate::base::finding::{Finding, Tell};
 use crate::base::limits;
 use crate::config::{Addressing, EndpointUrl, Scheme, TlsOptions};
+use crate::store::s3::client::Wire;
+use crate::store::s3::http::{connect_words, tls_config};
+use crate::store::s3::http_date;
+use crate::store::s3::resolve::Names;
+use crate::store::s3::store::Inner;
 
 /// A certificate that ends sooner is worth a word.
 const ENDS_SOON_DAYS: i64 = 14;
@@ -212,7 +213,7 @@ async fn clock(inner: &Inner, url: &EndpointUrl, tell: Tell<'_>) -> bool {
         method: Method::GET,
         path: format!("{}/", url.path),
         headers,
-        payload: super::Payload::default(),
+        payload: crate::store::s3::body::Payload::default(),
         head_time: time,
         body_time: time,
         stall: time,

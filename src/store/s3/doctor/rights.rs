@@ -6,18 +6,20 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use http::Method;
 
-use super::super::body::Payload;
-use super::super::failure::{Class, Failure};
-use super::super::multipart::Parts;
-use super::super::put::CHECKSUM;
-use super::super::request::Call;
-use super::super::{Inner, S3Store, copy, xml};
-use super::{REQUESTS, skip};
+use super::examine::{REQUESTS, skip};
 use crate::base::clock::Millis;
 use crate::base::finding::{Finding, Tell};
 use crate::base::limits;
 use crate::config::{Addressing, Checksum, Origin};
-use crate::store::{ErrorKind, PutOptions, Upload as _};
+use crate::store::ErrorKind;
+use crate::store::api::{PutOptions, Upload as _};
+use crate::store::s3::body::Payload;
+use crate::store::s3::failure::{Class, Failure};
+use crate::store::s3::multipart::Parts;
+use crate::store::s3::put::CHECKSUM;
+use crate::store::s3::request::Call;
+use crate::store::s3::store::{Inner, S3Store};
+use crate::store::s3::{copy, xml};
 
 /// Bytes of the scratch object.
 const SCRATCH_BYTES: usize = 4096;

@@ -1,0 +1,69 @@
+//! Parses the command line, runs the command, and turns its result into an exit code.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+
+use super::args::{Cli, Command};
+use super::setup::Setup;
+use super::{
+    bench, databases, doctor, explain, flags, generations, log, ltx, manual, points, promote, repair,
+    replicate, report, reset, restore, status, verify, version,
+};
+use crate::io::forbid_core_files;
+
+/// Parses the command line, runs the command, reports its error. The whole program.
+#[must_use]
+pub fn run() -> ExitCode {
+    let command = Cli::command();
+    let matches = command.clone().get_matches_from(flags::normalise(&command, std::env::args_os()));
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    report::install_panic_hook();
+    let outcome = std::panic::catch_unwind(|| dispatch(cli));
+    match outcome {
+        Ok(Ok(code)) => code,
+        Ok(Err(e)) if report::is_closed_pipe(&e) => ExitCode::SUCCESS,
+        Ok(Err(e)) => {
+            report::print_error(&report::lines(&e));
+            report::exit_code(&e)
+        }
+        // The panic hook has said what happened.
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let (global, command) = (cli.global, cli.command);
+    let no_core = if global.core_dumps { Ok(()) } else { forbid_core_files() };
+    let mut setup = Setup::new(&global);
+    let loaded = if command.reads_config() { setup.load_config(&global) } else { Ok(()) };
+    log::install(&global, command.log_level(), setup.config().map(|c| &c.logging));
+    loaded?;
+    if let Err(e) = no_core {
+        tracing::warn!(error = %e, "a crash may leave a core file, which would hold keys");
+    }
+    for warning in setup.config().iter().flat_map(|c| &c.warnings) {
+        tracing::warn!("{warning}");
+    }
+    match command {
+        Command::Replicate(args) => replicate::run(&global, &mut setup, &args),
+        Command::Restore(args) => restore::run(&global, &mut setup, &args).map(|()| ExitCode::SUCCESS),
+        Command::Promote(args) => promote::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Databases(args) => databases::run(&setup, &args),
+        Command::Explain(args) => explain::run(&mut setup, &args),
+        Command::Points(args) => points::run(&mut setup, &args).map(|()| ExitCode::SUCCESS),
+        Command::Verify(args) => verify::run(&mut setup, &args),
+        Command::Repair(args) => repair::run(&global, &mut setup, &args),
+        Command::Ltx(args) => ltx::run(&mut setup, &args).map(|()| ExitCode::SUCCESS),
+        Command::Status(args) => status::run(&mut setup, &args),
+        Command::Reset(args) => reset::run(&setup, &args),
+        Command::Generations(args) => generations::run(&mut setup, &args, generations::What::Generations),
+        Command::Snapshots(args) => generations::run(&mut setup, &args, generations::What::Snapshots),
+        Command::Wal(args) => generations::run(&mut setup, &args, generations::What::Wal),
+        Command::Bench(args) => bench::run(&global, &mut setup, &args).map(|()| ExitCode::SUCCESS),
+        Command::Doctor(args) => doctor::run(&mut setup, &args),
+        Command::Version(args) => version::run(&args),
+        Command::Man(args) => manual::man(&args),
+        Command::Completions(args) => manual::completions(&args),
+    }
+}

@@ -1,0 +1,228 @@
+//! Runs `lsfast replicate`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::plan::Plan;
+use super::{fill, observe, program};
+use crate::base::limits;
+use crate::cli::args::Global;
+use crate::cli::setup::{self, Setup};
+use crate::cli::{flags, signals};
+use crate::config::{parse_duration, parse_rate};
+use crate::io::raise_descriptor_limit;
+use crate::observe::Observatory;
+use crate::replicate::{self, DatabaseOptions, Observer, Once, Options, Stop};
+
+/// Replicate live databases until told to stop.
+///
+/// SIGINT or SIGTERM ends it after a final sync; a second signal ends it at once. So does SIGHUP
+/// without a config file; with one it does nothing, since changes of that file take effect at the
+/// next start.
+///
+/// Exit code: 0 if everything that was committed is stored; 1 if not, or if it could not run: the
+/// store did not take it in time, or a database never came; 2 for wrong arguments. With --exec the
+/// program's own.
+#[derive(Debug, Clone, Args)]
+pub struct ReplicateArgs {
+    /// The database file; waited for if it does not exist yet. Without one, all databases of the
+    /// config file
+    #[arg(value_name = "DB", value_parser = flags::database())]
+    pub db: Option<PathBuf>,
+    /// Where to: s3://BUCKET/PREFIX or file:///DIR, several for several copies; without one, the directory
+    /// DB-replica beside the database
+    #[arg(value_name = "URL")]
+    pub urls: Vec<String>,
+    /// Run this command beside the replication and end with it, after a final sync and with its
+    /// exit status; signals are handed on to it
+    #[arg(long, value_name = "COMMAND")]
+    pub exec: Option<String>,
+    /// Store what is committed now, and end
+    #[arg(long, conflicts_with = "exec")]
+    pub once: bool,
+    /// With --once: also store a full image
+    #[arg(long, requires = "once")]
+    pub force_snapshot: bool,
+    /// With --once: also delete what the retention allows, and fail if that fails
+    #[arg(long, requires = "once")]
+    pub enforce_retention: bool,
+    /// First restore each database that does not exist, if there is a replica of it
+    #[arg(long)]
+    pub restore_if_db_not_exists: bool,
+    /// How long the final sync may take [default: 30s]; with --once, how long all of it may
+    /// [default: as long as the store takes what it is given, but 30s without that]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub shutdown_timeout: Option<Duration>,
+    /// Uploads of a busy database are this far apart on average; a commit after a quiet time leaves
+    /// at once [default: 1s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub sync_interval: Option<Duration>,
+    /// Read each replica end to end so often, in the background, and say what is damaged; 0 for
+    /// never [default: never]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub verify_interval: Option<Duration>,
+    /// Bytes a second that this may read on average, such as 8MiB [default: 8MiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_rate)]
+    pub verify_rate: Option<u64>,
+}
+
+/// How long the final sync may take, where nobody says otherwise.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A hundred years.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// Runs the command.
+pub(crate) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> anyhow::Result<ExitCode> {
+    let (stopper, stop) = replicate::stop();
+    setup.serve();
+    let plan = Plan::new(setup, args)?;
+    let config = setup.config().filter(|_| args.db.is_none()).cloned();
+    let shutdown_timeout = args
+        .shutdown_timeout
+        .or_else(|| config.as_ref()?.shutdown_sync_timeout.as_ref().map(|t| without_end(t.value)))
+        .unwrap_or(SHUTDOWN_TIMEOUT);
+    let command = args.exec.as_ref().or_else(|| config.as_ref()?.exec.as_ref().map(|e| &e.value));
+    // Before anything is restored or stored for it.
+    let command = match command.filter(|_| !args.once) {
+        Some(line) => Some(program::prepare(line, config.as_deref())?),
+        None => None,
+    };
+    // From here on a signal asks for an orderly end; with a program they are its, as soon as
+    // it runs.
+    let stopper = match &command {
+        None => {
+            let stays = config.is_some() && !args.once;
+            signals::watch(stopper, stays).context("signals cannot be caught")?;
+            None
+        }
+        Some(_) => Some(stopper),
+    };
+    let engine = setup::engine(global)?;
+    match raise_descriptor_limit() {
+        Ok(limit) => {
+            let databases = plan.databases.len() as u64;
+            let need = databases * limits::DATABASE_FILES + limits::PROCESS_FILES;
+            if need > limit {
+                tracing::warn!(
+                    databases,
+                    need,
+                    limit,
+                    "so many databases need more open files than this process may have: raise the limit (ulimit -Hn, LimitNOFILE= of a systemd unit)"
+                );
+            }
+        }
+        Err(e) => {
+            tracing::warn!(error = %e, "the limit of open files cannot be raised; each database takes some five");
+        }
+    }
+    plan.announce(&engine);
+    let event_loop = setup::event_loop()?;
+    event_loop.block_on(async {
+        tokio::select! {
+            filled = fill::fill(&plan.to_fill, &engine) => filled,
+            () = stop.asked() => Err(anyhow::anyhow!("stopped before the databases that do not exist were restored")),
+        }
+    })?;
+    let telling = observe::start(setup, config.as_deref(), args.once)?;
+    let options = Options {
+        databases: plan.databases,
+        directories: plan.directories,
+        once: args.once.then_some(Once { snapshot: args.force_snapshot, retention: args.enforce_retention }),
+        safety_tick: plan.safety_tick,
+        engine,
+        shutdown_timeout,
+        once_timeout: args.shutdown_timeout,
+        observer: telling.as_ref().map_or_else(|| -> Observer { Arc::new(|_| {}) }, Observatory::observer),
+        vitals: telling.as_ref().map(Observatory::vitals).unwrap_or_default(),
+    };
+    let (Some(command), Some(stopper)) = (command, stopper) else {
+        serve(event_loop, options, stop)?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let name = command.get_program().to_owned();
+    let program = signals::watch_with(command, stopper)
+        .with_context(|| format!("--exec: {} cannot be started", name.display()))?;
+    let served = serve(event_loop, options, stop);
+    // If replication failed, the program must not go on without it.
+    let status = program.end().with_context(|| format!("--exec: {} cannot be waited for", name.display()))?;
+    match served {
+        // The program's own failure says more.
+        Err(e) if status.code().is_some_and(|code| code != 0) => {
+            crate::cli::report::print_error(&crate::cli::report::one_line(&e));
+        }
+        served => served?,
+    }
+    Ok(exit_code(status))
+}
+
+/// A database with its replicas, as `lsfast replicate DB URL...` would replicate it.
+pub(crate) fn database(
+    setup: &mut Setup,
+    db: &Path,
+    urls: Vec<String>,
+) -> anyhow::Result<Vec<DatabaseOptions>> {
+    let args = ReplicateArgs {
+        db: Some(db.to_owned()),
+        urls,
+        exec: None,
+        once: true,
+        force_snapshot: false,
+        enforce_retention: false,
+        restore_if_db_not_exists: false,
+        shutdown_timeout: None,
+        sync_interval: None,
+        verify_interval: None,
+        verify_rate: None,
+    };
+    Ok(Plan::new(setup, &args)?.databases)
+}
+
+/// Brings replicas up to the present state of their databases.
+pub(crate) fn once(global: &Global, databases: Vec<DatabaseOptions>) -> anyhow::Result<()> {
+    let (stopper, stop) = replicate::stop();
+    let options = Options {
+        databases,
+        directories: Vec::new(),
+        once: Some(Once::default()),
+        safety_tick: limits::SAFETY_TICK,
+        engine: setup::engine(global)?,
+        // A full image takes as long as it takes.
+        shutdown_timeout: FOR_EVER,
+        once_timeout: None,
+        observer: Arc::new(|_| {}),
+        vitals: Arc::default(),
+    };
+    let served = serve(setup::event_loop()?, options, stop);
+    drop(stopper);
+    served
+}
+
+/// In the config file 0 waits for as long as it takes, as in Litestream.
+fn without_end(timeout: Duration) -> Duration {
+    if timeout.is_zero() { FOR_EVER } else { timeout }
+}
+
+fn serve(event_loop: tokio::runtime::Runtime, options: Options, stop: Stop) -> anyhow::Result<()> {
+    let local = tokio::task::LocalSet::new();
+    let result = local.block_on(&event_loop, replicate::run(options, stop));
+    // A helper thread may wait for a lock that the application holds; the end of the process
+    // gives up
+    // all that is held.
+    event_loop.shutdown_background();
+    result?;
+    tracing::info!("stopped: everything is stored");
+    Ok(())
+}
+
+/// The status as a shell reports it: 128 and the number of the signal that ended it.
+fn exit_code(status: std::process::ExitStatus) -> ExitCode {
+    use std::os::unix::process::ExitStatusExt as _;
+    let code = status.code().or_else(|| status.signal().map(|s| 128 + s)).unwrap_or(1);
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}

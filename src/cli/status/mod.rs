@@ -1,0 +1,7 @@
+//! `lsfast status [DB]`
+
+mod print;
+mod run;
+
+pub use run::StatusArgs;
+pub(crate) use run::run;

@@ -1,0 +1,219 @@
+//! The values of a config file.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::database::{DatabaseConfig, Directory};
+use super::error::FileError;
+use super::{build, check, yaml};
+use crate::config::error::ConfigError;
+use crate::config::{Env, Overrides, Secret, Sourced};
+
+/// Levels of log output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Everything.
+    Trace,
+    /// Details for finding a problem.
+    Debug,
+    /// Regular events.
+    Info,
+    /// Events that deserve attention.
+    Warn,
+    /// Failures.
+    Error,
+}
+
+/// Format of the log output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text, for people.
+    Text,
+    /// JSON, for programs.
+    Json,
+}
+
+/// `logging`
+#[derive(Debug, Clone, Default)]
+pub struct Logging {
+    /// `level`
+    pub level: Option<Sourced<LogLevel>>,
+    /// `type`
+    pub format: Option<Sourced<LogFormat>>,
+    /// `stderr`: whether to log to standard error instead of standard output.
+    pub stderr: Option<Sourced<bool>>,
+}
+
+/// `socket`
+#[derive(Debug, Clone, Default)]
+pub struct Socket {
+    /// `enabled`
+    pub enabled: Option<Sourced<bool>>,
+    /// `path`
+    pub path: Option<Sourced<std::path::PathBuf>>,
+    /// `permissions`, octal in the file
+    pub permissions: Option<Sourced<u32>>,
+}
+
+/// Interval and retention of snapshots.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshots {
+    /// `interval`
+    pub interval: Option<Sourced<Duration>>,
+    /// `retention`
+    pub retention: Option<Sourced<Duration>>,
+}
+
+/// How finely a point in time can be chosen for a restore.
+#[derive(Debug, Clone, Default)]
+pub struct Precisions {
+    /// `precision`: shortest time between two states that can be told apart
+    pub grain: Option<Sourced<Duration>>,
+    /// `precision-window`: how far back this precision is kept
+    pub window: Option<Sourced<Duration>>,
+}
+
+impl Precisions {
+    /// Takes missing values from the enclosing section.
+    pub(super) fn or(self, outer: &Precisions) -> Precisions {
+        Precisions {
+            grain: self.grain.or_else(|| outer.grain.clone()),
+            window: self.window.or_else(|| outer.window.clone()),
+        }
+    }
+}
+
+/// Verification in the background.
+#[derive(Debug, Clone, Default)]
+pub struct Verifications {
+    /// `verify-interval`; 0 disables verification
+    pub interval: Option<Sourced<Duration>>,
+    /// `verify-rate`, in bytes per second
+    pub rate: Option<Sourced<u64>>,
+}
+
+impl Verifications {
+    /// Takes missing values from the enclosing section.
+    pub(super) fn or(self, outer: &Verifications) -> Verifications {
+        Verifications {
+            interval: self.interval.or_else(|| outer.interval.clone()),
+            rate: self.rate.or_else(|| outer.rate.clone()),
+        }
+    }
+}
+
+/// A message for the user that is not an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// Path of the file.
+    pub path: Arc<str>,
+    /// Line, from 1; 0 for the whole file.
+    pub line: u32,
+    /// The message.
+    pub message: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(f, "{}: {}", self.path, self.message),
+            line => write!(f, "{}:{line}: {}", self.path, self.message),
+        }
+    }
+}
+
+/// A config file, parsed and checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Path of the file.
+    pub path: Arc<str>,
+    /// Databases with a path of their own.
+    pub databases: Vec<DatabaseConfig>,
+    /// Directories of databases.
+    pub directories: Vec<Directory>,
+    /// Intervals of the levels from 1 up, if the file sets them.
+    pub levels: Option<Vec<Sourced<Duration>>>,
+    /// `snapshot`
+    pub snapshot: Snapshots,
+    /// `precision`, `precision-window`
+    pub precision: Precisions,
+    /// `verify-interval`, `verify-rate`
+    pub verification: Verifications,
+    /// `l0-retention`
+    pub l0_retention: Option<Sourced<Duration>>,
+    /// `l0-retention-check-interval`
+    pub l0_retention_check_interval: Option<Sourced<Duration>>,
+    /// `retention.enabled`
+    pub retention_enabled: Option<Sourced<bool>>,
+    /// `logging`
+    pub logging: Logging,
+    /// `addr`: address of the metrics and the status page
+    pub addr: Option<Sourced<String>>,
+    /// `socket`
+    pub socket: Socket,
+    /// `exec`
+    pub exec: Option<Sourced<String>>,
+    /// `heartbeat-url`, whose path is often a token
+    pub heartbeat_url: Option<Sourced<Secret>>,
+    /// `heartbeat-interval`
+    pub heartbeat_interval: Option<Sourced<Duration>>,
+    /// `shutdown-sync-timeout`
+    pub shutdown_sync_timeout: Option<Sourced<Duration>>,
+    /// `shutdown-sync-interval`
+    pub shutdown_sync_interval: Option<Sourced<Duration>>,
+    /// Warnings for the user.
+    pub warnings: Vec<Warning>,
+    /// The first line that contains a secret itself, instead of naming a variable.
+    pub secret_line: Option<u32>,
+}
+
+impl Config {
+    /// Parses the text of the file called `path`. `expand` says whether to expand variables.
+    ///
+    /// # Errors
+    /// [`FileError`] with line and column. If [`FileError::ambiguity`] returns an ambiguity, a
+    /// probe may settle it: call [`Overrides::settle`] and load again.
+    pub fn load(
+        text: &str,
+        path: &str,
+        flags: &Overrides,
+        env: &Env,
+        expand: bool,
+    ) -> Result<Config, FileError> {
+        let path: Arc<str> = path.into();
+        let sections = yaml::parse(text, &path)?;
+        let config = build::Builder::new(path, flags, env, expand).config(&sections)?;
+        check::check(&config)?;
+        Ok(config)
+    }
+
+    /// The database at `path`, from its own entry or from that of a directory.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a name in a directory that cannot be part of a key.
+    pub fn database(&self, path: &Path, env: &Env) -> Result<Option<DatabaseConfig>, ConfigError> {
+        let path = env.absolute(path);
+        if let Some(database) = self.databases.iter().find(|d| d.path.value == path) {
+            return Ok(Some(database.clone()));
+        }
+        for directory in &self.directories {
+            if let Ok(relative) = path.strip_prefix(&directory.path.value)
+                && directory.matches(relative)
+            {
+                return directory.database(relative).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The names of all entries, for messages.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let databases = self.databases.iter().map(|d| d.path.value.display().to_string());
+        let directories =
+            self.directories.iter().map(|d| format!("{}/{}", d.path.value.display(), d.pattern.value));
+        databases.chain(directories).collect()
+    }
+}

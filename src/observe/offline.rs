@@ -1,0 +1,125 @@
+//! What can be known of a database that no process follows: what the last one left beside it.
+
+use std::io;
+use std::path::Path;
+
+use super::snapshot::{DatabaseStatus, DurableStatus, FollowState, ReplicaStatus, position, sizes};
+use crate::base::Txid;
+use crate::io::read_small;
+use crate::replicate::state::{LOCK, folder_of, home_folder, read_state};
+use crate::restore::standby::noted_position;
+
+/// The kernel's list of locks; of a longer one nothing is believed.
+const LOCKS_BYTES: u64 = 8 << 20;
+
+/// A replica that the user configured.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Its stable name.
+    pub identity: String,
+    /// For messages.
+    pub url: String,
+}
+
+/// Reads the local state of a database. Replicas that were configured come first; then those of
+/// which only the state is there.
+///
+/// # Errors
+/// A folder that can't be read.
+pub fn without_process(db: &Path, home: &Path, places: &[Place]) -> io::Result<DatabaseStatus> {
+    let mut folders = state_folders(home)?;
+    let mut replicas = Vec::new();
+    for place in places {
+        let folder = folder_of(&place.identity);
+        folders.retain(|f| *f != folder);
+        replicas.push(replica(&home.join(folder), Some(place.url.clone()))?);
+    }
+    for folder in folders {
+        let replica = replica(&home.join(folder), None)?;
+        replicas.extend(Some(replica).filter(|r| r.durable.is_some()));
+    }
+    let (size, wal_size) = sizes(db);
+    let noted = noted_position(db).filter(|_| replicas.is_empty());
+    let state = if noted.is_some() { "read replica" } else { "not running" };
+    Ok(DatabaseStatus {
+        path: db.to_string_lossy().into_owned(),
+        home: home.to_string_lossy().into_owned(),
+        state: state.into(),
+        size,
+        wal_size,
+        position: None,
+        commits: None,
+        error: None,
+        wal_damage: None,
+        replicas,
+        follows: noted.map(|txid| FollowState {
+            url: None,
+            state: "not running".into(),
+            txid: Some(txid.to_string()),
+            time: None,
+            lag_seconds: None,
+            files: 0,
+            transactions: 0,
+            images: 0,
+            errors: 0,
+            error: None,
+        }),
+    })
+}
+
+/// Names of the folders with state; none if there is no home.
+fn state_folders(home: &Path) -> io::Result<Vec<String>> {
+    let found = match home_folder(home).open().and_then(|folder| folder.names()) {
+        Ok(found) => found,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let names = found.iter().filter_map(|name| name.to_str().filter(|n| is_replica_folder(n)));
+    let mut names: Vec<String> = names.map(str::to_owned).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// The process that holds the lock of a folder, as the kernel tells; nobody waits for the lock, or
+/// takes it, for that.
+#[must_use]
+pub fn holder(home: &Path) -> Option<u32> {
+    let inode = home_folder(home).open().ok()?.inode(LOCK).ok()?.to_string();
+    let locks = read_small(Path::new("/proc/locks"), LOCKS_BYTES).ok()?;
+    // 1: FLOCK  ADVISORY  WRITE 4711 08:01:123456 0 EOF
+    String::from_utf8_lossy(&locks).lines().find_map(|line| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [_, "FLOCK", _, _, pid, file, ..] = words[..] else { return None };
+        let same = file.rsplit(':').next() == Some(&inode);
+        pid.parse().ok().filter(|_| same)
+    })
+}
+
+/// Whether it is the name of a replica's folder.
+#[must_use]
+pub fn is_replica_folder(name: &str) -> bool {
+    name.len() == 16 && name.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+fn replica(dir: &Path, url: Option<String>) -> io::Result<ReplicaStatus> {
+    let state = read_state(dir)?.filter(|s| s.durable.txid != Txid(0));
+    let durable = state.map(|s| DurableStatus {
+        txid: s.durable.txid.to_string(),
+        time: s.timestamp.to_rfc3339(),
+        position: position(s.page_size, (s.durable.pos.salts, s.durable.pos.frame.0, s.durable.size_pages)),
+    });
+    Ok(ReplicaStatus {
+        url,
+        state: "not running".into(),
+        since: None,
+        durable,
+        lag: None,
+        batches: 0,
+        batch_bytes: 0,
+        errors: 0,
+        error: None,
+        latency: None,
+        history: None,
+        verification: None,
+    })
+}

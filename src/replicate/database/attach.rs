@@ -1,0 +1,170 @@
+//! Beginning to follow a database: what the log says about what is stored already.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::base::{FrameNo, Txid};
+use crate::replicate::capture::{READ_TRIES, by_index};
+use crate::replicate::handoff::Mark;
+use crate::replicate::pending::{OpenPages, Pending};
+use crate::replicate::state::{Point, State};
+use crate::sqlite::database::Database;
+use crate::sqlite::guard::{self, Guard};
+use crate::wal::index::{LOCK_CKPT, WalIndexHeader};
+use crate::wal::shm::LockKind;
+use crate::wal::tail::{Found, Tail, TailError, WalPos};
+
+/// How long the wal-index may stay unreadable at the start.
+const HEADER_WAIT: Duration = Duration::from_secs(5);
+
+/// Looks at an unreadable wal-index, a millisecond apart, before it counts as damaged.
+const HEADER_TRIES: u32 = 3;
+
+/// A database that is guarded and read through to its newest commit.
+pub struct Opened {
+    /// The locks.
+    pub guard: Guard,
+    /// Behind the newest commit.
+    pub tail: Tail,
+    /// The newest commit.
+    pub mark: Mark,
+    /// For each replica: all that changed since its durable point, or why that is not known.
+    pub since: Vec<Result<Pending, String>>,
+    /// Frames up to this header's last one can't be proven, for this reason.
+    pub damage: Option<(String, WalIndexHeader)>,
+}
+
+/// Takes the guard and reads the log through. Blocks: not for the loop.
+///
+/// # Errors
+/// [`TailError`], when the log can't be read as published.
+pub fn open(db: &Arc<Database>, states: &[State]) -> Result<Opened, TailError> {
+    let mut guard = Guard::take(db)?;
+    let give_up = Instant::now() + HEADER_WAIT;
+    let (mut tries, mut header_tries) = (0, 0);
+    loop {
+        let header = match db.shm().header() {
+            Ok(header) => header,
+            Err(e) if Instant::now() >= give_up => return Err(std::io::Error::other(e).into()),
+            Err(_) => {
+                header_tries += 1;
+                if header_tries < HEADER_TRIES {
+                    std::thread::sleep(Duration::from_millis(1));
+                    continue;
+                }
+                // Damaged, not being published. Nothing is proven yet that a
+                // checkpoint could spoil.
+                db.shm().unlock(LOCK_CKPT)?;
+                guard::rebuild(db)?;
+                db.shm().lock_blocking(LOCK_CKPT, LockKind::Exclusive)?;
+                guard.enter_cruise();
+                continue;
+            }
+        };
+        match read(db, &header, states) {
+            Ok((tail, mark, since)) => return Ok(Opened { guard, tail, mark, since, damage: None }),
+            Err(e) if !e.is_damage() => return Err(e),
+            // With CKPT held the log can be reset once more, between the look and the reading.
+            Err(_) if tries < READ_TRIES => tries += 1,
+            // A checkpoint brings into the database file what can't be proven; then
+            // the WAL may well have
+            // started over.
+            Err(_) if tries == READ_TRIES => {
+                guard.copy_before_capture()?;
+                tries += 1;
+            }
+            Err(e) => {
+                let reason = e.to_string();
+                let since = states.iter().map(|_| Err(reason.clone())).collect();
+                let (tail, mark) = by_index(db, &header);
+                return Ok(Opened { guard, tail, mark, since, damage: Some((reason, header)) });
+            }
+        }
+    }
+}
+
+type Read = (Tail, Mark, Vec<Result<Pending, String>>);
+
+fn read(db: &Arc<Database>, header: &WalIndexHeader, states: &[State]) -> Result<Read, TailError> {
+    let mut since: Vec<Result<Pending, String>> = states.iter().map(|s| begins_in(s, header)).collect();
+    // The places where replicas stand, in order, then the end.
+    let mut stops: Vec<FrameNo> =
+        states.iter().zip(&since).filter(|(_, s)| s.is_ok()).map(|(s, _)| s.durable.pos.frame).collect();
+    stops.push(header.mx_frame);
+    stops.sort_unstable();
+    stops.dedup();
+    let mut tail = Tail::new(db.wal().clone(), db.page_size(), header.salts);
+    // Pages of a transaction that goes on behind a stop, which is then no place where a replica can
+    // stand.
+    let mut open = OpenPages::default();
+    for stop in stops {
+        let from = tail.last();
+        let whole = read_piece(&mut tail, stop, stop == header.mx_frame, &mut open, |pages| {
+            for (state, pending) in states.iter().zip(&mut since) {
+                if let Ok(pending) = pending
+                    && state.durable.pos.frame <= from
+                {
+                    pending.add(pages);
+                }
+            }
+        })?;
+        for (state, pending) in states.iter().zip(&mut since) {
+            let pos = state.durable.pos;
+            if pending.is_ok() && pos.frame == stop && from < stop && !(whole && tail.pos() == pos) {
+                *pending =
+                    Err("the log was cut and written anew since it was stored, as after a loss of power"
+                        .to_owned());
+            }
+        }
+    }
+    tail.check_published(header)?;
+    let mark =
+        Mark { pos: tail.pos(), size_pages: header.n_page, change: header.change, by_index: FrameNo(0) };
+    Ok((tail, mark, since))
+}
+
+/// Reads up to `stop` and gives the pages of the transactions that end there or before. Whether one
+/// ends there; at the end of the log it must.
+fn read_piece(
+    tail: &mut Tail,
+    stop: FrameNo,
+    last: bool,
+    open: &mut OpenPages,
+    mut committed: impl FnMut(&OpenPages),
+) -> Result<bool, TailError> {
+    let mut take = |found: Found<'_>| match found {
+        Found::Open(frames) => frames.for_each(|(_, pgno, page)| open.push(pgno, page)),
+        Found::Committed(_, run) => {
+            run.frames().for_each(|(_, pgno, page)| open.push(pgno, page));
+            committed(open);
+            open.clear();
+        }
+    };
+    loop {
+        match tail.read_to(stop, usize::MAX, &mut take) {
+            Ok(true) => return Ok(true),
+            Ok(false) => {}
+            Err(TailError::Published { .. }) if !last => return Ok(false),
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Whether a replica's durable point may lie in the present generation of the log.
+fn begins_in(state: &State, header: &WalIndexHeader) -> Result<Pending, String> {
+    let Point { txid, pos, .. } = state.durable;
+    if txid == Txid(0) {
+        Err("nothing is known of it on this host".to_owned())
+    } else if pos == WalPos::default() {
+        Err("the log was empty, or the host or the database is not the same as before".to_owned())
+    } else if pos.salts != header.salts {
+        Err(format!("the log was restarted while lsfast was away ({} to {})", pos.salts, header.salts))
+    } else if pos.frame > header.mx_frame {
+        Err(format!(
+            "the log has {} frames, but {} were stored: the database was set back",
+            header.mx_frame.0, pos.frame.0
+        ))
+    } else {
+        Ok(Pending::new())
+    }
+}

@@ -1,0 +1,108 @@
+//! When to look again after a hint.
+
+use std::time::{Duration, Instant};
+
+use crate::replicate::capture::Look;
+
+/// Looks after a hint: so long after the one before. SQLite publishes a commit after the last event
+/// that it causes.
+pub(crate) const GAPS: [Duration; 8] = [
+    Duration::from_micros(40),
+    Duration::from_micros(80),
+    Duration::from_micros(160),
+    Duration::from_micros(320),
+    Duration::from_micros(640),
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(4),
+];
+
+/// Looks while a commit is known to be near (its frames are there), once the gaps are used up: at
+/// least so long after the one before.
+const NEAR_GAP: Duration = Duration::from_millis(1);
+
+/// The share of the time already waited that is added until the next of them: a flush of a second
+/// is noticed 31 ms late at most.
+const NEAR_SHARE: u32 = 32;
+
+/// A transaction that stays unpublished longer than this was rolled back or its writer is gone: the
+/// next hint will tell.
+const NEAR_MAX: Duration = Duration::from_secs(30);
+
+/// When to look again after a hint.
+#[derive(Debug, Default)]
+pub(crate) struct Gaps {
+    next: usize,
+    near_since: Option<Instant>,
+    /// No hint since the gaps were used up.
+    quiet: bool,
+}
+
+impl Gaps {
+    pub(crate) fn restart(&mut self) {
+        *self = Gaps::default();
+    }
+
+    /// Whether a hint has been followed up as closely as commits need it.
+    pub(crate) fn are_used_up(&self) -> bool {
+        self.quiet
+    }
+
+    /// After a look; `None` to wait for a hint.
+    pub(crate) fn next(&mut self, look: Look, now: Instant) -> Option<Instant> {
+        if look.quiet {
+            *self = Gaps { quiet: true, ..Gaps::default() };
+        }
+        if self.quiet && !look.near {
+            return None;
+        }
+        if let Some(gap) = GAPS.get(self.next) {
+            self.next += 1;
+            return Some(now + *gap);
+        }
+        self.quiet = true;
+        if !look.near {
+            self.near_since = None;
+            return None;
+        }
+        let since = *self.near_since.get_or_insert(now);
+        let waited = now.duration_since(since);
+        (waited < NEAR_MAX).then(|| now + NEAR_GAP.max(waited / NEAR_SHARE))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_end_unless_a_commit_is_near() {
+        let (nothing, near) = (Look::default(), Look { near: true, ..Look::default() });
+        let mut gaps = Gaps::default();
+        let start = Instant::now();
+        let count = std::iter::from_fn(|| gaps.next(nothing, start)).count();
+        assert_eq!(count, GAPS.len());
+        assert_eq!(gaps.next(near, start), Some(start + NEAR_GAP));
+        let later = start + Duration::from_secs(1);
+        assert_eq!(gaps.next(near, later), Some(later + Duration::from_secs(1) / NEAR_SHARE));
+        assert_eq!(
+            gaps.next(near, start + NEAR_MAX),
+            None,
+            "a transaction that stays unpublished is given up"
+        );
+        gaps.restart();
+        assert_eq!(gaps.next(nothing, start), Some(start + GAPS[0]));
+    }
+
+    #[test]
+    fn a_look_that_shows_nothing_under_way_is_the_last_until_a_hint() {
+        let quiet = Look { quiet: true, ..Look::default() };
+        let mut gaps = Gaps::default();
+        let start = Instant::now();
+        assert_eq!(gaps.next(Look::default(), start), Some(start + GAPS[0]));
+        assert_eq!(gaps.next(quiet, start), None);
+        assert_eq!(gaps.next(Look::default(), start), None);
+        gaps.restart();
+        assert_eq!(gaps.next(Look::default(), start), Some(start + GAPS[0]));
+    }
+}

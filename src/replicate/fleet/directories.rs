@@ -1,0 +1,458 @@
+//! Directories full of databases: those that are there at the start, and those that come.
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, io};
+
+use tokio::time::Instant;
+
+use crate::base::backoff::Backoff;
+use crate::base::limits;
+use crate::io::watch::{Hint, Of, Watch, Watches};
+use crate::replicate::options::DatabaseOptions;
+
+/// Says what to do with a file: `None` to leave it alone, or how to replicate it.
+pub type Choose = Arc<dyn Fn(&Path) -> Option<Result<DatabaseOptions, String>> + Send + Sync>;
+
+/// A directory whose databases are replicated.
+#[derive(Clone)]
+pub struct DirectoryOptions {
+    /// The directory.
+    pub path: PathBuf,
+    /// Whether the directories below it count, too.
+    pub recursive: bool,
+    /// Whether databases that come later are followed.
+    pub watch: bool,
+    /// Which files, and how.
+    pub choose: Choose,
+}
+
+impl fmt::Debug for DirectoryOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DirectoryOptions")
+            .field("path", &self.path)
+            .field("recursive", &self.recursive)
+            .field("watch", &self.watch)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a look at a directory gives.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// A database to follow.
+    Database(Box<DatabaseOptions>),
+    /// One that can't be.
+    Failed(PathBuf, String),
+    /// A link that leads out of the directory, for a process with the rights of root.
+    Skipped {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
+    /// A directory that can't be looked at, and is waited for.
+    Missing {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        why: String,
+        /// It does not exist; else something else keeps us from it.
+        absent: bool,
+    },
+    /// It is there now.
+    Back(PathBuf),
+}
+
+/// The first wait for a directory that can't be looked at, if nothing is heard of it; it grows up
+/// to [`AGAIN_MAX`].
+const AGAIN_MIN: Duration = Duration::from_secs(1);
+/// The longest.
+const AGAIN_MAX: Duration = Duration::from_secs(60);
+
+/// All directories of the process.
+#[derive(Debug, Default)]
+pub(crate) struct Directories {
+    roots: Vec<Root>,
+    /// What was found and is followed.
+    followed: BTreeSet<PathBuf>,
+    first_look: bool,
+    /// What is not there is an error: nothing is waited for.
+    once: bool,
+}
+
+/// Whether links must stay in the directory: the owner of a directory could have root read, and
+/// change, any file of the host by one.
+fn is_root() -> bool {
+    crate::io::host::user().is_ok_and(|user| user == 0)
+}
+
+#[derive(Debug)]
+struct Root {
+    options: DirectoryOptions,
+    hint: Rc<Hint>,
+    watches: Watches,
+    watched: HashMap<PathBuf, Watch>,
+    missing: Option<Missing>,
+    /// Links that were left alone, and logged.
+    skipped: RefCell<BTreeSet<PathBuf>>,
+}
+
+/// What is known of a directory that can't be looked at.
+#[derive(Debug)]
+struct Missing {
+    why: String,
+    absent: bool,
+    /// Given when something appears in the nearest directory above it that is there.
+    hint: Rc<Hint>,
+    _above: Option<Watch>,
+    backoff: Backoff,
+    again: Instant,
+}
+
+impl Directories {
+    pub(crate) fn new(directories: Vec<DirectoryOptions>, watches: &Watches, once: bool) -> Directories {
+        Directories {
+            roots: directories.into_iter().map(|options| Root::new(options, watches)).collect(),
+            followed: BTreeSet::new(),
+            first_look: false,
+            once,
+        }
+    }
+
+    /// Whether nothing can come from here.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first_look && self.roots.iter().all(|r| !r.options.watch && r.missing.is_none())
+            || self.roots.is_empty()
+    }
+
+    /// Whether `path` was found in a directory.
+    pub(crate) fn has(&self, path: &Path) -> bool {
+        self.followed.contains(path)
+    }
+
+    /// `path` is not followed any more; it may be found again.
+    pub(crate) fn forget(&mut self, path: &Path) {
+        self.followed.remove(path);
+    }
+
+    /// A database that was found is gone. If another one has taken its place meanwhile, that is
+    /// new.
+    pub(crate) fn gone(&mut self, path: &Path) -> Vec<Found> {
+        self.followed.remove(path);
+        let mut found = Vec::new();
+        for root in self.roots.iter().filter(|r| r.options.watch && path.starts_with(&r.options.path)) {
+            root.file(path, &mut self.followed, &mut found);
+        }
+        found
+    }
+
+    /// Why a directory can't be looked at that is there.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        let missing = self.roots.iter().filter_map(|r| r.missing.as_ref());
+        missing.filter(|m| !m.absent).map(|m| m.why.as_str()).next()
+    }
+
+    /// Waits until there is something new.
+    pub(crate) async fn next(&mut self) -> Vec<Found> {
+        if !std::mem::replace(&mut self.first_look, true) {
+            let mut found = Vec::new();
+            for root in &mut self.roots {
+                root.look(&root.options.path.clone(), &mut self.followed, &mut found);
+                if let Some(missing) = root.missing.take_if(|_| self.once) {
+                    found.retain(|f| !matches!(f, Found::Missing { dir, .. } if *dir == root.options.path));
+                    found.push(Found::Failed(root.options.path.clone(), missing.why));
+                }
+            }
+            return found;
+        }
+        let waits: Vec<_> = self.roots.iter().filter_map(Root::news).collect();
+        if waits.is_empty() {
+            return std::future::pending().await;
+        }
+        any(waits).await;
+        let mut found = Vec::new();
+        for root in &mut self.roots {
+            root.arrivals(&mut self.followed, &mut found);
+        }
+        found
+    }
+}
+
+/// Waits for the first of several.
+async fn any<F: Future<Output = ()> + Unpin>(mut waits: Vec<F>) {
+    std::future::poll_fn(|cx| {
+        // All are asked: each takes its own hint, and one that is lost here was seen by
+        // `arrivals`, which
+        // looks at all.
+        let ready = waits.iter_mut().filter_map(|w| Pin::new(w).poll(cx).is_ready().then_some(())).count();
+        if ready > 0 { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}
+
+impl Root {
+    fn new(options: DirectoryOptions, watches: &Watches) -> Root {
+        Root {
+            options,
+            hint: Rc::default(),
+            watches: watches.clone(),
+            watched: HashMap::new(),
+            missing: None,
+            skipped: RefCell::default(),
+        }
+    }
+
+    /// Waits for something new; `None` if nothing can come.
+    fn news(&self) -> Option<Pin<Box<dyn Future<Output = ()> + '_>>> {
+        if let Some(missing) = &self.missing {
+            return Some(Box::pin(async {
+                tokio::select! {
+                    () = missing.hint.wait() => {}
+                    () = tokio::time::sleep_until(missing.again) => {}
+                }
+            }));
+        }
+        self.options.watch.then(|| Box::pin(self.hint.wait()) as _)
+    }
+
+    fn arrivals(&mut self, followed: &mut BTreeSet<PathBuf>, found: &mut Vec<Found>) {
+        if let Some(missing) = &self.missing {
+            drop(missing.hint.take_arrivals());
+            return self.look(&self.options.path.clone(), followed, found);
+        }
+        if !self.options.watch {
+            return;
+        }
+        let moved = self.hint.take_moved();
+        let arrivals = self.hint.take_arrivals();
+        self.watched.retain(|dir, _| dir.is_dir());
+        // Gone, and what its watch says of that will not be heard: it went with the line before.
+        let gone = !self.watched.contains_key(&self.options.path);
+        if arrivals.lost || moved || gone {
+            // The directory itself may have gone and come back.
+            if moved || gone {
+                self.watched.clear();
+            }
+            return self.look(&self.options.path.clone(), followed, found);
+        }
+        for path in arrivals.paths {
+            if path.is_dir() {
+                if self.options.recursive && is_searched(&path) {
+                    self.look(&path, followed, found);
+                }
+            } else {
+                self.file(&path, followed, found);
+            }
+        }
+    }
+
+    /// Looks at all that is in `dir`. Watched before it is read, so that nothing comes between.
+    fn look(&mut self, dir: &Path, followed: &mut BTreeSet<PathBuf>, found: &mut Vec<Found>) {
+        let mut todo = vec![dir.to_owned()];
+        while let Some(dir) = todo.pop() {
+            let looked = self.look_into(&dir, &mut todo, followed, found);
+            let is_root = dir == self.options.path;
+            match looked {
+                Ok(()) if is_root && self.missing.take().is_some() => found.push(Found::Back(dir)),
+                Err(e) if is_root => self.miss(&e, found),
+                // Below the root, a directory that went meanwhile is no news.
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    let why = format!("cannot look for databases in {}: {e}", dir.display());
+                    found.push(Found::Failed(dir, why));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The directory itself can't be looked at: it is waited for, and watched once it is there,
+    /// since nobody can tell when it is filled.
+    fn miss(&mut self, e: &io::Error, found: &mut Vec<Found>) {
+        let dir = self.options.path.clone();
+        self.options.watch = true;
+        self.watched.clear();
+        let absent = e.kind() == io::ErrorKind::NotFound;
+        let why = match absent {
+            true => format!("the directory {} does not exist", dir.display()),
+            false => format!("cannot look for databases in {}: {e}", dir.display()),
+        };
+        let before = self.missing.take();
+        let mut backoff = before.as_ref().map_or(Backoff::new(AGAIN_MIN, AGAIN_MAX), |m| m.backoff);
+        let again = Instant::now() + backoff.fail();
+        let hint = before.as_ref().map_or_else(Rc::default, |m| Rc::clone(&m.hint));
+        let above = dir.ancestors().skip(1).find(|d| d.is_dir());
+        let above = above.and_then(|d| self.watches.add(d, Of::Arrivals, &hint).ok());
+        // It may have come between the look and the watch.
+        if absent && dir.exists() {
+            hint.give();
+        }
+        if before.is_none_or(|m| m.why != why) {
+            found.push(Found::Missing { dir, why: why.clone(), absent });
+        }
+        self.missing = Some(Missing { why, absent, hint, _above: above, backoff, again });
+    }
+
+    fn look_into(
+        &mut self,
+        dir: &Path,
+        todo: &mut Vec<PathBuf>,
+        followed: &mut BTreeSet<PathBuf>,
+        found: &mut Vec<Found>,
+    ) -> io::Result<()> {
+        if self.options.watch && !self.watched.contains_key(dir) {
+            self.watched.insert(dir.to_owned(), self.watches.add(dir, Of::Arrivals, &self.hint)?);
+        }
+        let mut paths = Vec::new();
+        read_dir(dir, self.options.recursive, todo, &mut paths)?;
+        paths.sort_unstable();
+        paths.iter().for_each(|path| self.file(path, followed, found));
+        Ok(())
+    }
+
+    fn file(&self, path: &Path, followed: &mut BTreeSet<PathBuf>, found: &mut Vec<Found>) {
+        if followed.contains(path) || !path.is_file() {
+            return;
+        }
+        if followed.len() >= limits::DATABASES_MAX {
+            found.push(Found::Failed(
+                path.to_owned(),
+                format!("lsfast follows at most {} databases found in directories", limits::DATABASES_MAX),
+            ));
+            return;
+        }
+        let inside = is_root().then(|| self.options.path.clone());
+        if let Ok(target) = std::fs::read_link(path) {
+            match self.of_link(path, inside.is_some()) {
+                OfLink::Followed => {}
+                OfLink::Known => return,
+                OfLink::Outside => {
+                    if self.skipped.borrow_mut().insert(path.to_owned()) {
+                        found.push(Found::Skipped { path: path.to_owned(), target });
+                    }
+                    return;
+                }
+            }
+        }
+        match (self.options.choose)(path) {
+            None => {}
+            Some(Ok(mut database)) => {
+                database.leave_when_gone = true;
+                database.inside = inside;
+                followed.insert(path.to_owned());
+                found.push(Found::Database(Box::new(database)));
+            }
+            Some(Err(e)) => found.push(Found::Failed(path.to_owned(), e)),
+        }
+    }
+
+    /// What to do with a link to a file.
+    fn of_link(&self, link: &Path, stay_inside: bool) -> OfLink {
+        let (Ok(target), Ok(root)) = (link.canonicalize(), self.options.path.canonicalize()) else {
+            return OfLink::Known;
+        };
+        match target.strip_prefix(&root) {
+            Err(_) if stay_inside => OfLink::Outside,
+            Err(_) => OfLink::Followed,
+            // It is found under its own name, unless that is not looked at or does not match.
+            Ok(relative) => {
+                let looked_at = self.options.recursive || relative.components().count() == 1;
+                let known = looked_at && (self.options.choose)(&self.options.path.join(relative)).is_some();
+                if known { OfLink::Known } else { OfLink::Followed }
+            }
+        }
+    }
+}
+
+/// What becomes of a link to a file.
+enum OfLink {
+    /// It is a database as any other.
+    Followed,
+    /// Its target is found by itself, or gone.
+    Known,
+    /// It leads out of the directory.
+    Outside,
+}
+
+/// All plain files in a directory, and below it if it is `recursive`, in order. Links that leave it
+/// are skipped as root: they are not followed either.
+///
+/// # Errors
+/// What the operating system says.
+pub fn files_in(directory: &DirectoryOptions) -> io::Result<Vec<PathBuf>> {
+    let (mut todo, mut files) = (vec![directory.path.clone()], Vec::new());
+    while let Some(dir) = todo.pop() {
+        read_dir(&dir, directory.recursive, &mut todo, &mut files)?;
+    }
+    if is_root() {
+        files.retain(|file| !file.is_symlink() || !leaves(file, &directory.path));
+    }
+    files.sort_unstable();
+    Ok(files)
+}
+
+/// Whether a link leads to something outside of the directory.
+fn leaves(link: &Path, directory: &Path) -> bool {
+    crate::io::link::is_inside(link, directory).is_ok_and(|inside| !inside)
+}
+
+/// Adds what is in `dir` to `todo` and `files`.
+fn read_dir(
+    dir: &Path,
+    recursive: bool,
+    todo: &mut Vec<PathBuf>,
+    files: &mut Vec<PathBuf>,
+) -> io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        // A link to a directory is not followed: it may lead back up.
+        if !entry.file_type()?.is_dir() {
+            files.push(entry.path());
+        } else if recursive && is_searched(&entry.path()) {
+            todo.push(entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// What lsfast and Litestream keep beside a database holds no databases.
+fn is_searched(dir: &Path) -> bool {
+    let name = dir.file_name().unwrap_or_default().as_encoded_bytes();
+    !(name.starts_with(b".") && (name.ends_with(b"-lsfast") || name.ends_with(b"-litestream")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::timer::Naps;
+
+    /// The hint was of something else: that the directory is gone has not been read yet.
+    #[tokio::test]
+    async fn a_directory_that_goes_while_something_appears_in_it_is_waited_for() {
+        let local = tokio::task::LocalSet::new();
+        local
+            .run_until(async {
+                let dir = tempfile::tempdir().unwrap();
+                let path = dir.path().join("tenants");
+                std::fs::create_dir(&path).unwrap();
+                let choose: Choose = Arc::new(|_| None);
+                let options = DirectoryOptions { path: path.clone(), recursive: true, watch: true, choose };
+                let watches = Watches::new(&Naps::new().unwrap()).unwrap();
+                let mut directories = Directories::new(vec![options], &watches, false);
+                assert!(directories.next().await.is_empty());
+                std::fs::remove_dir(&path).unwrap();
+                directories.roots[0].hint.give();
+                let found = directories.next().await;
+                assert!(matches!(&found[..], [Found::Missing { absent: true, .. }]), "{found:?}");
+                std::fs::create_dir(&path).unwrap();
+                let found = directories.next().await;
+                assert!(matches!(&found[..], [Found::Back(_)]), "{found:?}");
+            })
+            .await;
+    }
+}

@@ -1,0 +1,290 @@
+//! The supervisor: a task for each database, more as directories fill, and what happens when one of
+//! them fails.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+
+use super::directories::{Directories, Found};
+use crate::base::backoff::Backoff;
+use crate::base::limits;
+use crate::replicate::database::{self, Ended, FollowError, Shared};
+use crate::replicate::error::ReplicateError;
+use crate::replicate::options::DatabaseOptions;
+use crate::replicate::shutdown::Stop;
+
+/// The wait after the first failure of a database; it grows with each further one.
+const AGAIN_MIN: Duration = Duration::from_secs(1);
+/// Its bound.
+const AGAIN_MAX: Duration = Duration::from_secs(60);
+/// A database that was followed for this long has recovered from its earlier failures.
+const RECOVERED: Duration = Duration::from_secs(300);
+
+/// What a database's task leaves.
+type Outcome = (PathBuf, Result<Ended, FollowError>);
+
+/// All databases of the process.
+pub(crate) struct Fleet {
+    shared: Shared,
+    /// Asked when the databases are to end in order.
+    inner: Stop,
+    tasks: JoinSet<Outcome>,
+    /// Which task is which database, for one that panics.
+    names: HashMap<tokio::task::Id, PathBuf>,
+    directories: Directories,
+    /// One database and no directory: its error is the answer.
+    single: bool,
+    first_error: Option<ReplicateError>,
+}
+
+impl Fleet {
+    pub(crate) fn new(
+        databases: Vec<DatabaseOptions>,
+        directories: Directories,
+        shared: Shared,
+        inner: Stop,
+    ) -> Fleet {
+        let single = databases.len() == 1 && directories.is_empty();
+        let mut fleet = Fleet {
+            shared,
+            inner,
+            tasks: JoinSet::new(),
+            names: HashMap::new(),
+            directories,
+            single,
+            first_error: None,
+        };
+        for database in databases {
+            fleet.add(database);
+        }
+        fleet
+    }
+
+    fn add(&mut self, database: DatabaseOptions) {
+        let (shared, stop, single) = (self.shared.clone(), self.inner.clone(), self.single);
+        let path = database.path.clone();
+        let task = self.tasks.spawn_local(async move {
+            let result = tend(&database, &shared, &stop, single).await;
+            (database.path, result)
+        });
+        self.names.insert(task.id(), path);
+    }
+
+    /// Takes what the directories have now.
+    pub(crate) async fn look_once(&mut self) {
+        if !self.directories.is_empty() {
+            let found = self.directories.next().await;
+            found.into_iter().for_each(|f| self.found(f));
+        }
+    }
+
+    /// Serves until every database has ended, and none can come any more.
+    pub(crate) async fn serve(&mut self) {
+        loop {
+            let more = !self.directories.is_empty() && !self.inner.is_asked();
+            if self.tasks.is_empty() && !more {
+                return;
+            }
+            tokio::select! {
+                joined = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
+                    if let Some(joined) = joined {
+                        self.ended(joined);
+                    }
+                }
+                found = self.directories.next(), if more => found.into_iter().for_each(|f| self.found(f)),
+                () = self.inner.asked(), if more => {}
+            }
+        }
+    }
+
+    fn found(&mut self, found: Found) {
+        match found {
+            Found::Database(database) => {
+                tracing::debug!(db = %database.path.display(), "found in a directory");
+                self.add(*database);
+            }
+            Found::Failed(path, error) => {
+                tracing::error!(db = %path.display(), error, "this database cannot be replicated; the others go on");
+                self.shared.vitals.failed(&path, &error);
+                self.note(ReplicateError::Directory(error));
+            }
+            Found::Skipped { path, target } => {
+                tracing::warn!(
+                    path = %path.display(), target = %target.display(),
+                    "this link leads out of the watched directory and is left alone, since lsfast runs with the rights of root"
+                );
+            }
+            Found::Missing { dir, why, absent } => {
+                if absent {
+                    tracing::warn!(dir = %dir.display(), "the directory does not exist; waiting for it");
+                } else {
+                    tracing::error!(dir = %dir.display(), error = why, "this directory cannot be looked at for now; the others go on");
+                }
+                self.shared.vitals.failed(&dir, &why);
+            }
+            Found::Back(dir) => {
+                tracing::info!(dir = %dir.display(), "the directory is there");
+                self.shared.vitals.forget(&dir);
+            }
+        }
+    }
+
+    fn ended(&mut self, joined: Result<(tokio::task::Id, Outcome), JoinError>) {
+        match joined {
+            Ok((id, (path, result))) => {
+                self.names.remove(&id);
+                match result {
+                    Ok(Ended::Stopped) => self.shared.vitals.stopped(&path),
+                    Ok(Ended::Gone) => {
+                        tracing::info!(db = %path.display(), "the database is gone: no longer followed");
+                        self.shared.vitals.forget(&path);
+                        self.directories.gone(&path).into_iter().for_each(|f| self.found(f));
+                    }
+                    // One of many files in a directory.
+                    Err(e) if self.directories.has(&path) && e.is_no_database() => {
+                        tracing::debug!(db = %path.display(), reason = %e, "not a database: left alone");
+                        self.directories.forget(&path);
+                        self.shared.vitals.forget(&path);
+                    }
+                    Err(e) => {
+                        self.shared.vitals.failed(&path, &e.to_string());
+                        if !self.single {
+                            tracing::error!(db = %path.display(), error = %e, "this database is not replicated any more; the others go on");
+                        }
+                        self.note(e.into());
+                    }
+                }
+            }
+            Err(e) if self.single => std::panic::resume_unwind(e.into_panic()),
+            Err(e) => {
+                let path = self.names.remove(&e.id()).unwrap_or_default();
+                tracing::error!(db = %path.display(), "a defect of lsfast ended the replication of this database; the others go on");
+                self.shared.vitals.failed(&path, "a defect of lsfast ended its replication");
+                self.note(ReplicateError::Panicked(path));
+            }
+        }
+    }
+
+    /// Whether no database has anything left to store.
+    pub(crate) fn is_only_leaving(&mut self) -> bool {
+        while let Some(joined) = self.tasks.try_join_next_with_id() {
+            self.ended(joined);
+        }
+        self.names.values().all(|path| self.shared.leaving.has(path))
+    }
+
+    fn note(&mut self, error: ReplicateError) {
+        self.first_error.get_or_insert(error);
+    }
+
+    /// What went wrong first.
+    pub(crate) fn into_error(self) -> Option<ReplicateError> {
+        let trouble = self.directories.trouble().map(|why| ReplicateError::Directory(why.to_owned()));
+        self.first_error.or(trouble)
+    }
+}
+
+/// Follows a database, and tries again after a failure that may go away: also one that is alone,
+/// unless what it was started for can't be done at all.
+async fn tend(
+    database: &DatabaseOptions,
+    shared: &Shared,
+    stop: &Stop,
+    single: bool,
+) -> Result<Ended, FollowError> {
+    let (mut backoff, mut outage) = (Backoff::new(AGAIN_MIN, AGAIN_MAX), Outage::default());
+    let followed = Cell::new(false);
+    loop {
+        let begun = Instant::now();
+        let error = match database::follow(database, shared, stop, &followed).await {
+            Err(e) if shared.once.is_some() || !e.is_worth_another_try() => return Err(e),
+            Err(e) if database.leave_when_gone && e.is_no_database() => return Err(e),
+            Err(e) if single && e.is_final() => return Err(e),
+            Err(e) if single && !followed.get() && e.is_definite() => {
+                if !e.is_fleeting() || outage.is_again(&e) {
+                    return Err(e);
+                }
+                e
+            }
+            Err(e) => e,
+            ended => return ended,
+        };
+        if begun.elapsed() > RECOVERED {
+            backoff.reset();
+            outage = Outage::default();
+        }
+        shared.vitals.failed(&database.path, &error.to_string());
+        let wait = backoff.fail();
+        // The limit of open files concerns the process: it is logged once.
+        let is_news = match error.is_file_limit() {
+            true => !shared.file_limit_said.replace(true),
+            false => outage.is_news(&error, Instant::now()),
+        };
+        if is_news {
+            let others = if single { "" } else { "; the others go on" };
+            tracing::error!(
+                db = %database.path.display(), error = %error, again_in = ?wait,
+                "this database is not replicated for now{others}"
+            );
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait.max(limits::SAFETY_TICK)) => {}
+            () = stop.asked() => return Err(error),
+        }
+    }
+}
+
+/// What was logged of a database that fails: each kind of error at once, and the same kind again
+/// after 1, 10 and 60 minutes.
+#[derive(Debug, Default)]
+struct Outage {
+    /// The kind, and since when.
+    last: Option<(String, Instant)>,
+    lines: u32,
+}
+
+impl Outage {
+    /// The same kind as the last one.
+    fn is_again(&self, error: &FollowError) -> bool {
+        self.last.as_ref().is_some_and(|(kind, _)| *kind == kind_of(error))
+    }
+
+    /// Whether a line is due.
+    fn is_news(&mut self, error: &FollowError, now: Instant) -> bool {
+        let kind = kind_of(error);
+        let since = self.last.as_ref().filter(|(k, _)| *k == kind).map(|(_, since)| *since);
+        let Some(since) = since else {
+            (self.last, self.lines) = (Some((kind, now)), 1);
+            return true;
+        };
+        let minutes =
+            [1, 10, 60].get(self.lines as usize - 1).copied().unwrap_or_else(|| 60 * (self.lines - 2));
+        let due = now.duration_since(since) >= Duration::from_secs(60 * u64::from(minutes));
+        self.lines += u32::from(due);
+        due
+    }
+}
+
+/// Its words, without the numbers in them.
+fn kind_of(error: &FollowError) -> String {
+    error.to_string().chars().filter(|c| !c.is_ascii_digit()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_stays_is_logged_after_one_ten_and_sixty_minutes_and_each_hour() {
+        let error = |n: u64| FollowError::Missing(PathBuf::from(format!("/data-{n}.db")));
+        let (mut outage, begun) = (Outage::default(), Instant::now());
+        let mut is_news = |n| outage.is_news(&error(n), begun + Duration::from_secs(n));
+        let at: Vec<u64> = (0..4 * 3600).filter(|n| is_news(*n)).collect();
+        assert_eq!(at, [0, 60, 600, 3600, 7200, 10_800]);
+        assert!(outage.is_news(&FollowError::Missing(PathBuf::from("/other.db")), Instant::now()));
+    }
+}

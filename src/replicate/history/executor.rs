@@ -1,0 +1,495 @@
+//! Does what the planner says, one step after the other, for one replica.
+//!
+//! A step is durable before anything that it replaces is touched; what a step that dies leaves
+//! behind is either nothing or a whole file. So a crash between any two requests leaves a replica
+//! that is complete, and the next start learns from the listing where it stands.
+
+#![allow(
+    clippy::redundant_closure_for_method_calls,
+    reason = "the method's path is not general enough over the planner's lifetime"
+)]
+
+use std::collections::HashMap;
+use std::mem::Discriminant;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::handover::{Feed, Live, last_frame};
+use super::inventory::{Shelf, Stored};
+use super::merge::MergeJob;
+use super::options::HistoryOptions;
+use super::plan::{Job, Kind, Next, Planner, image_id};
+use super::status::HistoryStatus;
+use super::ticks::{Ticks, later};
+use super::{HistoryError, Once};
+use crate::base::backoff::{Backoff, Reminders};
+use crate::base::clock::Millis;
+use crate::base::{Level, LtxId, Txid, limits};
+use crate::ltx::{Header, TimesId, times};
+use crate::replicate::image::stream::{Hashes, Stream};
+use crate::replicate::outage::Outages;
+use crate::replicate::replica::resume;
+use crate::restore;
+use crate::store::{Entry, ErrorKind, PutOptions, Store};
+
+/// After so many failures to read the live database an image is made of what the store has.
+const LIVE_TRIES: u32 = 3;
+
+/// A kind of job that has failed.
+#[derive(Debug)]
+struct Rest {
+    backoff: Backoff,
+    until: Millis,
+    /// Kinds of failures that were logged.
+    said: Vec<Cause>,
+    since: Millis,
+    reminders: Reminders,
+}
+
+/// A kind of failure: request ids and counts in its words make no other.
+type Cause = (Discriminant<HistoryError>, Option<ErrorKind>);
+
+impl Default for Rest {
+    fn default() -> Rest {
+        let backoff = Backoff::default();
+        let (said, reminders) = (Vec::new(), Reminders::default());
+        Rest { backoff, until: Millis(0), said, since: Millis::now(), reminders }
+    }
+}
+
+/// The history of one replica.
+pub struct Keeper {
+    store: Arc<dyn Store>,
+    options: HistoryOptions,
+    ticks: Ticks,
+    feed: Rc<Feed>,
+    /// What messages call the database.
+    name: String,
+    /// Where a large page index may go.
+    spill: Option<PathBuf>,
+    live: Option<Live>,
+    rests: HashMap<Kind, Rest>,
+    status: HistoryStatus,
+    outages: Outages,
+}
+
+impl Keeper {
+    /// For a replica whose listing will come by `feed`.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, options: HistoryOptions, feed: Rc<Feed>, name: String) -> Keeper {
+        let ticks = Ticks::of(&store.identity());
+        let (spill, live, rests, status) = (None, None, HashMap::new(), HistoryStatus::default());
+        let outages = Outages::default();
+        Keeper { store, options, ticks, feed, name, spill, live, rests, status, outages }
+    }
+
+    /// Which leaves a store alone that is known not to work for now.
+    #[must_use]
+    pub fn with_outages(self, outages: Outages) -> Keeper {
+        Keeper { outages, ..self }
+    }
+
+    /// Whether a pipeline waits for the store: steps would fail, too.
+    #[must_use]
+    pub(super) fn store_is_out(&self) -> bool {
+        self.outages.is_out(&self.store.place())
+    }
+
+    /// With a live database.
+    #[must_use]
+    pub fn with_live(self, live: Live) -> Keeper {
+        Keeper { live: Some(live), ..self }
+    }
+
+    /// With a folder where a large page index may go.
+    #[must_use]
+    pub fn with_folder(self, spill: PathBuf) -> Keeper {
+        Keeper { spill: Some(spill), ..self }
+    }
+
+    #[cfg(test)]
+    pub(super) fn on_time(self) -> Keeper {
+        Keeper { ticks: Ticks::on_time(), ..self }
+    }
+
+    /// What is due, or when something will be.
+    #[must_use]
+    pub(super) fn next(&self, now: Millis) -> Next {
+        if !self.feed.is_ready() {
+            return Next::Wait(None);
+        }
+        self.plan(now, |planner| planner.next())
+    }
+
+    fn plan<T>(&self, now: Millis, f: impl FnOnce(Planner<'_>) -> T) -> T {
+        let resting = |kind| self.rests.get(&kind).map(|r| r.until).filter(|t| *t > now);
+        self.feed.shelf(|shelf| {
+            f(Planner { shelf, options: &self.options, ticks: self.ticks, now, resting: &resting })
+        })
+    }
+
+    /// When the next image is due; `None` while nothing has changed since the last.
+    #[must_use]
+    pub fn next_snapshot(&self, now: Millis) -> Option<Millis> {
+        self.plan(now, |planner| planner.snapshot_due())
+    }
+
+    /// The present state of the history.
+    #[must_use]
+    pub fn status(&mut self, now: Millis) -> &HistoryStatus {
+        self.status.next_snapshot = self.next_snapshot(now);
+        self.status.next_step = match self.next(now) {
+            Next::Job(_) => Some(now),
+            Next::Wait(at) => at,
+        };
+        self.feed.shelf(|shelf| self.status.count(shelf));
+        &self.status
+    }
+
+    /// Does all that is due at `now`, whatever time it takes; gives the time of what comes next, or
+    /// none before something new is stored.
+    pub async fn catch_up(&mut self, now: Millis) -> Option<Millis> {
+        loop {
+            match self.next(now) {
+                Next::Job(job) => self.run(job, now).await,
+                Next::Wait(at) => return at,
+            }
+        }
+    }
+
+    /// What a run that ends is to leave behind, for once with the first error.
+    ///
+    /// # Errors
+    /// [`HistoryError`].
+    pub async fn finish(&mut self, once: Once, now: Millis) -> Result<(), HistoryError> {
+        self.catch_up(now).await;
+        if once.snapshot
+            && let Some(job) = self.plan(now, |planner| planner.image_now())
+        {
+            self.attempt(job, now).await?;
+        }
+        if self.feed.is_broken() {
+            let why = self.status.last_error.clone();
+            return Err(HistoryError::NoImage(
+                why.unwrap_or_else(|| "files that it needs are missing".to_owned()),
+            ));
+        }
+        while once.retention
+            && let Some(job) = self.plan(now, |planner| planner.deletion())
+        {
+            self.attempt(job, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes again what is damaged and others have; gives the names.
+    ///
+    /// # Errors
+    /// [`HistoryError`].
+    pub(super) async fn mend(&mut self, now: Millis) -> Result<Vec<LtxId>, HistoryError> {
+        let mut mended = Vec::new();
+        while let Some((inputs, to)) = self.plan(now, |planner| planner.healing()) {
+            self.heal(&inputs, to, now).await?;
+            mended.push(to);
+        }
+        Ok(mended)
+    }
+
+    /// Whether a step moves many bytes.
+    #[must_use]
+    pub(super) fn is_large(&self, job: &Job) -> bool {
+        let bytes = match job {
+            Job::Merge { inputs, .. } | Job::Heal { inputs, .. } => inputs.iter().map(|s| s.size).sum(),
+            Job::Snapshot => self.feed.shelf(|s| s.newest_snapshot().map_or(u64::MAX, |s| s.size)),
+            Job::Copy { .. } | Job::Delete { .. } | Job::Times | Job::DropTimes(_) => 0,
+        };
+        bytes > limits::HISTORY_LARGE_BYTES
+    }
+
+    /// Does a step. One that fails rests for a while, and is said once.
+    pub(super) async fn run(&mut self, job: Job, now: Millis) {
+        let kind = job.kind();
+        let inputs = match &job {
+            Job::Merge { inputs, .. } | Job::Heal { inputs, .. } => inputs.clone(),
+            Job::Copy { from, .. } => vec![*from],
+            Job::Snapshot => self.chain(),
+            Job::Delete { .. } | Job::Times | Job::DropTimes(_) => Vec::new(),
+        };
+        let result = self.attempt(job, now).await;
+        self.status.steps += 1;
+        match result {
+            // The next step does without what is damaged.
+            Err(e) if self.found_damage(&e, &inputs).await => {}
+            Ok(()) => {
+                if self.rests.remove(&kind).is_some() {
+                    self.status.last_error = None;
+                    self.status.deletions_refused &= !matches!(kind, Kind::Retain | Kind::RetainRaw);
+                    tracing::info!(
+                        db = self.name,
+                        replica = self.store.url(),
+                        ?kind,
+                        "keeping the history works again"
+                    );
+                }
+            }
+            Err(e) => self.failed(kind, &e, now).await,
+        }
+    }
+
+    /// Whether a step failed because a file that it read is damaged. Each is read once more, to be
+    /// sure: nothing but a restore needs it, and that will meet the same.
+    async fn found_damage(&self, e: &HistoryError, inputs: &[Stored]) -> bool {
+        if !e.is_damage() {
+            return false;
+        }
+        let mut found = false;
+        for s in inputs {
+            self.feed.cache().forget(s.id);
+            let entry = Entry { id: s.id, size: s.size, modified: s.created };
+            let Err(e) = restore::prove_file(&self.store, entry).await else { continue };
+            let Some((id, why)) = restore::damage::fault(&e) else { continue };
+            found |= self.feed.shelf(|shelf| shelf.damage(id, why.clone()));
+            let broken = self.feed.is_broken();
+            tracing::warn!(
+                db = self.name, replica = self.store.url(), file = %id, reason = why, newest_lost = broken,
+                "a file of the replica is damaged; {}",
+                if broken { "a new image of the database is stored now" } else { "others that cover it are used" }
+            );
+        }
+        found
+    }
+
+    async fn failed(&mut self, kind: Kind, e: &HistoryError, now: Millis) {
+        let final_answer = e.store_error().is_some_and(|e| !e.is_transient());
+        let refused = matches!(kind, Kind::Retain | Kind::RetainRaw) && final_answer;
+        let message = e.to_string();
+        let known = self.store_is_out();
+        let rest = self.rests.entry(kind).or_default();
+        if rest.backoff.failures() == 0 {
+            rest.since = now;
+        }
+        let wait = match e.store_error() {
+            Some(e) => e.wait(&mut rest.backoff),
+            None => rest.backoff.fail(),
+        };
+        rest.until = later(now, if refused { limits::HISTORY_REFUSED_REST } else { wait });
+        if refused {
+            let first = !std::mem::replace(&mut self.status.deletions_refused, true);
+            if first {
+                tracing::warn!(
+                    db = self.name,
+                    replica = self.store.url(),
+                    reason = message,
+                    "the store does not let old files be deleted; all else goes on (retention.enabled: false stops the attempts)"
+                );
+            }
+            return;
+        }
+        let age = Duration::from_millis(u64::try_from(now.0 - rest.since.0).unwrap_or(0));
+        let cause = (std::mem::discriminant(e), e.store_error().map(|e| e.kind()));
+        // An outage of the store is logged by the pipelines, once for all.
+        if !known && (!rest.said.contains(&cause) || rest.reminders.take(age)) {
+            rest.said.push(cause);
+            rest.said.dedup();
+            let down = (age > Duration::ZERO).then(|| format!("{}s", age.as_secs()));
+            tracing::warn!(
+                db = self.name,
+                replica = self.store.url(),
+                ?kind,
+                error = message,
+                down,
+                "keeping the history: trying again"
+            );
+        }
+        self.status.last_error = Some(message);
+        if e.is_missing() {
+            self.list_again(now).await;
+        }
+    }
+
+    /// Something is not where it should be: only then is the replica listed again.
+    async fn list_again(&self, now: Millis) {
+        match self.store.list_all().await {
+            Ok(listing) => self.feed.listed(&listing, now),
+            Err(e) => tracing::debug!(db = self.name, error = %e, "cannot list the replica again"),
+        }
+    }
+
+    async fn attempt(&mut self, job: Job, now: Millis) -> Result<(), HistoryError> {
+        match job {
+            Job::Merge { inputs, to } => self.merge(&inputs, to, None, now).await,
+            Job::Heal { inputs, to } => self.heal(&inputs, to, now).await,
+            Job::Copy { from, to } => self.copy(from, to, now).await,
+            Job::Snapshot => self.snapshot(now).await,
+            Job::Delete { ids, .. } => self.delete(&ids).await,
+            Job::Times => self.times().await,
+            Job::DropTimes(ids) => {
+                self.store.delete_times(&ids).await?;
+                self.feed.shelf(|s| s.remove_times(&ids));
+                Ok(())
+            }
+        }
+    }
+
+    fn put(&self, stored: Stored) {
+        tracing::debug!(db = self.name, replica = self.store.url(), file = %stored.id, bytes = stored.size, "history written");
+        self.feed.shelf(|s| s.put(stored));
+    }
+
+    async fn merge(
+        &mut self,
+        inputs: &[Stored],
+        to: LtxId,
+        created: Option<Millis>,
+        now: Millis,
+    ) -> Result<(), HistoryError> {
+        let cache = self.feed.cache();
+        let spill = self.spill.clone();
+        let job = MergeJob { store: &self.store, cache, inputs, to, created, spill, whole: false };
+        let merged = job.run(now).await?;
+        if to.level != Level::SNAPSHOT {
+            inputs.iter().for_each(|s| cache.forget(s.id));
+        }
+        if let Some(bytes) = &merged.bytes {
+            cache.put(to, bytes);
+        }
+        self.put(merged.stored);
+        Ok(())
+    }
+
+    async fn copy(&mut self, from: Stored, to: LtxId, now: Millis) -> Result<(), HistoryError> {
+        let created =
+            if from.exact { from.created } else { resume::header_of(&*self.store, from.id).await?.timestamp };
+        let options = PutOptions { created, create_only: false };
+        self.store.copy(from.id, to, options).await?;
+        let cache = self.feed.cache();
+        if let Some(bytes) = cache.get(from.id) {
+            cache.forget(from.id);
+            cache.put(to, &bytes);
+        }
+        self.put(Stored { id: to, size: from.size, created, seen: created.min(now), exact: true });
+        Ok(())
+    }
+
+    /// Writes a damaged file again, of proven content.
+    async fn heal(&mut self, inputs: &[Stored], to: LtxId, now: Millis) -> Result<(), HistoryError> {
+        match inputs {
+            // As it is, with its place in the log.
+            [only] => {
+                let entry = Entry { id: only.id, size: only.size, modified: only.created };
+                restore::prove_file(&self.store, entry)
+                    .await
+                    .map_err(|e| HistoryError::Proof(e.to_string()))?;
+                self.copy(*only, to, now).await?;
+            }
+            _ => self.merge(inputs, to, None, now).await?,
+        }
+        tracing::info!(db = self.name, replica = self.store.url(), file = %to, "a damaged file was written again from others");
+        Ok(())
+    }
+
+    /// A full image of the newest batch, if that has all pages: what a new start stores where files
+    /// are damaged.
+    async fn image_of_whole_batch(&self, now: Millis) -> Result<(), HistoryError> {
+        let Some(newest) = self.feed.shelf(|s| s.level(Level::RAW).next_back().copied()) else {
+            return Err(HistoryError::NoImage("nothing is stored".to_owned()));
+        };
+        let (spill, inputs) = (self.spill.clone(), [newest]);
+        let to = image_id(newest.id.max);
+        let (cache, created) = (self.feed.cache(), Some(now.not_before(newest.created)));
+        let job = MergeJob { store: &self.store, cache, inputs: &inputs, to, created, spill, whole: true };
+        let stored = job.run(now).await?.stored;
+        tracing::info!(db = self.name, replica = self.store.url(), txid = %to.max, bytes = stored.size, "snapshot stored");
+        self.put(stored);
+        Ok(())
+    }
+
+    /// A full image: of files in memory if they are all there, else of the live database, else of
+    /// what the store has.
+    async fn snapshot(&mut self, now: Millis) -> Result<(), HistoryError> {
+        let chain = self.chain();
+        if chain.is_empty() && self.live.is_none() {
+            return self.image_of_whole_batch(now).await;
+        }
+        let in_memory = chain.iter().all(|s| self.feed.cache().get(s.id).is_some());
+        let kind = Kind::Write(Level::SNAPSHOT);
+        let failures = self.rests.get(&kind).map_or(0, |r| r.backoff.failures());
+        if let (Some(live), false) = (&self.live, in_memory && !chain.is_empty())
+            && (failures < LIVE_TRIES || chain.is_empty())
+        {
+            return self.image(live, now).await;
+        }
+        let Some(last) = chain.last() else {
+            return Err(HistoryError::NoImage("the store lacks files that it would need".to_owned()));
+        };
+        let created = now.not_before(last.created);
+        self.merge(&chain, image_id(last.id.max), Some(created), now).await
+    }
+
+    /// The files that the newest state is restored from; none if that is not possible.
+    fn chain(&self) -> Vec<Stored> {
+        self.feed.shelf(|shelf: &mut Shelf| {
+            let Ok(mut files) = shelf.newest_plan() else { return Vec::new() };
+            files.truncate(limits::MERGE_INPUTS);
+            let of = |id: LtxId| shelf.level(id.level).find(|s| s.id == id).copied();
+            files.iter().filter_map(|e| of(e.id)).collect()
+        })
+    }
+
+    /// Writes the live database.
+    async fn image(&self, live: &Live, now: Millis) -> Result<(), HistoryError> {
+        let (pin, point, source) = live.point(&self.feed).await.map_err(HistoryError::NoImage)?;
+        let page_size = source.page_size();
+        let before = self.feed.shelf(|s| s.level(Level::RAW).next_back().map(|s| s.created));
+        let created = now.not_before(before.unwrap_or_default());
+        let wal = last_frame(page_size, &point.mark);
+        let header = Header::new(page_size, source.size_pages(), (Txid(1), point.txid), created, wal);
+        let id = image_id(point.txid);
+        let options = PutOptions { created, create_only: false };
+        let stream = Stream {
+            store: &*self.store,
+            source: Arc::clone(&source),
+            header,
+            id,
+            options,
+            pin: &pin,
+            spill: self.spill.clone(),
+        };
+        let count = source.size_pages() as usize;
+        let size = stream.send(source.all_pages(), count, Hashes::None).await?;
+        drop(pin);
+        tracing::info!(db = self.name, replica = self.store.url(), txid = %point.txid, bytes = size, "snapshot stored");
+        self.put(Stored { id, size, created, seen: created.min(now), exact: true });
+        Ok(())
+    }
+
+    async fn delete(&self, ids: &[LtxId]) -> Result<(), HistoryError> {
+        let newest = self.feed.shelf(|s| s.position());
+        // I4: without the newest level-0 file Litestream would begin again at TXID 1.
+        assert!(!ids.contains(&LtxId::raw(newest)), "the newest level-0 file is the position of the replica");
+        self.store.delete(ids).await?;
+        tracing::debug!(db = self.name, replica = self.store.url(), files = ids.len(), "history deleted");
+        self.feed.shelf(|s| ids.iter().for_each(|id| s.remove(*id)));
+        ids.iter().for_each(|id| self.feed.cache().forget(*id));
+        Ok(())
+    }
+
+    async fn times(&self) -> Result<(), HistoryError> {
+        let (entries, position) =
+            self.feed.shelf(|s| (s.unlisted_times(limits::TIMES_ENTRIES), s.position()));
+        let all = entries.len() < limits::TIMES_ENTRIES;
+        let mut through = entries.last().map_or(position, |(txid, _)| *txid);
+        if all {
+            through = through.max(position);
+        }
+        if !entries.is_empty() {
+            let (id, bytes): (TimesId, Vec<u8>) = times::encode(&entries)?;
+            self.store.put_times(id, bytes.into()).await?;
+            self.feed.shelf(|s| s.put_times(id));
+        }
+        self.feed.shelf(|s| s.times_through = s.times_through.max(through));
+        Ok(())
+    }
+}

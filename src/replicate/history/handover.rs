@@ -1,0 +1,251 @@
+//! A readable state of the live database that belongs to a TXID: how a full image is made without
+//! stopping anything.
+//!
+//! The keeper pins the database, so that its state can be read for as long as need be, and asks the
+//! pipeline for a point. The pipeline, at its next turn, knows what is pending: nothing, then the
+//! state is that of the last batch; or something, then it becomes a batch at this very moment, and
+//! the state is that of the batch. The image is written when the batch is durable.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::cache::Shelved;
+use super::inventory::{Shelf, Stored};
+use crate::base::clock::Millis;
+use crate::base::{FrameNo, LtxId, PageSize, Txid, limits};
+use crate::ltx::WalRange;
+use crate::replicate::handoff::{Board, Mark, Pin};
+use crate::replicate::image::source::PageSource;
+use crate::store::{Listing, SideId};
+use crate::wal::format;
+
+/// A state that can be read.
+pub struct Point {
+    /// Up to which TXID, once that is durable.
+    pub txid: Txid,
+    /// Where in the log.
+    pub mark: Mark,
+    /// Its pages.
+    pub source: JoinHandle<std::io::Result<PageSource>>,
+}
+
+/// The keeper's wish for a point.
+pub struct Wish {
+    /// The pipeline leaves it in here.
+    give: oneshot::Sender<(Pin, Point)>,
+    pin: Pin,
+}
+
+impl Wish {
+    /// Whether the state can still be read.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.pin.held()
+    }
+
+    /// Answers.
+    pub fn give(self, point: Point) {
+        // One who no longer waits gives the pin back by dropping it.
+        let _ = self.give.send((self.pin, point));
+    }
+}
+
+/// What the pipeline of a replica and the keeper of its history share.
+pub struct Feed {
+    shelf: RefCell<Shelf>,
+    /// The listing has come.
+    ready: Cell<bool>,
+    changed: Notify,
+    wish: RefCell<Option<Wish>>,
+    cache: Shelved,
+}
+
+impl Feed {
+    /// Of a replica that is not listed yet.
+    #[must_use]
+    pub fn new(cache: Shelved) -> Feed {
+        Feed {
+            shelf: RefCell::default(),
+            ready: Cell::new(false),
+            changed: Notify::new(),
+            wish: RefCell::default(),
+            cache,
+        }
+    }
+
+    /// What the store has. Called once, by the pipeline; again if something turns out to be
+    /// missing. What was stored meanwhile stays known.
+    pub fn listed(&self, listing: &Listing, now: Millis) {
+        let known = self.shelf.take();
+        let mut shelf = Shelf::without(&listing.files, known.damaged(), now);
+        known.beyond(crate::base::Level::RAW, shelf.position()).into_iter().for_each(|s| shelf.put(s));
+        for side in &listing.sides {
+            if let SideId::Times(id) = side.id {
+                shelf.put_times(id);
+            }
+        }
+        self.shelf.replace(shelf);
+        self.ready.set(true);
+        self.changed.notify_one();
+    }
+
+    /// The replica is not what it was: nothing is known of it until it is listed again.
+    pub fn forget(&self) {
+        self.ready.set(false);
+        self.shelf.take();
+        self.wish.take();
+        self.cache.forget_all();
+    }
+
+    /// Files that a restore of the newest state is likely to need: the newest image, and in turns
+    /// the last file of a level.
+    #[must_use]
+    pub fn needed(&self, turn: usize) -> Vec<LtxId> {
+        let shelf = self.shelf.borrow();
+        let image = shelf.newest_snapshot();
+        let levels: Vec<_> = (1..9)
+            .filter_map(|n| crate::base::Level::new(n).ok())
+            .filter_map(|l| shelf.level(l).next_back())
+            .filter(|s| image.is_none_or(|i| s.id.max > i.id.max))
+            .collect();
+        let of_levels = levels.get(turn % levels.len().max(1)).copied();
+        image.into_iter().chain(of_levels).map(|s| s.id).collect()
+    }
+
+    /// A batch is durable. `bytes` are those of the file, if they are at hand.
+    pub fn stored(&self, id: LtxId, size: u64, created: Millis, now: Millis, bytes: Option<&Bytes>) {
+        let mut shelf = self.shelf.borrow_mut();
+        // While something waits to be compacted the keeper knows when to look again.
+        let first = shelf.nothing_waits();
+        shelf.put(Stored { id, size, created, seen: created.min(now), exact: true });
+        if let Some(bytes) = bytes {
+            self.cache.put(id, bytes);
+        }
+        if first || self.wish.borrow().is_some() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// These files turned out to be damaged.
+    pub fn damaged(&self, files: impl IntoIterator<Item = (LtxId, String)>) {
+        let mut shelf = self.shelf.borrow_mut();
+        let found = files.into_iter().filter(|(id, why)| shelf.damage(*id, why.clone())).count();
+        drop(shelf);
+        if found > 0 {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Whether only a batch with all pages makes the replica whole.
+    #[must_use]
+    pub fn wants_whole_batch(&self) -> bool {
+        let shelf = self.shelf.borrow();
+        shelf.is_broken() || shelf.position_is_damaged()
+    }
+
+    /// Whether the newest state cannot be restored from what is stored.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.shelf.borrow().is_broken()
+    }
+
+    /// A full image is wanted as soon as can be.
+    pub fn want_image(&self) {
+        self.shelf.borrow_mut().want_image();
+        self.changed.notify_one();
+    }
+
+    /// Takes the keeper's wish for a point, if there is one.
+    pub fn take_wish(&self) -> Option<Wish> {
+        self.wish.borrow_mut().take()
+    }
+
+    /// Whether the replica has been listed.
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready.get()
+    }
+
+    /// Waits for something new.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Looks at what is stored, or changes it.
+    pub(super) fn shelf<T>(&self, f: impl FnOnce(&mut Shelf) -> T) -> T {
+        f(&mut self.shelf.borrow_mut())
+    }
+
+    /// Files in memory.
+    pub(super) fn cache(&self) -> &Shelved {
+        &self.cache
+    }
+}
+
+/// How the keeper gets at the live database.
+pub struct Live {
+    /// What capture knows.
+    pub board: Rc<Board>,
+    /// The replica's number there.
+    pub index: usize,
+}
+
+impl Live {
+    /// A durable state and what keeps it readable; why not, otherwise.
+    pub(super) async fn point(&self, feed: &Feed) -> Result<(Pin, Point, Arc<PageSource>), String> {
+        let wait = limits::SNAPSHOT_POINT_WAIT;
+        let pin = timeout(wait, self.board.pin())
+            .await
+            .map_err(|_| "the database does not stand still".to_owned())?;
+        let pin = pin.ok_or("capture of the database has ended")?;
+        let (give, get) = oneshot::channel();
+        *feed.wish.borrow_mut() = Some(Wish { give, pin });
+        let _withdraw = Withdraw(feed);
+        self.board.wake(self.index);
+        let given = timeout(wait, get).await.map_err(|_| "batches are held up".to_owned())?;
+        let (pin, mut point) = given.map_err(|_| "the database is being repaired".to_owned())?;
+        let source = (&mut point.source).await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+        timeout(wait, self.durable(feed, point.txid)).await.map_err(|_| "batches are held up".to_owned())?;
+        Ok((pin, point, Arc::new(source)))
+    }
+
+    async fn durable(&self, feed: &Feed, txid: Txid) {
+        while feed.shelf(|s| s.position()) < txid {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// A wish that nobody has taken is taken back, and with it the pin.
+struct Withdraw<'a>(&'a Feed);
+
+impl Drop for Withdraw<'_> {
+    fn drop(&mut self) {
+        drop(self.0.take_wish());
+    }
+}
+
+impl Shelf {
+    fn nothing_waits(&self) -> bool {
+        let compacted = (1..9).filter_map(|n| crate::base::Level::new(n).ok()).map(|l| self.max(l)).max();
+        let image = self.newest_snapshot().map(|s| s.id.max);
+        let covered = compacted.into_iter().chain(image).max().unwrap_or_default();
+        self.position() <= covered
+    }
+}
+
+/// The place in the log that the header of an image names: its last frame.
+pub(super) fn last_frame(page_size: PageSize, mark: &Mark) -> WalRange {
+    let salts = mark.pos.salts;
+    let frame = format::frame_bytes(page_size) as u64;
+    match mark.pos.frame {
+        FrameNo(0) => WalRange { offset: format::frame_end(page_size, FrameNo(0)), size: 0, salts },
+        last => WalRange { offset: format::frame_offset(page_size, last), size: frame, salts },
+    }
+}

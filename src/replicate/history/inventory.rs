@@ -1,0 +1,317 @@
+//! What one replica has stored: known from the one listing at the start, then from what this
+//! process puts and deletes.
+
+use std::collections::VecDeque;
+
+use crate::base::clock::Millis;
+use crate::base::{Level, LtxId, Txid, limits};
+use crate::ltx::TimesId;
+use crate::restore::damage::Damaged;
+use crate::restore::plan::{Goal, PlanError};
+use crate::store::Entry;
+
+/// One object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// Name.
+    pub id: LtxId,
+    /// Length in bytes.
+    pub size: u64,
+    /// Timestamp of the header if `exact`, else the time of the upload.
+    pub created: Millis,
+    /// When it came into being by our clock: never in the future, whatever `created` says.
+    pub seen: Millis,
+    /// Whether `created` was in the header.
+    pub exact: bool,
+}
+
+/// All objects of a replica, by level and in order of minimum and maximum TXID.
+///
+/// A level holds at most [`limits::SHELF_OBJECTS`]; beyond it the oldest are forgotten, and stay in
+/// the store.
+#[derive(Debug, Default)]
+pub struct Shelf {
+    levels: [VecDeque<Stored>; 10],
+    times: Vec<TimesId>,
+    /// TXIDs up to this one are in a list of times, as far as their times are known.
+    pub(super) times_through: Txid,
+    /// Files that the newest state needs are missing or damaged. An image of this TXID or a later
+    /// one makes up for it.
+    broken: Option<Txid>,
+    /// Files that are stored and cannot be used; they are on no level here.
+    damaged: Damaged,
+}
+
+impl Shelf {
+    /// As listed.
+    #[cfg(test)]
+    pub fn new(entries: &[Entry], now: Millis) -> Shelf {
+        Shelf::without(entries, &Damaged::default(), now)
+    }
+
+    /// As listed, but for files that are known to be damaged.
+    #[must_use]
+    pub(super) fn without(entries: &[Entry], known: &Damaged, now: Millis) -> Shelf {
+        let mut shelf = Shelf { damaged: Damaged::of_listing(entries), ..Shelf::default() };
+        for (id, why) in known.iter().filter(|(id, _)| entries.iter().any(|e| e.id == **id)) {
+            shelf.damaged.add(*id, why.to_owned());
+        }
+        if !entries.is_empty() && shelf.damaged.plan(entries, Goal::Newest).is_err() {
+            shelf.broken = entries.iter().map(|e| e.id.max).max();
+        }
+        for e in entries.iter().filter(|e| !shelf.damaged.has(e.id)).collect::<Vec<_>>() {
+            let (created, seen) = (e.modified, e.modified.min(now));
+            shelf.put(Stored { id: e.id, size: e.size, created, seen, exact: false });
+        }
+        shelf
+    }
+
+    /// Adds an object, or replaces what is known of it.
+    pub fn put(&mut self, stored: Stored) {
+        self.damaged.remove(stored.id);
+        let level = &mut self.levels[usize::from(stored.id.level.get())];
+        match level.back() {
+            Some(last) if last.id >= stored.id => match level.binary_search_by_key(&stored.id, |s| s.id) {
+                Ok(at) => level[at] = stored,
+                Err(at) => level.insert(at, stored),
+            },
+            _ => level.push_back(stored),
+        }
+        if level.len() > limits::SHELF_OBJECTS {
+            level.pop_front();
+        }
+    }
+
+    /// It is gone.
+    pub fn remove(&mut self, id: LtxId) {
+        let level = &mut self.levels[usize::from(id.level.get())];
+        if let Ok(at) = level.binary_search_by_key(&id, |s| s.id) {
+            level.remove(at);
+        }
+    }
+
+    /// It is damaged. True if that was not known.
+    pub(super) fn damage(&mut self, id: LtxId, why: String) -> bool {
+        if !self.level(id.level).any(|s| s.id == id) {
+            return false;
+        }
+        self.remove(id);
+        self.damaged.add(id, why);
+        if self.newest_plan().is_err() {
+            self.broken = self.entries().iter().map(|e| e.id.max).chain([id.max]).max();
+        }
+        true
+    }
+
+    /// Files that are stored and cannot be used.
+    pub(super) fn damaged(&self) -> &Damaged {
+        &self.damaged
+    }
+
+    /// Whether the newest state cannot be restored. Only a full image helps.
+    pub(super) fn is_broken(&self) -> bool {
+        let image = self.newest_snapshot().map(|s| s.id.max).unwrap_or_default();
+        self.broken.is_some_and(|through| image < through)
+    }
+
+    /// Whether the newest batch, which is the position of the replica, is damaged.
+    pub(super) fn position_is_damaged(&self) -> bool {
+        let position = self.position();
+        self.damaged.iter().any(|(id, _)| id.level == Level::RAW && id.max > position)
+    }
+
+    /// A full image is wanted now, whatever is stored.
+    pub(super) fn want_image(&mut self) {
+        self.broken = self.broken.max(Some(self.position()));
+    }
+
+    /// The files that the newest state is restored from.
+    pub(super) fn newest_plan(&self) -> Result<Vec<Entry>, PlanError> {
+        let mut entries = self.entries();
+        let size = crate::ltx::index::FILE_LEN_MIN;
+        entries.extend(self.damaged.iter().map(|(id, _)| Entry { id: *id, size, modified: Millis(0) }));
+        self.damaged.plan(&entries, Goal::Newest)
+    }
+
+    /// Sound files that together have what a damaged file had, in order; none if there are no such
+    /// files.
+    pub(super) fn replacement(&self, id: LtxId) -> Vec<Stored> {
+        let inside = |s: &&Stored| s.id.min >= id.min && s.id.max <= id.max;
+        let mut files: Vec<&Stored> = self.all().filter(inside).collect();
+        files
+            .sort_unstable_by_key(|s| (s.id.min, std::cmp::Reverse(s.id.max), std::cmp::Reverse(s.id.level)));
+        let mut chain: Vec<Stored> = Vec::new();
+        let mut best: Option<&Stored> = None;
+        let reached = |chain: &[Stored]| chain.last().map_or(id.min.0 - 1, |s| s.id.max.0);
+        for s in files {
+            if s.id.min.0 > reached(&chain) + 1
+                && let Some(next) = best.take().filter(|b| b.id.max.0 > reached(&chain))
+            {
+                chain.push(*next);
+            }
+            if best.is_none_or(|b| s.id.max > b.id.max) {
+                best = Some(s);
+            }
+        }
+        chain.extend(best.filter(|b| b.id.max.0 > reached(&chain)));
+        let joins = |pair: &[Stored]| pair[1].id.min.0 <= pair[0].id.max.0 + 1;
+        let whole = chain.first().is_some_and(|f| f.id.min == id.min) && reached(&chain) == id.max.0;
+        if whole && chain.windows(2).all(joins) && chain.len() <= limits::MERGE_INPUTS {
+            chain
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// The objects of a level.
+    pub fn level(&self, level: Level) -> impl DoubleEndedIterator<Item = &Stored> + ExactSizeIterator {
+        self.levels[usize::from(level.get())].iter()
+    }
+
+    /// All objects.
+    pub fn all(&self) -> impl Iterator<Item = &Stored> {
+        self.levels.iter().flatten()
+    }
+
+    /// There is this list of times.
+    pub fn put_times(&mut self, id: TimesId) {
+        if !self.times.contains(&id) {
+            self.times.push(id);
+        }
+        self.times_through = self.times_through.max(id.max);
+    }
+
+    /// Lists of times that speak of nothing that a file ends at any more.
+    #[must_use]
+    pub fn stale_times(&self) -> Vec<TimesId> {
+        let Some(oldest) = self.levels.iter().filter_map(|l| l.front()).map(|s| s.id.max).min() else {
+            return Vec::new();
+        };
+        self.times.iter().filter(|t| t.max < oldest).copied().collect()
+    }
+
+    /// Those lists are gone.
+    pub fn remove_times(&mut self, gone: &[TimesId]) {
+        self.times.retain(|t| !gone.contains(t));
+    }
+
+    /// Where files end that no list of times speaks of yet, with the times that are known for
+    /// certain, in order.
+    #[must_use]
+    pub fn unlisted_times(&self, max: usize) -> Vec<(Txid, Millis)> {
+        let below = Level::all().filter(|l| *l != Level::SNAPSHOT);
+        let ends = below.flat_map(|l| self.beyond(l, self.times_through)).filter(|s| s.exact);
+        let mut ends: Vec<_> = ends.map(|s| (s.id.max, s.created)).collect();
+        // A file of a higher level has the time of the batch that it ends with.
+        ends.sort_unstable();
+        ends.dedup_by_key(|(txid, _)| *txid);
+        ends.truncate(max);
+        ends
+    }
+
+    /// Since when there are `count` batches that no list of times speaks of; `None` if there are
+    /// fewer.
+    #[must_use]
+    pub fn unlisted_since(&self, count: usize) -> Option<Millis> {
+        let raw = self.level(Level::RAW).nth(self.first_raw_beyond(self.times_through) + count - 1);
+        let first = &self.levels[1];
+        let unlisted = first.iter().rev().take_while(|s| s.id.max > self.times_through).count();
+        let compacted = (unlisted >= count).then(|| first[first.len() - unlisted + count - 1]);
+        raw.into_iter().chain(compacted.as_ref()).map(|s| s.seen).min()
+    }
+
+    /// The largest TXID of a level; 0 if it is empty.
+    #[must_use]
+    pub fn max(&self, level: Level) -> Txid {
+        // The last one by name need not reach furthest where files overlap, but all that
+        // begin earlier and
+        // reach further stand close to it.
+        let objects = self.level(level);
+        match level {
+            Level::RAW => objects.rev().take(1).map(|s| s.id.max).max(),
+            _ => objects.map(|s| s.id.max).max(),
+        }
+        .unwrap_or_default()
+    }
+
+    /// The position of the replica.
+    #[must_use]
+    pub fn position(&self) -> Txid {
+        self.max(Level::RAW)
+    }
+
+    /// Full images of level 9, in order of their TXID.
+    pub fn snapshots(&self) -> impl DoubleEndedIterator<Item = &Stored> + ExactSizeIterator {
+        self.level(Level::SNAPSHOT)
+    }
+
+    /// The newest full image of level 9.
+    #[must_use]
+    pub fn newest_snapshot(&self) -> Option<&Stored> {
+        self.snapshots().rfind(|s| s.id.min.0 == 1)
+    }
+
+    /// The objects of a level that go beyond `txid`, in order.
+    #[must_use]
+    pub fn beyond(&self, level: Level, txid: Txid) -> Vec<Stored> {
+        let objects = &self.levels[usize::from(level.get())];
+        if level == Level::RAW {
+            return objects.range(self.first_raw_beyond(txid)..).copied().collect();
+        }
+        objects.iter().filter(|s| s.id.max > txid).copied().collect()
+    }
+
+    /// Raw batches have one TXID each, so that they are in order of their end, too; and there can
+    /// be many.
+    fn first_raw_beyond(&self, txid: Txid) -> usize {
+        self.levels[usize::from(Level::RAW.get())].partition_point(|s| s.id.max <= txid)
+    }
+
+    /// When the oldest change after `txid` came into being, as far as is known.
+    #[must_use]
+    pub fn changed_since(&self, txid: Txid) -> Option<Millis> {
+        let raw = self.level(Level::RAW).nth(self.first_raw_beyond(txid)).map(|s| s.seen);
+        let compacted = self.levels[1..9].iter().flatten().filter(|s| s.id.max > txid).map(|s| s.seen);
+        compacted.chain(raw).min()
+    }
+
+    /// As a listing.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Entry> {
+        self.all().map(|s| Entry { id: s.id, size: s.size, modified: s.created }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(level: u32, min: u64, max: u64) -> Stored {
+        let id = LtxId::new(Level::new(level).unwrap(), Txid(min), Txid(max)).unwrap();
+        let t = Millis(i64::try_from(max).unwrap());
+        Stored { id, size: 1, created: t, seen: t, exact: true }
+    }
+
+    #[test]
+    fn objects_stay_in_order_however_they_come() {
+        let mut shelf = Shelf::default();
+        for n in [3, 1, 2, 9, 5, 5] {
+            shelf.put(stored(0, n, n));
+        }
+        shelf.remove(stored(0, 9, 9).id);
+        shelf.remove(stored(0, 8, 8).id);
+        assert_eq!(shelf.level(Level::RAW).map(|s| s.id.max.0).collect::<Vec<_>>(), [1, 2, 3, 5]);
+        assert_eq!(shelf.position(), Txid(5));
+        assert_eq!(shelf.beyond(Level::RAW, Txid(2)).len(), 2);
+        assert_eq!(shelf.changed_since(Txid(2)), Some(Millis(3)));
+        assert_eq!(shelf.changed_since(Txid(5)), None);
+    }
+
+    #[test]
+    fn an_object_from_the_future_was_seen_now() {
+        let id = LtxId::raw(Txid(1));
+        let shelf = Shelf::new(&[Entry { id, size: 700, modified: Millis(100) }], Millis(10));
+        let only = *shelf.all().next().unwrap();
+        assert_eq!((only.created, only.seen, only.exact), (Millis(100), Millis(10), false));
+    }
+}

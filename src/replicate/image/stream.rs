@@ -1,0 +1,274 @@
+//! Large batches: images, and sets of pages that are not held in memory. Read from a pinned
+//! database and compressed on worker threads, sent in parts; memory is bounded by [`IN_FLIGHT`]
+//! chunks and the parts of the upload.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+
+use super::source::PageSource;
+use crate::base::buffer_pool::{Spare, Spares};
+use crate::base::pages::PageSet;
+use crate::base::{LtxId, PageSize, Pgno, limits};
+use crate::ltx::{Encoder, FrameBlock, Header, LtxError, encoded_len_max};
+use crate::replicate::handoff::Pin;
+use crate::replicate::state::page_hashes::{Gathered, PageHashes, hash_page};
+use crate::store::{PutOptions, Store, StoreError, Upload};
+
+/// Raw bytes of one chunk.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Chunks being read or compressed at once.
+const IN_FLIGHT: usize = 4;
+
+/// Buffers of compressed chunks that are used again. It takes so many to hold the parts of an
+/// upload if a chunk compresses to half.
+const BLOCKS: usize = 2 * (limits::TRANSFERS + 1) * limits::PART_BYTES as usize / CHUNK_BYTES;
+
+/// Why a large batch could not be stored.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The database.
+    #[error("cannot read the database: {0}")]
+    Read(#[from] io::Error),
+    /// The pages are not what the header says.
+    #[error(transparent)]
+    Ltx(#[from] LtxError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What was read may be of two states: the pin did not hold.
+    #[error("the log was rebuilt while the database was read")]
+    Void,
+    /// The store, when everything had been sent: it may have kept the object.
+    #[error("{source}")]
+    Finish {
+        /// The cause.
+        source: StoreError,
+        /// Bytes of the object.
+        size: u64,
+    },
+}
+
+/// Consecutive pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Run {
+    first: Pgno,
+    count: usize,
+}
+
+/// Cuts ascending page numbers into runs of at most one chunk.
+fn runs(page_size: PageSize, pages: impl Iterator<Item = Pgno>) -> impl Iterator<Item = Run> {
+    let max = (CHUNK_BYTES / page_size.bytes()).max(1);
+    let mut pages = pages.peekable();
+    std::iter::from_fn(move || {
+        let first = pages.next()?;
+        let mut count = 1;
+        while count < max && pages.next_if(|p| p.get() == first.get() + count as u32).is_some() {
+            count += 1;
+        }
+        Some(Run { first, count })
+    })
+}
+
+/// What a chunk became.
+struct Chunk {
+    block: FrameBlock,
+    hashes: Vec<(Pgno, u128)>,
+}
+
+/// A batch to be streamed.
+pub struct Stream<'a> {
+    /// Where to.
+    pub store: &'a dyn Store,
+    /// The pinned state.
+    pub source: Arc<PageSource>,
+    /// The file's header.
+    pub header: Header,
+    /// Which name.
+    pub id: LtxId,
+    /// How to store it.
+    pub options: PutOptions,
+    /// What keeps the source readable.
+    pub pin: &'a Pin,
+    /// Where a large page index may go.
+    pub spill: Option<PathBuf>,
+}
+
+/// What becomes of the hashes of the pages.
+pub enum Hashes<'a> {
+    /// Nothing.
+    None,
+    /// They are gathered, with this seed.
+    Gather(&'a mut Gathered, u64),
+    /// They go to a file, which must not be in use before the upload has succeeded.
+    File(&'a PageHashes),
+}
+
+impl Hashes<'_> {
+    fn seed(&self) -> Option<u64> {
+        match self {
+            Hashes::None => None,
+            Hashes::Gather(_, seed) => Some(*seed),
+            Hashes::File(file) => Some(file.seed()),
+        }
+    }
+
+    fn take(&mut self, hashes: Vec<(Pgno, u128)>) -> io::Result<()> {
+        match self {
+            Hashes::None => {}
+            Hashes::Gather(gathered, _) => gathered.take(hashes),
+            Hashes::File(file) => file.write(hashes)?,
+        }
+        Ok(())
+    }
+}
+
+impl Stream<'_> {
+    /// Stores `pages`, ascending, and notes their hashes. Returns the size of the object.
+    ///
+    /// # Errors
+    /// [`StreamError`]. After [`StreamError::Finish`] the object may be there.
+    pub async fn send(
+        &self,
+        pages: impl Iterator<Item = Pgno>,
+        count: usize,
+        hashes: Hashes<'_>,
+    ) -> Result<u64, StreamError> {
+        let size_max = encoded_len_max(self.header.page_size, count) as u64;
+        let mut upload = self.store.upload(self.id, size_max, self.options).await?;
+        match self.parts(&mut *upload, pages, hashes).await {
+            // Everything has been read: what comes now can't change it any more.
+            Ok(_) if !self.pin.held() => {
+                upload.abort().await;
+                Err(StreamError::Void)
+            }
+            Ok(size) => match upload.finish().await {
+                Ok(()) => Ok(size),
+                Err(source) => Err(StreamError::Finish { source, size }),
+            },
+            Err(e) => {
+                upload.abort().await;
+                Err(e)
+            }
+        }
+    }
+
+    async fn parts(
+        &self,
+        upload: &mut dyn Upload,
+        pages: impl Iterator<Item = Pgno>,
+        mut hashes: Hashes<'_>,
+    ) -> Result<u64, StreamError> {
+        let seed = hashes.seed();
+        let (pages_spare, blocks_spare) = (Spares::new(IN_FLIGHT), Spares::new(BLOCKS));
+        let (mut encoder, head) = Encoder::spilling(self.header, self.spill.clone())?;
+        upload.write(head).await?;
+        let mut runs = runs(self.header.page_size, pages);
+        let mut in_flight: VecDeque<JoinHandle<Result<Chunk, StreamError>>> = VecDeque::new();
+        loop {
+            while in_flight.len() < IN_FLIGHT
+                && let Some(run) = runs.next()
+            {
+                in_flight.push_back(self.begin(run, seed, pages_spare.clone(), blocks_spare.take()));
+            }
+            let Some(chunk) = in_flight.pop_front() else { break };
+            let chunk = chunk.await.map_err(io::Error::other)??;
+            if !self.pin.held() {
+                return Err(StreamError::Void);
+            }
+            hashes.take(chunk.hashes)?;
+            upload.write(encoder.push(chunk.block)?).await?;
+        }
+        let mut ending = encoder.end()?;
+        while let Some(piece) = ending.piece()? {
+            upload.write(piece).await?;
+        }
+        Ok(ending.size())
+    }
+
+    fn begin(
+        &self,
+        run: Run,
+        seed: Option<u64>,
+        spares: Spares,
+        block: Spare,
+    ) -> JoinHandle<Result<Chunk, StreamError>> {
+        let source = Arc::clone(&self.source);
+        tokio::task::spawn_blocking(move || {
+            let mut bytes = spares.take();
+            read_run(&source, run, &mut bytes)?;
+            let page_size = source.page_size();
+            let pages = || {
+                let numbers = (run.first.get()..).filter_map(Pgno::new);
+                numbers.zip(bytes.chunks_exact(page_size.bytes()))
+            };
+            let block = FrameBlock::encode_in(block, page_size, pages())?;
+            let hashed = |seed| pages().map(|(p, page)| (p, hash_page(seed, page))).collect();
+            let hashes = seed.map(hashed).unwrap_or_default();
+            Ok(Chunk { block, hashes })
+        })
+    }
+}
+
+/// Reads the pages of a run, as they are in the state, into `bytes`. On the thread that works on
+/// them: they are in its cache then.
+fn read_run(source: &PageSource, run: Run, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let page_size = source.page_size();
+    bytes.resize(run.count * page_size.bytes(), 0);
+    let have = source.file().pread(bytes, run.first.offset(page_size))?;
+    source.overlay(run.first, bytes, have)
+}
+
+/// The pages of the source whose hash is not the one kept, in ascending order; not all of them if
+/// the pin does not hold.
+///
+/// # Errors
+/// The operating system.
+pub async fn differing(source: &Arc<PageSource>, hashes: &PageHashes, pin: &Pin) -> io::Result<PageSet> {
+    let spares = Spares::new(IN_FLIGHT);
+    let mut runs = runs(source.page_size(), source.all_pages());
+    let mut in_flight: VecDeque<JoinHandle<io::Result<Vec<Pgno>>>> = VecDeque::new();
+    let mut differ = PageSet::default();
+    loop {
+        while in_flight.len() < IN_FLIGHT
+            && pin.held()
+            && let Some(run) = runs.next()
+        {
+            let (source, hashes, spares) = (Arc::clone(source), hashes.clone(), spares.clone());
+            in_flight.push_back(tokio::task::spawn_blocking(move || {
+                let mut bytes = spares.take();
+                read_run(&source, run, &mut bytes)?;
+                compare(&hashes, run, source.page_size(), &bytes)
+            }));
+        }
+        let Some(chunk) = in_flight.pop_front() else { return Ok(differ) };
+        chunk.await.map_err(io::Error::other)??.into_iter().for_each(|p| differ.insert(p));
+    }
+}
+
+fn compare(hashes: &PageHashes, run: Run, page_size: PageSize, bytes: &[u8]) -> io::Result<Vec<Pgno>> {
+    let kept = hashes.read(run.first, run.count)?;
+    let pages = bytes.chunks_exact(page_size.bytes()).zip(kept);
+    let differs = |(i, (page, kept)): (usize, (&[u8], u128))| {
+        let equal = kept != 0 && kept == hash_page(hashes.seed(), page);
+        if equal { None } else { Pgno::new(run.first.get() + i as u32) }
+    };
+    Ok(pages.enumerate().filter_map(differs).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_consecutive_and_bounded() {
+        let size = PageSize::new(65536).unwrap();
+        let pages = (1..=20).chain([22, 30]).filter_map(Pgno::new);
+        let got: Vec<_> = runs(size, pages).map(|r| (r.first.get(), r.count)).collect();
+        assert_eq!(got, [(1, 16), (17, 4), (22, 1), (30, 1)]);
+    }
+}

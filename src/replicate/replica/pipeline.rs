@@ -1,0 +1,345 @@
+//! The task of one replica: takes what capture hands over, uploads it, acknowledges it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::batch::Prepared;
+use super::error::ReplicaError;
+use super::lineage::Vigil;
+use super::pace::Pace;
+use super::resume::{self, Decision, Remote, RemoteError, Start};
+use super::trouble::Trouble;
+use crate::base::clock::Millis;
+use crate::base::{LtxId, Txid, limits};
+use crate::io::Engine;
+use crate::replicate::event::{Event, Observer};
+use crate::replicate::handoff::{Board, Mark};
+use crate::replicate::history::{self, HistoryOptions, Once};
+use crate::replicate::outage::Outages;
+use crate::replicate::state::record::Local;
+use crate::replicate::verify::{Turns, Verification};
+use crate::replicate::vitals::{ReplicaPhase, ReplicaVitals};
+use crate::sqlite::database::Database;
+use crate::store::Store;
+
+/// One replica of one database.
+pub struct Replica {
+    /// Its number on the board.
+    pub index: usize,
+    /// Its store.
+    pub store: Arc<dyn Store>,
+    /// File work.
+    pub engine: Engine,
+    /// What capture knows.
+    pub board: Rc<Board>,
+    /// The database.
+    pub db: Arc<Database>,
+    /// State beside the database.
+    pub local: Local,
+    /// What the log says about the state: `Ok` if everything since its durable point is pending.
+    pub continuity: Result<(), String>,
+    /// When batches may leave.
+    pub pace: Pace,
+    /// Who wants to know.
+    pub observer: Observer,
+    /// Whether a store that refuses at the first contact ends the replica.
+    pub strict: bool,
+    /// The next batch, made ahead of its commit.
+    pub prepared: Option<Prepared>,
+    /// Whether it was said that the state beside the database can't be written.
+    pub local_failed: bool,
+    /// What the keeper of the history is told.
+    pub history: Rc<history::Feed>,
+    /// How the history is kept.
+    pub history_options: HistoryOptions,
+    /// What to do about it in the end, if this is to store what is there and end.
+    pub once: Option<Once>,
+    /// What all histories share.
+    pub common: history::Common,
+    /// What does not work for now, of all replicas.
+    pub outages: Outages,
+    /// When the store may next be asked what it honours.
+    pub proof_due: Option<Instant>,
+    /// What has failed of this one.
+    pub trouble: Trouble,
+    /// How it is verified, if it is.
+    pub verification: Option<Verification>,
+    /// Whose turn it is to be verified.
+    pub turns: Turns,
+    /// Whether the replica is still what it was.
+    pub vigil: Vigil,
+}
+
+impl Replica {
+    pub(super) fn db_name(&self) -> std::path::Display<'_> {
+        self.db.path().display()
+    }
+
+    pub(super) fn vitals(&self) -> &ReplicaVitals {
+        self.board.vitals(self.index)
+    }
+
+    /// Runs until the stop is asked for and everything captured by then is stored, or until it
+    /// can't go on.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn run(self) -> Result<(), ReplicaError> {
+        let (board, index) = (Rc::clone(&self.board), self.index);
+        let result = self.work().await;
+        let vitals = board.vitals(index);
+        vitals.set_phase(ReplicaPhase::Stopped);
+        if let Err(e) = &result {
+            vitals.fail(&e.to_string());
+        }
+        result
+    }
+
+    async fn work(mut self) -> Result<(), ReplicaError> {
+        let _verifier = self.verify();
+        self.recall_create_only();
+        loop {
+            let keeper = self.keep_history();
+            let reason = match self.begin_and_go_on().await {
+                Err(ReplicaError::Doubt(reason)) => reason,
+                result => return result,
+            };
+            tracing::warn!(
+                db = %self.db_name(), replica = self.store.url(), reason,
+                "the replica is not what was stored there; looking at all of it again"
+            );
+            self.vitals().fail(&format!("the replica was changed by another program: {reason}"));
+            drop(keeper);
+            self.history.forget();
+            self.vigil.disarm();
+            self.prepared = None;
+            // What is pending is all that changed, or the board says that it is not.
+            self.continuity = Ok(());
+        }
+    }
+
+    async fn begin_and_go_on(&mut self) -> Result<(), ReplicaError> {
+        let remote = self.first_contact().await?;
+        let remote = self.wait_for_a_sign(remote).await?;
+        let decision = self.decide(&remote).await?;
+        if decision.stranger {
+            self.leave_a_living_writer_alone(&remote).await?;
+        }
+        self.vitals().known(&self.local.state().durable, self.local.state().timestamp);
+        let mut next = self.next_txid(&remote);
+        // A run that ends has no keeper that could read the database: its image is made
+        // of a batch that has
+        // all pages.
+        let start = match decision.start {
+            Start::Follow | Start::Repair(_) if self.once.is_some() && self.history.wants_whole_batch() => {
+                Start::Image("files that its newest state needs are damaged or missing".to_owned())
+            }
+            start => start,
+        };
+        match start {
+            Start::Follow => {
+                self.vigil.arm();
+                tracing::info!(db = %self.db_name(), replica = self.store.url(), txid = %Txid(next.0 - 1), "going on from the log");
+            }
+            Start::Repair(reason) => {
+                self.vigil.arm();
+                self.repair(&mut next, &reason).await?;
+            }
+            Start::Image(reason) => {
+                self.image(&mut next, &reason).await?;
+                if self.local.take_wish_for_image() {
+                    self.history.want_image();
+                }
+            }
+        }
+        self.vigil.arm();
+        loop {
+            self.vitals().set_phase(ReplicaPhase::Following);
+            if let Some(reason) = self.board.slot(self.index, |s| s.gap.clone()) {
+                self.still_ours().await?;
+                self.repair(&mut next, &reason).await?;
+                continue;
+            }
+            if let Some(wish) = self.history.take_wish() {
+                self.grant(wish, &mut next).await?;
+                continue;
+            }
+            let waiting = self.board.slot(self.index, |s| !s.pending.is_empty()) || self.is_doubted();
+            let stopping = self.board.is_closing();
+            if waiting {
+                if !stopping && !self.wait_for_pace().await {
+                    continue;
+                }
+                self.still_ours().await?;
+                // Frames may have been missed during the wait.
+                if !self.has_gap() {
+                    self.store_pending(&mut next).await?;
+                }
+                continue;
+            }
+            if stopping {
+                if let Some(once) = self.once {
+                    self.finish_history(once).await?;
+                }
+                return self.finish().await;
+            }
+            self.prepare(next)?;
+            self.wait_for_work().await;
+        }
+    }
+
+    async fn finish(&mut self) -> Result<(), ReplicaError> {
+        self.local.note_stamp(self.board.stamp());
+        let synced = self.local.sync(&self.engine).await;
+        self.noted(synced);
+        let txid = self.local.state().durable.txid;
+        tracing::info!(db = %self.db_name(), replica = self.store.url(), txid = %txid, "everything is stored");
+        Ok(())
+    }
+
+    async fn wait_for_work(&mut self) {
+        let due = self.local.sync_due().map(Instant::from_std);
+        tokio::select! {
+            () = self.board.changed(self.index) => {}
+            () = self.board.closing() => {}
+            () = sleep_until(due), if due.is_some() => {
+                if let Err(e) = self.local.sync(&self.engine).await {
+                    tracing::warn!(db = %self.db_name(), error = %e, "cannot flush page hashes to the disk");
+                }
+            }
+        }
+    }
+
+    /// Waits until a batch may leave, is large, or was left by a writer that came to rest; false if
+    /// the wait was cut short.
+    async fn wait_for_pace(&mut self) -> bool {
+        let now = Instant::now();
+        let at = self.pace.ready_at(now);
+        if at <= now {
+            return true;
+        }
+        self.board.begin_upload();
+        let timer = tokio::time::sleep_until(at);
+        let rest = tokio::time::sleep(limits::SYNC_REST);
+        tokio::pin!(timer, rest);
+        let may_rest = self.pace.may_rest(now);
+        let waited = loop {
+            if self.board.slot(self.index, |s| s.pending.is_worth_a_batch()) {
+                break true;
+            }
+            tokio::select! {
+                () = &mut timer => break true,
+                () = &mut rest, if may_rest => {
+                    self.pace.rest(Instant::now());
+                    break true;
+                }
+                () = self.board.closing() => break false,
+                () = self.board.changed(self.index) => rest.as_mut().reset(Instant::now() + limits::SYNC_REST),
+            }
+        };
+        self.board.end_upload();
+        waited
+    }
+
+    /// Asks the store what it has, for as long as it takes.
+    pub(super) async fn first_contact(&mut self) -> Result<Remote, ReplicaError> {
+        loop {
+            let begun = Instant::now();
+            // Not cut short by a stop: what was committed until then has to be stored all the same.
+            match resume::look(&*self.store).await {
+                Ok((remote, listing)) => {
+                    self.works();
+                    self.history.listed(&listing, self.history_options.clock.now());
+                    let damaged = self.history_options.damaged.iter();
+                    self.history.damaged(damaged.map(|(id, why)| (*id, why.to_owned())));
+                    self.store.prewarm().await;
+                    return Ok(remote);
+                }
+                Err(e) if self.strict && !e.is_transient() => return Err(e.into()),
+                Err(e) => self.wait_out(e, begun).await?,
+            }
+        }
+    }
+
+    async fn decide(&mut self, remote: &Remote) -> Result<Decision, ReplicaError> {
+        loop {
+            let begun = Instant::now();
+            let size = self.db.page_size();
+            match resume::decide(&*self.store, remote, &mut self.local, &self.continuity, size).await {
+                Ok(decision) => {
+                    self.works();
+                    return Ok(decision);
+                }
+                Err(RemoteError::Store(e)) if e.is_transient() => self.wait_out(e, begun).await?,
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    /// The TXID after everything that the store or the local state knows.
+    fn next_txid(&self, remote: &Remote) -> Txid {
+        remote.newest.max(self.local.state().durable.txid).next()
+    }
+
+    /// Judges a write of page hashes and state. A disk that is full must not end replication:
+    /// hashes that can't be kept are given up.
+    pub(super) fn noted(&mut self, written: std::io::Result<()>) {
+        if written.is_err() {
+            self.local.distrust();
+            // Its hashes have the old seed.
+            self.prepared = None;
+        }
+        self.say_local(written);
+    }
+
+    /// Says once that the state beside the database can't be written. An old state costs the next
+    /// start a look at what was stored since.
+    pub(super) fn say_local(&mut self, written: std::io::Result<()>) {
+        let Err(e) = written else { return };
+        if !std::mem::replace(&mut self.local_failed, true) {
+            tracing::warn!(
+                db = %self.db_name(), replica = self.store.url(), error = %e,
+                "cannot write the state beside the database; replication goes on, but the next start may have to store everything"
+            );
+        }
+    }
+
+    /// A batch is durable. `body` is its time and its file, if they are at hand; else it is the one
+    /// that was made last.
+    pub(super) fn report(
+        &mut self,
+        mark: &Mark,
+        txid: Txid,
+        bytes: u64,
+        pages: usize,
+        body: Option<(Millis, &Bytes)>,
+    ) {
+        if bytes > 0 {
+            self.vigil.uploaded();
+            let created = body.map_or(self.local.state().timestamp, |(created, _)| created);
+            let now = self.history_options.clock.now();
+            self.history.stored(LtxId::raw(txid), bytes, created, now, body.map(|(_, bytes)| bytes));
+        }
+        let state = self.local.state();
+        self.vitals().known(&state.durable, state.timestamp);
+        self.vitals().answered(bytes, self.board.slot(self.index, |s| s.pending.since()));
+        tracing::debug!(db = %self.db_name(), replica = self.store.url(), txid = %txid, pages, bytes, "stored");
+        (self.observer)(&Event::Durable {
+            db: self.db.path(),
+            replica: self.index,
+            txid,
+            change: mark.change,
+            bytes,
+            pages,
+        });
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at).await;
+    }
+}

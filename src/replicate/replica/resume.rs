@@ -1,0 +1,360 @@
+//! What the store has, and how a replica goes on from there.
+
+use super::own_file;
+use crate::base::clock::Millis;
+use crate::base::{Level, LtxId, PageSize, Pgno, Txid, limits};
+use crate::ltx::{HEADER_LEN, Header, LtxError, Tail, TailState};
+use crate::replicate::state::record::Local;
+use crate::replicate::state::{Point, print_of};
+use crate::store::{Entry, ErrorKind, Listing, Store, StoreError};
+
+/// Level-0 files that are looked into at most to learn which pages changed without us. More cost as
+/// much as an image.
+const CATCH_UP_FILES: u64 = 2_000;
+
+/// Bytes of the first look at the end of a file, where the page index is.
+const TAIL_BYTES: u64 = 16 << 10;
+
+/// What the store had at the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remote {
+    /// Newest TXID of all levels; 0 for an empty replica.
+    pub newest: Txid,
+    /// Newest TXID of level 0.
+    pub newest_raw: Txid,
+    /// Number of objects.
+    pub objects: usize,
+}
+
+/// How a replica goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// The log proves that what is pending is all that changed.
+    Follow,
+    /// Compare page hashes; the reason says why.
+    Repair(String),
+    /// Upload every page; the reason says why.
+    Image(String),
+}
+
+/// Why a replica can't be gone on with.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file of the replica.
+    #[error("{id} of {url} can't be read: {source}")]
+    Ltx {
+        /// The replica.
+        url: String,
+        /// The file.
+        id: LtxId,
+        /// The cause.
+        source: LtxError,
+    },
+    /// Another page size.
+    #[error(
+        "{url} holds a database with pages of {found} bytes, this one has {expected}: a replica keeps its page size; give this database \
+         an empty replica path"
+    )]
+    PageSize {
+        /// The replica.
+        url: String,
+        /// Of the replica.
+        found: PageSize,
+        /// Of the database.
+        expected: PageSize,
+    },
+}
+
+impl RemoteError {
+    /// Whether it says something about one file and nothing about the others: it is damaged, or not
+    /// there.
+    fn is_about_one_file(&self) -> bool {
+        match self {
+            RemoteError::Ltx { .. } => true,
+            RemoteError::Store(e) => matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt),
+            RemoteError::PageSize { .. } => false,
+        }
+    }
+}
+
+/// Lists the replica.
+///
+/// # Errors
+/// The store.
+pub async fn look(store: &dyn Store) -> Result<(Remote, Listing), StoreError> {
+    let listing = store.list_all().await?;
+    let entries = &listing.files;
+    let newest = |level: Option<Level>| {
+        let of_level = |e: &&Entry| level.is_none_or(|l| e.id.level == l);
+        entries.iter().filter(of_level).map(|e| e.id.max).max().unwrap_or_default()
+    };
+    if newest(None) > Txid::NEWEST_MAX {
+        let message = format!(
+            "{} has a file up to TXID {}, which no replica reaches by counting: remove that file, or give this database another \
+             place",
+            store.url(),
+            newest(None)
+        );
+        return Err(StoreError::new(ErrorKind::Fatal, message));
+    }
+    let remote =
+        Remote { newest: newest(None), newest_raw: newest(Some(Level::RAW)), objects: entries.len() };
+    Ok((remote, listing))
+}
+
+/// What is found under the name of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Seen {
+    /// The store was not asked.
+    NotAsked,
+    /// A file with this header.
+    File(Header),
+    /// No object.
+    Gone,
+    /// Something that is not an LTX file, or can't be read, with the reason.
+    Damaged(String),
+}
+
+/// How a replica goes on, and who else may be writing to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// How it goes on.
+    pub start: Start,
+    /// The replica holds another history: the program that wrote it may still be running.
+    pub stranger: bool,
+}
+
+impl Decision {
+    fn of(start: Start) -> Decision {
+        Decision { start, stranger: false }
+    }
+
+    fn image(reason: String) -> Decision {
+        Decision::of(Start::Image(reason))
+    }
+}
+
+/// Decides how to go on, and brings the local state up to what the store has. `continuity` is what
+/// the log says about the local state: `Ok` if all changes since its durable point are pending.
+///
+/// What lies at the durable point must be what was stored there. Then whatever came after it is
+/// known by its page numbers, whoever wrote it, and a comparison with the database makes the
+/// replica this database again. Otherwise nothing that is known on this host is true of the
+/// replica, and only an image is.
+///
+/// # Errors
+/// [`RemoteError`].
+pub async fn decide(
+    store: &dyn Store,
+    remote: &Remote,
+    local: &mut Local,
+    continuity: &Result<(), String>,
+    page_size: PageSize,
+) -> Result<Decision, RemoteError> {
+    let state = *local.state();
+    let durable = state.durable.txid;
+    if remote.newest == Txid(0) {
+        local.distrust();
+        return Ok(Decision::image(match durable {
+            Txid(0) => "the replica is empty".to_owned(),
+            _ => format!("the replica is empty, but {durable} was stored there: its files were deleted"),
+        }));
+    }
+    let newest = match remote.newest_raw == remote.newest {
+        true => see(store, LtxId::raw(remote.newest_raw)).await?,
+        false => Seen::NotAsked,
+    };
+    let file = match &newest {
+        Seen::File(header) => Some(*header),
+        Seen::Gone => return Ok(unusable(local, "it is not there any more")),
+        Seen::Damaged(why) => return Ok(unusable(local, why)),
+        Seen::NotAsked => None,
+    };
+    if let Some(header) = file {
+        if header.page_size != page_size {
+            let url = store.url().to_owned();
+            return Err(RemoteError::PageSize { url, found: header.page_size, expected: page_size });
+        }
+        local.not_before(header.timestamp, store.now());
+    }
+    let at_durable = match durable {
+        Txid(0) => Seen::NotAsked,
+        _ if durable == remote.newest_raw && newest != Seen::NotAsked => newest,
+        _ if state.durable.print != 0 && durable <= remote.newest => see(store, LtxId::raw(durable)).await?,
+        _ => Seen::NotAsked,
+    };
+    if let Some(reason) = foreign(&state.durable, &at_durable) {
+        local.distrust();
+        return Ok(Decision { start: Start::Image(reason), stranger: true });
+    }
+    let by_log = |local: &Local| match continuity {
+        Ok(()) if local.hashes().is_some() => Decision::of(Start::Follow),
+        Ok(()) => Decision::image("there are no page hashes".to_owned()),
+        Err(reason) => Decision::of(Start::Repair(reason.clone())),
+    };
+    let is_next = remote.newest == durable.next() && remote.newest == state.intended.txid;
+    // The first batch of another database has the same TXID as ours.
+    let intended = state.intended.print;
+    let may_be_ours = durable != Txid(0) || file.is_some_and(|h| intended == 0 || print_of(&h) == intended);
+    if is_next && remote.newest_raw == remote.newest && may_be_ours {
+        match own_file::adopt(store, local).await {
+            Ok(true) => return Ok(by_log(local)),
+            Ok(false) => {}
+            Err(e) if e.is_about_one_file() => return Ok(unusable(local, &e.to_string())),
+            Err(e) => return Err(e),
+        }
+    }
+    if remote.newest < durable {
+        let reason = format!("it ends at {}, but {durable} was stored before", remote.newest);
+        local.distrust();
+        // Another history of a living writer may be shorter: its TXIDs and ours would never meet.
+        return Ok(Decision { start: Start::Image(reason), stranger: true });
+    }
+    if local.hashes().is_none() {
+        return Ok(Decision::image("there are no page hashes for it on this host".to_owned()));
+    }
+    if remote.newest == durable {
+        return Ok(by_log(local));
+    }
+    match changed_since(store, durable, remote).await? {
+        Some(changes) => {
+            let point = Point {
+                txid: remote.newest,
+                size_pages: changes.size_pages,
+                print: file.map_or(0, |h| print_of(&h)),
+                ..state.durable
+            };
+            local.not_before(changes.timestamp, store.now());
+            local
+                .advance(point, &changes.pages, changes.size_pages_min.min(state.durable.size_pages))
+                .map_err(state_error)?;
+            let reason = format!("another program stored up to {} since {durable}", remote.newest);
+            Ok(Decision::of(Start::Repair(reason)))
+        }
+        None => {
+            let reason = format!("it is at {}, and what changed since {durable} is not known", remote.newest);
+            local.distrust();
+            Ok(Decision::image(reason))
+        }
+    }
+}
+
+fn unusable(local: &mut Local, why: &str) -> Decision {
+    local.distrust();
+    Decision::image(format!("its newest file cannot be used: {why}"))
+}
+
+/// Why what lies at the durable point is not what was stored there; `None` if it is, or if that
+/// can't be told.
+fn foreign(durable: &Point, seen: &Seen) -> Option<String> {
+    let txid = durable.txid;
+    match seen {
+        Seen::File(header) if durable.print != 0 && print_of(header) != durable.print => Some(format!(
+            "it holds another history: {txid} was written at {}, which is not the {txid} that this database stored",
+            header.timestamp.to_rfc3339()
+        )),
+        Seen::Gone => Some(format!("{txid}, which was stored, is not there any more")),
+        Seen::Damaged(why) => Some(format!("{txid}, which was stored, can't be read any more: {why}")),
+        Seen::File(_) | Seen::NotAsked => None,
+    }
+}
+
+/// Looks whether the object of a durable point is still there, by one small request: `None`, or why
+/// it is not.
+///
+/// # Errors
+/// The store.
+pub async fn confirm(store: &dyn Store, durable: &Point) -> Result<Option<String>, RemoteError> {
+    if durable.txid == Txid(0) || durable.print == 0 {
+        return Ok(None);
+    }
+    Ok(foreign(durable, &see(store, LtxId::raw(durable.txid)).await?))
+}
+
+async fn see(store: &dyn Store, id: LtxId) -> Result<Seen, RemoteError> {
+    match header_of(store, id).await {
+        Ok(header) => Ok(Seen::File(header)),
+        Err(RemoteError::Store(e)) if e.kind() == ErrorKind::NotFound => Ok(Seen::Gone),
+        Err(e) if e.is_about_one_file() => Ok(Seen::Damaged(e.to_string())),
+        Err(e) => Err(e),
+    }
+}
+
+/// What others stored.
+struct Changes {
+    pages: Vec<Pgno>,
+    size_pages: u32,
+    size_pages_min: u32,
+    timestamp: Millis,
+}
+
+/// The pages in the level-0 files after `since`; `None` if they are not all there.
+async fn changed_since(
+    store: &dyn Store,
+    since: Txid,
+    remote: &Remote,
+) -> Result<Option<Changes>, RemoteError> {
+    if remote.newest_raw != remote.newest || remote.newest.0 - since.0 > CATCH_UP_FILES {
+        return Ok(None);
+    }
+    let mut changes =
+        Changes { pages: Vec::new(), size_pages: 0, size_pages_min: u32::MAX, timestamp: Millis(0) };
+    for txid in since.0 + 1..=remote.newest.0 {
+        let id = LtxId::raw(Txid(txid));
+        let Some(entry) = store.head(id).await? else { return Ok(None) };
+        let header = match header_of(store, id).await {
+            Ok(header) => header,
+            Err(e) if e.is_about_one_file() => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let Some(tail) = tail_of(store, id, entry.size).await? else { return Ok(None) };
+        changes.pages.extend(tail.index.iter().map(|e| e.pgno));
+        changes.size_pages = header.commit;
+        changes.size_pages_min = changes.size_pages_min.min(header.commit);
+        changes.timestamp = changes.timestamp.max(header.timestamp);
+    }
+    changes.pages.sort_unstable();
+    changes.pages.dedup();
+    Ok(Some(changes))
+}
+
+/// The header of a file.
+///
+/// # Errors
+/// [`RemoteError`].
+pub async fn header_of(store: &dyn Store, id: LtxId) -> Result<Header, RemoteError> {
+    let bytes = store.get(id, 0..HEADER_LEN as u64).await?;
+    let found = bytes
+        .first_chunk::<HEADER_LEN>()
+        .ok_or(LtxError::Truncated { len: bytes.len() as u64, part: "header" });
+    found.and_then(Header::parse).map_err(|source| RemoteError::Ltx {
+        url: store.url().to_owned(),
+        id,
+        source,
+    })
+}
+
+/// The page index of a file; `None` if it has none that can be used.
+pub(crate) async fn tail_of(store: &dyn Store, id: LtxId, size: u64) -> Result<Option<Tail>, RemoteError> {
+    let mut want = TAIL_BYTES;
+    loop {
+        if want > limits::XML_BYTES as u64 * 8 {
+            return Ok(None);
+        }
+        let bytes = store.get(id, size.saturating_sub(want)..size).await?;
+        match Tail::parse(size, &bytes) {
+            Ok(TailState::Parsed(tail)) => return Ok(Some(tail)),
+            Ok(TailState::NeedMore(more)) if more > want => want = more,
+            _ => return Ok(None),
+        }
+    }
+}
+
+/// The local state can't be written: nothing that heals by itself.
+pub(crate) fn state_error(e: std::io::Error) -> RemoteError {
+    let message = format!("cannot write local state: {e}");
+    StoreError::new(ErrorKind::Fatal, message).with_source(e).into()
+}

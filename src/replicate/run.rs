@@ -1,0 +1,118 @@
+//! Replicates all databases until a stop is requested.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use super::error::ReplicateError;
+use super::fleet::{directories, open_files, supervisor, sweep};
+use super::options::Options;
+use super::shutdown::Stop;
+use super::vitals::{DatabasePhase, DatabaseVitals, ReplicaPhase, Vitals};
+use super::{database, history, outage, verify};
+use crate::base::limits;
+use crate::io::timer::Naps;
+use crate::io::watch::Watches;
+use crate::store::progress;
+
+/// Follows all databases until the stop is asked for and everything is stored. With one database,
+/// an error of its is the end; of several, those that can be followed are.
+///
+/// Must run on one thread with a `LocalSet`.
+///
+/// # Errors
+/// [`ReplicateError`], the first; everything else has been brought to a stop as if asked.
+pub async fn run(options: Options, stop: Stop) -> Result<(), ReplicateError> {
+    let naps = Naps::new()?;
+    let watches = Watches::new(&naps)?;
+    let directories = directories::Directories::new(options.directories, &watches, options.once.is_some());
+    let shared = database::Shared {
+        engine: options.engine,
+        observer: options.observer,
+        vitals: options.vitals,
+        watches,
+        naps,
+        sweep: sweep::Sweep::start(options.safety_tick),
+        opening: Arc::new(Semaphore::new(limits::OPENING)),
+        files: open_files::Files::default(),
+        places: open_files::Places::default(),
+        alone: directories.is_empty()
+            && options.databases.iter().map(|d| d.replicas.len()).sum::<usize>() == 1,
+        once: options.once,
+        history: history::Common::default(),
+        outages: outage::Outages::default(),
+        file_limit_said: std::rc::Rc::default(),
+        turns: verify::Turns::default(),
+        leaving: database::Leaving::default(),
+    };
+    let leaving = shared.leaving.clone();
+    let (once, begun, mut stopping) = (options.once.is_some(), tokio::time::Instant::now(), false);
+    let vitals = Arc::clone(&shared.vitals);
+    let (ask_all, inner) = super::shutdown::stop();
+    let mut fleet = supervisor::Fleet::new(options.databases, directories, shared, inner);
+    if options.once.is_some() {
+        // What is there when they are opened is stored, and then they end.
+        fleet.look_once().await;
+        ask_all.ask();
+    }
+    let mut deadline: Option<tokio::time::Instant> = None;
+    let mut limit = options.shutdown_timeout;
+    if let Some(timeout) = options.once_timeout.filter(|_| once) {
+        (deadline, limit) = (Some(begun + timeout), timeout);
+        leaving.ends_at(begun + timeout);
+    }
+    loop {
+        tokio::select! {
+            () = fleet.serve() => break,
+            () = stall(&vitals), if once && deadline.is_none() => {
+                return Err(ReplicateError::Stalled(limits::ONCE_STALL));
+            }
+            () = stop.asked(), if !stopping => {
+                stopping = true;
+                let end = tokio::time::Instant::now() + options.shutdown_timeout;
+                // The end of `--once`, if that comes sooner.
+                if deadline.is_none_or(|d| end < d) {
+                    (deadline, limit) = (Some(end), options.shutdown_timeout);
+                    leaving.ends_at(end);
+                }
+                ask_all.ask();
+            }
+            () = sleep_until(deadline), if deadline.is_some() => {
+                // The last checkpoints end at the same time, and change nothing
+                // about what is stored.
+                let ends = fleet.is_only_leaving() && tokio::time::timeout(database::LEAVE_TIME, fleet.serve()).await.is_ok();
+                if ends {
+                    break;
+                }
+                return Err(ReplicateError::Timeout(limit));
+            }
+        }
+    }
+    fleet.into_error().map_or(Ok(()), Err)
+}
+
+/// Waits until no store has done anything for [`limits::ONCE_STALL`], while something is to be
+/// stored.
+async fn stall(vitals: &Vitals) {
+    let mut last = (progress::seen(), tokio::time::Instant::now());
+    loop {
+        tokio::time::sleep(limits::SAFETY_TICK).await;
+        let now = (progress::seen(), tokio::time::Instant::now());
+        // Comparing a large database takes its time without a request.
+        let compares = |d: &Arc<DatabaseVitals>| {
+            d.replicas.iter().any(|r| r.phase() == ReplicaPhase::Comparing)
+                || d.phase() == DatabasePhase::Waiting
+        };
+        if now.0 != last.0 || vitals.databases().iter().any(compares) {
+            last = now;
+        } else if now.1 - last.1 >= limits::ONCE_STALL {
+            return;
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    if let Some(deadline) = deadline {
+        tokio::time::sleep_until(deadline).await;
+    }
+}

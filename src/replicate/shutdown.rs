@@ -1,0 +1,38 @@
+//! The request to stop, which drains the pipelines first.
+
+use tokio::sync::watch;
+
+/// How [`run`] is told to end: everything committed by then is stored, within the timeout.
+#[derive(Debug, Clone)]
+pub struct Stop(watch::Receiver<bool>);
+
+/// The other end of a [`Stop`]. Dropping it asks for the stop, too.
+#[derive(Debug)]
+pub struct Stopper(watch::Sender<bool>);
+
+/// Makes a stop.
+#[must_use]
+pub fn stop() -> (Stopper, Stop) {
+    let (send, receive) = watch::channel(false);
+    (Stopper(send), Stop(receive))
+}
+
+impl Stopper {
+    /// Asks for the stop.
+    pub fn ask(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl Stop {
+    /// Waits until the stop is asked for.
+    pub async fn asked(&self) {
+        let _ = self.0.clone().wait_for(|asked| *asked).await;
+    }
+
+    /// Whether it has been.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        *self.0.borrow() || self.0.has_changed().is_err()
+    }
+}

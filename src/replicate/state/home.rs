@@ -1,0 +1,443 @@
+//! The state folder of a database, and the positions in it.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::base::clock::Millis;
+use crate::base::crc64::crc64;
+use crate::base::{FrameNo, PageSize, Salts, Txid};
+use crate::io::link::target_of;
+use crate::io::{File, OnDemand, Private, durable, read_small};
+use crate::ltx::Header;
+use crate::sqlite::database::{FileId, Stamp};
+use crate::wal::checksum::Sum;
+use crate::wal::tail::WalPos;
+
+const NAME: &str = "state";
+const SLOT_BYTES: usize = 512;
+const MAGIC: [u8; 8] = *b"LSFSTATE";
+const VERSION: u32 = 1;
+/// Permissions of what is kept: page hashes tell something about the content.
+const MODE: u32 = 0o600;
+
+/// How far a replica reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Point {
+    /// The batch.
+    pub txid: Txid,
+    /// Where it ends in the log.
+    pub pos: WalPos,
+    /// Pages in the database after it.
+    pub size_pages: u32,
+    /// What its object in the store is known by; 0 if that is not known.
+    pub print: u64,
+}
+
+/// What an object is known by: its header. Never 0.
+#[must_use]
+pub fn print_of(header: &Header) -> u64 {
+    crc64(&header.to_bytes()).max(1)
+}
+
+/// What is known of one replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct State {
+    /// Bytes in a page.
+    pub page_size: PageSize,
+    /// The host's present run.
+    pub boot: [u8; 16],
+    /// The database file.
+    pub db: FileId,
+    /// The store has answered for this.
+    pub durable: Point,
+    /// This is, or was, being uploaded.
+    pub intended: Point,
+    /// Seed of the page hashes.
+    pub seed: u64,
+    /// The page hashes are on disk as of this TXID.
+    pub hashes_synced: Txid,
+    /// Newest header timestamp.
+    pub timestamp: Millis,
+    /// The object as of which the page hashes are on disk.
+    pub print_synced: u64,
+    /// The database file when only SQLite had written to it; default if that is not known.
+    pub stamp: Stamp,
+    /// Whether the file of page hashes says which TXID it belongs to.
+    pub bound: bool,
+}
+
+/// The folder beside a database, locked for this process.
+#[derive(Debug)]
+pub struct Home {
+    dir: PathBuf,
+    _lock: File,
+}
+
+/// The name of the lock in a folder.
+pub const LOCK: &str = "lock";
+
+/// The socket in a folder.
+pub const SOCKET: &str = "socket";
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // The lock is still held: it can't be that of the next process. It is not there
+        // if nobody serves
+        // it.
+        let _ = home_folder(&self.dir).open().and_then(|home| home.remove(SOCKET));
+    }
+}
+
+/// Why the folder can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// Another process follows the database.
+    #[error("another lsfast already follows {0}: stop it first (it holds the lock {1})")]
+    Taken(PathBuf, PathBuf),
+    /// The operating system.
+    #[error("cannot keep state in {path}: {source}")]
+    Io {
+        /// The folder or file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+/// The file that asks for a full image of the replica with this folder.
+#[must_use]
+pub fn image_wish(replica: &Path) -> PathBuf {
+    replica.with_extension("image")
+}
+
+/// The folder of a database, next to the file that its name leads to.
+#[must_use]
+pub fn home_of(db: &Path) -> PathBuf {
+    let db = &target_of(db);
+    let name = db.file_name().unwrap_or_default().to_string_lossy();
+    durable::directory_of(db).join(format!(".{name}-lsfast"))
+}
+
+/// The folder of a database, for opening what is in it.
+#[must_use]
+pub fn home_folder(dir: &Path) -> Private {
+    Private::new(dir, 1)
+}
+
+/// The folder of a replica in that of a database.
+#[must_use]
+pub fn replica_folder(dir: &Path) -> Private {
+    Private::new(dir, 2)
+}
+
+impl Home {
+    /// Makes the folder of `db` if need be, and locks it.
+    ///
+    /// # Errors
+    /// [`HomeError::Taken`] if another process has it.
+    pub fn take(db: &Path, dir: PathBuf) -> Result<Home, HomeError> {
+        let io_error = |path: &Path| {
+            let path = path.to_owned();
+            move |source| HomeError::Io { path, source }
+        };
+        durable::create_dir_all(durable::directory_of(&dir)).map_err(io_error(&dir))?;
+        // Root may go on in the folder of the user whose database it is.
+        let owner = std::fs::metadata(db).ok().map(|m| m.uid());
+        let home = home_folder(&dir).make(owner).map_err(io_error(&dir))?;
+        let path = dir.join(LOCK);
+        let lock = home.open_or_create(LOCK, MODE).map_err(io_error(&path))?;
+        match lock.std().try_lock() {
+            Ok(()) => Ok(Home { dir, _lock: lock }),
+            Err(std::fs::TryLockError::WouldBlock) => Err(HomeError::Taken(db.to_owned(), path)),
+            Err(std::fs::TryLockError::Error(e)) => Err(io_error(&path)(e)),
+        }
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The folder of one replica, made if need be.
+    ///
+    /// # Errors
+    /// [`HomeError::Io`].
+    pub fn replica(&self, identity: &str) -> Result<PathBuf, HomeError> {
+        let dir = self.dir.join(folder_of(identity));
+        let made = replica_folder(&dir).make(std::fs::metadata(&self.dir).ok().map(|m| m.uid()));
+        made.map_err(|source| HomeError::Io { path: dir.clone(), source })?;
+        Ok(dir)
+    }
+}
+
+/// The name of the folder of a replica.
+#[must_use]
+pub fn folder_of(identity: &str) -> String {
+    format!("{:016x}", xxhash_rust::xxh3::xxh3_64(identity.as_bytes()))
+}
+
+/// The state in the folder of a replica, for those who only look; `None` if there is none that can
+/// be believed.
+///
+/// # Errors
+/// The operating system.
+pub fn read_state(dir: &Path) -> io::Result<Option<State>> {
+    match replica_folder(dir).open().and_then(|folder| folder.read_small(NAME, 2 * SLOT_BYTES as u64)) {
+        Ok(bytes) => Ok(newest(&bytes).map(|(_, state)| state)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn newest(bytes: &[u8]) -> Option<(u64, State)> {
+    bytes.chunks_exact(SLOT_BYTES).filter_map(decode).max_by_key(|(seq, _)| *seq)
+}
+
+/// Reads a state file; a slot that was believed is written and read again.
+#[cfg(fuzzing)]
+pub(crate) fn round_trip_for_fuzzing(bytes: &[u8]) {
+    if let Some((sequence, state)) = newest(bytes) {
+        assert_eq!(decode(&encode(sequence, &state)), Some((sequence, state)));
+    }
+}
+
+/// The state file of one replica.
+#[derive(Debug)]
+pub struct StateFile {
+    file: OnDemand,
+    sequence: u64,
+}
+
+impl StateFile {
+    /// Opens the state of a replica; `None` for the state if there is none that can be believed.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn open(dir: &Path) -> io::Result<(StateFile, Option<State>)> {
+        let file = OnDemand::new(replica_folder(dir), NAME, MODE);
+        let mut bytes = [0; 2 * SLOT_BYTES];
+        let have = file.get()?.pread(&mut bytes, 0)?;
+        let newest = newest(&bytes[..have]);
+        let sequence = newest.as_ref().map_or(0, |(seq, _)| *seq);
+        Ok((StateFile { file, sequence }, newest.map(|(_, state)| state)))
+    }
+
+    /// Writes the state, without fsync.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn write(&mut self, state: &State) -> io::Result<()> {
+        self.sequence += 1;
+        let slot = self.sequence % 2 * SLOT_BYTES as u64;
+        self.file.get()?.pwrite_all(&encode(self.sequence, state), slot)
+    }
+
+    /// The file, for an fsync.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn file(&self) -> io::Result<File> {
+        self.file.get()
+    }
+
+    /// Closes the file until it is needed again.
+    pub fn rest(&self) {
+        self.file.rest();
+    }
+}
+
+/// The boot id of this host; zeros where the kernel does not tell, which then never proves anything
+/// wrong.
+#[must_use]
+pub fn boot_id() -> [u8; 16] {
+    let mut id = [0; 16];
+    if let Ok(text) = read_small(Path::new("/proc/sys/kernel/random/boot_id"), 64) {
+        let digits: Vec<u8> =
+            text.iter().filter_map(|b| (*b as char).to_digit(16).map(|d| d as u8)).collect();
+        for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = pair[0] << 4 | pair[1];
+        }
+    }
+    id
+}
+
+fn encode(sequence: u64, s: &State) -> [u8; SLOT_BYTES] {
+    let mut out = Vec::with_capacity(SLOT_BYTES);
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&VERSION.to_le_bytes());
+    out.extend_from_slice(&s.page_size.get().to_le_bytes());
+    out.extend_from_slice(&sequence.to_le_bytes());
+    out.extend_from_slice(&s.boot);
+    out.extend_from_slice(&s.db.dev.to_le_bytes());
+    out.extend_from_slice(&s.db.ino.to_le_bytes());
+    for p in [&s.durable, &s.intended] {
+        out.extend_from_slice(&p.txid.0.to_le_bytes());
+        for word in [p.pos.salts.one, p.pos.salts.two, p.pos.frame.0, p.size_pages, p.pos.sum.0, p.pos.sum.1]
+        {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+    }
+    out.extend_from_slice(&s.seed.to_le_bytes());
+    out.extend_from_slice(&s.hashes_synced.0.to_le_bytes());
+    out.extend_from_slice(&s.timestamp.0.to_le_bytes());
+    for word in [s.durable.print, s.intended.print, s.print_synced] {
+        out.extend_from_slice(&word.to_le_bytes());
+    }
+    out.extend_from_slice(&s.stamp.modified.to_le_bytes());
+    out.extend_from_slice(&s.stamp.len.to_le_bytes());
+    out.extend_from_slice(&u64::from(s.bound).to_le_bytes());
+    out.resize(SLOT_BYTES - 8, 0);
+    out.extend_from_slice(&crc64(&out).to_le_bytes());
+    out.try_into().expect("a slot has a fixed size")
+}
+
+/// Takes little-endian fields one after the other.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let (head, rest) = self.0.split_first_chunk::<N>().expect("a slot has all its fields");
+        self.0 = rest;
+        *head
+    }
+
+    fn u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.take())
+    }
+
+    fn u64(&mut self) -> u64 {
+        u64::from_le_bytes(self.take())
+    }
+
+    /// `None` for a TXID that no replica has.
+    fn point(&mut self) -> Option<Point> {
+        let txid = Txid::checked(self.u64())?;
+        let salts = Salts { one: self.u32(), two: self.u32() };
+        let frame = FrameNo(self.u32());
+        let size_pages = self.u32();
+        let sum = Sum(self.u32(), self.u32());
+        Some(Point { txid, pos: WalPos { salts, frame, sum }, size_pages, print: 0 })
+    }
+}
+
+fn decode(slot: &[u8]) -> Option<(u64, State)> {
+    let (body, crc) = slot.split_at_checked(SLOT_BYTES - 8)?;
+    let mut f = Fields(body);
+    if crc != crc64(body).to_le_bytes() || f.take() != MAGIC || f.u32() != VERSION {
+        return None;
+    }
+    let page_size = PageSize::new(f.u32()).ok()?;
+    let sequence = f.u64();
+    let mut state = State {
+        page_size,
+        boot: f.take(),
+        db: FileId { dev: f.u64(), ino: f.u64() },
+        durable: f.point()?,
+        intended: f.point()?,
+        seed: f.u64(),
+        hashes_synced: Txid::checked(f.u64())?,
+        timestamp: Millis(f.u64().cast_signed()),
+        print_synced: 0,
+        stamp: Stamp::default(),
+        bound: false,
+    };
+    (state.durable.print, state.intended.print, state.print_synced) = (f.u64(), f.u64(), f.u64());
+    state.stamp = Stamp { modified: f.u64().cast_signed(), len: f.u64() };
+    state.bound = f.u64() != 0;
+    Some((sequence, state))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(txid: u64) -> State {
+        let pos = WalPos { salts: Salts { one: 1, two: 2 }, frame: FrameNo(3), sum: Sum(4, 5) };
+        let point = Point { txid: Txid(txid), pos, size_pages: 6, print: 13 };
+        State {
+            page_size: PageSize::new(4096).unwrap(),
+            boot: [7; 16],
+            db: FileId { dev: 8, ino: 9 },
+            durable: point,
+            intended: Point { txid: Txid(txid + 1), ..point },
+            seed: 10,
+            hashes_synced: Txid(11),
+            timestamp: Millis(-12),
+            print_synced: 14,
+            stamp: Stamp { modified: 15, len: 16 },
+            bound: true,
+        }
+    }
+
+    #[test]
+    fn a_torn_write_leaves_the_state_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut file, none) = StateFile::open(dir.path()).unwrap();
+        assert_eq!(none, None);
+        for txid in 1..=5 {
+            file.write(&sample(txid)).unwrap();
+            assert_eq!(StateFile::open(dir.path()).unwrap().1, Some(sample(txid)));
+            assert_eq!(read_state(dir.path()).unwrap(), Some(sample(txid)));
+        }
+        // The slot of the last write (sequence 5) is the second one; damage it as a torn
+        // write would.
+        file.file().unwrap().pwrite_all(b"torn", SLOT_BYTES as u64 + 60).unwrap();
+        assert_eq!(StateFile::open(dir.path()).unwrap().1, Some(sample(4)));
+    }
+
+    #[test]
+    fn a_state_with_a_txid_that_no_replica_has_is_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut file, _) = StateFile::open(dir.path()).unwrap();
+        file.write(&sample(Txid::MAX.0 - 1)).unwrap();
+        assert!(read_state(dir.path()).unwrap().is_some());
+        for txid in [Txid::MAX.0, u64::MAX - 1] {
+            let (mut file, _) = StateFile::open(dir.path()).unwrap();
+            // Both slots.
+            for _ in 0..2 {
+                file.write(&sample(txid)).unwrap();
+            }
+            assert_eq!(read_state(dir.path()).unwrap(), None, "{txid:x}");
+        }
+    }
+
+    /// Whoever owns the directory of a database can put links there, also for a root that
+    /// replicates it.
+    #[test]
+    fn no_link_in_the_folder_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = dir.path().join("app.db");
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, "root only").unwrap();
+        let home = home_of(&db);
+        let replica = home.join(folder_of("x"));
+        std::fs::create_dir_all(&replica).unwrap();
+        for name in ["state", "pages", "pages.new"] {
+            std::os::unix::fs::symlink(&victim, replica.join(name)).unwrap();
+        }
+        assert!(StateFile::open(&replica).is_err() && read_state(&replica).is_err());
+        assert!(crate::replicate::state::page_hashes::PageHashes::of(&replica, 1).is_err());
+        crate::replicate::state::page_hashes::PageHashes::begin_new(&replica, 1)
+            .unwrap()
+            .into_place(&replica)
+            .unwrap();
+        std::fs::remove_dir_all(&home).unwrap();
+        std::os::unix::fs::symlink(dir.path(), &home).unwrap();
+        let e = Home::take(&db, home).unwrap_err().to_string();
+        assert!(e.contains("symbolic link"), "{e}");
+        assert!(!dir.path().join("lock").exists());
+        assert_eq!(std::fs::read(&victim).unwrap(), b"root only");
+    }
+
+    #[test]
+    fn a_second_process_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = dir.path().join("app.db");
+        let first = Home::take(&db, home_of(&db)).unwrap();
+        assert!(matches!(Home::take(&db, home_of(&db)), Err(HomeError::Taken(..))));
+        drop(first);
+        Home::take(&db, home_of(&db)).unwrap();
+    }
+}

@@ -1,0 +1,57 @@
+//! What lsfast keeps beside a database: a lock, and for each replica how far it reaches.
+//!
+//! For a database `DIR/NAME` everything is in `DIR/.NAME-lsfast/`:
+//!
+//! | file | content |
+//! |---|---|
+//! | `lock` | locked while a process follows the database |
+//! | `socket` | where that process tells its state, see `observe` |
+//! | `REPLICA/state` | two slots of 512 bytes, written in turns; the valid one with the higher sequence number counts |
+//! | `REPLICA/pages` | page hashes, see `hashes` |
+//! | `REPLICA.image` | `lsfast reset` was here: a full image is stored after the first batch |
+//! | `REPLICA/verified` | when the replica was verified, see `verify` |
+//! | `REPLICA/create-only` | whether the store honours create-only PUTs, see `replica` |
+//!
+//! `REPLICA` is a hash of the place, 16 hex digits. A slot, all integers little-endian:
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 8 | `LSFSTATE` |
+//! | 8 | 4 | version, 1 |
+//! | 12 | 4 | page size |
+//! | 16 | 8 | sequence number of the slot |
+//! | 24 | 16 | boot id of the host |
+//! | 40 | 16 | device and inode of the database |
+//! | 56 | 32 | *durable* point: the store has answered |
+//! | 88 | 32 | *intended* point: being uploaded |
+//! | 120 | 8 | seed of the page hashes |
+//! | 128 | 8 | TXID as of which the page hashes are on disk; 0 = never |
+//! | 136 | 8 | newest timestamp written to a header |
+//! | 144 | 8 | print of the object of the durable point; 0 = not known |
+//! | 152 | 8 | print of the object of the intended point |
+//! | 160 | 8 | print of the object as of which the page hashes are on disk |
+//! | 168 | 8 | modification time of the database file, in nanoseconds; 0 = not known |
+//! | 176 | 8 | length of the database file |
+//! | 184 | 8 | 1 if the file of page hashes begins with its own TXID, see `hashes` |
+//! | 192 | 312 | 0 |
+//! | 504 | 8 | CRC-64/GO-ISO of bytes 0..504 |
+//!
+//! A point: TXID (8), salts (4 + 4), frame (4), database size in pages (4), running checksum (4 +
+//! 4). The *print* of its object is the CRC-64 of that object's LTX header, which has the time to
+//! the millisecond and the part of the WAL with its salts: no other database, and no other run of
+//! this one, makes the same. States of earlier versions have zeros there, and their objects are
+//! taken at their word.
+//!
+//! The state is written without fsync: after a crash of the process it is exact, after a crash of
+//! the host it is believed only as far as the boot id and the hash field allow.
+
+mod home;
+pub mod page_hashes;
+pub(crate) mod record;
+
+#[cfg(fuzzing)]
+pub(crate) use home::round_trip_for_fuzzing;
+pub use home::{
+    Home, HomeError, LOCK, Point, SOCKET, State, StateFile, boot_id, folder_of, home_folder, home_of,
+    image_wish, print_of, read_state, replica_folder,
+};

@@ -1,0 +1,311 @@
+//! One replica's state beside the database: the point it has reached, and the hashes of its pages.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::page_hashes::PageHashes;
+use crate::base::clock::Millis;
+use crate::base::{PageSize, Pgno, Txid};
+use crate::io::Engine;
+use crate::replicate::state::{self, Point, State, StateFile, boot_id};
+use crate::sqlite::database::{FileId, Stamp};
+
+/// Page hashes and state are flushed to the disk this often while they change, so that a crash of
+/// the host costs little.
+const SYNC_EVERY: Duration = Duration::from_secs(30);
+
+/// A checkpoint of this process has changed the database file from `before` to `now`, after the
+/// last use of the state in `dir`. A state that does not know `before` is left alone: the next
+/// start compares page hashes.
+///
+/// # Errors
+/// The operating system.
+pub fn note_checkpoint(dir: &Path, before: Stamp, now: Stamp) -> io::Result<()> {
+    let (mut file, found) = StateFile::open(dir)?;
+    match found {
+        Some(state) if state.stamp == before => file.write(&State { stamp: now, ..state }),
+        _ => Ok(()),
+    }
+}
+
+/// State and hashes of one replica.
+#[derive(Debug)]
+pub struct Local {
+    dir: PathBuf,
+    file: StateFile,
+    hashes: Option<PageHashes>,
+    state: State,
+    synced_at: Instant,
+}
+
+impl Local {
+    /// Opens what is in `dir`. Without a believable state there are no hashes either.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn open(dir: PathBuf, page_size: PageSize, db: FileId) -> io::Result<Local> {
+        let (file, found) = StateFile::open(&dir)?;
+        let fresh = State {
+            page_size,
+            boot: boot_id(),
+            db,
+            durable: Point::default(),
+            intended: Point::default(),
+            seed: fastrand::u64(..),
+            hashes_synced: Txid(0),
+            timestamp: Millis(0),
+            print_synced: 0,
+            stamp: Stamp::default(),
+            bound: false,
+        };
+        // A state without a durable point may still tell of a first image whose answer never came.
+        let known = |s: &State| s.durable.txid != Txid(0) || s.intended.txid != Txid(0);
+        let believed = found.filter(|s| s.page_size == page_size && known(s));
+        let mut state = believed.unwrap_or(fresh);
+        let newest = state.durable.txid.max(state.intended.txid);
+        if state.boot != fresh.boot {
+            // The host went down: only what had reached the disk counts, and no
+            // position in the log.
+            state.durable = Point {
+                txid: state.hashes_synced,
+                size_pages: state.durable.size_pages,
+                print: state.print_synced,
+                ..Point::default()
+            };
+            state.intended = state.durable;
+        }
+        // What can't be read is as good as none.
+        let hashes = PageHashes::of(&dir, state.seed).ok().filter(|(hashes, of)| {
+            // Those of the batch that was being acknowledged when the process or the host went down
+            // are true, too.
+            let belongs = match of {
+                Some(of) => (state.durable.txid..=newest).contains(of),
+                None => !state.bound,
+            };
+            belongs && state.durable.txid != Txid(0) && !hashes.is_empty().unwrap_or(true)
+        });
+        let hashes = hashes.map(|(hashes, _)| hashes);
+        if state.db != db {
+            state.durable.pos = Point::default().pos;
+        }
+        (state.boot, state.db) = (fresh.boot, fresh.db);
+        let local = Local { dir, file, hashes, state, synced_at: Instant::now() };
+        local.rest();
+        Ok(local)
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Whether `lsfast reset` asked for a full image; it is asked for no more.
+    pub fn take_wish_for_image(&self) -> bool {
+        std::fs::remove_file(state::image_wish(&self.dir)).is_ok()
+    }
+
+    /// The state.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Only SQLite has written to the database file until it was like this. Written with the next
+    /// state.
+    pub fn note_stamp(&mut self, stamp: Stamp) {
+        self.state.stamp = stamp;
+    }
+
+    /// The hashes, if any are known.
+    #[must_use]
+    pub fn hashes(&self) -> Option<&PageHashes> {
+        self.hashes.as_ref()
+    }
+
+    /// A header timestamp for now. It does not go backwards, unless a clock was far ahead.
+    pub fn next_timestamp(&mut self, now: Millis) -> Millis {
+        let before = self.state.timestamp;
+        self.state.timestamp = now.not_before(before);
+        if before.is_ahead_of(now) {
+            tracing::warn!(
+                state = %self.dir.display(), time = %before, now = %now,
+                "the last batch is of a time in the future: the clock was wrong, or was set back; batches have the present time again"
+            );
+        }
+        self.state.timestamp
+    }
+
+    /// The store had newer files than this state: timestamps must not go behind theirs. One in the
+    /// future does not count.
+    pub fn not_before(&mut self, timestamp: Millis, now: Millis) {
+        if timestamp.is_ahead_of(now) {
+            tracing::warn!(
+                state = %self.dir.display(), time = %timestamp, now = %now,
+                "the newest file of the replica is of a time in the future: the clock of its writer was wrong; new batches \
+                 have the present time"
+            );
+        } else {
+            self.state.timestamp = self.state.timestamp.max(timestamp);
+        }
+    }
+
+    /// A batch is about to be uploaded.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn intend(&mut self, point: Point) -> io::Result<()> {
+        self.state.intended = point;
+        self.file.write(&self.state)
+    }
+
+    /// The store has answered for `point`, whose pages have these hashes, ascending.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn acknowledge(
+        &mut self,
+        point: Point,
+        pages: impl IntoIterator<Item = (Pgno, u128)>,
+    ) -> io::Result<()> {
+        if let Some(hashes) = &self.hashes {
+            if point.size_pages < self.state.durable.size_pages {
+                hashes.shrink(point.size_pages)?;
+            }
+            hashes.write(pages)?;
+            hashes.bind(point.txid)?;
+        }
+        self.state.durable = point;
+        self.state.intended = point;
+        self.file.write(&self.state)
+    }
+
+    /// An empty set of hashes to be filled while an image is uploaded.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn begin_hashes(&self) -> io::Result<PageHashes> {
+        PageHashes::begin_new(&self.dir, self.state.seed)
+    }
+
+    /// The seed of the hashes.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.state.seed
+    }
+
+    /// The store has answered for an image whose hashes were filled in by [`Local::begin_hashes`].
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn acknowledge_image(&mut self, point: Point, hashes: PageHashes) -> io::Result<()> {
+        // Between these two steps the hashes are newer than the state, which only makes
+        // the next start look
+        // further.
+        hashes.bind(point.txid)?;
+        self.state.bound = hashes.is_bound();
+        self.hashes = Some(hashes.into_place(&self.dir)?);
+        (self.state.hashes_synced, self.state.print_synced) = (Txid(0), 0);
+        self.acknowledge(point, [])
+    }
+
+    /// The replica has gone on to `point` without us: these pages are not what the hashes say.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub fn advance(&mut self, point: Point, pages: &[Pgno], size_pages_min: u32) -> io::Result<()> {
+        if let Some(hashes) = &self.hashes {
+            hashes.write(pages.iter().map(|p| (*p, 0)))?;
+            hashes.shrink(size_pages_min)?;
+            hashes.bind(point.txid)?;
+        }
+        self.state.durable = point;
+        self.state.intended = point;
+        self.file.write(&self.state)
+    }
+
+    /// The hashes can't be used: a full image is the only way on.
+    pub fn distrust(&mut self) {
+        if let Some(hashes) = self.hashes.take() {
+            // Cutting a file works on a full disk, too. Where it fails, as at the
+            // limit of open files, the
+            // seed sees to it that no stale entry is believed: it is written with the next state,
+            // before which the old position counts as well.
+            let _ = hashes.forget();
+            self.state.seed = fastrand::u64(..);
+        }
+        (self.state.hashes_synced, self.state.print_synced) = (Txid(0), 0);
+    }
+
+    /// When the next flush to the disk is due, if anything has changed since the last.
+    #[must_use]
+    pub fn sync_due(&self) -> Option<Instant> {
+        let changed = self.hashes.is_some() && self.state.hashes_synced != self.state.durable.txid;
+        changed.then(|| self.synced_at + SYNC_EVERY)
+    }
+
+    /// Flushes hashes and state to the disk.
+    ///
+    /// # Errors
+    /// The operating system.
+    pub async fn sync(&mut self, engine: &Engine) -> io::Result<()> {
+        self.synced_at = Instant::now();
+        let Some(hashes) = &self.hashes else { return Ok(()) };
+        engine.sync_data(&hashes.file()?).await?;
+        let durable = self.state.durable;
+        (self.state.hashes_synced, self.state.print_synced) = (durable.txid, durable.print);
+        self.file.write(&self.state)?;
+        engine.sync_data(&self.file.file()?).await?;
+        self.rest();
+        Ok(())
+    }
+
+    /// Nothing is to be written soon: the files are closed until something is.
+    fn rest(&self) {
+        self.file.rest();
+        self.hashes.iter().for_each(PageHashes::rest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A header from the future, which a wrong clock or another writer left, gave each later batch
+    /// its time.
+    #[test]
+    fn a_time_from_the_future_is_not_gone_on_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let (size, db) = (PageSize::new(4096).unwrap(), FileId { dev: 1, ino: 1 });
+        let mut local = Local::open(dir.path().to_owned(), size, db).unwrap();
+        let (now, minute) = (Millis(1_795_295_650_000), 60_000);
+        let at = |minutes: i64| Millis(now.0 + minutes * minute);
+        local.not_before(at(4), now);
+        assert_eq!(local.next_timestamp(now), at(4), "clocks that differ a little do not make times go back");
+        local.not_before(at(1_000_000), now);
+        assert_eq!(local.next_timestamp(at(5)), at(5));
+        // The clock itself was wrong for a while.
+        assert_eq!(local.next_timestamp(at(1_000_000)), at(1_000_000));
+        assert_eq!(local.next_timestamp(at(6)), at(6));
+        assert_eq!(local.next_timestamp(at(2)), at(6));
+    }
+
+    #[test]
+    fn hashes_that_could_not_be_removed_are_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (size, db) = (PageSize::new(4096).unwrap(), FileId { dev: 1, ino: 1 });
+        let mut local = Local::open(dir.path().to_owned(), size, db).unwrap();
+        let point = Point { txid: Txid(1), size_pages: 1, ..Point::default() };
+        let begun = local.begin_hashes().unwrap();
+        begun.write([(Pgno::FIRST, 7)]).unwrap();
+        local.acknowledge_image(point, begun).unwrap();
+        let (before, file) = (local.seed(), std::fs::read(dir.path().join("pages")).unwrap());
+        local.distrust();
+        // As if cutting it had failed; then the next batch is stored.
+        std::fs::write(dir.path().join("pages"), file).unwrap();
+        local.acknowledge(Point { txid: Txid(2), ..point }, []).unwrap();
+        drop(local);
+        assert_ne!(Local::open(dir.path().to_owned(), size, db).unwrap().seed(), before);
+    }
+}

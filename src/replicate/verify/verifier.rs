@@ -1,0 +1,304 @@
+//! The background verification of one replica: when it is due, what it reads, what it reports.
+
+/// Reads the file that remembers the last verification.
+#[cfg(fuzzing)]
+pub(crate) fn parse_record_for_fuzzing(bytes: &[u8]) {
+    let _ = Record::parse(bytes).not_after(Millis(0));
+}
+
+use std::mem::Discriminant;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::record::Record;
+use crate::base::backoff::Backoff;
+use crate::base::clock::Millis;
+use crate::base::{LtxId, Txid, limits};
+use crate::replicate::history::{Timeline, later};
+use crate::restore::{self, Health, Meter, Object, RestoreError, VerifyOptions, VerifyReport, object_name};
+use crate::store::{ErrorKind, Store};
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
+
+/// How a replica is verified.
+#[derive(Clone)]
+pub struct Verification {
+    /// From the beginning of one to the beginning of the next.
+    pub interval: Duration,
+    /// Bytes a second on average.
+    pub bytes_per_second: u64,
+    /// What time it is.
+    pub clock: Arc<dyn Timeline>,
+}
+
+impl std::fmt::Debug for Verification {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Verification")
+            .field("interval", &self.interval)
+            .field("bytes_per_second", &self.bytes_per_second)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is known of a replica by its verifications.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VerificationStatus {
+    /// When the last one began, of those that came to an end.
+    pub last: Option<Millis>,
+    /// When the last one began that found nothing wrong.
+    pub sound: Option<Millis>,
+    /// What the last one found wrong, in words.
+    pub fault: Option<String>,
+    /// How many things.
+    pub faults: u64,
+    /// Why the last attempt came to no end.
+    pub error: Option<String>,
+    /// When the next one is due; `None` while one is under way.
+    pub next: Option<Millis>,
+}
+
+/// The places of those that are under way, for the whole process.
+#[derive(Debug, Clone)]
+pub struct Turns(Arc<Semaphore>);
+
+impl Default for Turns {
+    fn default() -> Turns {
+        Turns(Arc::new(Semaphore::new(limits::VERIFY_REPLICAS)))
+    }
+}
+
+/// An attempt that came to no end.
+#[derive(Debug)]
+struct Rest {
+    backoff: Backoff,
+    until: Millis,
+}
+
+/// Verifies one replica.
+pub struct Verifier {
+    store: Arc<dyn Store>,
+    options: Verification,
+    /// What messages call the database.
+    name: String,
+    /// Where the record is kept.
+    folder: PathBuf,
+    record: Record,
+    meter: Meter,
+    begun: Millis,
+    rest: Option<Rest>,
+    /// The fault that was said.
+    said: Option<String>,
+    error: Option<String>,
+    /// Who can do something about damaged files.
+    damaged: Option<TellDamage>,
+    /// The kind of error that was logged last.
+    said_error: Option<(Discriminant<RestoreError>, Option<ErrorKind>)>,
+}
+
+/// Takes note of damaged files, each with the reason.
+pub type TellDamage = Box<dyn Fn(Vec<(LtxId, String)>)>;
+
+impl Verifier {
+    /// Reads in `folder` what is known of earlier ones.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        options: Verification,
+        name: String,
+        folder: PathBuf,
+        meter: Meter,
+    ) -> Verifier {
+        let begun = options.clock.now();
+        let record = Record::read(&folder).not_after(begun);
+        Verifier {
+            store,
+            options,
+            name,
+            folder,
+            record,
+            meter,
+            begun,
+            rest: None,
+            said: None,
+            error: None,
+            damaged: None,
+            said_error: None,
+        }
+    }
+
+    /// With one who is told of damaged files.
+    #[must_use]
+    pub fn telling_damage(self, damaged: TellDamage) -> Verifier {
+        Verifier { damaged: Some(damaged), ..self }
+    }
+
+    /// When the next one is to begin. The first of a process leaves its start alone, and each
+    /// replica has a delay of its own.
+    #[must_use]
+    pub fn due(&self) -> Millis {
+        if let Some(rest) = &self.rest {
+            return rest.until;
+        }
+        let quarter = self.options.interval.min(limits::VERIFY_FIRST) / 4;
+        let share = xxhash_rust::xxh3::xxh3_64(self.store.identity().as_bytes()) as u16;
+        let first =
+            later(self.begun, quarter + (quarter * 3).mul_f64(f64::from(share) / f64::from(u16::MAX)));
+        self.record.begun.map_or(first, |last| first.max(later(last, self.options.interval)))
+    }
+
+    /// The present state.
+    #[must_use]
+    pub fn status(&self) -> VerificationStatus {
+        VerificationStatus {
+            last: self.record.begun,
+            sound: self.record.sound,
+            fault: self.record.fault.clone(),
+            faults: self.record.faults,
+            error: self.error.clone(),
+            next: Some(self.due()),
+        }
+    }
+
+    /// Verifies now. The store has answered for everything up to `stored` before.
+    pub async fn run(&mut self, stored: Txid) {
+        let begun = self.options.clock.now();
+        let options = VerifyOptions {
+            bytes_per_second: Some(self.options.bytes_per_second),
+            meter: self.meter.clone(),
+            ..VerifyOptions::default()
+        };
+        match restore::verify_replica(&self.store, options).await {
+            Ok(report) => {
+                self.found(begun, &faults(&report, stored)).await;
+                let files = report.damaged.into_iter().filter_map(|d| match d.object {
+                    Object::Ltx(id) => Some((id, d.cause)),
+                    Object::Legacy(_) | Object::Times(_) => None,
+                });
+                let files: Vec<_> = files.collect();
+                if let Some(tell) = self.damaged.as_ref().filter(|_| !files.is_empty()) {
+                    tell(files);
+                }
+            }
+            Err(RestoreError::Empty { .. }) => self.found(begun, &[lost(None, stored)]).await,
+            Err(e) => self.failed(&e),
+        }
+    }
+
+    async fn found(&mut self, begun: Millis, faults: &[String]) {
+        let url = self.store.url();
+        (self.rest, self.error, self.said_error) = (None, None, None);
+        let fault = (!faults.is_empty()).then(|| words(faults));
+        match (&fault, &self.said) {
+            (Some(fault), said) if said.as_ref() != Some(fault) => tracing::error!(
+                db = self.name,
+                replica = url,
+                fault,
+                "the replica is not sound; replication goes on and what can be made again is (lsfast verify names everything; lsfast repair, with \
+                 replication stopped, does the rest)"
+            ),
+            (None, Some(_)) => tracing::info!(db = self.name, replica = url, "the replica is sound again"),
+            (None, None) => tracing::debug!(db = self.name, replica = url, "verified: the replica is sound"),
+            _ => {}
+        }
+        self.said.clone_from(&fault);
+        self.record = Record {
+            begun: Some(begun),
+            sound: if fault.is_none() { Some(begun) } else { self.record.sound },
+            faults: faults.len() as u64,
+            fault,
+        };
+        if let Err(e) = self.record.write(&self.folder).await {
+            tracing::warn!(
+                db = self.name, replica = url, error = %e,
+                "cannot remember when the replica was verified; the next start begins anew"
+            );
+        }
+    }
+
+    fn failed(&mut self, e: &RestoreError) {
+        let message = e.to_string();
+        let longest = limits::VERIFY_REST_MAX.min(self.options.interval);
+        let fresh = Backoff::new(limits::VERIFY_REST_MIN.min(longest), longest);
+        let mut backoff = self.rest.as_ref().map_or(fresh, |r| r.backoff);
+        let until = later(self.options.clock.now(), backoff.fail());
+        self.rest = Some(Rest { backoff, until });
+        // Kinds are compared: request ids and counts in the words make no other.
+        let kind = if let RestoreError::Store(e) = e { Some(e.kind()) } else { None };
+        if self.said_error.replace((std::mem::discriminant(e), kind)) != self.said_error {
+            let (db, replica) = (&self.name, self.store.url());
+            tracing::warn!(db, replica, error = message, "the replica cannot be verified; trying again");
+        }
+        self.error = Some(message);
+    }
+}
+
+/// Verifies until it is dropped. `stored` says how far the store has answered, `None` while that is
+/// being found out.
+pub async fn keep(
+    mut verifier: Verifier,
+    turns: Turns,
+    stored: impl Fn() -> Option<Txid>,
+    tell: impl Fn(VerificationStatus),
+) {
+    let clock = Arc::clone(&verifier.options.clock);
+    loop {
+        tell(verifier.status());
+        let due = verifier.due();
+        while clock.now() < due {
+            clock.until(due).await;
+        }
+        // Never closed.
+        let turn = turns.0.acquire().await;
+        let Some(stored) = stored() else {
+            drop(turn);
+            clock.until(later(clock.now(), limits::VERIFY_READY)).await;
+            continue;
+        };
+        tell(VerificationStatus { next: None, ..verifier.status() });
+        verifier.run(stored).await;
+    }
+}
+
+/// Each thing that is wrong, the worst first.
+fn faults(report: &VerifyReport, stored: Txid) -> Vec<String> {
+    let mut faults = Vec::new();
+    if let Some(newest) = report.newest {
+        // A newest state of Litestream 0.3 has no TXID.
+        if newest.txid != Txid(0) && newest.txid < stored {
+            faults.push(lost(Some(newest.txid), stored));
+        }
+    } else {
+        let why = report.newest_lost.as_deref().unwrap_or("no reason is known");
+        faults.push(format!("the newest state cannot be restored: {why}"));
+    }
+    faults.extend(report.damaged.iter().map(|d| format!("{}: {}", object_name(&d.object), d.cause)));
+    let unnamed = report.damaged_count - report.damaged.len() as u64;
+    faults.extend((0..unnamed).map(|_| "one more damaged file".to_owned()));
+    faults.extend(
+        report.holes.iter().map(|(level, from, to)| format!("level {level} lacks TXIDs {from} to {to}")),
+    );
+    faults.extend(report.wrong_indexes.iter().map(|id| format!("{id}: wrong page index; it restores")));
+    assert!(!faults.is_empty() || report.health() == Health::Sound, "every fault has its words");
+    faults
+}
+
+fn lost(newest: Option<Txid>, stored: Txid) -> String {
+    let ends = newest.map_or_else(|| "it is empty".to_owned(), |n| format!("it ends at TXID {n}"));
+    format!("{ends}, but the store had answered for TXID {stored}: somebody removed files")
+}
+
+/// The worst, and how many more.
+fn words(faults: &[String]) -> String {
+    let named = &faults[..faults.len().min(NAMED)];
+    let more = faults.len() - named.len();
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    named.join("; ") + &more
+}
+
+/// Faults that a message names.
+const NAMED: usize = 3;

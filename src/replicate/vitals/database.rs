@@ -1,0 +1,338 @@
+//! The numbers of one database, and the list of all of them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::replica::ReplicaVitals;
+use crate::base::clock::Millis;
+use crate::base::{PageSize, Salts};
+use crate::replicate::handoff::Mark;
+
+/// What a database is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatabasePhase {
+    /// It is not there, or not a database yet.
+    Waiting,
+    /// Its log is followed.
+    Following,
+    /// It is not replicated, for the reason that its error gives.
+    Failed,
+    /// Its replication has ended as asked.
+    Stopped,
+}
+
+/// Something that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// When, the last time.
+    pub at: Millis,
+    /// In words, without secrets.
+    pub message: String,
+}
+
+/// All databases of the process.
+#[derive(Debug)]
+pub struct Vitals {
+    begun: Instant,
+    databases: Mutex<BTreeMap<PathBuf, Arc<DatabaseVitals>>>,
+}
+
+impl Default for Vitals {
+    fn default() -> Vitals {
+        Vitals { begun: Instant::now(), databases: Mutex::default() }
+    }
+}
+
+impl Vitals {
+    /// The databases, in order of their paths.
+    #[must_use]
+    pub fn databases(&self) -> Vec<Arc<DatabaseVitals>> {
+        lock(&self.databases).values().cloned().collect()
+    }
+
+    /// The numbers of a database, made if it is new, or if its name leads to another place than
+    /// before.
+    #[must_use]
+    pub(crate) fn database(&self, path: &Path, home: &Path, urls: &[&str]) -> Arc<DatabaseVitals> {
+        let make = || Arc::new(DatabaseVitals::new(path, home, urls, self.begun));
+        let mut databases = lock(&self.databases);
+        let known = databases.entry(path.to_owned()).or_insert_with(make);
+        if known.home != home && !home.as_os_str().is_empty() {
+            *known = make();
+        }
+        Arc::clone(known)
+    }
+
+    /// A database that is not replicated, for this reason.
+    pub(crate) fn failed(&self, path: &Path, error: &str) {
+        let known = lock(&self.databases).get(path).cloned();
+        known.unwrap_or_else(|| self.database(path, Path::new(""), &[])).fail(error);
+    }
+
+    /// A database has ended as asked.
+    pub(crate) fn stopped(&self, path: &Path) {
+        if let Some(database) = lock(&self.databases).get(path) {
+            database.set_phase(DatabasePhase::Stopped);
+        }
+    }
+
+    /// A database is gone, and is not waited for.
+    pub(crate) fn forget(&self, path: &Path) {
+        lock(&self.databases).remove(path);
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One database.
+#[derive(Debug)]
+pub struct DatabaseVitals {
+    /// Its file.
+    pub path: PathBuf,
+    /// Where its local state is.
+    pub home: PathBuf,
+    /// Its replicas.
+    pub replicas: Vec<ReplicaVitals>,
+    begun: Instant,
+    phase: AtomicU8,
+    page_size: AtomicU32,
+    commits: AtomicU64,
+    mark: Place,
+    failure: Mutex<Option<Failure>>,
+    wal_damage: Mutex<Option<Failure>>,
+    wal_damages: AtomicU64,
+}
+
+impl DatabaseVitals {
+    fn new(path: &Path, home: &Path, urls: &[&str], begun: Instant) -> DatabaseVitals {
+        DatabaseVitals {
+            path: path.to_owned(),
+            home: home.to_owned(),
+            replicas: urls.iter().map(|url| ReplicaVitals::new(url, begun)).collect(),
+            begun,
+            phase: AtomicU8::new(DatabasePhase::Waiting as u8),
+            page_size: AtomicU32::new(0),
+            commits: AtomicU64::new(0),
+            mark: Place::default(),
+            failure: Mutex::default(),
+            wal_damage: Mutex::default(),
+            wal_damages: AtomicU64::new(0),
+        }
+    }
+
+    /// For a board that nobody looks at.
+    pub(crate) fn unseen(replicas: usize) -> Arc<DatabaseVitals> {
+        Arc::new(DatabaseVitals::new(Path::new(""), Path::new(""), &vec![""; replicas], Instant::now()))
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub fn phase(&self) -> DatabasePhase {
+        use DatabasePhase::{Failed, Following, Stopped, Waiting};
+        let phase = self.phase.load(Relaxed);
+        [Waiting, Following, Failed].into_iter().find(|p| *p as u8 == phase).unwrap_or(Stopped)
+    }
+
+    pub(crate) fn set_phase(&self, phase: DatabasePhase) {
+        self.phase.store(phase as u8, Relaxed);
+    }
+
+    /// Bytes in a page, once it was opened.
+    #[must_use]
+    pub fn page_size(&self) -> Option<PageSize> {
+        PageSize::new(self.page_size.load(Relaxed)).ok()
+    }
+
+    /// Commits captured since the start of the process.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Relaxed)
+    }
+
+    /// The newest captured commit: salts and frame of the log, and pages of the database.
+    #[must_use]
+    pub fn position(&self) -> (Salts, u32, u32) {
+        self.mark.get()
+    }
+
+    /// Why it is, or was, not replicated.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        lock(&self.failure).clone()
+    }
+
+    pub(crate) fn fail(&self, message: &str) {
+        self.set_phase(DatabasePhase::Failed);
+        *lock(&self.failure) = Some(Failure { at: Millis::now(), message: message.to_owned() });
+    }
+
+    /// Since when the WAL has frames that can't be proven, and what is wrong with them.
+    #[must_use]
+    pub fn wal_damage(&self) -> Option<Failure> {
+        lock(&self.wal_damage).clone()
+    }
+
+    /// How often such frames were met since the start of the process.
+    #[must_use]
+    pub fn wal_damages(&self) -> u64 {
+        self.wal_damages.load(Relaxed)
+    }
+
+    pub(crate) fn wal_is_damaged(&self, message: &str) {
+        self.wal_damages.fetch_add(1, Relaxed);
+        let mut damage = lock(&self.wal_damage);
+        let at = damage.as_ref().map_or_else(Millis::now, |d| d.at);
+        *damage = Some(Failure { at, message: message.to_owned() });
+    }
+
+    pub(crate) fn wal_is_sound(&self) {
+        *lock(&self.wal_damage) = None;
+    }
+
+    /// It was opened: nothing is pending yet.
+    pub(crate) fn opened(&self, page_size: PageSize) {
+        self.page_size.store(page_size.get(), Relaxed);
+        self.wal_is_sound();
+        self.set_phase(DatabasePhase::Following);
+        self.replicas.iter().for_each(ReplicaVitals::opened);
+    }
+
+    pub(crate) fn marked(&self, mark: &Mark) {
+        self.mark.set(mark.pos.salts, mark.pos.frame.0, mark.size_pages);
+    }
+
+    /// Commits were captured that changed so many pages.
+    pub(crate) fn captured(&self, commits: u64, pages: usize, mark: &Mark) {
+        self.marked(mark);
+        self.commits.fetch_add(commits, Relaxed);
+        for replica in &self.replicas {
+            self.awaits(replica, commits, pages);
+        }
+    }
+
+    /// Commits wait for one replica.
+    pub(crate) fn awaits(&self, replica: &ReplicaVitals, commits: u64, pages: usize) {
+        let bytes = pages as u64 * u64::from(self.page_size.load(Relaxed));
+        replica.captured.add(commits, bytes);
+        if pages > 0 && replica.behind_since.load(Relaxed) == 0 {
+            replica.behind_since.store(micros(Instant::now(), self.begun), Relaxed);
+        }
+    }
+}
+
+/// A place in the log.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    salts: AtomicU64,
+    end: AtomicU64,
+}
+
+impl Place {
+    pub(super) fn set(&self, salts: Salts, frame: u32, pages: u32) {
+        self.salts.store(u64::from(salts.one) << 32 | u64::from(salts.two), Relaxed);
+        self.end.store(u64::from(frame) << 32 | u64::from(pages), Relaxed);
+    }
+
+    pub(super) fn get(&self) -> (Salts, u32, u32) {
+        let (salts, end) = (self.salts.load(Relaxed), self.end.load(Relaxed));
+        let (high, low) = (|n: u64| (n >> 32) as u32, |n: u64| (n & u64::from(u32::MAX)) as u32);
+        (Salts { one: high(salts), two: low(salts) }, high(end), low(end))
+    }
+}
+
+/// Commits and the bytes of their pages.
+#[derive(Debug, Default)]
+pub(super) struct Amount {
+    commits: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Amount {
+    fn add(&self, commits: u64, bytes: u64) {
+        self.commits.fetch_add(commits, Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    pub(super) fn set(&self, other: (u64, u64)) {
+        self.commits.store(other.0, Relaxed);
+        self.bytes.store(other.1, Relaxed);
+    }
+
+    pub(super) fn get(&self) -> (u64, u64) {
+        (self.commits.load(Relaxed), self.bytes.load(Relaxed))
+    }
+}
+
+/// Microseconds from `begun`, at least 1.
+pub(super) fn micros(at: Instant, begun: Instant) -> u64 {
+    u64::try_from(at.saturating_duration_since(begun).as_micros()).unwrap_or(u64::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::replica::{Lag, ReplicaPhase};
+    use super::*;
+
+    #[test]
+    fn what_comes_during_an_upload_stays_behind() {
+        let database = DatabaseVitals::unseen(2);
+        database.page_size.store(512, Relaxed);
+        let replica = &database.replicas[0];
+        database.captured(2, 3, &Mark::default());
+        assert!(replica.lag().age > Duration::ZERO || replica.behind_since.load(Relaxed) > 0);
+        replica.take();
+        database.captured(1, 1, &Mark::default());
+        replica.answered(100, Some(Instant::now()));
+        let lag = replica.lag();
+        assert_eq!((lag.commits, lag.bytes), (1, 512));
+        assert_ne!(replica.behind_since.load(Relaxed), 0);
+        replica.take();
+        replica.answered(100, None);
+        assert_eq!(replica.lag(), Lag::default());
+        assert_eq!((replica.stored(), database.commits()), ((2, 200), 3));
+        let noted: u64 = replica.latencies.buckets.iter().map(|b| b.load(Relaxed)).sum();
+        assert_eq!(noted, 2);
+        // The other one has stored nothing.
+        assert_eq!(database.replicas[1].lag().commits, 3);
+    }
+
+    #[test]
+    fn a_store_that_is_away_is_away_since_its_first_failure() {
+        let database = DatabaseVitals::unseen(1);
+        let replica = &database.replicas[0];
+        replica.fail("one");
+        let since = replica.away_since().unwrap();
+        replica.fail("two");
+        assert_eq!((replica.away_since(), replica.failures()), (Some(since), 2));
+        assert_eq!(replica.failure().unwrap().message, "two");
+        replica.answered(1, None);
+        assert_eq!(replica.away_since(), None);
+        assert!(replica.failure().is_some());
+    }
+
+    #[test]
+    fn phases_survive_their_numbers() {
+        let database = DatabaseVitals::unseen(1);
+        use DatabasePhase as D;
+        for phase in [D::Waiting, D::Following, D::Failed, D::Stopped] {
+            database.set_phase(phase);
+            assert_eq!(database.phase(), phase);
+        }
+        use ReplicaPhase as R;
+        for phase in [R::Starting, R::Following, R::Comparing, R::Image, R::Stopped] {
+            database.replicas[0].set_phase(phase);
+            assert_eq!(database.replicas[0].phase(), phase);
+        }
+        let place = Place::default();
+        place.set(Salts { one: u32::MAX, two: 7 }, 9, u32::MAX);
+        assert_eq!(place.get(), (Salts { one: u32::MAX, two: 7 }, 9, u32::MAX));
+    }
+}

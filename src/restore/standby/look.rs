@@ -1,0 +1,169 @@
+//! Asks the store which files to apply next.
+
+use super::lineage::{self, Verdict};
+use super::run::Follower;
+use super::{FollowError, chain};
+use crate::base::clock::Millis;
+use crate::base::{LtxId, Txid, limits};
+use crate::ltx::Header;
+use crate::ltx::index::FILE_LEN_MIN;
+use crate::restore::plan::{self, Goal};
+use crate::restore::{Object, RestoreError, times};
+use crate::store::{Entry, ErrorKind, Scope};
+
+/// What to do next.
+pub(super) enum News {
+    /// Nothing new is stored.
+    Nothing,
+    /// The next file, with its whole content.
+    Next(LtxId, bytes::Bytes),
+    /// Files that lead on, in the order in which they build on each other.
+    Chain(Vec<Entry>),
+    /// Files that make up a whole database, and the reason why they are needed.
+    Image(Vec<Entry>, &'static str),
+}
+
+const NOTHING_LEADS_ON: &str = "nothing there leads on from here";
+const BEGAN_ANEW: &str = "the replica began anew";
+const OTHER_HISTORY: &str = "the replica has another history than the database";
+const UNPROVEN: &str = "nothing there proves that the replica still has the history of the database";
+
+impl Follower {
+    /// Asks for the next file, or for a listing if `list` is set or needed.
+    pub(super) async fn look(&self, list: bool) -> Result<News, FollowError> {
+        if !list && let Some(news) = self.probe().await? {
+            return Ok(news);
+        }
+        let mut entries = self.store.list(Scope::All).await?;
+        entries.retain(|e| e.size >= FILE_LEN_MIN);
+        let verdict = self.history(&entries).await?;
+        self.choose(&entries, verdict)
+    }
+
+    /// The next file, if it builds on this database; `None` if only a listing can tell.
+    async fn probe(&self) -> Result<Option<News>, FollowError> {
+        let id = LtxId::raw(self.status.txid.next());
+        if self.bad.contains(&id) {
+            return Ok(None);
+        }
+        let bytes = match self.store.get(id, 0..limits::FOLLOW_PROBE_BYTES).await {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Some(News::Nothing)),
+            Err(e) => return Err(e.into()),
+        };
+        // Bytes that are not a header cause an error when they are applied.
+        if let Some(Ok(header)) = bytes.first_chunk().map(Header::parse)
+            && !lineage::takes_up(self.log_end, &header.wal)
+            && !self.still_there_below(id).await?
+        {
+            return Ok(None);
+        }
+        if (bytes.len() as u64) < limits::FOLLOW_PROBE_BYTES {
+            return Ok(Some(News::Next(id, bytes)));
+        }
+        let entry = self.store.head(id).await?;
+        Ok(Some(entry.map_or(News::Nothing, |entry| News::Chain(vec![entry]))))
+    }
+
+    /// Whether the raw file before `id` belongs to the history of this database.
+    async fn still_there_below(&self, id: LtxId) -> Result<bool, FollowError> {
+        let Some(before) = id.min.0.checked_sub(1).filter(|n| *n > 0) else { return Ok(false) };
+        let entry = Entry { id: LtxId::raw(Txid(before)), size: 0, modified: Millis::default() };
+        Ok(self.witness(&entry).await? == Verdict::Same)
+    }
+
+    /// What the header of one file proves about the history.
+    async fn witness(&self, entry: &Entry) -> Result<Verdict, FollowError> {
+        match times::header(&*self.store, entry).await {
+            Ok(header) => Ok(lineage::judge(self.status.txid, self.made, entry.id.level, &header)),
+            Err(RestoreError::Store(e)) => Err(e.into()),
+            Err(
+                e @ (RestoreError::Vanished { object: Object::Ltx(_), .. } | RestoreError::Corrupt { .. }),
+            ) => {
+                tracing::debug!(error = %e, "no witness");
+                Ok(Verdict::Unknown)
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Whether the listed files belong to the history of the database.
+    async fn history(&self, entries: &[Entry]) -> Result<Verdict, FollowError> {
+        let newest = entries.iter().map(|e| e.id.max).max();
+        if self.made.is_none() || newest.is_none_or(|newest| newest < self.status.txid) {
+            return Ok(Verdict::Unknown);
+        }
+        for entry in lineage::witnesses(entries, self.status.txid) {
+            let verdict = self.witness(&entry).await?;
+            if verdict != Verdict::Unknown {
+                return Ok(verdict);
+            }
+        }
+        Ok(Verdict::Unknown)
+    }
+
+    /// What to do if `entries` is all that is stored.
+    fn choose(&self, entries: &[Entry], history: Verdict) -> Result<News, FollowError> {
+        let position = self.status.txid;
+        let Some(newest) = entries.iter().map(|e| e.id.max).max() else { return Ok(News::Nothing) };
+        let good: Vec<Entry> = entries.iter().filter(|e| !self.bad.contains(&e.id)).copied().collect();
+        let image = |entries: &[Entry], beyond: Txid| {
+            let files = plan::plan(entries, Goal::UpTo(Txid(u64::MAX))).ok()?;
+            files.last().is_some_and(|f| f.id.max > beyond).then_some(files)
+        };
+        // I4: the newest raw file is never deleted, so a replica that ends before the position has
+        // started over.
+        let anew = match history {
+            Verdict::Same => None,
+            _ if newest < position => Some(BEGAN_ANEW),
+            Verdict::Other => Some(OTHER_HISTORY),
+            Verdict::Unknown => Some(UNPROVEN),
+        };
+        if let Some(why) = anew {
+            let path = self.status.output.clone();
+            return match image(&good, Txid(0)).or_else(|| image(entries, Txid(0))) {
+                Some(files) => Ok(News::Image(files, why)),
+                None => Err(FollowError::OtherHistory { url: self.store.url().to_owned(), path, position }),
+            };
+        }
+        // A file that could not be applied is tried again only if no other files lead past it.
+        let onward = chain::onward(&good, position);
+        if !onward.is_empty() {
+            return Ok(News::Chain(onward));
+        }
+        if newest == position {
+            return Ok(News::Nothing);
+        }
+        if let Some(files) = image(&good, position) {
+            return Ok(News::Image(files, NOTHING_LEADS_ON));
+        }
+        let onward = chain::onward(entries, position);
+        if !onward.is_empty() {
+            return Ok(News::Chain(onward));
+        }
+        if let Some(files) = image(entries, position) {
+            return Ok(News::Image(files, NOTHING_LEADS_ON));
+        }
+        let later = entries.iter().map(|e| e.id).filter(|id| id.max > position);
+        match later.min_by_key(|id| (id.min, id.level)) {
+            Some(next) => Err(FollowError::Hole { url: self.store.url().to_owned(), position, next }),
+            None => Ok(News::Nothing),
+        }
+    }
+
+    /// Leaves out a file that cannot be applied, as long as others lead past it.
+    pub(super) fn leave_out(&mut self, e: &FollowError) {
+        let id = match *e {
+            FollowError::Corrupt { id, .. } | FollowError::Order { id, .. } => id,
+            FollowError::Missing { file, .. } => file,
+            _ => return,
+        };
+        self.bad.insert(id);
+    }
+
+    /// Forgets bad files that the position has passed.
+    pub(super) fn forget_bad(&mut self) {
+        let position = self.status.txid;
+        self.bad.retain(|id| id.max > position);
+    }
+}

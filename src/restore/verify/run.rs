@@ -1,0 +1,305 @@
+//! Reads a replica end to end and reports what is damaged.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::task::JoinSet;
+
+use super::coverage::{holes, states};
+use super::database::Compared;
+use super::file::{Checked, Pages};
+use super::report::{Newest, VerifyOptions, VerifyReport};
+use super::stream::{Meter, Pace};
+use super::{database, file, histories, old};
+use crate::base::clock::Millis;
+use crate::base::{Level, LtxId, Salts, Txid, limits};
+use crate::ltx::Header;
+use crate::restore::blocking::{blocking, join_error};
+use crate::restore::choose::{self, Files};
+use crate::restore::claims::Claims;
+use crate::restore::damage::{self, Damaged};
+use crate::restore::fetch::Object;
+use crate::restore::options::Selection;
+use crate::restore::plan::{self, Goal, PlanError};
+use crate::restore::{RestoreError, Until, times};
+use crate::store::{Entry, Listing, Store};
+
+/// Verifies a replica, which may be in use: files that are removed or replaced meanwhile do not
+/// count as damage, and the replica is read again.
+///
+/// # Errors
+/// What prevents the verification: an error of the store, an empty replica, or a file of the newest
+/// state that vanishes in each attempt. Damage of the replica is in the report instead.
+pub async fn verify_replica(
+    store: &Arc<dyn Store>,
+    options: VerifyOptions,
+) -> Result<VerifyReport, RestoreError> {
+    let start = Instant::now();
+    let pace = Arc::new(Pace::new(options.bytes_per_second, options.meter.clone()));
+    let mut attempt = 1;
+    // Files that are listed but cannot be read to their end.
+    let mut gone = Damaged::default();
+    let mut listing = store.list_all().await?;
+    loop {
+        let mut read = read(store, &listing, &options, &pace, &gone).await;
+        let suspect = match &read {
+            Err(e) => damage::moved(e).is_some(),
+            Ok(report) => report.damaged_count > 0 || !report.holes.is_empty(),
+        };
+        if !suspect {
+            return read.map(|report| VerifyReport { time: start.elapsed(), ..report });
+        }
+        let now = store.list_all().await?;
+        let moved = match &mut read {
+            Ok(report) => has_moved(&listing.files, &now.files, report),
+            Err(e) => {
+                let of = |files: &[Entry], id| files.iter().find(|f| f.id == id).copied();
+                if let Some((id, why)) = damage::moved(e)
+                    && of(&now.files, id).is_some_and(|entry| Some(entry) == of(&listing.files, id))
+                {
+                    gone.add(id, why.to_owned());
+                }
+                true
+            }
+        };
+        if !moved || attempt == limits::VERIFY_ATTEMPTS {
+            return read.map(|report| VerifyReport { time: start.elapsed(), ..report });
+        }
+        listing = now;
+        attempt += 1;
+    }
+}
+
+/// Whether a second listing shows that a file which seemed damaged was replaced or removed
+/// meanwhile. Drops holes that are gone: deleting old files one after the other opens holes for a
+/// moment.
+fn has_moved(before: &[Entry], after: &[Entry], report: &mut VerifyReport) -> bool {
+    let lasting = holes(after);
+    report.holes.retain(|(level, from, to)| {
+        lasting.iter().any(|(other, first, last)| level == other && from <= last && first <= to)
+    });
+    let entry = |files: &[Entry], id| files.iter().find(|e| e.id == id).map(|e| (e.size, e.modified));
+    report.damaged.iter().any(|d| match d.object {
+        Object::Ltx(id) => entry(before, id) != entry(after, id),
+        Object::Legacy(_) | Object::Times(_) => false,
+    })
+}
+
+/// Reads the listed files.
+async fn read(
+    store: &Arc<dyn Store>,
+    listing: &Listing,
+    options: &VerifyOptions,
+    pace: &Arc<Pace>,
+    gone: &Damaged,
+) -> Result<VerifyReport, RestoreError> {
+    let old = choose::legacy_files(listing);
+    if listing.files.is_empty() && old.is_empty() {
+        return Err(RestoreError::Empty { url: store.url().to_owned() });
+    }
+    let mut report =
+        VerifyReport { objects: (listing.files.len() + old.len()) as u64, ..VerifyReport::default() };
+    let mut bad = gone.clone();
+    bad.iter().for_each(|(id, why)| report.damage(Object::Ltx(*id), why.to_owned()));
+    if !listing.files.is_empty() {
+        let database = options.database.as_deref();
+        let plan = newest_plan(store, listing, (pace, database), &mut report, &mut bad).await?;
+        others(store, &listing.files, &plan, (options.sample_percent, pace), (&mut report, &mut bad)).await?;
+        for (txid, cause) in histories::mixed(&report.raw) {
+            let id = LtxId::raw(txid);
+            if plan.contains(&id) && report.newest_lost.is_none() {
+                report.newest = None;
+                report.newest_lost = Some(format!("{id}: {cause}"));
+            }
+            if bad.add(id, cause.clone()) {
+                report.damage(Object::Ltx(id), cause);
+            }
+        }
+        // This makes many plans over many files. It does not run on the event loop, which may have
+        // uploads to do.
+        let files = listing.files.clone();
+        let counted = blocking(move || Ok((holes(&files), states(&files, &bad)))).await?;
+        (report.holes, (report.states, report.restorable, report.last_restorable)) = counted;
+    }
+    let lost = old::verify(store, &old, pace, &mut report).await?;
+    // If both formats are there, the newest state may be one of Litestream 0.3.
+    let mut damaged = Damaged::of_listing(&listing.files);
+    let choice = choose::of_listing(&**store, listing, Selection::from(Until::Newest), &mut damaged).await;
+    if let Ok(Files::Legacy(plan)) = choice.as_ref().map(|c| &c.files) {
+        let bytes = lost.iter().find(|g| g.generation == plan.generation).and_then(|g| g.bytes);
+        report.newest = bytes.map(|bytes| Newest { txid: Txid(0), created: plan.created(), bytes });
+        report.newest_lost =
+            report.newest.is_none().then(|| format!("generation {} is damaged", plan.generation));
+    } else if let Err(e) = choice
+        && report.newest_lost.is_none()
+    {
+        (report.newest, report.newest_lost) = (None, Some(e.to_string()));
+    }
+    Ok(report)
+}
+
+/// Reads the files of the newest state, newest first, and finds the file of each page. If a file is
+/// damaged, reads others that cover it instead. Returns the names of all files that were read.
+async fn newest_plan(
+    store: &Arc<dyn Store>,
+    listing: &Listing,
+    (pace, database): (&Arc<Pace>, Option<&Path>),
+    report: &mut VerifyReport,
+    bad: &mut Damaged,
+) -> Result<BTreeSet<LtxId>, RestoreError> {
+    let files = listing.files.as_slice();
+    let mut read: BTreeSet<LtxId> = bad.iter().map(|(id, _)| *id).collect();
+    loop {
+        let chain = match bad.plan(files, Goal::Newest) {
+            Ok(chain) => chain,
+            Err(cause) => {
+                report.newest_lost = Some(cause.to_string());
+                // The part before a gap is read as if it were the newest state.
+                let PlanError::Gap { reached, .. } = cause else { return Ok(read) };
+                plan::plan(files, Goal::Txid(reached)).unwrap_or_default()
+            }
+        };
+        let mut pages = Pages { claims: None, hashes: database.map(|_| Vec::new()) };
+        let mut newest = None;
+        for entry in chain.iter().rev() {
+            let (checked, with) = file::check(store, *entry, pace, Some(pages)).await?;
+            pages = with.unwrap_or_default();
+            match checked {
+                // Without a file of the plan nothing can be said about the state.
+                Err(e) if damage::moved(&e).is_some() => return Err(e),
+                checked => {
+                    let header = checked.as_ref().ok().map(|c| c.header);
+                    newest = newest.or(header.filter(|h| h.max == chain[chain.len() - 1].id.max));
+                    if read.insert(entry.id) {
+                        note(*entry, checked, report, bad)?;
+                    } else if let Some((id, why)) = checked.as_ref().err().and_then(damage::fault) {
+                        bad.add(id, why);
+                    }
+                }
+            }
+        }
+        let missing = pages.claims.as_ref().and_then(Claims::missing);
+        match (missing, newest) {
+            _ if report.newest_lost.is_some() => {}
+            _ if chain.iter().any(|e| bad.has(e.id)) => continue,
+            (Some(page), _) => report.newest_lost = Some(format!("page {page} is in none of its files")),
+            (None, Some(h)) => {
+                let bytes = u64::from(h.commit) * u64::from(h.page_size.get());
+                let created = stored_at(store, listing, chain[chain.len() - 1].id, &h, bad).await?;
+                report.newest = Some(Newest { txid: h.max, created, bytes });
+                if let (Some(path), Some(hashes)) = (database, pages.hashes) {
+                    match compare(store, files, h, path.to_owned(), hashes).await {
+                        Ok(compared) => report.compared = Some(compared),
+                        Err(RestoreError::Compare(e)) => report.not_compared = Some(e.to_string()),
+                        Err(e) => return Err(e),
+                    }
+                }
+            }
+            (None, None) => report.newest_lost = Some("it has no files".into()),
+        }
+        return Ok(read);
+    }
+}
+
+/// When the newest state was stored, as the list of states prints it. Its last file may be an
+/// image, which is later than the state, and a time in the future is corrected.
+async fn stored_at(
+    store: &Arc<dyn Store>,
+    listing: &Listing,
+    last: LtxId,
+    header: &Header,
+    bad: &mut Damaged,
+) -> Result<Millis, RestoreError> {
+    let mut times = times::Times::new(&**store, listing);
+    if times.is_first(last) {
+        if !times.is_future(header.timestamp) {
+            return Ok(header.timestamp);
+        }
+        times.learn(header);
+    }
+    Ok(times.at(header.max, bad).await?.unwrap_or(header.timestamp))
+}
+
+/// Proves one file on its own.
+///
+/// # Errors
+/// [`RestoreError`], for damage of the file or an error of the store.
+pub async fn one(store: &Arc<dyn Store>, entry: Entry) -> Result<(), RestoreError> {
+    let pace = Pace::new(None, Meter::default());
+    file::check(store, entry, &pace, None).await?.0.map(|_| ())
+}
+
+/// Compares the newest state, which `newest` ends, with the database.
+async fn compare(
+    store: &Arc<dyn Store>,
+    files: &[Entry],
+    mut newest: Header,
+    path: PathBuf,
+    hashes: Vec<u64>,
+) -> Result<Compared, RestoreError> {
+    // Merged files have no WAL position. The newest level-0 file does, and it is never deleted
+    // (I4).
+    if newest.wal.salts == Salts::default()
+        && let Some(raw) = files.iter().find(|e| e.id == LtxId::raw(newest.max))
+    {
+        newest.wal = times::header(&**store, raw).await?.wal;
+    }
+    blocking(move || Ok(database::compare(&path, &newest, &hashes)?)).await
+}
+
+/// Reads the other files, or a sample of them, several at the same time.
+async fn others(
+    store: &Arc<dyn Store>,
+    files: &[Entry],
+    plan: &BTreeSet<LtxId>,
+    (percent, pace): (u8, &Arc<Pace>),
+    (report, bad): (&mut VerifyReport, &mut Damaged),
+) -> Result<(), RestoreError> {
+    let wanted = |_: &&Entry| percent >= 100 || fastrand::u8(0..100) < percent;
+    let mut waiting = files.iter().filter(|e| !plan.contains(&e.id)).filter(wanted);
+    let mut under_way = JoinSet::new();
+    loop {
+        while under_way.len() < limits::VERIFY_FILES
+            && let Some(&entry) = waiting.next()
+        {
+            let (store, pace) = (Arc::clone(store), Arc::clone(pace));
+            under_way.spawn(async move { (entry, file::check(&store, entry, &pace, None).await) });
+        }
+        let Some(done) = under_way.join_next().await else { return Ok(()) };
+        let (entry, checked) = done.map_err(join_error)?;
+        note(entry, checked?.0, report, bad)?;
+    }
+}
+
+/// Enters the result of one file into the report.
+fn note(
+    entry: Entry,
+    checked: Result<Checked, RestoreError>,
+    report: &mut VerifyReport,
+    bad: &mut Damaged,
+) -> Result<(), RestoreError> {
+    match checked {
+        Ok(checked) => {
+            if entry.id.level == Level::RAW {
+                report.raw.insert(entry.id.max, checked.header.wal);
+            }
+            if !checked.index_is_right && report.wrong_indexes.len() < limits::VERIFY_FINDINGS {
+                report.wrong_indexes.push(entry.id);
+            }
+        }
+        Err(RestoreError::Vanished { .. }) => {
+            report.vanished += 1;
+            return Ok(());
+        }
+        Err(e @ (RestoreError::Store(_) | RestoreError::Interrupted)) => return Err(e),
+        Err(e) => {
+            bad.add(entry.id, damage::fault(&e).map_or_else(|| e.to_string(), |(_, why)| why));
+            report.damage(Object::Ltx(entry.id), e.to_string());
+        }
+    }
+    report.read += 1;
+    report.bytes += entry.size;
+    Ok(())
+}

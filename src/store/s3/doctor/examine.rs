@@ -1,0 +1,120 @@
+//! The order in which a bucket is examined.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{reach, rights};
+use crate::base::clock::Millis;
+use crate::base::finding::{Finding, Tell};
+use crate::base::limits;
+use crate::config::{Addressing, CredentialError, CredentialSource, Credentials, S3Location, Secret};
+use crate::store::s3::store::{Inner, S3Store};
+use crate::store::{ClientOptions, RetryPolicy};
+
+/// What is not tried when something before it failed.
+pub(super) const REQUESTS: [&str; 11] = [
+    "signature",
+    "bucket",
+    "list",
+    "put",
+    "checksum",
+    "get",
+    "head",
+    "create-only",
+    "copy",
+    "multipart",
+    "delete",
+];
+
+/// Examines `location`, which has its chain of credentials already, or `missing` says why not;
+/// `url` is how messages call it.
+pub async fn examine(
+    url: &str,
+    location: &S3Location,
+    missing: Option<CredentialError>,
+    options: &ClientOptions,
+    tell: Tell<'_>,
+) {
+    let mut location = location.clone();
+    // Two parts, the smallest there are.
+    location.quirks.part_bytes = Some(limits::PART_BYTES_MIN);
+    let options = ClientOptions { retry: patience(), spare: false, ..options.clone() };
+    let missing = match location.credentials {
+        CredentialSource::Missing => Some(missing.unwrap_or(CredentialError::Missing)),
+        CredentialSource::Static(_) | CredentialSource::Provider(_) => None,
+    };
+    if missing.is_some() {
+        // The way can be examined without keys.
+        location.credentials = CredentialSource::Static(Arc::new(nobody()));
+    }
+    let inner = match S3Store::open(url, &location, &options) {
+        Ok(store) => store.inner,
+        Err(e) => {
+            tell(Finding::fail("tls", e.to_string()));
+            return skip(&REQUESTS, "the endpoint cannot be used", tell);
+        }
+    };
+    tell(Finding::ok("endpoint", place(&inner)));
+    if !reach::reach(&inner, tell).await {
+        return skip(&REQUESTS, "the server cannot be reached", tell);
+    }
+    if !credentials(&inner, missing, tell).await {
+        return skip(&REQUESTS, "there are no credentials", tell);
+    }
+    rights::examine(&inner, tell).await;
+}
+
+/// A person waits: fewer attempts than replication makes.
+fn patience() -> RetryPolicy {
+    RetryPolicy { total: Duration::from_secs(5), unreachable: Duration::ZERO, ..RetryPolicy::default() }
+}
+
+fn nobody() -> Credentials {
+    Credentials {
+        access_key_id: String::new(),
+        secret_access_key: Secret::new(""),
+        session_token: None,
+        origin: String::new(),
+        expires: None,
+    }
+}
+
+fn place(inner: &Inner) -> String {
+    let (location, url) = (&inner.location, reach::host_of(inner));
+    format!(
+        "{url} (from {}), region {} (from {}), bucket {} by {} (from {})",
+        location.endpoint.origin,
+        location.region.value,
+        location.region.origin,
+        location.bucket,
+        match location.addressing.value {
+            Addressing::Path => "path",
+            Addressing::VirtualHost => "name",
+        },
+        location.addressing.origin,
+    )
+}
+
+pub(super) fn skip(names: &[&'static str], why: &str, tell: Tell<'_>) {
+    names.iter().for_each(|name| tell(Finding::skipped(name, why)));
+}
+
+async fn credentials(inner: &Inner, missing: Option<CredentialError>, tell: Tell<'_>) -> bool {
+    let found = match missing {
+        Some(e) => Err(e),
+        None => inner.location.credentials.credentials().await,
+    };
+    match found {
+        Ok(keys) => {
+            let until =
+                keys.expires.map_or_else(String::new, |t| format!(", until {}", Millis::from_system(t)));
+            let detail = format!("access key {} from {}{until}", keys.abbreviated_id(), keys.origin);
+            tell(Finding::ok("credentials", detail));
+            true
+        }
+        Err(e) => {
+            tell(Finding::fail("credentials", e.to_string()));
+            false
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! Whether a success is one.
+//!
+//! A gateway that is being maintained, a proxy with a page of its own, a store without room: each
+//! of them may answer an upload with 200 and store nothing. The answer to a PUT is believed if it
+//! has the form that S3 gives it: no body, an ETag, and an ETag and a checksum that are those of
+//! the content where they can be compared. An answer of another form leaves a doubt, which the
+//! store settles: by HEAD, and by reading the object back where HEAD does not tell.
+//!
+//! Beyond that three things are proven once, by one small request each:
+//!
+//! - The first object of a process in a bucket is there (HEAD).
+//! - The first object of a new replica is listed under its name. A store that renames keys has it,
+//!   and answers to its name, but a restore would find nothing.
+//! - Each object made of parts is there, with its length (HEAD), and with its checksum where the
+//!   store keeps one.
+//!
+//! An ETag is the MD5 of the content only for an object that came in one piece and is not encrypted
+//! by a key of KMS or of the customer. A store whose ETags turn out to be something else is
+//! remembered.
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::ETAG;
+
+use super::body::Payload;
+use super::classify::plain_text;
+use super::failure::{Class, Failure};
+use super::head::Found;
+use super::list::clean;
+use super::pages::{Begin, readings};
+use super::put::{CHECKSUM, base64_crc};
+use super::request::Reply;
+use super::store::Inner;
+use super::taken_key::Fingerprint;
+use crate::base::untrusted;
+use crate::store::api::Result;
+use crate::store::{ErrorKind, StoreError};
+
+/// Waits before a listing is asked again for an object that the store has and does not list. Some
+/// listings follow after seconds.
+const LIST_WAITS: [Duration; 4] =
+    [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+
+/// What makes an answer to a PUT doubtful.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Doubt {
+    /// It has text, where S3 has none.
+    Text(String),
+    /// It has no ETag.
+    NoEtag,
+    /// It has the ETag of other content.
+    Etag(String),
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Doubt::Text(said) => write!(f, "the answer has the text \"{said}\""),
+            Doubt::NoEtag => f.write_str("the answer has no ETag"),
+            Doubt::Etag(md5) => write!(f, "the answer has the ETag of other content, {md5}"),
+        }
+    }
+}
+
+/// Whether a document is a page for a browser.
+pub(super) fn is_web_page(body: &[u8]) -> bool {
+    let start = body[..body.len().min(512)].to_ascii_lowercase();
+    let has = |text: &[u8]| start.windows(text.len()).any(|w| w == text);
+    has(b"<html") || has(b"<!doctype html")
+}
+
+/// What an answer says that is not the store's: a failure that may pass.
+pub(super) fn unbelievable(what: &str, body: &[u8]) -> Failure {
+    let said = plain_text(body);
+    let quoted = if said.is_empty() { String::new() } else { format!(" (\"{said}\")") };
+    let message = format!(
+        "the answer is {what}{quoted}, not that of S3: something between here and the store answers in its place"
+    );
+    Failure::new(Class::Transient, message)
+}
+
+/// The MD5 that an ETag may be, in lower-case hex.
+fn md5_in(etag: &str) -> Option<String> {
+    let bare = etag.trim().trim_start_matches("W/").trim_matches('"');
+    (bare.len() == 32 && bare.bytes().all(|b| b.is_ascii_hexdigit())).then(|| bare.to_ascii_lowercase())
+}
+
+/// Whether the answer says that the object is encrypted by a key that makes its ETag something else
+/// than an MD5.
+fn is_encrypted(headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    text("x-amz-server-side-encryption").contains("kms")
+        || headers.contains_key("x-amz-server-side-encryption-customer-algorithm")
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
+    headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().trim()
+}
+
+/// The checksum of the content in an answer. That of an object made of parts is one of checksums
+/// (`...-N`).
+fn crc_in(headers: &HeaderMap) -> Option<&str> {
+    Some(text(headers, CHECKSUM)).filter(|c| !c.is_empty() && !c.contains('-'))
+}
+
+fn not_stored(found: &str) -> Failure {
+    Failure::new(Class::Transient, format!("the store answers that the object is stored, but {found}"))
+}
+
+impl Inner {
+    /// Whether a PUT of `payload` that was answered by `reply` has stored it: the failure if not.
+    pub(super) async fn believe(
+        &self,
+        key: &str,
+        payload: &Payload,
+        reply: &Reply,
+    ) -> Result<Option<Failure>> {
+        let crc32 = crc_in(&reply.headers);
+        if let Some(crc32) = crc32.filter(|c| *c != base64_crc(payload.crc32())) {
+            let found = format!("with the CRC-32 {}, not the one that was sent", untrusted::quote(crc32));
+            return Ok(Some(not_stored(&found)));
+        }
+        let Some(doubt) = self.doubt(payload, reply, crc32.is_some()).await else { return Ok(None) };
+        tracing::debug!(object = %self.object(key), %doubt, "the store is asked whether it has the object");
+        let print = Fingerprint { size: payload.len(), crc32: payload.crc32(), composite: None };
+        // A store that never gives an ETag was read back once; then its HEAD is enough.
+        let whole = doubt != Doubt::NoEtag || !self.client.bare_answers.load(Ordering::Relaxed);
+        if let Err(found) = self.compare_found(key, &print, self.head(key).await?, whole).await? {
+            return Ok(Some(not_stored(&format!("{found} ({doubt})"))));
+        }
+        match doubt {
+            Doubt::NoEtag => self.client.bare_answers.store(true, Ordering::Relaxed),
+            Doubt::Text(_) => {}
+            Doubt::Etag(_) => {
+                self.client.opaque_etags.store(true, Ordering::Relaxed);
+                tracing::debug!(replica = %self.url, "the store's ETags are not MD5: they are not compared from now on");
+            }
+        }
+        Ok(None)
+    }
+
+    /// What makes an answer to a PUT doubtful.
+    async fn doubt(&self, payload: &Payload, reply: &Reply, has_crc: bool) -> Option<Doubt> {
+        if !reply.body.trim_ascii().is_empty() {
+            return Some(Doubt::Text(plain_text(&reply.body)));
+        }
+        let etag = text(&reply.headers, ETAG.as_str());
+        if etag.is_empty() {
+            return Some(Doubt::NoEtag);
+        }
+        if has_crc || self.client.opaque_etags.load(Ordering::Relaxed) {
+            return None;
+        }
+        let md5 = md5_in(etag).filter(|_| !is_encrypted(&reply.headers) && !self.extras.encrypts())?;
+        (payload.md5().await != md5).then_some(Doubt::Etag(md5))
+    }
+
+    /// The ETag of a part, and whether it may be that of other content.
+    pub(super) async fn believe_part(
+        &self,
+        payload: &Payload,
+        reply: &Reply,
+    ) -> std::result::Result<(String, bool), Failure> {
+        let crc32 = crc_in(&reply.headers);
+        if let Some(crc32) = crc32.filter(|c| *c != base64_crc(payload.crc32())) {
+            let found = format!("with the CRC-32 {}, not the one that was sent", untrusted::quote(crc32));
+            return Err(not_stored(&found));
+        }
+        let etag = text(&reply.headers, ETAG.as_str());
+        if etag.is_empty() {
+            return Err(not_stored(&format!("the answer has no ETag (\"{}\")", plain_text(&reply.body))));
+        }
+        let doubt = self.doubt(payload, reply, crc32.is_some()).await;
+        Ok((etag.to_owned(), doubt.is_some()))
+    }
+
+    /// Compares what HEAD found with what was sent; `Err` says what is wrong. `whole` asks for a
+    /// proof of the content, which may read it all.
+    async fn compare_found(
+        &self,
+        key: &str,
+        print: &Fingerprint,
+        found: Option<Found>,
+        whole: bool,
+    ) -> Result<std::result::Result<(), String>> {
+        let Some(found) = found else { return Ok(Err("HEAD does not find it".to_owned())) };
+        if found.size != print.size {
+            return Ok(Err(format!("it has {} bytes, not {}", found.size, print.size)));
+        }
+        let same = match &found.crc32 {
+            Some(crc32) if !crc32.contains('-') => *crc32 == base64_crc(print.crc32),
+            Some(composite) if print.composite.as_ref() == Some(composite) => true,
+            None if !whole => true,
+            // Also a checksum of checksums that is another: stores do not agree on how it is made.
+            _ if whole || print.composite.is_some() => self.crc_of(key, print.size).await? == print.crc32,
+            _ => true,
+        };
+        Ok(if same { Ok(()) } else { Err("with other content".to_owned()) })
+    }
+
+    /// Proves that an object made of parts is there. `doubtful` says that the answer to its
+    /// completion was no such answer.
+    pub(super) async fn prove_parts(&self, key: &str, print: &Fingerprint, doubtful: bool) -> Result<()> {
+        let found = match self.head(key).await {
+            // Without the right to read there is no proof, and without a doubt none is needed.
+            Err(e) if e.kind() == ErrorKind::Credentials && !doubtful => return Ok(()),
+            found => found?,
+        };
+        let compared = self.compare_found(key, print, found, doubtful).await?;
+        compared.map_err(|why| self.missing(key, &why))
+    }
+
+    fn missing(&self, key: &str, why: &str) -> StoreError {
+        let message = format!("PUT {}: {}", self.object(key), not_stored(why));
+        StoreError::new(ErrorKind::Transient, message)
+    }
+
+    /// Proves what is proven once: see the top of this file. `size` is the length of the object
+    /// just written.
+    pub(super) async fn prove_first(&self, key: &str, size: u64) -> Result<()> {
+        if !self.listed.load(Ordering::Relaxed) {
+            self.prove_listed(key, size).await?;
+            self.listed.store(true, Ordering::Relaxed);
+            self.client.prove_once(&self.location.bucket);
+            return Ok(());
+        }
+        if !self.client.is_proven(&self.location.bucket) {
+            self.prove_there(key, size).await?;
+            self.client.prove_once(&self.location.bucket);
+        }
+        Ok(())
+    }
+
+    async fn prove_there(&self, key: &str, size: u64) -> Result<()> {
+        match self.head(key).await {
+            Ok(Some(found)) if found.size == size => Ok(()),
+            Ok(Some(found)) => Err(self.missing(key, &format!("it has {} bytes, not {size}", found.size))),
+            Ok(None) => Err(self.missing(key, "HEAD does not find it")),
+            Err(e) if e.kind() == ErrorKind::Credentials => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Whether the object is in a listing, by its name.
+    async fn prove_listed(&self, key: &str, size: u64) -> Result<()> {
+        let mut waits = LIST_WAITS.iter();
+        loop {
+            match self.listed_size(key).await {
+                Ok(Some(listed)) if listed == size => return Ok(()),
+                Ok(Some(listed)) => {
+                    return Err(self.missing(key, &format!("it is listed with {listed} bytes, not {size}")));
+                }
+                Ok(None) => {}
+                // Other requests say more about that.
+                Err(e) if e.kind() == ErrorKind::Credentials => return self.prove_there(key, size).await,
+                Err(e) => return Err(e),
+            }
+            self.prove_there(key, size).await?;
+            let Some(wait) = waits.next() else { break };
+            tokio::time::sleep(*wait).await;
+        }
+        let root = format!("{}/", self.location.prefix);
+        let others = self.list_page(&root, &Begin::First).await?;
+        let other = others.entries.first().map_or_else(
+            || format!("below {root} nothing is listed"),
+            |e| format!("below {root} it lists {}", untrusted::quote(&e.key)),
+        );
+        Err(StoreError::new(
+            ErrorKind::Fatal,
+            format!(
+                "PUT {}: the store has the object and does not list it under its name ({other}): it renames objects, or a \
+                 proxy before it does, and no restore would find them; use the store without that, or another prefix",
+                self.object(key)
+            ),
+        ))
+    }
+
+    /// The length of one object by a listing. Some stores drop empty parts of keys.
+    async fn listed_size(&self, key: &str) -> Result<Option<u64>> {
+        let cleaned = clean(key).trim_end_matches('/').to_owned();
+        for name in [key, cleaned.as_str()] {
+            let page = self.list_page(name, &Begin::First).await?;
+            let is_it = |listed: &str| readings(listed, page.url_encoded).any(|r| r == key || r == cleaned);
+            if let Some(entry) = page.entries.iter().find(|e| is_it(&e.key)) {
+                return Ok(Some(entry.size));
+            }
+            if cleaned == key {
+                break;
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_for_browsers() {
+        for page in [
+            "<html><body>We will be back soon</body></html>",
+            "\u{feff}\n<!DOCTYPE HTML><title>x</title>",
+            "<?xml version=\"1.0\"?><!DOCTYPE html PUBLIC \"x\"><html xmlns=\"y\">",
+        ] {
+            assert!(is_web_page(page.as_bytes()), "{page}");
+        }
+        for none in ["", "LTX1\0\0", "<ListBucketResult/>", "<Error><Code>x</Code></Error>"] {
+            assert!(!is_web_page(none.as_bytes()), "{none}");
+        }
+        let said =
+            unbelievable("a web page", b"<html><body>We will <b>be</b> back\x1b[1m</body></html>").message;
+        assert!(
+            said.starts_with("the answer is a web page (\"We will be back\\u{1b}[1m\"), not that of S3"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn etags_that_may_be_md5() {
+        let md5 = "d41d8cd98f00b204e9800998ecf8427e";
+        for etag in [format!("\"{md5}\""), md5.to_owned(), format!("W/\"{md5}\""), md5.to_uppercase()] {
+            assert_eq!(md5_in(&etag).as_deref(), Some(md5), "{etag}");
+        }
+        for other in
+            ["\"x\"", "", "\"d41d8cd98f00b204e9800998ecf8427e-2\"", "zz1d8cd98f00b204e9800998ecf8427e"]
+        {
+            assert_eq!(md5_in(other), None, "{other}");
+        }
+        let headers = |name: &'static str, value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, http::HeaderValue::from_static(value));
+            headers
+        };
+        assert!(is_encrypted(&headers("x-amz-server-side-encryption", "aws:kms:dsse")));
+        assert!(is_encrypted(&headers("x-amz-server-side-encryption-customer-algorithm", "AES256")));
+        assert!(!is_encrypted(&headers("x-amz-server-side-encryption", "AES256")));
+        assert_eq!(crc_in(&headers(CHECKSUM, "AAAAAA==")), Some("AAAAAA=="));
+        assert_eq!(crc_in(&headers(CHECKSUM, "AAAAAA==-2")), None);
+    }
+}

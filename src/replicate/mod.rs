@@ -1,11 +1,21 @@
-//! Following live databases and storing what they commit.
+//! Follows live databases and stores what they commit.
 //!
-//! In the order of the data: `capture` takes committed pages from the log under the locks of
-//! `guard`, `board` keeps them as `pending` for each replica, `replica` makes batches and stores
-//! them one at a time, `local` remembers how far that went. `stream` sends what is too large to
-//! hold, read through `source`; `remote` decides at the start how to go on; `history` compacts and
-//! removes what is stored, `verify` reads it back. `follow` is the loop of one database, [`run`]
-//! that of all.
+//! The modules, in the order of the data:
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`run`] | starts everything and ends it at the stop |
+//! | [`fleet`] | all databases of the process, named or found in watched directories |
+//! | `database` | the loop of one database: hints, looks at the WAL, moves of the guard |
+//! | [`capture`] | takes committed pages from the WAL under the locks of [`guard`](crate::sqlite::guard) |
+//! | [`handoff`] | keeps them as [`pending`] pages for each replica |
+//! | `replica` | makes batches and stores them one at a time; `replica::resume` decides at the start how to continue |
+//! | [`state`] | remembers in local files how far each replica reaches (`state::record`) |
+//! | [`image`] | sends what is too large to hold in memory: `stream` encodes it, `source` reads it |
+//! | [`history`] | compacts and removes what is stored |
+//! | [`verify`] | reads back what is stored |
+//! | `outage` | reports an unreachable store once for all its replicas |
+//! | [`vitals`] | numbers that status and metrics read |
 
 pub mod capture;
 mod database;

@@ -1,14 +1,17 @@
-//! The locks of the WAL guard on one database, and whose turn it is.
+//! The locks of the WAL guard on one database, and its phases.
 //!
-//! SQLite copies frames into the database (*backfill*) only under the CKPT lock, and starts the log
-//! over (*reset*) only when all frames are copied and nobody holds READ(1) to READ(4). [`Guard`]
-//! holds CKPT, so nothing is copied and at most one reset can come, of a log that was wholly copied
-//! before: *cruise*. Once the log has [`limits::TURN_FRAMES`] frames it lets the application
-//! checkpoint (*turn*) or checkpoints itself (*round*), with READ(k) held in place of CKPT, so that
-//! no reset can come meanwhile.
+//! # Overview
 //!
-//! This module moves locks and knows the phases. What the log says is judged by `capture`, which
-//! proves each turn.
+//! SQLite copies frames into the database (*backfill*) only under the CKPT lock. It starts the WAL
+//! over (*reset*) only when all frames are copied and no connection holds READ(1) to READ(4).
+//!
+//! - *Cruise*: [`Guard`] holds CKPT. Nothing is copied, and at most one reset can come, of a WAL
+//!   that was copied completely before.
+//! - *Turn*: at [`limits::TURN_FRAMES`] frames the guard lets the application checkpoint.
+//! - *Round*: the guard checkpoints itself.
+//!
+//! In a turn or round READ(k) is held in place of CKPT, so that no reset can come. This module
+//! moves locks and knows the phases; `capture` reads the WAL and proves each turn.
 
 use std::io;
 use std::sync::Arc;
@@ -26,68 +29,70 @@ use crate::wal::tail::Ahead;
 /// How long a turn waits for the application to checkpoint before lsfast does it.
 const TURN_WAIT: Duration = Duration::from_millis(500);
 
-/// After turns and rounds in which a reader with an old snapshot kept frames from being copied: the
-/// wait before the next.
+/// Wait before the next turn or round after [`ROUNDS_AT_ONCE`] in which a reader with an old
+/// snapshot kept frames from being copied.
 const ROUND_PAUSE: Duration = Duration::from_millis(200);
 
-/// Longest wait between two attempts to get frames that can't be proven into the database file. The
-/// first is [`ROUND_PAUSE`].
+/// Longest wait between two attempts to copy frames that cannot be proven into the database file.
+/// The first wait is [`ROUND_PAUSE`].
 const URGENT_PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// So many of them in direct succession.
+/// How many hindered turns and rounds may follow one another without a [`ROUND_PAUSE`].
 const ROUNDS_AT_ONCE: u32 = 3;
 
-/// How long a database that lost a turn stays with rounds: so long for each 50 MB of it, within
-/// bounds. A loss costs reading the database once; rounds cost a longer log while writers don't
-/// pause.
+/// After a lost turn a database uses only rounds for this time per [`ROUNDS_BYTES`] of its size. A
+/// lost turn costs one read of the database; rounds cost a longer WAL under steady writes.
 const ROUNDS_UNIT: Duration = Duration::from_secs(1);
+/// Bytes of the database for each [`ROUNDS_UNIT`].
 const ROUNDS_BYTES: u64 = 50_000_000;
+/// Longest time of rounds only after a lost turn.
 const ROUNDS_MAX: Duration = Duration::from_secs(3600);
 
-/// A loss that comes sooner after the last than this many times its rounds took doubles them.
+/// Another loss within this many times the length of the last rounds doubles that length.
 const CALM: u32 = 10;
 
-/// Waits between looks whether the wal-index has been rebuilt. Nothing is stored meanwhile, and
-/// nothing is in the way of the application.
+/// Waits in milliseconds between checks whether SQLite has rebuilt the wal-index. Nothing is stored
+/// meanwhile, and the application is not hindered.
 const HEAL_WAITS_MS: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 
-/// Bytes of the log that the end of a turn takes along at once.
+/// Bytes of the WAL that the helper thread reads at the end of a turn.
 const AHEAD_BYTES: usize = 512 << 10;
 
-/// A helper thread that comes back with CKPT, and after a turn with what stood behind the captured
-/// frames then.
+/// A helper thread that returns holding CKPT; after a turn also with the WAL's content after the
+/// captured frames.
 pub type Blocking = JoinHandle<io::Result<Option<Ahead>>>;
 
-/// Where the guard is.
+/// The phase of the guard; the state machine of this module.
 #[derive(Debug)]
 pub enum Phase {
     /// CKPT is held.
     Cruise,
     /// READ(k) is held, CKPT is free for the application.
     Turn {
-        /// The read slot.
+        /// The k of the READ(k) that is held.
         slot: usize,
-        /// Since when.
+        /// Start of the turn.
         since: Instant,
-        /// `nBackfill` when it began.
+        /// `nBackfill` at the start of the turn.
         backfilled: FrameNo,
     },
-    /// The application checkpoints; nothing is held, a thread waits for CKPT.
+    /// The application checkpoints; no lock is held, a thread waits for CKPT.
     Closing(Blocking),
-    /// READ(k) is held, our own checkpoint runs, then takes CKPT.
+    /// READ(k) is held; a thread runs lsfast's own checkpoint, then takes CKPT.
     Round {
-        /// The read slot; none if readers used them all and the checkpoint could not wait.
+        /// The k of READ(k); `None` if readers used all slots and the checkpoint could not wait.
         slot: Option<usize>,
-        /// The thread.
+        /// The thread that checkpoints.
         work: Blocking,
     },
-    /// Nothing is held: our own TRUNCATE checkpoint of an idle log runs, then takes CKPT.
+    /// No lock is held: a thread runs lsfast's own TRUNCATE checkpoint of an idle WAL, then takes
+    /// CKPT.
     GivingBack(Blocking),
-    /// CKPT is free so that SQLite can rebuild the damaged wal-index; then a thread takes it.
+    /// CKPT is free so that SQLite can rebuild the damaged wal-index; then a thread takes CKPT.
     Healing {
         /// Whether READ(k) is held meanwhile, so that the WAL cannot be reset.
         held: bool,
-        /// The thread.
+        /// The thread that waits for the rebuilt wal-index.
         work: Blocking,
     },
 }
@@ -97,25 +102,25 @@ pub enum Phase {
 pub struct Guard {
     db: Arc<Database>,
     phase: Phase,
-    /// `nBackfill` at the time when CKPT was taken. It does not change in cruise.
+    /// `nBackfill` when CKPT was taken. It does not change in cruise.
     backfilled: FrameNo,
     next_try: Option<Instant>,
-    /// The end of the log when the last turn or round began.
+    /// mxFrame when the last turn or round began.
     wanted: FrameNo,
     rounds_until: Option<Instant>,
     rounds_for: Duration,
     rounds_in_a_row: u32,
-    /// Frames up to this one can't be proven: a crash loses all commits from them on until they are
-    /// in the database file.
+    /// Frames up to this one cannot be proven: until they are in the database file, a crash loses
+    /// the commits in them and after them.
     urgent: Option<FrameNo>,
     urgent_pause: Duration,
 }
 
 impl Guard {
-    /// Takes CKPT, waiting for whoever checkpoints just now. Blocks: not for the loop.
+    /// Takes CKPT, after any checkpoint that is running. Blocks: not for the loop.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any error of the lock.
     pub fn take(db: &Arc<Database>) -> io::Result<Guard> {
         db.shm().lock_blocking(LOCK_CKPT, LockKind::Exclusive)?;
         Ok(Guard {
@@ -136,7 +141,7 @@ impl Guard {
         self.db.shm()
     }
 
-    /// Where it is.
+    /// The present phase.
     pub fn phase(&mut self) -> &mut Phase {
         &mut self.phase
     }
@@ -147,10 +152,10 @@ impl Guard {
         matches!(self.phase, Phase::Cruise)
     }
 
-    /// Whether a reset of the log may come while READ(k) and CKPT are both free.
+    /// Whether the WAL may be reset now, because READ(k) and CKPT are both free.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        // I2: these are its exceptions. Capture proves afterwards what happened in them.
+        // I2: these phases are its exceptions. Capture proves afterwards what happened in them.
         matches!(
             self.phase,
             Phase::Closing(_)
@@ -160,19 +165,19 @@ impl Guard {
         )
     }
 
-    /// Whether a thread waits for CKPT, so that nothing is to be decided until it has come back.
+    /// Whether a thread waits for CKPT, so that nothing can be decided until it returns.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         !matches!(self.phase, Phase::Cruise | Phase::Turn { .. })
     }
 
-    /// In cruise: the number of frames that are in the database file too.
+    /// In cruise: the number of frames that are also in the database file.
     #[must_use]
     pub fn backfilled(&self) -> FrameNo {
         self.backfilled
     }
 
-    /// The log was reset in cruise: nothing of the new generation is copied.
+    /// The WAL was reset in cruise: no frame of the new generation is copied yet.
     pub fn log_was_reset(&mut self) {
         self.backfilled = FrameNo(0);
         self.rounds_in_a_row = 0;
@@ -180,29 +185,29 @@ impl Guard {
         self.urgent = None;
     }
 
-    /// Frames up to `to` can't be proven, so that they must get into the database file as soon as
-    /// may be. See [`Guard::copy_now`].
+    /// Frames up to `to` cannot be proven and must be copied to the database file as soon as
+    /// possible. See [`Guard::copy_now`].
     pub fn must_copy(&mut self, to: FrameNo) {
         self.urgent = Some(to);
         (self.next_try, self.urgent_pause) = (None, ROUND_PAUSE);
     }
 
-    /// There are none any more.
+    /// No unproven frames are left.
     pub fn need_not_copy(&mut self) {
         self.urgent = None;
     }
 
-    /// Whether such frames are not in the database file yet.
+    /// Whether unproven frames are not in the database file yet.
     #[must_use]
     pub fn is_urgent(&self) -> bool {
         self.urgent.is_some_and(|to| self.backfilled < to)
     }
 
-    /// Lets a checkpoint of our own through, with nothing held: no frame has been captured yet.
-    /// Blocks: not for the loop.
+    /// Runs a checkpoint with no lock held; only before the first frame is captured. Blocks: not
+    /// for the loop.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any error of the locks.
     pub fn copy_before_capture(&mut self) -> io::Result<()> {
         self.shm().unlock(LOCK_CKPT)?;
         copy_and_lock(&self.db)?;
@@ -213,7 +218,7 @@ impl Guard {
     /// In cruise: begins a round, without READ(k) if readers use all slots.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any error of the locks.
     pub fn copy_now(&mut self, mx: FrameNo) -> io::Result<()> {
         let slot = self.take_read()?;
         self.shm().unlock(LOCK_CKPT)?;
@@ -222,7 +227,7 @@ impl Guard {
         Ok(())
     }
 
-    /// This database, of so many bytes, lost a turn: rounds only for some time.
+    /// The database, of `bytes` bytes, lost a turn: use only rounds for some time.
     pub fn prefer_rounds(&mut self, bytes: u64, now: Instant) {
         let before = self.rounds_until.map(|until| (now.saturating_duration_since(until), self.rounds_for));
         self.rounds_for = rounds_after_loss(bytes, before);
@@ -230,9 +235,9 @@ impl Guard {
     }
 
     /// Takes READ(k) shared: on a slot whose mark is not used, or otherwise on the one with the
-    /// highest mark, which holds back least. Readers leave their marks behind, and only
-    /// checkpoints take them away, so that without the second choice no checkpoint might come
-    /// again. `None` if all slots are held exclusively just now.
+    /// highest mark, which hinders checkpoints least. Marks stay when their readers leave, and only
+    /// checkpoints clear them; without the second choice no checkpoint might run again. `None` if
+    /// other connections hold all slots exclusively.
     fn take_read(&self) -> io::Result<Option<usize>> {
         for slot in (1..=4).rev() {
             if !self.shm().try_lock(lock_read(slot), LockKind::Shared)? {
@@ -255,11 +260,11 @@ impl Guard {
         Ok(None)
     }
 
-    /// In cruise, everything captured up to `mx`: begins a turn or a round if the log is long
-    /// enough and it is time. `Ok(true)` if it did.
+    /// In cruise, with everything captured up to `mx`: begins a turn or a round if the WAL is long
+    /// enough and it is time. `Ok(true)` if it began.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any error of the locks.
     pub fn maybe_turn(&mut self, mx: FrameNo, now: Instant) -> io::Result<bool> {
         let due = mx.0 >= limits::TURN_FRAMES && self.backfilled != mx;
         if !(due || self.is_urgent()) || self.next_try.is_some_and(|t| now < t) {
@@ -275,6 +280,7 @@ impl Guard {
             self.next_try = Some(now + Duration::from_millis(1));
             return Ok(false);
         };
+        // I2: CKPT is released only now that READ(k) is held.
         self.shm().unlock(LOCK_CKPT)?;
         self.wanted = mx;
         if self.rounds_until.is_some_and(|t| now < t) {
@@ -291,21 +297,19 @@ impl Guard {
         Phase::Round { slot, work }
     }
 
-    /// In a turn, everything captured up to `mx`: moves on when somebody checkpoints, has
-    /// checkpointed, or nobody comes. `Ok(true)` if it moved.
+    /// In a turn, with everything captured up to `mx`: moves on when a checkpoint runs, has run, or
+    /// none has come in [`TURN_WAIT`]. `Ok(true)` if the guard moved on.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any error of the locks.
     pub fn step_turn(&mut self, mx: FrameNo, now: Instant) -> io::Result<bool> {
         let Phase::Turn { slot, since, backfilled } = self.phase else { return Ok(false) };
         if self.shm().held_by_other(LOCK_CKPT)? {
-            // Let go while the checkpoint runs, so that the very next commit can
-            // reset the log. The thread
-            // that then waits for CKPT does it: the less time between the two calls, the rarer a
-            // second checkpoint that goes unseen. It also reads what was committed meanwhile,
-            // which a fast writer soon writes over. On a machine with too much to do
-            // both would come too
-            // late.
+            // Release READ(k) while the checkpoint runs, so that the very next commit can reset the
+            // WAL. The thread that then waits for CKPT releases it: the shorter the time between
+            // the two calls, the rarer an unseen second checkpoint. It also reads what was
+            // committed meanwhile, before a fast writer overwrites it. On an overloaded machine an
+            // ordinary thread would do both too late.
             let db = Arc::clone(&self.db);
             let work = tokio::task::spawn_blocking(move || {
                 urgently(|| {
@@ -320,8 +324,7 @@ impl Guard {
         if self.shm().checkpoint_info().n_backfill != backfilled
             && self.shm().try_lock(LOCK_CKPT, LockKind::Exclusive)?
         {
-            // The checkpoint has come and gone between two looks. READ(k) kept the
-            // log from being reset.
+            // The checkpoint ran between two looks. READ(k) kept the WAL from being reset.
             self.enter_cruise();
             return Ok(true);
         }
@@ -332,22 +335,23 @@ impl Guard {
         Ok(false)
     }
 
-    /// CKPT is ours again. READ(k), if held, stays held until [`Guard::release_reads`].
+    /// Notes that CKPT is held again. READ(k), if held, stays held until [`Guard::release_reads`].
     pub fn enter_cruise(&mut self) {
         self.phase = Phase::Cruise;
         self.backfilled = self.shm().checkpoint_info().n_backfill;
     }
 
-    /// In cruise, everything captured: lets go of READ(k), and decides when the next turn may be if
-    /// the log is not armed.
+    /// In cruise, with everything captured (I2): releases READ(k), and decides when the next turn
+    /// may begin if the WAL is not armed.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any error of the locks.
     pub fn release_reads(&mut self, now: Instant) -> io::Result<()> {
         for slot in 1..=4 {
             self.shm().unlock(lock_read(slot))?;
         }
-        // Else somebody wrote on while the checkpoint ran, and each is shorter than the one before.
+        // Otherwise frames were only added while the checkpoint ran; each such rest is shorter than
+        // the last.
         let hindered = self.backfilled < self.wanted;
         if self.is_urgent() {
             self.next_try = Some(now + self.urgent_pause);
@@ -367,17 +371,16 @@ impl Guard {
         Ok(())
     }
 
-    /// In cruise: gives the log of an idle database back to the disk.
+    /// In cruise: truncates the WAL of an idle database.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any error of the lock.
     pub fn give_back(&mut self) -> io::Result<()> {
         self.shm().unlock(LOCK_CKPT)?;
         let db = Arc::clone(&self.db);
         self.phase = Phase::GivingBack(tokio::task::spawn_blocking(move || {
-            // The first copies what is left without a lock that a writer could
-            // notice, so that the second,
-            // which needs the writer's lock, holds it for no longer than cutting the file takes.
+            // The first copies the rest without a lock that a writer notices. The second needs the
+            // writer's lock, and then holds it only for truncating the file.
             for mode in [CheckpointMode::Passive, CheckpointMode::Truncate] {
                 if let Err(e) = db.checkpoint(mode) {
                     tracing::debug!(db = %db.path().display(), error = %e, "own checkpoint failed");
@@ -389,11 +392,10 @@ impl Guard {
     }
 
     /// In cruise or in a turn: releases CKPT, so that SQLite can rebuild the damaged wal-index at
-    /// the next statement of the application, or does that by a read of our own. `Ok(true)` if
-    /// it began.
+    /// the application's next statement or at a read of lsfast's own. `Ok(true)` if it began.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any error of the locks.
     pub fn heal(&mut self) -> io::Result<bool> {
         let held = match self.phase {
             Phase::Turn { .. } => true,
@@ -410,11 +412,11 @@ impl Guard {
         Ok(true)
     }
 
-    /// The end: nothing is captured any more. Lets go of CKPT; `Ok(false)` if a helper thread is
-    /// about to take it.
+    /// At shutdown, when capture has ended: releases CKPT. `Ok(false)` if a helper thread is about
+    /// to take it.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any error of the lock.
     pub fn let_go(&mut self) -> io::Result<bool> {
         if self.is_waiting() {
             return Ok(false);
@@ -422,7 +424,7 @@ impl Guard {
         self.shm().unlock(LOCK_CKPT).map(|()| true)
     }
 
-    /// When the guard wants to be looked at without a hint: while the application has its turn.
+    /// When the guard wants a look without a hint: at the end of a turn's wait, or at the next try.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match self.phase {
@@ -433,22 +435,21 @@ impl Guard {
     }
 }
 
-/// Runs a checkpoint and takes CKPT.
+/// Runs a PASSIVE checkpoint and takes CKPT.
 fn copy_and_lock(db: &Database) -> io::Result<()> {
-    // A failing checkpoint copies nothing, which is seen afterwards.
+    // A failing checkpoint copies nothing, which `nBackfill` shows afterwards.
     if let Err(e) = db.checkpoint(CheckpointMode::Passive) {
         tracing::debug!(db = %db.path().display(), error = %e, "own checkpoint failed");
     }
     db.shm().lock_blocking(LOCK_CKPT, LockKind::Exclusive)
 }
 
-/// Waits until SQLite has rebuilt the wal-index, at the application's next statement or by a read
-/// of our own. Returns after a second or so also if it has not.
+/// Waits until SQLite has rebuilt the wal-index, at the application's next statement or at a read
+/// of lsfast's own. Returns after half a second or so even if it was not rebuilt.
 pub(crate) fn rebuild(db: &Database) -> io::Result<()> {
     for (i, wait) in HEAL_WAITS_MS.into_iter().enumerate() {
-        // A recovery by our own connection would answer the application "database is
-        // locked" for its
-        // milliseconds. So while another process has the database open, only the last attempt is
+        // While our own connection recovers the WAL, the application gets "database is locked" for
+        // some milliseconds. So if another process has the database open, only the last attempt is
         // ours.
         if (i + 1 == HEAL_WAITS_MS.len() || !db.is_in_use()?)
             && let Err(e) = db.touch()
@@ -463,8 +464,8 @@ pub(crate) fn rebuild(db: &Database) -> io::Result<()> {
     Ok(())
 }
 
-/// How long rounds go on after the loss of a turn. `before`: how long the last ones are over, and
-/// how long they went on.
+/// How long rounds continue after a lost turn. `before`: time since the last rounds ended, and how
+/// long they lasted.
 fn rounds_after_loss(bytes: u64, before: Option<(Duration, Duration)>) -> Duration {
     let units = u32::try_from(bytes / ROUNDS_BYTES + 1).unwrap_or(u32::MAX);
     let base = ROUNDS_UNIT.saturating_mul(units);
@@ -482,7 +483,7 @@ mod tests {
         assert_eq!(rounds_after_loss(1 << 20, None), seconds(1));
         assert_eq!(rounds_after_loss(1_000_000_000, None), seconds(21));
         assert_eq!(rounds_after_loss(u64::MAX, None), ROUNDS_MAX);
-        // Again at once, and after a calm time.
+        // Again immediately, and after a calm time.
         assert_eq!(rounds_after_loss(1 << 20, Some((seconds(9), seconds(1)))), seconds(2));
         assert_eq!(rounds_after_loss(1 << 20, Some((seconds(10), seconds(1)))), seconds(1));
         assert_eq!(rounds_after_loss(1 << 20, Some((seconds(0), ROUNDS_MAX))), ROUNDS_MAX);

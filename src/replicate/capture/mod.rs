@@ -1,20 +1,34 @@
-//! Takes every committed page of one live database, and proves that none slipped by.
+//! Takes every committed page of one live database, and proves that it missed none.
 //!
 //! # The proof
 //!
-//! Two things say that nothing was missed, and they are independent. The locks: while CKPT or
-//! READ(k) is held, a generation of the log can end only when all its frames were captured
-//! (`docs/design/guard.md`). The count: SQLite's wal-index counts commits, one up with each, and
-//! capture counts the commit frames it has taken; equal counts mean that each commit was taken,
-//! whatever happened to the log meanwhile. The count judges what the locks can't see: the end of a
-//! turn, a log that was cut while idle.
+//! Two independent facts prove that nothing was missed.
 //!
-//! Writers that pad the log to whole sectors repeat their commit frame, so that counts drift apart;
-//! this is noticed in cruise, where the locks alone are proof, and the count is then left out for
-//! good.
+//! - The locks: while CKPT or READ(k) is held, a generation of the WAL can end only when all its
+//!   frames are captured (`docs/design/guard.md`).
+//! - The count: the change counter in SQLite's wal-index grows by one with each commit, and capture
+//!   counts the commit frames it takes. Equal counts mean that capture took each commit, whatever
+//!   happened to the WAL meanwhile.
 //!
-//! What can't be proven is *lost*: every replica is told to compare page hashes with the database,
-//! and the capture goes on from the present.
+//! The count decides where no lock was held: at the end of a turn, and when an idle WAL was
+//! truncated.
+//!
+//! Some writers pad the WAL to whole sectors and repeat their commit frame, so that the two counts
+//! drift apart. Capture notices this in cruise, where the locks alone are proof, and from then on
+//! does without the count.
+//!
+//! If the proof fails, the commits in question are *lost* to capture: every replica compares page
+//! hashes with the database, and capture continues from the present.
+//!
+//! # Modules
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `look` | one look at the WAL: takes new commits, follows the guard |
+//! | `taken` | how far capture has read |
+//! | `outcome` | the result of a look |
+//! | `loss` | a proof has failed: capture restarts from the present |
+//! | `damage` | frames or a wal-index that cannot be proven |
 
 mod damage;
 mod look;

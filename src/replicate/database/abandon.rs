@@ -1,9 +1,9 @@
-//! What is left to do for a database whose path names another file, or none.
+//! Releases a database whose path now names another file, or none.
 //!
-//! Without lsfast the last application to close a database copies its WAL into it, and removes the
-//! WAL and the wal-index. lsfast keeps that from happening. So if an application comes back to find
-//! another database under the name, the old WAL must not be taken for the new one's, and the old
-//! database, moved elsewhere, must be whole.
+//! Without lsfast, the last application to close a database copies its WAL into it, and removes the
+//! WAL and the wal-index. lsfast prevents that while it runs. So if an application later finds
+//! another database under the name, it must not take the old WAL for the new one's; and the old
+//! database, moved elsewhere, must be complete.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -16,7 +16,7 @@ use crate::wal::index::WalIndexHeader;
 use crate::wal::tail::{Found, Tail, TailError};
 
 /// Releases all locks on `db`, after [`Shm::leave`](crate::wal::shm::Shm::leave). If no process has
-/// it open, does before what the last one would have done when it closed it.
+/// it open, first does what the last connection would have done on closing it.
 pub(crate) async fn tidy(db: &Arc<Database>) {
     let end = match begin(db) {
         Ok(Some(header)) => {
@@ -38,7 +38,8 @@ pub(crate) async fn tidy(db: &Arc<Database>) {
     }
 }
 
-/// What has to be copied into a database that still exists elsewhere.
+/// The header of the WAL that has to be copied into a database that still exists elsewhere; `None`
+/// if nothing is to be copied.
 fn begin(db: &Database) -> io::Result<Option<WalIndexHeader>> {
     let present = FileId::at(db.path())?;
     if present == Some(FileId::of(db.file().std())?) || !db.have_alone()? {
@@ -47,13 +48,13 @@ fn begin(db: &Database) -> io::Result<Option<WalIndexHeader>> {
     let exists = db.file().metadata()?.nlink() > 0;
     match db.shm().header() {
         Ok(header) if exists && header.mx_frame.0 > 0 => Ok(Some(header)),
-        // Not known what would be copied: the WAL stays what it is.
+        // It is not known what would be copied: the WAL stays as it is.
         Err(_) if exists => Ok(None),
         _ => forget_wal(db).map(|()| None),
     }
 }
 
-/// Copies the committed frames, once all of them have been proven, as the last checkpoint would.
+/// Copies the committed frames, once all of them are proven, as the last checkpoint would.
 fn make_whole(db: &Database, header: &WalIndexHeader) -> Result<(), TailError> {
     let page_bytes = u64::from(db.page_size().get());
     for write in [false, true] {
@@ -77,8 +78,8 @@ fn make_whole(db: &Database, header: &WalIndexHeader) -> Result<(), TailError> {
     Ok(db.file().sync_data()?)
 }
 
-/// Makes the WAL one that SQLite takes for empty, if the next database of this name would find it.
-/// Its frames stay for those that still read them.
+/// Makes the WAL look empty to SQLite, in case the next database of this name finds it. Its frames
+/// stay for those that still read them.
 fn forget_wal(db: &Database) -> io::Result<()> {
     if FileId::at(&sibling(db.path(), "-wal"))? == Some(FileId::of(db.wal().std())?) {
         db.wal().pwrite_all(&[0; format::HEADER_BYTES], 0)?;

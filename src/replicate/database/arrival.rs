@@ -1,8 +1,8 @@
 //! Whether a database file may still be arriving.
 //!
-//! A database is copied to its place piece by piece, and its WAL after it. To open it means to make
-//! a wal-index, which hides a WAL that comes later. So a file is opened when a process has it open
-//! already, or when it is complete and has been quiet for a while.
+//! A database is copied to its place piece by piece, and its WAL after it. Opening it creates a
+//! wal-index, which hides a WAL that comes later. So lsfast opens a file when a process has it open
+//! already, or when it is complete and has not changed for a while.
 
 use std::fs::Metadata;
 use std::io;
@@ -12,32 +12,31 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::sqlite::database::{is_in_use, says_it_is_longer, sibling};
 
-/// A file that appeared while lsfast waited for it is taken to be complete after this time without
-/// a change. A WAL that comes still later is noticed then, if no application has opened the
-/// database yet.
+/// A file that appeared while lsfast waited for it counts as complete after this time without a
+/// change. A WAL that comes later is still noticed if no application has opened the database yet.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// The same for a file that was there at the first look.
+/// The same for a file that existed at the first look.
 const QUIET_AT_START: Duration = Duration::from_millis(300);
 
-/// A file is opened after this time even if it changes or is incomplete: something uses it that
-/// holds no lock when it is looked at.
+/// A file is opened after this time even if it changes or is incomplete: a program uses it that
+/// holds no lock at the moments of the looks.
 const ARRIVAL_MAX: Duration = Duration::from_secs(10);
 
-/// The gap between looks while it may be arriving.
+/// Delay between looks while the file may be arriving.
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
 /// What is known of a file that is waited for.
 #[derive(Debug, Default)]
 pub(super) struct Arrival {
-    /// It was missing at one look.
+    /// The file was missing at one look.
     was_missing: bool,
     seen: Option<Seen>,
-    /// When the file was seen first, and when its latest change.
+    /// When the file was first seen, and when it last changed.
     times: Option<(Instant, Instant)>,
 }
 
-/// Size and time of change of the database and its WAL.
+/// Size and change time of the database and its WAL.
 type Seen = [Option<(u64, i64, i64)>; 2];
 
 impl Arrival {
@@ -48,7 +47,7 @@ impl Arrival {
     /// How long to wait before the next look; `None` if the file may be opened.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of reading the files' metadata or locks.
     pub(super) fn wait(&mut self, path: &Path, now: Instant) -> io::Result<Option<Duration>> {
         let found = [stat(path)?, stat(&sibling(path, "-wal"))?];
         let [Some(db), _] = &found else { return Ok(None) };
@@ -63,10 +62,11 @@ impl Arrival {
             None => (now, now),
         };
         (self.seen, self.times) = (Some(seen), Some((first, changed)));
-        // What changed long ago, by the clock or under our eyes.
+        // A file is quiet if it changed long ago by its own time, or did not change while lsfast
+        // looked.
         let still = found.iter().flatten().map(age).min().unwrap_or_default().max(now - changed);
         let quiet = if self.was_missing { QUIET } else { QUIET_AT_START };
-        // With a WAL, the rest may be there.
+        // With a WAL, the missing pages may be in it.
         let alone = found[1].as_ref().is_none_or(|wal| wal.len() == 0);
         let settled = still >= quiet && !(alone && still < ARRIVAL_MAX && says_it_is_longer(path, db.len())?);
         if settled || now - first >= ARRIVAL_MAX || is_in_use(path)? {
@@ -84,7 +84,7 @@ fn stat(path: &Path) -> io::Result<Option<Metadata>> {
     }
 }
 
-/// How long ago the file changed; nothing if the clock says that it will.
+/// How long ago the file changed; zero if its change time lies in the future.
 fn age(of: &Metadata) -> Duration {
     let changed =
         Duration::new(u64::try_from(of.ctime()).unwrap_or(0), u32::try_from(of.ctime_nsec()).unwrap_or(0));

@@ -1,4 +1,7 @@
-//! Beginning to follow a database: what the log says about what is stored already.
+//! Attaches to a database: takes the guard, and reads from the WAL what each replica lacks.
+//!
+//! Where the WAL cannot tell what changed since a replica's durable point, that replica gets a
+//! reason instead of pages, and compares page hashes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,24 +23,24 @@ const HEADER_WAIT: Duration = Duration::from_secs(5);
 /// Looks at an unreadable wal-index, a millisecond apart, before it counts as damaged.
 const HEADER_TRIES: u32 = 3;
 
-/// A database that is guarded and read through to its newest commit.
+/// A database whose guard is taken and whose WAL is read up to its newest commit.
 pub struct Opened {
-    /// The locks.
+    /// Holds CKPT.
     pub guard: Guard,
-    /// Behind the newest commit.
+    /// Positioned after the newest commit.
     pub tail: Tail,
     /// The newest commit.
     pub mark: Mark,
     /// For each replica: all that changed since its durable point, or why that is not known.
     pub since: Vec<Result<Pending, String>>,
-    /// Frames up to this header's last one can't be proven, for this reason.
+    /// Set if frames up to this header's mxFrame cannot be proven: the reason, and the header.
     pub damage: Option<(String, WalIndexHeader)>,
 }
 
-/// Takes the guard and reads the log through. Blocks: not for the loop.
+/// Takes the guard and reads the WAL to its end. Blocks: not for the loop.
 ///
 /// # Errors
-/// [`TailError`], when the log can't be read as published.
+/// [`TailError`] if the WAL cannot be read as the wal-index publishes it.
 pub fn open(db: &Arc<Database>, states: &[State]) -> Result<Opened, TailError> {
     let mut guard = Guard::take(db)?;
     let give_up = Instant::now() + HEADER_WAIT;
@@ -52,7 +55,7 @@ pub fn open(db: &Arc<Database>, states: &[State]) -> Result<Opened, TailError> {
                     std::thread::sleep(Duration::from_millis(1));
                     continue;
                 }
-                // Damaged, not being published. Nothing is proven yet that a
+                // This is damage; a header is published faster. Nothing is proven yet that a
                 // checkpoint could spoil.
                 db.shm().unlock(LOCK_CKPT)?;
                 guard::rebuild(db)?;
@@ -64,11 +67,10 @@ pub fn open(db: &Arc<Database>, states: &[State]) -> Result<Opened, TailError> {
         match read(db, &header, states) {
             Ok((tail, mark, since)) => return Ok(Opened { guard, tail, mark, since, damage: None }),
             Err(e) if !e.is_damage() => return Err(e),
-            // With CKPT held the log can be reset once more, between the look and the reading.
+            // With CKPT held the WAL can be reset once more, between the header and the reading.
             Err(_) if tries < READ_TRIES => tries += 1,
-            // A checkpoint brings into the database file what can't be proven; then
-            // the WAL may well have
-            // started over.
+            // A checkpoint copies what cannot be proven into the database file; then the WAL may
+            // well start over.
             Err(_) if tries == READ_TRIES => {
                 guard.copy_before_capture()?;
                 tries += 1;
@@ -87,15 +89,15 @@ type Read = (Tail, Mark, Vec<Result<Pending, String>>);
 
 fn read(db: &Arc<Database>, header: &WalIndexHeader, states: &[State]) -> Result<Read, TailError> {
     let mut since: Vec<Result<Pending, String>> = states.iter().map(|s| begins_in(s, header)).collect();
-    // The places where replicas stand, in order, then the end.
+    // The frames of the replicas' durable points, in order, then the end.
     let mut stops: Vec<FrameNo> =
         states.iter().zip(&since).filter(|(_, s)| s.is_ok()).map(|(s, _)| s.durable.pos.frame).collect();
     stops.push(header.mx_frame);
     stops.sort_unstable();
     stops.dedup();
     let mut tail = Tail::new(db.wal().clone(), db.page_size(), header.salts);
-    // Pages of a transaction that goes on behind a stop, which is then no place where a replica can
-    // stand.
+    // Pages of a transaction that continues after a stop. No replica's durable point can be at such
+    // a stop.
     let mut open = OpenPages::default();
     for stop in stops {
         let from = tail.last();
@@ -123,8 +125,8 @@ fn read(db: &Arc<Database>, header: &WalIndexHeader, states: &[State]) -> Result
     Ok((tail, mark, since))
 }
 
-/// Reads up to `stop` and gives the pages of the transactions that end there or before. Whether one
-/// ends there; at the end of the log it must.
+/// Reads up to `stop` and passes on the pages of the transactions that end there or before. Returns
+/// whether a transaction ends at `stop`; at the end of the WAL (`last`) one must.
 fn read_piece(
     tail: &mut Tail,
     stop: FrameNo,
@@ -150,7 +152,7 @@ fn read_piece(
     }
 }
 
-/// Whether a replica's durable point may lie in the present generation of the log.
+/// Whether a replica's durable point may lie in the present generation of the WAL.
 fn begins_in(state: &State, header: &WalIndexHeader) -> Result<Pending, String> {
     let Point { txid, pos, .. } = state.durable;
     if txid == Txid(0) {

@@ -10,16 +10,16 @@ use crate::sqlite::database::{FileId, OpenError};
 use crate::store::{ErrorKind, is_file_limit};
 use crate::wal::tail::TailError;
 
-/// Why a database can't be followed (any more).
+/// Why a database cannot be followed, or no longer.
 #[derive(Debug, thiserror::Error)]
 pub enum FollowError {
-    /// It can't be opened.
+    /// Opening the database failed.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The folder beside it.
+    /// The state folder next to the database cannot be used.
     #[error(transparent)]
     Home(#[from] HomeError),
-    /// Its log can't be read.
+    /// Reading the WAL failed.
     #[error("{db}: {source}")]
     Tail {
         /// The database.
@@ -27,7 +27,7 @@ pub enum FollowError {
         /// The cause.
         source: TailError,
     },
-    /// The operating system.
+    /// An I/O error outside the WAL.
     #[error("{db}: {source}")]
     Io {
         /// The database.
@@ -35,7 +35,7 @@ pub enum FollowError {
         /// The cause.
         source: io::Error,
     },
-    /// No replica of it goes on.
+    /// The last replica of the database has ended with an error.
     #[error("{db}: {source}")]
     Replica {
         /// The database.
@@ -43,26 +43,26 @@ pub enum FollowError {
         /// Why the last one ended.
         source: ReplicaError,
     },
-    /// It was waited for until the end.
+    /// The stop came while the database was still waited for.
     #[error("not everything is stored: {0} never came, so that nothing of it is stored")]
     NeverCame(PathBuf),
-    /// It was removed, and its last commits could not be stored.
+    /// The database was removed, and its last commits could not be stored.
     #[error("not everything is stored: {0} was removed or replaced before its last commits could be stored")]
     LastCommits(PathBuf),
-    /// It is to be replicated once, and is not there.
+    /// The database does not exist, and `--once` does not wait for it.
     #[error("{0} does not exist: there is nothing to replicate")]
     Missing(PathBuf),
-    /// Two databases with one replica.
+    /// Two databases have the same replica.
     #[error("{db}: {url} is the replica of {other} already: give each database a replica of its own")]
     SharedPlace {
         /// The database.
         db: PathBuf,
-        /// The one that was first.
+        /// The database that has the replica already.
         other: PathBuf,
-        /// The replica.
+        /// URL of the replica.
         url: String,
     },
-    /// Two names of one file.
+    /// The file is already followed under another name.
     #[error("{db} is the same file as {other}, which is followed already: name it once")]
     Same {
         /// The database.
@@ -70,15 +70,15 @@ pub enum FollowError {
         /// Its other name.
         other: PathBuf,
     },
-    /// A link, in a directory that is watched with the rights of root.
+    /// A link leads out of a directory that is watched with the rights of root.
     #[error(
         "{db} leads out of {root}: with the rights of root, links in a watched directory are not followed out of it. Name the database itself \
          under dbs, or run lsfast as the user who owns it"
     )]
     Outside {
-        /// The file.
+        /// The file that the link leads to.
         db: PathBuf,
-        /// The directory.
+        /// The watched directory.
         root: PathBuf,
     },
 }
@@ -90,7 +90,7 @@ impl FollowError {
             || matches!(self, FollowError::Replica { source: ReplicaError::Store(e), .. } if e.is_file_limit())
     }
 
-    /// What the operating system said, if it was that.
+    /// The I/O error among the causes, if there is one.
     fn io(&self) -> Option<&io::Error> {
         let mut cause: Option<&(dyn Error + 'static)> = Some(self);
         while let Some(e) = cause {
@@ -102,8 +102,8 @@ impl FollowError {
         None
     }
 
-    /// Whether the cause may go away by itself or by the work of an administrator, with no harm
-    /// done by another try.
+    /// Whether the cause may pass by itself or by an administrator's work, and another try does no
+    /// harm.
     pub(in crate::replicate) fn is_worth_another_try(&self) -> bool {
         match self {
             FollowError::Replica { source, .. } => !matches!(
@@ -123,8 +123,8 @@ impl FollowError {
         }
     }
 
-    /// Whether a process that was started for this one database had better end with it than wait:
-    /// what was named can't be followed as it is, and who started lsfast should know.
+    /// Whether a process that follows only this database should end with the error instead of
+    /// waiting: the named database cannot be followed as it is, and the user should know.
     pub(in crate::replicate) fn is_definite(&self) -> bool {
         match self {
             FollowError::Open(e) => matches!(
@@ -148,8 +148,8 @@ impl FollowError {
         }
     }
 
-    /// Whether a process that follows this one database has nothing left to do: its store refuses
-    /// it, or another process has it.
+    /// Whether a process that follows only this database has nothing left to do: its store refuses
+    /// it, or another process holds the database.
     pub(in crate::replicate) fn is_final(&self) -> bool {
         match self {
             FollowError::Replica { source, .. } => {
@@ -160,8 +160,8 @@ impl FollowError {
         }
     }
 
-    /// Whether it may look so for a moment only, while the file is being made: told from the other
-    /// definite ones by a second look.
+    /// Whether the error may hold for a moment only, while the file is being created. A second look
+    /// tells it from the other definite errors.
     pub(in crate::replicate) fn is_fleeting(&self) -> bool {
         matches!(
             self,
@@ -176,7 +176,7 @@ impl FollowError {
         matches!(self, FollowError::Same { other, .. } if FileId::at(other).is_ok_and(|now| now == Some(id)))
     }
 
-    /// Whether the file is just no database, as many files in a directory are not.
+    /// Whether the file is simply not a database, as many files in a directory are not.
     pub(in crate::replicate) fn is_no_database(&self) -> bool {
         matches!(self, FollowError::Open(OpenError::Header(_) | OpenError::NotAFile(..)))
     }

@@ -1,4 +1,4 @@
-//! A database whose path names another file by now, or none.
+//! A database whose path now names another file, or none.
 
 use std::time::Duration;
 
@@ -6,21 +6,21 @@ use super::abandon;
 use super::run::{End, Follower};
 use crate::sqlite::database::FileId;
 
-/// How long the last commits of a database that was removed may take to be stored.
+/// How long storing the last commits of a removed database may take.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
 impl Follower<'_> {
-    /// The files are gone, but what was captured of them is in memory or behind open descriptors:
-    /// it is stored for as long as that is quick. Whether all of it is.
+    /// The files are gone, but their captured pages are in memory or readable through open
+    /// descriptors: stores them if that takes no longer than [`LAST_WORDS`]. Returns whether all of
+    /// it is stored.
     pub(super) async fn store_the_last(&mut self) -> bool {
         self.board.close();
         let (board, hint, replicas) = (&self.board, &self.hint, &mut self.replicas);
         let all = async {
             let mut stored = true;
             loop {
-                // No lock of ours keeps the files as they are. Nor does anybody
-                // write to them, or what is
-                // read shows it.
+                // No lock of ours keeps the files as they are. No program writes to them either, or
+                // reading them shows it.
                 board.grant_pins();
                 tokio::select! {
                     ended = replicas.join_next() => match ended {
@@ -38,8 +38,8 @@ impl Follower<'_> {
         stored
     }
 
-    /// Whether the names still lead to the files that were opened. What can't be told is no reason
-    /// to let go of them.
+    /// Whether the names still lead to the files that were opened. `true` if that cannot be
+    /// determined.
     pub(super) fn is_same(&self) -> bool {
         let named = FileId::at(self.named).map(|now| now == Some(self.id));
         match named.and_then(|same| Ok(same && self.capture.db().is_same()?)) {
@@ -51,7 +51,7 @@ impl Follower<'_> {
         }
     }
 
-    /// The path no longer names these files.
+    /// The path no longer names these files: releases them.
     pub(super) async fn abandon(&mut self) -> End {
         self.capture.leave();
         abandon::tidy(self.capture.db()).await;

@@ -12,14 +12,15 @@ use crate::replicate::shutdown::Stop;
 use crate::replicate::state::{Home, HomeError};
 
 impl Shared {
-    /// Takes the folder of a database for this process, and says so.
+    /// Takes the state folder of a database for this process, and tells the observer.
     pub(super) fn hold(&self, options: &DatabaseOptions, file: &Path) -> Result<Held, HomeError> {
         let home = Home::take(&options.path, options.home_dir(file))?;
         (self.observer)(&Event::Held { db: &options.path, home: home.dir() });
         Ok(Held { home, observer: Arc::clone(&self.observer) })
     }
 
-    /// The same, waiting a while for another lsfast to end: deployments overlap.
+    /// The same as [`Shared::hold`], but waits a while for another lsfast to end: deployments
+    /// overlap.
     pub(super) async fn hold_in_time(
         &self,
         options: &DatabaseOptions,
@@ -41,7 +42,7 @@ impl Shared {
     }
 }
 
-/// The folder of a database, as long as it is ours.
+/// The state folder of a database while this process holds its lock.
 pub(super) struct Held {
     pub(super) home: Home,
     observer: Observer,
@@ -53,5 +54,5 @@ impl Drop for Held {
     }
 }
 
-/// How often the lock of a database is tried while another lsfast has it.
+/// How often to retry the lock of a database that another lsfast holds.
 const HOLD_AGAIN: Duration = Duration::from_millis(200);

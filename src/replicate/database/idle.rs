@@ -1,5 +1,4 @@
-//! A WAL that has grown large: given back when the database is idle, and reported when it can't
-//! start over.
+//! A large WAL: truncated when the database is idle, and reported when it cannot start over.
 
 use std::time::{Duration, Instant};
 
@@ -8,29 +7,28 @@ use super::run::Follower;
 use crate::base::limits;
 use crate::replicate::capture::Look;
 
-/// An idle database whose log is larger than [`limits::WAL_IDLE_BYTES`] gives it back after this
+/// An idle database whose WAL is larger than [`limits::WAL_IDLE_BYTES`] truncates it after this
 /// time.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// The wait after an attempt to do so, whether it succeeded or not.
+/// Shortest time between two attempts to truncate the WAL of an idle database.
 const IDLE_AGAIN: Duration = Duration::from_secs(60);
 
-/// A WAL with frames that can't be proven is emptied when it was idle for this time: until then a
-/// crash would lose commits.
+/// A WAL with frames that cannot be proven is truncated after this idle time: until then a crash
+/// would lose commits.
 const IDLE_DAMAGED: Duration = Duration::from_secs(1);
 
-/// The wait after an attempt to do so.
+/// Shortest time between two attempts to truncate a WAL with unproven frames.
 const IDLE_DAMAGED_AGAIN: Duration = Duration::from_secs(5);
 
 impl Follower<'_> {
-    /// When the log of an idle database is to be given back.
+    /// When to truncate the WAL of an idle database; `None` if it is small or not all is captured.
     pub(super) fn idle_at(&mut self, look: Look) -> Option<Instant> {
         let changed = self.capture.last_change();
         if self.capture.is_damaged() {
             return self.capture.is_settled().then(|| (changed + IDLE_DAMAGED).max(self.idle_not_before));
         }
-        // While the log is quiet and no commit comes it does not grow, and need not be asked for
-        // its size.
+        // A quiet WAL without new commits does not grow, so its size need not be read again.
         let (large, _) = match self.log_is_large {
             Some(known) if look.quiet && known.1 == changed => known,
             _ => (self.capture.db().wal().len().is_ok_and(|len| len > limits::WAL_IDLE_BYTES), changed),
@@ -39,10 +37,10 @@ impl Follower<'_> {
         (large && self.capture.is_settled()).then(|| (changed + IDLE).max(self.idle_not_before))
     }
 
-    /// Gives the log of an idle database back if that is due.
+    /// Truncates the WAL of an idle database if that is due.
     pub(super) fn give_back_idle_log(&mut self, now: Instant) -> Result<(), FollowError> {
         if self.idle_due.is_some_and(|t| t <= now) {
-            // A reader with an old snapshot can prevent it: not again at once.
+            // A reader with an old snapshot can prevent it: do not retry immediately.
             self.idle_not_before =
                 now + if self.capture.is_damaged() { IDLE_DAMAGED_AGAIN } else { IDLE_AGAIN };
             self.capture.give_back_log().map_err(|e| self.tail_error(e))?;
@@ -50,7 +48,7 @@ impl Follower<'_> {
         Ok(())
     }
 
-    /// Says once that neither turns nor rounds get the log to start over.
+    /// Logs once that neither turns nor rounds get the WAL to start over.
     pub(super) fn report_large_log(&mut self) {
         if self.wal_reported {
             return;

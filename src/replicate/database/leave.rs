@@ -1,13 +1,13 @@
-//! What is left of a database when lsfast ends.
+//! The last checkpoint of a database when lsfast ends.
 //!
-//! Without lsfast the last connection to close brings the WAL into the database file. lsfast
-//! prevents that while it runs, and is often the last to leave: whoever then copies the one file
-//! would miss all that is in its WAL. So lsfast checkpoints when it ends.
+//! Without lsfast, the last connection to close copies the WAL into the database file. lsfast
+//! prevents that while it runs, and often leaves last: anyone who then copies the one file would
+//! miss all that is in its WAL. So lsfast checkpoints when it ends.
 //!
-//! A PASSIVE checkpoint leaves the WAL as it is, so that the next start proves its position in it.
-//! This holds only as long as no commit follows: a commit would start the WAL over, and the next
-//! start would have to compare page hashes. So where another process has the database open it is
-//! left alone; that process, or the last one, does the same.
+//! A PASSIVE checkpoint leaves the WAL as it is, so that the next start can prove its position in
+//! it. This holds only as long as no commit follows: a commit would start the WAL over, and the
+//! next start would have to compare page hashes. So if another process has the database open,
+//! lsfast does not checkpoint; that process, or the last one to close, does.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -24,11 +24,11 @@ use crate::replicate::state::record::note_checkpoint;
 use crate::sqlite::database::{CheckpointMode, Database, Stamp};
 use crate::wal::index::LOCK_DMS;
 
-/// How long that may take. A longer one is broken off, and the WAL stays as it is.
+/// Longest time of the last checkpoint. A longer one is interrupted, and the WAL stays as it is.
 pub(in crate::replicate) const LEAVE_TIME: Duration = Duration::from_secs(5);
 
-/// The databases that have stored what they could and now checkpoint. None of them is waited for
-/// beyond the end of the shutdown, and none of them means that something is not stored.
+/// The databases that have stored what they could and now checkpoint. The shutdown waits for none
+/// of them beyond its end, and none of them means that something is not stored.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Leaving(Rc<State>);
 
@@ -38,7 +38,7 @@ struct State {
     until: Cell<Option<Instant>>,
 }
 
-/// A database is leaving for as long as this exists.
+/// While this exists, the database counts as leaving.
 #[derive(Debug)]
 pub(crate) struct Leaves {
     leaving: Leaving,
@@ -46,7 +46,7 @@ pub(crate) struct Leaves {
 }
 
 impl Leaving {
-    /// The shutdown ends at `until`.
+    /// Sets the end of the shutdown.
     pub(in crate::replicate) fn ends_at(&self, until: Instant) {
         self.0.until.set(Some(until));
     }
@@ -61,7 +61,7 @@ impl Leaving {
         Leaves { leaving: self.clone(), db: db.to_owned() }
     }
 
-    /// What is left of the shutdown, [`LEAVE_TIME`] at most.
+    /// Time left of the shutdown, [`LEAVE_TIME`] at most.
     fn time_left(&self) -> Duration {
         let left = self.0.until.get().map(|until| until.saturating_duration_since(Instant::now()));
         left.map_or(LEAVE_TIME, |left| left.min(LEAVE_TIME))
@@ -75,7 +75,7 @@ impl Drop for Leaves {
 }
 
 impl Follower<'_> {
-    /// Brings what is in the WAL into the database file.
+    /// Copies the WAL into the database file, if that is useful here (see the top of the file).
     pub(super) async fn leave(&mut self) {
         let _leaves = self.shared.leaving.enter(self.named);
         let damaged = self.capture.is_damaged();
@@ -107,13 +107,13 @@ impl Follower<'_> {
         }
     }
 
-    /// Runs the checkpoint. What prevented it, if anything.
+    /// Runs the checkpoint. Returns what prevented it, if anything.
     async fn copy(&self, db: &Arc<Database>, mode: CheckpointMode, limit: Duration) -> Option<String> {
         let opening = Arc::clone(&self.shared.opening);
         let to_copy = Arc::clone(db);
         let before = Stamp::of(db.file().std());
         let copied = async move {
-            // Of many databases that end at once some go first.
+            // Only `limits::OPENING` databases checkpoint at once.
             let _place = opening.acquire_owned().await.ok();
             tokio::task::spawn_blocking(move || to_copy.checkpoint_within(mode, limit)).await.ok()
         };
@@ -130,7 +130,8 @@ impl Follower<'_> {
 }
 
 impl Follower<'_> {
-    /// The checkpoint has changed the database file: not what the next start has to compare.
+    /// Records that the checkpoint changed the database file, so that the next start does not take
+    /// it for an edit and compare page hashes.
     fn note_checkpoint(&self, before: io::Result<Stamp>) {
         let db = self.capture.db();
         let noted = before.and_then(|before| {
@@ -143,15 +144,14 @@ impl Follower<'_> {
     }
 }
 
-/// Which checkpoint is due in the end, if any.
+/// Which checkpoint is due at the end, if any.
 fn mode(db: &Database, damaged: bool) -> io::Result<Option<CheckpointMode>> {
     if !db.is_same()? {
         return Ok(None);
     }
     let in_use = db.shm().held_by_other(LOCK_DMS)?;
     if damaged {
-        // The next to open the database recovers the WAL up to the damage, which would
-        // hide newer pages of
+        // The next connection recovers the WAL up to the damage, which would hide newer pages of
         // the database file.
         return Ok(Some(if in_use { CheckpointMode::Passive } else { CheckpointMode::Truncate }));
     }

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::replicate::capture::Look;
 
-/// Looks after a hint: so long after the one before. SQLite publishes a commit after the last event
-/// that it causes.
+/// Delay before each look after a hint, counted from the look before it. SQLite publishes a commit
+/// after the last file event that it causes, so one look at the hint is not enough.
 pub(crate) const GAPS: [Duration; 8] = [
     Duration::from_micros(40),
     Duration::from_micros(80),
@@ -17,24 +17,24 @@ pub(crate) const GAPS: [Duration; 8] = [
     Duration::from_millis(4),
 ];
 
-/// Looks while a commit is known to be near (its frames are there), once the gaps are used up: at
-/// least so long after the one before.
+/// Shortest delay between looks once [`GAPS`] are used up, while a commit is known to be near (its
+/// frames are in the WAL).
 const NEAR_GAP: Duration = Duration::from_millis(1);
 
-/// The share of the time already waited that is added until the next of them: a flush of a second
-/// is noticed 31 ms late at most.
+/// Near looks are delayed by the time already waited divided by this: a commit whose flush takes a
+/// second is noticed 31 ms late at most.
 const NEAR_SHARE: u32 = 32;
 
-/// A transaction that stays unpublished longer than this was rolled back or its writer is gone: the
-/// next hint will tell.
+/// A transaction that stays unpublished for longer than this was rolled back, or its writer is
+/// gone: the next hint will tell.
 const NEAR_MAX: Duration = Duration::from_secs(30);
 
-/// When to look again after a hint.
+/// The schedule of looks since the last hint.
 #[derive(Debug, Default)]
 pub(crate) struct Gaps {
     next: usize,
     near_since: Option<Instant>,
-    /// No hint since the gaps were used up.
+    /// There was no hint since [`GAPS`] were used up.
     quiet: bool,
 }
 
@@ -43,12 +43,12 @@ impl Gaps {
         *self = Gaps::default();
     }
 
-    /// Whether a hint has been followed up as closely as commits need it.
+    /// Whether the last hint was followed by all the looks that a commit can need.
     pub(crate) fn are_used_up(&self) -> bool {
         self.quiet
     }
 
-    /// After a look; `None` to wait for a hint.
+    /// The time of the next look after `look`; `None` to wait for a hint.
     pub(crate) fn next(&mut self, look: Look, now: Instant) -> Option<Instant> {
         if look.quiet {
             *self = Gaps { quiet: true, ..Gaps::default() };

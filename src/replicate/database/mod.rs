@@ -1,5 +1,16 @@
-//! The loop of one database: waits for hints, looks, lets the guard move, and keeps the pipelines
-//! of its replicas alive.
+//! One live database, from waiting for its file to releasing it.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `wait`, `arrival` | wait until the file exists and is complete, then open it |
+//! | `hold` | locks the state folder for this process |
+//! | `attach` | takes the guard and reads the WAL from each replica's durable position |
+//! | `run` | the loop: waits for hints, looks at the WAL, lets the guard move, watches the pipelines |
+//! | `look_schedule`, `notice` | when to look: after hints, or by the clock while commits are frequent |
+//! | `idle` | empties the large WAL of an idle database |
+//! | `gone`, `abandon` | the path names another file, or none |
+//! | `leave` | the last checkpoint, at shutdown |
+//! | `error` | why a database is not followed |
 
 pub(crate) mod abandon;
 mod arrival;

@@ -1,4 +1,4 @@
-//! How the loop learns of commits: by hints, or by the clock while there are many.
+//! How the loop learns of commits: by hints, or by the clock while commits are frequent.
 
 use std::io;
 use std::path::Path;
@@ -11,22 +11,22 @@ use crate::io::watch::{Hint, Of, Watch};
 use crate::replicate::capture::Look;
 use crate::sqlite::database::sibling;
 
-/// So many looks in close succession that find commits make a busy log.
+/// This many consecutive looks that find commits make the WAL a busy one.
 const BUSY_LOOKS: u32 = 16;
 
-/// Nothing found by the clock for so long makes an idle one.
+/// When looks by the clock find nothing for this time, the WAL is idle.
 const CLOCK_IDLE: Duration = Duration::from_millis(20);
 
 /// How the loop learns of commits.
 pub(super) enum Notice {
-    /// The database file, its log and its wal-index are watched. The last tells of damage by other
-    /// programs; commits are not seen there.
+    /// The database file, its WAL and its wal-index are watched. The watch on the wal-index shows
+    /// damage done by other programs; it does not see commits.
     Hints {
         _watches: [Watch; 3],
-        /// Looks in close succession that found commits.
+        /// Consecutive looks that found commits, each soon after the one before.
         streak: u32,
     },
-    /// The log is looked at every [`BUSY_GAP`].
+    /// The loop looks at the WAL every [`BUSY_GAP`].
     Clock,
 }
 
@@ -39,9 +39,8 @@ impl Notice {
 }
 
 impl Follower<'_> {
-    /// A busy log is looked at by the clock: hints would cost its writer, and this loop, more than
-    /// the looks do. `Ok(true)` if the hints have been turned on again, so that one more look
-    /// is due.
+    /// Looks at a busy WAL by the clock: hints would cost its writer, and this loop, more than the
+    /// looks do. `Ok(true)` if the hints have been turned on again, so that one more look is due.
     pub(super) fn adapt(&mut self, look: Look, now: Instant) -> Result<bool, FollowError> {
         match &mut self.notice {
             Notice::Hints { streak, .. } => {
@@ -59,7 +58,7 @@ impl Follower<'_> {
             }
             Notice::Clock => {
                 if !look.captured && now.duration_since(self.last_captured) >= CLOCK_IDLE {
-                    // What happened to the files meanwhile was not seen; they may be gone, too.
+                    // Nothing watched the files meanwhile; they may also be gone.
                     self.hint.note_moved();
                     match Notice::hints(self.shared, self.path(), &self.hint) {
                         Ok(hints) => self.notice = hints,
@@ -70,7 +69,7 @@ impl Follower<'_> {
                 }
             }
         }
-        // While somebody checkpoints there is nothing to find.
+        // While a checkpoint is waited for there is nothing to find.
         if look.captured || self.capture.is_waiting() {
             self.last_captured = now;
         }

@@ -1,5 +1,5 @@
-//! The loop of one database: waits for hints, looks at the WAL, lets the guard move, and keeps the
-//! pipelines of its replicas alive.
+//! The loop of one database: waits for hints, looks at the WAL, lets the guard move, and watches
+//! over the pipelines of its replicas.
 
 use std::cell::Cell;
 use std::io;
@@ -42,18 +42,18 @@ use crate::sqlite::database::{Database, FileId, Stamp};
 use crate::sqlite::guard::Phase;
 use crate::wal::tail::{Ahead, TailError};
 
-/// The gap between looks while all replicas are uploading: commits gather meanwhile anyway.
+/// Delay between looks while all replicas are uploading: commits gather for the next upload anyway.
 pub(super) const BUSY_GAP: Duration = Duration::from_millis(1);
 
-/// The gap between looks in a turn: a checkpoint takes a millisecond at least.
+/// Delay between looks in a turn: a checkpoint takes a millisecond at least.
 const TURN_GAP: Duration = Duration::from_micros(200);
 
-/// Why the WAL alone does not tell what has changed.
+/// Reason for comparing page hashes: the WAL alone does not show what has changed.
 const EDITED: &str = "the database file was written to while lsfast was stopped";
 
 impl DatabaseOptions {
-    /// Where the local state is kept of the file that its name leads to: next to that file, as
-    /// SQLite keeps `-wal` and `-shm`.
+    /// Directory of the local state for `file`, to which the database's name leads: next to that
+    /// file, where SQLite also keeps `-wal` and `-shm`, unless the options name another.
     #[must_use]
     pub fn home_dir(&self, file: &Path) -> PathBuf {
         self.home.clone().unwrap_or_else(|| home_of(file))
@@ -69,11 +69,11 @@ pub struct Shared {
     pub(crate) naps: Naps,
     pub(crate) watches: Watches,
     pub(crate) sweep: Sweep,
-    /// Places for databases that are being opened.
+    /// Limits how many databases are opened at once.
     pub(crate) opening: Arc<Semaphore>,
     /// Which file is followed under which name.
     pub(crate) files: Files,
-    /// Which place is the replica of which database.
+    /// Which store location is the replica of which database.
     pub(crate) places: Places,
     pub(crate) history: history::Common,
     pub(crate) outages: Outages,
@@ -81,18 +81,19 @@ pub struct Shared {
     pub(crate) file_limit_said: Rc<Cell<bool>>,
     pub(crate) turns: Turns,
     pub(crate) leaving: Leaving,
-    /// There is one replica in all: if its store refuses at the first contact, that is the answer.
+    /// The process has only one replica: if its store refuses at the first contact, the process
+    /// ends with that error.
     pub(crate) alone: bool,
-    /// What is there is stored, once: nothing is waited for.
+    /// Set with `--once`: store what is there, and wait for nothing.
     pub(crate) once: Option<Once>,
 }
 
 /// How following a database ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// As asked.
+    /// As requested, with everything stored.
     Stopped,
-    /// It was removed, and is not waited for.
+    /// The database was removed, and is not waited for.
     Gone,
 }
 
@@ -101,16 +102,16 @@ pub(super) enum End {
     Stopped,
     /// The files were replaced or removed: wait for the database to come back.
     Replaced {
-        /// Everything that was captured is stored.
+        /// Whether everything that was captured is stored.
         stored: bool,
     },
 }
 
-/// Follows a database until the stop is asked for and everything is stored. `followed` is set once
-/// it is.
+/// Follows a database until the stop is requested and everything is stored. Sets `followed` once
+/// the database is followed.
 ///
 /// # Errors
-/// [`FollowError`].
+/// [`FollowError`], if the database cannot be followed or not everything could be stored.
 pub async fn follow(
     options: &DatabaseOptions,
     shared: &Shared,
@@ -120,7 +121,7 @@ pub async fn follow(
     let path = &options.path;
     let urls: Vec<&str> = options.replicas.iter().map(|r| r.store.url()).collect();
     let mut before: Option<PathBuf> = None;
-    // What became of the database before this one; `None` before the first.
+    // Whether all of the previous opening was stored; `None` before the first.
     let mut ended: Option<bool> = None;
     loop {
         let vitals_of = |file: &Path| shared.vitals.database(path, &options.home_dir(file), &urls);
@@ -160,7 +161,7 @@ pub async fn follow(
                 followed.set(true);
                 follower.run().await?
             }
-            // Removed between its opening and the first watch.
+            // The file was removed between its opening and the first watch.
             Err(FollowError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 End::Replaced { stored: ended.unwrap_or(true) }
             }
@@ -179,8 +180,8 @@ pub async fn follow(
     }
 }
 
-/// SQLite names the files next to a database by the name it is opened by: two programs that use two
-/// names corrupt it.
+/// Warns of hard links. SQLite names the files next to a database by the name it is opened by: two
+/// programs that use two names corrupt the database.
 fn say_other_names(db: &Database) {
     if let Ok(links @ 2..) = db.file().std().metadata().map(|m| m.nlink()) {
         tracing::warn!(
@@ -200,7 +201,7 @@ pub(super) struct Follower<'a> {
     pub(super) shared: &'a Shared,
     /// The name of the database; a link may lead from it to the path that was opened.
     pub(super) named: &'a Path,
-    /// The file.
+    /// Device and inode of the opened file.
     pub(super) id: FileId,
     stop: &'a Stop,
     pub(super) capture: Capture,
@@ -212,16 +213,16 @@ pub(super) struct Follower<'a> {
     pub(super) last_captured: Instant,
     /// No commit has been found since the last hint.
     unexplained: bool,
-    /// No sooner is an idle log given back.
+    /// Earliest time of the next attempt to truncate an idle WAL.
     pub(super) idle_not_before: Instant,
-    /// When it is to be given back, as far as is known.
+    /// When to truncate the idle WAL, if that is known.
     pub(super) idle_due: Option<Instant>,
-    /// Whether it is large enough for that, as of which change.
+    /// Whether the WAL is large enough for that, and the change for which this was read.
     pub(super) log_is_large: Option<(bool, Instant)>,
     pub(super) notice: Notice,
-    // Dropped last: the lock.
+    // The fields from here are dropped last; `_held`, the lock, is the very last.
     _sweep: Rc<crate::replicate::fleet::sweep::Entry>,
-    /// Of the states of the replicas.
+    /// State folders of the replicas.
     pub(super) folders: Vec<PathBuf>,
     _places: Vec<Place>,
     _held: Held,
@@ -256,7 +257,7 @@ impl<'a> Follower<'a> {
         let opened = opened.map_err(io::Error::other).map_err(io_error(path))?;
         let Opened { guard, tail, mark, since, damage } =
             opened.map_err(|source| FollowError::Tail { db: path.to_owned(), source })?;
-        // With CKPT held, so that no checkpoint of SQLite comes after this.
+        // CKPT is held, so no checkpoint of SQLite changes the file after this.
         let stamp = Stamp::of(db.file().std()).map_err(io_error(path))?;
         let edited = locals.iter().map(|l| l.state().stamp).map(|s| s != Stamp::default() && s != stamp);
         let since: Vec<_> = since
@@ -331,12 +332,12 @@ impl<'a> Follower<'a> {
 
     async fn run(mut self) -> Result<End, FollowError> {
         let mut end = self.look_on().await;
-        // Of one that was overwritten by pages of another size nothing can be read by this opening.
+        // Nothing can be read through this opening if pages of another size replaced the content.
         let readable = !self.capture.db().is_resized().unwrap_or(false);
         if let Ok(End::Replaced { stored }) = &mut end {
             *stored = readable && self.store_the_last().await;
         }
-        // Nobody may wait for a pin that can't come.
+        // No pipeline may wait for a pin that can no longer come.
         self.board.refuse_pins();
         self.replicas.shutdown().await;
         if !matches!(end, Ok(End::Replaced { .. })) {
@@ -348,13 +349,12 @@ impl<'a> Follower<'a> {
     async fn look_on(&mut self) -> Result<End, FollowError> {
         let mut gaps = Gaps::default();
         loop {
-            // Before anything else: with our locks on its wal-index the application
-            // can't begin a new
+            // Comes first: while our locks are on its wal-index, the application cannot begin a new
             // database under this name.
             if self.hint.take_moved() && !self.is_same() {
                 return Ok(self.abandon().await);
             }
-            // Asked before the look: what was committed before the stop is then captured by it.
+            // Read before the look, so that this look captures what was committed before the stop.
             let stopping = self.stop.is_asked();
             let now = Instant::now();
             let look = self.capture.look(now).map_err(|source| self.tail_error(source))?;
@@ -397,18 +397,18 @@ impl<'a> Follower<'a> {
         let by_guard = self.capture.deadline();
         let by_turn = (self.capture.in_turn() && by_gaps.is_none_or(|t| t > now + TURN_GAP))
             .then(|| now + TURN_GAP * 5);
-        // Not asked of the system while there is something to look at.
+        // The size of the WAL is not read while there is something to look at.
         self.idle_due = if by_gaps.is_none() { self.idle_at(look) } else { None };
         [by_gaps, by_guard, by_turn, self.idle_due].into_iter().flatten().min().map(|t| t.max(now + GAPS[0]))
     }
 
-    /// All replicas are uploading, and the guard waits for nobody: what comes now rides the next
+    /// All replicas are uploading, and the guard waits for nothing: what comes now joins the next
     /// upload.
     fn no_hurry(&self) -> bool {
         self.board.all_busy() && !self.capture.in_turn()
     }
 
-    /// Waits for a hint, a helper thread, a replica's end, the stop, or `at`.
+    /// Waits for a hint, a helper thread, the end of a replica, the stop, or `at`.
     async fn wait(&mut self, mut at: Option<Instant>, gaps: &mut Gaps) -> Result<Option<End>, FollowError> {
         let now = Instant::now();
         let pause = if self.capture.in_turn() { TURN_GAP } else { BUSY_GAP };
@@ -441,7 +441,7 @@ impl<'a> Follower<'a> {
         Ok(None)
     }
 
-    /// A pipeline has ended. The others go on; when none is left, the database is done.
+    /// A pipeline has ended. The others continue; when none is left, the database is done.
     fn replica_ended(
         &mut self,
         joined: Option<Result<Result<(), ReplicaError>, tokio::task::JoinError>>,
@@ -473,7 +473,7 @@ async fn nap_until(naps: &Naps, at: Option<Instant>) {
     }
 }
 
-/// Waits for the helper thread of the phase; for ever if it has none.
+/// Waits for the helper thread of the phase; forever if it has none.
 async fn helper(phase: &mut Phase) -> io::Result<Option<Ahead>> {
     match phase {
         Phase::Closing(work)

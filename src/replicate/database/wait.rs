@@ -1,8 +1,8 @@
-//! Waiting for a database to be there, and to be opened.
+//! Waits until a database exists and can be opened.
 //!
-//! Whatever keeps it from being opened is one more wait where it can pass by itself: no file or
-//! folder yet, a file that is still being copied in, removed or renamed while it was being opened,
-//! an error of the system. Only what the caller has to decide is an error here.
+//! Each obstacle that can pass by itself costs one more wait: no file or folder yet, a file that is
+//! still being copied in, a file removed or renamed while it was being opened, a system error. Only
+//! what the caller has to decide is an error here.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -27,32 +27,32 @@ use crate::replicate::shutdown::Stop;
 use crate::sqlite::database::{Database, FileId, OpenError};
 use crate::sqlite::header::HeaderError;
 
-/// What came of waiting.
+/// The result of waiting.
 pub(super) enum Waited {
     Opened(Arc<Database>, Followed, Option<Held>),
     Stopped,
     Gone,
 }
 
-/// What came of one attempt.
+/// The result of one attempt to open.
 enum Attempt {
     Opened(Arc<Database>, Followed),
-    /// The file was replaced, removed or renamed meanwhile: try again at once.
+    /// The file was replaced, removed or renamed during the attempt: try again immediately.
     Again,
-    /// Not yet, for this reason.
+    /// The database cannot be opened yet, for this reason.
     Early(FollowError),
-    /// It looks as a file does that is still being copied in.
+    /// The file looks like one that is still being copied in.
     Incomplete(FollowError),
 }
 
 /// An incomplete file that does not change for this long is not being copied in.
 const COPY_TIME: Duration = Duration::from_secs(10);
 
-/// The wait before a file is opened again that was replaced while it was being opened.
+/// Wait before a file that was replaced while it was being opened is opened again.
 const AGAIN: Duration = Duration::from_millis(10);
 
-/// What a path named when opening it failed. While it is the same the file is not opened again
-/// before the next tick: that would give the hint for the attempt after it.
+/// What a path named when opening it failed. While it is the same, the file is not opened again
+/// before the next tick: the opening itself would cause the hint for the attempt after it.
 #[derive(Clone, PartialEq, Eq)]
 struct Seen {
     path: PathBuf,
@@ -67,7 +67,7 @@ impl Seen {
     }
 }
 
-/// Opens the database, waiting for it to exist.
+/// Opens the database, after waiting for it to exist.
 pub(super) async fn wait_for(
     options: &DatabaseOptions,
     shared: &Shared,
@@ -88,13 +88,12 @@ pub(super) async fn wait_for(
         if seen.file.is_none() {
             arrival.note_missing();
         } else if let Ok(Some(again)) = arrival.wait(path, Instant::now()) {
-            // What goes wrong there goes wrong when it is opened, and has its
-            // message there. A stop waits for
-            // it as well: what is in a database that is there is to be stored.
+            // An error here occurs again when the file is opened, and is reported there. A stop
+            // waits for this too: a database that exists has to be stored.
             tokio::time::sleep(again).await;
             continue;
         }
-        // The folder beside another file is not ours.
+        // The state folder next to another file is not ours.
         drop(held.take_if(|(of, _)| *of != *path));
         let why = match attempt(options, path, shared).await? {
             Attempt::Opened(db, file) => return Ok(Waited::Opened(db, file, held.map(|(_, held)| held))),
@@ -123,17 +122,17 @@ pub(super) async fn wait_for(
         }
         let dir = directory_of(path);
         if held.is_none() && !options.leave_when_gone && (dir.is_dir() || options.home.is_some()) {
-            // So that it can be seen that somebody waits for it, and nobody else
-            // does. The folder of the
-            // database is not made: that is for the application, and it may be a mount.
+            // Taken so that the status shows that this process waits, and so that no other lsfast
+            // does. The database's own directory is not created: that is up to the application, and
+            // it may be a mount point.
             held = Some((path.clone(), shared.hold_in_time(options, path, stop).await?));
         }
         let above = dir.ancestors().find(|d| d.is_dir()).unwrap_or(Path::new("."));
         if watched.as_ref().is_none_or(|(of, _)| of != above) {
-            // Without a watch there is the tick.
+            // Without a watch the tick still finds it.
             let watch = shared.watches.add(above, Of::Directory, &hint).ok();
             watched = Some((above.to_owned(), watch));
-            // It may have come before the watch.
+            // The file may have appeared before the watch.
             continue;
         }
         let again = Instant::now() + limits::SAFETY_TICK;
@@ -150,10 +149,10 @@ pub(super) async fn wait_for(
     }
 }
 
-/// Opens what is at `path`, the file that the name of the database leads to.
+/// Opens what is at `path`, the file that the database's name leads to.
 ///
 /// # Errors
-/// What does not pass by itself, or not without being seen.
+/// Anything that does not pass by itself, or whose end would not be noticed.
 async fn attempt(options: &DatabaseOptions, path: &Path, shared: &Shared) -> Result<Attempt, FollowError> {
     let Some(id) = FileId::at(path).map_err(io_error(path))? else {
         return Ok(Attempt::Early(OpenError::Missing(options.path.clone()).into()));
@@ -163,11 +162,11 @@ async fn attempt(options: &DatabaseOptions, path: &Path, shared: &Shared) -> Res
     {
         return Err(FollowError::Outside { db: path.to_owned(), root: root.clone() });
     }
-    // Before it is opened: closing a second descriptor of the file would drop the locks of
-    // the first.
+    // Taken before the file is opened: closing a second descriptor of the file would drop the locks
+    // of the first.
     let file = match shared.files.take(id, &options.path) {
         Ok(file) => file,
-        // It was renamed: who follows it by its old name is about to notice.
+        // The file was renamed: the loop that follows it under its old name is about to notice.
         Err(e @ FollowError::Same { .. }) if !e.still_same(id) => return Ok(Attempt::Early(e)),
         Err(e) => return Err(e),
     };
@@ -182,7 +181,7 @@ async fn attempt(options: &DatabaseOptions, path: &Path, shared: &Shared) -> Res
         tokio::task::spawn_blocking(open).await
     };
     let opened = opened.map_err(io::Error::other).map_err(io_error(path))?;
-    // Otherwise what failed, or did not, was the opening of a file that is gone.
+    // If not, the attempt opened, or failed to open, a file that is gone.
     let is_same = FileId::at(&options.path).is_ok_and(|now| now == Some(id));
     match opened {
         _ if !is_same => Ok(Attempt::Again),
@@ -201,8 +200,8 @@ async fn attempt(options: &DatabaseOptions, path: &Path, shared: &Shared) -> Res
     }
 }
 
-/// Whether the file looks as one does that is still being copied in: cut off, or with nothing in
-/// its first page yet.
+/// Whether the file looks like one that is still being copied in: cut off, or with an empty first
+/// page.
 fn is_incomplete(e: &OpenError) -> bool {
     match e {
         OpenError::Header(e) => matches!(e, HeaderError::Short { .. } | HeaderError::Blank { .. }),

@@ -1,19 +1,21 @@
 //! The history of a replica: levels, full images, retention.
 //!
-//! What is stored is known from the one listing at the start and from what this process does since
-//! then; nothing is asked of the store to find out what to do, and a database at rest makes no
-//! request at all. The parts, in the order of their use:
+//! One listing at the start, and what this process stores and removes afterwards, tell what the
+//! store holds. Deciding what to do next costs no request, and an idle database makes none. The
+//! modules, in the order of use:
 //!
 //! | part | what it does |
 //! |---|---|
 //! | `options` | what the user wants |
-//! | `point` | what pipeline and keeper share: news of batches, and states of the live database |
-//! | `shelf` | what is stored |
-//! | `ticks` | when things happen: by the clock, each database a little later |
+//! | `handover` | what the replica's pipeline and the executor share: news of batches, states of the live database |
+//! | `inventory` | what the store holds |
+//! | `ticks`, `clock` | when things happen: by the clock, each database at its own offset |
 //! | `plan`, `retain` | what to do next, and what may be deleted: pure functions |
-//! | `keeper` | does it: one step at a time |
-//! | `merge`, `inputs`, `cache` | reading several files and writing one, in bounded memory |
-//! | `task` | the loop of one replica; few steps at once in the process |
+//! | `executor` | carries the plan out, one step at a time |
+//! | `merge`, `inputs`, `cache` | read several files and write one, in bounded memory |
+//! | `mend` | rewrites the damaged files of a replica that no process replicates to |
+//! | `status` | what status and metrics show of the history |
+//! | `task` | the loop of one replica; bounds the steps that run at once in the process |
 
 mod cache;
 mod clock;

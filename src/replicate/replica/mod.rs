@@ -1,5 +1,18 @@
-//! The pipeline of one replica: from pending pages to a durable position. One upload is under way
-//! at a time.
+//! The pipeline of one replica: from pending pages to a durable position, one upload at a time.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `pipeline` | the loop of the replica |
+//! | `resume`, `own_file` | decide at the start how to continue, and whether an unknown file is our own |
+//! | `batch` | stores a batch whose pages are all in memory |
+//! | `writer` | lets only one process write to a replica |
+//! | `large` | stores what is too large to hold in memory, through `image` |
+//! | `keep` | runs the history task of the replica, and supplies it with states of the database |
+//! | `verify` | starts the background verification |
+//! | `lineage` | checks that the replica still holds what was stored there |
+//! | `pace` | spaces uploads |
+//! | `trouble` | how long to wait after a failed attempt, and when to end instead |
+//! | `error` | why the pipeline ends |
 
 mod batch;
 mod error;

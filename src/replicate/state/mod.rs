@@ -1,4 +1,4 @@
-//! What lsfast keeps beside a database: a lock, and for each replica how far it reaches.
+//! What lsfast keeps next to a database: a lock, and for each replica how far it reaches.
 //!
 //! For a database `DIR/NAME` everything is in `DIR/.NAME-lsfast/`:
 //!
@@ -6,13 +6,16 @@
 //! |---|---|
 //! | `lock` | locked while a process follows the database |
 //! | `socket` | where that process tells its state, see `observe` |
-//! | `REPLICA/state` | two slots of 512 bytes, written in turns; the valid one with the higher sequence number counts |
-//! | `REPLICA/pages` | page hashes, see `hashes` |
-//! | `REPLICA.image` | `lsfast reset` was here: a full image is stored after the first batch |
-//! | `REPLICA/verified` | when the replica was verified, see `verify` |
+//! | `REPLICA/state` | two slots of 512 bytes, written alternately; the valid one with the higher sequence number counts |
+//! | `REPLICA/pages` | page hashes, see `page_hashes` |
+//! | `REPLICA.image` | left by `lsfast reset`: a full image is stored after the first batch |
+//! | `REPLICA/verified` | when the replica was last verified, see `verify` |
 //! | `REPLICA/create-only` | whether the store honours create-only PUTs, see `replica` |
 //!
-//! `REPLICA` is a hash of the place, 16 hex digits. A slot, all integers little-endian:
+//! `REPLICA` is a hash of the replica's identity, 16 hex digits.
+//!
+//! `home` opens the folder and reads and writes the slots, `record` is the state of one replica
+//! while it is followed, `page_hashes` the file of page hashes. A slot, all integers little-endian:
 //!
 //! | offset | size | field |
 //! |---|---|---|
@@ -32,18 +35,20 @@
 //! | 160 | 8 | print of the object as of which the page hashes are on disk |
 //! | 168 | 8 | modification time of the database file, in nanoseconds; 0 = not known |
 //! | 176 | 8 | length of the database file |
-//! | 184 | 8 | 1 if the file of page hashes begins with its own TXID, see `hashes` |
+//! | 184 | 8 | 1 if the file of page hashes begins with its own TXID, see `page_hashes` |
 //! | 192 | 312 | 0 |
 //! | 504 | 8 | CRC-64/GO-ISO of bytes 0..504 |
 //!
 //! A point: TXID (8), salts (4 + 4), frame (4), database size in pages (4), running checksum (4 +
-//! 4). The *print* of its object is the CRC-64 of that object's LTX header, which has the time to
-//! the millisecond and the part of the WAL with its salts: no other database, and no other run of
-//! this one, makes the same. States of earlier versions have zeros there, and their objects are
-//! taken at their word.
+//! 4). The *print* of its object is the CRC-64 of that object's LTX header. The header has the time
+//! to the millisecond, and the range of the WAL with its salts: no other database, and no other run
+//! of this one, makes the same print. States of earlier versions have zeros there, and their
+//! objects are trusted without this check.
 //!
-//! The state is written without fsync: after a crash of the process it is exact, after a crash of
-//! the host it is believed only as far as the boot id and the hash field allow.
+//! # Failure and crash
+//!
+//! The state is written without fsync. After a crash of the process it is exact. After a crash of
+//! the host it is trusted only where the boot id and the TXID of the page hashes allow it.
 
 mod home;
 pub mod page_hashes;

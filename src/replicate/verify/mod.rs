@@ -1,13 +1,13 @@
-//! Verifying a replica again and again in the background, inside a bandwidth budget.
+//! Verifies each replica again and again in the background, within a bandwidth budget.
 //!
-//! What is read is what `lsfast verify` reads: all of it. One replica of the process is read at a
-//! time, at its own pace, so an upload never waits for it. When the last verification was is
-//! remembered beside the database, so that neither its age nor the next one depends on how
-//! often the process is started. A fault is said and shown; replication goes on, since what is
-//! committed next has to be stored all the same.
+//! It reads all that `lsfast verify` reads. One replica of the process is read at a time, at its
+//! own pace, so an upload never waits for it. The time of the last verification is kept in the
+//! state folder, so that neither its age nor the next one depends on how often the process
+//! restarts. Damage is logged and shown in the status; replication continues, because the next
+//! commits have to be stored all the same.
 //!
-//! The database itself is left out: its file must not be opened and closed in a process that
-//! follows it.
+//! Verification does not read the database itself: its file must not be opened and closed in a
+//! process that follows it.
 
 mod record;
 mod verifier;

@@ -1,5 +1,5 @@
-//! Histories of hours and days in a moment: the keeper against a store in memory that can die at
-//! any request, by a clock that the test moves.
+//! Hours and days of history within a moment: the executor works against a store in memory that can
+//! fail at any request, by a clock that the test moves.
 
 mod damage;
 pub mod memory;

@@ -1,4 +1,4 @@
-//! Request bodies: chunks that are sent as they lie in memory, as often as it takes.
+//! Request bodies: chunks that are sent from where they are in memory, once per attempt.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -16,17 +16,17 @@ use sha2::{Digest, Sha256};
 
 use super::encode::push_hex;
 
-/// Handed to the connection at once, at most: larger chunks are cut (not copied), so that progress
-/// can be seen.
+/// Most bytes that the connection receives at once. A larger chunk is split without a copy, so that
+/// progress is visible.
 const FRAME_BYTES: usize = 128 << 10;
 
-/// A longer content is summed up on a worker thread.
+/// Checksums of a longer content are computed on a worker thread. In bytes.
 const SUM_INLINE_BYTES: u64 = 256 << 10;
 
-/// The SHA-256 of nothing.
+/// The SHA-256 of the empty content.
 const SHA256_EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// The content of a request. Cheap to clone; its checksums are made once.
+/// The content of a request. It is cheap to clone, and each checksum is computed once.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Payload(Arc<Content>);
 
@@ -48,7 +48,7 @@ impl Payload {
         self.0.len
     }
 
-    /// Lower-case hex, for the signature.
+    /// The SHA-256 in lower-case hex, for the signature.
     pub(super) fn sha256(&self) -> &str {
         if self.0.len == 0 {
             return SHA256_EMPTY;
@@ -62,19 +62,19 @@ impl Payload {
         })
     }
 
-    /// In lower-case hex, as in an ETag.
+    /// The MD5 in lower-case hex, as in an ETag.
     pub(super) async fn md5(&self) -> String {
         let mut hex = String::with_capacity(32);
         push_hex(&mut hex, &self.md5_bytes().await);
         hex
     }
 
-    /// In Base64, as in a header.
+    /// The MD5 in Base64, as in Content-MD5.
     pub(super) async fn md5_base64(&self) -> String {
         BASE64.encode(self.md5_bytes().await)
     }
 
-    /// That of a long content is made on a worker thread.
+    /// The MD5; that of a long content is computed on a worker thread.
     async fn md5_bytes(&self) -> [u8; 16] {
         let content = self.clone();
         let sum = move || {
@@ -85,7 +85,7 @@ impl Payload {
         if self.0.len <= SUM_INLINE_BYTES {
             return sum();
         }
-        // The runtime is shutting down if it fails: nothing is sent or compared any more.
+        // If the worker fails, the runtime is shutting down: nothing more is sent or compared.
         tokio::task::spawn_blocking(sum).await.unwrap_or_default()
     }
 
@@ -97,8 +97,8 @@ impl Payload {
         })
     }
 
-    /// Makes the checksums that will be asked for. Those of a long content are made on a worker
-    /// thread: the loop has others to serve.
+    /// Computes the checksums that the request needs. Those of a long content are computed on a
+    /// worker thread, so that other tasks are not delayed.
     pub(super) async fn sum(&self, signed: bool) {
         if self.0.len <= SUM_INLINE_BYTES {
             return;
@@ -110,11 +110,11 @@ impl Payload {
                 content.sha256();
             }
         });
-        // Should the worker fail, they are made when they are needed.
+        // If the worker fails, the checksums are computed when they are needed.
         let _ = sums.await;
     }
 
-    /// Whether the content is `other`, byte for byte.
+    /// Whether the content equals `other`, byte for byte.
     pub(super) fn equals(&self, other: &[u8]) -> bool {
         let mut rest = other;
         for chunk in &self.0.chunks {
@@ -126,7 +126,7 @@ impl Payload {
         rest.is_empty()
     }
 
-    /// A body to send, and the counter of what the connection has taken of it.
+    /// A body to send, and the counter of its bytes that the connection has taken.
     pub(super) fn body(&self) -> (Chunks, Arc<AtomicU64>) {
         let taken = Arc::new(AtomicU64::new(0));
         let queue = self.0.chunks.iter().filter(|c| !c.is_empty()).cloned().collect();

@@ -1,4 +1,5 @@
-//! What an answer that is no success means.
+//! Classifies error responses: the code, message, region and times they carry, and the [`Class`] of
+//! failure.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,15 +13,15 @@ use crate::store::ErrorKind;
 
 const BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region");
 
-/// Stores refuse signatures that are older or newer than some minutes (S3: 15), with one of several
-/// codes. A refusal together with clocks so far apart is taken for that.
+/// Stores refuse signatures that are more than some minutes off (15 for S3), with one of several
+/// codes. A refused signature counts as skewed if the clocks differ by more than this.
 const SKEW_MIN: Duration = Duration::from_secs(240);
 
-/// Longest code of an error, in characters. The longest in use has 47.
+/// Longest error code that is kept, in characters. The longest one in use has 47.
 const CODE_MAX: usize = 64;
 
-/// Reads code, words, region and times of an answer. `signed_at` is the time in the request's
-/// signature.
+/// Reads the code, message, region and times of an error response. `signed_at` is the time in the
+/// request's signature.
 pub(super) fn read(
     status: StatusCode,
     headers: &HeaderMap,
@@ -56,8 +57,8 @@ pub(super) fn read(
     (class, detail)
 }
 
-/// Some stores (Garage) call everything AccessDenied and say in words that it is the key or the
-/// signature.
+/// Replaces the code where the message says more: some stores (Garage) answer AccessDenied for
+/// everything and name the bad key or signature only in the message.
 fn plain_code(status: StatusCode, code: String, said: &str) -> String {
     if !matches!(status.as_u16(), 400 | 401 | 403)
         || !matches!(code.as_str(), "AccessDenied" | "Forbidden" | "")
@@ -80,7 +81,7 @@ fn plain_code(status: StatusCode, code: String, said: &str) -> String {
     }
 }
 
-/// The table: codes first, for they say more than the status.
+/// The table of codes and statuses. Codes come first because they say more than the status.
 fn class(status: StatusCode, detail: &Detail) -> Class {
     match detail.code.as_str() {
         "RequestTimeTooSkewed" => return Class::Skewed,
@@ -88,7 +89,7 @@ fn class(status: StatusCode, detail: &Detail) -> Class {
         | "RequestTimeout" | "OperationAborted" | "RequestLimitExceeded" | "BandwidthLimitExceeded" | "Throttling"
         | "ThrottlingException" | "Throttled" | "TooManyRequests" | "TooManyRequestsException" | "Busy"
         | "PriorRequestNotComplete" | "XMinioServerNotInitialized" | "ConditionalRequestConflict"
-        // The body was damaged or cut on its way.
+        // The body was damaged or cut off in transit.
         | "BadDigest" | "IncompleteBody" | "XAmzContentSHA256Mismatch" => return Class::Transient,
         "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "AccessDenied" | "ExpiredToken" | "ExpiredTokenException"
         | "InvalidToken" | "TokenRefreshRequired" | "AccountProblem" | "AllAccessDisabled" | "InvalidSecurity"
@@ -99,7 +100,7 @@ fn class(status: StatusCode, detail: &Detail) -> Class {
             return if detail.region.is_some() { Class::OtherRegion } else { Class::Final(ErrorKind::WrongRegion) };
         }
         "TemporaryRedirect" => return Class::Redirect,
-        // 403, and no question of rights.
+        // The status is 403, but the object is archived: this is not a matter of rights.
         "InvalidObjectState" => return Class::Final(ErrorKind::Fatal),
         "NoSuchBucket" => return Class::Final(ErrorKind::NoBucket),
         "NoSuchKey" | "NoSuchUpload" | "NotFound" => return Class::Final(ErrorKind::NotFound),
@@ -135,23 +136,23 @@ pub(super) fn apart(a: SystemTime, b: SystemTime) -> Duration {
     a.duration_since(b).or_else(|e| Ok::<_, ()>(e.duration())).unwrap_or_default()
 }
 
-/// `Sat, 21 Nov 2026 23:17:31 GMT`
+/// Parses a date such as `Sat, 21 Nov 2026 23:17:31 GMT`.
 pub(in crate::store) fn http_date(text: &str) -> Option<SystemTime> {
     let zoned = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
     Some(SystemTime::from(zoned))
 }
 
-/// Seconds; the form with a date is not used by any store.
+/// Parses `Retry-After` in seconds. No store uses the form with a date.
 fn retry_after(text: &str) -> Option<Duration> {
     text.trim().parse::<u32>().ok().map(|s| Duration::from_secs(u64::from(s)))
 }
 
-/// One line of printable characters, not too long.
+/// One line of printable characters, cut to a limit.
 fn quote(text: &str) -> String {
     untrusted::quote(text).trim_end_matches('.').to_owned()
 }
 
-/// What a page of HTML or a line of text says, without its tags.
+/// The text of an HTML page or a plain body, without tags.
 pub(super) fn plain_text(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(4096)]);
     let text =

@@ -1,5 +1,5 @@
-//! One client for each endpoint and process: connections, the correction of the clock, and what the
-//! store was found not to know.
+//! One client for each endpoint of the process: its connections, the clock correction, and the
+//! features that the store was found not to support.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -29,7 +29,7 @@ use crate::store::s3::options::ClientOptions;
 #[derive(Clone, Default)]
 pub struct Clients(Arc<Registry>);
 
-/// Endpoint, `None` for AWS, and how its certificate is checked.
+/// The endpoint (`None` for AWS) and how its certificate is checked.
 type Place = (Option<EndpointUrl>, TlsOptions);
 
 #[derive(Default)]
@@ -39,12 +39,12 @@ struct Registry {
 }
 
 impl Clients {
-    /// Clients that reach their servers by `connector` instead of the network.
+    /// Clients that connect to their servers through `connector` instead of the network.
     pub fn with_connector(connector: Arc<dyn Connect>) -> Clients {
         Clients(Arc::new(Registry { connector: Some(connector), clients: Mutex::default() }))
     }
 
-    /// Connections opened so far, by all clients.
+    /// Number of connections that all clients have opened since the start.
     #[must_use]
     pub fn connections_opened(&self) -> u64 {
         let clients = self.0.clients.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,7 +61,7 @@ impl Clients {
             Endpoint::At(url) => Some(url.clone()),
         };
         let plain = endpoint.as_ref().is_some_and(|url| url.scheme == Scheme::Http);
-        // Over plain HTTP nothing is checked, so that the options for it make no difference.
+        // Plain HTTP checks no certificate, so the TLS options make no difference.
         let tls = if plain { TlsOptions::default() } else { location.tls.clone() };
         let mut clients = self.0.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&(endpoint.clone(), tls.clone())) {
@@ -85,7 +85,7 @@ impl fmt::Debug for Clients {
     }
 }
 
-/// A way that others can listen on or change is worth a word, once for each endpoint.
+/// Warns of a connection that others can read or change, once for each endpoint.
 fn warn_of_the_way(location: &S3Location, plain: bool) {
     let url = location.endpoint_url();
     if plain && url.is_public() {
@@ -103,18 +103,19 @@ fn warn_of_the_way(location: &S3Location, plain: bool) {
     }
 }
 
-/// What the store answered it does not know. Remembered for the process, so that it is tried once.
+/// Features that the store has refused. They are remembered for the life of the process, so that
+/// each is tried once.
 #[derive(Debug, Default)]
 pub(super) struct Refused {
     pub(super) checksum: AtomicBool,
-    /// `x-amz-checksum-mode`, with HEAD.
+    /// `x-amz-checksum-mode`, sent with HEAD.
     pub(super) checksum_mode: AtomicBool,
     pub(super) create_only: AtomicBool,
     pub(super) batch_delete: AtomicBool,
     pub(super) copy: AtomicBool,
 }
 
-/// One endpoint.
+/// The client of one endpoint.
 #[derive(Debug)]
 pub(super) struct Client {
     connector: Arc<dyn Connect>,
@@ -124,21 +125,21 @@ pub(super) struct Client {
     pub(super) clock: StoreClock,
     skew_ms: AtomicI64,
     regions: Mutex<HashMap<String, String>>,
-    /// Buckets in which an object of this process was found right after it was written.
+    /// Buckets in which this process has found an object right after writing it.
     proven: Mutex<HashSet<String>>,
     pub(super) refused: Refused,
-    /// The store asks for Content-MD5.
+    /// The store requires Content-MD5.
     pub(super) wants_md5: AtomicBool,
-    /// Answers to uploads have no ETag, and are true.
+    /// The store's answers to uploads carry no ETag, and the uploads succeed nevertheless.
     pub(super) bare_answers: AtomicBool,
-    /// ETags were found to be something else than MD5.
+    /// The store's ETags were found not to be MD5 sums.
     pub(super) opaque_etags: AtomicBool,
-    /// The last calls that read or that write have failed.
+    /// Whether the last calls that read, or that write, have failed.
     pub(super) down: Down,
-    /// When it was last proven whether create-only PUTs are honoured, in milliseconds since 1970; 0
-    /// for never.
+    /// When it was last proven whether the store honours create-only PUTs, in milliseconds since
+    /// 1970; 0 for never.
     pub(super) create_only_proven: AtomicI64,
-    /// Whether it was logged that they are not.
+    /// Whether the warning that they are not honoured was logged.
     pub(super) create_only_warned: AtomicBool,
 }
 
@@ -168,14 +169,15 @@ impl Client {
         pools.values().map(|p| p.opened()).sum()
     }
 
-    /// The time for signatures: by the server's clock once it has refused one for its time.
+    /// The time for signatures. It follows the server's clock once the server has refused a
+    /// signature for its time.
     pub(super) fn now(&self) -> SystemTime {
         let skew = self.skew_ms.load(Ordering::Relaxed);
         let by = Duration::from_millis(skew.unsigned_abs());
         if skew >= 0 { SystemTime::now() + by } else { SystemTime::now() - by }
     }
 
-    /// Takes the server's time.
+    /// Corrects the clock to the server's time.
     pub(super) fn correct_clock(&self, server: SystemTime) {
         let skew = match server.duration_since(SystemTime::now()) {
             Ok(ahead) => i64::try_from(ahead.as_millis()).unwrap_or(0),
@@ -184,12 +186,12 @@ impl Client {
         self.skew_ms.store(skew, Ordering::Relaxed);
     }
 
-    /// The region that the store named for a bucket.
+    /// The region that the store named for a bucket, if it has named one.
     pub(super) fn region_of(&self, bucket: &str) -> Option<String> {
         self.regions.lock().unwrap_or_else(PoisonError::into_inner).get(bucket).cloned()
     }
 
-    /// Whether an object of this process was found in the bucket.
+    /// Whether an object that this process wrote was found in the bucket.
     pub(super) fn is_proven(&self, bucket: &str) -> bool {
         self.proven.lock().unwrap_or_else(PoisonError::into_inner).contains(bucket)
     }
@@ -227,12 +229,11 @@ impl Client {
         Ok(pool)
     }
 
-    /// Sends one request and waits for the head of the answer.
+    /// Sends one request and waits for the head of the response.
     pub(super) async fn send(&self, wire: Wire) -> Result<Answer, Failure> {
         let pool = self.pool(wire.scheme, &wire.authority)?;
-        // Before the clock runs. Not held while a body is read: whoever reads may need
-        // another answer to go
-        // on.
+        // The place is taken before the deadline starts. It is released before a body is read,
+        // because the reader may need another response first.
         let place = pool.place().await;
         let deadline = Instant::now() + wire.head_time;
         let late = || {
@@ -288,8 +289,8 @@ enum Watched<T> {
     Late,
 }
 
-/// Waits for `sending`, as long as the connection takes bytes of the body now and then, or has
-/// taken them all.
+/// Waits for `sending` for as long as the connection keeps taking bytes of the body, or has taken
+/// them all.
 async fn watch<F: Future>(
     sending: F,
     taken: &AtomicU64,
@@ -324,7 +325,7 @@ fn send_failure(authority: &str, scheme: Scheme, reused: bool, error: hyper::Err
         let message = format!("{authority} does not answer in HTTP{hint}");
         return Failure::new(Class::Unreachable, message).with_source(error);
     }
-    // A request over a connection that waited may have met the server's own idle limit.
+    // A request on a reused connection may have met the server's own idle timeout.
     let class = if reused { Class::Stale } else { Class::Transient };
     let message = if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
         format!("{authority} closed the connection before it answered")
@@ -336,7 +337,7 @@ fn send_failure(authority: &str, scheme: Scheme, reused: bool, error: hyper::Err
     Failure::new(class, message).with_source(error)
 }
 
-/// The head of an answer, and its body to come.
+/// The head of a response, with a body still to be read.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
@@ -344,8 +345,8 @@ pub(super) struct Answer {
     pub(super) body: AnswerBody,
 }
 
-/// The body of an answer. Read to its end, it gives its connection back; dropped before, the
-/// connection is closed.
+/// The body of a response. Once it is read to its end, its connection returns to the pool. If it is
+/// dropped earlier, the connection is closed.
 #[derive(Debug)]
 pub(super) struct AnswerBody {
     incoming: Incoming,
@@ -356,7 +357,7 @@ pub(super) struct AnswerBody {
 }
 
 impl AnswerBody {
-    /// The next bytes, `None` at the end.
+    /// The next bytes, or `None` at the end of the body.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
         loop {
             if self.conn.is_none() {
@@ -382,7 +383,7 @@ impl AnswerBody {
         }
     }
 
-    /// The whole body, if it has no more than `max` bytes.
+    /// The whole body; an error if it is longer than `max` bytes.
     pub(super) async fn collect(&mut self, max: usize) -> Result<Bytes, Failure> {
         let mut all = BytesMut::new();
         let mut first = Bytes::new();

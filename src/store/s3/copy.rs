@@ -1,7 +1,8 @@
-//! CopyObject, UploadPartCopy for large objects, and through this host where the store has neither.
+//! Copies an object: CopyObject, UploadPartCopy for large objects, or reading and writing through
+//! this host where the store supports neither.
 //!
-//! A create-only copy is guarded by a HEAD of its target: few stores honour `If-None-Match` on a
-//! copy, and those that do not ignore it silently.
+//! A HEAD of the target guards a create-only copy. Few stores honour `If-None-Match` on a copy, and
+//! the others ignore it silently.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,13 +23,14 @@ use crate::base::limits;
 use crate::store::api::{PutOptions, Result, Upload};
 use crate::store::{ErrorKind, StoreError};
 
-/// Time that every copy gets.
+/// Base time that the server gets for a copy.
 const COPY_TIME: Duration = Duration::from_secs(60);
 
-/// How long a copy that the store fails at is tried again: there is another way.
+/// How long a failing copy is retried. It is short because copying through this host is the
+/// alternative.
 const COPY_PATIENCE: Duration = Duration::from_secs(5);
 
-/// And a second more for each so many bytes.
+/// A copy gets one second more than [`COPY_TIME`] for each of these bytes.
 const COPY_BYTES_PER_SECOND: u64 = 8 << 20;
 
 /// Copies `from` to `to` within the bucket.
@@ -55,7 +57,7 @@ pub(super) async fn copy(inner: &Arc<Inner>, from: &str, to: &str, options: PutO
         Err(failure) if another_way_may_do(&failure) => {
             tracing::debug!(replica = %inner.url, error = %failure, "the copy goes through this host");
             through_host(inner, from, source.size, to, options).await?;
-            // It was the copy that the store does not do, and not the object that it does not have.
+            // The object exists, so the store lacks the copy operation.
             if !inner.client.refused.copy.swap(true, Ordering::Relaxed) {
                 tracing::debug!(replica = %inner.url, "the store cannot copy: copies go through this host from now on");
             }
@@ -65,8 +67,8 @@ pub(super) async fn copy(inner: &Arc<Inner>, from: &str, to: &str, options: PutO
     }
 }
 
-/// Whether an answer to a copy leaves hope for reading and writing: the store does not know copies,
-/// forbids them, or fails at them again and again.
+/// Whether reading and writing may succeed after this failure: the store does not know copies,
+/// forbids them, or keeps failing at them.
 fn another_way_may_do(failure: &Failure) -> bool {
     match failure.class {
         Class::Unsupported => true,
@@ -77,7 +79,7 @@ fn another_way_may_do(failure: &Failure) -> bool {
     }
 }
 
-/// Reads and writes, a part at a time.
+/// Copies by reading and writing, one part at a time.
 async fn through_host(
     inner: &Arc<Inner>,
     from: &str,
@@ -102,7 +104,7 @@ async fn through_host(
 
 type Copied = std::result::Result<(), Failure>;
 
-/// By UploadPartCopy.
+/// Copies with UploadPartCopy.
 async fn copy_parts(
     inner: &Arc<Inner>,
     from: &str,
@@ -125,7 +127,7 @@ async fn copy_parts(
             Ok(Ok(()))
         }
         Err(failure) => {
-            // An attempt to complete it may have succeeded and its answer may be lost.
+            // A completion may have succeeded although its response was lost.
             let settled = match (inner.head(from).await, inner.head(to).await) {
                 (Ok(Some(source)), Ok(Some(target))) => {
                     inner.settle_copy(from, &source, to, &target).await.map(|()| true)
@@ -138,7 +140,7 @@ async fn copy_parts(
                     guard.disarm();
                     Ok(Ok(()))
                 }
-                // This does not say that nothing is stored.
+                // A transient error does not prove that nothing is stored.
                 Err(e) if e.is_transient() => {
                     guard.abort().await;
                     Err(e)
@@ -199,7 +201,7 @@ impl Inner {
         call.extra_time = copy_time(source.size);
         call.patience = Some(COPY_PATIENCE);
         let reply = self.run(&call).await?;
-        // An answer without an ETag is an answer of something that did not understand the copy.
+        // A response without an ETag comes from a store that did not understand the copy.
         let etag = xml::copy_etag(&reply.body, false).map_err(not_a_copy)?;
         if etag == source.etag {
             return Ok(());
@@ -228,11 +230,12 @@ impl Inner {
         Ok(Part { number, etag, crc32: None })
     }
 
-    /// Whether a copy is there. Its ETag says nothing where it is encrypted, or came in parts.
+    /// Checks that the copy exists with this size. Its ETag is not comparable where it is encrypted
+    /// or was copied in parts.
     async fn copied_size(&self, to: &str, size: u64) -> Copied {
         match self.head(to).await {
             Ok(Some(found)) if found.size == size => Ok(()),
-            // Without the right to read there is no proof.
+            // Without the right to read, the copy cannot be checked.
             Err(e) if e.kind() == ErrorKind::Credentials => Ok(()),
             Err(e) => Err(Failure::new(Class::Final(e.kind()), e.to_string()).with_source(e)),
             Ok(found) => {
@@ -245,7 +248,7 @@ impl Inner {
         }
     }
 
-    /// Success if the target holds what the source holds, a conflict otherwise.
+    /// Succeeds if the target holds the same content as the source; otherwise returns a conflict.
     async fn settle_copy(&self, from: &str, source: &Found, to: &str, target: &Found) -> Result<()> {
         let known = |a: &str, b: &str| !a.is_empty() && a == b;
         let same = source.size == target.size
@@ -260,7 +263,7 @@ fn copy_time(size: u64) -> Duration {
     COPY_TIME + Duration::from_secs(size / COPY_BYTES_PER_SECOND)
 }
 
-/// A store without CopyObject may take the request for an ordinary PUT of nothing.
+/// A store without CopyObject may take the request for an ordinary PUT of an empty object.
 fn not_a_copy(e: xml::XmlError) -> Failure {
     let message = format!("the answer to the copy is none: {e}");
     Failure::new(Class::Unsupported, message).with_source(e)

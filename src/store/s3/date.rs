@@ -1,8 +1,8 @@
-//! The store's clock, by the `Date` of its answers.
+//! The store's clock, from the `Date` header of its responses.
 //!
-//! Only a difference that cannot be the network's counts: clocks that differ by less than
-//! [`limits::CLOCK_AHEAD`] are taken for equal. The time of signatures is another matter: it is
-//! corrected by refusals alone, within bounds.
+//! Only a difference too large for network delay counts: clocks that differ by less than
+//! [`limits::CLOCK_AHEAD`] are taken as equal. The time of signatures is separate: only a refused
+//! signature corrects it, and only within bounds.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -15,19 +15,19 @@ use super::classify::{apart, http_date};
 use crate::base::limits;
 use crate::io::since_boot;
 
-/// What is known of the clock of a store.
+/// The store's clock, as last seen.
 #[derive(Debug, Default)]
 pub(super) struct StoreClock {
-    /// The newest `Date`, and when it came, by a clock that nobody sets.
+    /// The newest `Date`, and when it arrived by the monotonic clock since boot.
     last: Mutex<Option<(SystemTime, Duration)>>,
-    /// That the clocks differ was logged.
+    /// Whether the difference of the clocks was logged.
     said: AtomicBool,
 }
 
 impl StoreClock {
-    /// Takes the time of an answer. `true` if the clocks differ.
+    /// Takes the time of a response. Returns `true` if the clocks differ.
     pub(super) fn learn(&self, headers: &HeaderMap) -> bool {
-        // What a cache gives out has an old time.
+        // A response from a cache has an old time.
         if headers.contains_key(AGE) {
             return false;
         }
@@ -37,12 +37,12 @@ impl StoreClock {
         apart(date, SystemTime::now()) > limits::CLOCK_AHEAD
     }
 
-    /// Whether it was not logged yet that the clocks differ. From now on it was.
+    /// Returns true at the first call only: the caller then logs that the clocks differ.
     pub(super) fn say(&self) -> bool {
         !self.said.swap(true, Ordering::Relaxed)
     }
 
-    /// The present moment: by the store's clock if that is known and differs, else by this host's.
+    /// The current time: by the store's clock if it is known and differs, otherwise by the host's.
     pub(super) fn now(&self) -> SystemTime {
         let host = SystemTime::now();
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);

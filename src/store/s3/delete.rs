@@ -1,4 +1,4 @@
-//! DeleteObjects in batches, or one DELETE for each object where the store does not have it.
+//! DeleteObjects in batches, or one DELETE for each object where the store lacks DeleteObjects.
 
 use std::sync::atomic::Ordering;
 
@@ -17,11 +17,11 @@ use crate::base::{limits, untrusted};
 use crate::store::api::Result;
 use crate::store::{ErrorKind, StoreError};
 
-/// Codes of single objects that may work later.
+/// Error codes of single objects for which a retry may succeed.
 const LATER: [&str; 4] = ["InternalError", "SlowDown", "ServiceUnavailable", "OperationAborted"];
 
 impl Inner {
-    /// Removes objects; those that are not there are no error.
+    /// Deletes objects. A missing object is not an error.
     pub(super) async fn delete(&self, keys: &[String]) -> Result<()> {
         for batch in keys.chunks(limits::DELETE_BATCH) {
             if batch.len() == 1 || self.client.refused.batch_delete.load(Ordering::Relaxed) {
@@ -73,8 +73,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Reads what was not deleted; keeps in `left` what may be tried again, and answers with the
-    /// failure to wait for.
+    /// Reads which objects were not deleted. Keeps in `left` those that can be retried, and returns
+    /// the failure to back off for.
     fn not_deleted(&self, body: &[u8], left: &mut Vec<&str>) -> Result<Option<Failure>> {
         let subject = format!("DELETE s3://{}", self.location.bucket);
         let errors = xml::delete_errors(body)
@@ -110,7 +110,7 @@ impl Inner {
 
 fn delete_call<'a>(keys: &[&str]) -> Call<'a> {
     let xml = xml::delete_request(keys.iter().copied());
-    // S3 wants proof that the list of victims arrived whole; this is the form that every
+    // S3 requires proof that the list of keys arrived whole; Content-MD5 is the form that every
     // store knows.
     let md5 = BASE64.encode(Md5::digest(xml.as_bytes()));
     Call::new(Method::POST, None).query("delete", "").header("content-md5", md5).xml(xml)

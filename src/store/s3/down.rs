@@ -1,10 +1,10 @@
-//! Whether a store has failed last, so that further calls do not try long.
+//! Whether the last calls to a store failed, so that further calls do not retry for long.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::Method;
 
-/// Which kinds of calls have failed last, after all their attempts.
+/// Whether the last read, and the last write, failed after all its attempts.
 #[derive(Debug, Default)]
 pub(super) struct Down {
     reads: AtomicBool,
@@ -22,7 +22,7 @@ impl Down {
 
     pub(super) fn set(&self, method: &Method, down: bool) {
         let flag = self.of(method);
-        // Written rarely, so that requests of several threads do not take the line from each other.
+        // Stored only on a change, so that threads do not contend for the cache line.
         if flag.load(Ordering::Relaxed) != down {
             flag.store(down, Ordering::Relaxed);
         }

@@ -1,8 +1,8 @@
-//! Percent-encoding by the rule of AWS Signature Version 4.
+//! Percent-encoding by the rules of AWS Signature Version 4.
 //!
-//! Letters, digits and `-._~` stay; in a path the slash stays too; every other byte of the UTF-8
-//! form becomes `%XX` in upper case. A space is `%20`, a plus `%2B`: what is sent is what is
-//! signed.
+//! Letters, digits and `-._~` stay, and in a path also the slash. Every other byte of the UTF-8
+//! form becomes `%XX` in upper case. A space is `%20` and a plus is `%2B`, so the bytes on the wire
+//! equal the signed ones.
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
@@ -18,17 +18,17 @@ fn push(out: &mut String, text: &str, keep_slash: bool) {
     }
 }
 
-/// Adds an object key to a path.
+/// Appends an object key to a path.
 pub(super) fn push_path(out: &mut String, key: &str) {
     push(out, key, true);
 }
 
-/// Adds a name or a value to a query.
+/// Appends a name or a value to a query.
 pub(in crate::store) fn push_query(out: &mut String, text: &str) {
     push(out, text, false);
 }
 
-/// Adds bytes in lower-case hex.
+/// Appends bytes in lower-case hex.
 pub(in crate::store) fn push_hex(out: &mut String, bytes: &[u8]) {
     for b in bytes {
         for digit in [b >> 4, b & 15] {
@@ -37,9 +37,9 @@ pub(in crate::store) fn push_hex(out: &mut String, bytes: &[u8]) {
     }
 }
 
-/// Reverses the `encoding-type=url` of a listing, where a space may be a plus (AWS) or not. Bytes
-/// that make no UTF-8 and percent signs that encode nothing stay as they are: such a key is not one
-/// of ours.
+/// Reverses the `encoding-type=url` of a listing, where a plus may stand for a space (AWS) or for
+/// itself. Bytes that are not UTF-8 and percent signs that encode nothing stay as they are: the
+/// replica has no such key.
 pub(super) fn decode_key(text: &str, plus_is_space: bool) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());

@@ -1,4 +1,5 @@
-//! Headers that the user's settings add: storage class, and encryption by the server.
+//! Headers from the user's settings: storage class, server-side encryption, requester pays and the
+//! expected bucket owner.
 //!
 //! | setting | goes with |
 //! |---|---|
@@ -17,12 +18,12 @@ use crate::config::{ReplicaFields, S3Location, Scheme, Secret};
 use crate::io::read_small;
 use crate::store::{ErrorKind, StoreError};
 
-/// Bytes of a customer's key.
+/// Length of a customer's key, in bytes.
 const KEY_BYTES: usize = 32;
 
 type Header = (HeaderName, HeaderValue);
 
-/// What to add.
+/// The headers to add, by the kind of request.
 #[derive(Default)]
 pub(super) struct Extras {
     every: Vec<Header>,
@@ -32,10 +33,10 @@ pub(super) struct Extras {
 }
 
 impl Extras {
-    /// By the settings of a replica.
+    /// Reads the settings of a replica.
     ///
     /// # Errors
-    /// A key that can't be read or is none, and values that no header can hold.
+    /// A customer's key that cannot be read or is invalid, and a value that no header can hold.
     pub(super) fn new(location: &S3Location) -> Result<Extras, StoreError> {
         let fields = &location.fields;
         let mut extras = Extras::default();
@@ -62,12 +63,12 @@ impl Extras {
         Ok(extras)
     }
 
-    /// Whether objects are encrypted by a key that makes their ETags something else than an MD5.
+    /// Whether objects are encrypted with a key that keeps their ETags from being MD5 sums.
     pub(super) fn encrypts(&self) -> bool {
         !self.content.is_empty() || self.creation.iter().any(|(name, _)| name.as_str().contains("encryption"))
     }
 
-    /// Adds what belongs to `call`.
+    /// Adds the headers that `call` needs.
     pub(super) fn add(&self, call: &Call<'_>, headers: &mut HeaderMap) {
         for (name, value) in &self.every {
             headers.insert(name.clone(), value.clone());
@@ -120,7 +121,7 @@ fn customer_headers(
     Ok(headers)
 }
 
-/// The customer's key: 32 bytes as they are, or in Base64.
+/// The customer's key: 32 raw bytes, or Base64 of them.
 fn customer_key(fields: &ReplicaFields) -> Result<Option<Vec<u8>>, StoreError> {
     let text = match (&fields.sse_customer_key, &fields.sse_customer_key_path) {
         (None, None) => return Ok(None),
@@ -142,7 +143,7 @@ fn customer_key(fields: &ReplicaFields) -> Result<Option<Vec<u8>>, StoreError> {
     Ok(Some(key))
 }
 
-/// The key goes along with each request: not where everybody can read it.
+/// Each request carries the key, so it must not cross a network in plain text.
 fn refuse_over_plain_http(location: &S3Location) -> Result<(), StoreError> {
     let url = location.endpoint_url();
     let here = url.host == "localhost"

@@ -1,4 +1,4 @@
-//! One failed attempt, and what it means for the next.
+//! One failed attempt, and what it means for the next one.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -10,25 +10,25 @@ use crate::store::ErrorKind;
 /// What to do after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
-    /// The server closed a connection that had been used before: try again at once on a new one.
+    /// The server closed a reused connection. Retry at once on a new one.
     Stale,
-    /// Wait and try again.
+    /// Wait, then retry.
     Transient,
-    /// No connection at all: try again, but not for long.
+    /// No connection could be made. Retry, but only for a short time.
     Unreachable,
-    /// The signature's time is off: take the server's.
+    /// The signature's time is off. Sign with the server's time.
     Skewed,
     /// The bucket is in another region.
     OtherRegion,
-    /// The object is to be asked for at another host.
+    /// The server redirects the request to another host.
     Redirect,
-    /// The keys are not accepted.
+    /// The server does not accept the credentials.
     Credentials,
     /// `If-None-Match` or `If-Match` did not hold.
     Precondition,
-    /// The store does not know this request or one of its headers.
+    /// The store does not support this request or one of its headers.
     Unsupported,
-    /// Nothing helps.
+    /// A retry cannot help.
     Final(ErrorKind),
 }
 
@@ -41,25 +41,25 @@ pub(super) struct Failure {
     pub(super) detail: Box<Detail>,
 }
 
-/// What the server said.
+/// The details of the server's error response.
 #[derive(Debug, Default)]
 pub(super) struct Detail {
     pub(super) status: Option<StatusCode>,
     pub(super) code: String,
-    /// The server's own words.
+    /// The server's own message.
     pub(super) said: String,
     pub(super) retry_after: Option<Duration>,
-    /// The server's clock.
+    /// The server's clock, from the `Date` header.
     pub(super) date: Option<SystemTime>,
     /// The time in the request's signature.
     pub(super) signed_at: Option<SystemTime>,
-    /// The region to use.
+    /// The bucket's region, where the response names it.
     pub(super) region: Option<String>,
-    /// The region that was signed for.
+    /// The region that the request was signed for.
     pub(super) signed_for: String,
-    /// Where to ask instead.
+    /// The target of a redirect.
     pub(super) location: Option<String>,
-    /// Attempts that the call has made, if it was given up.
+    /// Number of attempts of a call that was given up.
     pub(super) attempts: u32,
     pub(super) source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }

@@ -1,4 +1,4 @@
-//! Ranged GET, resumed where it breaks off.
+//! Ranged GET, resumed where the response breaks off.
 
 use std::ops::Range;
 
@@ -15,18 +15,19 @@ use crate::base::{limits, untrusted};
 use crate::store::ErrorKind;
 use crate::store::api::Result;
 
-/// What has arrived so far.
+/// The part of the object that has arrived so far.
 #[derive(Debug, Default)]
 struct Got {
     bytes: BytesMut,
-    /// Of the first answer: an object that is replaced meanwhile must not be read half and half.
+    /// ETag of the first response. If the object is replaced during the read, the halves must not
+    /// be mixed.
     etag: Option<String>,
     /// Whether the object ends where `bytes` ends.
     at_end: bool,
 }
 
 impl Inner {
-    /// Reads `range`; the answer is shorter only where the object ends.
+    /// Reads `range`. The result is shorter only where the object ends.
     pub(super) async fn get(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
         let mut got = Got::default();
         while !got.at_end {
@@ -40,7 +41,7 @@ impl Inner {
         Ok(got.bytes.freeze())
     }
 
-    /// Reads one piece, with as many attempts as it takes.
+    /// Reads one piece, with retries.
     async fn get_piece(&self, key: &str, piece: Range<u64>, got: &mut Got) -> Result<()> {
         let before = got.bytes.len() as u64;
         let mut call = get_call(key, piece.clone());
@@ -71,9 +72,8 @@ impl Inner {
         got: &mut Got,
     ) -> std::result::Result<(), Failure> {
         let mut answer = self.attempt(call, &retry.plan).await?;
-        // Objects of a replica are stored as application/octet-stream. Where the store
-        // answers in full,
-        // this is no object.
+        // Objects of a replica are stored as application/octet-stream. A full response of another
+        // type is not such an object.
         let kind = answer.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let is_page = kind.starts_with("text/html");
         if answer.status == StatusCode::OK && (is_page || kind.starts_with("application/xml")) {
@@ -90,8 +90,8 @@ impl Inner {
         got.etag = etag;
         let mut skip = span.skip;
         let mut left = span.take;
-        // At most what was asked for. Growing by and by would copy, and touch new
-        // memory, again and again.
+        // Reserves at most what was asked for. A buffer that grows step by step would be copied
+        // repeatedly.
         got.bytes.reserve(usize::try_from(left).unwrap_or(0));
         while left > 0 {
             let Some(mut data) = answer.body.next().await? else {
@@ -104,7 +104,7 @@ impl Inner {
             left -= data.len() as u64;
             got.bytes.extend_from_slice(&data);
         }
-        // The end of the message, after which the connection can be used again.
+        // Reads the end of the message, so that the connection can be reused.
         if span.whole {
             let more = answer.body.next().await?;
             if more.is_some_and(|m| !m.is_empty()) {
@@ -125,7 +125,7 @@ fn get_call(key: &str, range: Range<u64>) -> Call<'_> {
     call
 }
 
-/// Which bytes of an answer are the wanted ones.
+/// Which bytes of a response are the wanted ones.
 #[derive(Debug, PartialEq, Eq)]
 struct Span {
     skip: u64,
@@ -137,7 +137,7 @@ struct Span {
 }
 
 impl Span {
-    /// Checks what the answer says it holds against `wanted`.
+    /// Checks the range that the response announces against `wanted`.
     fn of(
         status: StatusCode,
         headers: &HeaderMap,
@@ -171,7 +171,7 @@ impl Span {
     }
 }
 
-/// What a response holds of `wanted`: the bytes to skip and the bytes to take.
+/// The bytes to skip and the bytes to take of a response, for `wanted`.
 #[cfg(fuzzing)]
 pub(super) fn span_for_fuzzing(
     status: StatusCode,

@@ -1,4 +1,4 @@
-//! HEAD: what is known of an object without its content.
+//! HEAD: the size, time, ETag and checksum of an object, without its content.
 
 use std::sync::atomic::Ordering;
 
@@ -23,16 +23,16 @@ pub(super) struct Found {
     pub(super) size: u64,
     /// When it was uploaded.
     pub(super) modified: Millis,
-    /// Timestamp of the LTX header, by metadata.
+    /// Timestamp of the LTX header, from the object's metadata.
     pub(super) created: Option<Millis>,
     pub(super) etag: String,
-    /// CRC-32 in Base64, as the store keeps it: of the content, or `...-N` of the checksums of N
-    /// parts.
+    /// CRC-32 in Base64 as the store keeps it: of the content, or `...-N` for the checksum of the
+    /// checksums of N parts.
     pub(super) crc32: Option<String>,
 }
 
 impl Inner {
-    /// `None` if there is no such object.
+    /// Looks an object up. Returns `None` if there is no such object.
     pub(super) async fn head(&self, key: &str) -> Result<Option<Found>> {
         let plain = Call::new(Method::HEAD, Some(key));
         let refused = &self.client.refused.checksum_mode;
@@ -40,7 +40,8 @@ impl Inner {
         let mut call =
             if asks { plain.clone().header("x-amz-checksum-mode", "ENABLED") } else { plain.clone() };
         let mut done = self.run(&call).await;
-        // A HEAD has no body to say what is wrong: a bad request without the header is a good one.
+        // A HEAD response has no body that names the error. If the request succeeds without the
+        // header, the header was the cause.
         if asks && done.as_ref().is_err_and(may_be_refusal) {
             call = plain;
             done = self.run(&call).await;
@@ -70,7 +71,7 @@ impl Inner {
     }
 }
 
-/// Objects of a replica are stored as application/octet-stream.
+/// Objects of a replica are stored as application/octet-stream, never as HTML.
 fn is_web_page(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"text/html"))
 }

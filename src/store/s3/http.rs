@@ -1,5 +1,5 @@
-//! Connections: TCP by name with happy eyeballs, TLS by rustls, one shared configuration so that
-//! sessions resume.
+//! Connections: TCP by host name with happy eyeballs, and TLS by rustls. Clients share one TLS
+//! configuration, so that sessions resume.
 
 use std::error::Error as StdError;
 use std::path::Path;
@@ -33,13 +33,13 @@ impl<T: hyper::rt::Read + hyper::rt::Write + Send + Unpin> Io for T {}
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// What opens connections. The network in production, a simulation in tests.
+/// Opens connections: to the network in production, to a simulation in tests.
 pub trait Connect: Send + Sync + fmt::Debug {
     /// Opens a stream to the scheme, host and port of `to`, TLS included.
     fn connect(&self, to: &Uri) -> BoxFuture<'_, Result<Box<dyn Io>, BoxError>>;
 }
 
-/// The network.
+/// Connects over the network.
 #[derive(Clone)]
 pub(in crate::store) struct Network {
     http: Race,
@@ -47,13 +47,13 @@ pub(in crate::store) struct Network {
 }
 
 impl Network {
-    /// With TLS where the scheme says so.
+    /// Uses TLS where the scheme asks for it.
     pub(in crate::store) fn new(tls: Arc<ClientConfig>, names: Names) -> Network {
         let plain = Network::plain(names);
         Network { tls: Some(HttpsConnector::from((plain.http.clone(), tls))), http: plain.http }
     }
 
-    /// Without TLS: the certificates of the system are not even read.
+    /// Without TLS; the system's certificates are not read.
     pub(in crate::store) fn plain(names: Names) -> Network {
         Network { http: Race::new(names), tls: None }
     }
@@ -107,7 +107,7 @@ pub(in crate::store) fn tls_config(options: &TlsOptions) -> Result<Arc<ClientCon
     Ok(Arc::new(config))
 }
 
-/// The certificates of the system and those of `ca_cert`.
+/// The system's root certificates and those of `ca_cert`.
 fn roots(ca_cert: Option<&Path>) -> Result<RootCertStore, StoreError> {
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
@@ -140,7 +140,7 @@ fn roots(ca_cert: Option<&Path>) -> Result<RootCertStore, StoreError> {
     Ok(roots)
 }
 
-/// Accepts every certificate; signatures of the handshake are still checked.
+/// Accepts every certificate. The signatures of the handshake are still checked.
 #[derive(Debug)]
 struct AcceptAll(Arc<CryptoProvider>);
 
@@ -179,12 +179,12 @@ impl ServerCertVerifier for AcceptAll {
     }
 }
 
-/// A failed connection to `to` in words.
+/// The message for a failed connection to `to`.
 pub(in crate::store) fn connect_words(to: &Uri, error: BoxError) -> String {
     connect_failure(to, error).message
 }
 
-/// What a failed connection to `to` means.
+/// Classifies a failed connection to `to`.
 pub(super) fn connect_failure(to: &Uri, error: BoxError) -> Failure {
     let host = to.host().unwrap_or_default();
     let place = to.authority().map_or(host, |a| a.as_str());
@@ -260,13 +260,13 @@ fn tls_sentence(host: &str, place: &str, error: &rustls::Error) -> String {
     }
 }
 
-/// `DnsName("a.example")` as `a.example`: rustls presents names in their debug form.
+/// Reduces `DnsName("a.example")` to `a.example`: rustls presents names in their debug form.
 fn plain_name(name: &str) -> &str {
     name.split_once("(\"").and_then(|(_, rest)| rest.strip_suffix("\")")).unwrap_or(name)
 }
 
-/// The errors behind an error, outermost first; looks into `io::Error`, whose source skips what it
-/// carries.
+/// An error and its causes, outermost first. Looks into `io::Error`, whose `source` skips the error
+/// it carries.
 pub(super) fn chain<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
@@ -284,7 +284,7 @@ pub(super) fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static
     chain(error).find_map(|e| e.downcast_ref::<T>())
 }
 
-/// The words of the last cause.
+/// The message of the last cause.
 pub(super) fn innermost(error: &(dyn StdError + 'static)) -> String {
     chain(error).last().map(ToString::to_string).unwrap_or_default()
 }

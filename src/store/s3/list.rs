@@ -1,4 +1,4 @@
-//! ListObjectsV2, all pages.
+//! ListObjectsV2, over all pages.
 
 use std::sync::atomic::Ordering;
 
@@ -14,7 +14,7 @@ use crate::store::api::{Entry, Result, Scope};
 use crate::store::{ErrorKind, Listing, SideEntry, SideId, StoreError};
 
 impl Inner {
-    /// Lists a level, or everything below the prefix by one listing.
+    /// Lists one level, or everything below the prefix with a single listing.
     pub(super) async fn list(&self, scope: Scope) -> Result<Vec<Entry>> {
         let Scope::Level(level) = scope else { return Ok(self.list_below(false).await?.files) };
         let root = self.root();
@@ -29,13 +29,13 @@ impl Inner {
         Ok(found.files)
     }
 
-    /// Lists everything below the prefix by one listing.
+    /// Lists everything below the prefix with a single listing.
     pub(super) async fn list_all(&self) -> Result<Listing> {
         self.list_below(true).await
     }
 
-    /// `sides`: whether what lies beside the files is worth further listings, where one does not
-    /// have it.
+    /// `sides`: whether to make further listings for the side files (times, old generations) that
+    /// the first listing does not contain.
     async fn list_below(&self, sides: bool) -> Result<Listing> {
         let root = self.root();
         let mut found = self.list_prefix(&root, &root).await?;
@@ -55,7 +55,7 @@ impl Inner {
         Ok(found)
     }
 
-    /// Objects of this replica are listed under their names.
+    /// Remembers that the store lists objects of this replica under their own names.
     fn note_listed(&self, found: &Listing) {
         if !found.files.is_empty() {
             self.listed.store(true, Ordering::Relaxed);
@@ -66,12 +66,12 @@ impl Inner {
         format!("{}/", self.location.prefix)
     }
 
-    /// Some stores (SeaweedFS) drop empty parts of keys: what was put at `/0000/x` is listed as
-    /// `0000/x`, and a listing below `/` is empty.
+    /// Lists below the cleaned root. Some stores (SeaweedFS) drop empty parts of keys: an object
+    /// that was put at `/0000/x` is listed as `0000/x`, and a listing below `/` is empty.
     async fn list_cleaned(&self, root: &str, sides: bool) -> Result<Listing> {
         let mut found = Listing::default();
         if root.is_empty() {
-            // Below nothing lies the whole bucket.
+            // An empty root would list the whole bucket, so each folder is listed by itself.
             let levels = Level::all().map(|level| level_prefix(root, level));
             for folder in levels.chain(sides.then(|| "times/".to_owned())) {
                 let part = self.list_prefix(&folder, root).await?;
@@ -85,8 +85,8 @@ impl Inner {
         Ok(found)
     }
 
-    /// On stores that keep empty parts `0000/x` is somebody else's object, so that one of those
-    /// found has to answer to our name for it.
+    /// Keeps the objects found only if one of them also answers to our own key. On stores that keep
+    /// empty parts, `0000/x` belongs to someone else.
     async fn keep_own(&self, found: &mut Listing) -> Result<()> {
         if let Some(first) = found.files.first()
             && self.head(&self.key(first.id)).await?.is_none()
@@ -136,7 +136,7 @@ impl Inner {
             Begin::After(key) => call.query("start-after", key),
             Begin::Marker(key) => call.query("marker", key),
         };
-        // One page has up to 1,000 objects; it comes at the pace of a large answer.
+        // One page has up to 1,000 objects, so the deadline is that of a large response.
         call.answer_bytes = limits::XML_BYTES as u64;
         let reply = self.run_bounded(&call, limits::XML_BYTES).await.map_err(|f| self.error(&call, f))?;
         xml::list(&reply.body).map_err(|e| {
@@ -146,9 +146,10 @@ impl Inner {
     }
 }
 
-/// Takes what a page names of the replica. What it names beside that belongs to others.
+/// Takes the replica's objects from a page. Other keys belong to others.
 fn take(page: &ListPage, root: &str, found: &mut Listing) {
-    // A store that does not say when an object was written: then it is young, which keeps it.
+    // If the store does not say when an object was written, it counts as new, so that retention
+    // keeps it.
     let now = Millis::now();
     for listed in &page.entries {
         let (size, modified) = (listed.size, listed.modified.unwrap_or(now));
@@ -164,29 +165,30 @@ fn level_prefix(root: &str, level: Level) -> String {
     format!("{root}{:04x}/", level.get())
 }
 
-/// Without empty parts, and with a slash at its end unless nothing is left.
+/// The root without empty parts, and with a slash at its end unless nothing is left.
 pub(super) fn clean(root: &str) -> String {
     let parts: Vec<&str> = root.split('/').filter(|p| !p.is_empty()).collect();
     if parts.is_empty() { String::new() } else { parts.join("/") + "/" }
 }
 
-/// What a key below the root means.
+/// What a key below the root names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Name {
     Ltx(LtxId),
     Side(SideId),
 }
 
-/// `ROOT` + a name that is known; `None` for every other key.
+/// Parses `root` followed by a known name; `None` for every other key.
 ///
-/// Stores differ in what they encode, and some say that they did and did not. All keys of the
-/// answer begin with what was asked for, so that whichever reading begins with it is the right one.
+/// Stores differ in what they encode, and some announce an encoding that they do not apply. All
+/// keys of the response begin with the requested prefix, so the reading that begins with it is the
+/// right one.
 fn name(listed: &ListEntry, root: &str, url_encoded: bool) -> Option<Name> {
     let below = |rest: &str| ltx_name(rest).map(Name::Ltx).or_else(|| SideId::parse(rest).map(Name::Side));
     readings(&listed.key, url_encoded).find_map(|key| key.strip_prefix(root).and_then(below))
 }
 
-/// `LLLL/NAME`
+/// Parses `LLLL/NAME`.
 fn ltx_name(rest: &str) -> Option<LtxId> {
     let (level, name) = rest.split_once('/')?;
     if level.len() != 4 || level.bytes().any(|b| !matches!(b, b'0'..=b'9' | b'a'..=b'f')) {

@@ -1,4 +1,4 @@
-//! Failures in words: what happened, and what to do.
+//! Messages for failures: what happened, and what to do.
 
 use http::Method;
 
@@ -7,7 +7,7 @@ use crate::base::untrusted;
 use crate::config::{Addressing, Credentials, Origin, S3Location};
 use crate::store::ErrorKind;
 
-/// What a sentence may speak of.
+/// The request that a message describes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct About<'a> {
     pub(super) location: &'a S3Location,
@@ -17,7 +17,7 @@ pub(super) struct About<'a> {
     pub(super) keyed: bool,
 }
 
-/// The words for a classified answer.
+/// The message for a classified error response.
 pub(super) fn sentence(class: Class, detail: &Detail, about: About<'_>) -> String {
     match class {
         Class::Credentials => credentials(detail, about),
@@ -53,7 +53,8 @@ pub(super) fn sentence(class: Class, detail: &Detail, about: About<'_>) -> Strin
     }
 }
 
-/// What servers answer to plain HTTP on a TLS port: nginx, Go's net/http, Apache.
+/// Whether this is what a server answers to plain HTTP on a TLS port: nginx, Go's net/http or
+/// Apache.
 fn tls_expected(detail: &Detail) -> bool {
     let said = detail.said.to_ascii_lowercase();
     detail.code.is_empty()
@@ -70,7 +71,7 @@ fn endpoint(about: About<'_>) -> String {
     about.location.endpoint.value.url(about.region).to_string()
 }
 
-/// `403 AccessDenied: words of the server`
+/// The response in the form `403 AccessDenied: words of the server`.
 fn said(detail: &Detail) -> String {
     let mut text = detail.status.map_or_else(String::new, |s| s.as_u16().to_string());
     if !detail.code.is_empty() {
@@ -105,7 +106,7 @@ fn credentials(detail: &Detail, about: About<'_>) -> String {
             "{endpoint} does not accept the session token of the {key}: set the token that was issued with this key, \
              or unset AWS_SESSION_TOKEN"
         ),
-        // A HEAD has no body, so that it does not say what is wrong.
+        // A HEAD response has no body, so it does not name the cause.
         "" => {
             let (action, resource) = permission(about);
             format!(
@@ -132,7 +133,7 @@ fn credentials(detail: &Detail, about: About<'_>) -> String {
     }
 }
 
-/// The action to allow, and on what.
+/// The action to allow, and the resource.
 fn permission(about: About<'_>) -> (&'static str, String) {
     let bucket = &about.location.bucket;
     let objects = match about.location.prefix.as_str() {

@@ -1,14 +1,18 @@
-//! Replicas in a bucket of any store that speaks S3.
+//! Replicas in a bucket of any S3-compatible store.
 //!
-//! One request travels like this: an operation (`put`, `get`, ...) makes a [`Call`](request::Call);
-//! `retry` attempts it until it succeeds or its time is over; each attempt asks for the present
-//! credentials, region and corrected time, signs (`sign`), takes a connection from the `pool` of
-//! its host and sends. An answer that is no success is read by `classify` (what it means) and
-//! `sentence` (what to tell the user). What a store turns out not to know (`If-None-Match`, the
-//! checksum header, DeleteObjects, CopyObject) is remembered by the `client` for the process.
+//! # Overview
 //!
-//! Keys are glued literally: PREFIX + `/` + level as four hex digits + `/` + `MIN-MAX.ltx`. An
-//! empty prefix gives keys that begin with a slash.
+//! An operation (`put`, `get`, ...) makes a [`Call`](request::Call). `retry` attempts the call
+//! until it succeeds or its time is over. Each attempt takes the current credentials, region and
+//! corrected time, signs the request (`sign`), takes a connection from the `pool` of its host and
+//! sends it. `classify` turns an error response into a class of failure, and `message` into text
+//! for the user. The `client` remembers for the life of the process what a store does not support
+//! (`If-None-Match`, the checksum header, DeleteObjects, CopyObject).
+//!
+//! # Keys
+//!
+//! Keys are concatenated literally: PREFIX + `/` + level as four hex digits + `/` + `MIN-MAX.ltx`.
+//! With an empty prefix, keys begin with a slash.
 
 mod body;
 mod classify;

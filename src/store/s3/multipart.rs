@@ -1,10 +1,17 @@
-//! An object written in parts: CreateMultipartUpload, UploadPart, CompleteMultipartUpload,
+//! Writes an object in parts: CreateMultipartUpload, UploadPart, CompleteMultipartUpload,
 //! AbortMultipartUpload.
 //!
-//! The size of a part follows from the greatest possible length, so that 10,000 parts are always
-//! enough. At most [`ClientOptions::transfers`](super::ClientOptions::transfers) parts are under
-//! way; with the one that is being filled, that many parts and one more are in memory. What fits
-//! into one part becomes one PUT.
+//! # Overview
+//!
+//! The part size follows from the greatest possible length, so that 10,000 parts always suffice. At
+//! most [`ClientOptions::transfers`](super::ClientOptions::transfers) parts are in flight; with the
+//! part being filled, one more than that is in memory. An object that fits into one part is written
+//! with one PUT.
+//!
+//! # Failure and crash
+//!
+//! A lost response to the completion is settled by the object under the key. An upload that is
+//! dropped is aborted; after a crash the store's own rule for unfinished uploads removes it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,11 +35,10 @@ use crate::base::limits;
 use crate::store::api::{BoxFuture, PutOptions, Result, Upload};
 use crate::store::{ErrorKind, StoreError};
 
-/// Time for the store to put an object together. It sends white space meanwhile, but not all do.
+/// Extra time for the store to assemble an object. Only some stores send white space meanwhile.
 const COMPLETE_TIME: Duration = Duration::from_secs(300);
 
-/// Waits before the store is asked again for an object that an earlier attempt may be putting
-/// together.
+/// Waits between looks for an object that the store may still be assembling for an earlier attempt.
 const SETTLE_WAITS: [Duration; 3] =
     [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
 
@@ -43,26 +49,26 @@ pub(super) fn part_bytes(size_max: u64, wanted: Option<u64>) -> u64 {
     wanted.unwrap_or(limits::PART_BYTES).max(needed).max(limits::PART_BYTES_MIN)
 }
 
-/// A part that the store has.
+/// A part that the store has confirmed.
 #[derive(Debug)]
 struct Sent {
     part: Part,
     crc32: u32,
     len: u64,
-    /// The ETag may be that of other content.
+    /// Whether the ETag may be that of other content.
     doubtful: bool,
 }
 
-/// An upload that has begun at the store.
+/// A multipart upload that the store has begun.
 #[derive(Debug, Clone)]
 pub(super) struct Begun {
     pub(super) id: String,
-    /// Whether parts carry a checksum.
+    /// Whether its parts carry a checksum.
     pub(super) checksum: bool,
 }
 
 impl Inner {
-    /// Begins an upload.
+    /// Begins a multipart upload.
     pub(super) async fn begin_upload(&self, key: &str, options: PutOptions, checksum: bool) -> Result<Begun> {
         let mut ways = self.ways(false);
         ways.now.checksum &= checksum;
@@ -126,9 +132,10 @@ impl Inner {
         }
     }
 
-    /// Makes the object visible; true if the answer was no answer to that. A failure of class
-    /// `Precondition` means that the key is taken; `NotFound`, that the upload is no longer there,
-    /// as after an earlier attempt whose answer was lost.
+    /// Completes the upload, which makes the object visible. Returns true if the response is not
+    /// that of a completion. A failure of class `Precondition` means that the key is taken.
+    /// `NotFound` means that the upload no longer exists, as after an earlier attempt whose
+    /// response was lost.
     pub(super) async fn complete_upload(
         &self,
         key: &str,
@@ -150,7 +157,8 @@ impl Inner {
         if create_only && self.ways(true).now.create_only {
             match self.run(&call(true)).await {
                 Ok(reply) => return Ok(doubtful(&reply)),
-                // A store may honour the header on PUT only; that says nothing about PUT.
+                // A store may honour the header on PUT only, so this refusal is not remembered for
+                // PUT.
                 Err(f) if matches!(f.class, Class::Unsupported | Class::Final(ErrorKind::Fatal)) => {}
                 Err(f) => return Err(f),
             }
@@ -177,7 +185,7 @@ impl Inner {
     }
 }
 
-/// Aborts what has begun at the store, unless it was completed.
+/// Aborts an upload on drop, unless it was completed.
 #[derive(Debug)]
 pub(super) struct AbortOnDrop {
     inner: Arc<Inner>,
@@ -190,7 +198,7 @@ impl AbortOnDrop {
         AbortOnDrop { inner: Arc::clone(inner), key: key.to_owned(), begun: Some(begun) }
     }
 
-    /// There is nothing left to abort.
+    /// Disarms the guard: nothing is left to abort.
     pub(super) fn disarm(&mut self) {
         self.begun = None;
     }
@@ -206,8 +214,8 @@ impl AbortOnDrop {
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         let Some(begun) = self.begun.take() else { return };
-        // Without a runtime nothing can be sent; the store's own rule for unfinished
-        // uploads has to do it.
+        // Without a runtime nothing can be sent; the store's own rule for unfinished uploads then
+        // removes it.
         let Ok(runtime) = Handle::try_current() else { return };
         let (inner, key) = (Arc::clone(&self.inner), std::mem::take(&mut self.key));
         runtime.spawn(async move { inner.abort_upload(&key, &begun).await });
@@ -222,11 +230,11 @@ pub(super) struct Parts {
     options: PutOptions,
     part_bytes: u64,
     size_max: u64,
-    /// The part that is being filled.
+    /// The part being filled.
     filling: Vec<Bytes>,
     filled: u64,
     total: u64,
-    // Before `begun`, so that parts stop before the upload is aborted.
+    // Declared before `begun`, so that parts stop before the upload is aborted.
     sending: JoinSet<Result<Sent>>,
     begun: Option<(Begun, AbortOnDrop)>,
     next: u32,
@@ -264,7 +272,7 @@ impl Parts {
             return Err(StoreError::new(ErrorKind::Fatal, message));
         }
         while !bytes.is_empty() {
-            // A full part waits for a further byte: it may be the only one.
+            // A full part waits for one more byte, because it may be the only part.
             if self.filled == self.part_bytes {
                 self.send_part().await?;
             }
@@ -276,7 +284,7 @@ impl Parts {
         Ok(())
     }
 
-    /// Sends the filled part in the background, when there is room for it.
+    /// Sends the filled part in the background, once fewer than `transfers` parts are in flight.
     async fn send_part(&mut self) -> Result<()> {
         let begun = match &self.begun {
             Some((begun, _)) => begun.clone(),
@@ -347,7 +355,7 @@ impl Parts {
                     }
                     return self.inner.prove_first(&self.key, self.total).await;
                 }
-                // The upload is still there: nothing understood that it was to be completed.
+                // The upload still exists: the store did not take the request as its completion.
                 Err(e) if doubtful && e.is_transient() => {
                     let failure = Failure::new(Class::Transient, e.to_string());
                     retry.after(failure).await.map_err(|f| self.inner.error(&call, f))?;
@@ -358,13 +366,13 @@ impl Parts {
         self.settle_lost(&call, &print, failure).await
     }
 
-    /// Decides by what lies under the key. An earlier attempt may have succeeded and its answer may
-    /// be lost: then the upload is no longer there, which stores report in different ways.
+    /// Decides by the object under the key. An earlier attempt may have succeeded although its
+    /// response was lost. The upload then no longer exists, which stores report in different ways.
     async fn settle_lost(&self, call: &Call<'_>, print: &Fingerprint, failure: Failure) -> Result<()> {
         let inner = &self.inner;
         let taken = failure.class == Class::Precondition;
         let given_up = matches!(failure.class, Class::Stale | Class::Transient | Class::Unreachable);
-        // The store may still be at work on the earlier attempt.
+        // The store may still be working on the earlier attempt.
         let mut looks = if taken || given_up { [].iter() } else { SETTLE_WAITS.iter() };
         let look = Call::new(Method::HEAD, Some(&self.key));
         let mut retry = Retry::new(inner, &look);
@@ -380,7 +388,7 @@ impl Parts {
                     Some(wait) => tokio::time::sleep(*wait).await,
                     None => return Err(inner.error(call, failure)),
                 },
-                // This does not say that nothing is stored.
+                // A transient error does not prove that nothing is stored.
                 Err(e) if e.is_transient() => {
                     let again = Failure::new(Class::Transient, e.to_string());
                     if retry.after(again).await.is_err() {
@@ -402,7 +410,7 @@ impl Parts {
         }
     }
 
-    /// Stops the parts under way and takes what is to be aborted.
+    /// Stops the parts in flight and aborts the upload.
     async fn stop(&mut self) {
         self.sending.shutdown().await;
         if let Some((_, guard)) = self.begun.take() {
@@ -411,14 +419,14 @@ impl Parts {
     }
 }
 
-/// The CRC-32 of a whole, from those of its parts and their lengths.
+/// The CRC-32 of the whole, from the CRCs and lengths of its parts.
 fn joined(parts: impl Iterator<Item = (u32, u64)>) -> u32 {
     let mut whole = crc32fast::Hasher::new();
     parts.for_each(|(crc, len)| whole.combine(&crc32fast::Hasher::new_with_initial_len(crc, len)));
     whole.finalize()
 }
 
-/// The checksum of the checksums of parts, as S3 notes it: `BASE64-N`.
+/// The checksum of the parts' checksums, in S3's form `BASE64-N`.
 fn composite(parts: &[&str]) -> Option<String> {
     use base64::Engine as _;
     let mut crc = crc32fast::Hasher::new();

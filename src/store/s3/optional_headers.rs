@@ -1,9 +1,10 @@
 //! Headers that a store may refuse: `If-None-Match: *` (create-only), `x-amz-checksum-crc32`, and
-//! with HEAD `x-amz-checksum-mode`. And one that it may ask for: `Content-MD5`, for a bucket with
+//! `x-amz-checksum-mode` with HEAD. A store may also require one: `Content-MD5`, for a bucket with
 //! Object Lock.
 //!
-//! A request that is answered by 501 or 400 is tried again with fewer of them. What makes it
-//! succeed is remembered for the process; when nothing does, the first answer is the error.
+//! A request that fails with 501 or 400 is retried with fewer of these headers. The combination
+//! that succeeds is remembered for the life of the process. If none succeeds, the first response is
+//! the error.
 
 use std::sync::atomic::Ordering;
 
@@ -13,16 +14,16 @@ use super::store::Inner;
 use crate::config::Checksum;
 use crate::store::ErrorKind;
 
-/// Which of the headers a request carries.
+/// The optional headers of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wishes {
     pub(super) create_only: bool,
     pub(super) checksum: bool,
-    /// Asked for by the store.
+    /// Set once the store has required it.
     pub(super) md5: bool,
 }
 
-/// The ways to send one request, from all wishes to none.
+/// The ways to send one request, from all optional headers to none.
 #[derive(Debug)]
 pub(super) struct Ways {
     asked: Wishes,
@@ -32,8 +33,8 @@ pub(super) struct Ways {
 }
 
 impl Ways {
-    /// Goes on to the next way after `failure`; when that is no refusal of a header, or no way is
-    /// left, the failure that counts comes back.
+    /// Moves to the next way after `failure`. Returns the failure that counts if this one is not a
+    /// refused header, or if no way is left.
     pub(super) fn next(&mut self, failure: Failure) -> Result<(), Failure> {
         if !self.now.md5 && asks_for_md5(&failure) {
             self.now.md5 = true;
@@ -59,7 +60,7 @@ impl Ways {
     }
 }
 
-/// Whether the store wants a checksum that is not there, in the only form that every store knows.
+/// Whether the store requires Content-MD5 and the request has none.
 pub(super) fn asks_for_md5(failure: &Failure) -> bool {
     let said = failure.detail.said.to_ascii_lowercase();
     matches!(failure.code(), "MissingContentMD5" | "MissingDigest")
@@ -68,7 +69,7 @@ pub(super) fn asks_for_md5(failure: &Failure) -> bool {
             && !said.contains("invalid"))
 }
 
-/// Whether an answer may be about a header and not about the request.
+/// Whether the failure may be about a header rather than the request itself.
 pub(super) fn may_be_refusal(failure: &Failure) -> bool {
     match failure.class {
         Class::Unsupported => true,
@@ -81,8 +82,8 @@ pub(super) fn may_be_refusal(failure: &Failure) -> bool {
     }
 }
 
-/// Fewer wishes than `asked`, the most likely last. A store that names the header it dislikes is
-/// believed.
+/// Combinations with fewer headers than `asked`, the most likely one last. If the store names the
+/// header that it refuses, that one is dropped first.
 fn fewer(asked: Wishes, failure: &Failure) -> Vec<Wishes> {
     let none = Wishes { create_only: false, checksum: false, ..asked };
     let unchecked = Wishes { checksum: false, ..asked };
@@ -99,7 +100,7 @@ fn fewer(asked: Wishes, failure: &Failure) -> Vec<Wishes> {
 }
 
 impl Inner {
-    /// All ways to send a request, less what the store is known to refuse.
+    /// All ways to send a request, without the headers that the store is known to refuse.
     pub(super) fn ways(&self, create_only: bool) -> Ways {
         let (quirks, refused) = (&self.location.quirks, &self.client.refused);
         let honoured = quirks.create_only.unwrap_or(true) && !refused.create_only.load(Ordering::Relaxed);
@@ -109,7 +110,7 @@ impl Inner {
         Ways { asked, now: asked, left: Vec::new(), first: None }
     }
 
-    /// The store has understood the request in its present form.
+    /// Remembers the headers that were dropped or added, after the store has accepted the request.
     pub(super) fn remember_refusal(&self, ways: &Ways) {
         let refused = &self.client.refused;
         let (asked, granted) = (ways.asked, ways.now);

@@ -1,4 +1,4 @@
-//! How a client behaves: timeouts, retries, connections.
+//! Settings of a client: timeouts, retries, connections.
 
 use std::time::Duration;
 
@@ -6,27 +6,27 @@ use super::resolve::HostAnswer;
 use crate::base::limits;
 use crate::store::s3::client::Clients;
 
-/// How long one request may take, and how often it is tried.
+/// How long one request may take, and how it is retried.
 #[derive(Debug, Clone)]
 pub struct RetryPolicy {
-    /// No further attempt begins after this time.
+    /// Time from the first attempt after which no further attempt begins.
     pub total: Duration,
-    /// The same while there is no connection at all: nothing listens, or the name is unknown.
+    /// The same limit while no connection can be made: the port is closed or the name is unknown.
     pub unreachable: Duration,
-    /// Wait after the first failed attempt; it grows with each, with jitter.
+    /// Wait after the first failed attempt. Later waits grow, with jitter.
     pub wait_first: Duration,
-    /// Each wait is this many times as long as the one before.
+    /// Factor by which each wait exceeds the previous one.
     pub growth: u32,
-    /// Longest wait.
+    /// Longest wait between two attempts.
     pub wait_max: Duration,
-    /// While an earlier call has failed for good and none has succeeded since, a call is one
-    /// attempt: whoever calls waits between the calls.
+    /// If true, a call makes a single attempt while the last call of its kind has failed. The
+    /// caller then waits between calls.
     pub rest_when_down: bool,
-    /// Time of an attempt that moves no bytes.
+    /// Base timeout of an attempt, before the time for the bytes it moves.
     pub attempt: Duration,
-    /// An attempt gets a second more for each so many bytes that it moves.
+    /// An attempt gets one more second for each of these bytes that it moves.
     pub bytes_per_second: u64,
-    /// An attempt during which not one byte moves for so long has failed.
+    /// An attempt fails if it moves no byte for this long.
     pub stall: Duration,
 }
 
@@ -59,25 +59,25 @@ impl RetryPolicy {
     }
 }
 
-/// What is shared by all stores that a process opens, and how they behave.
+/// What all stores of a process share, and how they behave.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
-    /// Clients by endpoint; clone it to share them.
+    /// Clients by endpoint. A clone shares them.
     pub clients: Clients,
-    /// Attempts and their time.
+    /// Retries and timeouts.
     pub retry: RetryPolicy,
-    /// Requests under way at once for one upload or copy in parts.
+    /// Requests in flight at once for one upload or copy in parts.
     pub transfers: usize,
-    /// Whether to keep one connection more ready than is used.
+    /// Whether to keep one more connection open than is in use.
     pub spare: bool,
-    /// How long an idle connection is kept.
+    /// How long an idle connection stays open.
     pub idle: Duration,
-    /// Objects up to this size are copied by one request.
+    /// Largest object that is copied with one request, in bytes.
     pub copy_bytes: u64,
-    /// A part of a copy in parts.
+    /// Part size of a copy in parts, in bytes.
     pub copy_part_bytes: u64,
-    /// Addresses of names that the name service is not asked for. Those of the first store of an
-    /// endpoint count.
+    /// Addresses of host names that are not looked up in DNS. The first store of an endpoint sets
+    /// them.
     pub answers: Vec<HostAnswer>,
 }
 

@@ -1,12 +1,19 @@
-//! One writer for each replica, also at stores that do not keep a create-only PUT from replacing an
-//! object.
+//! One writer for each replica, also at stores where a create-only PUT may replace an object.
 //!
-//! Whether the store honours `If-None-Match: *` is proven by a second PUT of an object that this
-//! process has just written, with the same bytes: 412 is the proof, and a store that takes it has
-//! replaced the object by itself. Where it is not honoured, one small LIST comes before each
-//! create-only PUT: it begins at the newest object that this process wrote and shows whether that
-//! is still ours, and whether another one came after it. The time between that LIST and the end of
-//! the PUT is not covered, but what happens in it is found before the next PUT.
+//! # Overview
+//!
+//! A second PUT of an object that this process has just written, with the same bytes, proves
+//! whether the store honours `If-None-Match: *`. A 412 is the proof. A store that accepts the PUT
+//! has replaced the object with an identical one.
+//!
+//! Where the condition is not honoured, a small LIST precedes each create-only PUT. It begins at
+//! the newest object that this process wrote. It shows whether that object is still the one written
+//! here, and whether a later one exists.
+//!
+//! # Limits
+//!
+//! The time between the LIST and the end of the PUT is not covered. A write by another program in
+//! that time is found before the next PUT.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -30,7 +37,7 @@ use crate::store::{ErrorKind, StoreError};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Written {
     key: String,
-    /// Without quotes; empty if the store did not tell.
+    /// ETag without quotes; empty if the store sent none.
     etag: String,
     size: u64,
 }
@@ -47,8 +54,8 @@ impl Written {
 }
 
 impl Inner {
-    /// Notes that an object of ours is the newest, where that is needed. `reply` is the answer to
-    /// its PUT, if its ETag is there.
+    /// Records the newest object of this process, if LIST checks need it. `reply` is the response
+    /// to its PUT, if one with an ETag exists.
     pub(super) fn wrote(&self, key: &str, size: u64, reply: Option<&Reply>) {
         if self.ways(true).now.create_only {
             return;
@@ -58,7 +65,7 @@ impl Inner {
         *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(written);
     }
 
-    /// The same for one that was found to be ours.
+    /// Like `wrote`, for an object that was found to be this process's own.
     pub(super) fn wrote_found(&self, key: &str, found: &Found) {
         if self.ways(true).now.create_only {
             return;
@@ -67,11 +74,11 @@ impl Inner {
         *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(written);
     }
 
-    /// Whether the key of a create-only PUT is taken, for a store that would replace what is there.
+    /// Looks for an object at the key of a create-only PUT, for a store that would replace it.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] if another program has replaced our newest object, or has written a
-    /// newer one.
+    /// [`ErrorKind::Conflict`] if another program has replaced the newest object of this process,
+    /// or has written a later one.
     pub(super) async fn taken(&self, key: &str) -> Result<Option<Found>> {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(written) = written.filter(|w| w.key.as_str() < key) else { return self.head(key).await };
@@ -83,7 +90,7 @@ impl Inner {
             (Some(_), None) => Ok(None),
             (_, Some(later)) if later < key => Err(self.replaced(later)),
             (Some(_), Some(_)) => self.head(key).await,
-            // A listing that was cut before it, or an object that is not there any more.
+            // The listing was truncated before the object, or the object no longer exists.
             (None, _) => {
                 if let Some(found) = self.head(&written.key).await?
                     && !written.is(&found.etag, found.size)
@@ -95,13 +102,14 @@ impl Inner {
         }
     }
 
-    /// Key, ETag and size of the objects from `first` to `next`. The prefix that both keys share
-    /// bounds the answer at stores that ignore `start-after`.
+    /// Key, ETag and size of the objects from `first` to `next`. The common prefix of both keys
+    /// bounds the response at stores that ignore `start-after`.
     async fn list_from(&self, first: &str, next: &str) -> Result<Vec<(String, String, u64)>> {
         let same = first.bytes().zip(next.bytes()).take_while(|(a, b)| a == b).count();
-        // Keys are ASCII after the prefix of the replica, and that is the same.
+        // Both keys begin with the replica's prefix and are ASCII after it, so `same` is a
+        // character boundary.
         let prefix = first.get(..same).unwrap_or_default();
-        // Just before it: names of other objects differ before their suffix.
+        // `start-after` is exclusive; the key without its suffix sorts just before the object.
         let before = first.strip_suffix(".ltx").unwrap_or(first);
         let call = Call::new(Method::GET, None)
             .query("encoding-type", "url")
@@ -127,9 +135,9 @@ impl Inner {
         StoreError::new(ErrorKind::Conflict, message)
     }
 
-    /// Whether the store keeps a create-only PUT from replacing an object, by a second one of
-    /// `payload`, which this process has just written at `key`. `None` if that was proven
-    /// within [`limits::CREATE_ONLY_PROOF`].
+    /// Checks whether the store keeps a create-only PUT from replacing an object, with a second PUT
+    /// of `payload`, which this process has just written at `key`. Returns `None` if that was
+    /// checked within [`limits::CREATE_ONLY_PROOF`].
     pub(super) async fn prove_create_only(
         &self,
         key: &str,
@@ -165,7 +173,7 @@ impl Inner {
         Ok(Some(proof))
     }
 
-    /// Takes over what was proven, now or by an earlier process.
+    /// Takes over a proof, made now or by an earlier process.
     pub(super) fn know_create_only(&self, proof: CreateOnly) {
         self.client.create_only_proven.store(proof.proven.0, Ordering::Relaxed);
         let refused = &self.client.refused.create_only;

@@ -1,11 +1,10 @@
-//! The way through the pages of a listing: where the next one begins, and whether the whole ever
-//! ends.
+//! Paging of a listing: where the next page begins, and whether the listing ends.
 //!
-//! The standard is a flag that there is more, and a token for it. Some stores set the flag and give
-//! no token; then the next page begins after the last key (`start-after`, or `marker` where the
-//! store speaks the first version only). Tokens may also lead in a circle, or for ever on. A
-//! listing that was cut short looks like an older state of the replica, so that there is no third
-//! way: every page, or an error.
+//! The standard way is a flag that there is more, and a token for the next page. Some stores set
+//! the flag and send no token; then the next page begins after the last key (`start-after`, or
+//! `marker` where the store knows only version 1 of the request). Tokens may also form a cycle or
+//! never end. A truncated listing looks like an older state of the replica, so the result is either
+//! every page or an error.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
@@ -16,31 +15,31 @@ use super::encode::decode_key;
 use super::xml::ListPage;
 use crate::base::limits;
 
-/// Objects of a page where the request names no number.
+/// Objects of a page if the request names no number.
 const PAGE_KEYS: usize = 1_000;
 
 /// Where a page begins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum Begin {
-    /// At the first key.
+    /// Begins at the first key.
     #[default]
     First,
-    /// Where the store says.
+    /// Begins at the store's continuation token.
     Token(String),
-    /// After this key.
+    /// Begins after this key (`start-after`).
     After(String),
-    /// The same in the first version of the request.
+    /// Begins after this key, in version 1 of the request (`marker`).
     Marker(String),
 }
 
-/// What is known of the pages so far.
+/// State of a listing over the pages read so far.
 #[derive(Debug)]
 pub(super) struct Pages<'a> {
     prefix: &'a str,
     begin: Begin,
-    /// The greatest key.
+    /// The greatest key so far.
     last: Option<String>,
-    /// The tokens, as hashes: a store may make them as long as it likes.
+    /// Hashes of the tokens seen. The hash is kept because a token may have any length.
     tokens: HashSet<u64>,
     hasher: RandomState,
     pages: usize,
@@ -49,7 +48,7 @@ pub(super) struct Pages<'a> {
 }
 
 impl Pages<'_> {
-    /// Of a listing below `prefix`.
+    /// Starts a listing below `prefix`.
     pub(super) fn new(prefix: &str) -> Pages<'_> {
         Pages {
             prefix,
@@ -63,16 +62,16 @@ impl Pages<'_> {
         }
     }
 
-    /// Where the page to ask for begins.
+    /// Where the next page begins.
     pub(super) fn begin(&self) -> &Begin {
         &self.begin
     }
 
-    /// Takes a page; true if there is another one. `new` tells whether the page named an object
-    /// that no page before it did; it is asked only if the keys do not grow.
+    /// Takes a page. Returns true if another one follows. `new` tells whether the page named an
+    /// object that no earlier page named; it is called only if the keys do not grow.
     ///
     /// # Errors
-    /// Why the rest of the listing cannot be had.
+    /// Why the rest of the listing cannot be read.
     pub(super) fn next(&mut self, page: &ListPage, new: impl FnOnce() -> bool) -> Result<bool, String> {
         if page.grouped {
             return Err("the store groups keys by their beginning, which it was not asked to".into());
@@ -120,20 +119,21 @@ impl Pages<'_> {
         match (&self.begin, keys.last()) {
             (_, None) => Err(stuck()),
             (_, Some(last)) if grows => {
-                // After the last key comes what is missing only where keys come in order.
+                // Continuing after the last key is complete only if the keys are in order.
                 if !keys.is_sorted() {
                     return Err(stuck());
                 }
                 let marks = matches!(self.begin, Begin::Marker(_));
                 Ok(if marks { Begin::Marker(last.clone()) } else { Begin::After(last.clone()) })
             }
-            // It does not know `start-after`.
+            // The store does not know `start-after`.
             (Begin::After(after), _) => Ok(Begin::Marker(after.clone())),
             _ => Err(stuck()),
         }
     }
 
-    /// A key as it is. Stores differ in what they encode, and some say that they did and did not.
+    /// The decoded key. Stores differ in what they encode, and some announce an encoding that they
+    /// do not apply.
     fn decoded(&self, key: &str, url_encoded: bool) -> String {
         let mut readings = readings(key, url_encoded);
         let first = readings.next().unwrap_or_default();
@@ -144,7 +144,7 @@ impl Pages<'_> {
     }
 }
 
-/// What a key of a listing can mean, the likeliest first.
+/// The possible readings of a listed key, the likeliest first.
 pub(super) fn readings(key: &str, url_encoded: bool) -> impl Iterator<Item = String> {
     let decoded = [true, false].into_iter().map(|plus| decode_key(key, plus));
     let plain = std::iter::once(key.to_owned());
@@ -193,7 +193,7 @@ mod tests {
             walk(&mut pages, &page(&["p q/3", "p q/4"], Some(true), None)),
             Ok(Some(Begin::After("p q/4".into())))
         );
-        // The same again: the store may know the first version of the request only.
+        // The same page again: the store may know only version 1 of the request.
         let same = page(&["p q/3", "p q/4"], Some(true), None);
         assert_eq!(walk(&mut pages, &same), Ok(Some(Begin::Marker("p q/4".into()))));
         let more = page(&["p q/5"], Some(true), None);
@@ -202,7 +202,7 @@ mod tests {
 
         let marked = ListPage { marker: Some("p/2".into()), ..page(&["p/1", "p/2"], Some(true), None) };
         assert_eq!(walk(&mut Pages::new("p/"), &marked), Ok(Some(Begin::Marker("p/2".into()))));
-        // What is missing cannot be told.
+        // Unsorted keys: the position of the missing ones is unknown.
         walk(&mut Pages::new(""), &page(&["p/2", "p/1"], Some(true), None)).unwrap_err();
         walk(&mut Pages::new(""), &page(&[], Some(true), None)).unwrap_err();
         // A full page that does not say whether it is the last.
@@ -225,7 +225,7 @@ mod tests {
         };
         assert_eq!(endless(&|_| "same".into(), false), Some(limits::LIST_IDLE_PAGES));
         assert_eq!(endless(&|n| format!("{n:09}"), false), Some(limits::LIST_PAGES - 1));
-        // Names that no order holds.
+        // Names in no order, all of them new.
         assert_eq!(endless(&|_| "same".into(), true), Some(limits::LIST_PAGES - 1));
         let grouped = ListPage { grouped: true, ..page(&[], None, None) };
         Pages::new("").next(&grouped, || false).unwrap_err();

@@ -1,22 +1,23 @@
-//! Whether a success is one.
+//! Checks that a success response is true.
 //!
-//! A gateway that is being maintained, a proxy with a page of its own, a store without room: each
-//! of them may answer an upload with 200 and store nothing. The answer to a PUT is believed if it
-//! has the form that S3 gives it: no body, an ETag, and an ETag and a checksum that are those of
-//! the content where they can be compared. An answer of another form leaves a doubt, which the
-//! store settles: by HEAD, and by reading the object back where HEAD does not tell.
+//! # Overview
 //!
-//! Beyond that three things are proven once, by one small request each:
+//! A gateway under maintenance, a proxy with its own page or a full store may answer an upload with
+//! 200 and store nothing. The response to a PUT is believed if it has S3's form: no body, an ETag,
+//! and an ETag and a checksum that match the content where they can be compared. A response of
+//! another form is doubtful. A HEAD then decides, and reading the object back where HEAD does not
+//! suffice.
 //!
-//! - The first object of a process in a bucket is there (HEAD).
-//! - The first object of a new replica is listed under its name. A store that renames keys has it,
-//!   and answers to its name, but a restore would find nothing.
-//! - Each object made of parts is there, with its length (HEAD), and with its checksum where the
-//!   store keeps one.
+//! Three more things are checked, each with one small request:
 //!
-//! An ETag is the MD5 of the content only for an object that came in one piece and is not encrypted
-//! by a key of KMS or of the customer. A store whose ETags turn out to be something else is
-//! remembered.
+//! - The first object of a process in a bucket exists (HEAD).
+//! - The first object of a new replica is listed under its own name. A store that renames keys
+//!   would still return the object by its name, but a restore would not find it.
+//! - Each object made of parts exists with its length (HEAD), and with its checksum where the store
+//!   keeps one.
+//!
+//! An ETag is the MD5 of the content only for an object that was written in one piece and is not
+//! encrypted with a KMS key or a customer's key. A store with other ETags is remembered.
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -39,19 +40,19 @@ use crate::base::untrusted;
 use crate::store::api::Result;
 use crate::store::{ErrorKind, StoreError};
 
-/// Waits before a listing is asked again for an object that the store has and does not list. Some
-/// listings follow after seconds.
+/// Waits before a listing is repeated for an object that the store has but does not list. Some
+/// listings lag by seconds.
 const LIST_WAITS: [Duration; 4] =
     [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
-/// What makes an answer to a PUT doubtful.
+/// The reason why a response to a PUT is doubtful.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Doubt {
-    /// It has text, where S3 has none.
+    /// The response has a body; S3 sends none.
     Text(String),
-    /// It has no ETag.
+    /// The response has no ETag.
     NoEtag,
-    /// It has the ETag of other content.
+    /// The ETag is the MD5 of other content.
     Etag(String),
 }
 
@@ -65,14 +66,14 @@ impl fmt::Display for Doubt {
     }
 }
 
-/// Whether a document is a page for a browser.
+/// Whether a document is an HTML page.
 pub(super) fn is_web_page(body: &[u8]) -> bool {
     let start = body[..body.len().min(512)].to_ascii_lowercase();
     let has = |text: &[u8]| start.windows(text.len()).any(|w| w == text);
     has(b"<html") || has(b"<!doctype html")
 }
 
-/// What an answer says that is not the store's: a failure that may pass.
+/// The failure for a response that does not come from the store. It is transient.
 pub(super) fn unbelievable(what: &str, body: &[u8]) -> Failure {
     let said = plain_text(body);
     let quoted = if said.is_empty() { String::new() } else { format!(" (\"{said}\")") };
@@ -82,14 +83,14 @@ pub(super) fn unbelievable(what: &str, body: &[u8]) -> Failure {
     Failure::new(Class::Transient, message)
 }
 
-/// The MD5 that an ETag may be, in lower-case hex.
+/// The MD5 that an ETag may hold, in lower-case hex.
 fn md5_in(etag: &str) -> Option<String> {
     let bare = etag.trim().trim_start_matches("W/").trim_matches('"');
     (bare.len() == 32 && bare.bytes().all(|b| b.is_ascii_hexdigit())).then(|| bare.to_ascii_lowercase())
 }
 
-/// Whether the answer says that the object is encrypted by a key that makes its ETag something else
-/// than an MD5.
+/// Whether the response says that the object is encrypted with a key that keeps its ETag from being
+/// an MD5.
 fn is_encrypted(headers: &HeaderMap) -> bool {
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
     text("x-amz-server-side-encryption").contains("kms")
@@ -100,8 +101,8 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
     headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().trim()
 }
 
-/// The checksum of the content in an answer. That of an object made of parts is one of checksums
-/// (`...-N`).
+/// The CRC-32 of the content in a response. An object made of parts has a checksum of checksums
+/// (`...-N`) instead, which is left out.
 fn crc_in(headers: &HeaderMap) -> Option<&str> {
     Some(text(headers, CHECKSUM)).filter(|c| !c.is_empty() && !c.contains('-'))
 }
@@ -111,7 +112,8 @@ fn not_stored(found: &str) -> Failure {
 }
 
 impl Inner {
-    /// Whether a PUT of `payload` that was answered by `reply` has stored it: the failure if not.
+    /// Checks that a PUT of `payload` with the response `reply` has stored it; returns the failure
+    /// if not.
     pub(super) async fn believe(
         &self,
         key: &str,
@@ -126,7 +128,8 @@ impl Inner {
         let Some(doubt) = self.doubt(payload, reply, crc32.is_some()).await else { return Ok(None) };
         tracing::debug!(object = %self.object(key), %doubt, "the store is asked whether it has the object");
         let print = Fingerprint { size: payload.len(), crc32: payload.crc32(), composite: None };
-        // A store that never gives an ETag was read back once; then its HEAD is enough.
+        // The first time, an object of a store without ETags is read back; after that its HEAD
+        // suffices.
         let whole = doubt != Doubt::NoEtag || !self.client.bare_answers.load(Ordering::Relaxed);
         if let Err(found) = self.compare_found(key, &print, self.head(key).await?, whole).await? {
             return Ok(Some(not_stored(&format!("{found} ({doubt})"))));
@@ -142,7 +145,7 @@ impl Inner {
         Ok(None)
     }
 
-    /// What makes an answer to a PUT doubtful.
+    /// The reason to doubt a response to a PUT, if there is one.
     async fn doubt(&self, payload: &Payload, reply: &Reply, has_crc: bool) -> Option<Doubt> {
         if !reply.body.trim_ascii().is_empty() {
             return Some(Doubt::Text(plain_text(&reply.body)));
@@ -177,8 +180,8 @@ impl Inner {
         Ok((etag.to_owned(), doubt.is_some()))
     }
 
-    /// Compares what HEAD found with what was sent; `Err` says what is wrong. `whole` asks for a
-    /// proof of the content, which may read it all.
+    /// Compares the result of HEAD with the content that was sent; `Err` says how they differ.
+    /// `whole` asks for a proof of the content, which may read the whole object.
     async fn compare_found(
         &self,
         key: &str,
@@ -194,18 +197,19 @@ impl Inner {
             Some(crc32) if !crc32.contains('-') => *crc32 == base64_crc(print.crc32),
             Some(composite) if print.composite.as_ref() == Some(composite) => true,
             None if !whole => true,
-            // Also a checksum of checksums that is another: stores do not agree on how it is made.
+            // A composite checksum that differs is also read back, because stores compute it in
+            // different ways.
             _ if whole || print.composite.is_some() => self.crc_of(key, print.size).await? == print.crc32,
             _ => true,
         };
         Ok(if same { Ok(()) } else { Err("with other content".to_owned()) })
     }
 
-    /// Proves that an object made of parts is there. `doubtful` says that the answer to its
-    /// completion was no such answer.
+    /// Checks that an object made of parts exists. `doubtful` means that the response to its
+    /// completion was not that of a completion.
     pub(super) async fn prove_parts(&self, key: &str, print: &Fingerprint, doubtful: bool) -> Result<()> {
         let found = match self.head(key).await {
-            // Without the right to read there is no proof, and without a doubt none is needed.
+            // Without the right to read, a check is impossible; without a doubt, it is not needed.
             Err(e) if e.kind() == ErrorKind::Credentials && !doubtful => return Ok(()),
             found => found?,
         };
@@ -218,8 +222,8 @@ impl Inner {
         StoreError::new(ErrorKind::Transient, message)
     }
 
-    /// Proves what is proven once: see the top of this file. `size` is the length of the object
-    /// just written.
+    /// Makes the checks that are made once (see the top of this file). `size` is the length of the
+    /// object just written.
     pub(super) async fn prove_first(&self, key: &str, size: u64) -> Result<()> {
         if !self.listed.load(Ordering::Relaxed) {
             self.prove_listed(key, size).await?;
@@ -244,7 +248,7 @@ impl Inner {
         }
     }
 
-    /// Whether the object is in a listing, by its name.
+    /// Checks that a listing contains the object under its own name.
     async fn prove_listed(&self, key: &str, size: u64) -> Result<()> {
         let mut waits = LIST_WAITS.iter();
         loop {

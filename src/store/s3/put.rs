@@ -1,10 +1,11 @@
 //! PUT: one object from memory.
 //!
-//! Where the store refuses or ignores `If-None-Match`, a LIST comes before a create-only PUT
+//! Where the store refuses or ignores `If-None-Match`, a LIST precedes each create-only PUT
 //! (`owner`).
 //!
-//! A 412 means that the key is taken: by an earlier attempt of this very PUT whose answer was lost,
-//! which is success, or by somebody else, which is a conflict. The content decides (`compare`).
+//! A 412 means that the key is taken. If an earlier attempt of this PUT took it and its response
+//! was lost, the PUT has succeeded; otherwise another writer took it, which is a conflict. The
+//! content decides (`taken_key`).
 
 use std::sync::atomic::Ordering;
 
@@ -23,16 +24,16 @@ use crate::base::clock::Millis;
 use crate::store::api::{PutOptions, Result};
 use crate::store::{ErrorKind, StoreError};
 
-/// CRC-32 of the content, big-endian, in Base64.
+/// Header with the CRC-32 of the content, big-endian, in Base64.
 pub(super) const CHECKSUM: &str = "x-amz-checksum-crc32";
 
-/// Timestamp of the LTX header; the key is Litestream's.
+/// Metadata key for the timestamp of the LTX header. The name is Litestream's.
 pub(super) const CREATED: &str = "x-amz-meta-litestream-timestamp";
 
-/// Times that an object may appear and vanish again between our requests.
+/// How many times an object may appear and vanish again between two requests before the PUT fails.
 const RACES_MAX: u32 = 3;
 
-/// A CRC-32 as a header wants it.
+/// A CRC-32 in the form of the header.
 pub(super) fn base64_crc(crc: u32) -> String {
     BASE64.encode(crc.to_be_bytes())
 }
@@ -65,7 +66,7 @@ impl Inner {
         let mut ways = self.ways(options.create_only);
         let mut races = 0;
         self.sum(&payload).await;
-        // Of answers that turn out not to be true.
+        // Retries for success responses that turn out to be false.
         let mut retry = Retry::new(self, &Call::new(Method::PUT, Some(key)));
         loop {
             if options.create_only
@@ -93,7 +94,7 @@ impl Inner {
                 if let Some(found) = self.head(key).await? {
                     return self.settle(key, &payload, &found).await;
                 }
-                // Deleted meanwhile: the key is free again.
+                // The object was deleted in between, so the key is free again.
                 races += 1;
                 if races > RACES_MAX {
                     let message = format!("{}: the object appears and vanishes again", self.subject(&call));
@@ -105,12 +106,12 @@ impl Inner {
         }
     }
 
-    /// A PUT that may replace, otherwise like any other.
+    /// A PUT that may replace an object, otherwise like any other.
     pub(super) async fn put_scratch(&self, key: &str, payload: Payload) -> Result<()> {
         self.put(key, payload, PutOptions { created: Millis::now(), create_only: false }).await
     }
 
-    /// Whether the second create-only PUT of other content to `key` is refused.
+    /// Whether the store refuses a second create-only PUT of other content to `key`.
     pub(super) async fn probe_create_only(&self, key: &str) -> Result<bool> {
         let options = PutOptions { created: Millis::now(), create_only: true };
         self.put(key, Payload::new(vec![Bytes::from_static(b"first")]), options).await?;

@@ -1,4 +1,4 @@
-//! From an operation to a signed request, and one attempt at it.
+//! Turns an operation into a signed request, and makes one attempt at it.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -20,7 +20,7 @@ use crate::base::limits;
 use crate::config::{Addressing, CredentialError, Credentials, EndpointUrl, Scheme, SignPayload};
 use crate::store::{ErrorKind, progress};
 
-/// One operation, before region, credentials and time are known.
+/// One operation, before its region, credentials and time are known.
 #[derive(Debug, Clone)]
 pub(super) struct Call<'a> {
     pub(super) method: Method,
@@ -31,13 +31,14 @@ pub(super) struct Call<'a> {
     pub(super) payload: Payload,
     /// Whether the payload is the content of an object, which need not be signed over TLS.
     pub(super) content: bool,
-    /// The bytes of an object that are wanted.
+    /// The wanted bytes of the object.
     pub(super) range: Option<Range<u64>>,
-    /// Bytes of the answer, for the deadline.
+    /// Expected bytes of the response; they extend its deadline.
     pub(super) answer_bytes: u64,
-    /// No further attempt begins after this time, where that is less than the usual.
+    /// No attempt begins later than this after the first, where that is less than the policy's
+    /// total.
     pub(super) patience: Option<Duration>,
-    /// Time that the server itself needs, beyond the usual.
+    /// Time that the server itself needs, in addition to the policy's timeouts.
     pub(super) extra_time: Duration,
 }
 
@@ -67,14 +68,14 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// A document for the server.
+    /// Sets an XML document as the payload.
     pub(super) fn xml(mut self, xml: String) -> Call<'a> {
         self.payload = Payload::new(vec![Bytes::from(xml)]);
         self.headers.push(("content-type", "application/xml".into()));
         self
     }
 
-    /// The content of an object.
+    /// Sets the content of an object as the payload.
     pub(super) fn content(mut self, payload: Payload) -> Call<'a> {
         self.payload = payload;
         self.content = true;
@@ -82,16 +83,16 @@ impl<'a> Call<'a> {
     }
 }
 
-/// What an attempt depends on beside the call; changed by replanning.
+/// What an attempt depends on besides the call; a replan changes it.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// Take a new connection.
+    /// Use a new connection.
     pub(super) fresh: bool,
-    /// Ask this server instead.
+    /// Send the request to this server instead.
     pub(super) redirect: Option<EndpointUrl>,
 }
 
-/// A success, read to its end.
+/// A success response, read to its end.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) headers: HeaderMap,
@@ -99,7 +100,7 @@ pub(super) struct Reply {
 }
 
 impl Inner {
-    /// The region to sign for: what the store said, or what the configuration says.
+    /// The region to sign for: the one the store named, otherwise the configured one.
     pub(super) fn region(&self) -> String {
         self.client.region_of(&self.location.bucket).unwrap_or_else(|| self.location.region.value.clone())
     }
@@ -147,8 +148,7 @@ impl Inner {
         })
     }
 
-    /// One attempt, signed now. An answer other than a success is read, and comes out as the
-    /// failure.
+    /// Makes one attempt, signed now. An error response is read and returned as the failure.
     pub(super) async fn attempt(&self, call: &Call<'_>, plan: &Plan) -> Result<Answer, Failure> {
         let credentials = self.credentials().await?;
         let region = self.region();
@@ -185,12 +185,12 @@ impl Inner {
             progress::note();
             return Ok(answer);
         }
-        // Best effort: an error without its words is still an error.
+        // Best effort: an error response whose body cannot be read is still an error.
         let body = answer.body.collect(limits::ERROR_BYTES).await.unwrap_or_default();
         Err(self.failure(call, answer.status, &answer.headers, &body, &credentials, &region, signed_at))
     }
 
-    /// One attempt whose success is read to its end, up to `max` bytes.
+    /// Makes one attempt and reads a success to its end, up to `max` bytes.
     pub(super) async fn attempt_whole(
         &self,
         call: &Call<'_>,
@@ -203,11 +203,10 @@ impl Inner {
         if plausible::is_web_page(&body) {
             return Err(plausible::unbelievable("a web page", &body));
         }
-        // A whole listing is longer, and is read by its own name.
+        // A whole listing is longer, and its own parser reads it.
         if body.len() <= limits::ERROR_BYTES && xml::error(&body).is_some() {
-            // S3 answers 200 before it begins to copy or to complete; what went
-            // wrong then stands in the
-            // body. Others do so with every request.
+            // S3 answers 200 before it begins to copy or to complete, and puts a later error into
+            // the body. Other stores do so with every request.
             let (credentials, region) = (self.credentials().await?, self.region());
             let status = StatusCode::INTERNAL_SERVER_ERROR;
             return Err(self.failure(call, status, &answer.headers, &body, &credentials, &region, signed_at));
@@ -242,10 +241,11 @@ impl Inner {
         Failure { class, message, detail: Box::new(detail) }
     }
 
-    /// Whether the content of objects is signed on the way there.
+    /// Whether the signature covers the content of objects.
     fn signs_content(&self, scheme: Scheme) -> bool {
         let location = &self.location;
-        // Nothing else says that the content arrives as it was sent.
+        // Without a checked certificate, only the signature proves that the content arrives
+        // unchanged.
         if location.tls.skip_verify || (scheme == Scheme::Http && location.endpoint_url().is_public()) {
             return true;
         }
@@ -256,7 +256,7 @@ impl Inner {
         }
     }
 
-    /// Makes the checksums of a content before it is first sent.
+    /// Computes the checksums of a content before it is first sent.
     pub(super) async fn sum(&self, content: &Payload) {
         let scheme = self.location.endpoint.value.url(&self.region()).scheme;
         content.sum(self.signs_content(scheme)).await;

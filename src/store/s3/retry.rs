@@ -1,6 +1,7 @@
-//! The loop around an attempt: what is tried again, when, and when it ends.
+//! The retry loop around an attempt: which failures are retried, when, and for how long.
 //!
-//! A retry that heals leaves one line at debug level for each failed attempt, and nothing above.
+//! A retry that succeeds leaves one debug line for each failed attempt, and nothing at a higher
+//! level.
 
 use std::time::Duration;
 
@@ -16,10 +17,10 @@ use crate::base::limits;
 use crate::config::{Addressing, EndpointUrl};
 use crate::store::{ErrorKind, StoreError};
 
-/// A server's wish to wait is granted up to this.
+/// Longest `Retry-After` of a server that is honoured.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
-/// Clocks nearer than this are the same.
+/// Clocks that differ by no more than this count as equal.
 const SKEW_SAME: Duration = Duration::from_secs(1);
 
 /// The attempts at one call.
@@ -52,21 +53,20 @@ impl<'a> Retry<'a> {
         }
     }
 
-    /// Some of the answer has arrived: time and waits begin anew.
+    /// Part of the response has arrived: the time budget and the backoff start again.
     pub(super) fn progress(&mut self) {
         self.started = Instant::now();
         self.backoff.reset();
     }
 
-    /// Waits and answers `Ok` if the call is to be tried again; otherwise the failure comes back,
-    /// final.
+    /// Waits and returns `Ok` if the call is to be retried; otherwise returns the failure as final.
     pub(super) async fn after(&mut self, failure: Failure) -> Result<(), Failure> {
         self.attempts += 1;
         let fresh = std::mem::take(&mut self.plan.fresh);
         let policy = &self.inner.options.retry;
         let total = self.patience.map_or(policy.total, |p| p.min(policy.total));
         let budget = match failure.class {
-            // A fresh connection cannot be stale: then it is an ordinary break.
+            // A new connection cannot be stale; this is an ordinary break.
             Class::Stale if !fresh => {
                 self.plan.fresh = true;
                 self.note(&failure, Duration::ZERO);
@@ -91,7 +91,8 @@ impl<'a> Retry<'a> {
         Ok(())
     }
 
-    /// The wait before the next attempt, no shorter than what the server asks for, within reason.
+    /// The wait before the next attempt: at least what the server asks for, up to
+    /// [`RETRY_AFTER_MAX`].
     fn wait(&mut self, asked: Option<Duration>) -> Duration {
         let wait = self.backoff.fail();
         asked.map_or(wait, |a| wait.max(a.min(RETRY_AFTER_MAX)))
@@ -136,13 +137,13 @@ impl<'a> Retry<'a> {
         Ok(())
     }
 
-    /// Takes the server's time, if the signature's was another.
+    /// Takes over the server's time, if the signature had another one.
     fn correct_clock(&mut self, failure: &Failure) -> bool {
         let (Some(date), Some(signed_at)) = (failure.detail.date, failure.detail.signed_at) else {
             return false;
         };
         let (skew, url) = (apart(date, std::time::SystemTime::now()), self.inner.url.as_str());
-        // A signature of another day is of use to others.
+        // A signature dated another day would be useful to an attacker.
         if skew > limits::CLOCK_CORRECTION {
             return false;
         }
@@ -157,12 +158,13 @@ impl<'a> Retry<'a> {
         apart(date, signed_at) > SKEW_SAME
     }
 
-    /// A region that the user wrote is not replaced: he may mean another bucket of that name
-    /// elsewhere.
+    /// Takes over the region that the store named. A region that the user wrote is kept: the user
+    /// may mean another bucket of that name elsewhere.
     fn change_region(&mut self, failure: &Failure) -> bool {
         let location = &self.inner.location;
         match &failure.detail.region {
-            // Compared with what was signed: another request may have learnt it meanwhile.
+            // Compares with the region that was signed, because another request may have learned
+            // the new one already.
             Some(region) if !location.region.origin.is_explicit() && *region != failure.detail.signed_for => {
                 self.inner.client.remember_region(&location.bucket, region.clone());
                 true
@@ -171,10 +173,10 @@ impl<'a> Retry<'a> {
         }
     }
 
-    /// Follows from one address of Amazon's S3 to another one that serves the same bucket, by the
-    /// same scheme, for this call only. The request is signed for the new host and has the
-    /// content with it, so that no other server may name one: whoever answers in the store's
-    /// place could send the database anywhere.
+    /// Follows a redirect from one address of Amazon's S3 to another that serves the same bucket
+    /// over the same scheme, for this call only. The redirected request is signed for the new host
+    /// and carries the content. Other servers therefore may not redirect: an impostor could send
+    /// the database anywhere.
     fn redirect(&mut self, failure: &Failure) -> bool {
         let location = &self.inner.location;
         if !location.endpoint_url().is_aws_storage() {
@@ -209,7 +211,7 @@ impl Inner {
         self.run_bounded(call, limits::ERROR_BYTES).await
     }
 
-    /// The same, with the most bytes of the answer.
+    /// Like `run`, with a limit on the bytes of the response.
     pub(super) async fn run_bounded(&self, call: &Call<'_>, max: usize) -> Result<Reply, Failure> {
         let mut retry = Retry::new(self, call);
         loop {
@@ -220,7 +222,7 @@ impl Inner {
         }
     }
 
-    /// `PUT s3://bucket/key`
+    /// The operation for messages, such as `PUT s3://bucket/key`.
     pub(super) fn subject(&self, call: &Call<'_>) -> String {
         match call.key {
             Some(key) => format!("{} {}", call.method, self.object(key)),
@@ -228,12 +230,12 @@ impl Inner {
         }
     }
 
-    /// `s3://bucket/key`
+    /// The object for messages, such as `s3://bucket/key`.
     pub(super) fn object(&self, key: &str) -> String {
         format!("s3://{}/{key}", self.location.bucket)
     }
 
-    /// The error for the caller of the store.
+    /// Turns a failure into the error of the store's interface.
     pub(super) fn error(&self, call: &Call<'_>, failure: Failure) -> StoreError {
         let kind = match failure.class {
             Class::Stale | Class::Transient | Class::Unreachable => ErrorKind::Transient,

@@ -1,4 +1,4 @@
-//! The S3 store: how each operation of a store maps to requests.
+//! The S3 store: maps each operation of [`Store`] to requests.
 
 use std::fmt;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use super::client::Client;
 use super::options::ClientOptions;
 use super::sign::SigningKey;
 use super::{copy, extras, list, multipart, owner};
-// What the sources of credentials need of this client.
+// The sources of credentials use these parts of the client.
 use crate::base::LtxId;
 use crate::base::clock::Millis;
 use crate::config::{Addressing, CredentialError, CredentialSource, S3Location};
@@ -21,7 +21,7 @@ use crate::ltx::TimesId;
 use crate::store::api::{BoxFuture, CreateOnly, Entry, PutOptions, Result, Scope, Store, Upload};
 use crate::store::{ErrorKind, Listing, SideId, StoreError};
 
-/// Parts under way at once, whatever the user says: each is in memory.
+/// Most parts that are in flight at once, whatever the user sets: each is in memory.
 const TRANSFERS_MAX: usize = 64;
 
 /// A replica in a bucket. Cheap to clone.
@@ -37,7 +37,7 @@ pub(super) struct Inner {
     pub(super) extras: extras::Extras,
     pub(super) client: Arc<Client>,
     pub(super) signing_key: SigningKey,
-    /// Whether an object of this replica was seen in a listing, under its name.
+    /// Whether a listing has shown an object of this replica under its own name.
     pub(super) listed: AtomicBool,
     pub(super) written: Mutex<Option<owner::Written>>,
 }
@@ -55,11 +55,11 @@ impl fmt::Debug for S3Store {
 }
 
 impl S3Store {
-    /// Opens the replica; no request is made. `url` is how messages call it.
+    /// Opens the replica without a request. `url` is its name in messages.
     ///
     /// # Errors
-    /// [`ErrorKind::Credentials`] when there are none, [`ErrorKind::Tls`] when the CA file cannot
-    /// be used.
+    /// [`ErrorKind::Credentials`] if there are no credentials, [`ErrorKind::Tls`] if the CA file
+    /// cannot be used.
     pub fn open(url: &str, location: &S3Location, options: &ClientOptions) -> Result<S3Store> {
         if matches!(location.credentials, CredentialSource::Missing) {
             let message = format!("{url}: {}", CredentialError::Missing);
@@ -78,13 +78,13 @@ impl S3Store {
         Ok(S3Store { inner: Arc::new(inner) })
     }
 
-    /// Times one PUT of `bytes`, signed and sent as the content of an object is, over the same
-    /// connections, to a key beside the replica that no listing of LTX files contains. It is
-    /// the floor for every upload of that size; [`delete_scratch`](S3Store::delete_scratch)
-    /// removes the object.
+    /// Measures one PUT of `bytes`, signed and sent like the content of an object over the same
+    /// connections. The key is next to the replica's files, and no listing of LTX files contains
+    /// it. The duration is the floor for every upload of that size.
+    /// [`delete_scratch`](S3Store::delete_scratch) deletes the object.
     ///
     /// # Errors
-    /// As any PUT.
+    /// Those of any PUT.
     pub async fn put_scratch(&self, name: &str, bytes: Bytes) -> Result<Duration> {
         let key = self.inner.scratch_key(name);
         let began = tokio::time::Instant::now();
@@ -92,13 +92,13 @@ impl S3Store {
         Ok(began.elapsed())
     }
 
-    /// Finds out whether the store keeps a create-only PUT from replacing an object, by two of them
-    /// to one scratch key. A store that ignores the condition silently is remembered like one
-    /// that refuses it: LIST comes before PUT from then on. Three requests; worth it once for
-    /// each endpoint that is not known.
+    /// Checks whether the store keeps a create-only PUT from replacing an object, with two such
+    /// PUTs to one scratch key. A store that silently ignores the condition is remembered like one
+    /// that refuses it: a LIST then precedes each PUT. The check costs three requests and is made
+    /// once for each unknown endpoint.
     ///
     /// # Errors
-    /// As any PUT.
+    /// Those of any PUT.
     pub async fn probe_create_only(&self) -> Result<bool> {
         let name = format!("probe-{:016x}", fastrand::u64(..));
         let key = self.inner.scratch_key(&name);
@@ -108,10 +108,10 @@ impl S3Store {
         deleted.map(|()| honoured)
     }
 
-    /// Removes what [`put_scratch`](S3Store::put_scratch) wrote.
+    /// Deletes the object that [`put_scratch`](S3Store::put_scratch) wrote.
     ///
     /// # Errors
-    /// As any DELETE; an object that is not there is none.
+    /// Those of any DELETE. A missing object is not an error.
     pub async fn delete_scratch(&self, name: &str) -> Result<()> {
         self.inner.delete_one(&self.inner.scratch_key(name)).await
     }
@@ -122,7 +122,8 @@ impl Inner {
         format!("{}/{:04x}/{}", self.location.prefix, id.level.get(), id.file_name())
     }
 
-    /// Litestream 0.3 drops empty parts of its keys, others take the prefix literally.
+    /// The key of a side file. Litestream 0.3 drops empty parts of its keys; other files take the
+    /// prefix literally.
     fn side_key(&self, id: SideId) -> String {
         match id {
             SideId::Legacy(name) => list::clean(&self.location.prefix) + &name.path(),

@@ -1,4 +1,4 @@
-//! A request as it goes to the pool.
+//! A request in the form that is sent over a pooled connection.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use http::{HeaderMap, Method};
 use super::body::Payload;
 use crate::config::Scheme;
 
-/// A signed request, ready to go.
+/// A signed request, ready to send.
 #[derive(Debug)]
 pub(super) struct Wire {
     pub(super) scheme: Scheme,
@@ -16,9 +16,9 @@ pub(super) struct Wire {
     pub(super) path: String,
     pub(super) headers: HeaderMap,
     pub(super) payload: Payload,
-    /// Until the head of the answer is there.
+    /// Timeout until the head of the response arrives.
     pub(super) head_time: Duration,
-    /// From there to the end of the answer.
+    /// Timeout from there to the end of the response.
     pub(super) body_time: Duration,
     pub(super) stall: Duration,
     pub(super) fresh: bool,

@@ -258,7 +258,7 @@ impl Inner {
                     return Err(self.missing(key, &format!("it is listed with {listed} bytes, not {size}")));
                 }
                 Ok(None) => {}
-                // Other requests say more about that.
+                // Without the right to list, HEAD is the check.
                 Err(e) if e.kind() == ErrorKind::Credentials => return self.prove_there(key, size).await,
                 Err(e) => return Err(e),
             }
@@ -282,7 +282,7 @@ impl Inner {
         ))
     }
 
-    /// The length of one object by a listing. Some stores drop empty parts of keys.
+    /// The length of one object according to a listing. Some stores drop empty parts of keys.
     async fn listed_size(&self, key: &str) -> Result<Option<u64>> {
         let cleaned = clean(key).trim_end_matches('/').to_owned();
         for name in [key, cleaned.as_str()] {

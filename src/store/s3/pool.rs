@@ -1,10 +1,12 @@
 //! Kept-alive connections to one host.
 //!
-//! Last in, first out, so that few connections stay warm and the others go away. A connection is
-//! used again only if it is ready, younger than [`limits::POOL_AGE`] and idle for less than
-//! [`limits::POOL_IDLE_TIME`]. After a request one spare connection is opened in the background:
-//! when the used one turns out to be dead, no handshake stands between the failure and the next
-//! attempt. A pool that nobody uses closes its connections and sleeps.
+//! # Overview
+//!
+//! The pool is last in, first out, so that a few connections stay warm and the others time out. A
+//! connection is reused only if it is ready, younger than [`limits::POOL_AGE`] and idle for less
+//! than [`limits::POOL_IDLE_TIME`]. After a request, a spare connection is opened in the
+//! background. If the used connection turns out to be dead, the next attempt needs no handshake. A
+//! pool without requests closes its connections, and its background task ends.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,11 +48,11 @@ struct Idle {
 pub(super) struct Conn {
     pub(super) sender: SendRequest<Chunks>,
     born: Instant,
-    /// Whether it has served a request, or waited for one.
+    /// Whether it has already served a request, or was idle in the pool.
     pub(super) reused: bool,
 }
 
-/// Clears a flag however its task ends, also when its runtime is dropped.
+/// Clears a flag when its task ends in any way, also when the runtime is dropped.
 struct Flag<F: Fn(&Pool) -> &AtomicBool>(Arc<Pool>, F);
 
 impl<F: Fn(&Pool) -> &AtomicBool> Drop for Flag<F> {
@@ -60,8 +62,7 @@ impl<F: Fn(&Pool) -> &AtomicBool> Drop for Flag<F> {
 }
 
 impl Pool {
-    /// `to` has scheme and authority; `spare` says whether to keep one connection more than is
-    /// used.
+    /// `to` has a scheme and an authority. `spare` keeps one more connection open than is in use.
     pub(super) fn new(to: Uri, connector: Arc<dyn Connect>, spare: bool, idle_time: Duration) -> Arc<Pool> {
         Arc::new(Pool {
             to,
@@ -76,12 +77,13 @@ impl Pool {
         })
     }
 
-    /// Connections opened so far.
+    /// Number of connections opened so far.
     pub(super) fn opened(&self) -> u64 {
         self.opened.load(Ordering::Relaxed)
     }
 
-    /// Waits for a place among the requests that wait for an answer. The semaphore is never closed.
+    /// Waits for one of the [`limits::POOL_REQUESTS`] places of requests in flight. The semaphore
+    /// is never closed.
     pub(super) async fn place(&self) -> Option<SemaphorePermit<'_>> {
         self.places.acquire().await.ok()
     }
@@ -90,11 +92,11 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An idle connection, or a new one; always a new one if `fresh`.
+    /// Returns an idle connection or a new one; with `fresh`, always a new one.
     pub(super) async fn checkout(&self, fresh: bool) -> Result<Conn, Failure> {
         while let Some(mut idle) = if fresh { None } else { self.pop() } {
-            // Errors out at once when the server has closed it; waits for the rest
-            // of an answer otherwise.
+            // Fails at once if the server has closed the connection; otherwise waits until the
+            // previous response is drained.
             if idle.sender.ready().await.is_ok() {
                 return Ok(Conn { sender: idle.sender, born: idle.born, reused: true });
             }
@@ -120,7 +122,7 @@ impl Pool {
     }
 
     async fn open(&self) -> Result<Conn, Failure> {
-        // The connector bounds TCP by itself; this bounds TLS on top of it.
+        // The connector limits the time for TCP; this limit covers TLS as well.
         let connecting = tokio::time::timeout(limits::CONNECT_TIME * 2, self.connector.connect(&self.to));
         let io = match connecting.await {
             Ok(Ok(io)) => io,
@@ -134,9 +136,8 @@ impl Pool {
             .handshake::<_, Chunks>(io)
             .await
             .map_err(|e| Failure::new(Class::Transient, "the connection failed at once").with_source(e))?;
-        // The driver ends by itself when the sender is dropped or the server closes;
-        // requests report its
-        // errors.
+        // The driver ends by itself when the sender is dropped or the server closes. Requests
+        // report its errors.
         tokio::spawn(async move {
             let _ = driver.await;
         });
@@ -144,7 +145,7 @@ impl Pool {
         Ok(Conn { sender, born: Instant::now(), reused: false })
     }
 
-    /// Takes a connection back whose last answer has been read to its end.
+    /// Takes back a connection whose last response has been read to its end.
     pub(super) fn park(self: &Arc<Self>, conn: Conn) {
         if conn.sender.is_closed() {
             return;
@@ -164,7 +165,7 @@ impl Pool {
         }
     }
 
-    /// Opens one connection in the background, unless that is under way.
+    /// Opens one connection in the background, unless one is being opened already.
     fn open_spare(self: &Arc<Self>) {
         if self.opening_spare.swap(true, Ordering::AcqRel) {
             return;
@@ -179,14 +180,14 @@ impl Pool {
         });
     }
 
-    /// Puts a spare under those that are in use, so that it is taken last.
+    /// Puts a spare below the connections in use, so that it is taken last.
     fn park_below(self: &Arc<Self>, conn: Conn) {
         let now = Instant::now();
         self.idle().insert(0, Idle { sender: conn.sender, born: conn.born, parked: now });
         self.reap();
     }
 
-    /// Makes sure that at least one connection is ready.
+    /// Ensures that at least one connection is ready.
     pub(super) async fn prewarm(self: &Arc<Self>) -> Result<(), Failure> {
         let now = Instant::now();
         if self.idle().iter().any(|i| self.usable(i, now)) {
@@ -197,7 +198,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Closes connections when their time is over; ends when none is left.
+    /// Closes connections when their time is over. The task ends when none is left.
     fn reap(self: &Arc<Self>) {
         if self.reaping.swap(true, Ordering::AcqRel) {
             return;
@@ -211,7 +212,7 @@ impl Pool {
                     let mut idle = pool.idle();
                     idle.retain(|i| pool.usable(i, now));
                     if idle.is_empty() {
-                        // Under the lock: whoever parks next sees that nobody reaps.
+                        // Cleared under the lock, so that the next `park` starts a new task.
                         pool.reaping.store(false, Ordering::Release);
                     }
                     idle.iter().map(|i| i.parked + pool.idle_time).min()

@@ -1,5 +1,5 @@
-//! Which reading of an ambiguous URL is an S3 server: one unsigned request to each, and nothing
-//! secret in it.
+//! Finds which reading of an ambiguous URL is an S3 server. It sends one unsigned request for each
+//! reading, without any secret.
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, Uri, header};
@@ -13,8 +13,8 @@ use super::{encode, xml};
 use crate::base::limits;
 use crate::config::{Ambiguity, EndpointUrl, Scheme, TlsOptions};
 
-/// Codes of errors that only S3 has. The owner of a bucket is not asked who wants to know, and is
-/// told to sign, or to look elsewhere.
+/// Error codes that only S3 servers send. An unsigned request to an existing bucket is refused, or
+/// redirected, with one of them.
 const CODES: [&str; 16] = [
     "AccessDenied",
     "AllAccessDisabled",
@@ -34,25 +34,28 @@ const CODES: [&str; 16] = [
     "Unauthorized",
 ];
 
-/// What an answer says of a reading.
+/// What a server's response proves about a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Says {
-    /// A server of S3 that may have the bucket.
+    /// It is an S3 server that may have the bucket.
     Yes,
-    /// No such name, no such bucket, or a server of something else.
+    /// The host name or the bucket does not exist, or the server is not an S3 server.
     No,
-    /// No answer at all: nothing listens, or what does says nothing.
+    /// No response: the port is closed, or the server sends nothing.
     Silent,
-    /// An answer that leaves it open.
+    /// A response that proves neither.
     Unknown,
 }
 
-/// Asks all readings at once, and returns the only one whose server proves to be one of S3 and does
-/// not deny the bucket, where all others deny it. `None` in every other case, or if a reading names
-/// no bucket to ask for: then the user has to say what is meant. A host that does not answer proves
-/// nothing: the bucket is then AWS's if AWS has it, for keys of another store are refused there.
-/// Any other server that answers alone may be a stranger's: signed requests and the database would
-/// go there. Takes at most [`limits::PROBE_TIME`]. `answers` are the user's own names of servers.
+/// Probes all readings at once. Returns the only reading whose server is proven to be S3 and does
+/// not deny the bucket, if all others deny it. Returns `None` in every other case, and if a reading
+/// names no bucket to ask for; the user then has to say which one is meant.
+///
+/// A host that does not respond proves nothing. If AWS has the bucket and the other host is silent,
+/// AWS is chosen, because AWS refuses another store's keys. Any other server that responds alone
+/// may belong to a stranger, who would receive signed requests and the database.
+///
+/// Takes at most [`limits::PROBE_TIME`]. `answers` are the user's own host addresses.
 pub async fn settle(ambiguity: &Ambiguity, tls: &TlsOptions, answers: &[HostAnswer]) -> Option<usize> {
     if !ambiguity.can_be_probed() {
         return None;
@@ -66,7 +69,7 @@ pub async fn settle(ambiguity: &Ambiguity, tls: &TlsOptions, answers: &[HostAnsw
     choose(&asked.join_all().await, |i| ambiguity.readings[i].endpoint.is_aws_storage())
 }
 
-/// The only yes among nothing but noes; for AWS, among noes and hosts that are silent.
+/// The only `Yes` where all others are `No`; for AWS, the others may also be `Silent`.
 fn choose(said: &[(usize, Says)], is_aws: impl Fn(usize) -> bool) -> Option<usize> {
     let mut yes = said.iter().filter(|(_, says)| *says == Says::Yes);
     let (Some((only, _)), None) = (yes.next(), yes.next()) else { return None };
@@ -74,7 +77,7 @@ fn choose(said: &[(usize, Says)], is_aws: impl Fn(usize) -> bool) -> Option<usiz
     said.iter().all(|(i, says)| i == only || is_out(*says)).then_some(*only)
 }
 
-/// Whether this is a server of S3 that may have the bucket. An unsigned `GET /BUCKET` tells.
+/// Sends an unsigned `GET /BUCKET` to see whether this is an S3 server that may have the bucket.
 async fn is_there(endpoint: &EndpointUrl, bucket: &str, tls: &TlsOptions, names: Names) -> Says {
     let asked = tokio::time::timeout(limits::PROBE_TIME, ask(endpoint, bucket, tls, names)).await;
     match asked {
@@ -84,7 +87,7 @@ async fn is_there(endpoint: &EndpointUrl, bucket: &str, tls: &TlsOptions, names:
     }
 }
 
-/// Whether a connection could not be had, or ended before anything was said.
+/// Whether the connection failed, or ended before any response.
 fn is_silent(error: &(dyn std::error::Error + 'static)) -> bool {
     use std::io::ErrorKind as K;
     let cut = |e: &std::io::Error| {
@@ -108,7 +111,7 @@ fn unanswered(error: &(dyn std::error::Error + 'static)) -> Says {
     if is_silent(error) { Says::Silent } else { Says::Unknown }
 }
 
-/// Whether the name service knows no such name. That it does not answer is another matter.
+/// Whether DNS knows no such name. A DNS server that does not respond does not count.
 fn has_no_name(error: &(dyn std::error::Error + 'static)) -> bool {
     let words: Vec<String> = chain(error).map(ToString::to_string).collect();
     let says = |text: &str| words.iter().any(|w| w.contains(text));
@@ -144,25 +147,25 @@ async fn ask(
     let exchange = async move {
         let answer = sender.send_request(request).await.map_err(|e| unanswered(&e))?;
         let (head, body) = answer.into_parts();
-        // Headers may be enough: a body that is too long or breaks off is taken as none.
+        // The headers may be enough: a body that is too long or breaks off counts as empty.
         let body = Limited::new(body, limits::ERROR_BYTES).collect().await;
         Ok((head.status, head.headers, body.map(http_body_util::Collected::to_bytes).unwrap_or_default()))
     };
     tokio::pin!(exchange);
     tokio::select! {
         found = &mut exchange => found,
-        // The connection may end together with the answer.
+        // The connection may end together with the response.
         _ = connection => exchange.await,
     }
 }
 
-/// What an answer proves. Headers do not: a web site before which a network of caches stands has
+/// What a response proves. Headers alone prove nothing, because a web site served by a CDN carries
 /// some of them.
 fn judge(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Says {
     let text =
         |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_ascii_lowercase();
     if headers.contains_key("x-amz-cf-id") || text("via").contains("cloudfront") {
-        // What is behind it may be S3, and takes no uploads that way.
+        // The origin of the CDN may be S3, but it takes no uploads that way.
         return Says::No;
     }
     if let Some(error) = xml::error(body) {
@@ -175,7 +178,7 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Says {
     let lists = status == StatusCode::OK && xml::list(body).is_ok();
     match status.as_u16() {
         _ if lists => Says::Yes,
-        // It may be one of S3 that is in trouble.
+        // An S3 server with a temporary failure may answer so.
         408 | 425 | 429 | 500..=599 => Says::Unknown,
         _ => Says::No,
     }

@@ -1,9 +1,9 @@
-//! One connection out of all addresses of a name (RFC 8305, "happy eyeballs").
+//! One connection out of all addresses of a host name (RFC 8305, "happy eyeballs").
 //!
-//! The addresses are tried in the order of the name service, but of both kinds (IPv6 and IPv4) in
-//! turn. The next one is tried when the one before it has failed, or has not answered for
-//! [`limits::CONNECT_STAGGER`]; what connects first counts. So a dead address costs that little,
-//! and not the time that TCP takes to give up.
+//! The addresses are tried in DNS order, with IPv6 and IPv4 alternating. The next address is tried
+//! when the previous one has failed, or has not answered within [`limits::CONNECT_STAGGER`]. The
+//! first connection wins. A dead address therefore costs only that delay, not the time until TCP
+//! gives up.
 
 use std::error::Error as StdError;
 use std::future::{Future, ready};
@@ -25,17 +25,17 @@ use crate::base::limits;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Addresses of one name that are tried. Further ones are not.
+/// Most addresses of one name that are tried; further ones are ignored.
 const ADDRESSES_MAX: usize = 16;
 
-/// Opens TCP connections by name.
+/// Opens TCP connections by host name.
 #[derive(Debug, Clone)]
 pub(super) struct Race {
     names: Names,
 }
 
-/// A name that has no address. Its words are those of the client library, by which it is told from
-/// others.
+/// A host name without an address. The message equals that of the client library, because callers
+/// recognise it by that.
 #[derive(Debug)]
 struct Unresolved(io::Error);
 
@@ -51,7 +51,7 @@ impl StdError for Unresolved {
     }
 }
 
-/// One address, whatever the name.
+/// A resolver that returns one address for every name.
 #[derive(Debug, Clone)]
 struct Only(SocketAddr);
 
@@ -77,7 +77,7 @@ impl Race {
     async fn connect(mut self, to: Uri) -> Result<TokioIo<TcpStream>, BoxError> {
         let host = to.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let addresses = if host.parse::<IpAddr>().is_ok() {
-            // The connector reads it from the URL itself.
+            // An IP address; the connector reads it from the URL itself.
             vec![None]
         } else {
             let name = host.parse::<Name>().map_err(|e| Unresolved(io::Error::other(e)))?;
@@ -96,7 +96,7 @@ impl Race {
             } else if racing.is_empty() {
                 return Err(last.unwrap_or_else(|| io::Error::from(io::ErrorKind::NotFound).into()));
             }
-            // Those that lose are dropped, and their sockets closed.
+            // The losers are dropped, which closes their sockets.
             let ended = if waiting.len() > 0 {
                 tokio::time::timeout(limits::CONNECT_STAGGER, racing.join_next()).await
             } else {
@@ -104,7 +104,7 @@ impl Race {
             };
             match ended {
                 Ok(Some(Ok(Ok(stream)))) => return Ok(stream),
-                // The first address is the one that a message speaks of.
+                // Messages name the error of the first address.
                 Ok(Some(Ok(Err(e)))) => last = last.or(Some(e)),
                 Ok(Some(Err(e))) => last = last.or(Some(e.into())),
                 Ok(None) | Err(_) => {}
@@ -113,7 +113,7 @@ impl Race {
     }
 }
 
-/// Of both kinds in turn, beginning with the kind of the first.
+/// Alternates between the address families, beginning with that of the first address.
 fn in_turn(all: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v6 = all.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) = all.into_iter().partition(|a| a.is_ipv6() == first_is_v6);
@@ -130,8 +130,8 @@ fn in_turn(all: Vec<SocketAddr>) -> Vec<SocketAddr> {
 async fn one(to: Uri, address: Option<SocketAddr>) -> Result<TokioIo<TcpStream>, BoxError> {
     fn set<R>(connector: &mut HttpConnector<R>) {
         connector.enforce_http(false);
-        // Without it, a body that does not end on a segment waits for the peer's delayed
-        // acknowledgement.
+        // Without TCP_NODELAY, a body that does not fill its last segment waits for the peer's
+        // delayed acknowledgement.
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(limits::CONNECT_TIME));
         connector.set_keepalive(Some(limits::POOL_IDLE_TIME));
@@ -189,7 +189,7 @@ mod tests {
         assert!(in_turn(Vec::new()).is_empty());
     }
 
-    /// A listener whose queue is full: the kernel drops what else asks to connect, as a dead host
+    /// A listener with a full queue: the kernel drops further connection attempts, as a dead host
     /// does.
     async fn deaf() -> (socket::Listener, Vec<TcpStream>) {
         let listener = socket::Listener::bind();
@@ -232,7 +232,7 @@ mod tests {
         let began = Instant::now();
         let stream = race.connect("http://store.test/".parse().unwrap()).await.unwrap();
         assert_eq!(stream.inner().peer_addr().unwrap(), good.1);
-        // Not a matter of speed: TCP asks again after a second, and gives up after five.
+        // The bound is not about speed: TCP retries after one second and gives up after five.
         assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
     }
 

@@ -1,4 +1,4 @@
-//! Names of servers: by the name service, or as the user says (`--resolve NAME=ADDRESS[:PORT]`).
+//! Host names to addresses: from DNS, or from the user (`--resolve NAME=ADDRESS[:PORT]`).
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -10,12 +10,12 @@ use std::task::{Context, Poll};
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use tower_service::Service;
 
-/// One answer of the user's own.
+/// One address that the user gave for a host name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostAnswer {
     /// A host name in lower case, or `*.` and the end of one.
     name: String,
-    /// Where it is; port 0 leaves the port as it is.
+    /// The address of the host. Port 0 keeps the port of the URL.
     address: SocketAddr,
 }
 
@@ -47,7 +47,7 @@ impl HostAnswer {
     }
 }
 
-/// How names become addresses.
+/// Resolves host names to addresses.
 #[derive(Debug, Clone)]
 pub(in crate::store) struct Names {
     own: Arc<[HostAnswer]>,
@@ -55,12 +55,12 @@ pub(in crate::store) struct Names {
 }
 
 impl Names {
-    /// The user's answers first, then the system's.
+    /// Uses the user's addresses first, then the system's resolver.
     pub(in crate::store) fn new(own: &[HostAnswer]) -> Names {
         Names { own: own.into(), system: GaiResolver::new() }
     }
 
-    /// The user's answers for a name: all those that are written as the first that fits.
+    /// The user's addresses for a name: all those with the same pattern as the first that matches.
     fn own(&self, name: &str) -> Vec<SocketAddr> {
         let name = name.to_ascii_lowercase();
         let Some(first) = self.own.iter().find(|a| a.is_for(&name)) else { return Vec::new() };

@@ -1,18 +1,18 @@
-//! AWS Signature Version 4, for S3, in headers.
+//! AWS Signature Version 4 for S3, in headers.
 //!
-//! What is signed, line by line:
+//! # What is signed
 //!
 //! | line | content |
 //! |---|---|
 //! | 1 | method |
-//! | 2 | path as it is sent: encoded once and never normalised (`a//b` is another key than `a/b`) |
-//! | 3 | parameters of the query, in order of name and value |
+//! | 2 | path as it is sent: encoded once and never normalised (`a//b` and `a/b` are different keys) |
+//! | 3 | query parameters, sorted by name and value |
 //! | then | each signed header as `name:value`, in order, and an empty line |
 //! | then | names of the signed headers, joined by `;` |
 //! | last | SHA-256 of the body in hex, or `UNSIGNED-PAYLOAD` |
 //!
-//! The key that signs is made of the secret key, the day, the region and the service by four HMACs.
-//! It is kept as long as these stay the same.
+//! Four HMACs derive the signing key from the secret key, the day, the region and the service. The
+//! key is kept until one of these changes.
 
 use std::fmt::{self, Write as _};
 use std::sync::{Mutex, PoisonError};
@@ -34,18 +34,19 @@ const DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const CONTENT: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 const TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 
-/// Headers that the connection or a proxy may change; the host is signed as it is given apart.
+/// Headers that the connection or a proxy may change. The host is signed from a separate argument.
 const UNSIGNED: [HeaderName; 5] = [AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST, USER_AGENT];
 
-/// Bytes of a usual request as it is signed. A longer one makes the buffer grow.
+/// Initial capacity of the buffer for the text to sign, in bytes. It fits a usual request; a longer
+/// one grows the buffer.
 const TEXT_BYTES: usize = 1024;
 
-/// What the signature says about the body.
+/// What the signature covers of the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signed<'a> {
-    /// Its SHA-256 in hex.
+    /// The body's SHA-256 in hex.
     Sha256(&'a str),
-    /// Nothing: TLS and a checksum header protect it.
+    /// The body is not signed: TLS and a checksum header protect it.
     Unsigned,
 }
 
@@ -55,25 +56,25 @@ pub enum SignError {
     /// A header holds characters that HTTP does not allow.
     #[error("the request cannot be signed: header {0} holds characters that HTTP does not allow")]
     Header(String),
-    /// The time is none of the calendar's.
+    /// The time is outside the calendar's range.
     #[error("the request cannot be signed: {0}")]
     Time(#[from] jiff::Error),
 }
 
-/// Who signs, for where and when.
+/// The credentials, region and time of a signature.
 #[derive(Debug, Clone, Copy)]
 pub struct Signer<'a> {
-    /// The keys.
+    /// The access key, the secret key and the session token.
     pub credentials: &'a Credentials,
     /// Region of the bucket.
     pub region: &'a str,
     /// The time by the server's clock.
     pub time: SystemTime,
-    /// What was derived from the keys for the request before.
+    /// The signing key that was derived for an earlier request.
     pub kept: &'a SigningKey,
 }
 
-/// The key that signed last.
+/// The signing key that was used last.
 #[derive(Default)]
 pub struct SigningKey(Mutex<Option<Derived>>);
 
@@ -83,7 +84,7 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// A key, and what it was made of.
+/// A signing key, and the values it was derived from.
 struct Derived {
     secret: Secret,
     day: String,
@@ -98,7 +99,8 @@ fn keyed(key: &[u8]) -> Hmac<Sha256> {
 
 impl SigningKey {
     fn get(&self, secret: &Secret, day: &str, region: &str, service: &'static str) -> Hmac<Sha256> {
-        // A panic elsewhere can't leave it half changed: nothing in here calls out.
+        // A panic elsewhere cannot leave the key half changed, because this section calls no other
+        // code.
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(d) = &*kept
             && (&d.secret, d.day.as_str(), d.region.as_str(), d.service) == (secret, day, region, service)
@@ -117,11 +119,11 @@ impl SigningKey {
 }
 
 /// Adds `authorization`, `x-amz-date`, `x-amz-content-sha256` and, for temporary credentials,
-/// `x-amz-security-token` to `headers`. `host` is what the header of that name says, `path` the
+/// `x-amz-security-token` to `headers`. `host` is the value of the `host` header; `path` is the
 /// path with its query as it is sent.
 ///
 /// # Errors
-/// [`SignError`]: a value that fits no header.
+/// [`SignError`] if a value does not fit into a header, or if the time is out of range.
 pub fn sign(
     signer: Signer<'_>,
     method: &Method,
@@ -132,10 +134,10 @@ pub fn sign(
     sign_for(SERVICE, signer, method, (host, path), headers, body)
 }
 
-/// The same for another service of AWS, at a path that needs no encoding.
+/// Like [`sign`], for another AWS service and a path that needs no encoding.
 ///
 /// # Errors
-/// As [`sign`].
+/// Those of [`sign`].
 pub fn sign_for(
     service: &'static str,
     signer: Signer<'_>,
@@ -203,17 +205,17 @@ fn hidden(mut value: HeaderValue) -> HeaderValue {
     value
 }
 
-/// `20130524T000000Z`
+/// The time in the form `20130524T000000Z`.
 fn stamp(time: SystemTime) -> Result<String, SignError> {
     let t = Offset::UTC.to_datetime(Timestamp::try_from(time)?);
     let mut text = String::with_capacity(16);
-    // Writing to a string can't fail.
+    // Writing to a string cannot fail.
     _ = write!(text, "{:04}{:02}{:02}T", t.year(), t.month(), t.day());
     _ = write!(text, "{:02}{:02}{:02}Z", t.hour(), t.minute(), t.second());
     Ok(text)
 }
 
-/// Adds the parameters of an encoded query in order.
+/// Appends the parameters of an encoded query, sorted.
 fn push_sorted(text: &mut String, query: &str) {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let mut pairs: Vec<_> = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).collect();
@@ -223,7 +225,7 @@ fn push_sorted(text: &mut String, query: &str) {
     }
 }
 
-/// Adds what a header says, without the spaces that a proxy may take away.
+/// Appends the values of a header without the spaces that a proxy may remove.
 fn push_values(text: &mut String, name: &str, headers: &HeaderMap) -> Result<(), SignError> {
     for (i, value) in headers.get_all(name).iter().enumerate() {
         let value = value.to_str().map_err(|_| SignError::Header(name.to_owned()))?;
@@ -260,7 +262,7 @@ mod tests {
         }
     }
 
-    /// 2013-05-24T00:00:00Z
+    /// The time 2013-05-24T00:00:00Z.
     fn example_time() -> SystemTime {
         SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_369_353_600)
     }
@@ -331,7 +333,7 @@ mod tests {
         );
     }
 
-    /// The signature of AWS's own crate.
+    /// The signature that AWS's own crate computes.
     fn by_aws(
         signer: Signer<'_>,
         method: &Method,
@@ -376,7 +378,7 @@ mod tests {
     }
 
     proptest! {
-        /// One key for all cases, so that a stale one would show.
+        /// All cases share one key cache, so that a stale key would show.
         #[test]
         fn signatures_are_those_of_aws(
             key in ".{0,20}",

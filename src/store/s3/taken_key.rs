@@ -1,4 +1,4 @@
-//! Whose object is it? What decides when a create-only key turns out to be taken.
+//! Decides who wrote an object, when the key of a create-only PUT turns out to be taken.
 
 use super::body::Payload;
 use super::head::Found;
@@ -8,18 +8,17 @@ use crate::base::{limits, untrusted};
 use crate::store::api::Result;
 use crate::store::{ErrorKind, StoreError};
 
-/// What is known of content that may no longer be in memory.
+/// Size and checksums of content that may no longer be in memory.
 #[derive(Debug, Clone)]
 pub(super) struct Fingerprint {
     pub(super) size: u64,
     pub(super) crc32: u32,
-    /// How the store notes the checksum of an object made of parts, where it was given one with
-    /// each part.
+    /// The store's checksum of an object made of parts, if each part was sent with one.
     pub(super) composite: Option<String>,
 }
 
 impl Inner {
-    /// Success if the object found at `key` is `payload`, a conflict otherwise.
+    /// Succeeds if the object found at `key` equals `payload`; otherwise returns a conflict.
     pub(super) async fn settle(&self, key: &str, payload: &Payload, found: &Found) -> Result<()> {
         let same = if found.size != payload.len() {
             false
@@ -31,7 +30,7 @@ impl Inner {
         if same { self.note_own(key, found) } else { Err(self.conflict(key, payload.len(), found)) }
     }
 
-    /// The same for content of which only the fingerprint is left.
+    /// Like `settle`, for content of which only the fingerprint is left.
     pub(super) async fn settle_by(&self, key: &str, print: &Fingerprint, found: &Found) -> Result<()> {
         let same = if found.size != print.size {
             false
@@ -51,7 +50,7 @@ impl Inner {
         Ok(())
     }
 
-    /// The CRC-32 of an object, read in pieces.
+    /// The CRC-32 of an object, which is read in pieces.
     pub(super) async fn crc_of(&self, key: &str, size: u64) -> Result<u32> {
         let mut crc = crc32fast::Hasher::new();
         let mut at = 0;
@@ -86,8 +85,8 @@ impl Inner {
     }
 }
 
-/// The checksum of the content. The store's checksum of an object made of parts is one of checksums
-/// (`...-N`).
+/// The store's CRC-32 of the content. An object made of parts has a checksum of checksums (`...-N`)
+/// instead, which is left out.
 fn whole_crc(found: &Found) -> Option<&str> {
     found.crc32.as_deref().filter(|c| !c.contains('-'))
 }

@@ -1,7 +1,7 @@
-//! The XML of S3: what it answers and the two documents that we send.
+//! S3's XML: its responses, and the two documents that lsfast sends.
 //!
-//! Answers are read by element name, whatever the namespace; unknown elements are skipped. A
-//! document is bounded by [`limits::XML_BYTES`] before it gets here, its depth is bounded here.
+//! Elements are matched by name in any namespace, and unknown elements are skipped.
+//! [`limits::XML_BYTES`] bounds the size of a document, and [`DEPTH_MAX`] its depth.
 
 use std::fmt::Write as _;
 
@@ -12,27 +12,27 @@ use super::http_date;
 use crate::base::clock::Millis;
 use crate::base::{limits, untrusted};
 
-/// Elements inside each other. S3 needs 5.
+/// Deepest nesting of elements. S3 needs 5.
 const DEPTH_MAX: usize = 16;
 
-/// Why an answer cannot be read.
+/// Why a response cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum XmlError {
-    /// the answer is {0} bytes of XML, more than lsfast reads
+    /// The response has this many bytes, more than [`limits::XML_BYTES`].
     #[error("the answer is {0} bytes of XML, more than the {max} that lsfast reads", max = limits::XML_BYTES)]
     TooLong(usize),
-    /// the answer is not the XML that S3 sends
+    /// The response is not well-formed XML.
     #[error("the answer is not the XML that S3 sends: {0}")]
     Malformed(String),
-    /// An element that must be there is not.
+    /// A required element is missing.
     #[error("the answer lacks {0}")]
     Missing(&'static str),
-    /// An element holds what it must not hold.
+    /// An element has an invalid value.
     #[error("the answer holds \"{value}\" as {element}")]
     Value {
-        /// Its name.
+        /// Name of the element.
         element: &'static str,
-        /// Its text, fit to be shown.
+        /// Text of the element, escaped for display.
         value: String,
     },
 }
@@ -40,11 +40,11 @@ pub enum XmlError {
 /// An `<Error>` document.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ErrorBody {
-    /// `NoSuchBucket` and so on.
+    /// The error code, such as `NoSuchBucket`.
     pub code: String,
-    /// The server's words.
+    /// The server's message.
     pub message: String,
-    /// The region to use, in `AuthorizationHeaderMalformed` and some redirects.
+    /// The bucket's region, in `AuthorizationHeaderMalformed` and some redirects.
     pub region: String,
     /// The host to use, in redirects.
     pub endpoint: String,
@@ -53,29 +53,28 @@ pub struct ErrorBody {
 /// One object of a listing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListEntry {
-    /// Key as it stands in the document.
+    /// The key as it is written in the document.
     pub key: String,
     /// Length in bytes.
     pub size: u64,
-    /// When it was written, where the store says so.
+    /// When it was written, if the store says so.
     pub modified: Option<Millis>,
-    /// Its ETag as it stands in the document; empty if there is none.
+    /// The ETag as it is written in the document; empty if there is none.
     pub etag: String,
 }
 
-/// A page of ListObjectsV2, or of the first version of it.
+/// A page of ListObjectsV2, or of version 1 of the request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListPage {
-    /// Objects.
+    /// The objects of the page.
     pub entries: Vec<ListEntry>,
-    /// Whether there are further pages, where the store says so.
+    /// Whether further pages follow, if the store says so.
     pub truncated: Option<bool>,
-    /// The token of the next page. Not every store that has a next page gives one.
+    /// The token of the next page. Some stores send none although a next page exists.
     pub token: Option<String>,
-    /// The first version's word for where the next page begins.
+    /// Where the next page begins, in version 1 of the request.
     pub marker: Option<String>,
-    /// Whether the store left out keys that it stands for by their common beginning. It was not
-    /// asked to.
+    /// Whether the store replaced keys by common prefixes, which lsfast never asks for.
     pub grouped: bool,
     /// Whether keys are percent-encoded.
     pub url_encoded: bool,
@@ -84,15 +83,15 @@ pub struct ListPage {
 /// An object that DeleteObjects did not delete.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeleteError {
-    /// Its key.
+    /// Key of the object.
     pub key: String,
-    /// Why, as a code.
+    /// The error code.
     pub code: String,
-    /// Why, in words.
+    /// The server's message.
     pub message: String,
 }
 
-/// Calls `leaf` with the path of names and the text at the end of each element.
+/// Calls `leaf` at the end of each element, with the path of element names and the text.
 pub(in crate::store) fn visit(
     xml: &[u8],
     mut leaf: impl FnMut(&[String], &str) -> Result<(), XmlError>,
@@ -156,9 +155,8 @@ pub fn error(xml: &[u8]) -> Option<ErrorBody> {
     let mut body = ErrorBody::default();
     let mut found = false;
     let read = visit(xml, |path, text| {
-        // Some stores wrap it: <ErrorResponse><Error><Code>. Those of a <DeleteResult>
-        // are of single
-        // objects.
+        // Some stores wrap the document: <ErrorResponse><Error><Code>. Errors inside a
+        // <DeleteResult> concern single objects.
         if let Some(at) = path.iter().position(|n| n == "Error")
             && at <= 1
             && path[0] != "DeleteResult"
@@ -177,8 +175,8 @@ pub fn error(xml: &[u8]) -> Option<ErrorBody> {
     (read.is_ok() && found).then_some(body)
 }
 
-/// The time of an object. The standard has RFC 3339; some stores write the date of HTTP, or leave
-/// the zone out.
+/// Parses the time of an object. The standard form is RFC 3339; some stores write an HTTP date, or
+/// omit the time zone.
 fn time(text: &str) -> Option<Millis> {
     let civil = || text.parse::<jiff::civil::DateTime>().ok();
     let others = ["%a %b %e %H:%M:%S %Y", "%A, %d-%b-%y %H:%M:%S GMT"];
@@ -193,7 +191,7 @@ fn time(text: &str) -> Option<Millis> {
         .or_else(|| civil().or_else(other).and_then(utc))
 }
 
-/// Yes or no, in any case.
+/// Parses a boolean, in upper or lower case; an empty text is `None`.
 fn yes_or_no(element: &'static str, text: &str) -> Result<Option<bool>, XmlError> {
     match text {
         "" => Ok(None),
@@ -203,10 +201,10 @@ fn yes_or_no(element: &'static str, text: &str) -> Result<Option<bool>, XmlError
     }
 }
 
-/// Reads a page of ListObjectsV2, or of the first version of it.
+/// Reads a page of ListObjectsV2, or of version 1 of the request.
 ///
 /// # Errors
-/// [`XmlError`]: a listing that cannot be read whole is none.
+/// [`XmlError`] if any part of the listing cannot be read.
 pub fn list(xml: &[u8]) -> Result<ListPage, XmlError> {
     let mut page = ListPage::default();
     let mut root = false;
@@ -260,26 +258,26 @@ pub fn list(xml: &[u8]) -> Result<ListPage, XmlError> {
     Ok(page)
 }
 
-/// Reads the upload id of CreateMultipartUpload.
+/// Reads the upload ID from the response to CreateMultipartUpload.
 ///
 /// # Errors
-/// [`XmlError`] when there is none.
+/// [`XmlError`] if it is missing.
 pub fn upload_id(xml: &[u8]) -> Result<String, XmlError> {
     one(xml, "InitiateMultipartUploadResult", "UploadId", "UploadId")
 }
 
-/// Reads the ETag of CompleteMultipartUpload.
+/// Reads the ETag from the response to CompleteMultipartUpload.
 ///
 /// # Errors
-/// [`XmlError`] when there is none.
+/// [`XmlError`] if it is missing.
 pub fn complete_etag(xml: &[u8]) -> Result<String, XmlError> {
     one(xml, "CompleteMultipartUploadResult", "ETag", "ETag")
 }
 
-/// Reads the ETag of CopyObject or UploadPartCopy.
+/// Reads the ETag from the response to CopyObject or UploadPartCopy.
 ///
 /// # Errors
-/// [`XmlError`] when there is none.
+/// [`XmlError`] if it is missing.
 pub fn copy_etag(xml: &[u8], of_part: bool) -> Result<String, XmlError> {
     one(xml, if of_part { "CopyPartResult" } else { "CopyObjectResult" }, "ETag", "ETag")
 }
@@ -298,10 +296,10 @@ fn one(xml: &[u8], root: &str, element: &str, missing: &'static str) -> Result<S
     if found.is_empty() { Err(XmlError::Missing(missing)) } else { Ok(found) }
 }
 
-/// Reads what DeleteObjects did not delete.
+/// Reads which objects DeleteObjects did not delete.
 ///
 /// # Errors
-/// [`XmlError`] when the answer is no such document.
+/// [`XmlError`] if the response is not a `DeleteResult`.
 pub fn delete_errors(xml: &[u8]) -> Result<Vec<DeleteError>, XmlError> {
     let mut errors = Vec::new();
     let mut root = false;
@@ -322,7 +320,7 @@ pub fn delete_errors(xml: &[u8]) -> Result<Vec<DeleteError>, XmlError> {
     if root { Ok(errors) } else { Err(XmlError::Missing("DeleteResult")) }
 }
 
-/// The body of DeleteObjects; only failures are answered.
+/// The request body of DeleteObjects in quiet mode: the response lists failures only.
 #[must_use]
 pub fn delete_request<'a>(keys: impl IntoIterator<Item = &'a str>) -> String {
     let mut xml = String::from("<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
@@ -335,18 +333,18 @@ pub fn delete_request<'a>(keys: impl IntoIterator<Item = &'a str>) -> String {
     xml
 }
 
-/// One part of a multipart upload, as the store answered it.
+/// One confirmed part of a multipart upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// From 1.
+    /// Number of the part, from 1.
     pub number: u32,
     /// ETag with its quotes.
     pub etag: String,
-    /// CRC-32 in Base64, where it was sent with the part.
+    /// CRC-32 in Base64, if it was sent with the part.
     pub crc32: Option<String>,
 }
 
-/// The body of CompleteMultipartUpload.
+/// The request body of CompleteMultipartUpload.
 #[must_use]
 pub fn complete_request(parts: &[Part]) -> String {
     let mut xml = String::from("<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");

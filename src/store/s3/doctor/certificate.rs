@@ -1,11 +1,12 @@
-//! As much of a certificate (X.509, DER) as a person wants to read: who, by whom, until when.
+//! Reads the parts of a certificate (X.509, DER) that are shown to a person: subject, issuer, end
+//! of validity.
 //!
 //! ```text
 //! Certificate SEQUENCE { tbs SEQUENCE { [0] version?, serial, algorithm, issuer Name, SEQUENCE
 //! { from, until }, subject Name, ... } ... }
 //! Name        SEQUENCE of SET of SEQUENCE { OID, string }
 //! ```
-//! Nothing is decided by it: whether a certificate is accepted is the business of rustls.
+//! Nothing is decided by these values: rustls decides whether a certificate is accepted.
 
 use crate::base::clock::Millis;
 use crate::base::untrusted;
@@ -15,15 +16,15 @@ const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// `2.5.4.3`, common name.
+/// OID `2.5.4.3`, the common name.
 const COMMON_NAME: [u8; 3] = [0x55, 0x04, 0x03];
-/// `2.5.4.10`, organisation.
+/// OID `2.5.4.10`, the organisation.
 const ORGANISATION: [u8; 3] = [0x55, 0x04, 0x0a];
 
-/// Longest name that is shown.
+/// Longest name that is shown, in characters.
 const NAME_MAX: usize = 80;
 
-/// What is known of a certificate.
+/// The parts of a certificate that are shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Certificate {
     pub(super) subject: String,
@@ -32,14 +33,14 @@ pub(super) struct Certificate {
 }
 
 impl Certificate {
-    /// Reads one; `None` for anything that is not of that shape.
+    /// Reads a certificate; `None` for anything of another form.
     pub(super) fn read(der: &[u8]) -> Option<Certificate> {
         let (outer, _) = take(der, SEQUENCE)?;
         let (mut tbs, _) = take(outer, SEQUENCE)?;
         if tbs.first() == Some(&VERSION) {
             tbs = any(tbs)?.2;
         }
-        // Serial number, algorithm.
+        // Skips the serial number and the algorithm.
         let rest = any(any(tbs)?.2)?.2;
         let (issuer, rest) = take(rest, SEQUENCE)?;
         let (validity, rest) = take(rest, SEQUENCE)?;
@@ -49,7 +50,7 @@ impl Certificate {
     }
 }
 
-/// The next element: tag, content, and what follows.
+/// The next element: tag, content, and the bytes after it.
 fn any(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;
@@ -70,7 +71,7 @@ fn take(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     (found == tag).then_some((content, rest))
 }
 
-/// The common name, or the organisation.
+/// The common name; without one, the organisation.
 fn name(mut der: &[u8]) -> String {
     let mut best = (2, String::new());
     while let Some((_, set, rest)) = any(der) {
@@ -93,7 +94,7 @@ fn name(mut der: &[u8]) -> String {
     if best.1.is_empty() { "(no name)".into() } else { best.1 }
 }
 
-/// `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ`.
+/// Parses `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ`.
 fn time(tag: u8, text: &[u8]) -> Option<Millis> {
     let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
     if !text.bytes().all(|b| b.is_ascii_digit()) {

@@ -1,4 +1,4 @@
-//! The order in which a bucket is examined.
+//! The order of the checks of a bucket.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::config::{Addressing, CredentialError, CredentialSource, Credentials, 
 use crate::store::s3::store::{Inner, S3Store};
 use crate::store::{ClientOptions, RetryPolicy};
 
-/// What is not tried when something before it failed.
+/// The checks that are skipped when an earlier one fails.
 pub(super) const REQUESTS: [&str; 11] = [
     "signature",
     "bucket",
@@ -26,8 +26,8 @@ pub(super) const REQUESTS: [&str; 11] = [
     "delete",
 ];
 
-/// Examines `location`, which has its chain of credentials already, or `missing` says why not;
-/// `url` is how messages call it.
+/// Examines `location`, whose chain of credentials is set already; if there are none, `missing`
+/// says why. `url` is its name in messages.
 pub async fn examine(
     url: &str,
     location: &S3Location,
@@ -36,7 +36,7 @@ pub async fn examine(
     tell: Tell<'_>,
 ) {
     let mut location = location.clone();
-    // Two parts, the smallest there are.
+    // The scratch upload has two parts, of the smallest size allowed.
     location.quirks.part_bytes = Some(limits::PART_BYTES_MIN);
     let options = ClientOptions { retry: patience(), spare: false, ..options.clone() };
     let missing = match location.credentials {
@@ -44,7 +44,7 @@ pub async fn examine(
         CredentialSource::Static(_) | CredentialSource::Provider(_) => None,
     };
     if missing.is_some() {
-        // The way can be examined without keys.
+        // The connection can be examined without keys.
         location.credentials = CredentialSource::Static(Arc::new(nobody()));
     }
     let inner = match S3Store::open(url, &location, &options) {
@@ -64,7 +64,7 @@ pub async fn examine(
     rights::examine(&inner, tell).await;
 }
 
-/// A person waits: fewer attempts than replication makes.
+/// A person is waiting, so there are fewer retries than in replication.
 fn patience() -> RetryPolicy {
     RetryPolicy { total: Duration::from_secs(5), unreachable: Duration::ZERO, ..RetryPolicy::default() }
 }

@@ -1,6 +1,6 @@
-//! Proves a replica in a bucket step by step, for `lsfast doctor`: the way to it, the keys, and
-//! each request that replication makes, on scratch objects beside the replica that are removed in
-//! the end.
+//! Checks a replica in a bucket step by step for `lsfast doctor`: the connection, the keys, and
+//! each request that replication makes. Scratch objects next to the replica serve for it, and are
+//! deleted in the end.
 
 mod certificate;
 mod examine;

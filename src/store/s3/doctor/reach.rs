@@ -1,4 +1,4 @@
-//! The way to the server: name, connection, certificate, clock.
+//! Checks the connection to the server: DNS, TCP, certificate, clock.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -22,16 +22,17 @@ use crate::store::s3::http_date;
 use crate::store::s3::resolve::Names;
 use crate::store::s3::store::Inner;
 
-/// A certificate that ends sooner is worth a word.
+/// A certificate that expires within this many days is reported.
 const ENDS_SOON_DAYS: i64 = 14;
 
-/// Clocks further apart are worth a word; stores refuse from a quarter of an hour on.
+/// Clocks that differ by more than this are reported, in milliseconds. Stores refuse a difference
+/// of 15 minutes or more.
 const SKEW_MAX_MS: i64 = 60_000;
 
-/// Addresses of one name that are tried.
+/// Most addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 16;
 
-/// Where requests for the bucket go.
+/// The host that receives requests for the bucket.
 pub(super) fn host_of(inner: &Inner) -> EndpointUrl {
     let mut url = inner.location.endpoint.value.url(&inner.region());
     if inner.location.addressing.value == Addressing::VirtualHost {
@@ -40,7 +41,7 @@ pub(super) fn host_of(inner: &Inner) -> EndpointUrl {
     url
 }
 
-/// Name, connections, certificate, clock; false if there is no way.
+/// Checks DNS, TCP, certificate and clock. Returns false if the server is unreachable.
 pub(super) async fn reach(inner: &Inner, tell: Tell<'_>) -> bool {
     let url = host_of(inner);
     let Some(addresses) = resolve(inner, &url, tell).await else { return false };
@@ -92,7 +93,7 @@ async fn resolve(inner: &Inner, url: &EndpointUrl, tell: Tell<'_>) -> Option<Vec
     }
 }
 
-/// Connects to each address; gives the first that answers.
+/// Connects to each address. Returns the first one that accepts.
 async fn connect(url: &EndpointUrl, addresses: &[SocketAddr], tell: Tell<'_>) -> Option<SocketAddr> {
     let (mut good, mut bad, mut first) = (Vec::new(), Vec::new(), None);
     for address in addresses.iter().take(ADDRESSES_MAX) {
@@ -122,7 +123,7 @@ async fn connect(url: &EndpointUrl, addresses: &[SocketAddr], tell: Tell<'_>) ->
     first
 }
 
-/// What a handshake showed.
+/// Protocol version and certificates that a handshake showed.
 struct Shown {
     version: String,
     chain: Vec<Certificate>,
@@ -173,7 +174,7 @@ fn chain(all: &[Certificate]) -> String {
     format!("{} by {}, until {}", leaf.subject, by.join(" by "), leaf.until)
 }
 
-/// A handshake on a connection of its own, on a thread that may block.
+/// Makes a handshake on a separate connection, on a thread that may block.
 async fn handshake(url: &EndpointUrl, to: SocketAddr, config: Arc<ClientConfig>) -> Result<Shown, String> {
     let (host, place) = (url.host.trim_matches(['[', ']']).to_owned(), url.authority());
     let work = move || -> io::Result<Shown> {
@@ -200,7 +201,7 @@ async fn handshake(url: &EndpointUrl, to: SocketAddr, config: Arc<ClientConfig>)
     })
 }
 
-/// One unsigned request, for the server's `Date`.
+/// Sends one unsigned request, to read the server's `Date`.
 async fn clock(inner: &Inner, url: &EndpointUrl, tell: Tell<'_>) -> bool {
     let mut headers = HeaderMap::new();
     if let Ok(host) = HeaderValue::from_str(&url.authority()) {

@@ -1,4 +1,4 @@
-//! Each request that replication makes, on scratch objects.
+//! Tries each request that replication makes, on scratch objects.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,10 +21,11 @@ use crate::store::s3::request::Call;
 use crate::store::s3::store::{Inner, S3Store};
 use crate::store::s3::{copy, xml};
 
-/// Bytes of the scratch object.
+/// Size of the scratch object, in bytes.
 const SCRATCH_BYTES: usize = 4096;
 
-/// All of them; stops where the rest makes no sense, and always removes what it made.
+/// Makes all checks. Stops where the remaining ones make no sense, and always deletes its scratch
+/// objects.
 pub(super) async fn examine(inner: &Arc<Inner>, tell: Tell<'_>) {
     if !admitted(inner, tell).await {
         return skip(&REQUESTS[3..], "the bucket cannot be used", tell);
@@ -42,11 +43,12 @@ pub(super) async fn examine(inner: &Arc<Inner>, tell: Tell<'_>) {
     } else {
         skip(&REQUESTS[7..], "no object can be written", tell);
     }
-    // Also what seems not to be there: an answer may have been lost.
+    // Also deletes objects that seem not to exist, because a response may have been lost.
     removed(inner, &keys, made, tell).await;
 }
 
-/// A listing of one key in the prefix: signature, bucket, region and the right to list.
+/// Lists one key below the prefix, to check the signature, the bucket, the region and the right to
+/// list.
 async fn admitted(inner: &Arc<Inner>, tell: Tell<'_>) -> bool {
     let prefix = format!("{}/", inner.location.prefix);
     let call = Call::new(Method::GET, None)
@@ -68,7 +70,7 @@ async fn admitted(inner: &Arc<Inner>, tell: Tell<'_>) -> bool {
     refused(inner, &failure, tell).await
 }
 
-/// Where the bucket is, and whether that had to be found out.
+/// Reports the bucket's region, and whether it differs from the configured one.
 fn bucket(inner: &Inner, tell: Tell<'_>) {
     let (name, region) = (&inner.location.bucket, inner.region());
     let configured = &inner.location.region;
@@ -85,13 +87,13 @@ fn bucket(inner: &Inner, tell: Tell<'_>) {
     }
 }
 
-/// What a refused listing says; true if it is worth to go on.
+/// Reports a refused listing. Returns true if further checks make sense.
 async fn refused(inner: &Arc<Inner>, failure: &Failure, tell: Tell<'_>) -> bool {
     let message = failure.message.clone();
     match failure.class {
-        // Without the right to list, others may still be there.
+        // Other rights may exist without the right to list.
         Class::Credentials if matches!(failure.code(), "AccessDenied" | "AllAccessDisabled") => {
-            // Some stores say so of wrong keys too.
+            // Some stores answer so for wrong keys too.
             tell(Finding::ok("signature", "the store does not complain about it"));
             bucket(inner, tell);
             tell(Finding::fail("list", message));
@@ -120,7 +122,7 @@ async fn refused(inner: &Arc<Inner>, failure: &Failure, tell: Tell<'_>) -> bool 
     false
 }
 
-/// Whether the bucket answers when it is named the other way, where nobody said how.
+/// Returns advice if the bucket answers to the other addressing style, where the user set none.
 async fn other_addressing(inner: &Arc<Inner>) -> Option<String> {
     let mut location = inner.location.clone();
     if location.addressing.origin != Origin::Default || location.endpoint.value.is_aws() {
@@ -138,7 +140,7 @@ async fn other_addressing(inner: &Arc<Inner>) -> Option<String> {
     Some(format!("this server names buckets the other way: write {write}"))
 }
 
-/// PUT, checksum, GET, HEAD; true if the object is there.
+/// Checks PUT, checksum, GET and HEAD. Returns true if the object exists.
 async fn write_and_read(inner: &Inner, key: &str, content: &Bytes, tell: Tell<'_>) -> bool {
     let object = inner.object(key);
     if let Err(e) = inner.put_scratch(key, Payload::new(vec![content.clone()])).await {

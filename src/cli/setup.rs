@@ -15,7 +15,10 @@ use crate::store::{self, ClientOptions, RetryPolicy, Store};
 
 /// One event loop on this thread. Long work goes to the engine's and the store's own threads.
 pub(super) fn event_loop() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("no event loop can be had")
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the event loop cannot be started")
 }
 
 /// The engine that the user asked for.
@@ -160,7 +163,7 @@ impl Setup {
         } else {
             String::new()
         };
-        format!("{argument:?} is no database of {}, which has {}{form}", config.path, names.join(", "))
+        format!("{argument:?} is not a database of {}, which has {}{form}", config.path, names.join(", "))
     }
 
     /// The replica there. No request is made.

@@ -161,7 +161,7 @@ fn compared(c: &Compared) -> String {
         0 => format!("database: {} pages are equal{left_out}", c.pages),
         n if c.at_position => format!("database: {n} of {} pages differ ({pages}){left_out}", c.pages),
         n => format!(
-            "database: {n} of {} pages differ ({pages}){left_out}; its log has started over since, so it may have gone \
+            "database: {n} of {} pages differ ({pages}){left_out}; its WAL has started over since, so it may have gone \
              on: compare again when the replica has caught up",
             c.pages
         ),

@@ -38,12 +38,12 @@ fn parse_at(text: &str, now: &Zoned) -> Result<Millis, String> {
     } else if let Ok(zoned) = text.parse::<Zoned>() {
         Some(zoned.timestamp())
     } else if text.ends_with("ago") {
-        let span = text.parse::<Span>().map_err(|_| format!("{text:?} is no time: {FORMS}"))?;
+        let span = text.parse::<Span>().map_err(|_| format!("{text:?} is not a time: {FORMS}"))?;
         now.checked_add(span).ok().map(|z| z.timestamp())
     } else {
         civil(text, now).map(|civil| zoned(text, civil, now.time_zone())).transpose()?
     };
-    let timestamp = found.ok_or_else(|| format!("{text:?} is no time: {FORMS}"))?;
+    let timestamp = found.ok_or_else(|| format!("{text:?} is not a time: {FORMS}"))?;
     // States are known to the millisecond; "strictly before" a part of one includes all of it.
     let millis = timestamp.as_millisecond();
     let cut = timestamp.as_nanosecond() > i128::from(millis) * 1_000_000;
@@ -70,7 +70,7 @@ fn zoned(text: &str, civil: DateTime, zone: &TimeZone) -> Result<Timestamp, Stri
     let ambiguous = zone.to_ambiguous_timestamp(civil);
     match ambiguous.offset() {
         AmbiguousOffset::Unambiguous { .. } => {
-            ambiguous.unambiguous().map_err(|e| format!("{text:?} is no time here: {e}"))
+            ambiguous.unambiguous().map_err(|e| format!("{text:?} is not a time here: {e}"))
         }
         AmbiguousOffset::Gap { before, after } => Err(format!(
             "{text:?} does not exist here, because the clocks go forward then: write it with its offset, {civil}{before} \
@@ -121,7 +121,7 @@ mod tests {
             ["", "soon", "14", "1403", "2h", "tomorrow 14:03", "2026-13-01", "ago", "25:00", "1795295650"]
         {
             let e = parse_at(text, &now()).unwrap_err();
-            assert!(e.contains("is no time: write "), "{text}: {e}");
+            assert!(e.contains("is not a time: write "), "{text}: {e}");
         }
     }
 

@@ -69,7 +69,7 @@ fn by_file(path: &Path) -> Result<TimeZone, String> {
     let name = target.as_deref().unwrap_or(path).to_str().and_then(|p| p.rsplit_once(ZONES)).map(|(_, n)| n);
     match read_small(path, ZONE_BYTES_MAX) {
         Ok(bytes) => TimeZone::tzif(name.unwrap_or("local"), &bytes).map_err(|e| {
-            format!("{} is no file of a time zone ({e}): write the time with its offset", path.display())
+            format!("{} is not a time zone file ({e}): write the time with its offset", path.display())
         }),
         Err(e) => match name.and_then(|name| db().get(name).ok()) {
             Some(zone) => Ok(zone),
@@ -135,7 +135,7 @@ mod tests {
             |path: &Path| by_file(path).unwrap().to_timestamp(noon).unwrap().strftime("%H:%M").to_string();
         assert_eq!(at(&link), "10:00");
         std::fs::write(&link, b"not a zone").unwrap();
-        assert!(by_file(&link).unwrap_err().contains("is no file of a time zone"));
+        assert!(by_file(&link).unwrap_err().contains("is not a time zone file"));
         assert!(by_file(&dir.path().join("none")).is_err());
     }
 }

@@ -76,7 +76,7 @@ pub enum ConfigError {
     },
     /// The text after the host and its colon is not a port. It is not repeated, because it may be a
     /// password (I7).
-    #[error("the replica URL has a colon behind its host, and no port from 1 to 65535 after it")]
+    #[error("the replica URL has a colon after its host that no port from 1 to 65535 follows")]
     Port,
     /// A file name is not UTF-8.
     #[error("{} is not UTF-8 and cannot be part of a key: rename the file", .0.display())]

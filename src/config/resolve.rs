@@ -332,7 +332,7 @@ fn find(place: Place, fields: &ReplicaFields, from_env: &ReplicaFields) -> Resul
     if bucket.is_empty() {
         return Err(ConfigError::Incomplete {
             missing: "bucket",
-            advice: "write bucket: NAME beside type: s3",
+            advice: "write bucket: NAME next to type: s3",
         });
     }
     let endpoint = Sourced::new(server.endpoint.clone(), origin);

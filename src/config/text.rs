@@ -11,7 +11,7 @@ pub(super) fn check_bucket(bucket: &str, endpoint: &Endpoint) -> Result<(), Conf
         return bad("it may hold letters, digits, hyphens and dots");
     }
     if bucket == "." || bucket == ".." || bucket.contains("..") {
-        return bad("two dots must not stand together");
+        return bad("two dots must not follow one another");
     }
     if !endpoint.is_aws() {
         return Ok(());

@@ -55,7 +55,7 @@ pub fn urgently<T>(work: impl FnOnce() -> T) -> T {
         Ok(true) => Some(Urgent),
         Ok(false) => None,
         Err(e) => {
-            tracing::debug!(error = %e, "no real-time priority: urgent work waits like all else");
+            tracing::debug!(error = %e, "no real-time priority: urgent work waits like everything else");
             REFUSED.store(true, Ordering::Relaxed);
             None
         }

@@ -48,7 +48,7 @@ pub fn listen_in(folder: &Folder, name: &str, mode: u32) -> io::Result<UnixListe
 
 fn listen_named(folder: &Folder, name: &OsStr, mode: u32) -> io::Result<UnixListener> {
     if folder.kind(name)?.is_some_and(|kind| kind != FileType::Socket) {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something that is no socket is there"));
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something that is not a socket is there"));
     }
     // The socket has another name until its mode is set.
     let temporary = temporary_beside(Path::new(name));

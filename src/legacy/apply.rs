@@ -35,7 +35,7 @@ pub enum ApplyError {
     Damaged(String),
     /// The part of the WAL before a segment is missing.
     #[error(
-        "the log reaches offset {reached:08x}, and this piece begins at {found:08x}: what is between them is missing"
+        "the WAL reaches offset {reached:08x}, and this piece begins at {found:08x}: what is between them is missing"
     )]
     Gap {
         /// Offset at which the pieces so far end.
@@ -137,7 +137,7 @@ impl Apply {
         }
         match self.page_size {
             Some(size) if !self.bytes.is_multiple_of(u64::from(size.get())) => Err(ApplyError::Damaged(
-                format!("it has {} bytes, which is no whole number of pages of {size} bytes", self.bytes),
+                format!("it has {} bytes, which is not a whole number of pages of {size} bytes", self.bytes),
             )),
             _ => Ok(()),
         }
@@ -199,7 +199,7 @@ impl Apply {
                 }
             }
         }
-        let frame_bytes = format::frame_bytes(self.page_size.expect("a log has a page size"));
+        let frame_bytes = format::frame_bytes(self.page_size.expect("a WAL has a page size"));
         let whole = self.buffer.len() / frame_bytes * frame_bytes;
         loop {
             let n = content.fill(&mut self.buffer[..whole]).map_err(read_error)?;
@@ -231,7 +231,7 @@ impl Apply {
     /// Copies the committed images of the current WAL to the database.
     fn end_log(&mut self) -> Result<(), ApplyError> {
         let Some(Log { committed, size: Some(pages), .. }) = self.log.take() else { return Ok(()) };
-        let size = self.page_size.expect("a log with frames has a page size");
+        let size = self.page_size.expect("a WAL with frames has a page size");
         self.bytes = u64::from(pages) * u64::from(size.get());
         let Some(Files { database, scratch }) = &self.output else { return Ok(()) };
         let page = &mut self.buffer[..size.bytes()];
@@ -252,7 +252,7 @@ impl Log {
     fn scan(&mut self, piece: &[u8]) -> Result<(), ApplyError> {
         let at = self.len;
         let chain =
-            self.chain.as_mut().ok_or_else(|| ApplyError::Damaged("it continues an empty log".into()))?;
+            self.chain.as_mut().ok_or_else(|| ApplyError::Damaged("it continues an empty WAL".into()))?;
         let mut scan = chain.scan(piece, UNLIMITED);
         for run in scan.by_ref() {
             self.committed.extend(self.open.drain(..));
@@ -265,13 +265,13 @@ impl Log {
         match scanned.end {
             End::NeedBytes { have: 0 } => Ok(()),
             End::NeedBytes { have } => Err(ApplyError::Damaged(format!(
-                "it ends {have} bytes into frame {} of its log",
+                "it ends {have} bytes into frame {} of its WAL",
                 chain.next.0
             ))),
             end => {
                 let offset = chain.offset().max(at);
                 let why = match end {
-                    End::OtherSalts(_) | End::ZeroSalts => "it belongs to another log",
+                    End::OtherSalts(_) | End::ZeroSalts => "it belongs to another WAL",
                     End::ZeroPage => "it has no page number",
                     _ => "its checksum does not continue the chain",
                 };

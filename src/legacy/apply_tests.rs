@@ -114,11 +114,11 @@ fn damaged_segments_are_refused() {
         assert!(e.contains(words), "{e}");
     };
     damaged(0, "magic number");
-    damaged(9, "checksum of the log's header");
-    damaged(32 + 8, "it belongs to another log");
+    damaged(9, "checksum of the WAL's header");
+    damaged(32 + 8, "it belongs to another WAL");
     damaged(32 + 24 + 100, "its checksum does not continue the chain");
     let e = attempt(&raw[..raw.len() - 1]).unwrap_err().to_string();
-    assert!(e.contains("bytes into frame 7 of its log"), "{e}");
+    assert!(e.contains("bytes into frame 7 of its WAL"), "{e}");
     // Without its commit mark the last frame does not count.
     assert!(attempt(&raw[..raw.len() - 65560]).is_ok());
 }

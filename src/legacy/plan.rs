@@ -137,7 +137,7 @@ pub enum LegacyError {
     /// A segment is missing.
     #[error(
         "generation {generation} has a gap: WAL segment {index}_{offset:08x} is missing, and {next} comes after it; \
-         an earlier state can be had by --index or --timestamp"
+         an earlier state can be restored with --index or --timestamp"
     )]
     Gap {
         /// The generation.

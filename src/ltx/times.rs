@@ -69,7 +69,7 @@ pub enum TimesError {
     #[error("TXIDs do not ascend at entry {0}")]
     Order(usize),
     /// The object is incomplete or not a list of times.
-    #[error("it is cut or no list of times")]
+    #[error("it is cut or not a list of times")]
     Malformed,
     /// The checksum does not match.
     #[error("its checksum is {stored:016x}, expected {computed:016x}")]

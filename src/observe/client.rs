@@ -42,5 +42,5 @@ pub fn ask(socket: &Path) -> io::Result<Option<Status>> {
     }
     serde_json::from_slice(&answer[end + 4..])
         .map(Some)
-        .map_err(|e| wrong(format!("the answer is no status ({e}): is it another version of lsfast?")))
+        .map_err(|e| wrong(format!("the answer is not a status ({e}): is it another version of lsfast?")))
 }

@@ -44,7 +44,7 @@ pub(super) async fn beat(heart: Heartbeat, vitals: Arc<Vitals>) {
             }
             Err(error) => {
                 if !std::mem::replace(&mut said, true) {
-                    tracing::warn!(error, "the heartbeat does not get through; trying on");
+                    tracing::warn!(error, "the heartbeat does not get through; retrying");
                 }
             }
         }

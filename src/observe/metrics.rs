@@ -19,7 +19,7 @@ type OfReplica = fn(&ReplicaVitals) -> Option<f64>;
 
 /// Name, type, help, value.
 const DATABASES: [(&str, &str, &str, OfDatabase); 8] = [
-    ("lsfast_db_following", "gauge", "Whether the log of the database is followed.", |d| {
+    ("lsfast_db_following", "gauge", "Whether the WAL of the database is followed.", |d| {
         Some(flag(d.phase() == DatabasePhase::Following))
     }),
     ("lsfast_db_size_bytes", "gauge", "Size of the database file.", |d| sizes(&d.path).0.map(number)),

@@ -154,7 +154,7 @@ async fn serve_address(addr: String, desk: Desk) {
     let listener = bind(&addr).await;
     match listener.local_addr() {
         Ok(at) => tracing::info!(url = format!("http://{at}/metrics"), "serving metrics"),
-        Err(e) => tracing::warn!(addr, error = %e, "serving metrics"),
+        Err(e) => tracing::info!(addr, error = %e, "serving metrics"),
     }
     loop {
         match listener.accept().await {
@@ -175,7 +175,7 @@ async fn bind(addr: &str) -> TcpListener {
             Ok(listener) => return listener,
             Err(e) if !said => {
                 said = true;
-                tracing::error!(addr, error = %e, "cannot serve metrics at addr; trying on, nothing else is affected");
+                tracing::error!(addr, error = %e, "cannot serve metrics at addr; retrying, nothing else is affected");
             }
             Err(_) => {}
         }

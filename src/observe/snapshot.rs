@@ -74,7 +74,7 @@ pub struct FollowState {
     pub files: u64,
     /// Transactions that applied them.
     pub transactions: u64,
-    /// Whole images applied because nothing else led on.
+    /// Whole images applied because no file leads on from the state.
     pub images: u64,
     /// Attempts that failed.
     pub errors: u64,

@@ -36,9 +36,12 @@ const METRICS: [(&str, &str, &str, OfFollower); 9] = [
     ("lsfast_follow_transactions_total", "counter", "Transactions that applied them.", |f| {
         Some(number(f.states))
     }),
-    ("lsfast_follow_images_total", "counter", "Whole images applied because nothing else led on.", |f| {
-        Some(number(f.reseeds))
-    }),
+    (
+        "lsfast_follow_images_total",
+        "counter",
+        "Whole images applied because no file leads on from the state.",
+        |f| Some(number(f.reseeds)),
+    ),
     ("lsfast_follow_errors_total", "counter", "Attempts that failed.", |f| Some(number(f.errors))),
     ("lsfast_follow_last_error_age_seconds", "gauge", "Time since an attempt failed last.", |f| {
         f.last_error.as_ref().map(|(at, _)| age(*at))

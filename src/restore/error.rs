@@ -223,7 +223,7 @@ pub enum RestoreError {
         by: String,
     },
     /// SQLite cannot checkpoint and close the old database.
-    #[error("cannot close the log of the old {path} before it is replaced: {cause}; it is as it was")]
+    #[error("cannot close the WAL of the old {path} before it is replaced: {cause}; it is as it was")]
     Settle {
         /// The path of the old database.
         path: PathBuf,

@@ -146,7 +146,7 @@ fn permissions(path: &Path, metadata: &Metadata, tell: Tell<'_>) {
             "permissions",
             format!("the database belongs to {owner} and lsfast runs as {}", host::user_name(user)),
             format!(
-                "log and index that lsfast makes may be closed to the application: run lsfast as {owner}"
+                "WAL and wal-index that lsfast makes may be closed to the application: run lsfast as {owner}"
             ),
         ));
     } else {
@@ -191,13 +191,13 @@ fn users(path: &Path, file: &File, metadata: &Metadata, tell: Tell<'_>) {
 fn log(path: &Path, tell: Tell<'_>) {
     let log = sibling(path, "-wal");
     match std::fs::metadata(&log) {
-        Err(_) => tell(Finding::ok("log", "none yet")),
+        Err(_) => tell(Finding::ok("WAL", "none yet")),
         Ok(m) if m.size() > limits::WAL_REPORT_BYTES => tell(Finding::warn(
-            "log",
+            "WAL",
             format!("{} has {} MiB", log.display(), m.size() >> 20),
             "something keeps it from starting over: a transaction that stays open, or wal_autocheckpoint=0",
         )),
-        Ok(m) => tell(Finding::ok("log", format!("{} KiB", m.size() >> 10))),
+        Ok(m) => tell(Finding::ok("WAL", format!("{} KiB", m.size() >> 10))),
     }
 }
 
@@ -208,7 +208,7 @@ fn folder(path: &Path, tell: Tell<'_>) {
         Ok(()) => tell(Finding::ok("directory", format!("{} can be written", folder.display()))),
         Err(e) => tell(
             Finding::fail("directory", format!("files must be made in {}: {e}", folder.display())).advise(
-                "SQLite keeps the log there, and lsfast its state: allow it, or run lsfast as another user",
+                "SQLite keeps the WAL there, and lsfast its state: allow it, or run lsfast as another user",
             ),
         ),
     }
@@ -239,7 +239,7 @@ fn space(path: &Path, state_dir: &Path, tell: Tell<'_>) {
         Ok(found) if found.free < SPACE_MIN => tell(Finding::warn(
             "space",
             format!("{} MiB are free for {}", found.free >> 20, state_dir.display()),
-            format!("make room: the log of {} grows there too", path.display()),
+            format!("make room: the WAL of {} grows there too", path.display()),
         )),
         Ok(found) => tell(Finding::ok("space", format!("{} MiB are free", found.free >> 20))),
         Err(e) => tell(Finding::fail("space", format!("{}: {e}", place.display()))),
@@ -329,7 +329,7 @@ mod tests {
             "sqlite version",
             "permissions",
             "other users",
-            "log",
+            "WAL",
             "directory",
             "space",
         ] {

@@ -25,7 +25,7 @@ pub const MAGIC: [u8; 16] = *b"SQLite format 3\0";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
     /// The file has no bytes: SQLite created it, and no transaction has committed yet.
-    #[error("{} is empty: SQLite has made it, but nobody has written to it yet", file.display())]
+    #[error("{} is empty: SQLite has made it, but nothing has been written to it yet", file.display())]
     Empty {
         /// The file, as the caller named it.
         file: PathBuf,
@@ -204,7 +204,7 @@ mod tests {
             "app.db has format versions 2/3, only 1 and 2 are known: a newer SQLite wrote it, or it is damaged"
         );
         let parse = |bytes: &[u8]| DbHeader::parse(Path::new("x"), bytes).unwrap_err().to_string();
-        assert_eq!(parse(&[]), "x is empty: SQLite has made it, but nobody has written to it yet");
+        assert_eq!(parse(&[]), "x is empty: SQLite has made it, but nothing has been written to it yet");
         assert_eq!(parse(b"hello"), "x is not a SQLite database (it has only 5 bytes, the header takes 100)");
         assert_eq!(
             parse(b"hello, this is no database"),

@@ -49,17 +49,17 @@ pub(super) const SUMMED_BYTES: usize = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WalError {
     /// The file is shorter than a header.
-    #[error("the log has {found} bytes, fewer than the 32 of a header")]
+    #[error("the WAL has {found} bytes, fewer than the 32 of a header")]
     Short {
         /// Length of the file in bytes.
         found: usize,
     },
     /// The file begins with this number instead of [`MAGIC`].
-    #[error("the log begins with {0:08x}, not with the magic number 377f0682 or 377f0683 of a WAL")]
+    #[error("the WAL begins with {0:08x}, not with the magic number 377f0682 or 377f0683")]
     Magic(u32),
     /// The checksum does not fit the bytes of the header. The header is being written, or damaged.
     #[error(
-        "the checksum of the log's header is {computed}, but {stored} is stored: it is being written, or damaged"
+        "the checksum of the WAL's header is {computed}, but {stored} is stored: it is being written, or damaged"
     )]
     Checksum {
         /// The checksum in the header.
@@ -68,10 +68,10 @@ pub enum WalError {
         computed: Sum,
     },
     /// The header has this version instead of [`VERSION`].
-    #[error("the log has version {0}, only 3007000 is known")]
+    #[error("the WAL has version {0}, only 3007000 is known")]
     Version(u32),
     /// The header has this page size, which SQLite does not support.
-    #[error("the log has page size {0}, which is not a power of two from 512 to 65536")]
+    #[error("the WAL has page size {0}, which is not a power of two from 512 to 65536")]
     PageSize(u32),
 }
 
@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(found(&[0; 32]), WalError::Magic(0));
         assert_eq!(
             found(&bytes(with(7, 1))).to_string(),
-            "the checksum of the log's header is 3fac4780-764cc528, but 3fac4780-00000001 is stored: it is being \
+            "the checksum of the WAL's header is 3fac4780-764cc528, but 3fac4780-00000001 is stored: it is being \
              written, or damaged"
         );
     }

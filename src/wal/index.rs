@@ -114,7 +114,7 @@ pub enum WalIndexError {
     #[error("the two copies of the wal-index header differ: a commit is being published, or its writer died")]
     Torn,
     /// The file was created, but no connection has used the database since.
-    #[error("the wal-index is not initialised: nobody has used the database since the file was made")]
+    #[error("the wal-index is not initialised: the database has not been used since the file was made")]
     NotInitialised,
     /// Another program cut the file below the end of its header.
     #[error("the wal-index is shorter than its header: another program cut it")]

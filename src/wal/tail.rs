@@ -29,13 +29,13 @@ const WALK_BYTES_MAX: usize = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum TailError {
     /// An I/O error of the read.
-    #[error("cannot read the log: {0}")]
+    #[error("cannot read the WAL: {0}")]
     Io(#[from] io::Error),
     /// The header of the WAL is not valid.
-    #[error("the header of the log is not as the wal-index says: {0}")]
+    #[error("the header of the WAL is not as the wal-index says: {0}")]
     Header(#[from] WalError),
     /// The WAL belongs to another generation than the wal-index.
-    #[error("the log has salts {found}, the wal-index says {expected}")]
+    #[error("the WAL has salts {found}, the wal-index says {expected}")]
     Salts {
         /// Salts in the wal-index.
         expected: Salts,

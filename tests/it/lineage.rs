@@ -263,7 +263,7 @@ fn a_clean_restart_compares_nothing() {
         process.stop();
         // Before anything else opens the database: the last connection to close removes the WAL.
         let (ended, log) = scene.once("app", "replica");
-        assert!(ended && log.contains("going on from the log"), "{log}");
+        assert!(ended && log.contains("resuming from the WAL"), "{log}");
         scene.assert_restores("replica", "app");
     }
 }

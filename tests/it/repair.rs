@@ -171,7 +171,7 @@ fn repair_is_refused_while_another_process_follows_the_database() {
     let case = Case::new();
     harm(&case.raw()[2], "changed");
     let process = lsfast::replicate(&case.db(), &[case.url()], &[]);
-    process.wait_for_line("going on from the log");
+    process.wait_for_line("resuming from the WAL");
     let said = case.must(&["repair", "--config", &case.config(), &case.db().display().to_string()], 1);
     assert!(said.contains("another lsfast already follows"), "{said}");
     process.stop();

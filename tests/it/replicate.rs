@@ -105,7 +105,7 @@ fn a_killed_process_goes_on_from_the_log() {
     first.wait();
     scene.write(5);
     let second = scene.start();
-    second.wait_for_line("going on from the log");
+    second.wait_for_line("resuming from the WAL");
     scene.write(5);
     let log = second.stop();
     assert!(!log.contains("image stored") && !log.contains("compared"), "{log}");
@@ -133,7 +133,7 @@ fn a_log_restarted_meanwhile_costs_the_pages_that_changed() {
         process.wait_for_line("compared page hashes");
         process.stop()
     };
-    assert!(log.contains("the log was restarted while lsfast was away"), "{log}");
+    assert!(log.contains("the WAL was restarted while lsfast was not running"), "{log}");
     assert!(!log.contains("image stored"), "{log}");
     assert_eq!(scene.txid(), before + 1);
     assert!(
@@ -333,7 +333,7 @@ fn an_outage_at_the_stop_is_made_good_by_the_next_start() {
     std::fs::rename(&aside, &there).expect("a rename");
     scene.write(3);
     let process = scene.start();
-    process.wait_for_line("going on from the log");
+    process.wait_for_line("resuming from the WAL");
     process.stop();
     scene.assert_restores();
 }
@@ -411,7 +411,7 @@ fn the_file_alone_is_whole_after_a_clean_stop() {
     // The log is as it was, and still tells where the replica is.
     let log = {
         let process = scene.start();
-        process.wait_for_line("going on from the log");
+        process.wait_for_line("resuming from the WAL");
         process.stop()
     };
     assert!(!log.contains("image stored") && !log.contains("compared"), "{log}");
@@ -428,7 +428,7 @@ fn a_database_in_use_is_left_as_it_is_by_a_clean_stop() {
     process.stop();
     scene.write(5);
     let process = scene.start();
-    process.wait_for_line("going on from the log");
+    process.wait_for_line("resuming from the WAL");
     let log = process.stop();
     assert!(!log.contains("image stored") && !log.contains("compared"), "{log}");
     scene.assert_restores();

@@ -170,7 +170,7 @@ fn a_deployment_may_overlap() {
     new.wait_for_line("waiting for it to end");
     Workload::new(2).run(&connection, 3);
     old.stop();
-    new.wait_for_line("going on");
+    new.wait_for_line("resuming from the WAL");
     Workload::new(3).run(&connection, 3);
     new.stop();
     let out = dir.path().join("out.db");

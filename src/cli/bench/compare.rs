@@ -13,7 +13,7 @@ use crate::io::File;
 pub(super) fn differing_pages(database: &Path, restored: &Path, size: PageSize) -> anyhow::Result<usize> {
     let connection = rusqlite::Connection::open(database).context("the database cannot be opened again")?;
     let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |r| r.get(0))?;
-    anyhow::ensure!(busy == 0, "the log of the database cannot be written back: somebody uses it");
+    anyhow::ensure!(busy == 0, "the WAL of the database cannot be written back: another process uses it");
     connection.close().map_err(|(_, e)| e)?;
     compare(database, restored, size).context("the databases cannot be compared")
 }

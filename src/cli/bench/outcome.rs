@@ -167,7 +167,7 @@ impl Outcome {
                 lines: vec![Line { name: "commit to stored", points: thin(&lag) }],
             },
             Panel {
-                title: "size of the log (WAL)",
+                title: "size of the WAL",
                 x: "s",
                 y: "MB",
                 scale: Scale::Linear,
@@ -220,7 +220,7 @@ impl fmt::Display for Outcome {
         writeln!(f, "{}", subject.load)?;
         writeln!(
             f,
-            "{} commits in {:.1} s ({}/s), {} uploads, {} MB, sync interval {} ms, log up to {} MB",
+            "{} commits in {:.1} s ({}/s), {} uploads, {} MB, sync interval {} ms, WAL up to {} MB",
             commit.count,
             measured.beside.time.as_secs_f64(),
             round(measured.beside.rate()),
@@ -233,7 +233,7 @@ impl fmt::Display for Outcome {
         if let Some(alone) = &alone {
             writeln!(
                 f,
-                "alone: {} commits ({}/s), log up to {} MB; beside lsfast the writer keeps {:.1} % of its speed",
+                "alone: {} commits ({}/s), WAL up to {} MB; with lsfast the writer keeps {:.1} % of its speed",
                 alone.commits,
                 round(alone.commits_per_second),
                 round(alone.log_bytes_max as f64 / 1e6),

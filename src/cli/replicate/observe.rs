@@ -34,7 +34,7 @@ pub(super) fn start(
             interval: config.heartbeat_interval.as_ref().map_or(HEARTBEAT_INTERVAL, |i| i.value),
         });
     }
-    observe::start(options).map(Some).context("no thread can be had that tells the status")
+    observe::start(options).map(Some).context("the thread that serves the status cannot be started")
 }
 
 /// The socket of the process, if the file enables one.

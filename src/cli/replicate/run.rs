@@ -113,7 +113,7 @@ pub(crate) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
                     databases,
                     need,
                     limit,
-                    "so many databases need more open files than this process may have: raise the limit (ulimit -Hn, LimitNOFILE= of a systemd unit)"
+                    "the databases need more open files than this process may have: raise the limit (ulimit -Hn, LimitNOFILE= of a systemd unit)"
                 );
             }
         }

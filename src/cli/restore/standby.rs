@@ -62,7 +62,7 @@ pub(crate) fn run(
         addr: args.follow.addr.clone(),
         ..observe::Options::default()
     };
-    let telling = observe::start(tell).context("no thread can be had that tells the status")?;
+    let telling = observe::start(tell).context("the thread that serves the status cannot be started")?;
     // Links resolved, as the follower does it.
     let output = setup.env().absolute(output);
     let output = standby::real_path(&output)?;

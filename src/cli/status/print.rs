@@ -22,7 +22,7 @@ fn database(d: &DatabaseStatus) -> String {
     let mut out = format!("{}: {}", untrusted::escape(&d.path), say(database_state(&d.state)));
     let mut facts = Vec::new();
     facts.extend(d.size.map(|n| format!("{n} bytes")));
-    facts.extend(d.wal_size.map(|n| format!("log {n} bytes")));
+    facts.extend(d.wal_size.map(|n| format!("WAL {n} bytes")));
     facts
         .extend(d.position.as_ref().map(|p| format!("captured up to frame {} ({})", p.frame, say(&p.salts))));
     facts.extend(d.commits.map(|n| format!("{n} {}", commits(n))));
@@ -51,7 +51,7 @@ fn database(d: &DatabaseStatus) -> String {
 fn follower(out: &mut String, f: &FollowState) {
     let state = match f.state.as_str() {
         "restoring" => "restoring it",
-        "failing" => "cannot follow it, trying on",
+        "failing" => "cannot follow it; retrying",
         "not running" => "no lsfast follows it",
         other => other,
     };
@@ -93,7 +93,7 @@ fn replica(out: &mut String, r: &ReplicaStatus) {
     let url = r.url.as_deref().unwrap_or("a replica that is not configured");
     let since = r.since.as_ref().map_or_else(String::new, |s| format!(" since {}", say(s)));
     let state = match r.state.as_str() {
-        "away" => "the store is away",
+        "away" => "uploads failing",
         "starting" => "asking the store what it has",
         "comparing" => "comparing pages",
         other => other,

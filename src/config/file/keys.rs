@@ -185,7 +185,7 @@ const DATABASE: &[Key] = &[
     ignored("checkpoint-interval", "lsfast leaves checkpoints to the application and gives it a turn"),
     ignored("min-checkpoint-page-count", "lsfast leaves checkpoints to the application and gives it a turn"),
     ignored("max-checkpoint-page-count", "lsfast leaves checkpoints to the application and gives it a turn"),
-    ignored("truncate-page-n", "lsfast gives the space of an idle log back by itself"),
+    ignored("truncate-page-n", "lsfast gives the space of an idle WAL back by itself"),
     ignored("max-sync-wal-bytes", PACED),
     text("restore-if-db-not-exists"),
     text("precision"),
@@ -251,7 +251,7 @@ impl Scope {
         }
         for (scope, place) in [
             (Scope::Top, "at the top of the file"),
-            (Scope::Database, "beside the path of a database"),
+            (Scope::Database, "next to the path of a database"),
             (Scope::Replica, "in a replica"),
         ] {
             if scope.key(name).is_some() {
@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(Scope::Replica.hint("bukcet"), "did you mean bucket?");
         assert_eq!(Scope::Replica.hint("acess_key_id"), "did you mean access-key-id?");
         assert_eq!(Scope::Database.hint("endpoint"), "it belongs at the top of the file");
-        assert_eq!(Scope::Top.hint("replica"), "it belongs beside the path of a database");
+        assert_eq!(Scope::Top.hint("replica"), "it belongs next to the path of a database");
         assert_eq!(Scope::Level.hint("zzz"), "known are interval");
     }
 

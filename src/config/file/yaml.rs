@@ -104,7 +104,7 @@ fn is_shape(error: &serde_saphyr::Error) -> bool {
 /// The parser's message, without its position, and without names or values from the file (I7).
 fn words(error: &serde_saphyr::Error) -> String {
     if matches!(error, serde_saphyr::Error::DuplicateMappingKey { .. }) {
-        return "this key stands here a second time".to_owned();
+        return "this key appears here a second time".to_owned();
     }
     let text = error.without_snippet().to_string();
     let text = text.split(" at line ").next().unwrap_or_default();

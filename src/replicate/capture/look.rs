@@ -271,7 +271,7 @@ impl Capture {
             return Ok(true);
         }
         let reason = format!(
-            "the log was restarted ({} to {}) although {} of {} frames were copied",
+            "the WAL was restarted ({} to {}) although {} of {} frames were copied",
             self.tail.salts(),
             header.salts,
             self.guard.backfilled().0,
@@ -300,7 +300,7 @@ impl Capture {
         self.guard.log_was_reset();
         self.guard.enter_cruise();
         if let Err(e) = self.take_all(&after) {
-            self.lose(&format!("the log could not be read at the end of a turn: {e}"), Instant::now());
+            self.lose(&format!("the WAL could not be read after its restart: {e}"), Instant::now());
             return Ok(false);
         }
         let by_count = self.counts.then(|| self.count_matches(&after));
@@ -310,7 +310,8 @@ impl Capture {
             return Ok(true);
         }
         let missed = after.change.wrapping_sub(self.taken.change());
-        let mut reason = format!("a turn could not be proven ({missed} commits unaccounted for)");
+        let mut reason =
+            format!("a restart of the WAL could not be proven ({missed} commits unaccounted for)");
         if urgency_refused() {
             reason.push_str("; on a busy host the capability CAP_SYS_NICE makes that rare");
         }

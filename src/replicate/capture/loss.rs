@@ -55,7 +55,7 @@ impl Capture {
             {
                 tracing::info!(db = %self.db.path().display(), "the damaged wal-index was rebuilt; nothing was missed");
             }
-            Ok(_) => self.lose("the wal-index was rebuilt and the log is not where it was", Instant::now()),
+            Ok(_) => self.lose("the wal-index was rebuilt and the WAL is not where it was", Instant::now()),
             Err(_) => {}
         }
         Ok(())
@@ -206,7 +206,7 @@ impl Capture {
         tracing::warn!(
             db = %self.db.path().display(),
             reason,
-            "continuity of the log is not proven; comparing page hashes and storing what differs"
+            "continuity of the WAL is not proven; comparing page hashes and storing what differs"
         );
         self.lose_quietly(reason, now);
     }

@@ -114,7 +114,7 @@ fn read(db: &Arc<Database>, header: &WalIndexHeader, states: &[State]) -> Result
             let pos = state.durable.pos;
             if pending.is_ok() && pos.frame == stop && from < stop && !(whole && tail.pos() == pos) {
                 *pending =
-                    Err("the log was cut and written anew since it was stored, as after a loss of power"
+                    Err("the WAL was cut and rewritten since it was stored, as after a loss of power"
                         .to_owned());
             }
         }
@@ -158,12 +158,12 @@ fn begins_in(state: &State, header: &WalIndexHeader) -> Result<Pending, String> 
     if txid == Txid(0) {
         Err("nothing is known of it on this host".to_owned())
     } else if pos == WalPos::default() {
-        Err("the log was empty, or the host or the database is not the same as before".to_owned())
+        Err("the WAL was empty, or the host or the database is not the same as before".to_owned())
     } else if pos.salts != header.salts {
-        Err(format!("the log was restarted while lsfast was away ({} to {})", pos.salts, header.salts))
+        Err(format!("the WAL was restarted while lsfast was not running ({} to {})", pos.salts, header.salts))
     } else if pos.frame > header.mx_frame {
         Err(format!(
-            "the log has {} frames, but {} were stored: the database was set back",
+            "the WAL has {} frames, but {} were stored: the database was set back",
             header.mx_frame.0, pos.frame.0
         ))
     } else {

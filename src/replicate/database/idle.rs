@@ -60,7 +60,7 @@ impl Follower<'_> {
             tracing::warn!(
                 db = %self.path().display(),
                 bytes,
-                "the log grows: something (a reader with an old snapshot, or a large upload) keeps it from starting over"
+                "the WAL grows: something (a reader with an old snapshot, or a large upload) keeps it from starting over"
             );
         }
     }

@@ -102,7 +102,7 @@ impl Follower<'_> {
             tracing::warn!(
                 db = %db.path().display(),
                 problem,
-                "the WAL could not be brought into the database file; whoever copies the database needs both files"
+                "the WAL could not be brought into the database file; a copy of the database needs both files"
             );
         }
     }

@@ -200,9 +200,8 @@ impl Live {
     /// A durable state and what keeps it readable; why not, otherwise.
     pub(super) async fn point(&self, feed: &Feed) -> Result<(Pin, Point, Arc<PageSource>), String> {
         let wait = limits::SNAPSHOT_POINT_WAIT;
-        let pin = timeout(wait, self.board.pin())
-            .await
-            .map_err(|_| "the database does not stand still".to_owned())?;
+        let pin =
+            timeout(wait, self.board.pin()).await.map_err(|_| "the database keeps changing".to_owned())?;
         let pin = pin.ok_or("capture of the database has ended")?;
         let (give, get) = oneshot::channel();
         *feed.wish.borrow_mut() = Some(Wish { give, pin });

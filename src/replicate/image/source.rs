@@ -216,7 +216,7 @@ impl PageSource {
             } else if (i + 1) * len > have && pgno != self.page_size().lock_page() {
                 return Err(io::Error::new(
                     io::ErrorKind::UnexpectedEof,
-                    format!("{pgno:?} of {} is neither in the database file nor in its log", self.size_pages),
+                    format!("{pgno:?} of {} is neither in the database file nor in its WAL", self.size_pages),
                 ));
             }
         }
@@ -258,7 +258,7 @@ fn current_salts(db: &Database) -> io::Result<Salts> {
 fn changed(frame: FrameNo) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
-        format!("frame {} of the log is not the one that was captured", frame.0),
+        format!("frame {} of the WAL is not the one that was captured", frame.0),
     )
 }
 

@@ -41,7 +41,7 @@ pub enum StreamError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// What was read may be of two states: the pin did not hold.
-    #[error("the log was rebuilt while the database was read")]
+    #[error("the WAL was rebuilt while the database was read")]
     Void,
     /// The store, when everything had been sent: it may have kept the object.
     #[error("{source}")]

@@ -142,7 +142,7 @@ impl Replica {
         match start {
             Start::Follow => {
                 self.vigil.arm();
-                tracing::info!(db = %self.db_name(), replica = self.store.url(), txid = %Txid(next.0 - 1), "going on from the log");
+                tracing::info!(db = %self.db_name(), replica = self.store.url(), txid = %Txid(next.0 - 1), "resuming from the WAL");
             }
             Start::Repair(reason) => {
                 self.vigil.arm();
@@ -302,7 +302,7 @@ impl Replica {
         if !std::mem::replace(&mut self.local_failed, true) {
             tracing::warn!(
                 db = %self.db_name(), replica = self.store.url(), error = %e,
-                "cannot write the state beside the database; replication goes on, but the next start may have to store everything"
+                "cannot write the state next to the database; replication goes on, but the next start may have to store everything"
             );
         }
     }

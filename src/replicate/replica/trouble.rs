@@ -40,7 +40,7 @@ impl Replica {
 
     /// The same for the database, or the state beside it.
     pub(super) async fn wait_out_read(&mut self, e: io::Error) -> Result<(), ReplicaError> {
-        let text = format!("cannot read the database, or write the state beside it, for a batch: {e}");
+        let text = format!("cannot read the database, or write the state next to it, for a batch: {e}");
         let place = outage::place_of_database(self.db.path());
         let e = StoreError::new(ErrorKind::Transient, text).with_source(e);
         self.vitals().fail(&e.to_string());

@@ -215,7 +215,7 @@ impl Verifier {
         if let Err(e) = self.record.write(&self.folder).await {
             tracing::warn!(
                 db = self.name, replica = url, error = %e,
-                "cannot remember when the replica was verified; the next start begins anew"
+                "cannot remember when the replica was verified; the next start verifies it again"
             );
         }
     }
@@ -289,7 +289,7 @@ fn faults(report: &VerifyReport, stored: Txid) -> Vec<String> {
 
 fn lost(newest: Option<Txid>, stored: Txid) -> String {
     let ends = newest.map_or_else(|| "it is empty".to_owned(), |n| format!("it ends at TXID {n}"));
-    format!("{ends}, but the store had answered for TXID {stored}: somebody removed files")
+    format!("{ends}, but the store had answered for TXID {stored}: files were removed")
 }
 
 /// The worst, and how many more.

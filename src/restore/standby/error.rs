@@ -94,7 +94,7 @@ pub enum FollowError {
     },
     /// Another program has written to the database.
     #[error(
-        "{path} has been changed by somebody else since TXID {txid} was applied, so nothing more can be: if the change is \
+        "{path} has been changed by another program since TXID {txid} was applied, so nothing more can be: if the change is \
          to be kept, copy the database first; then restore it again with --force"
     )]
     Changed {
@@ -105,7 +105,7 @@ pub enum FollowError {
     },
     /// The database file has been removed or replaced.
     #[error(
-        "{path} has been removed or replaced while it was followed, so nobody can see what is applied: start anew"
+        "{path} has been removed or replaced while it was followed, so readers cannot see what is applied: run this command again"
     )]
     Gone {
         /// Path of the database.

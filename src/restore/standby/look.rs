@@ -24,7 +24,7 @@ pub(super) enum News {
 }
 
 const NOTHING_LEADS_ON: &str = "nothing there leads on from here";
-const BEGAN_ANEW: &str = "the replica began anew";
+const BEGAN_ANEW: &str = "the replica started over";
 const OTHER_HISTORY: &str = "the replica has another history than the database";
 const UNPROVEN: &str = "nothing there proves that the replica still has the history of the database";
 

@@ -70,7 +70,7 @@ pub async fn follow(
         let ended = follower.run(stop.clone()).await;
         match ended {
             Err(reason @ FollowError::PageSize { .. }) if follower.options.force => {
-                tracing::warn!(%reason, "restoring anew, as --force says");
+                tracing::warn!(%reason, "restoring again, as --force says");
                 tokio::select! {
                     begun = follower.begin_anew(engine, progress) => begun?,
                     () = stopped(&mut stop) => return Ok(follower.status),
@@ -201,7 +201,7 @@ impl Follower {
             let FollowStatus { output, replica, txid, created, lag, .. } = &self.status;
             let made = created.map(Millis::to_rfc3339);
             let seconds = lag.now().as_secs();
-            tracing::warn!(db = %output.display(), replica, %txid, seconds, made, "stale: not up to date for so long");
+            tracing::warn!(db = %output.display(), replica, %txid, seconds, made, "stale: the standby is not up to date");
         }
     }
 

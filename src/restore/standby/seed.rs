@@ -27,7 +27,7 @@ impl Follower {
             match blocking(move || Replica::open(&path, None)).await? {
                 Ok(replica) => opened = Some(replica),
                 Err(e) if self.options.force && !matches!(e, FollowError::NoDbpage) => {
-                    tracing::warn!(reason = %e, "restoring anew, as --force says");
+                    tracing::warn!(reason = %e, "restoring again, as --force says");
                 }
                 Err(e) => return Err(e),
             }

@@ -71,7 +71,7 @@ pub enum CompareError {
     },
     /// Pages differ, but the WAL no longer contains the replica's position.
     #[error(
-        "{path} cannot be compared: its log has started over since the newest state of the replica was stored; try again \
+        "{path} cannot be compared: its WAL has started over since the newest state of the replica was stored; try again \
          when the replica has caught up"
     )]
     Moved {
@@ -79,7 +79,7 @@ pub enum CompareError {
         path: PathBuf,
     },
     /// The WAL started over during every attempt.
-    #[error("{path} cannot be compared: its log started over {0} times meanwhile; try again when less is written", path = .1.display())]
+    #[error("{path} cannot be compared: its WAL started over {0} times meanwhile; try again when less is written", path = .1.display())]
     Busy(u32, PathBuf),
 }
 

@@ -31,7 +31,7 @@ pub(super) fn mixed(raw: &BTreeMap<Txid, WalRange>) -> Vec<(Txid, String)> {
                 found.push((
                     txid,
                     format!(
-                        "it goes on at offset {} of a WAL where TXID {previous} is not from: two programs have written to this replica, \
+                        "it continues at offset {} of a WAL that TXID {previous} does not come from: two programs have written to this replica, \
                          and states from here on may mix both; stop one of them, and store a new image (lsfast reset)",
                         wal.offset
                     ),

@@ -73,7 +73,7 @@ pub(super) fn fetched(
             None => {
                 let text = quote(text);
                 return Err(failed(format!(
-                    "{service} answered with an Expiration of {text:?}, which is no time"
+                    "{service} answered with an Expiration of {text:?}, which is not a time"
                 )));
             }
         },
@@ -120,7 +120,7 @@ mod tests {
             (r#"{"Code":"Failed","Message":"try later"}"#, "the service answered Failed: try later"),
             (
                 r#"{"AccessKeyId":"A","SecretAccessKey":"hush","Expiration":"soon"}"#,
-                "\"soon\", which is no time",
+                "\"soon\", which is not a time",
             ),
         ] {
             let e = read(json).unwrap_err();

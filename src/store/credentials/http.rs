@@ -117,9 +117,9 @@ impl Web {
     pub(super) async fn ask(&self, ask: Ask) -> Result<Said, NoAnswer> {
         let broken = |message: String| NoAnswer { message, silent: false };
         let uri: Uri =
-            ask.url.parse().map_err(|_| broken(format!("{:?} is no URL", without_query(&ask.url))))?;
+            ask.url.parse().map_err(|_| broken(format!("{:?} is not a URL", without_query(&ask.url))))?;
         let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-            return Err(broken(format!("{:?} is no http or https URL", without_query(&ask.url))));
+            return Err(broken(format!("{:?} is not an http or https URL", without_query(&ask.url))));
         };
         let (place, seconds) = (authority.to_string(), ask.time.as_secs_f32());
         let connector = self.connector(scheme == "https")?;
@@ -149,9 +149,9 @@ async fn converse(io: Box<dyn Io>, uri: &Uri, place: &str, ask: Ask) -> Result<S
     let mut request = Request::new(Full::new(ask.body));
     *request.method_mut() = ask.method;
     let path = uri.path_and_query().map_or("/", |p| p.as_str());
-    *request.uri_mut() = path.parse().map_err(|e| format!("{path:?} is no path: {e}"))?;
+    *request.uri_mut() = path.parse().map_err(|e| format!("{path:?} is not a path: {e}"))?;
     *request.headers_mut() = ask.headers;
-    let host = HeaderValue::from_str(place).map_err(|_| format!("{place:?} is no host"))?;
+    let host = HeaderValue::from_str(place).map_err(|_| format!("{place:?} is not a host"))?;
     request.headers_mut().insert(HOST, host);
     let agent = HeaderValue::from_static(concat!("lsfast/", env!("CARGO_PKG_VERSION")));
     request.headers_mut().insert(USER_AGENT, agent);

@@ -50,7 +50,7 @@ fn container_url(env: &Env) -> Result<Option<String>, CredentialError> {
     }
     let Some(url) = env.get(FULL) else { return Ok(None) };
     let shown = without_query(url);
-    let uri: Uri = url.parse().map_err(|_| failed(format!("{FULL} holds {shown:?}, which is no URL")))?;
+    let uri: Uri = url.parse().map_err(|_| failed(format!("{FULL} holds {shown:?}, which is not a URL")))?;
     let host = uri.host().unwrap_or_default();
     let bare = host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
     let is_agent = AGENTS.iter().any(|a| a.parse().ok() == bare && bare.is_some());
@@ -78,7 +78,7 @@ pub(super) async fn container(env: &Env, web: &Web) -> Result<Option<Fetched>, C
             let bytes = read_small(Path::new(path), limits::CREDENTIAL_BYTES as u64);
             let bytes =
                 bytes.map_err(|e| for_now(format!("{path} (from {TOKEN_FILE}) cannot be read: {e}")))?;
-            let text = String::from_utf8(bytes).map_err(|_| failed(format!("{path} is no text")))?;
+            let text = String::from_utf8(bytes).map_err(|_| failed(format!("{path} is not text")))?;
             Some(text.trim().to_owned())
         }
         None => env.get(TOKEN).map(str::to_owned),
@@ -129,7 +129,7 @@ pub(super) async fn instance(env: &Env, web: &Web) -> Result<Fetched, Credential
         return Err(said.refusal(&service, ""));
     }
     if !role.bytes().all(|b| b.is_ascii_alphanumeric() || b"+=,.@-_".contains(&b)) {
-        return Err(failed(format!("{service} names the role {:?}, which is none", quote(role))));
+        return Err(failed(format!("{service} names the role {:?}, which is not a role name", quote(role))));
     }
     let said = get(web, &at, &format!("{roles}{role}"), &token, &service).await?;
     if said.status != StatusCode::OK {

@@ -26,7 +26,7 @@ impl Pinger {
     /// Why it did not succeed, in words.
     pub async fn ping(&self) -> Result<(), String> {
         if self.url.expose().parse::<http::Uri>().is_err() {
-            return Err("heartbeat-url is no URL".to_owned());
+            return Err("heartbeat-url is not a URL".to_owned());
         }
         let said = self.web.ask(Ask::get(self.url.expose(), limits::CREDENTIAL_TIME)).await;
         match said {

@@ -133,7 +133,7 @@ impl Planner<'_> {
         let duration_seconds = match section.get("duration_seconds").map(str::parse) {
             None => None,
             Some(Ok(seconds)) => Some(seconds),
-            Some(Err(_)) => return refuse("duration_seconds is no number".into()),
+            Some(Err(_)) => return refuse("duration_seconds is not a number".into()),
         };
         let role = Role {
             arn: arn.to_owned(),

@@ -172,7 +172,7 @@ impl Shared {
                     access_key = %held.credentials.abbreviated_id(),
                     from = %held.credentials.origin,
                     until = held.until.map_or_else(|| "unlimited".to_owned(), Millis::to_rfc3339),
-                    "credentials are here"
+                    "credentials available"
                 );
                 state.held = Some(held);
                 state.failed = None;
@@ -200,7 +200,7 @@ impl State {
             && backoff.failures() == 0
         {
             let until = held.until.map_or_else(|| "the store refuses them".to_owned(), Millis::to_rfc3339);
-            tracing::warn!(error = %error, "new credentials cannot be had; the old ones are used until {until}");
+            tracing::warn!(error = %error, "refreshing credentials failed; the old ones are used until {until}");
         }
         let not_before = Instant::now() + backoff.fail();
         self.failed = Some(Failed { error, backoff, not_before });

@@ -73,7 +73,7 @@ pub(super) async fn web_identity(
     let token = String::from_utf8(bytes).unwrap_or_default();
     let token = token.trim();
     if token.is_empty() {
-        return Err(for_now(format!("the web identity token {} is empty or no text", file.display())));
+        return Err(for_now(format!("the web identity token {} is empty or not text", file.display())));
     }
     let mut form = role.form("AssumeRoleWithWebIdentity");
     form.add("WebIdentityToken", token);

@@ -74,7 +74,7 @@ fn file_system(there: &Path, tell: Tell<'_>) {
         FsKind::Network(kind) => tell(Finding::warn(
             "file system",
             kind,
-            "check that the server flushes what it is told to flush; when it is away, lsfast waits for it",
+            "check that the server flushes what it is told to flush; while it is unreachable, lsfast waits for it",
         )),
         FsKind::Memory(kind) => tell(Finding::warn(
             "file system",

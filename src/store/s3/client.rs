@@ -91,13 +91,13 @@ fn warn_of_the_way(location: &S3Location, plain: bool) {
     if plain && url.is_public() {
         tracing::warn!(
             endpoint = %url,
-            "plain HTTP to a public host: everybody on the way can read the database; what is uploaded is signed, so that \
+            "plain HTTP to a public host: anyone on the network path can read the database; what is uploaded is signed, so that \
              changes are noticed; use https"
         );
     } else if !plain && location.tls.skip_verify {
         tracing::warn!(
             endpoint = %url,
-            "the certificate is not checked (skip-verify): whoever answers in the server's place can read the database; \
+            "the certificate is not checked (skip-verify): a server that answers in its place can read the database; \
              what is uploaded is signed; name the authority with ca-cert instead"
         );
     }
@@ -214,7 +214,7 @@ impl Client {
             return Ok(Arc::clone(pool));
         }
         let broken = |_| {
-            let message = format!("{authority:?} is no host: correct the endpoint or the bucket");
+            let message = format!("{authority:?} is not a host: correct the endpoint or the bucket");
             Failure::new(Class::Final(crate::store::ErrorKind::Fatal), message)
         };
         let scheme = if scheme == Scheme::Http { HttpScheme::HTTP } else { HttpScheme::HTTPS };

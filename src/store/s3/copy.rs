@@ -265,6 +265,6 @@ fn copy_time(size: u64) -> Duration {
 
 /// A store without CopyObject may take the request for an ordinary PUT of an empty object.
 fn not_a_copy(e: xml::XmlError) -> Failure {
-    let message = format!("the answer to the copy is none: {e}");
+    let message = format!("the answer to the copy cannot be read: {e}");
     Failure::new(Class::Unsupported, message).with_source(e)
 }

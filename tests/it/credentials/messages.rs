@@ -108,6 +108,6 @@ fn a_trace_shows_no_secret() {
     let output = lsfast::run(command);
     let said = lsfast::stderr(&output);
     assert!(ring.accepted() > 0 && service.asked()[0].header("authorization") == "very-secret-authorization");
-    assert!(said.contains("credentials are here") && said.contains("ASIA...01"), "{said}");
+    assert!(said.contains("credentials available") && said.contains("ASIA...01"), "{said}");
     assert!(!said.contains("very-secret"), "{said}");
 }

@@ -53,5 +53,5 @@ fn litestream_goes_on_where_lsfast_stopped() {
     // It knows nothing of the mark, and what is there is not what the mark says.
     let mut refused = start(&world, &[]);
     assert_eq!(refused.wait().code(), Some(1));
-    assert!(refused.output().contains("changed by somebody else"), "{}", refused.output());
+    assert!(refused.output().contains("changed by another program"), "{}", refused.output());
 }

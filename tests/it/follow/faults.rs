@@ -43,10 +43,10 @@ fn a_foreign_write_is_refused_until_force() {
     let mut refused = start(&world, &[]);
     assert_eq!(refused.wait().code(), Some(1));
     let output = refused.output();
-    assert!(output.contains("changed by somebody else") && output.contains("--force"), "{output}");
+    assert!(output.contains("changed by another program") && output.contains("--force"), "{output}");
     let output = promote(&world);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("changed by somebody else"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("changed by another program"), "{}", stderr(&output));
     let follower = start(&world, &["--force"]);
     follower.wait_for_line("message=following ");
     wait_for(&world, 2);
@@ -168,7 +168,7 @@ fn a_page_size_that_changes_ends_it() {
     assert!(refused.output().contains("pages of 4096 bytes"), "{}", refused.output());
     assert_whole(&reader(&world.out()));
     let follower = start(&world, &["--force"]);
-    follower.wait_for_line("restoring anew");
+    follower.wait_for_line("restoring again");
     wait_for(&world, 3);
     other.assert_same(&world.out());
     follower.stop();

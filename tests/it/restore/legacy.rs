@@ -93,7 +93,7 @@ fn damage_and_gaps_name_the_generation_and_touch_nothing() {
     };
     let remove = |name: &str| attempt(&|dir| fs::remove_file(dir.join(name)).expect("removed"));
     let e = remove(&format!("{wal}_000700c8.wal.lz4"));
-    assert!(e.contains("the log reaches offset 000700c8, and this piece begins at 000a0110"), "{e}");
+    assert!(e.contains("the WAL reaches offset 000700c8, and this piece begins at 000a0110"), "{e}");
     let e = remove(&format!("{wal}_00000000.wal.lz4"));
     assert!(e.contains("WAL segment 00000000_00000000 is missing"), "{e}");
     let e = remove("generations/d3d3966657cdb147/snapshots/00000000.snapshot.lz4");

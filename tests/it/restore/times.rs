@@ -186,7 +186,7 @@ fn commands() {
     let (code, _, err) = says(work.path(), &["restore", "-o", "c.db", "--timestamp", "1h ago", &url]);
     assert!(code == 0 || err.contains("no state of"), "{err}");
     let (code, _, err) = says(work.path(), &["restore", "-o", "d.db", "--timestamp", "soon", &url]);
-    assert!(code == 2 && err.contains("is no time"), "{err}");
+    assert!(code == 2 && err.contains("is not a time"), "{err}");
     let (code, _, err) = says(work.path(), &["restore", "-o", "d.db", "--txid", "99", &url]);
     assert!(code == 1 && err.contains("TXID 0000000000000099 is not available"), "{err}");
 

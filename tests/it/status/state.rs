@@ -71,7 +71,7 @@ fn a_store_that_is_away_shows_lag_and_error_and_comes_back() {
     // Each of them changed one page at least.
     assert!(lag["bytes"].as_u64() >= Some(4 * 4096) && lag["seconds"].as_f64() > Some(0.0), "{said}");
     let text = printed([OsStr::new("status"), case.db().as_os_str()]);
-    assert!(text.contains("the store is away since") && text.contains("behind by 4 commits"), "{text}");
+    assert!(text.contains("uploads failing since") && text.contains("behind by 4 commits"), "{text}");
     case.give_back();
     let said = case.synced();
     assert_eq!(said["replicas"][0]["since"], Value::Null);
@@ -90,7 +90,7 @@ fn the_socket_of_a_killed_process_is_stale_and_replaced() {
     assert!(case.home().join("socket").exists());
     assert_eq!(case.status()["state"], "not running");
     let process = lsfast::replicate(&case.db(), &[case.place.url("db")], &[]);
-    process.wait_for_line("going on from the log");
+    process.wait_for_line("resuming from the WAL");
     case.synced();
     assert_ne!(status(&case.db())["pid"].as_u64(), pid);
     // One that is refused must not take the socket of the first.
@@ -198,7 +198,7 @@ fn reset_makes_the_next_start_store_an_image() {
     let dry = String::from_utf8(reset("--dry-run").stdout).expect("UTF-8");
     assert!(dry.contains("would remove") && dry.contains("nothing was removed"), "{dry}");
     let process = lsfast::replicate(&case.db(), &[case.place.url("db")], &[]);
-    process.wait_for_line("going on from the log");
+    process.wait_for_line("resuming from the WAL");
     process.stop();
 
     let json: Value = serde_json::from_slice(&reset("--json").stdout).expect("JSON");

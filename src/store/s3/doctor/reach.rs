@@ -62,7 +62,7 @@ async fn resolve(inner: &Inner, url: &EndpointUrl, tell: Tell<'_>) -> Option<Vec
         Ok(name) => {
             tokio::time::timeout(limits::CONNECT_TIME, Names::new(&inner.options.answers).call(name)).await
         }
-        Err(_) => Ok(Err(io::Error::other("it is no host name"))),
+        Err(_) => Ok(Err(io::Error::other("it is not a host name"))),
     };
     let found: io::Result<Vec<SocketAddr>> = match asked {
         Ok(found) => found.map(|all| {

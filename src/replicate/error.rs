@@ -5,28 +5,28 @@ use std::time::Duration;
 
 use super::database::FollowError;
 
-/// Why replication ended without being asked to.
+/// Why replication ended without a request to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplicateError {
-    /// Timers or watches can't be had.
+    /// The timer or inotify is not available.
     #[error("cannot watch for changes: {0}")]
     Watch(#[from] std::io::Error),
-    /// A database can't be followed.
+    /// A database cannot be followed.
     #[error(transparent)]
     Follow(#[from] FollowError),
-    /// A directory of databases.
+    /// A watched directory cannot be used.
     #[error("{0}")]
     Directory(String),
-    /// The replication of one database ended by a failed assertion.
+    /// A failed assertion ended the replication of one database.
     #[error("{}: a defect of lsfast ended its replication", .0.display())]
     Panicked(PathBuf),
-    /// The last uploads took too long.
+    /// The last uploads took longer than the shutdown may.
     #[error(
         "not everything is stored: the last uploads took longer than {0:?} (--shutdown-timeout). Nothing is lost: the next start of lsfast \
          stores what is missing"
     )]
     Timeout(Duration),
-    /// No store did anything.
+    /// No store made progress for this time, with `--once`.
     #[error(
         "not everything is stored: no store has answered or taken a byte for {0:?}. Nothing is lost: the next start of lsfast stores what \
          is missing (--shutdown-timeout sets the time that --once may take)"

@@ -6,51 +6,51 @@ use std::sync::Arc;
 use super::history::HistoryStatus;
 use crate::base::Txid;
 
-/// Something that happened, for whoever measures or shows it.
+/// An event for those who measure or show replication.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// The folder of a database is this process's own.
+    /// This process has locked the state folder of a database.
     Held {
         /// The database.
         db: &'a Path,
-        /// Its folder.
+        /// The locked state folder.
         home: &'a Path,
     },
-    /// It is so no longer, in a moment.
+    /// This process is about to release the folder.
     Released {
-        /// The folder.
+        /// The state folder.
         home: &'a Path,
     },
-    /// A database is being followed.
+    /// A database is followed from now on.
     Following {
         /// The database.
         db: &'a Path,
     },
-    /// The store has answered: a position is durable.
+    /// The store has answered: a position is durable (I1).
     Durable {
         /// The database.
         db: &'a Path,
         /// Number of the replica, from 0.
         replica: usize,
-        /// The batch.
+        /// TXID of the stored batch.
         txid: Txid,
-        /// SQLite's count of commits (of the wal-index) up to which everything is stored.
+        /// Everything up to this count of commits (the change counter of the wal-index) is stored.
         change: u32,
         /// Bytes of the object; 0 if nothing had to be stored.
         bytes: u64,
-        /// Pages in it.
+        /// Number of pages in the batch.
         pages: usize,
     },
-    /// Something was done about the history of a replica.
+    /// A step for the history of a replica was done.
     History {
         /// The database.
         db: &'a Path,
         /// Number of the replica, from 0.
         replica: usize,
-        /// Its present state.
+        /// State of the history after it.
         status: &'a HistoryStatus,
     },
 }
 
-/// Who is told of events. Called on the loop: must not wait.
+/// Receives each event. Called on the loop: must not wait.
 pub type Observer = Arc<dyn Fn(&Event<'_>) + Send + Sync>;

@@ -1,7 +1,18 @@
-//! What one database's capture and its replicas' pipelines know of each other.
+//! What capture and the replicas' pipelines of one database hand to one another.
 //!
-//! All of it lives on one thread. Capture writes the pages and the mark, pipelines take them; a
-//! notification only says "look again".
+//! # Overview
+//!
+//! Everything here lives on one thread. Capture adds pages and moves the [`Mark`]; each pipeline
+//! takes the pages from its [`Slot`]. A notification only says "look again".
+//!
+//! # State
+//!
+//! - A *gap* in a slot: its pending pages are not all that changed. The pipeline compares page
+//!   hashes.
+//! - A [`Pin`]: while one is held no turn begins, so that the database file does not change under
+//!   its readers. Capture grants pins in cruise with everything captured. If it must void them,
+//!   their epoch passes, and what was read under them is discarded.
+//! - *Closing*: capture has taken its last look; pipelines store what is pending and end.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -16,20 +27,21 @@ use crate::io::watch::Hint;
 use crate::sqlite::database::Stamp;
 use crate::wal::tail::WalPos;
 
-/// The stamp of a database file that others may be writing to: equal to that of no file.
+/// The stamp while other programs may be writing to the database file; no file has it.
 const UNKNOWN: Stamp = Stamp { modified: -1, len: 0 };
 
 /// The newest captured commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Mark {
-    /// Where it ends in the log.
+    /// Position of its end in the WAL.
     pub pos: WalPos,
-    /// Pages in the database after it; 0 if the log has no commit and the file's length counts.
+    /// Pages in the database after it; 0 if the WAL has no commit, so that the file's length
+    /// counts.
     pub size_pages: u32,
     /// SQLite's counter of commits after it.
     pub change: u32,
-    /// The frames up to this one were not proven: which pages they hold says the wal-index. 0 for
-    /// none.
+    /// Frames up to this one were not proven: only the wal-index says which pages they hold. 0 if
+    /// all are proven.
     pub by_index: FrameNo,
 }
 
@@ -38,21 +50,22 @@ pub struct Mark {
 pub struct Slot {
     /// Pages to store.
     pub pending: Pending,
-    /// Why `pending` is not all that changed. Set when frames were missed, cleared by a pin.
+    /// Why `pending` is not all that changed. Set when frames were missed, cleared by a comparison
+    /// under a pin.
     pub gap: Option<String>,
 }
 
-/// A transaction that is in the log, whole and verified, but not published yet: its commit is some
-/// hundred microseconds away.
+/// A transaction that is in the WAL, complete and verified, but not published yet: its commit
+/// usually follows within some hundred microseconds.
 #[derive(Debug, Clone)]
 pub struct Near {
-    /// Where the database will be.
+    /// The mark after its commit.
     pub mark: Mark,
     /// Its frames, in order.
     pub pages: Rc<[(Pgno, Page)]>,
 }
 
-/// The shared state of one database.
+/// The state that capture and the pipelines of one database share.
 #[derive(Debug)]
 pub struct Board {
     slots: RefCell<Vec<Slot>>,
@@ -60,11 +73,11 @@ pub struct Board {
     mark: Cell<Mark>,
     stamp: Cell<Stamp>,
     near: RefCell<Option<Near>>,
-    /// Pins that hold.
+    /// Number of valid pins that are held.
     pins: Cell<u32>,
-    /// Goes up when a pin can't be honoured any more.
+    /// Grows when the pins held so far become void.
     epoch: Cell<u64>,
-    /// Pins were voided for the sake of a checkpoint, and none has held to its end since.
+    /// Pins were voided for a checkpoint, and none has been held to its end since.
     indebted: Cell<bool>,
     pin_requests: RefCell<Vec<oneshot::Sender<Pin>>>,
     hint: Rc<Hint>,
@@ -74,13 +87,13 @@ pub struct Board {
 }
 
 impl Board {
-    /// For a number of replicas; `hint` wakes capture.
+    /// A board for `replicas` replicas, whose numbers nobody reads; `hint` wakes capture.
     #[must_use]
     pub fn new(replicas: usize, hint: Rc<Hint>) -> Board {
         Board::seen(DatabaseVitals::unseen(replicas), hint)
     }
 
-    /// With a place for each replica in `vitals`, where everybody sees what happens.
+    /// A board that publishes its numbers in `vitals`, with a place there for each replica.
     #[must_use]
     pub fn seen(vitals: Arc<DatabaseVitals>, hint: Rc<Hint>) -> Board {
         let replicas = vitals.replicas.len();
@@ -107,7 +120,7 @@ impl Board {
         self.changed.len()
     }
 
-    /// What one replica shows of itself.
+    /// The numbers that one replica publishes.
     #[must_use]
     pub fn vitals(&self, replica: usize) -> &ReplicaVitals {
         &self.vitals.replicas[replica]
@@ -119,25 +132,25 @@ impl Board {
         self.mark.get()
     }
 
-    /// The database file as only SQLite has written to it.
+    /// Stamp of the database file after SQLite's last write; matches no file while that is unknown.
     #[must_use]
     pub fn stamp(&self) -> Stamp {
         self.stamp.get()
     }
 
-    /// Capture says: nobody else has written to the database file; `None` while a checkpoint may be
-    /// writing to it.
+    /// Called by capture: only SQLite has written to the database file up to this stamp. `None`
+    /// while a checkpoint may be writing to it.
     pub fn set_stamp(&self, stamp: Option<Stamp>) {
         self.stamp.set(stamp.unwrap_or(UNKNOWN));
     }
 
-    /// The file is not the one that was opened any more.
+    /// Notes that the path may name another file, and wakes the loop to check it.
     pub fn file_moved(&self) {
         self.hint.note_moved();
         self.hint.give();
     }
 
-    /// Adds the pages of whole transactions for every replica, and moves the mark.
+    /// Adds the pages of whole transactions to each replica's slot, and moves the mark.
     pub fn commit(&self, pages: &mut OpenPages, commits: u64, mark: Mark) {
         let mut slots = self.slots.borrow_mut();
         for slot in slots.iter_mut() {
@@ -149,7 +162,7 @@ impl Board {
         self.mark.set(mark);
     }
 
-    /// Shows what is about to be committed, so that batches can be made ahead.
+    /// Shows a transaction that is about to be committed, so that pipelines can prepare its batch.
     pub fn show_near(&self, near: Option<Near>) {
         let wake = near.is_some();
         *self.near.borrow_mut() = near;
@@ -158,13 +171,13 @@ impl Board {
         }
     }
 
-    /// What is about to be committed.
+    /// The transaction that is about to be committed, if one is known.
     #[must_use]
     pub fn near(&self) -> Option<Near> {
         self.near.borrow().clone()
     }
 
-    /// Puts pages that one replica lacks at the start.
+    /// Adds the pages that one replica lacks at the start.
     pub fn seed(&self, replica: usize, pending: Pending) {
         self.vitals.awaits(self.vitals(replica), pending.commits(), pending.len());
         self.slots.borrow_mut()[replica].pending.merge(pending);
@@ -191,12 +204,12 @@ impl Board {
         self.changed[replica].notify_one();
     }
 
-    /// Looks at, or takes from, the slot of a replica.
+    /// Runs `f` on the slot of a replica.
     pub fn slot<T>(&self, replica: usize, f: impl FnOnce(&mut Slot) -> T) -> T {
         f(&mut self.slots.borrow_mut()[replica])
     }
 
-    /// Frames were missed: what is pending is not everything, for any replica.
+    /// Frames were missed: for every replica, the pending pages are not all that changed.
     pub fn lose(&self, reason: &str) {
         for slot in self.slots.borrow_mut().iter_mut() {
             slot.pending = Pending::new();
@@ -205,46 +218,46 @@ impl Board {
         self.wake_all();
     }
 
-    /// The WAL has frames that can't be proven.
+    /// Notes that the WAL has frames that cannot be proven.
     pub fn wal_damaged(&self, reason: &str) {
         self.vitals.wal_is_damaged(reason);
     }
 
-    /// It has none any more.
+    /// Notes that the WAL has no such frames any more.
     pub fn wal_sound(&self) {
         self.vitals.wal_is_sound();
     }
 
-    /// Whether somebody reads the database and must not be disturbed by a checkpoint.
+    /// Whether a pin is held, so that no checkpoint may disturb its reader.
     #[must_use]
     pub fn is_pinned(&self) -> bool {
         self.pins.get() > 0
     }
 
-    /// Whether somebody waits to pin.
+    /// Whether a pin is requested.
     #[must_use]
     pub fn pin_is_wanted(&self) -> bool {
         !self.pin_requests.borrow().is_empty()
     }
 
-    /// Capture says: the database stands still (cruise, everything captured). Whoever waits to pin
-    /// gets its pin.
+    /// Called by capture: the database does not change (cruise, everything captured). Grants all
+    /// requested pins.
     pub fn grant_pins(self: &Rc<Self>) {
         for request in self.pin_requests.take() {
             self.pins.set(self.pins.get() + 1);
-            // One who no longer waits gives the pin back by dropping it.
+            // If the request was given up, the pin returns by being dropped.
             let _ = request.send(Pin { board: Rc::clone(self), epoch: self.epoch.get() });
         }
     }
 
-    /// Pins given so far are void.
+    /// Makes all pins granted so far void.
     pub fn void_pins(&self) {
         self.epoch.set(self.epoch.get() + 1);
         self.pins.set(0);
     }
 
-    /// A checkpoint must not wait: pins given so far are void. `false` if that was so the last
-    /// time, too, and whoever reads must come to an end.
+    /// Voids all pins, for a checkpoint that must not wait. Returns `false`, and leaves the pins
+    /// valid, if that also happened the last time: readers must be able to finish.
     pub fn void_pins_once(&self) -> bool {
         if self.is_pinned() && self.indebted.replace(true) {
             return false;
@@ -253,8 +266,8 @@ impl Board {
         true
     }
 
-    /// Waits until the database stands still, and keeps it so until the pin is dropped. `None` when
-    /// capture has ended.
+    /// Waits until the database does not change, and keeps it so until the pin is dropped. `None`
+    /// when capture has ended.
     pub async fn pin(&self) -> Option<Pin> {
         let (give, get) = oneshot::channel();
         self.pin_requests.borrow_mut().push(give);
@@ -262,13 +275,12 @@ impl Board {
         get.await.ok()
     }
 
-    /// Capture ends: nobody gets a pin any more.
+    /// Capture ends: no pin is granted any more.
     pub fn refuse_pins(&self) {
         self.pin_requests.take();
     }
 
-    /// Capture has taken its last look: what is pending now is to be stored, then the pipelines
-    /// end.
+    /// Capture has taken its last look: pipelines store what is pending now, then end.
     pub fn close(&self) {
         self.closing.send_replace(true);
         self.wake_all();
@@ -282,7 +294,7 @@ impl Board {
 
     /// Waits for [`Board::close`].
     pub async fn closing(&self) {
-        // The sender lives in `self`, so that waiting can't fail.
+        // The sender lives in `self`, so waiting cannot fail.
         let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
     }
 
@@ -296,15 +308,15 @@ impl Board {
         self.busy.set(self.busy.get() - 1);
     }
 
-    /// Whether every replica is uploading, so that there is no hurry to look at the log.
+    /// Whether every replica is uploading, so that looks at the WAL are not urgent.
     #[must_use]
     pub fn all_busy(&self) -> bool {
         self.busy.get() as usize >= self.replicas()
     }
 }
 
-/// While it lives, the database file does not change, and the frames up to the mark stay where they
-/// are.
+/// While a valid pin exists, the database file does not change, and the frames up to the mark stay
+/// where they are.
 #[derive(Debug)]
 pub struct Pin {
     board: Rc<Board>,
@@ -312,7 +324,7 @@ pub struct Pin {
 }
 
 impl Pin {
-    /// Whether the promise held until now. If not, what was read is void.
+    /// Whether the pin is still valid. If not, what was read under it must be discarded.
     #[must_use]
     pub fn held(&self) -> bool {
         self.board.epoch.get() == self.epoch

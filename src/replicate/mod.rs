@@ -4,7 +4,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`run`] | starts everything and ends it at the stop |
+//! | [`run()`] | starts everything and ends it at the stop |
 //! | [`fleet`] | all databases of the process, named or found in watched directories |
 //! | `database` | the loop of one database: hints, looks at the WAL, moves of the guard |
 //! | [`capture`] | takes committed pages from the WAL under the locks of [`guard`](crate::sqlite::guard) |

@@ -15,13 +15,13 @@ use crate::store::Store;
 /// One replica of a database.
 #[derive(Debug, Clone)]
 pub struct ReplicaOptions {
-    /// Where to.
+    /// Where the replica is stored.
     pub store: Arc<dyn Store>,
     /// Average time between two uploads of a busy database; 0 does not space them.
     pub sync_interval: Duration,
-    /// How its history is kept.
+    /// How its history is kept: levels, full images, retention.
     pub history: HistoryOptions,
-    /// How it is verified in the background; `None` for not at all.
+    /// How the replica is verified in the background; `None` for not at all.
     pub verification: Option<Verification>,
 }
 
@@ -32,19 +32,20 @@ pub struct DatabaseOptions {
     pub path: PathBuf,
     /// Its replicas, at least one.
     pub replicas: Vec<ReplicaOptions>,
-    /// When it is removed, it is not waited for to come back.
+    /// Do not wait for a removed database to reappear.
     pub leave_when_gone: bool,
-    /// Where it must be, with all links followed: the watched directory that it was found in, for a
-    /// process with the rights of root.
+    /// Directory that must contain the file, with all links followed. Set to the watched directory
+    /// in which the file was found, if the process has the rights of root.
     pub inside: Option<PathBuf>,
-    /// Where its local state is kept; beside it if nobody says otherwise.
+    /// Directory of its local state; `None` for the folder next to the database file.
     pub home: Option<PathBuf>,
-    /// How long its opening may wait for locks of others; after that, nothing waits for any.
+    /// How long opening the database may wait for locks of other processes; after that, nothing
+    /// waits for any. `None` for the default.
     pub busy_timeout: Option<Duration>,
 }
 
 impl DatabaseOptions {
-    /// A database with its replicas, which is waited for as long as it is not there.
+    /// A database with its replicas. lsfast waits for the file if it does not exist.
     pub fn new(path: impl Into<PathBuf>, replicas: Vec<ReplicaOptions>) -> DatabaseOptions {
         DatabaseOptions {
             path: path.into(),
@@ -60,23 +61,22 @@ impl DatabaseOptions {
 /// What to replicate, and how.
 #[derive(Clone)]
 pub struct Options {
-    /// The databases.
+    /// The databases that are named one by one.
     pub databases: Vec<DatabaseOptions>,
-    /// Directories of databases.
+    /// Watched directories, whose databases are followed.
     pub directories: Vec<DirectoryOptions>,
-    /// Store what is there, and end.
+    /// Set for `--once`: store what is there, and end.
     pub once: Option<Once>,
-    /// How often all wal-indexes are looked at, whatever hints come.
+    /// How often all wal-indexes are checked, whether or not hints come.
     pub safety_tick: Duration,
-    /// File work.
+    /// Does the file I/O.
     pub engine: Engine,
-    /// How long the last uploads may take once the stop is asked for.
+    /// How long the last uploads may take once the stop is requested.
     pub shutdown_timeout: Duration,
-    /// With `once`: how long all of it may take; `None` for as long as the stores go on taking what
-    /// they are given.
+    /// With `once`: how long everything may take; `None` for as long as the stores make progress.
     pub once_timeout: Option<Duration>,
-    /// Who is told of events.
+    /// Receives the events.
     pub observer: Observer,
-    /// Where the pipelines show what they do.
+    /// Where the pipelines publish their numbers.
     pub vitals: Arc<Vitals>,
 }

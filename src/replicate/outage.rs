@@ -1,10 +1,14 @@
-//! Outages: what does not work for now, once for all databases that it concerns.
+//! Outages: a repeated failure, logged once for all databases that it concerns.
 //!
-//! Whatever fails again and again joins the outage of its *place* (a bucket, a directory, the limit
-//! of open files) and leaves it when it works. The first to join logs the outage, and each further
-//! kind of failure is logged once; while it lasts there is a line after 1, 10 and 60 minutes, with
-//! the backlog of all that wait; the last to leave logs its end. One that leaves wakes the others:
-//! what answers one database most likely answers all.
+//! An activity that fails again and again joins the outage of its *place* (a bucket, a directory,
+//! the limit of open files), and leaves it when it works.
+//!
+//! - The first to join logs the outage. Each further kind of failure is logged once.
+//! - After 1, 10 and 60 minutes a reminder is logged, with the backlog of all members.
+//! - The last to leave logs the end.
+//!
+//! A member that leaves wakes the others: a store that answers one database most likely answers
+//! all.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -23,12 +27,12 @@ use crate::store::{ErrorKind, StoreError};
 #[derive(Debug, Clone, Default)]
 pub struct Outages(Rc<RefCell<HashMap<String, Rc<Outage>>>>);
 
-/// One of them.
+/// The outage of one place.
 #[derive(Debug)]
 struct Outage {
     began: Instant,
     state: RefCell<State>,
-    /// Something that had failed has worked.
+    /// Notified when a member has succeeded.
     works: Notify,
 }
 
@@ -38,15 +42,15 @@ struct State {
     kinds: Vec<ErrorKind>,
     reminders: Reminders,
     members: Vec<Waiting>,
-    /// The newest failure in words.
+    /// Text of the newest failure.
     error: String,
     next: u64,
 }
 
-/// One that waits.
+/// A member of an outage.
 struct Waiting {
     id: u64,
-    /// Where its backlog is seen, and as which replica.
+    /// Board and index of the replica whose backlog is counted; `None` if the activity has none.
     backlog: Option<(Rc<Board>, usize)>,
 }
 
@@ -56,25 +60,25 @@ impl std::fmt::Debug for Waiting {
     }
 }
 
-/// The place of the limit of open files: it concerns the process, whatever it was met at.
+/// The place of the limit of open files: it concerns the process, whichever file met it.
 const FILES: &str = "open files";
 
-/// What the place of a database begins with.
+/// Prefix of a database's place.
 const DATABASE: &str = "database ";
 
-/// The place of what fails at a database, or at the state beside it.
+/// The place of failures at a database or at the state folder next to it.
 #[must_use]
 pub fn place_of_database(db: &Path) -> String {
     format!("{DATABASE}{}", db.display())
 }
 
-/// Where an error of a replica at `place` belongs.
+/// The place to which an error of a replica at `place` belongs.
 fn place_of<'a>(place: &'a str, e: &StoreError) -> &'a str {
     if e.is_file_limit() { FILES } else { place }
 }
 
 impl Outages {
-    /// Whether a pipeline waits for what is at `place`.
+    /// Whether a pipeline waits for the end of an outage of `place`.
     #[must_use]
     pub fn is_out(&self, place: &str) -> bool {
         let outages = self.0.borrow();
@@ -82,7 +86,7 @@ impl Outages {
         [place, FILES].iter().filter_map(|p| outages.get(*p)).any(of_pipelines)
     }
 
-    /// Joins the outage of a place.
+    /// Joins the outage of a place; begins it if there is none.
     fn join(&self, place: &str, backlog: Option<(Rc<Board>, usize)>) -> Member {
         let fresh =
             || Rc::new(Outage { began: Instant::now(), state: RefCell::default(), works: Notify::new() });
@@ -98,7 +102,7 @@ impl Outages {
     }
 }
 
-/// A place in an outage.
+/// Membership in an outage; ends when dropped.
 #[derive(Debug)]
 struct Member {
     outages: Outages,
@@ -108,7 +112,7 @@ struct Member {
 }
 
 impl Member {
-    /// The age of the outage if this was the last one in it.
+    /// Leaves the outage. Returns its duration if this was the last member.
     fn leave(&self) -> Option<Duration> {
         let last = {
             let mut state = self.outage.state.borrow_mut();
@@ -128,21 +132,21 @@ impl Drop for Member {
     }
 }
 
-/// What is logged about an outage.
+/// The names that are logged with an outage.
 #[derive(Debug, Clone, Copy)]
 pub struct Name<'a> {
-    /// The database.
+    /// Path of the database.
     pub db: &'a str,
-    /// The replica.
+    /// URL of the replica.
     pub replica: &'a str,
 }
 
-/// The outages that one activity is in: one at a time.
+/// The outage that one activity is in; it is in one at most.
 #[derive(Debug, Default)]
 pub struct Trouble(Option<Member>);
 
 impl Trouble {
-    /// It has failed. Logs it, unless that is known.
+    /// Notes that the activity has failed. Logs the failure unless its kind is already known.
     pub fn failed(
         &mut self,
         outages: &Outages,
@@ -153,7 +157,7 @@ impl Trouble {
     ) {
         let place = place_of(place, e);
         if self.0.as_ref().is_none_or(|m| m.place != place) {
-            // Dropped first: it may be the last one there.
+            // The old membership is dropped first: it may be the last in its outage.
             self.0 = None;
             self.0 = Some(outages.join(place, backlog));
         }
@@ -195,7 +199,7 @@ impl Trouble {
         self.remind(name);
     }
 
-    /// It works. Logs the end of the outage if nothing else is in it.
+    /// Notes that the activity works. Logs the end of the outage if it was the last member.
     pub fn over(&mut self, name: Name<'_>) {
         let Some(member) = self.0.take() else { return };
         member.outage.works.notify_waiters();
@@ -207,8 +211,8 @@ impl Trouble {
         }
     }
 
-    /// Waits for that long, or less: until something else at the same place has worked. Logs how
-    /// long it lasts.
+    /// Waits for `wait`, or until another member of the same place has succeeded. Logs the
+    /// reminders that become due.
     pub async fn wait(&self, wait: Duration, name: Name<'_>) {
         let until = Instant::now() + wait;
         let Some(member) = &self.0 else { return tokio::time::sleep_until(until).await };
@@ -222,7 +226,7 @@ impl Trouble {
                     }
                 }
                 () = member.outage.works.notified() => {
-                    // Not all at once.
+                    // Random, so that not all members retry at the same moment.
                     let pause = Duration::from_millis(fastrand::u64(10..500));
                     tokio::time::sleep_until(until.min(Instant::now() + pause)).await;
                     return;
@@ -254,7 +258,7 @@ impl Trouble {
     }
 }
 
-/// A duration for people, in whole seconds.
+/// A duration for people: seconds, minutes and seconds, or hours and minutes.
 fn down(age: Duration) -> String {
     let s = age.as_secs();
     match (s / 3600, s / 60 % 60, s % 60) {
@@ -274,7 +278,7 @@ mod tests {
 
     const NAME: Name<'static> = Name { db: "a.db", replica: "s3://b/p" };
 
-    /// What was logged at info or above.
+    /// Collects what is logged at info or above.
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<String>>>);
 

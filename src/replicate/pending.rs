@@ -1,4 +1,4 @@
-//! Pages that were committed but are not stored yet.
+//! Pages that are committed but not stored yet.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -14,7 +14,7 @@ pub type Page = Arc<[u8]>;
 /// A set of page numbers.
 pub type PgnoSet = HashSet<Pgno, BuildHasherDefault<PgnoHasher>>;
 
-/// Page numbers are small, dense and not chosen by an enemy of the hash table: one multiplication
+/// Hashes page numbers. They are small, dense and not chosen by an attacker: one multiplication
 /// spreads them well enough.
 #[derive(Debug, Default)]
 pub struct PgnoHasher(u64);
@@ -35,19 +35,19 @@ impl Hasher for PgnoHasher {
 
 /// Pages of transactions whose commit has not been read yet.
 ///
-/// Images are kept up to [`limits::OPEN_BYTES`], however long the transaction is; beyond it only
-/// the numbers.
+/// Images are kept up to [`limits::OPEN_BYTES`], whatever the transaction's length; beyond that
+/// only the numbers.
 #[derive(Debug, Default)]
 pub struct OpenPages {
-    /// In the order of the log.
+    /// In the order of the WAL; a page may occur more than once.
     images: Vec<(Pgno, Page)>,
     bytes: usize,
-    /// All pages, if there are too many for images.
+    /// Numbers of all pages, if there are too many for images.
     numbers: PageSet,
 }
 
 impl OpenPages {
-    /// Whether there are none.
+    /// Whether there are no pages.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.images.is_empty() && self.numbers.is_empty()
@@ -65,12 +65,12 @@ impl OpenPages {
         self.bytes
     }
 
-    /// A newer image of a page.
+    /// Adds a newer image of a page.
     pub fn push(&mut self, pgno: Pgno, page: &[u8]) {
         self.push_with(pgno, page.len(), || Page::from(page));
     }
 
-    /// As [`push`](OpenPages::push), of an image that is shared.
+    /// As [`push`](OpenPages::push), for an image that is shared instead of copied.
     pub fn push_shared(&mut self, pgno: Pgno, page: &Page) {
         self.push_with(pgno, page.len(), || Arc::clone(page));
     }
@@ -81,14 +81,14 @@ impl OpenPages {
             self.bytes += len;
             return;
         }
-        // The memory of the images goes with them.
+        // Frees the memory of the images.
         let images = std::mem::take(&mut self.images);
         images.iter().for_each(|(p, _)| self.numbers.insert(*p));
         self.bytes = 0;
         self.numbers.insert(pgno);
     }
 
-    /// Forgets all.
+    /// Removes all pages.
     pub fn clear(&mut self) {
         self.images.clear();
         (self.bytes, self.numbers) = (0, PageSet::default());
@@ -97,24 +97,24 @@ impl OpenPages {
 
 /// The pages that one replica still has to store, each once, as of the last captured commit.
 ///
-/// Images are kept up to [`limits::PENDING_BYTES`]. Beyond it only the numbers stay: the pages are
-/// then read from the database and its log when the batch is made. Nothing is lost by that, since a
-/// batch holds the last image of each page anyway.
+/// Images are kept up to [`limits::PENDING_BYTES`]. Beyond that only the numbers stay, and the
+/// pages are read from the database and its WAL when the batch is made. Nothing is lost by that: a
+/// batch holds only the last image of each page anyway.
 #[derive(Debug, Default)]
 pub struct Pending {
     images: HashMap<Pgno, Page, BuildHasherDefault<PgnoHasher>>,
     bytes: usize,
     /// Pages of which only the number is known.
     numbers: PageSet,
-    /// The bound was reached: only numbers from now on, until the batch is made.
+    /// The bound was reached: only numbers are added until the batch is made.
     full: bool,
     since: Option<Instant>,
-    /// Captured commits that changed something, for the log and the status.
+    /// Captured commits that changed something, for log output and status.
     commits: u64,
 }
 
 impl Pending {
-    /// Nothing.
+    /// An empty set.
     #[must_use]
     pub fn new() -> Pending {
         Pending::default()
@@ -138,36 +138,36 @@ impl Pending {
         self.bytes
     }
 
-    /// Commits in it.
+    /// Number of commits whose pages these are.
     #[must_use]
     pub fn commits(&self) -> u64 {
         self.commits
     }
 
-    /// When the oldest page came.
+    /// When the oldest page was added; `None` if there is none.
     #[must_use]
     pub fn since(&self) -> Option<Instant> {
         self.since
     }
 
-    /// Whether only numbers are known of some pages.
+    /// Whether only the number of some page is known.
     #[must_use]
     pub fn has_numbers_only(&self) -> bool {
         self.full || !self.numbers.is_empty()
     }
 
-    /// Whether it is so much that it needs no company.
+    /// Whether there is enough for a batch of its own, so that it need not wait for more.
     #[must_use]
     pub fn is_worth_a_batch(&self) -> bool {
         self.full || self.bytes >= limits::BATCH_BYTES
     }
 
-    /// Counts commits.
+    /// Adds `n` to the number of commits.
     pub fn add_commits(&mut self, n: u64) {
         self.commits += n;
     }
 
-    /// The newest image of a page.
+    /// Adds the newest image of a page.
     pub fn insert(&mut self, pgno: Pgno, page: &Page) {
         self.since.get_or_insert_with(Instant::now);
         if self.bytes >= limits::PENDING_BYTES {
@@ -186,16 +186,16 @@ impl Pending {
         self.bytes += page.len();
     }
 
-    /// Only numbers from now on.
+    /// Drops all images; from now on only numbers are added.
     fn overflow(&mut self) {
         self.full = true;
         self.bytes = 0;
-        // The memory of the table goes, too.
+        // Frees the memory of the table, too.
         let images = std::mem::take(&mut self.images);
         images.into_keys().for_each(|p| self.numbers.insert(p));
     }
 
-    /// A page that changed, image unknown.
+    /// Adds the number of a changed page whose image is unknown.
     pub fn insert_number(&mut self, pgno: Pgno) {
         self.since.get_or_insert_with(Instant::now);
         if !self.images.contains_key(&pgno) {
@@ -203,7 +203,7 @@ impl Pending {
         }
     }
 
-    /// Lays the pages of whole transactions over this.
+    /// Adds the pages of whole transactions, which are newer than those here.
     pub fn add(&mut self, pages: &OpenPages) {
         for (pgno, page) in &pages.images {
             self.insert(*pgno, page);
@@ -215,7 +215,7 @@ impl Pending {
         }
     }
 
-    /// Lays `newer` over this.
+    /// Adds `newer`, which replaces what is here page by page.
     pub fn merge(&mut self, newer: Pending) {
         self.commits += newer.commits;
         if !newer.numbers.is_empty() {
@@ -236,8 +236,8 @@ impl Pending {
         }
     }
 
-    /// The pages with their images in order, without those above `size_pages`. Of all of them there
-    /// must be images.
+    /// The pages with their images, sorted, without those above `size_pages`. Every page must have
+    /// an image.
     #[must_use]
     pub fn into_sorted(self, size_pages: u32) -> Vec<(Pgno, Page)> {
         assert!(self.numbers.is_empty(), "a batch of images has an image of each page");

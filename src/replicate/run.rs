@@ -15,13 +15,14 @@ use crate::io::timer::Naps;
 use crate::io::watch::Watches;
 use crate::store::progress;
 
-/// Follows all databases until the stop is asked for and everything is stored. With one database,
-/// an error of its is the end; of several, those that can be followed are.
+/// Follows all databases until the stop is requested and everything is stored. With one database,
+/// its error ends the process. With several, one that cannot be followed does not stop the others.
 ///
 /// Must run on one thread with a `LocalSet`.
 ///
 /// # Errors
-/// [`ReplicateError`], the first; everything else has been brought to a stop as if asked.
+/// The first [`ReplicateError`]. All other databases have been stopped as if a stop had been
+/// requested.
 pub async fn run(options: Options, stop: Stop) -> Result<(), ReplicateError> {
     let naps = Naps::new()?;
     let watches = Watches::new(&naps)?;
@@ -51,7 +52,7 @@ pub async fn run(options: Options, stop: Stop) -> Result<(), ReplicateError> {
     let (ask_all, inner) = super::shutdown::stop();
     let mut fleet = supervisor::Fleet::new(options.databases, directories, shared, inner);
     if options.once.is_some() {
-        // What is there when they are opened is stored, and then they end.
+        // What the databases hold when they are opened is stored, and then they end.
         fleet.look_once().await;
         ask_all.ask();
     }
@@ -70,7 +71,7 @@ pub async fn run(options: Options, stop: Stop) -> Result<(), ReplicateError> {
             () = stop.asked(), if !stopping => {
                 stopping = true;
                 let end = tokio::time::Instant::now() + options.shutdown_timeout;
-                // The end of `--once`, if that comes sooner.
+                // Whichever comes first ends the process: this limit or that of `--once`.
                 if deadline.is_none_or(|d| end < d) {
                     (deadline, limit) = (Some(end), options.shutdown_timeout);
                     leaving.ends_at(end);
@@ -78,8 +79,8 @@ pub async fn run(options: Options, stop: Stop) -> Result<(), ReplicateError> {
                 ask_all.ask();
             }
             () = sleep_until(deadline), if deadline.is_some() => {
-                // The last checkpoints end at the same time, and change nothing
-                // about what is stored.
+                // Only the last checkpoints still run. They have the same deadline, and change
+                // nothing about what is stored.
                 let ends = fleet.is_only_leaving() && tokio::time::timeout(database::LEAVE_TIME, fleet.serve()).await.is_ok();
                 if ends {
                     break;
@@ -91,14 +92,14 @@ pub async fn run(options: Options, stop: Stop) -> Result<(), ReplicateError> {
     fleet.into_error().map_or(Ok(()), Err)
 }
 
-/// Waits until no store has done anything for [`limits::ONCE_STALL`], while something is to be
-/// stored.
+/// Waits until no store has made any progress for [`limits::ONCE_STALL`], while something is left
+/// to be stored.
 async fn stall(vitals: &Vitals) {
     let mut last = (progress::seen(), tokio::time::Instant::now());
     loop {
         tokio::time::sleep(limits::SAFETY_TICK).await;
         let now = (progress::seen(), tokio::time::Instant::now());
-        // Comparing a large database takes its time without a request.
+        // Comparing a large database takes time without any request.
         let compares = |d: &Arc<DatabaseVitals>| {
             d.replicas.iter().any(|r| r.phase() == ReplicaPhase::Comparing)
                 || d.phase() == DatabasePhase::Waiting

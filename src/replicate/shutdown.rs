@@ -2,15 +2,15 @@
 
 use tokio::sync::watch;
 
-/// How [`run`] is told to end: everything committed by then is stored, within the timeout.
+/// Receives the request to end [`run`](fn@super::run): everything committed by then is stored, within the timeout.
 #[derive(Debug, Clone)]
 pub struct Stop(watch::Receiver<bool>);
 
-/// The other end of a [`Stop`]. Dropping it asks for the stop, too.
+/// Requests the stop. Dropping it requests the stop, too.
 #[derive(Debug)]
 pub struct Stopper(watch::Sender<bool>);
 
-/// Makes a stop.
+/// Makes a connected pair.
 #[must_use]
 pub fn stop() -> (Stopper, Stop) {
     let (send, receive) = watch::channel(false);
@@ -18,19 +18,19 @@ pub fn stop() -> (Stopper, Stop) {
 }
 
 impl Stopper {
-    /// Asks for the stop.
+    /// Requests the stop.
     pub fn ask(&self) {
         self.0.send_replace(true);
     }
 }
 
 impl Stop {
-    /// Waits until the stop is asked for.
+    /// Waits until the stop is requested.
     pub async fn asked(&self) {
         let _ = self.0.clone().wait_for(|asked| *asked).await;
     }
 
-    /// Whether it has been.
+    /// Whether the stop was requested.
     #[must_use]
     pub fn is_asked(&self) -> bool {
         *self.0.borrow() || self.0.has_changed().is_err()

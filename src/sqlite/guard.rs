@@ -298,7 +298,7 @@ impl Guard {
     }
 
     /// In a turn, with everything captured up to `mx`: moves on when a checkpoint runs, has run, or
-    /// none has come in [`TURN_WAIT`]. `Ok(true)` if the guard moved on.
+    /// none has come in `TURN_WAIT`. `Ok(true)` if the guard moved on.
     ///
     /// # Errors
     /// Any error of the locks.

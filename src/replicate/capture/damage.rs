@@ -1,18 +1,23 @@
-//! Frames that are published and can't be proven: how they get out of the way.
+//! Frames that are published but cannot be proven, and how lsfast disposes of them.
 //!
-//! SQLite goes by the wal-index and does not check the frames that it names: readers and
-//! checkpoints take a frame whatever its salts and checksum are. SQLite 3.40 writes some without
-//! either (a savepoint that spilled, `ROLLBACK TO`, `COMMIT`), and a disk can change bytes. Until
-//! the WAL starts over, a recovery after a crash ends before the first such frame: all commits from
-//! there on are lost, and pages of the database file are hidden by older frames. So nothing is
-//! waited for and nothing is held back:
+//! # Overview
 //!
-//! 1. A checkpoint of our own brings all frames into the database file at once, under READ(k).
-//!    Readers of the database give way ([`Board::void_pins_once`]).
-//! 2. Capture goes on at the position that the wal-index publishes, whose checksum proves the next
-//!    frame. Replicas compare page hashes.
-//! 3. The next commit starts the WAL over, as it is wholly in the database file. If none comes,
-//!    lsfast empties the WAL.
+//! SQLite relies on the wal-index and does not check the frames that it names: readers and
+//! checkpoints take a frame whatever its salts and checksum are. SQLite 3.40 writes some frames
+//! with neither (a savepoint that spilled, `ROLLBACK TO`, `COMMIT`), and a disk can change bytes.
+//!
+//! # Failure and crash
+//!
+//! Until the WAL starts over, a recovery after a crash ends before the first such frame. All
+//! commits from there on would be lost, and older frames would hide newer pages of the database
+//! file. So capture neither waits for such a frame nor holds anything back for it:
+//!
+//! 1. A checkpoint of lsfast's own copies all frames into the database file immediately, under
+//! READ(k). Readers with a pin give way ([`Board::void_pins_once`]).
+//! 2. Capture continues at the position that the wal-index publishes, whose checksum proves the
+//! next frame. Replicas compare page hashes.
+//! 3. The next commit starts the WAL over, because all of it is in the database file. If none
+//! comes, lsfast truncates the WAL.
 //!
 //! [`Board::void_pins_once`]: crate::replicate::handoff::Board::void_pins_once
 
@@ -24,23 +29,23 @@ use crate::base::{FrameNo, Salts};
 use crate::wal::index::WalIndexHeader;
 use crate::wal::tail::TailError;
 
-/// Looks at frames that can't be read as published, before they count as damaged.
+/// How often frames that cannot be read as published are read again before they count as damaged.
 pub(in crate::replicate) const READ_TRIES: u32 = 5;
 
-/// Damage that is met sooner after the last one that was logged is only counted.
+/// Damage within this time after the last logged one is not logged.
 const LOG_AGAIN: Duration = Duration::from_secs(60);
 
-/// Unprovable frames in the present generation of the WAL.
+/// Frames in the present generation of the WAL that cannot be proven.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Damage {
     salts: Salts,
-    /// All of them are up to here.
+    /// The last of these frames.
     to: FrameNo,
     since: Instant,
     logged: bool,
 }
 
-/// What was met so far.
+/// The damage met so far, in this and earlier generations.
 #[derive(Debug, Default)]
 pub(super) struct Damages {
     present: Option<Damage>,
@@ -48,7 +53,7 @@ pub(super) struct Damages {
 }
 
 impl Damages {
-    /// Whether the present generation has frames that can't be proven.
+    /// Whether the present generation has frames that cannot be proven.
     pub(super) fn any(&self) -> bool {
         self.present.is_some()
     }
@@ -59,7 +64,7 @@ impl Damages {
 }
 
 impl Capture {
-    /// Frames that are published could not be read, or not be proven.
+    /// Handles an error of reading or proving published frames.
     pub(super) fn unreadable(
         &mut self,
         e: TailError,
@@ -70,7 +75,7 @@ impl Capture {
             return Err(e);
         }
         self.read_tries += 1;
-        // A reset between the look at the wal-index and the reading does this; the next
+        // A reset between the look at the wal-index and the reading has the same effect; the next
         // look sees it.
         if self.read_tries >= READ_TRIES && !self.guard.is_open() {
             self.read_tries = 0;
@@ -79,7 +84,7 @@ impl Capture {
         Ok(Look { near: true, ..Look::default() })
     }
 
-    /// Frames up to the last published one can't be proven.
+    /// Handles damage: the frames up to mxFrame cannot be proven.
     fn meet(&mut self, reason: &str, header: &WalIndexHeader, now: Instant) -> Result<(), TailError> {
         self.note_damage(reason, header, now);
         self.lost = Some(reason.to_owned());
@@ -93,8 +98,8 @@ impl Capture {
         Ok(())
     }
 
-    /// Damage that was met when the WAL was opened: everything up to the last published frame was
-    /// given to a checkpoint.
+    /// Notes damage that was found when the WAL was opened. A checkpoint must copy everything up to
+    /// the header's mxFrame.
     pub fn opened_damaged(&mut self, reason: &str, header: &WalIndexHeader, now: Instant) {
         self.note_damage(reason, header, now);
     }
@@ -118,7 +123,7 @@ impl Capture {
         self.guard.must_copy(header.mx_frame);
     }
 
-    /// Damage ends with its generation of the WAL, or with a recovery that ended before it.
+    /// Ends damage with its generation of the WAL, or with a recovery that ended before it.
     pub(super) fn end_damage(&mut self, header: &WalIndexHeader) {
         let Some(damage) = self.damages.present.filter(|_| !self.damages.is_in(header)) else { return };
         self.damages.present = None;
@@ -130,7 +135,7 @@ impl Capture {
         }
     }
 
-    /// Whether the WAL is to be emptied as soon as it is idle, whatever its size.
+    /// Whether to truncate the WAL as soon as it is idle, whatever its size.
     #[must_use]
     pub fn is_damaged(&self) -> bool {
         self.damages.any()

@@ -1,20 +1,18 @@
-//! Takes every committed page of one live database, and proves that none slipped by.
+//! The state of one database's capture, and one look at its WAL.
 //!
-//! # The proof
+//! # Overview
 //!
-//! Two things say that nothing was missed, and they are independent. The locks: while CKPT or
-//! READ(k) is held, a generation of the log can end only when all its frames were captured
-//! (`docs/design/guard.md`). The count: SQLite's wal-index counts commits, one up with each, and
-//! capture counts the commit frames it has taken; equal counts mean that each commit was taken,
-//! whatever happened to the log meanwhile. The count judges what the locks can't see: the end of a
-//! turn, a log that was cut while idle.
+//! A look reads the wal-index, takes what is published, and lets the guard move. The loop calls it
+//! again until there is nothing more to take. How capture proves that nothing was missed is at the
+//! top of [`capture`](super).
 //!
-//! Writers that pad the log to whole sectors repeat their commit frame, so that counts drift apart;
-//! this is noticed in cruise, where the locks alone are proof, and the count is then left out for
-//! good.
+//! # State
 //!
-//! What can't be proven is *lost*: every replica is told to compare page hashes with the database,
-//! and the capture goes on from the present.
+//! - `lost`: the position is not proven. Nothing is taken until capture has entered the WAL again.
+//! - `closing`: CKPT is held again after a turn, a round or a checkpoint, and READ(k) is released,
+//!   or the proof made, once everything is captured.
+//! - `near`: a whole transaction that is not published yet. It is taken only when the wal-index
+//!   publishes exactly its last frame.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,13 +36,13 @@ use crate::wal::tail::{Ahead, Peeked, Tail, TailError, WalPos};
 #[path = "tests.rs"]
 mod tests;
 
-/// Bytes of log taken at one look; the loop then lets others run.
+/// Bytes of the WAL taken in one look; the loop then lets other tasks run.
 const LOOK_BYTES: usize = 4 << 20;
 
-/// Turns that go before a pin that is asked for.
+/// How many turns go before a requested pin.
 const TURNS_BEFORE_PIN: u32 = 3;
 
-/// Frames looked at before they are published.
+/// Most frames of a transaction that capture reads before they are published.
 const PEEK_FRAMES: usize = 32;
 
 /// The capture of one database.
@@ -55,34 +53,34 @@ pub struct Capture {
     pub(super) guard: Guard,
     pub(super) board: Rc<Board>,
     pub(super) taken: Taken,
-    /// A transaction that was read, verified and copied before it was published, and the position
-    /// after it.
+    /// A transaction that was read, verified and copied before it was published, and the chain at
+    /// its end.
     pub(super) near: Option<(Near, Chain)>,
-    /// Where a transaction begins that is too long for that.
+    /// Start of an unpublished transaction of more than [`PEEK_FRAMES`] frames.
     long: Option<WalPos>,
     pub(super) closing: Option<Closing>,
-    /// What stood behind the captured frames at the end of the turn that is to be proven.
+    /// What followed the captured frames at the end of the turn that is to be proven.
     ahead: Option<Ahead>,
-    /// Why the present position is not proven, until the log has been entered anew.
+    /// Why the present position is not proven; `None` again once capture has re-entered the WAL.
     pub(super) lost: Option<String>,
-    /// Whether the count can be relied on: not after a recovery, nor ever beside a writer that
-    /// pads.
+    /// Whether the count can be relied on. It cannot after a recovery, until it is set again, and
+    /// never with a writer that pads.
     pub(super) counts: bool,
     pub(super) padded: bool,
-    /// A recovery has counted anew: take its count over when everything is captured.
+    /// A recovery restarted SQLite's count: adopt it when everything is captured.
     pub(super) recount: bool,
     pub(super) damaged_since: Option<Instant>,
     pub(super) damage_reported: Option<Instant>,
     pub(super) read_tries: u32,
     pub(super) damages: Damages,
     pub(super) last_change: Instant,
-    /// Turns since a pin was asked for.
+    /// Turns since a pin was requested.
     turns_before_pin: u32,
     pub(super) edits: Edits,
 }
 
 impl Capture {
-    /// Goes on from a tail that stands at a captured commit, `mark`, with CKPT held.
+    /// Continues from a tail that is positioned at a captured commit, `mark`, with CKPT held.
     #[must_use]
     pub fn new(
         db: Arc<Database>,
@@ -141,28 +139,28 @@ impl Capture {
         self.guard.deadline()
     }
 
-    /// When the last commit was captured.
+    /// When capture last took a commit, or lost its position.
     #[must_use]
     pub fn last_change(&self) -> Instant {
         self.last_change
     }
 
-    /// Whether the guard is waiting for others, so that looks are cheap and wanted often.
+    /// Whether the guard is outside cruise, so that looks are cheap and should be frequent.
     #[must_use]
     pub fn in_turn(&self) -> bool {
         !self.guard.in_cruise()
     }
 
-    /// Whether a helper thread waits for CKPT: its coming back is what there is to wait for.
+    /// Whether a helper thread waits for CKPT; its return is the next event.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         self.guard.is_waiting()
     }
 
-    /// Looks at the log: takes what is published, moves the guard on.
+    /// Looks at the WAL: takes what is published, and lets the guard move.
     ///
     /// # Errors
-    /// What makes it impossible to go on with this database.
+    /// An error after which this database cannot be followed any longer.
     pub fn look(&mut self, now: Instant) -> Result<Look, TailError> {
         let header = match self.db.shm().header() {
             Ok(header) => header,
@@ -171,9 +169,8 @@ impl Capture {
         self.damaged_since = None;
         self.end_damage(&header);
         if self.board.is_closing() {
-            // The last look is over. What is committed now is for the next start;
-            // large batches still get
-            // their pins.
+            // The last look is over. What is committed now is for the next start; large batches
+            // still get their pins.
             self.board.grant_pins();
             return Ok(Look::default());
         }
@@ -186,7 +183,7 @@ impl Capture {
         let before = self.taken.commits;
         if header.salts != self.tail.salts() {
             match self.follow_reset(&header) {
-                // Look anew: proving a turn reads further than this header says.
+                // Look again: proving a turn reads further than this header says.
                 Ok(true) => return Ok(Look { more: true, ..self.note_captured(before, now) }),
                 Ok(false) => return Ok(Look::default()),
                 Err(e) => return self.unreadable(e, &header, now),
@@ -217,7 +214,7 @@ impl Capture {
         Ok(Look { near, quiet, ..look })
     }
 
-    /// Wakes the pipelines if commits were taken since there were `before`.
+    /// Wakes the pipelines if commits were taken since the count of them was `before`.
     fn note_captured(&mut self, before: u32, now: Instant) -> Look {
         let captured = self.taken.commits != before;
         if captured {
@@ -227,7 +224,8 @@ impl Capture {
         Look { captured, ..Look::default() }
     }
 
-    /// Takes what is published in the present generation. `Ok(true)` when that is all.
+    /// Takes what is published in the present generation (I3: up to mxFrame, ending at a commit).
+    /// `Ok(true)` when that is all.
     fn take(&mut self, header: &WalIndexHeader) -> Result<bool, TailError> {
         if let Some((near, end)) = self.near.take() {
             let published =
@@ -251,11 +249,11 @@ impl Capture {
         Ok(whole)
     }
 
-    /// The wal-index names another generation. `Ok(true)` if it has been entered with proof,
-    /// `Ok(false)` if that can't be judged now or frames were lost.
+    /// The wal-index names another generation. `Ok(true)` if capture has entered it with proof;
+    /// `Ok(false)` if that cannot be decided now, or frames were lost.
     pub(super) fn follow_reset(&mut self, header: &WalIndexHeader) -> Result<bool, TailError> {
         if self.guard.is_open() {
-            // The end of a turn: judged when CKPT is ours again.
+            // The end of a turn: decided when CKPT is held again.
             return Ok(false);
         }
         if self.closing == Some(Closing::Prove) {
@@ -263,8 +261,8 @@ impl Capture {
         }
         if self.guard.in_cruise() && self.guard.backfilled() == self.tail.last() && self.taken.open.is_empty()
         {
-            // The one reset that can come in cruise: of a log that was wholly
-            // copied, and wholly captured.
+            // The one reset that can come in cruise: of a WAL that was copied and captured
+            // completely.
             self.enter_generation(header.salts);
             self.near = None;
             self.guard.log_was_reset();
@@ -281,16 +279,15 @@ impl Capture {
         Ok(false)
     }
 
-    /// CKPT is held again after a moment in which nothing was held, and the log has been reset
-    /// meanwhile.
+    /// Proves the end of a turn: CKPT is held again after a moment without any lock, in which the
+    /// WAL was reset.
     fn prove(&mut self, header: &WalIndexHeader) -> Result<bool, TailError> {
         let (old, old_last) = (self.tail.salts(), self.tail.last());
         self.near = None;
         let (taken, ahead) = (&mut self.taken, self.ahead.take());
         let walk = self.tail.walk_on(header.salts, ahead.as_ref(), |found| taken.found(found))?;
-        // What the walk read may have been overwritten while it read: only if no new
-        // frame has come beyond
-        // its start.
+        // What the walk read may have been overwritten meanwhile; it was not if no new frame
+        // reaches its start.
         let Ok(after) = self.db.shm().header() else { return Ok(false) };
         let by_locks = walk.proven
             && after.salts == header.salts
@@ -336,8 +333,8 @@ impl Capture {
         header.change == self.taken.change()
     }
 
-    /// In cruise and after everything was taken, the counts must agree; if not, commits are not
-    /// counted alike here.
+    /// In cruise, with everything taken, the two counts must agree. If they do not, this database's
+    /// writers count commits differently, and the count is not used.
     fn check_count(&mut self, header: &WalIndexHeader) {
         if !self.guard.in_cruise() || self.closing.is_some() {
             return;
@@ -352,14 +349,14 @@ impl Capture {
         }
     }
 
-    /// Everything published up to `mx` is captured. `Ok(true)` if the guard moved, so that another
-    /// look is wanted.
+    /// Lets the guard move, with everything published up to `mx` captured. `Ok(true)` if it moved,
+    /// so that another look is needed.
     fn step_guard(&mut self, mx: FrameNo, now: Instant) -> Result<bool, TailError> {
         match self.guard.phase() {
             Phase::Cruise => {
                 if self.closing.take().is_some() {
                     self.ahead = None;
-                    // I2: each frame up to mxFrame is captured.
+                    // I2: each frame up to mxFrame is captured, so READ(k) may be released.
                     self.guard.release_reads(now)?;
                 }
                 if self.is_backfill_damaged(mx)? {
@@ -381,9 +378,9 @@ impl Capture {
         }
     }
 
-    /// In cruise: a turn that is due goes before a new pin, so that pins in close succession, as
-    /// while a store is unreachable, don't keep the log from starting over; but only some
-    /// turns, so that a log that is never armed does not keep pins from being given.
+    /// In cruise: a turn that is due goes before a new pin. So pins in quick succession, as while a
+    /// store is unreachable, do not keep the WAL from starting over. Only [`TURNS_BEFORE_PIN`]
+    /// turns go first, so that a WAL that is never armed does not keep pins from being granted.
     fn step_cruise(&mut self, mx: FrameNo, now: Instant) -> Result<bool, TailError> {
         let wanted = self.board.pin_is_wanted();
         if self.board.is_pinned() {
@@ -407,10 +404,10 @@ impl Capture {
         Ok(false)
     }
 
-    /// A helper thread has come back with CKPT.
+    /// Takes the result of a helper thread, which returns with CKPT held.
     ///
     /// # Errors
-    /// If it has not.
+    /// The thread's error, if it does not hold CKPT.
     pub fn locked(&mut self, result: std::io::Result<Option<Ahead>>) -> Result<(), TailError> {
         self.ahead = result?;
         let healed = match self.guard.phase() {
@@ -430,8 +427,8 @@ impl Capture {
         Ok(())
     }
 
-    /// Reads a transaction that is in the log but not published, and shows it to the pipelines if
-    /// it is whole. `Ok(true)` if there is one, whole or not: no event will tell of its
+    /// Reads a transaction that is in the WAL but not published, and shows it to the pipelines if
+    /// it is complete. `Ok(true)` if there is one, complete or not: no event will tell of its
     /// publication.
     fn peek(&mut self) -> Result<bool, TailError> {
         let pos = self.tail.pos();
@@ -458,26 +455,27 @@ impl Capture {
         Ok(true)
     }
 
-    /// Whether a pin may be given, and a log be given back: cruise, nothing open.
+    /// Whether the guard is in cruise, the position is proven and no transaction is half read. Only
+    /// then can an idle WAL be truncated or capture end.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.guard.in_cruise() && self.closing.is_none() && self.lost.is_none() && self.taken.open.is_empty()
     }
 
-    /// The end: nothing is captured any more, and others may checkpoint. `Ok(false)` if a helper
-    /// thread is about to take CKPT.
+    /// At shutdown, when nothing is captured any more: releases CKPT, so that others may
+    /// checkpoint. `Ok(false)` if a helper thread is about to take CKPT.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any error of the lock.
     pub fn let_go(&mut self) -> std::io::Result<bool> {
         self.guard.let_go()
     }
 
-    /// Gives the log of an idle database back to the disk. The count proves afterwards that nobody
-    /// committed meanwhile.
+    /// Truncates the WAL of an idle database. The count proves afterwards that there was no commit
+    /// meanwhile.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any error of the lock.
     pub fn give_back_log(&mut self) -> Result<(), TailError> {
         if self.is_settled() && self.counts && !self.board.is_pinned() {
             self.guard.give_back()?;

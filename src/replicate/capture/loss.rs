@@ -1,5 +1,12 @@
-//! When the log can't be read as published, or can't be proven: damaged headers, losses, and how
-//! capture goes on after them.
+//! The WAL cannot be read as published or cannot be proven: damaged headers, losses, and how
+//! capture continues after them.
+//!
+//! # State
+//!
+//! A *loss* sets `lost`, voids all pins, and makes every replica compare page hashes. Capture then
+//! re-enters the WAL in cruise ([`Capture::enter_anew`]), and continues at what is published there.
+//! An *edit* is a loss because another program wrote to the database file; re-entering waits until
+//! the file no longer changes.
 
 use std::time::{Duration, Instant};
 
@@ -12,40 +19,43 @@ use crate::wal::format::{self, HEADER_BYTES, WalHeader};
 use crate::wal::index::{WalIndexError, WalIndexHeader};
 use crate::wal::tail::{Tail, TailError};
 
-/// A header that stays damaged longer than any writer needs to publish it.
+/// A wal-index header that is invalid for longer than this is damaged: no writer needs as long to
+/// publish it.
 const DAMAGED_AFTER: Duration = Duration::from_millis(2);
 
-/// A longer WAL is not read through again after a loss.
+/// A longer WAL is not read from its start after a loss.
 const READ_THROUGH_BYTES: u64 = 64 << 20;
 
-/// A wal-index that is damaged over and over is warned of once in this time.
+/// Time between two warnings of a wal-index that is damaged again and again.
 const DAMAGE_REPORT_AGAIN: Duration = Duration::from_secs(600);
 
-/// Time between two looks at the database file's modification time, however often capture looks at
-/// the WAL.
+/// Time between two checks of the database file's modification time, even if capture looks at the
+/// WAL more often.
 const STAMP_EVERY: Duration = Duration::from_millis(2);
 
-/// Time without a further change after which a file that another program has changed is read.
+/// A file that another program has changed is read once it has not changed for this time.
 const EDIT_SETTLED: Duration = Duration::from_millis(300);
 
-/// Time between two warnings of a file that goes on being changed, as while it is copied.
+/// Time between two warnings of a file that is changed repeatedly, as while it is copied.
 const EDITS_REPORT_AGAIN: Duration = Duration::from_secs(10);
 
-/// What is known of the database file in cruise, when nobody may write to it.
+/// What is known of the database file in cruise, when no program may write to it.
 #[derive(Debug, Default)]
 pub(super) struct Edits {
     stamp: Option<Stamp>,
     stamped_at: Option<Instant>,
-    /// Since when the file is as another program has left it.
+    /// When the latest change by another program was noticed; `None` if there was none, or it is
+    /// settled.
     edited_at: Option<Instant>,
     said_at: Option<Instant>,
 }
 
 impl Capture {
-    /// A recovery counts commits anew. It keeps the frames, so that the position must still stand.
+    /// A recovery restarts SQLite's count of commits. It keeps the frames, so the frame of the
+    /// position must still be in place.
     pub(super) fn recount_after_recovery(&mut self) -> Result<(), TailError> {
         self.near = None;
-        // How many commits the rebuilt count holds is not known before everything is captured.
+        // The rebuilt count is not comparable before everything is captured.
         (self.counts, self.recount) = (false, true);
         match self.db.shm().header() {
             Ok(h)
@@ -61,7 +71,7 @@ impl Capture {
         Ok(())
     }
 
-    /// The header is being published, or damaged.
+    /// The header is invalid: it is being published, or damaged.
     pub(super) fn damaged(&mut self, e: WalIndexError, now: Instant) -> Result<Look, TailError> {
         let since = *self.damaged_since.get_or_insert(now);
         if now.duration_since(since) >= DAMAGED_AFTER && self.guard.heal()? {
@@ -79,8 +89,8 @@ impl Capture {
         Ok(Look { near: true, ..Look::default() })
     }
 
-    /// In cruise: whether more frames are said to be in the database file than there are. No
-    /// checkpoint would then copy anything, so SQLite is made to rebuild the wal-index.
+    /// In cruise: whether nBackfill is greater than mxFrame. No checkpoint would then copy
+    /// anything, so lsfast invalidates the header and SQLite rebuilds the wal-index.
     pub(super) fn is_backfill_damaged(&self, mx: FrameNo) -> Result<bool, TailError> {
         if mx.0 < limits::TURN_FRAMES || self.db.shm().checkpoint_info().n_backfill <= mx {
             return Ok(false);
@@ -88,12 +98,12 @@ impl Capture {
         Ok(self.db.shm().invalidate()?)
     }
 
-    /// Whether another program put a WAL in place of the one that the wal-index describes, while no
-    /// application has the database open: a copy of a database whose WAL comes after it, say.
-    /// The wal-index would hide what is in that WAL.
+    /// Whether another program replaced the WAL that the wal-index describes while no application
+    /// has the database open; for example, a database is copied in and its WAL after it. The
+    /// wal-index would hide what is in that WAL.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of reading the WAL or testing the locks.
     pub fn is_overtaken(&self) -> Result<bool, TailError> {
         let Ok(header) = self.db.shm().header() else { return Ok(false) };
         if !self.guard.in_cruise() {
@@ -102,21 +112,22 @@ impl Capture {
         let mut bytes = [0; HEADER_BYTES];
         let have = self.db.wal().pread(&mut bytes, 0)?;
         let other = match WalHeader::parse(&bytes[..have]) {
-            // Before the first frame of a generation its predecessor's frames are in the file.
+            // Until the first frame of a generation is written, the file has the header and frames
+            // of the previous one.
             Ok(wal) => {
                 wal.salts != header.salts
                     && (header.mx_frame.0 > 0 || wal.salts.one.wrapping_add(1) != header.salts.one)
             }
             Err(_) => header.mx_frame.0 > 0,
         };
-        // A whole transaction that nobody publishes.
+        // A whole transaction that no writer publishes.
         let unpublished = self.near.is_some() && header.mx_frame == self.tail.last();
-        // What is not a writer's work: one has the database open, and publishes before
-        // it closes it.
+        // A writer has the database open, and publishes before it closes it; this is not a writer's
+        // work.
         Ok((other || unpublished) && !self.db.is_in_use()? && self.db.shm().header() == Ok(header))
     }
 
-    /// The path no longer names this database: releases the locks at once, and takes what was
+    /// The path no longer names this database: releases the locks immediately, then takes what was
     /// committed by then.
     pub fn leave(&mut self) {
         if let Err(e) = self.db.shm().leave() {
@@ -134,9 +145,9 @@ impl Capture {
         }
     }
 
-    /// In cruise nobody may checkpoint, and SQLite writes to the database file in checkpoints only:
-    /// if it has changed, another program than SQLite has written to it. `Ok(true)` if that is a
-    /// loss.
+    /// In cruise no program may checkpoint, and SQLite writes to the database file only in
+    /// checkpoints: a changed file was written to by another program than SQLite. `Ok(true)` if
+    /// that is a loss.
     pub(super) fn was_edited(&mut self, now: Instant) -> Result<bool, TailError> {
         if !self.guard.in_cruise() || self.closing.is_some() {
             self.edits.stamp = None;
@@ -166,22 +177,22 @@ impl Capture {
         Ok(true)
     }
 
-    /// After a loss: whether the WAL could be entered again.
+    /// After a loss: tries to re-enter the WAL. `Ok(true)` if that succeeded.
     pub(super) fn is_back(&mut self, header: &WalIndexHeader, now: Instant) -> Result<bool, TailError> {
         if self.is_being_edited(now)? {
             return Ok(false);
         }
         self.enter_anew(header, now)?;
         if self.lost.is_some() {
-            // Not in cruise yet, or the log moved on meanwhile.
+            // The guard is not in cruise yet, or the WAL changed meanwhile.
             self.guard.step_turn(header.mx_frame, now)?;
         }
         Ok(self.lost.is_none())
     }
 
-    /// After an edit: whether the file may still be changing, as while it is copied. What is read
-    /// of it then is of no state at all. If its pages have another size now, the database is to be
-    /// opened again, and nothing more is read by this opening.
+    /// After an edit: whether the file may still be changing, as while it is copied; what is read
+    /// then belongs to no single state. If the page size has changed, the database must be opened
+    /// again, and this opening reads nothing more.
     pub(super) fn is_being_edited(&mut self, now: Instant) -> Result<bool, TailError> {
         let Some(since) = self.edits.edited_at else { return Ok(false) };
         let stamp = Some(Stamp::of(self.db.file().std())?);
@@ -220,10 +231,10 @@ impl Capture {
         self.board.lose(reason);
     }
 
-    /// After a loss: reads the present generation through, capturing nothing, and goes on behind
-    /// it. The replicas compare hashes at a later moment, when everything before is in the
-    /// database or its log. What is too long, or damaged, is not read: the wal-index knows where to
-    /// go on.
+    /// After a loss: reads the present generation without capturing anything, and continues after
+    /// it. The replicas compare hashes later, when everything before is in the database file or its
+    /// WAL. If the WAL is too long, or damaged, it is not read: the wal-index tells where to
+    /// continue.
     pub(super) fn enter_anew(&mut self, header: &WalIndexHeader, now: Instant) -> Result<(), TailError> {
         if !self.guard.in_cruise() {
             return Ok(());
@@ -234,7 +245,7 @@ impl Capture {
         } else {
             match read_through(&self.db, header) {
                 Ok(entered) => entered,
-                // The log moved on while it was read, or has frames that can't be proven.
+                // The WAL changed while it was read, or has frames that cannot be proven.
                 Err(e) => return self.unreadable(e, header, now).map(drop),
             }
         };
@@ -252,8 +263,7 @@ impl Capture {
     }
 }
 
-/// Reads a generation through from its first frame to what is published, and returns the tail
-/// behind it.
+/// Reads a generation from its first frame to what is published, and returns the tail after it.
 fn read_through(db: &Database, header: &WalIndexHeader) -> Result<(Tail, Mark), TailError> {
     let mut tail = Tail::new(db.wal().clone(), db.page_size(), header.salts);
     while !tail.read_to(header.mx_frame, usize::MAX, |_| {})? {}
@@ -263,7 +273,7 @@ fn read_through(db: &Database, header: &WalIndexHeader) -> Result<(Tail, Mark), 
     Ok((tail, mark))
 }
 
-/// The end of what is published, without reading it.
+/// The end of what is published, as the wal-index says, without reading it.
 pub(in crate::replicate) fn by_index(db: &Database, header: &WalIndexHeader) -> (Tail, Mark) {
     let tail = Tail::behind(db.wal().clone(), db.page_size(), header);
     let mark =

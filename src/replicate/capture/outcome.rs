@@ -4,30 +4,31 @@ use crate::base::Pgno;
 use crate::replicate::pending::Page;
 use crate::wal::frames::CommittedRun;
 
-/// What a look found.
+/// The result of a look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Look {
-    /// Commits were captured.
+    /// At least one commit was captured.
     pub captured: bool,
-    /// There is more to take at once.
+    /// There is more to take: look again immediately.
     pub more: bool,
-    /// A transaction, or its beginning, is in the log but not published: its commit is near.
+    /// A transaction, or its beginning, is in the WAL but not published: its commit is near.
     pub near: bool,
-    /// No frame stands behind the captured ones, and the guard waits for nobody: whatever comes
-    /// next gives a hint.
+    /// No frame follows the captured ones, and the guard is in cruise: whatever comes next causes a
+    /// hint.
     pub quiet: bool,
 }
 
 /// What has to be done once CKPT is held again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Closing {
-    /// READ(k) was held all the time: nothing to prove. Let go of it when everything is captured.
+    /// READ(k) was held throughout, so nothing has to be proven. Release it when everything is
+    /// captured.
     Held,
-    /// Nothing was held for a moment: prove that nothing was missed.
+    /// For a moment no lock was held: prove that nothing was missed.
     Prove,
 }
 
-/// The frames of a transaction, copied.
+/// Copies of the frames of a transaction, in order.
 pub(super) fn images<'a>(run: &CommittedRun<'a>) -> impl Iterator<Item = (Pgno, Page)> + use<'a> {
     run.frames().map(|(_, pgno, page)| (pgno, Page::from(page)))
 }

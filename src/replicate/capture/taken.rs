@@ -1,4 +1,4 @@
-//! The pages that were taken from the WAL, from the reading of a frame to the board.
+//! The pages taken from the WAL, from the reading of a frame to the handoff.
 
 use std::rc::Rc;
 
@@ -8,19 +8,19 @@ use crate::replicate::pending::{OpenPages, PgnoSet};
 use crate::wal::frames::{Chain, CommittedRun};
 use crate::wal::tail::{Found, WalPos};
 
-/// What was taken from the log and how much of it.
+/// The pages taken from the WAL, and how far capture has read.
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) board: Rc<Board>,
     /// Pages of a transaction whose commit has not been read yet.
     pub(super) open: OpenPages,
-    /// Pages met in a run, kept for its memory.
+    /// Page numbers seen in a run; kept to reuse the memory.
     pub(super) seen: PgnoSet,
-    /// Commits taken.
+    /// Number of commits taken.
     pub(super) commits: u32,
-    /// The wal-index's count of commits when ours was 0.
+    /// The wal-index's count of commits when `commits` was 0.
     pub(super) count_base: u32,
-    /// Frames up to this one, of the present generation, were not proven.
+    /// Frames of the present generation up to this one were not proven.
     pub(super) by_index: FrameNo,
 }
 
@@ -35,7 +35,7 @@ impl Taken {
         }
     }
 
-    /// Copies the last image of each page; a busy writer changes the same few pages over and over.
+    /// Copies the last image of each page; a busy writer changes the same few pages repeatedly.
     fn last_images(&mut self, run: &CommittedRun<'_>) {
         self.seen.clear();
         for (_, pgno, page) in run.frames().rev() {
@@ -45,7 +45,7 @@ impl Taken {
         }
     }
 
-    /// The open pages are so many whole transactions.
+    /// Hands the open pages to the board as `commits` whole transactions.
     pub(super) fn committed(&mut self, commits: u32, size_pages: u32, end: Chain) {
         self.commits = self.commits.wrapping_add(commits);
         let mark = Mark { pos: pos_of(&end), size_pages, change: self.change(), by_index: self.by_index };

@@ -7,7 +7,7 @@ use crate::replicate::database::attach::{Opened, open};
 
 fn writer(path: &Path) -> Connection {
     let app = Connection::open(path).unwrap();
-    // A cache so small that an open transaction is written to the log long before its commit.
+    // A cache so small that an open transaction is written to the WAL long before its commit.
     app.execute_batch(
         "PRAGMA journal_mode=wal; PRAGMA cache_size=2; PRAGMA wal_autocheckpoint=0; CREATE TABLE t(x)",
     )
@@ -121,8 +121,8 @@ async fn a_transaction_of_any_length_is_captured_in_bounded_memory() {
     assert!(capture.taken.open.is_empty());
 }
 
-/// Turns went after pins: while pins were asked for in close succession the log could not start
-/// over.
+/// Turns once went after pins: while pins were requested in quick succession, the WAL could not
+/// start over.
 #[tokio::test]
 async fn pins_in_close_succession_leave_room_for_turns() {
     let dir = tempfile::tempdir().unwrap();

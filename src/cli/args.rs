@@ -35,7 +35,7 @@ pub struct Global {
     /// How to read and write files; `auto` uses io_uring where the kernel allows it
     #[arg(long, global = true, value_name = "ENGINE", default_value = "auto")]
     pub io: IoEngine,
-    /// PEM file of certificate authorities to trust beside those of the system
+    /// PEM file of certificate authorities to trust in addition to those of the system
     #[arg(long, global = true, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
     /// Where the store answers, for replica URLs that do not say it
@@ -62,15 +62,15 @@ pub struct Global {
 /// Levels of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogLevel {
-    /// What stops a replica or the program.
+    /// Errors that stop a replica or the program.
     Error,
-    /// What needs a look.
+    /// Conditions that need attention.
     Warn,
-    /// What happens, a few lines a day.
+    /// Normal events, a few lines a day.
     Info,
-    /// Each upload and each turn of the log.
+    /// Each upload and each step of the history.
     Debug,
-    /// Each look at the log.
+    /// Each proof that a restart of the WAL lost no commit.
     Trace,
 }
 
@@ -86,7 +86,7 @@ pub enum LogFormat {
 /// Engines for file work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum IoEngine {
-    /// io_uring if the kernel allows it, else plain calls.
+    /// io_uring if the kernel allows it, otherwise plain system calls.
     Auto,
     /// io_uring or an error.
     Uring,
@@ -101,7 +101,7 @@ pub enum Command {
     Replicate(replicate::ReplicateArgs),
     /// Restore a database from a replica
     Restore(restore::RestoreArgs),
-    /// Make a database like any other of one that `lsfast restore -f` follows
+    /// Turn a standby (`lsfast restore -f`) into an ordinary database
     Promote(promote::PromoteArgs),
     /// List the databases of the config file
     Databases(databases::DatabasesArgs),
@@ -109,7 +109,7 @@ pub enum Command {
     Explain(explain::ExplainArgs),
     /// List the states that can be restored
     Points(points::PointsArgs),
-    /// Read a replica end to end and say what of it can be restored
+    /// Read a replica end to end and report which states can be restored
     Verify(verify::VerifyArgs),
     /// Write what is damaged or missing in a replica again, and say what is lost for good
     Repair(repair::RepairArgs),
@@ -117,7 +117,7 @@ pub enum Command {
     Ltx(ltx::LtxArgs),
     /// Show how far databases are replicated
     Status(status::StatusArgs),
-    /// Forget what is known locally of a database's replicas
+    /// Forget the local replication state of a database
     Reset(reset::ResetArgs),
     /// List the generations that Litestream 0.3 stored
     Generations(generations::LegacyListArgs),
@@ -125,7 +125,7 @@ pub enum Command {
     Snapshots(generations::LegacyListArgs),
     /// List the WAL segments that Litestream 0.3 stored
     Wal(generations::LegacyListArgs),
-    /// Measure how fast a commit is safe here, then restore and compare
+    /// Measure how soon a commit is stored, then restore and compare
     Bench(bench::BenchArgs),
     /// Prove that a database can be followed and a replica be written
     Doctor(doctor::DoctorArgs),

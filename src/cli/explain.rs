@@ -10,7 +10,7 @@ use super::setup::{Setup, Target};
 use crate::config::{CredentialSource, Kind, Line, Location};
 
 /// Show what the config file or a replica URL means, and where each value comes from. Secrets are
-/// hidden; nothing is asked of the store.
+/// hidden; the store is not asked.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
     /// A database of the config file, or a replica URL; without one, the whole config file

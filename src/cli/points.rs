@@ -13,8 +13,8 @@ use crate::restore::{self, Object, Point, PointState, object_name};
 ///
 /// Each line is a state: when it was stored, its TXID for `restore --txid` (or, for replicas of
 /// Litestream 0.3, its generation and index), the level of the file that ends with it, and how many
-/// files and bytes a restore reads. `restore --timestamp` gives the newest state stored before a
-/// time.
+/// files and bytes a restore reads. `restore --timestamp` restores the newest state stored
+/// before a time.
 #[derive(Debug, Args)]
 pub struct PointsArgs {
     /// A database of the config file by its path, or a replica: s3://BUCKET/PREFIX or file:///DIR

@@ -11,18 +11,18 @@ use crate::observe;
 use crate::replicate::state::home_of;
 use crate::restore::standby;
 
-/// Make a database like any other of one that `lsfast restore -f` follows.
+/// Turn a standby (`lsfast restore -f`) into an ordinary database.
 ///
-/// Asks its follower to stop and waits for that, proves that nobody else has changed the database,
-/// runs SQLite's integrity check, and removes the position and the lock beside it. Readers may stay
-/// connected. Afterwards the database may be written to and replicated, and is no longer followed.
-/// On any error it stays a followed one.
+/// Asks the `lsfast restore -f` that follows it to stop and waits for that, proves that no other
+/// program has changed the database, runs SQLite's integrity check, and removes the position and
+/// the lock next to it. Readers may stay connected. Afterwards the database may be written to and
+/// replicated. On any error it stays a standby.
 #[derive(Debug, Args)]
 pub struct PromoteArgs {
     /// The database
     #[arg(value_name = "OUT")]
     pub output: PathBuf,
-    /// How long to wait for the follower to stop
+    /// How long to wait for `lsfast restore -f` to stop
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30s")]
     pub timeout: Duration,
 }

@@ -30,24 +30,24 @@ const NEWEST_LOST: u8 = 4;
 ///
 /// Reads the replica end to end, as `lsfast verify` does. A damaged file is written again where
 /// other files have its content. Where they do not and the newest state needs it, the database is
-/// brought up to date there with a full image. Files that are empty or too short to be any are then
-/// removed if nothing needs them, since Litestream's plans fail on them. Every other damaged file
-/// is kept: some of its pages may still be read.
+/// brought up to date there with a full image. Files that are empty or too short to be valid are
+/// then removed if nothing needs them, since Litestream's plans fail on them. Every other damaged
+/// file is kept: some of its pages may still be read.
 ///
 /// The database is followed for a moment, as by `lsfast replicate --once`, so this is refused while
-/// a running lsfast follows it: that one does the same by itself when it meets a damaged file.
-/// Without the database only other files of the replica help; they are written as they were, which
-/// harms nobody who replicates there meanwhile.
+/// a running lsfast follows it: it does the same by itself when it finds a damaged file.
+/// Without the database only other files of the replica help; files are written as they were, so a
+/// program that replicates there meanwhile is not disturbed.
 ///
 /// Exit codes: 0 nothing is wrong, or all is repaired; 1 an error; 2 usage; 3 some states are lost
 /// for good, and the newest can be restored; 4 the newest state cannot be restored. With --dry-run
-/// they say what is so now.
+/// they describe the replica as it is.
 #[derive(Debug, Args)]
 pub struct RepairArgs {
     /// A database by its path, or a replica: s3://BUCKET/PREFIX or file:///DIR
     #[arg(value_name = "DB|URL")]
     pub what: String,
-    /// The database that the replica at URL is of
+    /// The database that the replica at URL belongs to
     #[arg(long, value_name = "FILE")]
     pub db: Option<PathBuf>,
     /// Show what would be done, and change nothing

@@ -14,12 +14,12 @@ use super::setup::Setup;
 use crate::observe::is_replica_folder;
 use crate::replicate::state::{Home, home_folder, home_of, image_wish, replica_folder};
 
-/// Forget what is known locally of a database's replicas, so that the next start stores an image of
+/// Forget the local replication state of a database, so that the next start stores an image of
 /// it.
 ///
 /// Nothing is removed from a store, and the database is not touched: a replica keeps its files and
-/// goes on behind them, with a new full image from which the newest state can be restored without
-/// any of them. Refused while an lsfast follows the database.
+/// continues after them, with a new full image from which the newest state can be restored
+/// without them. Refused while an lsfast follows the database.
 #[derive(Debug, Args)]
 pub struct ResetArgs {
     /// The database

@@ -23,22 +23,22 @@ const DIFFERS: u8 = 5;
 /// The newest state cannot be restored.
 const NEWEST_LOST: u8 = 4;
 
-/// Read a replica end to end and say what of it can be restored.
+/// Read a replica end to end and report which states can be restored.
 ///
 /// Checks each file's checksum, name, page index and length, that no level has a hole, and that
-/// each page of the newest state is there. Given a database that exists here, its newest state is
-/// compared with it, page by page; it may be in use and does not notice. Nothing is written. For
-/// what SQLite says of the pages, restore with `--integrity-check full`.
+/// each page of the newest state is there. If the database exists here, the newest state is
+/// compared with it, page by page; the database may be in use and is not disturbed. Nothing is
+/// written. For what SQLite says of the pages, restore with `--integrity-check full`.
 ///
-/// Exit codes: 0 nothing is wrong; 1 it could not be found out; 2 usage; 3 something is damaged,
-/// and the newest state can be restored; 4 the newest state cannot be restored; 5 it can, and is
-/// not that of the database.
+/// Exit codes: 0 nothing is wrong; 1 the check could not be completed; 2 usage; 3 something is
+/// damaged, and the newest state can be restored; 4 the newest state cannot be restored; 5 it can,
+/// and is not that of the database.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// A database of the config file by its path, or a replica: s3://BUCKET/PREFIX or file:///DIR
     #[arg(value_name = "DB|URL", value_parser = flags::database_or_url)]
     pub url: String,
-    /// Beside the files of the newest state read only so many of a hundred others, chosen at random
+    /// Read all files of the newest state, and this percentage of the other files, chosen at random
     #[arg(long, value_name = "PERCENT", default_value = "100", value_parser = percent)]
     pub sample: u8,
     /// Compare the newest state with this database [default: DB, if it exists]
@@ -47,7 +47,7 @@ pub struct VerifyArgs {
     /// Compare with no database
     #[arg(long, conflicts_with = "db")]
     pub no_db: bool,
-    /// Read at most so many megabytes a second on average
+    /// Read at most this many megabytes a second on average
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u32).range(1..))]
     pub bandwidth: Option<u32>,
     /// Print one JSON object instead of text

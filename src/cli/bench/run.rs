@@ -41,23 +41,23 @@ const INTERRUPTED: &str = "interrupted: nothing was measured to its end";
 /// Rows of one transaction, together.
 const TRANSACTION_BYTES: u64 = 256 << 20;
 
-/// Measure how fast a commit is safe here, then restore and compare.
+/// Measure how soon a commit is stored, then restore and compare.
 ///
 /// Makes a temporary database and a writer, replicates it to a temporary directory or to URL, and
-/// prints the time from COMMIT's return to the store's answer beside that of a raw PUT of the same
-/// bytes: percentiles and a histogram. With --compare, or with --rate max, it also prints what the
-/// writer keeps of its speed beside lsfast.
+/// prints the time from COMMIT's return to the store's answer next to that of a raw PUT of the same
+/// bytes: percentiles and a histogram. With --compare, or with --rate max, it also prints how much
+/// of its speed the writer keeps with lsfast.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
     /// Where to: s3://BUCKET/PREFIX or file:///DIR; a scratch prefix below it is used and removed afterwards.
     /// Without one, a temporary directory
     #[arg(value_name = "URL")]
     pub url: Option<String>,
-    /// How long the writer writes beside lsfast
+    /// How long the writer writes with lsfast
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub duration: Duration,
     /// Commits a second, at random times (Poisson) that do not wait for what came before; `max` or
-    /// 0: one after the other, as fast as they go [default: 20]
+    /// 0: one after the other, as fast as possible [default: 20]
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub rate: Option<Rate>,
     /// The same as an average gap between two commits
@@ -79,7 +79,7 @@ pub struct BenchArgs {
     /// --rate max does so always
     #[arg(long)]
     pub compare: bool,
-    /// Write the distribution, and the lag and the size of the log over time, as SVG
+    /// Write the distribution, and the lag and the size of the WAL over time, as SVG
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,
     /// Print one JSON object instead of text

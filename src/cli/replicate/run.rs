@@ -35,10 +35,10 @@ pub struct ReplicateArgs {
     #[arg(value_name = "DB", value_parser = flags::database())]
     pub db: Option<PathBuf>,
     /// Where to: s3://BUCKET/PREFIX or file:///DIR, several for several copies; without one, the directory
-    /// DB-replica beside the database
+    /// DB-replica next to the database
     #[arg(value_name = "URL")]
     pub urls: Vec<String>,
-    /// Run this command beside the replication and end with it, after a final sync and with its
+    /// Run this command alongside the replication and end with it, after a final sync and with its
     /// exit status; signals are handed on to it
     #[arg(long, value_name = "COMMAND")]
     pub exec: Option<String>,
@@ -55,18 +55,18 @@ pub struct ReplicateArgs {
     #[arg(long)]
     pub restore_if_db_not_exists: bool,
     /// How long the final sync may take [default: 30s]; with --once, how long all of it may
-    /// [default: as long as the store takes what it is given, but 30s without that]
+    /// [default: as long as uploads make progress, but 30s without any]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub shutdown_timeout: Option<Duration>,
     /// Uploads of a busy database are this far apart on average; a commit after a quiet time leaves
     /// at once [default: 1s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub sync_interval: Option<Duration>,
-    /// Read each replica end to end so often, in the background, and say what is damaged; 0 for
+    /// How often to read each replica end to end in the background and report damage; 0 for
     /// never [default: never]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub verify_interval: Option<Duration>,
-    /// Bytes a second that this may read on average, such as 8MiB [default: 8MiB]
+    /// Bytes a second that --verify-interval may read on average, such as 8MiB [default: 8MiB]
     #[arg(long, value_name = "SIZE", value_parser = parse_rate)]
     pub verify_rate: Option<u64>,
 }

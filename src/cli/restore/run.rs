@@ -26,7 +26,7 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Restore a database from a replica.
 ///
-/// The newest state goes to a temporary file beside OUT, which gets its name when every checksum
+/// The newest state goes to a temporary file next to OUT, which gets its name when every checksum
 /// has been verified, the file is flushed to the disk and SQLite finds nothing wrong. On any error
 /// OUT is as it was. Where a file of the replica is damaged or missing, others that cover it are
 /// used; an older state than the wanted one is restored only with `--salvage`.
@@ -75,7 +75,7 @@ pub struct RestoreArgs {
     /// What SQLite checks before OUT gets its name
     #[arg(long, value_name = "CHECK", default_value = "quick")]
     pub integrity_check: IntegrityCheck,
-    /// Do nothing, successfully, if OUT exists; an empty file is no database
+    /// Do nothing, successfully, if OUT exists; an empty file is not a database
     #[arg(long)]
     pub if_db_not_exists: bool,
     /// Do nothing, successfully, if there is no replica at URL

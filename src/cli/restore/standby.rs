@@ -18,24 +18,24 @@ use crate::restore::standby::{self, FollowOptions};
 /// Flags for following.
 #[derive(Debug, Clone, Args)]
 pub struct FollowArgs {
-    /// Stay with the replica until told to stop: apply what is stored, each state whole for readers
-    /// of OUT. Goes on where it stopped; see also `lsfast promote`
+    /// Keep OUT up to date with the replica until told to stop; readers of OUT see whole states
+    /// only. Resumes where it stopped; see also `lsfast promote`
     #[arg(
         short,
         long,
         conflicts_with_all = ["timestamp", "txid", "generation", "index", "salvage", "dry_run", "if_db_not_exists", "if_replica_exists", "json"]
     )]
     pub follow: bool,
-    /// With --follow: how often a store is asked for the next file while nothing comes, and up to
-    /// four times as often when something has; changes of a directory are seen at once
+    /// With --follow: how often to ask a store for the next file; up to four times as often after
+    /// a file arrived. Changes of a directory are noticed at once
     #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "1s", requires = "follow")]
     pub follow_interval: Duration,
     /// With --follow: serve metrics, status and a page by HTTP here, as `addr` of the config file
     /// does for `replicate`
     #[arg(long, value_name = "HOST:PORT", requires = "follow")]
     pub addr: Option<String>,
-    /// With --follow: answer `lsfast status --socket PATH` here, beside the socket in the folder
-    /// .OUT-lsfast
+    /// With --follow: answer `lsfast status --socket PATH` here, in addition to the socket in
+    /// the folder .OUT-lsfast
     #[arg(long, value_name = "PATH", requires = "follow")]
     pub socket: Option<PathBuf>,
 }

@@ -18,9 +18,9 @@ use crate::replicate::state::home_of;
 
 /// Show how far databases are replicated, from the lsfast that replicates them.
 ///
-/// Without a running lsfast, what the last one left beside the database is shown, and that nothing
-/// runs. A running one is found by the socket in the folder .NAME-lsfast beside the database; no
-/// request to a store is made.
+/// If no lsfast runs, the status says so and shows the state that the last one left next to the
+/// database. A running one is found by the socket in the folder .NAME-lsfast next to the database;
+/// no request to a store is made.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// The database, by its path or as sqlite:///PATH; without it, those of the config file

@@ -303,7 +303,7 @@ impl Capture {
         let by_count = self.counts.then(|| self.count_matches(&after));
         if by_count.unwrap_or(by_locks) {
             self.closing = None;
-            tracing::trace!(db = %self.db.path().display(), walked = walk.commits, "turn proven");
+            tracing::trace!(db = %self.db.path().display(), walked = walk.commits, "restart of the WAL proven");
             return Ok(true);
         }
         let missed = after.change.wrapping_sub(self.taken.change());

@@ -1,4 +1,4 @@
-//! The trait of a store, and what its methods take and return.
+//! The [`Store`] trait, and the types that its methods take and return.
 
 use std::fmt;
 use std::future::Future;
@@ -22,7 +22,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 /// One object of a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// Name.
+    /// Level and TXID range, which form the name.
     pub id: LtxId,
     /// Length in bytes.
     pub size: u64,
@@ -31,48 +31,47 @@ pub struct Entry {
     pub modified: Millis,
 }
 
-/// What a listing covers.
+/// The levels that a listing covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// All levels, by one listing (and its further pages).
+    /// All levels, with one listing (and its further pages).
     All,
     /// One level.
     Level(Level),
 }
 
-/// How to put an object.
+/// Options of a write.
 #[derive(Debug, Clone, Copy)]
 pub struct PutOptions {
-    /// Timestamp of the LTX header; becomes `x-amz-meta-litestream-timestamp`, or the file's
+    /// Timestamp of the LTX header. It becomes `x-amz-meta-litestream-timestamp`, or the file's
     /// modification time.
     pub created: Millis,
-    /// Refuse to replace an object of that name, where the store can. An object that is byte for
-    /// byte the one to be put (an earlier attempt of ours that was answered by a reset) counts
-    /// as success.
+    /// Refuse to replace an object of the same name, where the store can. An identical object
+    /// counts as success: an earlier attempt may have written it although its response was lost.
     pub create_only: bool,
 }
 
-/// Whether a store keeps a create-only PUT from replacing an object, as far as that was proven.
+/// The result of a check whether the store keeps a create-only PUT from replacing an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CreateOnly {
-    /// When.
+    /// When this was checked.
     pub proven: Millis,
-    /// Whether it does.
+    /// Whether the store keeps it from replacing.
     pub honoured: bool,
 }
 
-/// An object written in parts, for content too large to hold.
+/// An object written in parts, for content too large to hold in memory.
 ///
-/// Parts are uploaded in the background, a bounded number at once; [`Upload::write`] waits when the
-/// bound is reached. Dropping an unfinished upload aborts it as well as it can.
+/// Parts are uploaded in the background, a bounded number at once; [`Upload::write`] waits at the
+/// bound. Dropping an unfinished upload aborts it, as a best effort.
 pub trait Upload: Send {
-    /// Adds bytes at the end. Any length; the implementation cuts parts.
+    /// Appends bytes, of any length. The implementation cuts them into parts.
     fn write<'a>(&'a mut self, bytes: Bytes) -> BoxFuture<'a, Result<()>>;
 
-    /// Makes the object visible, whole. Until then nothing can be seen under its name.
+    /// Makes the whole object visible. Until then no object is visible under its name.
     fn finish(self: Box<Self>) -> BoxFuture<'static, Result<()>>;
 
-    /// Gives up and removes what was sent.
+    /// Aborts the upload and removes the parts that were sent.
     fn abort(self: Box<Self>) -> BoxFuture<'static, ()>;
 }
 
@@ -81,24 +80,23 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The URL for messages, without secrets.
     fn url(&self) -> &str;
 
-    /// A stable name of the place, for local state: equal for two configurations that mean the same
-    /// replica.
+    /// A stable name of the replica, for local state. Two configurations that mean the same replica
+    /// have the same identity.
     fn identity(&self) -> String;
 
-    /// What fails together with this replica when the store does: the bucket, or the directory
-    /// above.
+    /// The unit that fails together: the bucket, or the directory above the replica.
     fn place(&self) -> String {
         self.identity()
     }
 
-    /// Lists objects, in order of level, then minimum, then maximum TXID. Names that are not LTX
+    /// Lists objects, sorted by level, then minimum, then maximum TXID. Names that are not LTX
     /// files are ignored.
     fn list(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<Entry>>>;
 
-    /// Writes one object from memory. `body` is sent in order, as one object.
+    /// Writes one object from memory. The pieces of `body` are sent in order.
     fn put<'a>(&'a self, id: LtxId, body: Vec<Bytes>, options: PutOptions) -> BoxFuture<'a, Result<()>>;
 
-    /// Begins an object of at most `size_max` bytes that will be written in parts.
+    /// Begins an object of at most `size_max` bytes that is written in parts.
     fn upload<'a>(
         &'a self,
         id: LtxId,
@@ -106,23 +104,23 @@ pub trait Store: Send + Sync + fmt::Debug {
         options: PutOptions,
     ) -> BoxFuture<'a, Result<Box<dyn Upload>>>;
 
-    /// Reads `range` of an object. Short only where the object ends before `range.end`; the length
-    /// of the answer has been checked against what the store announced.
+    /// Reads `range` of an object. The result is shorter only where the object ends before
+    /// `range.end`. Its length is checked against the length that the store announced.
     fn get<'a>(&'a self, id: LtxId, range: Range<u64>) -> BoxFuture<'a, Result<Bytes>>;
 
-    /// Size and creation time by metadata (falls back to the time of the upload). `None` if there
-    /// is no such object.
+    /// Size and creation time from the metadata; without metadata, the time of the upload. `None`
+    /// if there is no such object.
     fn head<'a>(&'a self, id: LtxId) -> BoxFuture<'a, Result<Option<Entry>>>;
 
-    /// Removes objects; those that are not there are no error.
+    /// Deletes objects. A missing object is not an error.
     fn delete<'a>(&'a self, ids: &'a [LtxId]) -> BoxFuture<'a, Result<()>>;
 
-    /// Copies within the store without moving the bytes through this host, where it can.
+    /// Copies within the store; the bytes cross this host only if the store cannot copy.
     fn copy<'a>(&'a self, from: LtxId, to: LtxId, options: PutOptions) -> BoxFuture<'a, Result<()>>;
 
-    /// Finds out whether the store keeps a create-only PUT from replacing an object: by putting
-    /// `body`, which this process has just written as `id`, once more. At most one small
-    /// request; `None` if it is known or cannot fail.
+    /// Checks whether the store keeps a create-only PUT from replacing an object, with a second PUT
+    /// of `body`, which this process has just written as `id`. Costs at most one small request.
+    /// Returns `None` if the answer is known, or if the store always keeps it.
     fn prove_create_only<'a>(
         &'a self,
         _id: LtxId,
@@ -132,24 +130,23 @@ pub trait Store: Send + Sync + fmt::Debug {
         Box::pin(std::future::ready(Ok(None)))
     }
 
-    /// Takes over what an earlier process has proven.
+    /// Takes over the result that an earlier process found.
     fn know_create_only(&self, _proof: CreateOnly) {}
 
     /// Opens connections ahead of the first use. Never fails.
     fn prewarm(&self) -> BoxFuture<'_, ()>;
 
-    /// The present moment by the clock of the store, as far as that is known; else by that of this
-    /// host.
+    /// The current time: by the store's clock if it is known, otherwise by the host's.
     fn now(&self) -> Millis {
         Millis::now()
     }
 
-    /// Lists LTX files and what lies beside them, at the price of [`Scope::All`] alone.
+    /// Lists LTX files and side files, at the cost of [`Scope::All`] alone.
     fn list_all(&self) -> BoxFuture<'_, Result<Listing>> {
         Box::pin(async move { Ok(Listing { files: self.list(Scope::All).await?, sides: Vec::new() }) })
     }
 
-    /// Reads `range` of an object that is no LTX file, by the rules of [`Store::get`].
+    /// Reads `range` of a side file, by the rules of [`Store::get`].
     fn get_side<'a>(&'a self, id: SideId, _range: Range<u64>) -> BoxFuture<'a, Result<Bytes>> {
         let gone = StoreError::new(ErrorKind::NotFound, format!("there is no {id} at {}", self.url()));
         Box::pin(std::future::ready(Err(gone)))
@@ -161,7 +158,7 @@ pub trait Store: Send + Sync + fmt::Debug {
         Box::pin(std::future::ready(Err(StoreError::new(ErrorKind::Fatal, message))))
     }
 
-    /// Removes lists of times; those that are not there are no error.
+    /// Deletes lists of times. A missing one is not an error.
     fn delete_times<'a>(&'a self, _ids: &'a [TimesId]) -> BoxFuture<'a, Result<()>> {
         Box::pin(std::future::ready(Ok(())))
     }

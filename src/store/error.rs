@@ -1,4 +1,4 @@
-//! What can go wrong at a store, and what it means for the caller.
+//! Errors of a store, and what they mean for the caller.
 
 use std::error::Error;
 use std::io;
@@ -7,51 +7,51 @@ use std::time::Duration;
 use crate::base::backoff::Backoff;
 use crate::base::{limits, untrusted};
 
-/// What an error means for the one who asked.
+/// What an error means for the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// May work later: the network, a timeout, 5xx, SlowDown. Retries inside the call have been
+    /// A later call may succeed: network, timeout, 5xx, SlowDown. The retries within the call are
     /// used up.
     Transient,
-    /// The object is not there.
+    /// The object does not exist.
     NotFound,
-    /// The bucket (or the directory above the replica) is not there.
+    /// The bucket (or the directory above the replica) does not exist.
     NoBucket,
     /// Wrong, missing, expired or insufficient credentials.
     Credentials,
-    /// The bucket is elsewhere; the message names the region to use.
+    /// The bucket is in another region; the message names the region to use.
     WrongRegion,
     /// The certificate of the endpoint is not accepted.
     Tls,
-    /// A create-only object exists and is not ours.
+    /// A create-only object exists with content that this process did not write.
     Conflict,
-    /// What was read cannot be what was written.
+    /// The data that was read differs from any that lsfast writes.
     Corrupt,
     /// The disk, or the quota, is full.
     Full,
-    /// Anything else that will not heal by itself.
+    /// Any other error that does not go away without a change by the user.
     Fatal,
 }
 
-/// An error of a store. The message names the object, what was expected, what was found and what to
-/// do.
+/// An error of a store. The message names the object, the expected and the actual state, and the
+/// remedy.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct StoreError {
     kind: ErrorKind,
     message: String,
     retry_after: Option<Duration>,
-    /// Attempts that were made within the call.
+    /// Number of attempts made within the call.
     attempts: u32,
-    /// No connection could be had.
+    /// Whether no connection could be made.
     unreachable: bool,
     #[source]
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
 impl StoreError {
-    /// An error of a kind with its message, which must hold no secret. Characters that move a
-    /// terminal are escaped here in any case, whatever part of the message they came with.
+    /// Creates an error from its kind and a message, which must hold no secret (I7). Terminal
+    /// control characters are escaped here, whichever part of the message they come from.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> StoreError {
         StoreError {
             kind,
@@ -63,37 +63,37 @@ impl StoreError {
         }
     }
 
-    /// Adds the cause.
+    /// Sets the cause.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
         self.source = Some(source.into());
         self
     }
 
-    /// Adds the wait that the server asked for.
+    /// Sets the wait that the server asked for.
     #[must_use]
     pub fn with_retry_after(mut self, wait: Option<Duration>) -> StoreError {
         self.retry_after = wait;
         self
     }
 
-    /// Adds how many attempts the call has made.
+    /// Sets the number of attempts that the call made.
     #[must_use]
     pub(super) fn with_attempts(mut self, attempts: u32) -> StoreError {
         self.attempts = attempts;
         self
     }
 
-    /// Adds that no connection could be had.
+    /// Marks that no connection could be made.
     #[must_use]
     pub(super) fn when_unreachable(mut self, unreachable: bool) -> StoreError {
         self.unreachable = unreachable;
         self
     }
 
-    /// How long to wait before the call is made again. What does not heal by itself waits for
-    /// minutes at once; a store that no connection reaches is tried more often, so that its
-    /// return is soon noticed.
+    /// The wait before the call is repeated. An error that does not go away by itself waits for
+    /// minutes at once. An unreachable store is retried more often, so that its return is noticed
+    /// soon.
     pub fn wait(&self, backoff: &mut Backoff) -> Duration {
         let wait = if !self.is_transient() {
             backoff.fail_for_good()
@@ -105,7 +105,7 @@ impl StoreError {
         self.retry_after.map_or(wait, |asked| wait.max(asked.min(limits::BACKOFF_MAX)))
     }
 
-    /// Whether this process, or the host, has no file descriptor left.
+    /// Whether this process, or the host, has run out of file descriptors.
     #[must_use]
     pub fn is_file_limit(&self) -> bool {
         let mut cause: Option<&(dyn Error + 'static)> = self.source();
@@ -118,26 +118,26 @@ impl StoreError {
         false
     }
 
-    /// What it means.
+    /// What the error means for the caller.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// The wait that the server asked for.
+    /// The wait that the server asked for, if it did.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 
-    /// Whether the same call may succeed later without anybody doing anything.
+    /// Whether the same call may succeed later without a change by the user.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         self.kind == ErrorKind::Transient
     }
 }
 
-/// Whether the limit of open files, of the process or the host, is the cause.
+/// Whether the limit on open files, of the process or the host, is the cause.
 #[must_use]
 pub fn is_file_limit(e: &io::Error) -> bool {
     matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))

@@ -1,9 +1,9 @@
-//! Where replicas live.
+//! Storage of replicas: S3 buckets and directories.
 //!
-//! [`Store`] is one replica: a flat set of LTX files named by [`LtxId`]. How names become keys or
-//! paths is the business of each implementation (`formats`: on S3 `PREFIX/LLLL/NAME` with four hex
-//! digits, in a directory `PATH/ltx/L/NAME`). Implementations retry on their own: an error that
-//! comes out of a `Store` is final for that call, and [`StoreError::kind`] says what kind of final.
+//! A [`Store`] is one replica: a flat set of LTX files named by [`LtxId`](crate::base::LtxId). Each
+//! implementation maps names to keys or paths: on S3 `PREFIX/LLLL/NAME` with four hex digits, in a
+//! directory `PATH/ltx/L/NAME`. Implementations retry by themselves: an error that a `Store`
+//! returns is final for that call, and [`StoreError::kind`] says what it means.
 
 mod api;
 pub mod credentials;

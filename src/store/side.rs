@@ -1,4 +1,4 @@
-//! What lies beside the LTX files of a replica: old replicas of Litestream 0.3, and lists of times.
+//! Side files of a replica, next to its LTX files: replicas of Litestream 0.3, and lists of times.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -8,17 +8,17 @@ use crate::base::clock::Millis;
 use crate::legacy::LegacyName;
 use crate::ltx::TimesId;
 
-/// Name of an object that is no LTX file. Nothing else beside the levels is ever looked at.
+/// Name of an object that is not an LTX file. Objects with other names are ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SideId {
-    /// A file of Litestream 0.3; never written.
+    /// A file of Litestream 0.3. Only read, never written.
     Legacy(LegacyName),
     /// A list of times.
     Times(TimesId),
 }
 
 impl SideId {
-    /// Below the root of the replica.
+    /// The path relative to the replica's root.
     #[must_use]
     pub fn path(&self) -> String {
         match self {
@@ -27,7 +27,7 @@ impl SideId {
         }
     }
 
-    /// Reads a name below the root; `None` for all that is not known.
+    /// Parses a path relative to the root; `None` for an unknown name.
     #[must_use]
     pub fn parse(path: &str) -> Option<SideId> {
         match path.strip_prefix("times/") {
@@ -46,10 +46,10 @@ impl fmt::Display for SideId {
     }
 }
 
-/// One such object of a listing.
+/// One side file of a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SideEntry {
-    /// Name.
+    /// Its name, with the kind of the file.
     pub id: SideId,
     /// Length in bytes.
     pub size: u64,
@@ -57,18 +57,18 @@ pub struct SideEntry {
     pub modified: Millis,
 }
 
-/// Everything in a replica.
+/// All files of a replica.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
     /// LTX files, in order of level, then minimum, then maximum TXID.
     pub files: Vec<Entry>,
-    /// What lies beside them, in order of names.
+    /// Side files, sorted by name.
     pub sides: Vec<SideEntry>,
 }
 
 impl Listing {
-    /// Sorts, and drops what was listed twice: of an object that was replaced meanwhile the younger
-    /// stays.
+    /// Sorts and removes duplicates. Of an object that was replaced during the listing, the younger
+    /// entry stays.
     pub(super) fn sort(&mut self) {
         self.files.sort_unstable_by_key(|e| (e.id, Reverse(e.modified)));
         self.files.dedup_by_key(|e| e.id);
@@ -76,7 +76,7 @@ impl Listing {
         self.sides.dedup_by_key(|e| e.id);
     }
 
-    /// How many objects it names.
+    /// Number of objects in the listing.
     pub(super) fn len(&self) -> usize {
         self.files.len() + self.sides.len()
     }

@@ -1,4 +1,4 @@
-//! The JSON in which container, EC2 metadata and `credential_process` give keys.
+//! The JSON with keys that containers, EC2 metadata and `credential_process` return.
 
 use serde::Deserialize;
 
@@ -7,7 +7,7 @@ use super::sources::Fetched;
 use crate::base::clock::Millis;
 use crate::config::{CredentialError, Credentials, Secret};
 
-/// No `Debug`: it holds a secret.
+/// A response with keys. It has no `Debug`, because it holds a secret.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct Answer {
@@ -28,7 +28,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Reads a document of `service`. Its words are never part of the error: they may be keys.
+    /// Parses a response of `service`. The error never quotes it: the text may contain keys (I7).
     pub(super) fn read(service: &str, json: &[u8]) -> Result<Answer, CredentialError> {
         serde_json::from_slice(json).map_err(|e| {
             let kind = match e.classify() {
@@ -39,7 +39,7 @@ impl Answer {
         })
     }
 
-    /// The keys in it.
+    /// The keys in the response.
     pub(super) fn credentials(self, service: &str, origin: String) -> Result<Fetched, CredentialError> {
         if let Some(code) = self.code.filter(|c| c != "Success") {
             let message = self.message.unwrap_or_default();
@@ -50,7 +50,7 @@ impl Answer {
     }
 }
 
-/// Keys from their parts, checked.
+/// Checks the parts of the keys, and assembles them.
 pub(super) fn fetched(
     service: &str,
     origin: String,

@@ -1,8 +1,9 @@
-//! The chain: sources in the order of the AWS SDKs, the first that is set up counts.
+//! The chain of credential sources, in the order of the AWS SDKs. The first source that is set up
+//! is used.
 //!
-//! LITESTREAM_* and AWS_* variables; the profile of the shared files; web identity; container; EC2
-//! metadata. A source that is set up and fails is an error: going on to the next would make
-//! somebody else of us.
+//! The order is: LITESTREAM_* and AWS_* variables, the profile of the shared files, web identity,
+//! container, EC2 metadata. A source that is set up and fails is an error: falling through to the
+//! next one could sign in as another identity.
 
 use super::http::{Web, failed};
 use super::place::Place;
@@ -19,14 +20,14 @@ use crate::store::api::BoxFuture;
 const WEB_IDENTITY: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
 const ROLE: &str = "AWS_ROLE_ARN";
 
-/// One source, and what was found when it was looked at. Nobody is asked for that.
+/// One source, and what a look at its settings showed. No request is made for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Looked {
-    /// The source.
+    /// Name of the source.
     pub source: String,
-    /// What was found: "not set", "no such file", or what it would use.
+    /// The state of the source: "not set", "no such file", or what it would use.
     pub found: String,
-    /// Whether keys come from here.
+    /// Whether keys come from this source.
     pub used: bool,
 }
 
@@ -50,15 +51,15 @@ impl Chain {
         Chain { env: env.clone(), place: Place::new(env, region), web: Web::new(tls, answers), is_aws }
     }
 
-    /// Whether the metadata service is to be asked: on AWS, or where somebody says where it is.
+    /// Whether to ask the metadata service: on AWS, or where a variable sets its address.
     fn asks_instance(&self) -> bool {
         !metadata::is_disabled(&self.env) && (self.is_aws || self.env.get(metadata::ENDPOINT).is_some())
     }
 
-    /// Looks at every source and asks nobody.
+    /// Looks at every source, without a request.
     ///
     /// # Errors
-    /// A shared file that cannot be read, or a profile that makes no sense.
+    /// A shared file that cannot be read, or a profile that is invalid.
     pub(super) fn look(&self) -> Result<Vec<Looked>, CredentialError> {
         let mut all = Vec::new();
         let mut add = |source: String, found: Result<String, String>| {
@@ -96,7 +97,8 @@ impl Chain {
 
     async fn walk(&self) -> Result<Fetched, CredentialError> {
         let files = Files::of(&self.env);
-        // Before the files are read: what changes meanwhile is seen the next time.
+        // The stamps are taken before the files are read, so that a change in between is noticed
+        // later.
         let stamps: Vec<Stamp> = files.paths().map(|p| Stamp::of(p)).collect();
         let profiles = files.read()?;
         if let Some(plan) = plan(&files, &profiles)? {
@@ -125,7 +127,8 @@ impl Chain {
         Err(missing(&self.look()?))
     }
 
-    /// The metadata service is the last resort: who is not on EC2 wants to know what else there is.
+    /// Adds the other sources to the error. The metadata service is the last source, so a user
+    /// outside EC2 needs to know the alternatives.
     fn none(&self, e: CredentialError) -> CredentialError {
         let CredentialError::Source { message, transient } = e else { return e };
         let looked = self.look().map(|l| looked(&l)).unwrap_or_default();
@@ -188,13 +191,13 @@ impl Fetch for Chain {
     }
 }
 
-/// What was looked at, in one line.
+/// All sources and their states, in one line.
 fn looked(all: &[Looked]) -> String {
     let all: Vec<String> = all.iter().map(|l| format!("{} ({})", l.source, l.found)).collect();
     format!("looked at {}", all.join(", "))
 }
 
-/// There are no keys anywhere.
+/// The error that no source has keys.
 pub(super) fn missing(all: &[Looked]) -> CredentialError {
     failed(format!("{}; {}", CredentialError::Missing, looked(all)))
 }

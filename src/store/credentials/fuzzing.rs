@@ -6,7 +6,7 @@ use super::answer::Answer;
 use super::http::Said;
 use super::profiles::Profiles;
 
-/// Reads the JSON of a container, of EC2 metadata or of `credential_process`. Returns the error's
+/// Parses the JSON of a container, of EC2 metadata or of `credential_process`. Returns the error's
 /// text.
 #[must_use]
 pub fn json_answer(json: &[u8]) -> String {
@@ -16,7 +16,7 @@ pub fn json_answer(json: &[u8]) -> String {
     }
 }
 
-/// Reads a shared file of AWS. Returns the error's text.
+/// Parses a shared AWS file. Returns the error's text.
 #[must_use]
 pub fn profile_file(text: &str, is_config: bool) -> String {
     let mut profiles = Profiles::default();
@@ -26,8 +26,8 @@ pub fn profile_file(text: &str, is_config: bool) -> String {
     }
 }
 
-/// Reads an error of STS or IAM Identity Center, in XML, JSON or plain text. Returns what would be
-/// shown.
+/// Reads an error of STS or IAM Identity Center, in XML, JSON or plain text. Returns the text that
+/// would be shown.
 #[must_use]
 pub fn refusal(status: StatusCode, body: &[u8]) -> String {
     let said = Said { status, body: body.to_vec().into(), date: None };

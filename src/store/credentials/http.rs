@@ -1,7 +1,7 @@
-//! One request to a credential service: a connection of its own, everything bounded, nothing secret
-//! in its errors.
+//! One request to a credential service. It uses a separate connection, bounds time and size, and
+//! keeps secrets out of errors.
 //!
-//! There are a few of these in an hour, so that no pool is worth its connections.
+//! There are only a few such requests in an hour, so a pool of connections would not pay off.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -18,27 +18,28 @@ use crate::base::{limits, untrusted};
 use crate::config::{CredentialError, TlsOptions};
 use crate::store::s3::{Connect, HostAnswer, Io, Names, Network, connect_words, http_date, tls_config, xml};
 
-/// Runs of letters and digits of this length in an answer may be keys: they are not repeated.
+/// A run of letters and digits of at least this length in a response may be a key and is not
+/// repeated.
 const KEY_LIKE: usize = 32;
 
-/// A failure in words, without a secret.
+/// An error that a repeated request cannot fix. The message must hold no secret (I7).
 pub(super) fn failed(message: impl Into<String>) -> CredentialError {
     CredentialError::Source { message: message.into(), transient: false }
 }
 
-/// The same, where asking again later may help.
+/// Like [`failed`], for an error that a later request may not have.
 pub(super) fn for_now(message: impl Into<String>) -> CredentialError {
     CredentialError::Source { message: message.into(), transient: true }
 }
 
-/// What to ask. No `Debug`: tokens are part of it.
+/// A request to a credential service. It has no `Debug`, because it carries tokens.
 #[derive(Clone)]
 pub(super) struct Ask {
     pub(super) method: Method,
     pub(super) url: String,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
-    /// Until the whole answer is there.
+    /// Timeout until the whole response has arrived.
     pub(super) time: Duration,
 }
 
@@ -65,35 +66,35 @@ impl Ask {
     }
 }
 
-/// An answer, whatever its status.
+/// A response, whatever its status.
 pub(super) struct Said {
     pub(super) status: StatusCode,
     pub(super) body: Bytes,
-    /// The server's clock.
+    /// The server's clock, from the `Date` header.
     pub(super) date: Option<SystemTime>,
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug)]
 pub(super) struct NoAnswer {
-    /// In words that follow the name of the service.
+    /// What happened, in words that follow the name of the service.
     pub(super) message: String,
-    /// A connection was there, but no answer came in time.
+    /// Whether a connection was made but no response came in time.
     pub(super) silent: bool,
 }
 
-/// The way to credential services.
+/// Connects to credential services.
 #[derive(Debug)]
 pub(super) struct Web {
     tls: TlsOptions,
     names: Names,
-    /// The certificates of the system are read when the first of these is asked over TLS.
+    /// The TLS connector. The system's certificates are read at the first request over TLS.
     encrypted: Mutex<Option<Arc<dyn Connect>>>,
 }
 
 impl Web {
-    /// `ca_cert` is trusted beside the certificates of the system. Checks are never switched off
-    /// here: what is sent are tokens and keys.
+    /// Trusts `ca_cert` in addition to the system's certificates. Certificates are always checked
+    /// here, because requests carry tokens and keys.
     pub(super) fn new(tls: &TlsOptions, answers: &[HostAnswer]) -> Web {
         let tls = TlsOptions { skip_verify: false, ca_cert: tls.ca_cert.clone() };
         Web { tls, names: Names::new(answers), encrypted: Mutex::default() }
@@ -113,7 +114,7 @@ impl Web {
         Ok(connector)
     }
 
-    /// Sends one request and reads the whole answer. Redirects are not followed.
+    /// Sends one request and reads the whole response. Redirects are not followed.
     pub(super) async fn ask(&self, ask: Ask) -> Result<Said, NoAnswer> {
         let broken = |message: String| NoAnswer { message, silent: false };
         let uri: Uri =
@@ -142,7 +143,7 @@ impl Web {
 async fn converse(io: Box<dyn Io>, uri: &Uri, place: &str, ask: Ask) -> Result<Said, String> {
     let broke = |e: hyper::Error| format!("the connection to {place} broke: {e}");
     let (mut sender, driver) = http1::handshake::<_, Full<Bytes>>(io).await.map_err(broke)?;
-    // Ends with the sender; the request reports its errors.
+    // The driver ends with the sender; the request reports its errors.
     tokio::spawn(async move {
         let _ = driver.await;
     });
@@ -169,7 +170,8 @@ async fn converse(io: Box<dyn Io>, uri: &Uri, place: &str, ask: Ask) -> Result<S
 }
 
 impl Said {
-    /// `403 AccessDenied: words`, cut and without anything that may be a key.
+    /// The response in the form `403 AccessDenied: words`, shortened, and without anything that may
+    /// be a key.
     pub(super) fn words(&self) -> String {
         let (code, message) = self.error();
         let mut text = self.status.as_u16().to_string();
@@ -181,12 +183,12 @@ impl Said {
         text
     }
 
-    /// The code of an error, as its service writes it.
+    /// The error code, as the service writes it.
     pub(super) fn code(&self) -> String {
         self.error().0
     }
 
-    /// Whether the same question may get another answer later.
+    /// Whether the same request may succeed later.
     pub(super) fn is_transient(&self) -> bool {
         let code = self.code().to_ascii_lowercase();
         self.status.is_server_error()
@@ -202,7 +204,7 @@ impl Said {
         }
         let Ok(json) = serde_json::from_slice::<serde_json::Value>(&self.body) else {
             let text = String::from_utf8_lossy(&self.body).into_owned();
-            // The page of a proxy says nothing that its status does not say.
+            // The HTML page of a proxy says no more than its status.
             return (String::new(), if text.contains('<') { String::new() } else { text });
         };
         let first = |names: &[&str]| {
@@ -215,7 +217,7 @@ impl Said {
         )
     }
 
-    /// The failure that an answer without success is.
+    /// The error for a response that is not a success.
     pub(super) fn refusal(&self, service: &str, advice: &str) -> CredentialError {
         CredentialError::Source {
             message: format!("{service} answered {}{advice}", self.words()),
@@ -230,7 +232,7 @@ impl fmt::Debug for Said {
     }
 }
 
-/// One line, not too long, in which nothing looks like a key.
+/// One line of limited length, with everything that looks like a key hidden.
 pub(super) fn quote(text: &str) -> String {
     let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut out = String::new();
@@ -253,12 +255,12 @@ fn is_key_like(run: &str) -> bool {
         && run.bytes().any(|b| b.is_ascii_alphabetic())
 }
 
-/// A URL for messages: a query may hold a token.
+/// A URL for messages. The query is dropped, because it may hold a token.
 pub(super) fn without_query(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or(url)
 }
 
-/// Whether the host of a URL is an address of this machine.
+/// Whether the host of a URL is this machine's loopback address.
 pub(super) fn is_loopback(host: &str) -> bool {
     let bare = host.trim_matches(['[', ']']);
     bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())

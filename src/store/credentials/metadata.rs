@@ -1,10 +1,10 @@
-//! Keys from what runs beside us: the credential service of a container (ECS, EKS Pod Identity) and
-//! the metadata service of an EC2 instance (IMDSv2).
+//! Keys from the environment of the process: the credential service of a container (ECS, EKS Pod
+//! Identity) and the metadata service of an EC2 instance (IMDSv2).
 //!
-//! IMDSv2: `PUT /latest/api/token` gives a session token, which goes with `GET
+//! With IMDSv2, `PUT /latest/api/token` returns a session token. The token is sent with `GET
 //! /latest/meta-data/iam/security-credentials/` (the name of the role) and `.../ROLE` (its keys).
-//! The answer to the PUT has a limited number of hops: from inside a container it is lost on its
-//! way, silently.
+//! The response to the PUT has a limited number of hops, so inside a container it may be lost
+//! silently.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -24,23 +24,23 @@ const FULL: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
 const TOKEN: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN";
 const TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
 
-/// Where the agent of ECS answers.
+/// Address of the ECS agent.
 const ECS: &str = "http://169.254.170.2";
 
-/// Addresses that may be asked without TLS, beside those of this machine: the agents of ECS and of
+/// Addresses that may be used without TLS, in addition to the loopback: the agents of ECS and of
 /// EKS.
 const AGENTS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "fd00:ec2::23"];
 
-/// The variables that say where a container's credentials are.
+/// The variables with the address of a container's credentials.
 pub(super) const CONTAINER: [&str; 2] = [RELATIVE, FULL];
 
-/// The variable that moves the metadata service.
+/// The variable with the address of the metadata service.
 pub(super) const ENDPOINT: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
 
-/// The variable that switches it off.
+/// The variable that disables the metadata service.
 pub(super) const DISABLED: &str = "AWS_EC2_METADATA_DISABLED";
 
-/// The URL of the container's credentials; `None` if this is no container of AWS.
+/// The URL of the container's credentials; `None` outside an AWS container.
 fn container_url(env: &Env) -> Result<Option<String>, CredentialError> {
     if let Some(path) = env.get(RELATIVE) {
         if !path.starts_with('/') {
@@ -73,7 +73,7 @@ pub(super) async fn container(env: &Env, web: &Web) -> Result<Option<Fetched>, C
     let service = format!("the container's credential service at {}", without_query(&url));
     let mut ask = Ask::get(&url, limits::CREDENTIAL_TIME);
     let token = match env.get(TOKEN_FILE) {
-        // Read each time: the agent renews it.
+        // The file is read each time, because the agent renews the token.
         Some(path) => {
             let bytes = read_small(Path::new(path), limits::CREDENTIAL_BYTES as u64);
             let bytes =
@@ -94,7 +94,7 @@ pub(super) async fn container(env: &Env, web: &Web) -> Result<Option<Fetched>, C
     Ok(Some(found.by_clock(said.date)))
 }
 
-/// Where the metadata service answers.
+/// The address of the metadata service.
 fn endpoint(env: &Env) -> String {
     match env.get(ENDPOINT) {
         Some(url) => url.trim_end_matches('/').to_owned(),
@@ -105,7 +105,7 @@ fn endpoint(env: &Env) -> String {
     }
 }
 
-/// Whether the metadata service is switched off.
+/// Whether the metadata service is disabled.
 pub(super) fn is_disabled(env: &Env) -> bool {
     env.get(DISABLED).is_some_and(|v| v.eq_ignore_ascii_case("true"))
 }
@@ -168,8 +168,8 @@ async fn get(web: &Web, at: &str, path: &str, token: &str, service: &str) -> Res
     several(web, &ask).await.map_err(|e| for_now(format!("{service}: {}", e.message)))
 }
 
-/// Some attempts: the service drops requests when it is busy. No connection at all is an answer:
-/// there is no service.
+/// Makes several attempts, because a busy service drops requests. A failed connection is final:
+/// there is no such service.
 async fn several(web: &Web, ask: &Ask) -> Result<Said, NoAnswer> {
     let mut last = web.ask(ask.clone()).await;
     for _ in 1..limits::METADATA_ATTEMPTS {

@@ -1,12 +1,11 @@
-//! Keys that somebody has to be asked for: profiles, programs, roles, sessions, containers,
+//! Credentials that have to be fetched: from profiles, programs, roles, sessions, containers and
 //! instances.
 //!
-//! [`Sources`] gives a location without keys of its own the [`chain()`] of sources, behind a cache
-//! that refreshes ahead of expiry ([`refreshing`]). Nobody is asked before the first request needs
-//! keys; files are only looked at.
+//! For a location without keys of its own, [`Sources`] sets up the [`chain()`] of sources behind a
+//! cache that refreshes ahead of expiry ([`refreshing`]). No request is made before the first
+//! request to the store needs keys; until then, only files are looked at.
 //!
-//! This is our own code and not `aws-config`, which is 192 packages for what fits into this folder;
-//! see `docs/dependencies.md`.
+//! This code replaces `aws-config`, which would bring 192 packages; see `docs/dependencies.md`.
 
 mod answer;
 mod chain;

@@ -1,11 +1,11 @@
-//! A request that only says that somebody is alive.
+//! A request that only reports that lsfast is running (heartbeat).
 
 use super::http::{Ask, Web};
 use crate::base::limits;
 use crate::config::{Secret, TlsOptions};
 use crate::store::HostAnswer;
 
-/// Asks for one URL, which is a secret: neither it nor its parts but the host are in any message.
+/// Requests one URL, which is a secret: messages contain only its host.
 #[derive(Debug)]
 pub struct Pinger {
     web: Web,
@@ -13,17 +13,17 @@ pub struct Pinger {
 }
 
 impl Pinger {
-    /// `tls` says which certificates are trusted beside those of the system; they are always
+    /// `tls` names certificates to trust in addition to the system's. Certificates are always
     /// checked.
     #[must_use]
     pub fn new(url: Secret, tls: &TlsOptions, answers: &[HostAnswer]) -> Pinger {
         Pinger { web: Web::new(tls, answers), url }
     }
 
-    /// One GET; redirects are not followed.
+    /// Sends one GET. Redirects are not followed.
     ///
     /// # Errors
-    /// Why it did not succeed, in words.
+    /// Why it did not succeed, as text.
     pub async fn ping(&self) -> Result<(), String> {
         if self.url.expose().parse::<http::Uri>().is_err() {
             return Err("heartbeat-url is not a URL".to_owned());

@@ -1,8 +1,8 @@
-//! Where the services of AWS answer: by region, unless a variable says otherwise.
+//! Addresses of the AWS services: by region, unless a variable sets one.
 
 use crate::config::{Endpoint, Env};
 
-/// Region and addresses.
+/// The region, and the addresses for it.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     pub(super) region: String,
@@ -10,29 +10,29 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The region of the environment, or `region`.
+    /// Takes the region from the environment; without one there, `region`.
     pub(super) fn new(env: &Env, region: &str) -> Place {
         let named = env.first(&["AWS_REGION", "AWS_DEFAULT_REGION"]).map(|(_, r)| r.to_owned());
         Place { region: named.unwrap_or_else(|| region.to_owned()), env: env.clone() }
     }
 
-    /// The same with another region, where one is named.
+    /// The same addresses for another region, if one is given.
     pub(super) fn in_region(&self, region: Option<&str>) -> Place {
         let region = region.map_or_else(|| self.region.clone(), str::to_owned);
         Place { region, env: self.env.clone() }
     }
 
-    /// Roles.
+    /// Address of STS, for roles.
     pub(super) fn sts(&self) -> String {
         self.service("AWS_ENDPOINT_URL_STS", "sts")
     }
 
-    /// Keys for a session of IAM Identity Center.
+    /// Address that returns keys for a session of IAM Identity Center.
     pub(super) fn sso(&self) -> String {
         self.service("AWS_ENDPOINT_URL_SSO", "portal.sso")
     }
 
-    /// Tokens of such sessions.
+    /// Address that renews the tokens of such sessions.
     pub(super) fn sso_oidc(&self) -> String {
         self.service("AWS_ENDPOINT_URL_SSO_OIDC", "oidc")
     }

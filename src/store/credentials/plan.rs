@@ -1,4 +1,5 @@
-//! What a profile asks for: keys of its own, a program, a session, or a role taken with other keys.
+//! How a profile obtains keys: from the file, from a program, from a session, or by assuming a role
+//! with other keys.
 
 use std::path::PathBuf;
 
@@ -9,29 +10,29 @@ use super::sts::Role;
 use crate::base::limits;
 use crate::config::{CredentialError, Credentials, Secret};
 
-/// How to get keys. `Debug` shows no secret.
+/// How to obtain keys. `Debug` shows no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Plan {
-    /// They stand in the file.
+    /// The file contains the keys.
     Keys(Box<Credentials>),
-    /// A program prints them.
+    /// A program prints the keys.
     Process(String),
-    /// A token in a file stands for a role.
+    /// A token in a file is exchanged for a role's keys.
     WebIdentity { role: Role, file: PathBuf },
-    /// A session of IAM Identity Center.
+    /// A session of IAM Identity Center provides the keys.
     Sso(Sso),
-    /// A role, taken with the keys of another plan.
+    /// A role is assumed with the keys of another plan.
     Assume { role: Role, region: Option<String>, base: Box<Plan> },
-    /// Keys of the environment.
+    /// The environment contains the keys.
     Environment,
-    /// The container's service.
+    /// The container's credential service provides the keys.
     Container,
-    /// The metadata service of the instance.
+    /// The metadata service of the instance provides the keys.
     Instance,
 }
 
 impl Plan {
-    /// In words that follow "profile NAME: ".
+    /// A description that follows "profile NAME: ".
     pub(super) fn words(&self) -> String {
         match self {
             Plan::Keys(keys) => format!("access key {}", keys.abbreviated_id()),
@@ -48,8 +49,8 @@ impl Plan {
     }
 }
 
-/// What the wanted profile asks for; `None` if it says nothing about keys, or if nobody named it
-/// and it is not there.
+/// The plan of the selected profile. `None` if it sets nothing about keys, or if it is the default
+/// profile and does not exist.
 pub(super) fn plan(files: &Files, profiles: &Profiles) -> Result<Option<Plan>, CredentialError> {
     let name = &files.profile;
     if profiles.profile(name).is_none() {
@@ -82,7 +83,7 @@ impl Planner<'_> {
                 self.profiles.names()
             )));
         };
-        // A profile may name itself as its source: then it has keys of its own.
+        // A profile that names itself as its source has keys of its own.
         if above.last().is_some_and(|last| last == name) {
             return self.own(name, section);
         }
@@ -272,7 +273,7 @@ mod tests {
             let e = of("p", config).unwrap_err();
             assert!(e.contains(words), "{e}");
         }
-        // Nobody asked for the default profile.
+        // The default profile is optional.
         let files = Files::of(&Env::default());
         assert_eq!(plan(&files, &Profiles::default()), Ok(None));
     }

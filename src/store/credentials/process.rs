@@ -13,7 +13,7 @@ use crate::base::limits;
 use crate::config::CredentialError;
 use crate::io::{end_group, own};
 
-/// Runs `command` by the shell, as the SDKs of AWS do, for at most `time`.
+/// Runs `command` in the shell, as the AWS SDKs do, for at most `time`.
 pub(super) async fn run(command: &str, profile: &str, time: Duration) -> Result<Fetched, CredentialError> {
     let name = format!("the credential_process of profile {profile}");
     let mut shell = Command::new("/bin/sh");
@@ -56,20 +56,20 @@ pub(super) async fn run(command: &str, profile: &str, time: Duration) -> Result<
     answer.credentials(&name, name.clone())
 }
 
-/// What the shell has started. A caller that gives up, or a program that takes too long: all of it
-/// ends with this.
+/// The process group of the shell. It is ended on drop: when the program takes too long, and when
+/// the caller gives up.
 struct Group(Option<u32>);
 
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(leader) = self.0 {
-            // An error says that nobody is left.
+            // An error means that the group is empty.
             _ = end_group(leader);
         }
     }
 }
 
-/// Reads to the end, but no further than one byte more than is allowed.
+/// Reads to the end, but at most one byte more than is allowed.
 async fn bounded(from: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if let Some(from) = from {
@@ -117,7 +117,7 @@ mod tests {
         run(&command, "p", time).await.unwrap_err();
         let pid = std::fs::read_to_string(file).unwrap();
         let stat = std::path::Path::new("/proc").join(pid.trim()).join("stat");
-        // Gone, or waiting for somebody who asks what became of it.
+        // Gone, or a zombie that waits for its parent.
         let ended = || std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
         let limit = std::time::Instant::now() + Duration::from_secs(20);
         while !ended() && std::time::Instant::now() < limit {

@@ -1,10 +1,9 @@
-//! The shared files of AWS: `~/.aws/config` and `~/.aws/credentials`.
+//! The shared AWS files: `~/.aws/config` and `~/.aws/credentials`.
 //!
-//! Sections `[default]`, `[profile NAME]` (in the credentials file `[NAME]`) and `[sso-session
-//! NAME]`, with lines `key = value`; `#` and `;` begin a comment, at the start of a line or behind
-//! white space. Lines that begin with white space belong to the value above (nested settings, none
-//! of which is needed here). What the credentials file says of a profile counts before what the
-//! config file says.
+//! Sections are `[default]`, `[profile NAME]` (in the credentials file `[NAME]`) and `[sso-session
+//! NAME]`, with lines `key = value`. `#` and `;` begin a comment, at the start of a line or after
+//! white space. Lines that begin with white space belong to the value above (nested settings, which
+//! are not needed here). The credentials file takes precedence over the config file.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,34 +14,34 @@ use crate::base::limits;
 use crate::config::{CredentialError, Env};
 use crate::io::read_small;
 
-/// The settings of one profile or session. No `Debug`: some are secrets.
+/// The settings of one profile or session. It has no `Debug`, because some are secrets.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Section(BTreeMap<String, String>);
 
 impl Section {
-    /// A setting that is not empty.
+    /// The value of a setting, if it is not empty.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|v| !v.is_empty())
     }
 }
 
-/// Both files.
+/// The profiles and sessions of both files.
 #[derive(Default)]
 pub(super) struct Profiles {
     profiles: BTreeMap<String, Section>,
     sessions: BTreeMap<String, Section>,
-    /// Names of the files that are there.
+    /// Paths of the files that exist.
     pub(super) read: Vec<PathBuf>,
 }
 
-/// Where the files are, and which profile is wanted.
+/// Paths of the files, and the selected profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Files {
     pub(super) config: Option<PathBuf>,
     pub(super) credentials: Option<PathBuf>,
     pub(super) sso_cache: Option<PathBuf>,
     pub(super) profile: String,
-    /// The variable that named the profile.
+    /// The variable that selected the profile.
     pub(super) named_by: Option<&'static str>,
 }
 
@@ -63,18 +62,18 @@ impl Files {
         }
     }
 
-    /// The files as they are looked for.
+    /// The paths, in the order of precedence.
     pub(super) fn paths(&self) -> impl Iterator<Item = &PathBuf> {
         self.credentials.iter().chain(&self.config)
     }
 
-    /// Their names for messages.
+    /// The paths, for messages.
     pub(super) fn names(&self) -> String {
         let names: Vec<String> = self.paths().map(|p| p.display().to_string()).collect();
         if names.is_empty() { "no file (HOME is not set)".into() } else { names.join(" and ") }
     }
 
-    /// Reads both; one that is not there is empty.
+    /// Reads both files; a missing file counts as empty.
     pub(super) fn read(&self) -> Result<Profiles, CredentialError> {
         let mut profiles = Profiles::default();
         for (path, is_config) in [(&self.config, true), (&self.credentials, false)] {
@@ -104,10 +103,10 @@ fn expand(path: &str, home: Option<&Path>) -> PathBuf {
     }
 }
 
-/// Where a line belongs.
+/// The section of a line.
 enum At {
     Nowhere,
-    /// A section of no interest.
+    /// A section that is not used here.
     Other,
     Profile(String),
     Session(String),
@@ -132,8 +131,8 @@ impl Profiles {
         }
     }
 
-    /// Adds the lines of a file; what it says counts before what is there. Values are never part of
-    /// the error.
+    /// Adds the lines of a file, which take precedence over the existing ones. Errors never contain
+    /// values (I7).
     pub(super) fn add(&mut self, text: &str, is_config: bool) -> Result<(), (usize, &'static str)> {
         let mut at = At::Nowhere;
         for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
@@ -175,7 +174,7 @@ fn section(name: &str, is_config: bool) -> At {
     }
 }
 
-/// A comment begins with `#` or `;` behind white space.
+/// Removes a comment, which begins with `#` or `;` after white space.
 fn without_comment(value: &str) -> &str {
     let end = value.match_indices(['#', ';']).find(|(at, _)| value[..*at].ends_with([' ', '\t']));
     end.map_or(value, |(at, _)| value[..at].trim_end())

@@ -1,11 +1,17 @@
-//! The cache before a source: keys from memory, the next ones ahead of time, one question at a
-//! time.
+//! The cache in front of a credential source.
 //!
-//! While the keys are valid nobody waits: the next ones are fetched in the background,
+//! # Overview
+//!
+//! Keys come from memory, the next ones are fetched ahead of expiry, and at most one fetch runs at
+//! a time. While the keys are valid, no request waits. The next ones are fetched in the background
 //! [`limits::CREDENTIAL_LEAD`] before the end (or a third of a shorter life), and at once when a
-//! file they came from has changed. A fetch that fails leaves the old ones in place and is repeated
-//! after a growing wait. Only without valid keys does a request wait, for the one fetch
-//! that is under way; a failure then answers all who ask, until its wait is over.
+//! file they came from has changed.
+//!
+//! # Failure and crash
+//!
+//! A failed fetch leaves the old keys in place and is repeated with backoff. A request waits only
+//! without valid keys, and then for the one running fetch. If that fails, all requests receive its
+//! error until the backoff is over.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,19 +26,19 @@ use crate::base::clock::Millis;
 use crate::base::limits;
 use crate::config::{CredentialError, CredentialFuture, Credentials, ProvideCredentials};
 
-/// Expired keys of the metadata service are used for so long while nothing better comes.
+/// Expired keys of the metadata service are used for this long while it returns no better ones.
 const STABLE: Duration = Duration::from_secs(600);
 
-/// Fetches that one call waits for: its own, and one that was under way for others.
+/// How many fetches one call waits for: its own, and one that runs for other calls.
 const WAITS_MAX: u32 = 3;
 
-/// Keys of `fetch`, cached.
+/// The keys of a source, cached.
 pub(super) struct Refreshing(Arc<Shared>);
 
 struct Shared {
     source: Box<dyn Fetch>,
     state: Mutex<State>,
-    /// Counts fetches that have ended.
+    /// Number of fetches that have ended.
     ended: watch::Sender<u64>,
 }
 
@@ -41,9 +47,9 @@ struct State {
     held: Option<Held>,
     fetching: bool,
     failed: Option<Failed>,
-    /// When the store last made us ask anew.
+    /// When a refusal by the store last caused a new fetch.
     refused: Option<Instant>,
-    /// The store has refused what is held: others must come first.
+    /// The store has refused the held keys; a fetch must come first.
     doubted: bool,
 }
 
@@ -60,7 +66,7 @@ struct Failed {
     not_before: Instant,
 }
 
-/// What a look at the state gives.
+/// The result of a look at the state.
 enum Now {
     Keys(Arc<Credentials>),
     None(CredentialError),
@@ -87,7 +93,7 @@ impl ProvideCredentials for Refreshing {
                 match self.0.look() {
                     Now::Keys(keys) => return Ok(keys),
                     Now::None(error) => return Err(error),
-                    // The sender lives as long as we do.
+                    // `self` holds the sender, so the channel cannot be closed.
                     Now::Wait(mut ended) => _ = ended.changed().await,
                 }
             }
@@ -100,11 +106,11 @@ impl ProvideCredentials for Refreshing {
         let mut state = self.0.state();
         match &state.held {
             Some(held) if *held.credentials == *used => {}
-            // Others have come meanwhile.
+            // Newer keys have arrived in between.
             _ => return true,
         }
         if state.doubted || state.fetching {
-            // The next ones are on their way: who asks now waits for them.
+            // A fetch is already due or running; callers wait for it.
             state.doubted = true;
             return true;
         }
@@ -123,7 +129,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What there is now; starts a fetch if one is due.
+    /// The current keys or error. Starts a fetch if one is due.
     fn look(self: &Arc<Self>) -> Now {
         let mut state = self.state();
         let now = Millis::now();
@@ -149,7 +155,7 @@ impl Shared {
         Now::Wait(ended)
     }
 
-    /// Fetches in a task of its own, so that it goes on when the one who asked goes away.
+    /// Fetches in a separate task, so that the fetch continues if the caller is cancelled.
     fn start(self: &Arc<Self>, state: &mut State) {
         if std::mem::replace(&mut state.fetching, true) {
             return;
@@ -182,7 +188,7 @@ impl Shared {
     }
 }
 
-/// A fetch under way. However it ends, also with its runtime, the next may begin.
+/// A running fetch. On drop, also with its runtime, the next one may begin.
 struct Fetching(Arc<Shared>);
 
 impl Drop for Fetching {
@@ -208,7 +214,7 @@ impl State {
 }
 
 impl Held {
-    /// Works out the times by our own clock.
+    /// Converts the times to this host's clock.
     fn of(fetched: Fetched, now: Millis) -> Result<Held, CredentialError> {
         let Fetched { mut credentials, ahead_ms, stamps, stable } = fetched;
         let Some(expires) = credentials.expires else {
@@ -228,7 +234,7 @@ impl Held {
             end = now.0 + millis(STABLE);
         }
         let life = Duration::from_millis(u64::try_from(end - now.0).unwrap_or(0));
-        // A part of the lead is left to chance: replicas that began together need not ask together.
+        // Part of the lead is random, so that replicas that started together do not ask together.
         let lead = limits::CREDENTIAL_LEAD.min(life / 3).mul_f64(0.9 + fastrand::f64() / 10.0);
         let margin = limits::CREDENTIAL_MARGIN.min(life / 10);
         credentials.expires = Some(Millis(end).to_system());
@@ -260,7 +266,7 @@ mod tests {
 
     type Answer = Result<Fetched, CredentialError>;
 
-    /// Gives what it is told; counts. A fetch waits for its turn.
+    /// A source that returns what the test sets, and counts. A fetch waits for its turn.
     #[derive(Clone)]
     struct Source {
         answer: Arc<Mutex<Answer>>,
@@ -311,7 +317,7 @@ mod tests {
         from.credentials().await.map(|c| c.access_key_id.clone())
     }
 
-    /// Waits until the fetch under way has ended.
+    /// Waits until the running fetch has ended.
     async fn settled(from: &Refreshing) {
         let mut ended = from.0.ended.subscribe();
         while from.0.state().fetching {
@@ -350,7 +356,7 @@ mod tests {
         assert_eq!(id(&from).await, Ok("A".into()));
         make_due(&from);
         *source.answer.lock().unwrap() = Ok(keys("B", Some(HOUR)));
-        // The fetch stands still, and the old keys are the answer, again and again.
+        // While the fetch hangs, every call returns the old keys.
         for _ in 0..3 {
             assert_eq!(id(&from).await, Ok("A".into()));
         }
@@ -372,7 +378,7 @@ mod tests {
             assert_eq!(id(&from).await, Ok("A".into()));
         }
         assert_eq!(source.asked.load(Ordering::SeqCst), 2);
-        // At their end they are used no more.
+        // Expired keys are not used any more.
         from.0.state().held.as_mut().unwrap().until = Some(Millis(0));
         assert_eq!(id(&from).await, Err(down()));
         assert_eq!(source.asked.load(Ordering::SeqCst), 2);
@@ -389,15 +395,15 @@ mod tests {
         *source.answer.lock().unwrap() = Ok(keys("B", None));
         let new = from.credentials().await.unwrap();
         assert_eq!(new.access_key_id, "B");
-        // Somebody's late refusal of the old ones, and then of the new ones: that is final.
+        // A late refusal of the old keys, then one of the new keys: the second is final.
         assert!(from.refused(&old));
         assert!(!from.refused(&new));
         assert_eq!(id(&from).await, Ok("B".into()));
         assert_eq!(source.asked.load(Ordering::SeqCst), 2);
     }
 
-    /// A file was replaced twice within half a minute: the second refusal came while the new keys
-    /// were being read, and was taken for final.
+    /// A file was replaced twice within half a minute. The second refusal came while the new keys
+    /// were being read, and was taken as final.
     #[tokio::test]
     async fn a_refusal_while_others_are_on_their_way_waits_for_them() {
         let (from, source) = start(Ok(keys("A", None)), 1);
@@ -454,7 +460,7 @@ mod tests {
         );
         let (refresh, until) = lives(keys("A", Some(Duration::from_secs(3))));
         assert!((1_990..2_200).contains(&refresh) && (2_690..2_800).contains(&until), "{refresh} {until}");
-        // Our clock is two hours late: an hour is an hour all the same.
+        // The host's clock is two hours late; an hour remains an hour.
         let mut late = keys("A", Some(HOUR * 3));
         late.ahead_ms = 7_200_000;
         assert!((3_589_000..3_592_000).contains(&lives(late).1));

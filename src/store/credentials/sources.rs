@@ -1,4 +1,4 @@
-//! Where credentials come from, shared by all clients of the process.
+//! Credential sources, shared by all clients of the process.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,13 +16,12 @@ use crate::config::{
 use crate::store::HostAnswer;
 use crate::store::api::BoxFuture;
 
-/// The source of keys that are not written down for a replica.
+/// Sets up the source of keys for a replica without keys of its own. `answers` are addresses of
+/// host names that are not looked up in DNS.
 ///
 /// # Errors
-/// When nothing is set up and nobody can be asked, at once: what was looked at and what to set.
-/// Shared files that make no sense.
-///
-/// `answers` are addresses of names that the name service is not asked for.
+/// If no source is set up: the error lists the sources and what to set. If a shared file is
+/// invalid.
 pub fn chain(
     env: &Env,
     region: &str,
@@ -38,10 +37,10 @@ pub fn chain(
     Ok(CredentialSource::Provider(Arc::new(Refreshing::new(Box::new(chain)))))
 }
 
-/// Region, whether the endpoint is one of AWS, and how certificates are checked.
+/// Region, whether the endpoint is an AWS one, and the CA file.
 type Key = (String, bool, Option<PathBuf>);
 
-/// The chains of a process: replicas that would ask the same share one, and its keys.
+/// The chains of a process. Replicas with the same settings share one chain and its keys.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     env: Env,
@@ -50,17 +49,17 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// For this environment; `answers` are addresses of names that the name service is not asked
-    /// for.
+    /// Sources for this environment. `answers` are addresses of host names that are not looked up
+    /// in DNS.
     #[must_use]
     pub fn new(env: Env, answers: &[HostAnswer]) -> Sources {
         Sources { env, answers: answers.to_vec(), made: Arc::default() }
     }
 
-    /// Gives `location` a chain if it has no keys of its own. Asks nobody.
+    /// Gives `location` a chain if it has no keys of its own. Makes no request.
     ///
     /// # Errors
-    /// As [`chain()`].
+    /// Those of [`chain()`].
     pub fn complete(&self, location: &mut Location) -> Result<(), CredentialError> {
         let Kind::S3(s3) = &mut location.kind else { return Ok(()) };
         if !matches!(s3.credentials, CredentialSource::Missing) {
@@ -79,16 +78,17 @@ impl Sources {
         Ok(())
     }
 
-    /// What each source has for `location`, for `explain` and `doctor`. Asks nobody.
+    /// The state of each source for `location`, for `explain` and `doctor`. Makes no request.
     ///
     /// # Errors
-    /// Shared files that make no sense.
+    /// An invalid shared file.
     pub fn look(&self, location: &S3Location) -> Result<Vec<Looked>, CredentialError> {
         Chain::new(&self.env, &location.region.value, is_aws(location), &location.tls, &self.answers).look()
     }
 }
 
-/// Also where the host is named by itself, as that of an access point or of a VPC.
+/// Whether the endpoint belongs to AWS, also if a URL names the host, such as that of an access
+/// point or a VPC.
 fn is_aws(location: &S3Location) -> bool {
     match &location.endpoint.value {
         Endpoint::Aws { .. } => true,
@@ -96,22 +96,22 @@ fn is_aws(location: &S3Location) -> bool {
     }
 }
 
-/// What gives keys when asked.
+/// Fetches keys.
 pub(super) trait Fetch: Send + Sync + fmt::Debug {
-    /// Asks, anew each time, within a bounded time.
+    /// Fetches new keys at each call, within a bounded time.
     fn fetch(&self) -> BoxFuture<'_, Result<Fetched, CredentialError>>;
 }
 
-/// Keys as they came.
+/// Keys as the source returned them.
 #[derive(Debug, Clone)]
 pub(super) struct Fetched {
     pub(super) credentials: Credentials,
-    /// So far is the clock of who gave them ahead of ours, in milliseconds.
+    /// How far the source's clock is ahead of this host's, in milliseconds.
     pub(super) ahead_ms: i64,
-    /// The files they came from.
+    /// Stamps of the files that the keys came from.
     pub(super) stamps: Vec<Stamp>,
-    /// Whether keys that have expired are worth a try: the metadata service gives none better while
-    /// it is in trouble.
+    /// Whether expired keys are still worth a try: during an outage the metadata service returns no
+    /// better ones.
     pub(super) stable: bool,
 }
 
@@ -120,11 +120,11 @@ impl Fetched {
         Fetched { credentials, ahead_ms: 0, stamps: Vec::new(), stable: false }
     }
 
-    /// The expiry is a time by the clock of who answered.
+    /// Marks that the expiry is a time by the responding server's clock.
     pub(super) fn by_clock(mut self, date: Option<SystemTime>) -> Fetched {
         if let Some(date) = date {
             let ahead = Millis::from_system(date).0 - Millis::now().0;
-            // A date has whole seconds: what is nearer is the same.
+            // A date has whole seconds, so a smaller difference counts as none.
             self.ahead_ms = if ahead.abs() < 2000 { 0 } else { ahead };
         }
         self
@@ -136,11 +136,11 @@ impl Fetched {
     }
 }
 
-/// Which version of a file it was.
+/// The version of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stamp {
     path: PathBuf,
-    /// Device, inode, size and time of the last change; `None` if there is no such file.
+    /// Device, inode, size and time of the last modification; `None` if there is no such file.
     is: Option<(u64, u64, u64, i64, i64)>,
 }
 

@@ -1,10 +1,9 @@
-//! IAM Identity Center: `aws sso login` leaves a token in `~/.aws/sso/cache`, which stands for keys
-//! of a role.
+//! IAM Identity Center: `aws sso login` leaves a token in `~/.aws/sso/cache`, which is exchanged
+//! for a role's keys.
 //!
-//! The file is named by the SHA-1 of the session's name (or, in the older form of a profile, of its
-//! start URL). A token of a session is renewed by its refresh token while the registration of the
-//! client that made it is valid; the file is then written anew, because the refresh token may be
-//! another one.
+//! The file name is the SHA-1 of the session's name (or, in the older form of a profile, of its
+//! start URL). The refresh token renews a session's token while the registration of the client that
+//! created it is valid. The file is then rewritten, because the refresh token may have changed.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -23,13 +22,13 @@ use crate::config::{CredentialError, Secret};
 use crate::io::{durable, read_small};
 use crate::store::s3::push_query;
 
-/// A token that ends within this time is renewed first.
+/// A token that expires within this many milliseconds is renewed first.
 const RENEW_MS: i64 = 5 * 60 * 1000;
 
-/// What a profile says about its session.
+/// The session settings of a profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sso {
-    /// Name of the `sso-session`, where there is one.
+    /// Name of the `sso-session`, if the profile has one.
     pub(super) session: Option<String>,
     pub(super) start_url: String,
     pub(super) region: String,
@@ -37,7 +36,7 @@ pub(super) struct Sso {
     pub(super) role_name: String,
 }
 
-/// The file of a session's token.
+/// The file with the token of a session.
 pub(super) fn cache_file(folder: &Path, sso: &Sso) -> PathBuf {
     use sha1::Digest as _;
     let name = sso.session.as_deref().unwrap_or(&sso.start_url);
@@ -48,7 +47,8 @@ pub(super) fn cache_file(folder: &Path, sso: &Sso) -> PathBuf {
     folder.join(format!("{hex}.json"))
 }
 
-/// A token as it lies in its file; further fields are kept. No `Debug`.
+/// A token as it is stored in its file; unknown fields are kept. It has no `Debug`, because it is a
+/// secret.
 struct Token(Map<String, Value>);
 
 impl Token {
@@ -73,18 +73,18 @@ impl Token {
     }
 
     fn time(&self, name: &str) -> Option<Millis> {
-        // Old versions of the command line wrote `2020-06-17T10:02:08UTC`.
+        // Old versions of the AWS command line wrote `2020-06-17T10:02:08UTC`.
         Millis::parse_rfc3339(&self.text(name)?.replace("UTC", "Z"))
     }
 
-    /// The token, if it is valid for a while yet.
+    /// The token, if it is still valid after `ahead_ms` milliseconds.
     fn valid(&self, now: Millis, ahead_ms: i64) -> Option<&str> {
         let until = self.time("expiresAt")?;
         (until.0 > now.0 + ahead_ms).then(|| self.text("accessToken")).flatten()
     }
 }
 
-/// The keys of the role.
+/// Fetches the keys of the role.
 pub(super) async fn keys(
     sso: &Sso,
     profile: &str,
@@ -102,7 +102,7 @@ pub(super) async fn keys(
     let now = Millis::now();
     if sso.session.is_some() && token.valid(now, RENEW_MS).is_none() {
         let renewed = renew(&mut token, &file, &place, web).await;
-        // A token that is valid for a minute yet will do for now.
+        // If the renewal fails, a token that is valid for a little longer is used.
         if let Err(e) = renewed
             && token.valid(now, 0).is_none()
         {
@@ -161,7 +161,7 @@ async fn role_keys(
     Ok(found.by_clock(said.date))
 }
 
-/// Gets another token by the refresh token, and writes it to the file.
+/// Gets another token with the refresh token, and writes it to the file.
 async fn renew(token: &mut Token, file: &Path, place: &Place, web: &Web) -> Result<(), CredentialError> {
     let at = place.sso_oidc();
     let service = format!("IAM Identity Center at {at}");
@@ -196,7 +196,7 @@ async fn renew(token: &mut Token, file: &Path, place: &Place, web: &Web) -> Resu
     }
     let text = serde_json::to_vec(&token.0).map_err(|e| failed(e.to_string()))?;
     if let Err(e) = durable::write(file, &text, 0o600) {
-        // The new token works for us; the next process may have to log in again.
+        // This process has the new token; the next one may have to log in again.
         tracing::warn!(file = %file.display(), error = %e, "the renewed session cannot be kept");
     }
     Ok(())

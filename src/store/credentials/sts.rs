@@ -1,5 +1,5 @@
-//! Roles: AssumeRole and AssumeRoleWithWebIdentity of AWS STS, as forms by POST, with answers in
-//! XML.
+//! Roles: AssumeRole and AssumeRoleWithWebIdentity of AWS STS, as forms sent by POST, with
+//! responses in XML.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ use crate::store::s3::{push_hex, push_query, xml};
 const FORM: &str = "application/x-www-form-urlencoded";
 const VERSION: &str = "2011-06-15";
 
-/// A role to be taken.
+/// A role to assume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Role {
     pub(super) arn: String,
@@ -61,7 +61,8 @@ impl Form {
     }
 }
 
-/// Takes `role` by the token in `file`, which is read each time: whoever runs us renews it.
+/// Assumes `role` with the token in `file`. The file is read each time, because the platform renews
+/// it.
 pub(super) async fn web_identity(
     role: &Role,
     file: &PathBuf,
@@ -89,7 +90,7 @@ pub(super) async fn web_identity(
     taken(&said, &service, &advice, format!("STS (role {} by web identity)", role.arn))
 }
 
-/// Takes `role` with the keys of `base`.
+/// Assumes `role` with the keys of `base`.
 pub(super) async fn assume(
     role: &Role,
     base: &Credentials,
@@ -134,7 +135,7 @@ fn taken(said: &Said, service: &str, advice: &str, origin: String) -> Result<Fet
     if said.status != StatusCode::OK {
         return Err(said.refusal(service, advice));
     }
-    // No `Debug`, and taken apart below: it holds a secret.
+    // No `Debug`: these strings hold a secret.
     let (mut id, mut secret, mut token, mut expiration) = <(String, String, String, String)>::default();
     let read = xml::visit(&said.body, |path, text| {
         if let [.., above, name] = path

@@ -1,5 +1,5 @@
-//! Proves a replica in a directory step by step, for `lsfast doctor`, with a scratch folder that is
-//! removed in the end.
+//! Checks a replica in a directory step by step for `lsfast doctor`, with a scratch folder that is
+//! deleted in the end.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,17 +8,17 @@ use crate::base::finding::{Finding, Tell};
 use crate::io::host::{self, FsKind};
 use crate::io::{File, durable, read_small};
 
-/// Less free space than this is worth a word.
+/// Less free space than this, in bytes, is reported.
 const SPACE_MIN: u64 = 256 << 20;
 
 const CONTENT: &[u8] = b"lsfast doctor was here";
 
-/// A folder that goes with its owner.
+/// A folder that is deleted on drop.
 struct Scratch(PathBuf);
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Best effort: what is wrong with the directory has been said.
+        // Best effort: a fault of the directory has been reported already.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
@@ -38,7 +38,7 @@ pub fn examine(root: &Path, tell: Tell<'_>) {
     }
 }
 
-/// The directory, or the nearest one above it that exists.
+/// The directory, or its nearest parent that exists.
 fn existing(root: &Path) -> &Path {
     let mut path = root;
     while !path.exists() {
@@ -95,7 +95,7 @@ fn file_system(there: &Path, tell: Tell<'_>) {
     }
 }
 
-/// Write, read, flush, rename without replacing.
+/// Checks write, flush, rename with and without replacing, and read.
 fn write(there: &Path, tell: Tell<'_>) -> Result<(), (&'static str, io::Error)> {
     let scratch = Scratch(there.join(format!(".lsfast-doctor-{:016x}", fastrand::u64(..))));
     std::fs::create_dir(&scratch.0).map_err(|e| ("write", e))?;

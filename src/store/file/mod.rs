@@ -1,15 +1,21 @@
-//! A replica in a directory: `PATH/ltx/LEVEL/MIN-MAX.ltx`, as Litestream lays it out.
+//! A replica in a directory: `PATH/ltx/LEVEL/MIN-MAX.ltx`, in Litestream's layout.
 //!
-//! A file gets its name only when it is whole: it is written beside its place under a name that
-//! ends in `.tmp`, flushed, renamed, and then the directory is flushed. Its modification time is
-//! the creation time of its header, exact to the millisecond. Names that are not those of LTX files
+//! # Order of writes
+//!
+//! A file gets its name only when it is complete. It is written in the target directory under a
+//! name that ends in `.tmp`, flushed and renamed; then the directory is flushed. Its modification
+//! time is the creation time of its header, in milliseconds. Names that are not those of LTX files
 //! are ignored.
 //!
-//! Only the replica's own directory may be reached by links. Below it each step is opened by the
-//! descriptor of the one above, and a link is refused: who may write there could otherwise have any
-//! file of the host read or written.
+//! # Symbolic links
 //!
-//! Calls run on the blocking threads of the tokio runtime that they are made from.
+//! Only the path to the replica's own directory may contain links. Below it, each step is opened
+//! relative to the descriptor of the directory above, and links are refused. Otherwise a user who
+//! may write there could have any file of the host read or written.
+//!
+//! # Threads
+//!
+//! Calls run on the blocking threads of the caller's tokio runtime.
 
 pub mod doctor;
 mod side;

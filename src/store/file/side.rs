@@ -1,4 +1,4 @@
-//! What lies beside the levels of a directory replica.
+//! The side files of a directory replica: lists of times and generations of Litestream 0.3.
 
 use std::ffi::OsStr;
 use std::io;
@@ -15,7 +15,7 @@ use crate::store::api::Result;
 use crate::store::{SideEntry, SideId};
 
 impl Inner {
-    /// All of them, in order of their names.
+    /// All side files, sorted by name.
     pub(super) fn list_sides(&self) -> Result<Vec<SideEntry>> {
         let mut found = Vec::new();
         self.list_folder("times", &mut found)?;
@@ -40,7 +40,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Names in a folder, each with the folder; none if it is not there.
+    /// Names in a folder, each with the folder; none if the folder does not exist.
     fn names(&self, below: &str) -> Result<impl Iterator<Item = (String, Rc<Folder>)> + use<>> {
         let failed = |e| error("list", &self.root.join(below), &e);
         let folder = match self.folder(Path::new(below)) {

@@ -22,10 +22,10 @@ use crate::store::{ErrorKind, Listing, SideId, StoreError};
 #[path = "tests.rs"]
 mod tests;
 
-/// A temporary file that nobody has touched for this long belongs to a process that is dead.
+/// A temporary file that has not been touched for this long belongs to a dead process.
 const ABANDONED: Duration = Duration::from_secs(3600);
 
-/// Bytes that one upload gathers before it goes to a blocking thread.
+/// An upload gathers this many bytes before it hands them to a blocking thread.
 pub(super) const GATHER_BYTES: usize = 1 << 20;
 
 /// A replica in a directory.
@@ -35,21 +35,21 @@ pub struct FileStore(Arc<Inner>);
 pub(super) struct Inner {
     pub(super) root: PathBuf,
     url: String,
-    /// Mode bits of the files, before the umask. Who may read them may also pass through the
+    /// Mode bits of the files, before the umask. Users who may read the files may also enter the
     /// directories.
     pub(super) mode: u32,
-    /// Whether abandoned temporary files have been removed; done before the first write.
+    /// Whether abandoned temporary files were removed, which happens before the first write.
     swept: AtomicBool,
 }
 
 impl FileStore {
-    /// The replica in `root`, which need not exist yet. Its files can be read by their owner only.
+    /// Opens the replica in `root`, which need not exist yet. Only the owner may read its files.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> FileStore {
         FileStore::with_mode(root, 0o600)
     }
 
-    /// The same with other mode bits for new files, such as those of the database.
+    /// Like [`FileStore::new`], with other mode bits for new files, such as those of the database.
     #[must_use]
     pub fn with_mode(root: impl Into<PathBuf>, mode: u32) -> FileStore {
         let root = root.into();
@@ -57,7 +57,7 @@ impl FileStore {
         FileStore(Arc::new(Inner { root, url, mode, swept: AtomicBool::new(false) }))
     }
 
-    /// Does `work` on a blocking thread.
+    /// Runs `work` on a blocking thread.
     pub(super) fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
@@ -73,12 +73,12 @@ impl FileStore {
     }
 }
 
-/// The folder of a level, below the root.
+/// The folder of a level, relative to the root.
 pub(super) fn level_path(level: Level) -> PathBuf {
     Path::new("ltx").join(level.to_string())
 }
 
-/// An answer, `None` where there is nothing.
+/// Turns "not found" into `None`.
 pub(super) fn if_there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
     match found {
         Ok(found) => Ok(Some(found)),
@@ -88,8 +88,8 @@ pub(super) fn if_there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
 }
 
 impl Inner {
-    /// Makes a folder of the replica for those who may read its files; what is above the replica is
-    /// made as the umask says.
+    /// Creates a folder of the replica, which the users who may read its files may enter.
+    /// Directories above the replica are created with the umask's mode.
     pub(super) fn make(&self, below: &Path) -> io::Result<Folder> {
         let mode = self.mode | (self.mode & 0o444) >> 2;
         durable::create_dir_all(durable::directory_of(&self.root))?;
@@ -116,7 +116,7 @@ impl Inner {
             }
         }
         all.sort_unstable_by_key(|e| e.id);
-        // A directory that changes while it is read may name a file twice.
+        // A directory that changes during the read may list a file twice.
         all.dedup_by_key(|e| e.id);
         Ok(all)
     }
@@ -185,7 +185,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Removes temporary files that dead processes left behind. Best effort, once.
+    /// Removes temporary files that dead processes left. Best effort, once per process.
     pub(super) fn sweep(&self) {
         if self.swept.swap(true, Ordering::Relaxed) {
             return;
@@ -202,16 +202,16 @@ impl Inner {
     }
 }
 
-/// By the time of the last change of the inode: the modification time is set to that of the header
-/// when the file is about to get its name, and may be long ago.
+/// Whether a temporary file is abandoned. The age is that of the inode's last change: just before
+/// the rename, the modification time is set to the header's, which may be long ago.
 fn is_abandoned(folder: &Folder, name: &str) -> bool {
     let Ok(seen) = folder.look(OsStr::new(name), false) else { return false };
     let age = SystemTime::now().duration_since(seen.changed).unwrap_or_default();
     seen.is_file && age > ABANDONED
 }
 
-/// The absolute path `path` without links, as far as it exists, and without `..`: what does not
-/// exist yet has no links.
+/// Resolves links and `..` in the absolute path `path`. Parts that do not exist yet contain no
+/// links.
 fn real_path(mut path: PathBuf) -> PathBuf {
     loop {
         let real = path.ancestors().find_map(|above| {
@@ -230,13 +230,13 @@ fn real_path(mut path: PathBuf) -> PathBuf {
         if !goes_up {
             return folded;
         }
-        // What it leads to may exist, and be a link.
+        // The resulting path may exist, and may be a link.
         path = folded;
     }
 }
 
-/// What a listing says of one file; `None` if it is not there (any more) or not a file. A link to a
-/// file is listed, so that it is missed by nobody, and refused when it is read.
+/// The entry of one file; `None` if it does not exist or is not a file. A link to a file is listed,
+/// so that it is not silently missing, and is refused when it is read.
 fn entry(id: LtxId, folder: &Folder) -> Result<Option<Entry>> {
     let name = id.file_name();
     let seen = if_there(folder.look(OsStr::new(&name), true));
@@ -244,7 +244,7 @@ fn entry(id: LtxId, folder: &Folder) -> Result<Option<Entry>> {
     Ok(seen.map(|seen| Entry { id, size: seen.len, modified: Millis::from_system(seen.modified) }))
 }
 
-/// Says what was tried, where and why it failed, and sorts it.
+/// Classifies an I/O error, and names the operation, the path and the cause.
 pub(super) fn error(what: &str, path: &Path, e: &io::Error) -> StoreError {
     use io::ErrorKind as K;
     let path = path.display();
@@ -287,7 +287,7 @@ impl Store for FileStore {
         &self.0.url
     }
 
-    /// The path without links, as far as it exists.
+    /// The path, with links resolved in the part that exists.
     fn identity(&self) -> String {
         let root = std::path::absolute(&self.0.root).unwrap_or_else(|_| self.0.root.clone());
         let mut name = format!("file://{}", real_path(root).display());

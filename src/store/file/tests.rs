@@ -121,7 +121,7 @@ async fn a_copy_lives_on_its_own() {
     let later = PutOptions { created: Millis(WHEN.0 + 5), create_only: true };
     for (to, options) in [(id(1, 1, 1), create_only()), (id(2, 1, 1), later), (id(9, 1, 1), replace())] {
         store.copy(raw(1), to, options).await.unwrap();
-        // Once more: what is there is the same.
+        // The second put finds the same content.
         store.copy(raw(1), to, options).await.unwrap();
     }
     store.delete(&[raw(1), raw(8)]).await.unwrap();
@@ -157,8 +157,8 @@ async fn strangers_are_not_listed() {
     assert_eq!(store.list(Scope::All).await.unwrap().len(), 1);
 }
 
-/// A finished draft can have an old modification time just before it gets its name; what counts is
-/// when it was last touched.
+/// A finished draft may have an old modification time just before its rename; only the inode's
+/// change time counts.
 #[tokio::test]
 async fn abandoned_temporary_files_go_and_others_stay() {
     let (dir, store) = store();
@@ -213,7 +213,7 @@ fn one_directory_has_one_identity() {
     assert_eq!(of("real/not/yet"), of("link/not/yet/"));
     assert_ne!(of("real/not/yet"), of("real/not"));
     assert_eq!(of("real/not"), of("no/../link/yet/../not/"));
-    // What does not exist leads to what does.
+    // The existing link's target decides for the part that does not exist.
     assert_eq!(of("real"), of("no/../link"));
     assert!(of("real").starts_with("file:///"));
 }
@@ -269,7 +269,7 @@ async fn a_replica_is_its_owners_alone_and_what_is_above_it_is_not() {
     assert_eq!(mode("shared/ltx/0"), 0o750 & usual);
 }
 
-/// Whoever owns a replica's folder can put links to files of others into it.
+/// The owner of a replica's folder can put links to other users' files into it.
 #[tokio::test]
 async fn a_link_in_a_replica_is_listed_and_never_read_or_copied() {
     let (dir, store) = store();
@@ -291,13 +291,14 @@ async fn a_link_in_a_replica_is_listed_and_never_read_or_copied() {
     assert!(made.success());
     let e = store.get(raw(3), 0..100).await.unwrap_err().to_string();
     assert!(e.contains("FIFO"), "{e}");
-    // Nothing goes through a link when it is written.
+    // No write goes through a link.
     store.put(raw(2), body("new"), replace()).await.unwrap();
     assert_eq!(fs::read(&secret).unwrap(), b"root only");
     assert_eq!(&store.get(raw(2), 0..100).await.unwrap()[..], b"new");
 }
 
-/// Who may write to a replica could have any file of the host read or written through a link.
+/// A user who may write to a replica could have any file of the host read or written through a
+/// link.
 #[tokio::test]
 async fn no_link_below_the_root_is_followed() {
     use std::os::unix::fs::symlink;
@@ -305,7 +306,7 @@ async fn no_link_below_the_root_is_followed() {
         let (dir, store) = store();
         let victim = dir.path().join("victim");
         let inside = |name: &str| victim.join(name);
-        // Whatever is read, removed or replaced there is noticed.
+        // Any read, removal or replacement of these files is noticed.
         fs::create_dir_all(inside("0")).unwrap();
         fs::create_dir_all(inside("1")).unwrap();
         let name = raw(1).file_name();
@@ -342,7 +343,7 @@ async fn no_link_below_the_root_is_followed() {
         assert_eq!(tree(&victim), before, "{link}");
         assert!(before.iter().all(|path| fs::read(path).unwrap() == b"theirs"), "{link}");
     }
-    // The root itself is a user's business.
+    // The root itself may be a link: that is the user's choice.
     let (dir, _) = store();
     fs::create_dir(dir.path().join("disk")).unwrap();
     symlink(dir.path().join("disk"), dir.path().join("replica")).unwrap();

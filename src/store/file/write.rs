@@ -1,4 +1,4 @@
-//! Putting, copying and streaming files into a directory replica.
+//! Writes, copies and streams files into a directory replica.
 
 use std::ffi::OsStr;
 use std::io::{self, IoSlice, Write};
@@ -21,9 +21,9 @@ impl Inner {
         draft.finish(|existing| same_as_body(existing, body))
     }
 
-    /// A hard link where the time fits, for the inode has only one; else a copy by the kernel,
-    /// which shares the blocks where the file system can. Files of a replica are never changed
-    /// in place, so a link is as good.
+    /// Copies a file. A hard link is made if both have the same time, because an inode has only
+    /// one. Otherwise the kernel copies, and shares the blocks where the file system can. Files of
+    /// a replica are never changed in place, so a link is as good as a copy.
     pub(super) fn copy(&self, from: LtxId, to: LtxId, options: PutOptions) -> Result<()> {
         let source = self.path(from);
         let failed = |e: io::Error| match e.kind() {
@@ -45,7 +45,7 @@ impl Inner {
         draft.finish(|existing| same_files(existing, &original))
     }
 
-    /// Whether it could be done by a link.
+    /// Tries a hard link. Returns whether it succeeded.
     fn link(
         &self,
         (source, name, original): (&Folder, &str, &File),
@@ -72,7 +72,7 @@ impl Inner {
                 return Ok(false);
             }
             let renamed = folder.rename(temporary, &new);
-            // Renaming one link of a file over another link of the same file does nothing at all.
+            // Renaming one link of a file over another link of the same file does nothing.
             let _ = folder.remove(temporary);
             renamed.map_err(failed)?;
         }
@@ -80,7 +80,7 @@ impl Inner {
         Ok(true)
     }
 
-    /// A temporary file beside the place of `id`; makes the directories if they are missing.
+    /// Creates a temporary file next to the place of `id`, and its directories if they are missing.
     fn draft(&self, id: LtxId, options: PutOptions) -> Result<Draft> {
         self.sweep();
         let (target, below) = (self.path(id), level_path(id.level));
@@ -95,7 +95,7 @@ impl Inner {
     }
 }
 
-/// An LTX file that has not got its name yet. Dropped unfinished it is removed.
+/// An LTX file that does not have its name yet. It is removed if it is dropped unfinished.
 struct Draft {
     pending: Pending,
     folder: Folder,
@@ -126,8 +126,8 @@ impl Draft {
         Ok(())
     }
 
-    /// Flushes it and gives it its name. `same` compares what is there already, for a name that may
-    /// not be replaced.
+    /// Flushes the file and gives it its name. For a name that may not be replaced, `same` compares
+    /// the existing file.
     fn finish(self, same: impl FnOnce(&File) -> io::Result<bool>) -> Result<()> {
         let Draft { pending, folder, name, target, options, .. } = self;
         let failed = |e: io::Error| error("write", &target, &e);
@@ -200,10 +200,10 @@ pub(super) async fn begin(store: FileStore, id: LtxId, options: PutOptions) -> R
     Ok(Box::new(Stream { store, draft: Some(draft), waiting: Vec::new(), waiting_bytes: 0 }))
 }
 
-/// A streamed file. Small pieces are gathered, so that each does not cost a change of threads.
+/// A streamed file. Small pieces are gathered, so that each one does not cost a switch of threads.
 struct Stream {
     store: FileStore,
-    /// `None` after an error: the upload is over.
+    /// `None` after an error: the upload has failed.
     draft: Option<Draft>,
     waiting: Vec<Bytes>,
     waiting_bytes: usize,

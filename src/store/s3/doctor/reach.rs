@@ -154,7 +154,7 @@ async fn encrypt(url: &EndpointUrl, to: SocketAddr, tls: &TlsOptions, tell: Tell
             true
         }
         Err(words) => {
-            // Once more without a check, to say what the server has.
+            // Repeats the handshake without a check, to report the server's certificate.
             let open = TlsOptions { skip_verify: true, ca_cert: None };
             let seen = match tls_config(&open) {
                 Ok(config) => handshake(url, to, config).await.ok(),

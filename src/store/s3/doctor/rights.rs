@@ -213,7 +213,7 @@ async fn in_parts(inner: &Arc<Inner>, key: &str, tell: Tell<'_>) {
     let size = limits::PART_BYTES_MIN + 1;
     let sent = async {
         let mut parts = Box::new(Parts::new(Arc::clone(inner), key.to_owned(), size, replacing())?);
-        // Dropped before its end, it is aborted.
+        // If it is dropped before its end, the upload is aborted.
         parts.write(Bytes::from(vec![0x5a; usize::try_from(size).unwrap_or(usize::MAX)])).await?;
         parts.finish().await?;
         inner.head(key).await
@@ -240,10 +240,10 @@ fn replacing() -> PutOptions {
     PutOptions { created: Millis::now(), create_only: false }
 }
 
-/// Removes the scratch objects; each that stays is named.
+/// Deletes the scratch objects, and names each one that remains.
 async fn removed(inner: &Inner, keys: &[String], made: bool, tell: Tell<'_>) {
     let mut wrong = Vec::new();
-    // As retention does it.
+    // In one batch, as retention deletes.
     if let Err(e) = inner.delete(keys).await {
         wrong.push(e.to_string());
         for key in keys {
@@ -254,7 +254,7 @@ async fn removed(inner: &Inner, keys: &[String], made: bool, tell: Tell<'_>) {
     }
     let one_by_one = inner.client.refused.batch_delete.load(Ordering::Relaxed);
     if !made {
-        // Whether it is allowed to delete what is not there says little.
+        // Deleting an object that does not exist proves little about the right to delete.
         return;
     }
     match (wrong.first(), inner.head(&keys[0]).await) {

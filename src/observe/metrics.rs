@@ -50,7 +50,7 @@ const REPLICAS: [(&str, &str, &str, OfReplica); 20] = [
             && known_lag(r).is_some_and(|l| l.commits == 0 && l.bytes == 0);
         Some(flag(synced && r.away_since().is_none()))
     }),
-    ("lsfast_replica_away", "gauge", "Whether the store does not take what it is given.", |r| {
+    ("lsfast_replica_away", "gauge", "Whether the store is unreachable or refuses.", |r| {
         Some(flag(r.away_since().is_some()))
     }),
     ("lsfast_replica_txid", "gauge", "Newest stored TXID.", |r| r.durable().map(|d| number(d.0.0))),

@@ -191,7 +191,7 @@ impl Trouble {
                     db,
                     replica,
                     error,
-                    "the store does not take it; trying again at growing intervals"
+                    "the store is not working; trying again at growing intervals"
                 );
             }
             true => tracing::error!(db, replica, error, "the store refuses; trying again every few minutes"),
@@ -206,7 +206,7 @@ impl Trouble {
         let Name { db, replica } = name;
         if let Some(age) = member.leave() {
             let store = !member.place.starts_with(DATABASE);
-            let message = if store { "the store takes it again" } else { "it works again" };
+            let message = if store { "the store works again" } else { "it works again" };
             tracing::info!(db, replica, down = %down(age), "{message}");
         }
     }
@@ -250,7 +250,7 @@ impl Trouble {
         let (replicas, error) = (lags().count(), &state.error);
         let Name { db, replica } = name;
         let store = !member.place.starts_with(DATABASE);
-        let message = if store { "the store still does not take it" } else { "still failing" };
+        let message = if store { "the store is still not working" } else { "still failing" };
         tracing::warn!(
             db, replica, replicas, down = %down(age), commits_behind = commits, bytes_behind = bytes, error,
             "{message}; trying again"

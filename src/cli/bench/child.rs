@@ -49,7 +49,7 @@ impl Child {
         let mut line = serde_json::to_string(&turn)?;
         line.push('\n');
         let turns = self.turns.as_mut().context("the writer has ended")?;
-        turns.write_all(line.as_bytes()).context("the writer takes no turns any more")
+        turns.write_all(line.as_bytes()).context("the writer accepts no further turns")
     }
 
     /// What it tells next; an error if it had to give up or is gone.

@@ -171,7 +171,7 @@ impl Outcome {
                 x: "s",
                 y: "MB",
                 scale: Scale::Linear,
-                lines: vec![Line { name: "log", points: thin(&size) }],
+                lines: vec![Line { name: "WAL", points: thin(&size) }],
             },
         ];
         let title = format!("lsfast bench to {}", self.subject.replica);

@@ -84,7 +84,7 @@ fn database_state(state: &str) -> &str {
         "waiting" => "waiting for the database",
         "failed" => "not replicated",
         "not running" => "no lsfast replicates it",
-        "not answering" => "an lsfast replicates it that does not answer",
+        "not answering" => "the lsfast that replicates it does not answer",
         other => other,
     }
 }

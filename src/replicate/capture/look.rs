@@ -420,7 +420,7 @@ impl Capture {
         match healed {
             Some(true) => self.recount_after_recovery()?,
             Some(false) => {
-                self.lose("the wal-index was rebuilt while no read lock was to be had", Instant::now());
+                self.lose("the wal-index was rebuilt while no read lock was free", Instant::now());
             }
             None => {}
         }

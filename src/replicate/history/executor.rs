@@ -282,7 +282,7 @@ impl Keeper {
                     db = self.name,
                     replica = self.store.url(),
                     reason = message,
-                    "the store does not let old files be deleted; all else goes on (retention.enabled: false stops the attempts)"
+                    "the store does not let old files be deleted; everything else goes on (retention.enabled: false stops the attempts)"
                 );
             }
             return;

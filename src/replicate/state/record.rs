@@ -131,7 +131,7 @@ impl Local {
         if before.is_ahead_of(now) {
             tracing::warn!(
                 state = %self.dir.display(), time = %before, now = %now,
-                "the last batch is of a time in the future: the clock was wrong, or was set back; batches have the present time again"
+                "the last batch is dated in the future: the clock was wrong, or was set back; new batches have the present time"
             );
         }
         self.state.timestamp
@@ -143,7 +143,7 @@ impl Local {
         if timestamp.is_ahead_of(now) {
             tracing::warn!(
                 state = %self.dir.display(), time = %timestamp, now = %now,
-                "the newest file of the replica is of a time in the future: the clock of its writer was wrong; new batches \
+                "the newest file of the replica is dated in the future: the clock of its writer was wrong; new batches \
                  have the present time"
             );
         } else {

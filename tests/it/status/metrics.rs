@@ -162,7 +162,7 @@ fn a_heartbeat_that_fails_is_said_once_and_none_comes_while_a_store_is_away() {
         ),
     );
     let process = start(&config, &[]);
-    process.wait_for_line("the store does not take it");
+    process.wait_for_line("the store is not working");
     // Each look ends with one of the two, and nothing but an answer of that store changes
     // what it sees.
     process.wait_for_line("the heartbeat is held back");

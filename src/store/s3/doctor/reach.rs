@@ -146,7 +146,7 @@ async fn encrypt(url: &EndpointUrl, to: SocketAddr, tls: &TlsOptions, tell: Tell
                 tell(Finding::warn(
                     "tls",
                     detail,
-                    format!("the certificate ends in {days} days: renew it on the server"),
+                    format!("the certificate expires in {days} days: renew it on the server"),
                 ));
             } else {
                 tell(Finding::ok("tls", detail));

@@ -1,4 +1,4 @@
-//! What the documents show can be typed, and how they say it.
+//! What the documents show can be typed, and how they and the program say it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,6 +18,27 @@ const NOT_HERE: [&str; 11] = [
     "is said once",
     "a database like any other",
 ];
+
+/// Phrases that no message, log line or help text of the program has.
+const NOT_IN_MESSAGES: [&str; 14] = [
+    "so many",
+    "so long",
+    "so often",
+    "somebody",
+    "nobody",
+    "whoever",
+    "anew",
+    "trying on",
+    "is said",
+    "at all events",
+    "anybody",
+    "everybody",
+    "stands",
+    "cannot be had",
+];
+
+/// Phrases that no comment of the program has.
+const NOT_IN_COMMENTS: [&str; 2] = ["trying on", "at all events"];
 
 /// Flags of other programs that the documents show.
 const FLAGS_OF_OTHERS: [&str; 4] = ["unix-socket", "port", "release", "path"];
@@ -64,14 +85,92 @@ fn prose(text: &str) -> String {
 }
 
 fn phrases(text: &str) -> Vec<&'static str> {
-    let prose = prose(text);
+    found(&prose(text), &NOT_HERE)
+}
+
+/// The phrases of a list that a text in small letters has as whole words.
+fn found(prose: &str, list: &[&'static str]) -> Vec<&'static str> {
     let is_word = |c: char| c.is_alphanumeric();
     let has = |phrase: &&str| {
         prose.match_indices(*phrase).any(|(at, _)| {
             !prose[..at].ends_with(is_word) && !prose[at + phrase.len()..].starts_with(is_word)
         })
     };
-    NOT_HERE.into_iter().filter(has).collect()
+    list.iter().copied().filter(has).collect()
+}
+
+/// The comments of a source file, and its string literals, in small letters and with single
+/// spaces, so that a phrase may be broken over lines.
+fn comments_and_literals(source: &str) -> (String, String) {
+    let (mut comments, mut literals) = (String::new(), String::new());
+    let mut rest = source;
+    while let Some(at) = rest.find(['/', '"', '\'']) {
+        let before = &rest[..at];
+        rest = &rest[at..];
+        if let Some(comment) = rest.strip_prefix("//") {
+            let (line, more) = comment.split_once('\n').unwrap_or((comment, ""));
+            comments.extend([line.trim_start_matches(['/', '!']), " "]);
+            rest = more;
+        } else if rest.starts_with('"') {
+            let hashes = before.len() - before.trim_end_matches('#').len();
+            let is_raw = before[..before.len() - hashes].ends_with('r');
+            let (literal, more) = if is_raw {
+                rest[1..].split_once(&format!("\"{}", "#".repeat(hashes))).expect("the end of a raw literal")
+            } else {
+                let mut escaped = false;
+                let end = rest[1..].find(|c| {
+                    let ends = c == '"' && !escaped;
+                    escaped = c == '\\' && !escaped;
+                    ends
+                });
+                let end = 1 + end.expect("the end of a literal");
+                (&rest[1..end], &rest[end + 1..])
+            };
+            literals.extend([literal, " | "]);
+            rest = more;
+        } else {
+            // A character that is a quote; a lifetime is only stepped over.
+            let quotes = ["'\"'", "'\\\"'", "'\\''", "'/'"];
+            let length = quotes.iter().find(|q| rest.starts_with(**q)).map_or(1, |q| q.len());
+            rest = &rest[length..];
+        }
+    }
+    let plain = |text: String| {
+        let joined = text.replace("\\\n", " ").replace("\\n", " ");
+        joined.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
+    };
+    (plain(comments), plain(literals))
+}
+
+#[test]
+fn the_program_is_in_plain_words() {
+    let mut wrong = Vec::new();
+    let mut literals_seen = 0;
+    for (path, text) in files_below(&root().join("src"), ".rs") {
+        if path.iter().any(|part| part == "tests") || path.to_string_lossy().ends_with("tests.rs") {
+            continue;
+        }
+        // Tests of a file come last in it.
+        let program = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or("");
+        let (comments, literals) = comments_and_literals(program);
+        literals_seen += literals.matches(" | ").count();
+        let both = [("a comment", &comments, &NOT_IN_COMMENTS[..]), ("a text", &literals, &NOT_IN_MESSAGES)];
+        for (place, words, list) in both {
+            wrong.extend(
+                found(words, list).into_iter().map(|p| format!("{}: {p:?} in {place}", path.display())),
+            );
+        }
+    }
+    assert!(literals_seen > 3_000, "only {literals_seen} literals found");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn comments_and_literals_are_told_apart() {
+    let source = "/// One \n// two's\nlet c = '\"'; f(\"Three \\\n    \\\"four\\\" // five\", r#\"six \"7\"\"#); // \"eight\"";
+    let (comments, literals) = comments_and_literals(source);
+    assert_eq!(comments, "one two's \"eight\"");
+    assert_eq!(literals, "three \\\"four\\\" // five | six \"7\" |");
 }
 
 #[test]

@@ -140,7 +140,7 @@ impl Setup {
             return Ok(Target::Database(Box::new(database)));
         }
         // What `lsfast replicate DB` makes beside the database.
-        let beside = self.env.absolute(&super::replicate::default_replica(path));
+        let beside = self.env.absolute(&default_replica(path));
         if beside.is_dir() {
             return Ok(Target::Replica(Box::new(Location::directory(beside))));
         }
@@ -198,5 +198,23 @@ impl Setup {
     /// How stores are opened.
     pub(super) fn client(&self) -> &ClientOptions {
         &self.client
+    }
+}
+
+/// `DB-replica` beside the database.
+pub(super) fn default_replica(db: &Path) -> PathBuf {
+    let mut name = db.as_os_str().to_os_string();
+    name.push("-replica");
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_replica_stands_beside_the_database() {
+        assert_eq!(default_replica(Path::new("/data/app.db")), Path::new("/data/app.db-replica"));
+        assert_eq!(default_replica(Path::new("app.db")), Path::new("app.db-replica"));
     }
 }

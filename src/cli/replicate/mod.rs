@@ -1,5 +1,6 @@
 //! `lsfast replicate [DB [URL...]]`
 
+mod args;
 mod fill;
 mod history;
 mod observe;
@@ -8,7 +9,6 @@ mod program;
 mod run;
 mod verification;
 
+pub use args::ReplicateArgs;
 pub(super) use observe::process_socket;
-pub(super) use plan::default_replica;
-pub use run::ReplicateArgs;
 pub(crate) use run::{database, once, run};

@@ -1,14 +1,14 @@
 //! What `lsfast replicate` is to do: databases with their replicas, by command line or config file.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::run::ReplicateArgs;
+use super::args::ReplicateArgs;
 use super::{history, verification};
 use crate::base::limits;
 use crate::cli::report::print_line;
-use crate::cli::setup::Setup;
+use crate::cli::setup::{Setup, default_replica};
 use crate::config::Location;
 use crate::config::file::{DatabaseConfig, Directory};
 use crate::io::Engine;
@@ -156,22 +156,4 @@ fn locations(setup: &mut Setup, args: &ReplicateArgs, db: &Path) -> anyhow::Resu
     let location = Location::directory(std::path::absolute(default_replica(db))?);
     print_line(&format!("replicating {} to {}", db.display(), location.url))?;
     Ok(vec![location])
-}
-
-/// `DB-replica` beside the database.
-pub(in crate::cli) fn default_replica(db: &Path) -> PathBuf {
-    let mut name = db.as_os_str().to_os_string();
-    name.push("-replica");
-    PathBuf::from(name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_default_replica_stands_beside_the_database() {
-        assert_eq!(default_replica(Path::new("/data/app.db")), Path::new("/data/app.db-replica"));
-        assert_eq!(default_replica(Path::new("app.db")), Path::new("app.db-replica"));
-    }
 }

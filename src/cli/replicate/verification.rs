@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::run::ReplicateArgs;
+use super::args::ReplicateArgs;
 use crate::config::file::Verifications;
 use crate::replicate::Verification;
 use crate::replicate::history::SystemTimeline;

@@ -1,8 +1,10 @@
 //! `lsfast restore [-o OUT] URL`
 
+mod args;
 mod print;
+mod progress;
 mod run;
-pub(crate) mod standby;
+mod standby;
 
-pub use run::RestoreArgs;
-pub(crate) use run::{Watcher, run};
+pub use args::RestoreArgs;
+pub(crate) use run::run;

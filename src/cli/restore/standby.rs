@@ -1,55 +1,21 @@
 //! `lsfast restore -f [-o OUT] DB|URL`
 
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 use anyhow::Context as _;
-use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{RestoreArgs, Watcher};
+use super::args::RestoreArgs;
+use super::progress::Watcher;
 use crate::cli::setup::Setup;
-use crate::config::{Kind, Location, parse_duration};
+use crate::config::{Kind, Location};
 use crate::io::Engine;
 use crate::observe;
 use crate::restore::standby::{self, FollowOptions};
 
-/// Flags for following.
-#[derive(Debug, Clone, Args)]
-pub struct FollowArgs {
-    /// Keep OUT up to date with the replica until told to stop; readers of OUT see whole states
-    /// only. Resumes where it stopped; see also `lsfast promote`
-    #[arg(
-        short,
-        long,
-        conflicts_with_all = ["timestamp", "txid", "generation", "index", "salvage", "dry_run", "if_db_not_exists", "if_replica_exists", "json"]
-    )]
-    pub follow: bool,
-    /// With --follow: how often to ask a store for the next file; up to four times as often after
-    /// a file arrived. Changes of a directory are noticed at once
-    #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "1s", requires = "follow")]
-    pub follow_interval: Duration,
-    /// With --follow: serve metrics, status and a page by HTTP here, as `addr` of the config file
-    /// does for `replicate`
-    #[arg(long, value_name = "HOST:PORT", requires = "follow")]
-    pub addr: Option<String>,
-    /// With --follow: answer `lsfast status --socket PATH` here, in addition to the socket in
-    /// the folder .OUT-lsfast
-    #[arg(long, value_name = "PATH", requires = "follow")]
-    pub socket: Option<PathBuf>,
-}
-
-fn interval(text: &str) -> Result<Duration, String> {
-    let interval = parse_duration(text).map_err(|e| e.to_string())?;
-    if interval < Duration::from_millis(1) {
-        return Err("write a duration of at least 1ms".into());
-    }
-    Ok(interval)
-}
-
 /// Follows until a signal comes or somebody promotes the database.
-pub(crate) fn run(
+pub(super) fn run(
     setup: &Setup,
     event_loop: tokio::runtime::Runtime,
     engine: &Engine,

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::print;
 use crate::cli::report::print_line;
-use crate::cli::setup::Setup;
+use crate::cli::setup::{Setup, default_replica};
 use crate::cli::{databases, flags, replicate};
 use crate::config::Location;
 use crate::config::file::DatabaseConfig;
@@ -66,7 +66,7 @@ fn one(setup: &Setup, db: &Path) -> anyhow::Result<Wanted> {
     if !path.exists() && !home.exists() {
         anyhow::bail!("there is no database {} and nothing replicates it", path.display());
     }
-    let beside = setup.env().absolute(&replicate::default_replica(&path));
+    let beside = setup.env().absolute(&default_replica(&path));
     let replicas = if beside.is_dir() { vec![Location::directory(beside)] } else { Vec::new() };
     Ok(Wanted { path, home, replicas })
 }

@@ -4,7 +4,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
-use super::snapshot::Status;
+use super::status::Status;
 use crate::base::limits;
 
 /// A process that is stopped, or that another one is inspecting, does not answer. No longer than

@@ -6,10 +6,13 @@ use std::path::Path;
 
 use tokio::sync::mpsc;
 
-use super::observatory::SOCKET;
-use super::server::{Command, Scope};
+use super::scope::Scope;
+use super::server::Command;
 use crate::io::socket;
-use crate::replicate::state::home_folder;
+use crate::replicate::state::{self, home_folder};
+
+/// The name of the socket in the folder of a database.
+pub const SOCKET: &str = state::SOCKET;
 
 /// Makes and ends them.
 #[derive(Debug)]

@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::server::Scope;
-use super::snapshot::{known_lag, sizes};
+use super::format::{age, escape, flag, head, number};
+use super::scope::Scope;
+use super::sizes::sizes;
+use super::snapshot::known_lag;
 use super::standbys::Followers;
-use crate::base::clock::Millis;
 use crate::replicate::Vitals;
 use crate::replicate::vitals::{DatabasePhase, DatabaseVitals, LATENCY_MS, ReplicaPhase, ReplicaVitals};
 
@@ -114,18 +115,6 @@ const REPLICAS: [(&str, &str, &str, OfReplica); 20] = [
     }),
 ];
 
-pub(super) fn number(n: u64) -> f64 {
-    n as f64
-}
-
-pub(super) fn flag(yes: bool) -> f64 {
-    f64::from(u8::from(yes))
-}
-
-pub(super) fn age(at: Millis) -> f64 {
-    (Millis::now().0 - at.0).max(0) as f64 / 1_000.0
-}
-
 /// All metrics of this process, as far as `scope` shows them.
 pub(super) fn text(vitals: &Vitals, followers: &Followers, scope: &Scope) -> String {
     let mut databases = vitals.databases();
@@ -185,10 +174,6 @@ fn levels(out: &mut String, databases: &[Arc<DatabaseVitals>]) {
     }
 }
 
-pub(super) fn head(out: &mut String, name: &str, kind: &str, help: &str) {
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-}
-
 fn replicas(databases: &[Arc<DatabaseVitals>]) -> impl Iterator<Item = (String, &ReplicaVitals)> {
     databases.iter().flat_map(|d| {
         let db = of_database(d);
@@ -200,19 +185,9 @@ fn of_database(database: &DatabaseVitals) -> String {
     format!("db=\"{}\"", escape(&database.path.to_string_lossy()))
 }
 
-/// A value of a label.
-pub(super) fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn labels_are_escaped() {
-        assert_eq!(escape("a\"b\\c\nd"), "a\\\"b\\\\c\\nd");
-    }
 
     #[test]
     fn the_documentation_names_each_metric() {

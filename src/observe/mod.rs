@@ -16,20 +16,25 @@
 
 mod client;
 mod database_sockets;
+mod format;
 mod heartbeat;
 mod metrics;
 mod observatory;
 mod offline;
 mod page;
+mod scope;
 mod server;
+mod sizes;
 mod snapshot;
 mod standbys;
+mod status;
 
 pub use client::ask;
+pub use database_sockets::SOCKET;
 pub use heartbeat::{Heartbeat, INTERVAL as HEARTBEAT_INTERVAL};
-pub use observatory::{Observatory, Options, SOCKET, forget_follow_socket, start};
+pub use observatory::{Observatory, Options, forget_follow_socket, start};
 pub use offline::{Place, holder, is_replica_folder, without_process};
-pub use snapshot::{
+pub use status::{
     DatabaseStatus, DurableStatus, FailureStatus, FollowState, HistoryState, LagStatus, LatencyStatus,
     LevelState, Position, ReplicaStatus, Status, VerificationState,
 };

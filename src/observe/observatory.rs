@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::database_sockets::Homes;
+use super::database_sockets::{Homes, SOCKET};
 use super::heartbeat::Heartbeat;
 use super::offline::holder;
+use super::scope::Scope;
 use super::server;
-use super::server::{Command, Scope};
+use super::server::Command;
 use super::standbys::Followers;
 use crate::base::limits;
 use crate::replicate::state::{home_folder, home_of};
@@ -164,6 +165,3 @@ impl Drop for Observatory {
         }
     }
 }
-
-/// The name of the socket in the folder of a database.
-pub const SOCKET: &str = crate::replicate::state::SOCKET;

@@ -3,7 +3,9 @@
 use std::io;
 use std::path::Path;
 
-use super::snapshot::{DatabaseStatus, DurableStatus, FollowState, ReplicaStatus, position, sizes};
+use super::sizes::sizes;
+use super::snapshot::position;
+use super::status::{DatabaseStatus, DurableStatus, FollowState, ReplicaStatus};
 use crate::base::Txid;
 use crate::io::read_small;
 use crate::replicate::state::{LOCK, folder_of, home_folder, read_state};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::snapshot::{DatabaseStatus, FollowState, ReplicaStatus, Status};
+use super::status::{DatabaseStatus, FollowState, ReplicaStatus, Status};
 
 const HEAD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
 <meta name=\"viewport\" content=\"width=device-width\"><title>lsfast</title><link rel=\"stylesheet\" href=\"/style.css\">";

@@ -21,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 
 use super::heartbeat::{self, Heartbeat};
+use super::scope::Scope;
 use super::standbys::Followers;
 use super::{metrics, page, snapshot};
 use crate::base::limits;
@@ -39,33 +40,6 @@ pub(super) enum Command {
     Serve(PathBuf, StdUnixListener, Scope),
     /// No longer.
     End(PathBuf),
-}
-
-/// What a listener shows.
-#[derive(Debug, Clone)]
-pub(super) enum Scope {
-    /// All databases of the process.
-    Process,
-    /// The one whose local state is in this folder.
-    Home(PathBuf),
-}
-
-impl Scope {
-    /// Whether the database with its local state in `home` is shown.
-    pub(super) fn shows(&self, home: &Path) -> bool {
-        match self {
-            Scope::Process => true,
-            Scope::Home(own) => own == home,
-        }
-    }
-
-    /// Connections at once. Each listener has its own: who occupies one keeps nobody from another.
-    fn places(&self) -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(match self {
-            Scope::Process => limits::OBSERVE_CONNECTIONS,
-            Scope::Home(_) => limits::OBSERVE_HOME_CONNECTIONS,
-        }))
-    }
 }
 
 /// What every connection of a listener needs.

@@ -6,9 +6,10 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::metrics::{age, escape, flag, head, number};
-use super::server::Scope;
-use super::snapshot::{DatabaseStatus, FailureStatus, FollowState, sizes};
+use super::format::{age, escape, flag, head, number};
+use super::scope::Scope;
+use super::sizes::sizes;
+use super::status::{DatabaseStatus, FailureStatus, FollowState};
 use crate::base::Txid;
 use crate::replicate::state::home_of;
 use crate::restore::standby::FollowStatus;

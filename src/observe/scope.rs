@@ -1,0 +1,35 @@
+//! What a listener shows, and to how many at once.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::base::limits;
+
+/// What a listener shows.
+#[derive(Debug, Clone)]
+pub(super) enum Scope {
+    /// All databases of the process.
+    Process,
+    /// The one whose local state is in this folder.
+    Home(PathBuf),
+}
+
+impl Scope {
+    /// Whether the database with its local state in `home` is shown.
+    pub(super) fn shows(&self, home: &Path) -> bool {
+        match self {
+            Scope::Process => true,
+            Scope::Home(own) => own == home,
+        }
+    }
+
+    /// Connections at once. Each listener has its own: who occupies one keeps nobody from another.
+    pub(super) fn places(&self) -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(match self {
+            Scope::Process => limits::OBSERVE_CONNECTIONS,
+            Scope::Home(_) => limits::OBSERVE_HOME_CONNECTIONS,
+        }))
+    }
+}

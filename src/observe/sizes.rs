@@ -1,0 +1,11 @@
+//! Sizes of the files of a database.
+
+use std::path::Path;
+
+use crate::sqlite::database::sibling;
+
+/// Bytes of the database's file and of its log. Not by opening them: see the rules of `io`.
+pub(super) fn sizes(path: &Path) -> (Option<u64>, Option<u64>) {
+    let len = |path: &Path| std::fs::metadata(path).ok().map(|m| m.len());
+    (len(path), len(&sibling(path, "-wal")))
+}

@@ -60,10 +60,12 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Generations(args) => generations::run(&mut setup, &args, generations::What::Generations),
         Command::Snapshots(args) => generations::run(&mut setup, &args, generations::What::Snapshots),
         Command::Wal(args) => generations::run(&mut setup, &args, generations::What::Wal),
-        Command::Bench(args) => bench::run(&global, &mut setup, &args).map(|()| ExitCode::SUCCESS),
+        Command::Bench(args) => {
+            bench::run(Cli::command(), &global, &mut setup, &args).map(|()| ExitCode::SUCCESS)
+        }
         Command::Doctor(args) => doctor::run(&mut setup, &args),
         Command::Version(args) => version::run(&args),
-        Command::Man(args) => manual::man(&args),
-        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(Cli::command(), &args),
+        Command::Completions(args) => manual::completions(Cli::command(), &args),
     }
 }

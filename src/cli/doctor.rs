@@ -9,9 +9,9 @@ use clap::Args;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use super::flags;
 use super::report::{OutputError, print_line};
-use super::setup::{self, Setup};
+use super::setup::Setup;
+use super::{flags, runtime};
 use crate::base::finding::{Finding, Verdict};
 use crate::config::file::DatabaseConfig;
 use crate::config::{Kind, Location};
@@ -38,7 +38,7 @@ pub struct DoctorArgs {
 /// Runs the command.
 pub(super) fn run(setup: &mut Setup, args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut report = Report::new(args.json);
-    let event_loop = setup::event_loop()?;
+    let event_loop = runtime::event_loop()?;
     if args.what.is_empty() {
         let config = Arc::clone(setup.need_config("write lsfast doctor DB URL")?);
         for database in &config.databases {

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::setup::{self, Setup};
+use super::setup::Setup;
 use super::table::table;
-use super::{choose, flags, report};
+use super::{choose, flags, report, runtime};
 use crate::base::clock::Millis;
 use crate::legacy::{Generation, LegacyName};
 use crate::store::{SideEntry, SideId};
@@ -41,7 +41,7 @@ pub(super) fn generation(text: &str) -> Result<Generation, String> {
 
 /// Runs the command.
 pub(super) fn run(setup: &mut Setup, args: &LegacyListArgs, what: What) -> anyhow::Result<ExitCode> {
-    let event_loop = setup::event_loop()?;
+    let event_loop = runtime::event_loop()?;
     let location = event_loop.block_on(choose::location(setup, &args.url))?;
     let listing =
         event_loop.block_on(async { Ok::<_, anyhow::Error>(setup.open(&location)?.list_all().await?) })?;

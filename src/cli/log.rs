@@ -8,7 +8,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
-use super::args::{Global, LogFormat, LogLevel};
+use super::global::{Global, LogFormat, LogLevel};
 use crate::base::untrusted;
 use crate::config::file::{self, Logging};
 

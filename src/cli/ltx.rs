@@ -6,9 +6,9 @@ use clap::Args;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::setup::{self, Setup};
+use super::setup::Setup;
 use super::table::table;
-use super::{choose, flags, report};
+use super::{choose, flags, report, runtime};
 use crate::base::{Level, LtxId, limits};
 use crate::store::{Entry, Scope, Store};
 
@@ -39,7 +39,7 @@ fn level(text: &str) -> Result<Level, String> {
 
 /// Runs the command.
 pub(super) fn run(setup: &mut Setup, args: &LtxArgs) -> anyhow::Result<()> {
-    let event_loop = setup::event_loop()?;
+    let event_loop = runtime::event_loop()?;
     let location = event_loop.block_on(choose::location(setup, &args.url))?;
     let store = setup.open(&location)?;
     let entries = event_loop.block_on(async {

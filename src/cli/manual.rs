@@ -4,9 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Args, Command, CommandFactory as _};
+use clap::{Args, Command};
 
-use super::args::Cli;
 use super::report::print_text;
 use crate::io::durable;
 
@@ -29,9 +28,8 @@ pub struct CompletionsArgs {
     pub shell: clap_complete::Shell,
 }
 
-/// Runs `lsfast man`.
-pub(super) fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
-    let mut cli = Cli::command();
+/// Runs `lsfast man` for the command line `cli`.
+pub(super) fn man(mut cli: Command, args: &ManArgs) -> anyhow::Result<ExitCode> {
     cli.build();
     if let Some(dir) = &args.dir {
         write_pages(&cli, dir)
@@ -68,10 +66,10 @@ fn write_pages(cli: &Command, dir: &std::path::Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Runs `lsfast completions`.
-pub(super) fn completions(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
+/// Runs `lsfast completions` for the command line `cli`.
+pub(super) fn completions(mut cli: Command, args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
     let mut out = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "lsfast", &mut out);
+    clap_complete::generate(args.shell, &mut cli, "lsfast", &mut out);
     print_text(&String::from_utf8_lossy(&out))?;
     Ok(ExitCode::SUCCESS)
 }

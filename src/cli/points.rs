@@ -3,9 +3,9 @@
 use clap::Args;
 use serde_json::json;
 
-use super::setup::{self, Setup};
+use super::setup::Setup;
 use super::table::table;
-use super::{choose, flags, report};
+use super::{choose, flags, report, runtime};
 use crate::base::limits;
 use crate::restore::{self, Object, Point, PointState, object_name};
 
@@ -37,7 +37,7 @@ fn limit(text: &str) -> Result<usize, String> {
 
 /// Runs the command.
 pub(super) fn run(setup: &mut Setup, args: &PointsArgs) -> anyhow::Result<()> {
-    let event_loop = setup::event_loop()?;
+    let event_loop = runtime::event_loop()?;
     let location = event_loop.block_on(choose::location(setup, &args.url))?;
     let (points, more) = event_loop.block_on(async {
         let store = setup.open(&location)?;

@@ -1,5 +1,6 @@
 //! A URL that can mean several places: who answers as an S3 server?
 
+use super::runtime;
 use crate::config::{Ambiguity, Overrides, TlsOptions};
 use crate::store::ClientOptions;
 use crate::store::s3::probe_endpoint;
@@ -12,7 +13,7 @@ pub(super) fn settle(ambiguity: &Ambiguity, flags: &Overrides, client: &ClientOp
     let tls = TlsOptions { skip_verify: flags.skip_verify, ca_cert: flags.ca_cert.clone() };
     // On a thread of its own: the caller may stand on an event loop.
     let ask = || {
-        let event_loop = super::setup::event_loop().ok()?;
+        let event_loop = runtime::event_loop().ok()?;
         event_loop.block_on(probe_endpoint::settle(ambiguity, &tls, &client.answers))
     };
     let reading = std::thread::scope(|threads| threads.spawn(ask).join().ok().flatten())?;

@@ -8,9 +8,9 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
-use super::args::Global;
-use super::setup::{self, Setup, Target};
-use super::{replicate, report};
+use super::global::Global;
+use super::setup::{Setup, Target};
+use super::{replicate, report, runtime};
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, Txid};
 use crate::io::keep_heap;
@@ -62,7 +62,7 @@ pub struct RepairArgs {
 pub(super) fn run(global: &Global, setup: &mut Setup, args: &RepairArgs) -> anyhow::Result<ExitCode> {
     let (stores, database, lock) = targets(setup, args)?;
     keep_heap();
-    let event_loop = setup::event_loop()?;
+    let event_loop = runtime::event_loop()?;
     let _lock = lock.filter(|_| !args.dry_run).map(|(db, home)| Home::take(&db, home)).transpose()?;
     let mut found = Vec::new();
     for store in stores {

@@ -1,39 +1,16 @@
-//! What the commands share: the environment, the config file, the loop, the engine, and stores.
+//! What the commands share: the environment, the config file, and stores.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use super::args::{Global, IoEngine};
+use super::global::Global;
 use super::probe;
 use crate::config::file::{DatabaseConfig, FileError};
 use crate::config::{Config, CredentialError, Env, Location, Overrides};
-use crate::io::{Engine, IoChoice};
 use crate::store::credentials::Sources;
 use crate::store::{self, ClientOptions, RetryPolicy, Store};
-
-/// One event loop on this thread. Long work goes to the engine's and the store's own threads.
-pub(super) fn event_loop() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("the event loop cannot be started")
-}
-
-/// The engine that the user asked for.
-pub(super) fn engine(global: &Global) -> anyhow::Result<Engine> {
-    let choice = match global.io {
-        IoEngine::Auto => IoChoice::Auto,
-        IoEngine::Uring => IoChoice::Uring,
-        IoEngine::Plain => IoChoice::Plain,
-    };
-    let engine = Engine::new(choice)?;
-    if let Some(why) = engine.fallback() {
-        tracing::info!(why, "files are read and written by plain calls");
-    }
-    Ok(engine)
-}
 
 /// Flags, environment and config file; opens stores, of which those of one endpoint share their
 /// connections.

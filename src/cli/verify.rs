@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::setup::{self, Setup};
-use super::{choose, flags, report};
+use super::setup::Setup;
+use super::{choose, flags, report, runtime};
 use crate::io::keep_heap;
 use crate::restore::{self, Compared, Health, VerifyOptions, VerifyReport, object_name};
 
@@ -62,7 +62,7 @@ fn percent(text: &str) -> Result<u8, String> {
 
 /// Runs the command.
 pub(super) fn run(setup: &mut Setup, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
-    let event_loop = setup::event_loop()?;
+    let event_loop = runtime::event_loop()?;
     let location = event_loop.block_on(choose::location(setup, &args.url))?;
     let options = VerifyOptions {
         sample_percent: args.sample,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory as _};
+use clap::{Args, Command};
 use tokio::sync::mpsc;
 
 use super::child::Child;
@@ -17,10 +17,10 @@ use super::place::Place;
 use super::timed::TimedStore;
 use super::{compare, plot, writer};
 use crate::base::limits;
-use crate::cli::args::Global;
+use crate::cli::global::Global;
 use crate::cli::report::print_line;
-use crate::cli::setup::{self, Setup};
-use crate::cli::signals;
+use crate::cli::setup::Setup;
+use crate::cli::{runtime, signals};
 use crate::config::parse_duration;
 use crate::io::Engine;
 use crate::replicate::{self, DatabaseOptions, Options, ReplicaOptions, Stop};
@@ -135,22 +135,27 @@ impl BenchArgs {
     }
 }
 
-/// Runs the command.
-pub(crate) fn run(global: &Global, setup: &mut Setup, args: &BenchArgs) -> anyhow::Result<()> {
+/// Runs the command. `cli` words errors of usage.
+pub(crate) fn run(
+    mut cli: Command,
+    global: &Global,
+    setup: &mut Setup,
+    args: &BenchArgs,
+) -> anyhow::Result<()> {
     if let Some(folder) = &args.writer {
         return writer::process(folder, args.load());
     }
     if let Err(message) = args.check() {
-        crate::cli::args::Cli::command().error(ErrorKind::ValueValidation, message).exit();
+        cli.error(ErrorKind::ValueValidation, message).exit();
     }
     if let Some(path) = &args.plot {
         plot::check(path)?;
     }
     let (stopper, interrupted) = replicate::stop();
     signals::watch(stopper, false).context("signals cannot be caught")?;
-    let engine = setup::engine(global)?;
+    let engine = runtime::engine(global)?;
     let place = Place::new(setup, args.url.as_deref())?;
-    let event_loop = setup::event_loop()?;
+    let event_loop = runtime::event_loop()?;
     let local = tokio::task::LocalSet::new();
     let outcome = local.block_on(&event_loop, async {
         let outcome = match place.try_out().await {
@@ -279,12 +284,12 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::cli::args::{Cli, Command};
+    use crate::cli::args::{self, Cli};
 
     fn parse(args: &str) -> Result<BenchArgs, String> {
         let words = ["lsfast", "bench"].into_iter().chain(args.split_whitespace());
         match Cli::try_parse_from(words).map_err(|e| e.to_string())?.command {
-            Command::Bench(args) => args.check().map(|()| args),
+            args::Command::Bench(args) => args.check().map(|()| args),
             _ => Err(String::from("another command")),
         }
     }

@@ -11,9 +11,9 @@ use super::args::ReplicateArgs;
 use super::plan::Plan;
 use super::{fill, observe, program};
 use crate::base::limits;
-use crate::cli::args::Global;
-use crate::cli::setup::{self, Setup};
-use crate::cli::signals;
+use crate::cli::global::Global;
+use crate::cli::setup::Setup;
+use crate::cli::{runtime, signals};
 use crate::io::raise_descriptor_limit;
 use crate::observe::Observatory;
 use crate::replicate::{self, DatabaseOptions, Observer, Once, Options, Stop};
@@ -50,7 +50,7 @@ pub(crate) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
         }
         Some(_) => Some(stopper),
     };
-    let engine = setup::engine(global)?;
+    let engine = runtime::engine(global)?;
     match raise_descriptor_limit() {
         Ok(limit) => {
             let databases = plan.databases.len() as u64;
@@ -69,7 +69,7 @@ pub(crate) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
         }
     }
     plan.announce(&engine);
-    let event_loop = setup::event_loop()?;
+    let event_loop = runtime::event_loop()?;
     event_loop.block_on(async {
         tokio::select! {
             filled = fill::fill(&plan.to_fill, &engine) => filled,
@@ -138,14 +138,14 @@ pub(crate) fn once(global: &Global, databases: Vec<DatabaseOptions>) -> anyhow::
         directories: Vec::new(),
         once: Some(Once::default()),
         safety_tick: limits::SAFETY_TICK,
-        engine: setup::engine(global)?,
+        engine: runtime::engine(global)?,
         // A full image takes as long as it takes.
         shutdown_timeout: FOR_EVER,
         once_timeout: None,
         observer: Arc::new(|_| {}),
         vitals: Arc::default(),
     };
-    let served = serve(setup::event_loop()?, options, stop);
+    let served = serve(runtime::event_loop()?, options, stop);
     drop(stopper);
     served
 }

@@ -9,17 +9,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args::RestoreArgs;
 use super::progress::Watcher;
 use super::{print, standby};
-use crate::cli::args::Global;
-use crate::cli::setup::{self, Setup, Target};
-use crate::cli::{choose, report};
+use crate::cli::global::Global;
+use crate::cli::setup::{Setup, Target};
+use crate::cli::{choose, report, runtime};
 use crate::config::Location;
 use crate::io::keep_heap;
 use crate::restore::{self, RestoreError, RestoreOptions};
 
 /// Runs the command.
 pub(crate) fn run(global: &Global, setup: &mut Setup, args: &RestoreArgs) -> anyhow::Result<()> {
-    let engine = setup::engine(global)?;
-    let event_loop = setup::event_loop()?;
+    let engine = runtime::engine(global)?;
+    let event_loop = runtime::event_loop()?;
     let (location, default) = match setup.target(&args.url, "restore")? {
         Target::Replica(location) => {
             let output = if args.url.contains("://") {

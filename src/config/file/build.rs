@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::config::{
-    Config, LogFormat, LogLevel, Logging, Precisions, Snapshots, Socket, Verifications, Warning,
-};
+use super::config::{Config, LogFormat, LogLevel, Logging, Socket, Warning};
 use super::database::Meta;
-use super::error::{FileError, Problem};
+use super::error::{FileError, Mark, Problem};
 use super::expand::{expand, has_variable};
+use super::inherited::{Precisions, Snapshots, Verifications};
 use super::keys::{Key, Kind, Use};
-use super::yaml::{Mark, Section, Text, Value};
+use super::yaml::{Section, Text, Value};
 use super::{DatabaseConfig, Directory, ReplicaConfig, pattern};
 use crate::base::Level;
 use crate::config::location::Origin;

@@ -5,8 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::config::Config;
-use super::error::{FileError, Problem};
-use super::yaml::Mark;
+use super::error::{FileError, Mark, Problem};
 use super::{Directory, ReplicaConfig};
 use crate::config::location::Origin;
 

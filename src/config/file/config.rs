@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::database::{DatabaseConfig, Directory};
-use super::error::FileError;
-use super::{build, check, yaml};
+use super::inherited::{Precisions, Snapshots, Verifications};
 use crate::config::error::ConfigError;
-use crate::config::{Env, Overrides, Secret, Sourced};
+use crate::config::{Env, Secret, Sourced};
 
 /// Levels of log output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,53 +54,6 @@ pub struct Socket {
     pub path: Option<Sourced<std::path::PathBuf>>,
     /// `permissions`, octal in the file
     pub permissions: Option<Sourced<u32>>,
-}
-
-/// Interval and retention of snapshots.
-#[derive(Debug, Clone, Default)]
-pub struct Snapshots {
-    /// `interval`
-    pub interval: Option<Sourced<Duration>>,
-    /// `retention`
-    pub retention: Option<Sourced<Duration>>,
-}
-
-/// How finely a point in time can be chosen for a restore.
-#[derive(Debug, Clone, Default)]
-pub struct Precisions {
-    /// `precision`: shortest time between two states that can be told apart
-    pub grain: Option<Sourced<Duration>>,
-    /// `precision-window`: how far back this precision is kept
-    pub window: Option<Sourced<Duration>>,
-}
-
-impl Precisions {
-    /// Takes missing values from the enclosing section.
-    pub(super) fn or(self, outer: &Precisions) -> Precisions {
-        Precisions {
-            grain: self.grain.or_else(|| outer.grain.clone()),
-            window: self.window.or_else(|| outer.window.clone()),
-        }
-    }
-}
-
-/// Verification in the background.
-#[derive(Debug, Clone, Default)]
-pub struct Verifications {
-    /// `verify-interval`; 0 disables verification
-    pub interval: Option<Sourced<Duration>>,
-    /// `verify-rate`, in bytes per second
-    pub rate: Option<Sourced<u64>>,
-}
-
-impl Verifications {
-    /// Takes missing values from the enclosing section.
-    pub(super) fn or(self, outer: &Verifications) -> Verifications {
-        Verifications {
-            interval: self.interval.or_else(|| outer.interval.clone()),
-            rate: self.rate.or_else(|| outer.rate.clone()),
-        }
-    }
 }
 
 /// A message for the user that is not an error.
@@ -170,25 +122,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// Parses the text of the file called `path`. `expand` says whether to expand variables.
-    ///
-    /// # Errors
-    /// [`FileError`] with line and column. If [`FileError::ambiguity`] returns an ambiguity, a
-    /// probe may settle it: call [`Overrides::settle`] and load again.
-    pub fn load(
-        text: &str,
-        path: &str,
-        flags: &Overrides,
-        env: &Env,
-        expand: bool,
-    ) -> Result<Config, FileError> {
-        let path: Arc<str> = path.into();
-        let sections = yaml::parse(text, &path)?;
-        let config = build::Builder::new(path, flags, env, expand).config(&sections)?;
-        check::check(&config)?;
-        Ok(config)
-    }
-
     /// The database at `path`, from its own entry or from that of a directory.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use super::config::{Precisions, Snapshots, Verifications};
+use super::inherited::{Precisions, Snapshots, Verifications};
 use super::pattern;
 use crate::config::error::ConfigError;
 use crate::config::{Location, Sourced};

@@ -3,9 +3,24 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::yaml::Mark;
+use serde_saphyr::Location;
+
 use crate::config::error::ConfigError;
 use crate::config::{Ambiguity, Origin};
+
+/// A position in the file, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Mark {
+    pub(super) line: u32,
+    pub(super) column: u32,
+}
+
+impl From<Location> for Mark {
+    fn from(at: Location) -> Mark {
+        let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        Mark { line: small(at.line()), column: small(at.column()) }
+    }
+}
 
 /// A problem, with file, line and column.
 #[derive(Debug, Clone, PartialEq, Eq)]

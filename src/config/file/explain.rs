@@ -3,7 +3,8 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use super::config::{Config, LogFormat, LogLevel, Precisions, Snapshots, Verifications};
+use super::config::{Config, LogFormat, LogLevel};
+use super::inherited::{Precisions, Snapshots, Verifications};
 use super::{DatabaseConfig, ReplicaConfig};
 use crate::config::Sourced;
 use crate::config::explain::Line;

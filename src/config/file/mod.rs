@@ -12,12 +12,15 @@ mod database;
 mod error;
 mod expand;
 mod explain;
+mod inherited;
 mod keys;
+mod load;
 mod open;
 mod pattern;
 mod yaml;
 
-pub use config::{Config, LogFormat, LogLevel, Logging, Socket, Verifications};
+pub use config::{Config, LogFormat, LogLevel, Logging, Socket};
 pub use database::{DatabaseConfig, Directory, ReplicaConfig};
 pub use error::{FileError, Problem};
+pub use inherited::Verifications;
 pub use open::{Candidate, default_paths};

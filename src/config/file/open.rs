@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::config::{Config, Warning};
-use super::error::{FileError, Problem};
-use super::yaml::Mark;
+use super::error::{FileError, Mark, Problem};
 use crate::base::limits;
 use crate::config::location::Origin;
 use crate::config::{Env, Overrides};

@@ -5,24 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::Spanned;
 
-use super::error::{FileError, Problem};
+use super::error::{FileError, Mark, Problem};
 use super::keys::{Key, Kind, Scope};
-
-/// A position in the file, counted from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Mark {
-    pub(super) line: u32,
-    pub(super) column: u32,
-}
-
-impl From<Location> for Mark {
-    fn from(at: Location) -> Mark {
-        let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-        Mark { line: small(at.line()), column: small(at.column()) }
-    }
-}
 
 /// A scalar as written.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -50,8 +50,8 @@ pub struct Mark {
 pub struct Slot {
     /// Pages to store.
     pub pending: Pending,
-    /// Why `pending` is not all that changed. Set when frames were missed, cleared by a comparison
-    /// under a pin.
+    /// Why `pending` is not all that changed. Set when frames were missed, cleared by an image or a
+    /// comparison under a pin.
     pub gap: Option<String>,
 }
 

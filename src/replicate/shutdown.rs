@@ -2,7 +2,8 @@
 
 use tokio::sync::watch;
 
-/// Receives the request to end [`run`](fn@super::run): everything committed by then is stored, within the timeout.
+/// Receives the request to end [`run`](fn@super::run). Everything committed by then is stored,
+/// within the timeout.
 #[derive(Debug, Clone)]
 pub struct Stop(watch::Receiver<bool>);
 

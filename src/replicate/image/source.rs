@@ -1,12 +1,12 @@
 //! The pages of a live database as of one captured commit.
 //!
-//! While a pin is held the database file does not change, and neither do the WAL's frames up to the
-//! mark; so a page is its newest frame that is not yet in the database file, or else what the
-//! database file has.
+//! While a pin is held, neither the database file nor the WAL's frames up to the mark change. So a
+//! page is its newest frame that is not yet in the database file, or otherwise what the database
+//! file has.
 //!
-//! Which page a frame holds is in its header. The wal-index knows it too: it is asked for frames
-//! that were not proven, whose headers may be damaged, and where the WAL has more frames than a
-//! table of them may take memory.
+//! The page number of a frame is in the frame's header, and in the wal-index too. The wal-index is
+//! asked for frames that were not proven, because their headers may be damaged. It is also asked
+//! where the WAL has more frames than a table in memory may hold.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,24 +19,25 @@ use crate::replicate::handoff::Mark;
 use crate::sqlite::database::Database;
 use crate::wal::format::{self, FrameHeader};
 
-/// Frames that one table holds at most, some 1 MiB. Beyond it the wal-index is asked, page range by
-/// page range.
+/// Most frames in one table, which takes some 1 MiB. Beyond that the wal-index is asked, one range
+/// of pages at a time.
 const TABLE_FRAMES: u32 = 1 << 16;
 
 /// Pages of one range: 4 MiB of frame numbers.
 const RANGE_PAGES: u32 = 1 << 20;
 
-/// Ranges kept at once. Readers go through the pages in order, and several read a little apart.
+/// Ranges kept at once. Readers go through the pages in order, and several of them are a little
+/// apart.
 const RANGES: usize = 2;
 
-/// Page numbers that are asked of the wal-index at once.
+/// Page numbers read from the wal-index at once.
 const NUMBERS_AT_ONCE: u32 = 1 << 16;
 
-/// How long a header may be on its way. A writer needs less than a microsecond, if it is not
-/// stopped in between.
+/// How long a wal-index header may stay invalid. A writer publishes it in less than a microsecond
+/// if it is not stopped in between.
 const HEADER_WAIT: Duration = Duration::from_millis(100);
 
-/// A readable state of a database. Keeps the database open.
+/// A readable state of a database. Keeps the database's descriptors open.
 #[derive(Debug)]
 pub struct PageSource {
     db: Arc<Database>,
@@ -52,12 +53,12 @@ enum Frames {
     Ranges {
         /// The first frame that is not in the database file.
         first: FrameNo,
-        /// The ranges used last, newest first.
+        /// The most recently used ranges, newest first.
         known: Mutex<Vec<Arc<Range>>>,
     },
 }
 
-/// Frame numbers by page; 0 for a page that has none.
+/// The newest frame of each page in one range; 0 for a page without one.
 #[derive(Debug)]
 struct Range {
     number: u32,
@@ -65,16 +66,15 @@ struct Range {
 }
 
 impl PageSource {
-    /// The state at `mark`, under a pin. Reads the frame headers that are not copied yet: not for
-    /// the loop.
+    /// The state at `mark`, under a pin. Reads the headers of the frames that are not in the
+    /// database file. Blocks: not for the loop.
     ///
     /// # Errors
-    /// The operating system, or `InvalidData` if the log is not as it was captured.
+    /// Any I/O error, or `InvalidData` if the WAL is not as it was captured.
     pub fn new(db: &Arc<Database>, mark: &Mark) -> io::Result<PageSource> {
         let copied = match db.shm().checkpoint_info().n_backfill {
-            // No checksum covers it. More than there is can't be copied, and laying
-            // over what is copied
-            // changes nothing.
+            // No checksum covers nBackfill. If it is beyond the WAL's end it is wrong, and reading
+            // all frames gives the right pages in any case.
             copied if copied > mark.pos.frame => FrameNo(0),
             copied => copied,
         };
@@ -88,9 +88,9 @@ impl PageSource {
             let pages = db.file().len()? / u64::from(db.page_size().get());
             source.size_pages = u32::try_from(pages).map_err(io::Error::other)?;
         }
-        // If everything is copied the log may start over at any time, and is not needed.
-        // If it just has
-        // (the salts are published before nBackfill goes back to 0), everything was copied before.
+        // If everything is copied, the WAL may start over at any time, and is not needed. If it has
+        // just started over, everything had been copied before. (The new salts are published before
+        // nBackfill is set to 0.)
         if copied < mark.pos.frame && current_salts(db)? == mark.pos.salts {
             let first = FrameNo(copied.0 + 1);
             source.frames = if mark.pos.frame.0 - copied.0 > TABLE_FRAMES {
@@ -104,7 +104,7 @@ impl PageSource {
 
     fn table(&self, first: FrameNo, mark: &Mark) -> io::Result<HashMap<Pgno, FrameNo>> {
         let mut frames = HashMap::new();
-        // Frames that were not proven come first: capture went on behind them.
+        // Frames that were not proven come first: capture continued after them.
         let proven = first.max(FrameNo(mark.by_index.0.saturating_add(1)));
         self.numbers(first, FrameNo(proven.0 - 1), |pgno, frame| {
             frames.insert(pgno, frame);
@@ -115,7 +115,7 @@ impl PageSource {
         Ok(frames)
     }
 
-    /// What the wal-index says of the frames from `first` to `last`.
+    /// Page numbers of the frames from `first` to `last`, from the wal-index.
     fn numbers(&self, first: FrameNo, last: FrameNo, mut found: impl FnMut(Pgno, FrameNo)) -> io::Result<()> {
         let mut next = first.0;
         while next <= last.0 {
@@ -129,7 +129,7 @@ impl PageSource {
         Ok(())
     }
 
-    /// What their headers say of the frames from `first` up to the mark.
+    /// Page numbers of the frames from `first` to the mark, from the frames' headers.
     fn headers(&self, first: FrameNo, mark: &Mark, mut found: impl FnMut(Pgno, FrameNo)) -> io::Result<()> {
         let frame_bytes = format::frame_bytes(self.page_size());
         let piece = (limits::TAIL_READ_BYTES / frame_bytes).max(1);
@@ -202,11 +202,11 @@ impl PageSource {
         self.db.file()
     }
 
-    /// Turns `bytes`, read from the database file at page `first` (and `have` of them there), into
-    /// the state: lays newer frames over it.
+    /// Turns `bytes` into the state, by laying newer frames over them. They were read from the
+    /// database file at page `first`; only the first `have` bytes were there.
     ///
     /// # Errors
-    /// The operating system, or a page that is neither in the file nor in the log.
+    /// Any I/O error of reading the WAL, or a page that is neither in the file nor in the WAL.
     pub fn overlay(&self, first: Pgno, bytes: &mut [u8], have: usize) -> io::Result<()> {
         let len = self.page_size().bytes();
         for (i, page) in bytes.chunks_exact_mut(len).enumerate() {
@@ -225,7 +225,7 @@ impl PageSource {
 
     fn read_frame(&self, pgno: Pgno, frame: FrameNo, page: &mut [u8]) -> io::Result<()> {
         let at = format::frame_offset(self.page_size(), frame);
-        // The table of proven frames was made of their headers.
+        // The table of proven frames was made from their headers, so only ranges need this check.
         if frame > self.mark.by_index && matches!(self.frames, Frames::Ranges { .. }) {
             let mut bytes = [0; format::FRAME_HEADER_BYTES];
             self.db.wal().pread_exact(&mut bytes, at)?;
@@ -237,7 +237,7 @@ impl PageSource {
         self.db.wal().pread_exact(page, at + format::FRAME_HEADER_BYTES as u64)
     }
 
-    /// The numbers of all pages but the lock page.
+    /// Numbers of all pages except the lock page, ascending.
     pub fn all_pages(&self) -> impl Iterator<Item = Pgno> + use<> {
         let lock = self.page_size().lock_page();
         (1..=self.size_pages).filter_map(Pgno::new).filter(move |p| *p != lock)
@@ -267,8 +267,8 @@ mod tests {
     use super::*;
     use crate::replicate::database::attach::{Opened, open};
 
-    /// The pages of a database whose log has more frames than a table may hold, by range and by the
-    /// wal-index, are those that a checkpoint makes of it.
+    /// Frame headers, ranges and the wal-index all give the pages that a checkpoint writes, even if
+    /// the WAL has more frames than a table may hold.
     #[test]
     fn pages_by_headers_ranges_and_wal_index_are_those_of_a_checkpoint() {
         let dir = tempfile::tempdir().unwrap();
@@ -296,7 +296,7 @@ mod tests {
                 bytes
             });
             drop(guard);
-            // Its locks go with the descriptor, which stays.
+            // Its locks belong to the descriptor, which stays open.
             db.shm().unlock(crate::wal::index::LOCK_CKPT).unwrap();
             if rows > 0 {
                 app.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).unwrap();

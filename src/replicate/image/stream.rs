@@ -1,6 +1,6 @@
-//! Large batches: images, and sets of pages that are not held in memory. Read from a pinned
-//! database and compressed on worker threads, sent in parts; memory is bounded by [`IN_FLIGHT`]
-//! chunks and the parts of the upload.
+//! Large batches: images, and sets of pages that are not held in memory. Worker threads read the
+//! pages from a pinned database and compress them; they are uploaded in parts. Memory is bounded by
+//! [`IN_FLIGHT`] chunks and the parts of the upload.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,35 +18,35 @@ use crate::replicate::handoff::Pin;
 use crate::replicate::state::page_hashes::{Gathered, PageHashes, hash_page};
 use crate::store::{PutOptions, Store, StoreError, Upload};
 
-/// Raw bytes of one chunk.
+/// Bytes of uncompressed pages in one chunk.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Chunks being read or compressed at once.
+/// Most chunks that are read or compressed at once.
 const IN_FLIGHT: usize = 4;
 
-/// Buffers of compressed chunks that are used again. It takes so many to hold the parts of an
-/// upload if a chunk compresses to half.
+/// Buffers of compressed chunks that are kept for reuse. This number holds the parts of an upload
+/// if chunks compress to half their size.
 const BLOCKS: usize = 2 * (limits::TRANSFERS + 1) * limits::PART_BYTES as usize / CHUNK_BYTES;
 
 /// Why a large batch could not be stored.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    /// The database.
+    /// Reading the database, or writing the state next to it, failed.
     #[error("cannot read the database: {0}")]
     Read(#[from] io::Error),
-    /// The pages are not what the header says.
+    /// The pages do not fit the header.
     #[error(transparent)]
     Ltx(#[from] LtxError),
-    /// The store.
+    /// A request failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What was read may be of two states: the pin did not hold.
+    /// The pin was voided: the pages may belong to two states.
     #[error("the WAL was rebuilt while the database was read")]
     Void,
-    /// The store, when everything had been sent: it may have kept the object.
+    /// The last request failed after everything was sent: the object may exist.
     #[error("{source}")]
     Finish {
-        /// The cause.
+        /// The error of the request.
         source: StoreError,
         /// Bytes of the object.
         size: u64,
@@ -74,7 +74,7 @@ fn runs(page_size: PageSize, pages: impl Iterator<Item = Pgno>) -> impl Iterator
     })
 }
 
-/// What a chunk became.
+/// The result of one chunk.
 struct Chunk {
     block: FrameBlock,
     hashes: Vec<(Pgno, u128)>,
@@ -82,29 +82,29 @@ struct Chunk {
 
 /// A batch to be streamed.
 pub struct Stream<'a> {
-    /// Where to.
+    /// The store of the replica.
     pub store: &'a dyn Store,
     /// The pinned state.
     pub source: Arc<PageSource>,
-    /// The file's header.
+    /// Header of the file.
     pub header: Header,
-    /// Which name.
+    /// Name of the object.
     pub id: LtxId,
-    /// How to store it.
+    /// Options of the upload.
     pub options: PutOptions,
-    /// What keeps the source readable.
+    /// Keeps the source readable.
     pub pin: &'a Pin,
-    /// Where a large page index may go.
+    /// Directory for a temporary file with a large page index; `None` keeps it in memory.
     pub spill: Option<PathBuf>,
 }
 
-/// What becomes of the hashes of the pages.
+/// Where the hashes of the pages go.
 pub enum Hashes<'a> {
-    /// Nothing.
+    /// Nowhere; no hashes are computed.
     None,
-    /// They are gathered, with this seed.
+    /// Into memory or a temporary file; computed with this seed.
     Gather(&'a mut Gathered, u64),
-    /// They go to a file, which must not be in use before the upload has succeeded.
+    /// Into a file that is not used before the upload has succeeded.
     File(&'a PageHashes),
 }
 
@@ -128,10 +128,10 @@ impl Hashes<'_> {
 }
 
 impl Stream<'_> {
-    /// Stores `pages`, ascending, and notes their hashes. Returns the size of the object.
+    /// Stores `pages`, ascending, and notes their hashes. Returns the size of the object in bytes.
     ///
     /// # Errors
-    /// [`StreamError`]. After [`StreamError::Finish`] the object may be there.
+    /// [`StreamError`]. After [`StreamError::Finish`] the object may exist.
     pub async fn send(
         &self,
         pages: impl Iterator<Item = Pgno>,
@@ -141,7 +141,7 @@ impl Stream<'_> {
         let size_max = encoded_len_max(self.header.page_size, count) as u64;
         let mut upload = self.store.upload(self.id, size_max, self.options).await?;
         match self.parts(&mut *upload, pages, hashes).await {
-            // Everything has been read: what comes now can't change it any more.
+            // All pages have been read: no later change affects them.
             Ok(_) if !self.pin.held() => {
                 upload.abort().await;
                 Err(StreamError::Void)
@@ -214,8 +214,8 @@ impl Stream<'_> {
     }
 }
 
-/// Reads the pages of a run, as they are in the state, into `bytes`. On the thread that works on
-/// them: they are in its cache then.
+/// Reads the pages of a run, as of the source's state, into `bytes`. Runs on the thread that then
+/// compresses or hashes them, so that they are in its cache.
 fn read_run(source: &PageSource, run: Run, bytes: &mut Vec<u8>) -> io::Result<()> {
     let page_size = source.page_size();
     bytes.resize(run.count * page_size.bytes(), 0);
@@ -223,11 +223,10 @@ fn read_run(source: &PageSource, run: Run, bytes: &mut Vec<u8>) -> io::Result<()
     source.overlay(run.first, bytes, have)
 }
 
-/// The pages of the source whose hash is not the one kept, in ascending order; not all of them if
-/// the pin does not hold.
+/// Numbers of the source's pages whose hash is not the kept one. Incomplete if the pin was voided.
 ///
 /// # Errors
-/// The operating system.
+/// Any I/O error of reading the database or the hashes.
 pub async fn differing(source: &Arc<PageSource>, hashes: &PageHashes, pin: &Pin) -> io::Result<PageSet> {
     let spares = Spares::new(IN_FLIGHT);
     let mut runs = runs(source.page_size(), source.all_pages());

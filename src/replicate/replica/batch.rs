@@ -18,7 +18,7 @@ use crate::wal::format;
 /// A batch with more pages than this is compressed on a worker thread.
 const INLINE_PAGES: usize = 64;
 
-/// A batch that is ready to be sent.
+/// An encoded batch, ready to be uploaded.
 struct Batch {
     id: LtxId,
     point: Point,
@@ -37,23 +37,23 @@ impl Batch {
     }
 }
 
-/// A batch made of a transaction that was not published yet.
+/// A batch made of a transaction that was not published when it was encoded.
 pub struct Prepared {
-    /// Where the database was.
+    /// The mark before that transaction.
     before: Mark,
     batch: Batch,
 }
 
-/// The pages of a batch in order; all have images.
+/// The pages of a batch, sorted; all have images.
 fn sorted(pending: Pending, mark: &Mark) -> Vec<(Pgno, Page)> {
     pending.into_sorted(mark.size_pages)
 }
 
-/// A file and the hashes of its pages.
+/// The bytes of a file, and the hashes of its pages.
 type Encoded = (Vec<u8>, Vec<(Pgno, u128)>);
 
-/// Makes the file of a batch. Each page is hashed when it is compressed: later it would have to
-/// come from memory again, and all pages would be held until the store has answered.
+/// Makes the file of a batch. Each page is hashed when it is compressed. Hashing later would read
+/// it from memory again, and would need all pages until the store has answered.
 fn encode(header: &Header, pages: &[(Pgno, Page)], seed: u64) -> Result<Encoded, LtxError> {
     let mut hashes = Vec::with_capacity(pages.len());
     let hashed = pages.iter().map(|(p, page)| {
@@ -65,7 +65,7 @@ fn encode(header: &Header, pages: &[(Pgno, Page)], seed: u64) -> Result<Encoded,
 }
 
 impl Replica {
-    /// The part of the log between the durable point and `mark`.
+    /// The range of the WAL between the durable point and `mark`.
     pub(super) fn wal_range(&self, mark: &Mark) -> WalRange {
         let size = self.db.page_size();
         let before = self.local.state().durable.pos;
@@ -76,7 +76,7 @@ impl Replica {
         WalRange { offset, size: format::frame_end(size, mark.pos.frame) - offset, salts: mark.pos.salts }
     }
 
-    /// Stores what is pending as the next batch.
+    /// Stores the pending pages as the next batch.
     pub(super) async fn store_pending(&mut self, next: &mut Txid) -> Result<(), ReplicaError> {
         if self.board.slot(self.index, |s| s.pending.has_numbers_only()) {
             return self.store_numbers(next).await;
@@ -85,7 +85,7 @@ impl Replica {
         let pending = self.board.slot(self.index, |s| std::mem::take(&mut s.pending));
         self.vitals().take();
         let batch = match self.prepared.take() {
-            // Nothing but the transaction that it was made of has come.
+            // The batch was prepared from exactly the transaction that has come.
             Some(p) if p.batch.mark == mark && p.batch.id.max == *next && pending.commits() == 1 => p.batch,
             _ => match self.encode(*next, mark, pending).await? {
                 Some(batch) => batch,
@@ -101,7 +101,7 @@ impl Replica {
         self.put(&batch).await?;
         let (pages, body) = (batch.hashes.len(), Some((batch.created, &batch.bytes)));
         self.local.note_stamp(self.board.stamp());
-        // I1: only now that the store has answered the PUT does the position move.
+        // I1: the position moves only now that the store has answered the PUT.
         let noted = self.local.acknowledge(batch.point, batch.hashes);
         self.noted(noted);
         self.report(&batch.mark, batch.point.txid, batch.bytes.len() as u64, pages, body);
@@ -110,8 +110,8 @@ impl Replica {
         Ok(())
     }
 
-    /// Makes the next batch of a transaction whose commit is near, while its writer waits for the
-    /// disk. It is sent when it is published.
+    /// Prepares the next batch from a transaction whose commit is near, while its writer waits for
+    /// the disk. It is sent once the wal-index publishes the transaction (I3).
     pub(super) fn prepare(&mut self, txid: Txid) -> Result<(), ReplicaError> {
         let before = self.board.mark();
         let Some(near) = self.board.near() else { return Ok(()) };
@@ -152,13 +152,13 @@ impl Replica {
         Ok(Some(Batch::new(&header, mark, encoded)))
     }
 
-    /// Puts the same bytes under the same name until the store answers.
+    /// Uploads the same bytes under the same name until the store answers.
     async fn put(&mut self, batch: &Batch) -> Result<(), ReplicaError> {
         let options = PutOptions { created: batch.created, create_only: true };
         self.board.begin_upload();
         let result = loop {
             if let Err(e) = self.still_ours().await {
-                // The pages of this batch are not pending any more.
+                // The pages of this batch are no longer pending.
                 self.board.slot(self.index, |s| s.gap = Some(e.to_string()));
                 break Err(e);
             }

@@ -5,33 +5,34 @@ use crate::ltx::LtxError;
 use crate::replicate::history::HistoryError;
 use crate::store::StoreError;
 
-/// Why a replica has stopped for good.
+/// Why replication to a replica has ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplicaError {
-    /// The store.
+    /// The store failed, and another attempt cannot help.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The store, when there was no time for another attempt.
+    /// The store failed, and there was no time for another attempt.
     #[error(
         "not everything is stored: {0}. Nothing is lost: the next start of lsfast stores what is missing"
     )]
     Unstored(#[source] StoreError),
-    /// What the store has.
+    /// What the replica holds does not allow it.
     #[error(transparent)]
     Remote(#[from] RemoteError),
-    /// The pages.
+    /// Encoding a batch failed.
     #[error("cannot make a batch: {0}")]
     Ltx(#[from] LtxError),
-    /// What was asked for in the end.
+    /// Everything is stored, but a requested step for the history failed.
     #[error("everything is stored, but the history is not as asked for: {0}")]
     History(#[from] HistoryError),
-    /// A helper thread is gone.
+    /// A worker thread has ended without a result.
     #[error("a worker thread has failed: {0}")]
     Worker(String),
-    /// The replica is not what was stored there; it is looked at again.
+    /// The replica no longer holds what was stored there; the pipeline lists it and decides again
+    /// how to resume.
     #[error("the replica has changed: {0}")]
     Doubt(String),
-    /// The database can't be read any more.
+    /// Capture has ended, so the database can no longer be read.
     #[error("capture of the database has ended")]
     CaptureEnded,
 }

@@ -1,5 +1,5 @@
-//! What a pipeline does for the history of its replica: keeps its keeper running, and gives it
-//! states of the database.
+//! The pipeline's part in the history of its replica: it runs the executor of the history, and
+//! supplies it with states of the database.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::replicate::event::Event;
 use crate::replicate::history::{self, Keeper, Live, Once, Point, Wish};
 use crate::replicate::image::source::PageSource;
 
-/// A task that ends with its replica.
+/// A task that is aborted when its replica ends.
 pub(super) struct Background(Option<AbortHandle>);
 
 impl Background {
@@ -35,10 +35,10 @@ impl Drop for Background {
 }
 
 impl Replica {
-    /// Starts the keeper of the history, if there is anything to keep. It waits for the listing.
+    /// Starts the executor of the history, if there is anything to do. It waits for the listing.
     pub(super) fn keep_history(&self) -> Background {
         let options = &self.history_options;
-        // A run that ends does it in the end.
+        // With `--once`, `finish_history` does it at the end.
         if options.is_off() || self.once.is_some() {
             return Background::none();
         }
@@ -57,7 +57,7 @@ impl Replica {
         Background::spawn(history::keep(keeper, feed, self.common.clone(), Arc::clone(&options.clock), tell))
     }
 
-    /// Does what is due, and what was asked for, once everything is stored.
+    /// Does the steps that are due or were requested, once everything is stored.
     pub(super) async fn finish_history(&self, once: Once) -> Result<(), ReplicaError> {
         let (options, feed) = (self.history_options.clone(), Rc::clone(&self.history));
         let now = options.clock.now();
@@ -66,10 +66,10 @@ impl Replica {
         Ok(keeper.finish(once, now).await?)
     }
 
-    /// Gives the keeper a state of the database that belongs to a TXID. What is pending becomes a
-    /// batch for that.
+    /// Grants the executor a state of the database that belongs to a TXID. Pending pages become a
+    /// batch for that purpose.
     pub(super) async fn grant(&mut self, wish: Wish, next: &mut Txid) -> Result<(), ReplicaError> {
-        // From here to the taking of what is pending nothing else runs on this thread.
+        // No other task runs on this thread between reading the mark and taking the pending pages.
         let mark = self.board.mark();
         let (empty, numbers) =
             self.board.slot(self.index, |s| (s.pending.is_empty(), s.pending.has_numbers_only()));

@@ -1,5 +1,16 @@
-//! What is too large to hold: images, repairs, and batches of which only the page numbers are
-//! known.
+//! Stores what is too large to hold in memory: images, repairs, and batches of which only the page
+//! numbers are known.
+//!
+//! # Overview
+//!
+//! Each of them reads the database under a pin, and streams the pages into one object. An *image*
+//! stores every page; a *repair* compares page hashes and stores the pages that differ.
+//!
+//! # Failure and crash
+//!
+//! If the pin was voided, or the store or the database fails, the attempt begins again from the
+//! newest commit. The pin is dropped before any wait (I6). What was taken from the board for a
+//! failed attempt is pending again, or the slot has a gap, so that no change is forgotten.
 
 use std::sync::Arc;
 
@@ -25,7 +36,7 @@ impl Replica {
         loop {
             let pin = self.pin().await?;
             if self.has_gap() {
-                // These pages without those that were missed would make a state that never was.
+                // These pages without the missed ones would make a state that never existed.
                 return Ok(());
             }
             let mark = self.board.mark();
@@ -39,12 +50,12 @@ impl Replica {
         }
     }
 
-    /// Whether frames were missed, so that what is pending is not everything.
+    /// Whether frames were missed, so that the pending pages are not all that changed.
     pub(super) fn has_gap(&self) -> bool {
         self.board.slot(self.index, |s| s.gap.is_some())
     }
 
-    /// Pages that could not be stored are pending again.
+    /// Makes pages that could not be stored pending again.
     fn put_back(&self, numbers: &PageSet) {
         self.board.slot(self.index, |s| {
             let mut again = Pending::new();
@@ -69,8 +80,8 @@ impl Replica {
         Ok(Arc::new(source))
     }
 
-    /// Reads the pages at `mark` under the pin and stores them as the next batch. The pin is given
-    /// back as soon as all is sent.
+    /// Reads the pages at `mark` under the pin, and stores them as the next batch. The pin is
+    /// dropped as soon as all is sent. `Ok(false)` if the attempt failed and may be repeated.
     async fn store_pages(
         &mut self,
         next: &mut Txid,
@@ -111,10 +122,10 @@ impl Replica {
         }
     }
 
-    /// The pin goes before the wait: the log may start over meanwhile.
+    /// Drops the pin before the wait, so that the WAL can start over meanwhile.
     async fn retry_unpinned(&mut self, pin: Pin, e: StreamError, begun: Instant) -> Result<(), ReplicaError> {
         let e = unless_void(&pin, e);
-        // I6: a store that fails must not keep the WAL from starting over.
+        // I6: a failing store must not keep the WAL from starting over.
         drop(pin);
         self.retry_stream(e, begun).await
     }
@@ -162,7 +173,7 @@ impl Replica {
         }
     }
 
-    /// The answer to the last request of an upload was lost: the object may be there all the same.
+    /// Checks whether an upload exists, after the answer to its last request was lost.
     async fn was_kept(&mut self, id: LtxId, size: u64, cause: StoreError) -> Result<(), StreamError> {
         if !cause.is_transient() {
             return Err(cause.into());
@@ -182,7 +193,8 @@ impl Replica {
         }
     }
 
-    /// Waits before a large batch is tried again, or ends the replica if that can't help.
+    /// Waits before a large batch is tried again, or returns the error if another attempt cannot
+    /// help.
     async fn retry_stream(&mut self, e: StreamError, begun: Instant) -> Result<(), ReplicaError> {
         match e {
             StreamError::Store(e) | StreamError::Finish { source: e, .. } => {
@@ -193,7 +205,7 @@ impl Replica {
                 self.wait_out(e, begun).await?;
                 let ours = self.still_ours().await;
                 if let Err(e) = &ours {
-                    // What was to be stored is not pending any more.
+                    // The pages of this batch are no longer pending.
                     self.board.slot(self.index, |s| s.gap = Some(e.to_string()));
                 }
                 ours
@@ -230,8 +242,8 @@ impl Replica {
         }
     }
 
-    /// Everything before this moment will be in the state that is read now: nothing is pending, no
-    /// gap counts.
+    /// Takes over everything before this moment, which is part of the state that is read now:
+    /// nothing is pending, and no gap counts.
     fn take_over(&self) -> Mark {
         self.board.slot(self.index, |s| {
             s.pending = Pending::new();
@@ -255,7 +267,7 @@ impl Replica {
         Ok((point, size, hashes))
     }
 
-    /// Compares page hashes with the database and stores the pages that differ.
+    /// Compares page hashes with the database, and stores the pages that differ.
     pub(super) async fn repair(&mut self, next: &mut Txid, reason: &str) -> Result<(), ReplicaError> {
         loop {
             let Some(hashes) = self.local.hashes().cloned() else {
@@ -303,7 +315,7 @@ impl Replica {
     }
 }
 
-/// What was not found may have been moved by the checkpoint that voided the pin.
+/// A page may be missing because the checkpoint that voided the pin moved it.
 fn unless_void(pin: &Pin, e: StreamError) -> StreamError {
     match e {
         StreamError::Read(_) if !pin.held() => StreamError::Void,

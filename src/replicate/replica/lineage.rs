@@ -1,19 +1,20 @@
-//! Whether the replica still is what was stored there.
+//! Checks that the replica still holds what was stored there.
 //!
 //! # What is checked, and when
 //!
-//! At the start, and whenever there is reason to doubt, the replica is listed and
-//! [`resume::decide`] judges what lies at the durable point. In between it is one small request:
-//! the header of the object at the durable point, whose print is known.
+//! At the start, and whenever there is reason for doubt, the pipeline lists the replica, and
+//! [`resume::decide`] judges the object at the durable point. In between, a check is one small
+//! request: for the header of the object at the durable point, whose print is known.
 //!
 //! - Before the next upload after an outage, after the process was stopped (SIGSTOP, a suspended
-//!   host), and after [`PAUSE`] without uploads. The upload waits for the answer: it must not be
-//!   put on top of another history.
-//! - Next to uploads, each [`limits::LINEAGE_EVERY`] at most: of the durable point, of the newest
-//!   image, and in turns of the last file of a level. The uploads do not wait for these.
+//!   host), and after [`PAUSE`] without uploads. The upload waits for the answer, so that it does
+//!   not continue another history.
+//! - Next to uploads, at most every [`limits::LINEAGE_EVERY`]: the durable point, the newest image,
+//!   and in turn the last file of each level. The uploads do not wait for these.
 //!
-//! A replica without uploads makes no request. What is found is logged, and the replica begins
-//! again as at the start of the process: with the WAL, with a comparison, or with an image.
+//! A replica without uploads makes no request. If a check fails, the reason is logged, and the
+//! replica begins again as at the start of the process: from the WAL, with a comparison, or with an
+//! image.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -30,13 +31,13 @@ use super::resume::RemoteError;
 use crate::base::limits;
 use crate::replicate::fleet::sweep::Pauses;
 
-/// Time without an upload after which the next one waits for a check.
+/// Time without an upload after which the next upload waits for a check.
 const PAUSE: Duration = limits::LINEAGE_EVERY;
 
-/// What a replica knows of its being the one that it was.
+/// What a replica knows about whether it still holds what was stored there.
 pub struct Vigil {
-    /// The object of the durable point is ours, as far as was known last. Not before the first
-    /// upload after another history was met.
+    /// The object of the durable point was ours when it was last seen. Not set between finding
+    /// another history and the next upload.
     armed: bool,
     /// The store was unreachable: the next upload waits for a check.
     outage: bool,
@@ -46,14 +47,14 @@ pub struct Vigil {
     checked: Instant,
     every: Duration,
     turn: usize,
-    /// What a check next to uploads has found.
+    /// The reason for doubt that a check next to uploads has found.
     found: Rc<RefCell<Option<String>>>,
     check: Background,
 }
 
 impl Vigil {
-    /// `first_level`: the interval of the first level; what is compacted that often is checked that
-    /// often.
+    /// `first_level`: the interval of the first level; checks are as frequent as its compactions,
+    /// within limits.
     pub fn new(pauses: Pauses, first_level: Option<Duration>) -> Vigil {
         let every = first_level.unwrap_or(limits::LINEAGE_EVERY);
         let now = Instant::now();
@@ -71,13 +72,12 @@ impl Vigil {
         }
     }
 
-    /// The store did not answer.
+    /// Notes that the store did not answer.
     pub(super) fn outage(&mut self) {
         self.outage = true;
     }
 
-    /// The durable point is known to be ours from here on; what was found before speaks of another
-    /// one.
+    /// From here on the durable point is known to be ours. Pauses and outages before do not count.
     pub(super) fn arm(&mut self) {
         let now = Instant::now();
         (self.armed, self.outage) = (true, false);
@@ -85,7 +85,7 @@ impl Vigil {
         self.seen_pauses = self.pauses.count();
     }
 
-    /// An upload was answered.
+    /// Notes that an upload was answered.
     pub(super) fn uploaded(&mut self) {
         self.uploaded = Instant::now();
         if !self.armed {
@@ -93,7 +93,7 @@ impl Vigil {
         }
     }
 
-    /// Nothing is known.
+    /// Forgets what was known.
     pub(super) fn disarm(&mut self) {
         self.armed = false;
         self.check = Background::none();
@@ -108,8 +108,8 @@ impl Vigil {
 }
 
 impl Replica {
-    /// Before an upload: makes sure that it continues what was stored, if there is reason to doubt
-    /// it.
+    /// Before an upload: makes sure that it continues what was stored, if there is reason for
+    /// doubt.
     ///
     /// # Errors
     /// [`ReplicaError::Doubt`] if it does not.
@@ -137,7 +137,7 @@ impl Replica {
         Ok(())
     }
 
-    /// Checks the durable point and one file that a restore needs, next to the uploads.
+    /// Checks the durable point and some files that a restore needs, next to the uploads.
     fn check_aside(&mut self) {
         let vigil = &mut self.vigil;
         (vigil.checked, vigil.turn) = (Instant::now(), vigil.turn + 1);
@@ -158,7 +158,7 @@ impl Replica {
         });
     }
 
-    /// Whether a check next to uploads has found something.
+    /// Whether a check next to uploads has found a reason for doubt.
     pub(super) fn is_doubted(&self) -> bool {
         self.vigil.found.borrow().is_some()
     }

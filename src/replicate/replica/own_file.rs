@@ -1,8 +1,9 @@
-//! An upload of ours that was stored, but whose answer never came: lsfast was killed in between.
+//! Adopts an upload of ours that was stored, but whose answer never came because lsfast was killed
+//! in between.
 //!
 //! Its pages are read back and hashed, so that neither it nor, if it was the first image, the whole
-//! database is uploaded once more. Hashes made from what the store has are true whoever put it
-//! there.
+//! database is uploaded again. Hashes made from what the store holds are right whichever program
+//! stored it.
 
 use std::io;
 
@@ -17,11 +18,11 @@ use crate::replicate::state::{Point, print_of};
 use crate::store::Store;
 use crate::wal::format;
 
-/// Takes the object of the intended upload, the next one after the durable point, for acknowledged.
-/// `Ok(false)` if it can't be read by its index.
+/// Treats the object of the intended upload, the one after the durable point, as acknowledged.
+/// `Ok(false)` if the object or its index cannot be read.
 ///
 /// # Errors
-/// [`RemoteError`].
+/// [`RemoteError`] if the store fails, the object is damaged, or the local state cannot be written.
 pub async fn adopt(store: &dyn Store, local: &mut Local) -> Result<bool, RemoteError> {
     let intended = local.state().intended;
     let id = LtxId::raw(intended.txid);
@@ -59,7 +60,7 @@ pub async fn adopt(store: &dyn Store, local: &mut Local) -> Result<bool, RemoteE
     Ok(true)
 }
 
-/// Neighbouring frames, as many as one request takes.
+/// Adjacent frames, as many as one request may read; at least one.
 fn parts(index: &[IndexEntry]) -> impl Iterator<Item = &[IndexEntry]> {
     let mut rest = index;
     std::iter::from_fn(move || {
@@ -72,7 +73,7 @@ fn parts(index: &[IndexEntry]) -> impl Iterator<Item = &[IndexEntry]> {
     })
 }
 
-/// Reads and hashes the pages of one part.
+/// Reads one part and notes the hashes of its pages.
 async fn read_part(
     store: &dyn Store,
     id: LtxId,
@@ -143,7 +144,7 @@ mod tests {
         store.put(LtxId::raw(point.txid), vec![file.into()], options).await.unwrap();
     }
 
-    /// How a new process goes on, and its state.
+    /// How a new process resumes, and its state.
     async fn next_start(store: &FileStore, dir: &Path, log: Result<(), String>) -> (Start, Local) {
         let remote = look(store).await.unwrap();
         let mut local = open(dir);
@@ -151,7 +152,7 @@ mod tests {
         (decision.start, local)
     }
 
-    /// The durable point; its object is known, too.
+    /// The durable point without its print, which must be known.
     fn known(local: &Local) -> Point {
         let durable = local.state().durable;
         assert_ne!(durable.print, 0);
@@ -166,8 +167,8 @@ mod tests {
         }
     }
 
-    /// lsfast was killed after the store had the first image and before it knew. The next start
-    /// uploaded the whole database once more, for want of page hashes.
+    /// lsfast was killed after the store had the first image and before it got the answer. The next
+    /// start uploaded the whole database again, for lack of page hashes.
     #[tokio::test]
     async fn the_first_image_is_not_stored_twice() {
         let dir = tempfile::tempdir().unwrap();
@@ -181,7 +182,7 @@ mod tests {
         hashes(&local, &[(1, 1), (2, 1), (3, 1)]);
     }
 
-    /// The same with a batch: its pages counted as changed, and a repair stored them once more.
+    /// The same with a batch: its pages counted as changed, and a repair stored them again.
     #[tokio::test]
     async fn a_batch_without_an_answer_is_not_stored_twice() {
         let dir = tempfile::tempdir().unwrap();
@@ -204,8 +205,8 @@ mod tests {
         assert_eq!(known(&open(dir.path())), point(2, 9, 3));
     }
 
-    /// An earlier attempt of the same batch is in the store, or somebody else's: what is there is
-    /// known, but the log has to be followed from the old position.
+    /// The store holds an earlier attempt of the same batch, or another program's: its content is
+    /// known, but the WAL has to be followed from the old position.
     #[tokio::test]
     async fn another_batch_of_that_number_does_not_move_the_position() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! How often a batch may leave.
+//! When a batch may be uploaded.
 
 use std::time::Duration;
 
@@ -6,21 +6,22 @@ use tokio::time::Instant;
 
 use crate::base::limits;
 
-/// A token bucket: one upload per interval on average, with a burst of [`limits::SYNC_BURST`] after
-/// a quiet time, so that a commit after a quiet second leaves at once and a busy writer does not
-/// run up the bill. Beside it, once in a while, what a writer left when it came to rest.
+/// A token bucket: one upload per interval on average, and up to [`limits::SYNC_BURST`] in a burst
+/// after a quiet time. So a commit after a quiet second is uploaded immediately, and a busy writer
+/// does not run up the bill. In addition, from time to time, a batch may leave early because its
+/// writer has paused.
 #[derive(Debug)]
 pub struct Pace {
     interval: Duration,
     tokens: u32,
-    /// When the present number of tokens was right.
+    /// When `tokens` was last brought up to date.
     as_of: Instant,
-    /// When a batch last left because the writer was at rest.
+    /// When a batch last left early because the writer had paused.
     rested: Option<Instant>,
 }
 
 impl Pace {
-    /// A full bucket. An interval of 0 never waits.
+    /// A full bucket. With an interval of 0 no batch ever waits.
     #[must_use]
     pub fn new(interval: Duration, now: Instant) -> Pace {
         Pace { interval, tokens: limits::SYNC_BURST, as_of: now, rested: None }
@@ -33,20 +34,20 @@ impl Pace {
         if self.tokens > 0 { now } else { self.as_of + self.interval }
     }
 
-    /// A batch leaves.
+    /// Takes a token for a batch that leaves.
     pub fn spend(&mut self, now: Instant) {
         self.refill(now);
         self.tokens = self.tokens.saturating_sub(1);
     }
 
-    /// Whether a batch may leave before its time once the writer is at rest.
+    /// Whether a batch may leave early once the writer pauses.
     #[must_use]
     pub fn may_rest(&self, now: Instant) -> bool {
         let wait = self.interval.saturating_mul(limits::SYNC_REST_INTERVALS);
         self.rested.is_none_or(|at| now.duration_since(at) >= wait)
     }
 
-    /// A batch leaves for that reason.
+    /// Notes that a batch leaves early because the writer has paused.
     pub fn rest(&mut self, now: Instant) {
         self.rested = Some(now);
     }
@@ -83,7 +84,7 @@ mod tests {
         assert_eq!(pace.ready_at(start), start + second);
         pace.spend(start + second);
         assert_eq!(pace.ready_at(start + second), start + 2 * second);
-        // After a long quiet time the burst is whole again, not larger.
+        // After a long quiet time the burst is full again, not larger.
         let later = start + 100 * second;
         for _ in 0..limits::SYNC_BURST {
             assert_eq!(pace.ready_at(later), later);

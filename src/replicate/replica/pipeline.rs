@@ -1,4 +1,22 @@
 //! The task of one replica: takes what capture hands over, uploads it, acknowledges it.
+//!
+//! # Overview
+//!
+//! ```text
+//! first_contact -> wait_for_a_sign -> decide -> Follow | Repair | Image
+//! then, until the stop: repair a gap | grant the history a state | store pending | wait
+//! ```
+//!
+//! # Order of writes
+//!
+//! The intended point is written before an upload. The durable point moves after the store has
+//! answered (I1), and only one upload is under way at a time (I4).
+//!
+//! # Failure and crash
+//!
+//! A failed request is repeated as [`Trouble`] says. If the replica is found to hold something
+//! other than what was stored there ([`ReplicaError::Doubt`]), the pipeline begins again with the
+//! first contact.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,49 +45,51 @@ use crate::store::Store;
 
 /// One replica of one database.
 pub struct Replica {
-    /// Its number on the board.
+    /// Index of this replica on the board.
     pub index: usize,
-    /// Its store.
+    /// The store that holds the replica.
     pub store: Arc<dyn Store>,
-    /// File work.
+    /// Does the file I/O.
     pub engine: Engine,
-    /// What capture knows.
+    /// What capture hands over.
     pub board: Rc<Board>,
     /// The database.
     pub db: Arc<Database>,
-    /// State beside the database.
+    /// The replica's state in the folder next to the database.
     pub local: Local,
-    /// What the log says about the state: `Ok` if everything since its durable point is pending.
+    /// What the WAL says about the local state: `Ok` if everything since its durable point is
+    /// pending.
     pub continuity: Result<(), String>,
     /// When batches may leave.
     pub pace: Pace,
-    /// Who wants to know.
+    /// Receives the events.
     pub observer: Observer,
-    /// Whether a store that refuses at the first contact ends the replica.
+    /// Whether the replica ends if the store refuses at the first contact.
     pub strict: bool,
-    /// The next batch, made ahead of its commit.
+    /// The next batch, prepared before its commit is published.
     pub prepared: Option<Prepared>,
-    /// Whether it was said that the state beside the database can't be written.
+    /// Whether it was logged that the local state cannot be written.
     pub local_failed: bool,
-    /// What the keeper of the history is told.
+    /// What the pipeline tells the executor of the history.
     pub history: Rc<history::Feed>,
     /// How the history is kept.
     pub history_options: HistoryOptions,
-    /// What to do about it in the end, if this is to store what is there and end.
+    /// Set if the program stores what is there and ends; which steps for the history are requested
+    /// then.
     pub once: Option<Once>,
-    /// What all histories share.
+    /// What all histories of the process share.
     pub common: history::Common,
-    /// What does not work for now, of all replicas.
+    /// All outages of the process.
     pub outages: Outages,
-    /// When the store may next be asked what it honours.
+    /// When the proof that the store honours create-only PUTs is next attempted; `None` for now.
     pub proof_due: Option<Instant>,
-    /// What has failed of this one.
+    /// Backoff and outage of this pipeline.
     pub trouble: Trouble,
-    /// How it is verified, if it is.
+    /// How the replica is verified; `None` for not at all.
     pub verification: Option<Verification>,
-    /// Whose turn it is to be verified.
+    /// Lets only one replica of the process be verified at a time.
     pub turns: Turns,
-    /// Whether the replica is still what it was.
+    /// Checks that the replica still holds what was stored there.
     pub vigil: Vigil,
 }
 
@@ -82,11 +102,11 @@ impl Replica {
         self.board.vitals(self.index)
     }
 
-    /// Runs until the stop is asked for and everything captured by then is stored, or until it
-    /// can't go on.
+    /// Runs until the stop is requested and everything captured by then is stored, or until an
+    /// error that no further attempt can help.
     ///
     /// # Errors
-    /// [`ReplicaError`].
+    /// [`ReplicaError`], if the pipeline ends before everything is stored.
     pub async fn run(self) -> Result<(), ReplicaError> {
         let (board, index) = (Rc::clone(&self.board), self.index);
         let result = self.work().await;
@@ -116,7 +136,7 @@ impl Replica {
             self.history.forget();
             self.vigil.disarm();
             self.prepared = None;
-            // What is pending is all that changed, or the board says that it is not.
+            // What is pending is all that changed, or the slot has a gap.
             self.continuity = Ok(());
         }
     }
@@ -130,9 +150,8 @@ impl Replica {
         }
         self.vitals().known(&self.local.state().durable, self.local.state().timestamp);
         let mut next = self.next_txid(&remote);
-        // A run that ends has no keeper that could read the database: its image is made
-        // of a batch that has
-        // all pages.
+        // With `--once` no executor reads the database for images: an image is made from a batch
+        // that has all pages.
         let start = match decision.start {
             Start::Follow | Start::Repair(_) if self.once.is_some() && self.history.wants_whole_batch() => {
                 Start::Image("files that its newest state needs are damaged or missing".to_owned())
@@ -213,7 +232,7 @@ impl Replica {
         }
     }
 
-    /// Waits until a batch may leave, is large, or was left by a writer that came to rest; false if
+    /// Waits until a batch may leave, is large, or comes from a writer that has paused; `false` if
     /// the wait was cut short.
     async fn wait_for_pace(&mut self) -> bool {
         let now = Instant::now();
@@ -244,11 +263,11 @@ impl Replica {
         waited
     }
 
-    /// Asks the store what it has, for as long as it takes.
+    /// Lists the replica; retries until the store answers.
     pub(super) async fn first_contact(&mut self) -> Result<Remote, ReplicaError> {
         loop {
             let begun = Instant::now();
-            // Not cut short by a stop: what was committed until then has to be stored all the same.
+            // Not cut short by a stop: what was committed until then still has to be stored.
             match resume::look(&*self.store).await {
                 Ok((remote, listing)) => {
                     self.works();
@@ -279,13 +298,13 @@ impl Replica {
         }
     }
 
-    /// The TXID after everything that the store or the local state knows.
+    /// The TXID after the newest one that the store or the local state knows (I4).
     fn next_txid(&self, remote: &Remote) -> Txid {
         remote.newest.max(self.local.state().durable.txid).next()
     }
 
-    /// Judges a write of page hashes and state. A disk that is full must not end replication:
-    /// hashes that can't be kept are given up.
+    /// Handles the result of writing page hashes and state. A full disk must not end replication:
+    /// hashes that cannot be kept are discarded.
     pub(super) fn noted(&mut self, written: std::io::Result<()>) {
         if written.is_err() {
             self.local.distrust();
@@ -295,8 +314,8 @@ impl Replica {
         self.say_local(written);
     }
 
-    /// Says once that the state beside the database can't be written. An old state costs the next
-    /// start a look at what was stored since.
+    /// Logs once that the local state cannot be written. An old state costs the next start a look
+    /// at what was stored since.
     pub(super) fn say_local(&mut self, written: std::io::Result<()>) {
         let Err(e) = written else { return };
         if !std::mem::replace(&mut self.local_failed, true) {
@@ -307,8 +326,8 @@ impl Replica {
         }
     }
 
-    /// A batch is durable. `body` is its time and its file, if they are at hand; else it is the one
-    /// that was made last.
+    /// Reports a durable batch. `body` is its time and its file, if they are in memory; otherwise
+    /// the time of the newest header is used.
     pub(super) fn report(
         &mut self,
         mark: &Mark,

@@ -1,4 +1,16 @@
-//! What the store has, and how a replica goes on from there.
+//! What the store holds, and how a replica resumes from there.
+//!
+//! # Overview
+//!
+//! [`decide`] compares three things: the newest object of the replica, the local state, and what
+//! the WAL says about that state. The result is a [`Start`]: follow the WAL, compare page hashes,
+//! or upload an image.
+//!
+//! # Failure and crash
+//!
+//! An upload whose answer was lost is adopted (`own_file`). Where the replica holds another
+//! history, nothing known on this host is true of it, and only an image makes it this database
+//! again.
 
 use super::own_file;
 use crate::base::clock::Millis;
@@ -8,69 +20,68 @@ use crate::replicate::state::record::Local;
 use crate::replicate::state::{Point, print_of};
 use crate::store::{Entry, ErrorKind, Listing, Store, StoreError};
 
-/// Level-0 files that are looked into at most to learn which pages changed without us. More cost as
-/// much as an image.
+/// Most level-0 files that are read to learn which pages another program has changed. More would
+/// cost as much as an image.
 const CATCH_UP_FILES: u64 = 2_000;
 
-/// Bytes of the first look at the end of a file, where the page index is.
+/// Bytes of the first read at the end of a file, where the page index is.
 const TAIL_BYTES: u64 = 16 << 10;
 
-/// What the store had at the start.
+/// What the store held at the first contact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Remote {
     /// Newest TXID of all levels; 0 for an empty replica.
     pub newest: Txid,
     /// Newest TXID of level 0.
     pub newest_raw: Txid,
-    /// Number of objects.
+    /// Number of stored files.
     pub objects: usize,
 }
 
-/// How a replica goes on.
+/// How a replica resumes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
-    /// The log proves that what is pending is all that changed.
+    /// The WAL proves that the pending pages are all that changed.
     Follow,
-    /// Compare page hashes; the reason says why.
+    /// Compare page hashes, for this reason.
     Repair(String),
-    /// Upload every page; the reason says why.
+    /// Upload every page, for this reason.
     Image(String),
 }
 
-/// Why a replica can't be gone on with.
+/// Why a replica cannot be resumed.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
-    /// The store.
+    /// A request failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A file of the replica.
+    /// A file of the replica cannot be read.
     #[error("{id} of {url} can't be read: {source}")]
     Ltx {
-        /// The replica.
+        /// URL of the replica.
         url: String,
-        /// The file.
+        /// Name of the file.
         id: LtxId,
         /// The cause.
         source: LtxError,
     },
-    /// Another page size.
+    /// The replica holds a database with another page size.
     #[error(
         "{url} holds a database with pages of {found} bytes, this one has {expected}: a replica keeps its page size; give this database \
          an empty replica path"
     )]
     PageSize {
-        /// The replica.
+        /// URL of the replica.
         url: String,
-        /// Of the replica.
+        /// Page size of the replica.
         found: PageSize,
-        /// Of the database.
+        /// Page size of the database.
         expected: PageSize,
     },
 }
 
 impl RemoteError {
-    /// Whether it says something about one file and nothing about the others: it is damaged, or not
-    /// there.
+    /// Whether the error concerns only one file, which is damaged or missing.
     fn is_about_one_file(&self) -> bool {
         match self {
             RemoteError::Ltx { .. } => true,
@@ -83,7 +94,7 @@ impl RemoteError {
 /// Lists the replica.
 ///
 /// # Errors
-/// The store.
+/// Any error of the listing, or a TXID that no replica can reach by counting.
 pub async fn look(store: &dyn Store) -> Result<(Remote, Listing), StoreError> {
     let listing = store.list_all().await?;
     let entries = &listing.files;
@@ -105,23 +116,23 @@ pub async fn look(store: &dyn Store) -> Result<(Remote, Listing), StoreError> {
     Ok((remote, listing))
 }
 
-/// What is found under the name of an object.
+/// What a request for one object has shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Seen {
-    /// The store was not asked.
+    /// No request was made.
     NotAsked,
     /// A file with this header.
     File(Header),
-    /// No object.
+    /// The object does not exist.
     Gone,
-    /// Something that is not an LTX file, or can't be read, with the reason.
+    /// The object is not a readable LTX file, for this reason.
     Damaged(String),
 }
 
-/// How a replica goes on, and who else may be writing to it.
+/// How a replica resumes, and whether another program may be writing to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// How it goes on.
+    /// How the replica resumes.
     pub start: Start,
     /// The replica holds another history: the program that wrote it may still be running.
     pub stranger: bool,
@@ -137,16 +148,16 @@ impl Decision {
     }
 }
 
-/// Decides how to go on, and brings the local state up to what the store has. `continuity` is what
-/// the log says about the local state: `Ok` if all changes since its durable point are pending.
+/// Decides how to resume, and updates the local state to what the store holds. `continuity` is what
+/// the WAL says about the local state: `Ok` if all changes since its durable point are pending.
 ///
-/// What lies at the durable point must be what was stored there. Then whatever came after it is
-/// known by its page numbers, whoever wrote it, and a comparison with the database makes the
-/// replica this database again. Otherwise nothing that is known on this host is true of the
-/// replica, and only an image is.
+/// The object at the durable point must be the one that was stored there. Then the page numbers of
+/// everything after it are known, whichever program wrote it, and a comparison with the database
+/// makes the replica this database again. Otherwise nothing known on this host is true of the
+/// replica, and only an image can make it this database again.
 ///
 /// # Errors
-/// [`RemoteError`].
+/// [`RemoteError`] if the store fails, page sizes differ, or the local state cannot be written.
 pub async fn decide(
     store: &dyn Store,
     remote: &Remote,
@@ -210,7 +221,8 @@ pub async fn decide(
     if remote.newest < durable {
         let reason = format!("it ends at {}, but {durable} was stored before", remote.newest);
         local.distrust();
-        // Another history of a living writer may be shorter: its TXIDs and ours would never meet.
+        // The other history may be shorter, and its writer alive: its TXIDs and ours would never
+        // meet.
         return Ok(Decision { start: Start::Image(reason), stranger: true });
     }
     if local.hashes().is_none() {
@@ -247,8 +259,8 @@ fn unusable(local: &mut Local, why: &str) -> Decision {
     Decision::image(format!("its newest file cannot be used: {why}"))
 }
 
-/// Why what lies at the durable point is not what was stored there; `None` if it is, or if that
-/// can't be told.
+/// Why the object at the durable point is not the one that was stored there; `None` if it is, or if
+/// that cannot be told.
 fn foreign(durable: &Point, seen: &Seen) -> Option<String> {
     let txid = durable.txid;
     match seen {
@@ -262,11 +274,11 @@ fn foreign(durable: &Point, seen: &Seen) -> Option<String> {
     }
 }
 
-/// Looks whether the object of a durable point is still there, by one small request: `None`, or why
-/// it is not.
+/// Checks with one small request whether the object of a durable point is still there: `None`, or
+/// why it is not.
 ///
 /// # Errors
-/// The store.
+/// Any error of the request that does not concern this one object.
 pub async fn confirm(store: &dyn Store, durable: &Point) -> Result<Option<String>, RemoteError> {
     if durable.txid == Txid(0) || durable.print == 0 {
         return Ok(None);
@@ -283,7 +295,7 @@ async fn see(store: &dyn Store, id: LtxId) -> Result<Seen, RemoteError> {
     }
 }
 
-/// What others stored.
+/// What other programs stored.
 struct Changes {
     pages: Vec<Pgno>,
     size_pages: u32,
@@ -291,7 +303,7 @@ struct Changes {
     timestamp: Millis,
 }
 
-/// The pages in the level-0 files after `since`; `None` if they are not all there.
+/// The pages in the level-0 files after `since`; `None` if they are not all readable, or too many.
 async fn changed_since(
     store: &dyn Store,
     since: Txid,
@@ -321,10 +333,10 @@ async fn changed_since(
     Ok(Some(changes))
 }
 
-/// The header of a file.
+/// Reads the header of a file.
 ///
 /// # Errors
-/// [`RemoteError`].
+/// [`RemoteError`] if the request fails or the header is not valid.
 pub async fn header_of(store: &dyn Store, id: LtxId) -> Result<Header, RemoteError> {
     let bytes = store.get(id, 0..HEADER_LEN as u64).await?;
     let found = bytes
@@ -337,7 +349,7 @@ pub async fn header_of(store: &dyn Store, id: LtxId) -> Result<Header, RemoteErr
     })
 }
 
-/// The page index of a file; `None` if it has none that can be used.
+/// Reads the page index of a file; `None` if it has none that can be used.
 pub(crate) async fn tail_of(store: &dyn Store, id: LtxId, size: u64) -> Result<Option<Tail>, RemoteError> {
     let mut want = TAIL_BYTES;
     loop {
@@ -353,7 +365,7 @@ pub(crate) async fn tail_of(store: &dyn Store, id: LtxId, size: u64) -> Result<O
     }
 }
 
-/// The local state can't be written: nothing that heals by itself.
+/// The local state cannot be written: an error that does not pass by itself.
 pub(crate) fn state_error(e: std::io::Error) -> RemoteError {
     let message = format!("cannot write local state: {e}");
     StoreError::new(ErrorKind::Fatal, message).with_source(e).into()

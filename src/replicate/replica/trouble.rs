@@ -1,4 +1,4 @@
-//! Attempts that fail: how long the pipeline waits, and when it ends instead.
+//! Failed attempts: how long the pipeline waits, and when it ends instead.
 
 use std::io;
 use std::rc::Rc;
@@ -12,20 +12,20 @@ use crate::base::limits;
 use crate::replicate::outage::{self, Name};
 use crate::store::{ErrorKind, StoreError};
 
-/// What fails in a pipeline: one backoff for all that it does, reset by success.
+/// The failures of a pipeline: one backoff for all that it does, reset by success.
 #[derive(Debug, Default)]
 pub struct Trouble {
     backoff: Backoff,
     outage: outage::Trouble,
-    /// When the first of the attempts that failed was made.
+    /// When the first of the failed attempts began.
     since: Option<Instant>,
 }
 
 impl Replica {
-    /// Waits before a call that failed is made again. `begun` is when it was made.
+    /// Waits before a failed request is repeated. `begun` is when the request began.
     ///
     /// # Errors
-    /// `e`, if the pipeline has to end: another attempt can't help, or there is no time for it.
+    /// `e`, if the pipeline has to end: another attempt cannot help, or there is no time for it.
     pub(super) async fn wait_out(&mut self, e: StoreError, begun: Instant) -> Result<(), ReplicaError> {
         self.vitals().fail(&e.to_string());
         let since = *self.trouble.since.get_or_insert(begun);
@@ -38,7 +38,7 @@ impl Replica {
         Ok(())
     }
 
-    /// The same for the database, or the state beside it.
+    /// The same for a failure of the database, or of the state next to it.
     pub(super) async fn wait_out_read(&mut self, e: io::Error) -> Result<(), ReplicaError> {
         let text = format!("cannot read the database, or write the state next to it, for a batch: {e}");
         let place = outage::place_of_database(self.db.path());
@@ -65,13 +65,13 @@ impl Replica {
         }
         tokio::select! {
             () = trouble.outage.wait(wait, name) => {}
-            // One more attempt, at once.
+            // The stop allows one more attempt, immediately.
             () = self.board.closing(), if !ending => {}
         }
         self.trouble = trouble;
     }
 
-    /// It works.
+    /// Notes a success: ends the outage and resets the backoff.
     pub(super) fn works(&mut self) {
         if self.trouble.since.take().is_none() {
             return;

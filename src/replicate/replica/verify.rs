@@ -1,4 +1,4 @@
-//! The verification of a replica in the background, as long as its pipeline runs.
+//! The background verification of a replica, for as long as its pipeline runs.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,7 +9,8 @@ use crate::replicate::verify::{self, Verifier};
 use crate::replicate::vitals::ReplicaPhase;
 
 impl Replica {
-    /// Starts it, if it is wanted. It waits until the store has everything that it had before.
+    /// Starts the verification, if it is configured. It first waits until the replica follows the
+    /// database.
     pub(super) fn verify(&self) -> Background {
         let Some(options) = self.verification.clone().filter(|_| self.once.is_none()) else {
             return Background::none();

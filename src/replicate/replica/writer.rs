@@ -1,14 +1,18 @@
-//! One writer for each replica: what is remembered of the store, and the first steps of a newcomer.
+//! One writer for each replica: whether the store honours create-only PUTs, and the first steps of
+//! a newcomer.
+//!
+//! # Overview
 //!
 //! A *newcomer* is a pipeline whose local state does not know the newest object of the replica.
-//! Another program may still be writing there, so the newcomer looks for a sign of life, a newer
-//! object, before it writes. With one it stops, whichever of the two would be first at the next
-//! object. Where the local state belongs to this replica, as after a deployment that overlaps with
-//! the process before it, it waits for the other to end instead.
+//! Another program may still be writing there. So the newcomer looks for a sign of life, which is a
+//! newer object, before it writes.
 //!
-//! A newcomer whose WAL the newest object was made from, or an earlier generation of it, has lost
-//! its state: it need not look. Pages that are equal prove nothing of this kind, because a restored
-//! copy of the database has them, too.
+//! - With a sign of life it stops, even if it could be the first to write the next object.
+//! - If the local state belongs to this replica, as after a deployment that overlaps with the
+//!   process before it, it waits for the other program to end instead.
+//! - If the newest object was made from the newcomer's WAL, or an earlier generation of that WAL,
+//!   the newcomer has only lost its state, and need not look. Equal pages prove nothing of this
+//!   kind, because a restored copy of the database has them, too.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,8 +32,8 @@ use crate::store::{CreateOnly, ErrorKind, PutOptions, StoreError};
 use crate::wal::format;
 use crate::wal::index::WalIndexHeader;
 
-/// Looks for a sign of life, each after so long since the first contact. The last one ends the
-/// waiting.
+/// When to look for a sign of life, counted from the first look. After the last one the newcomer
+/// writes.
 const LOOKS: [Duration; 5] = [
     Duration::from_millis(500),
     Duration::from_secs(1),
@@ -38,21 +42,21 @@ const LOOKS: [Duration; 5] = [
     Duration::from_secs(6),
 ];
 
-/// Times a WAL may have started over since the newest object, to be known as the same. By chance
-/// the first salt of another database is that near once in a million times.
+/// How many times a WAL may have started over since the newest object and still be recognised. With
+/// this number, the first salt of another database matches by chance once in a million times.
 const RESTARTS_MAX: u32 = 4096;
 
-/// How often the store is asked whether a proof is due, or an attempt that failed is made again.
+/// Time between two checks whether a proof of create-only PUTs is due, and between two attempts.
 const PROOF_AGAIN: Duration = Duration::from_secs(600);
 
-/// The file in the folder of a replica's state: `1 MILLISECONDS` if create-only PUTs were proven to
-/// be honoured then, `0 MILLISECONDS` if not.
+/// File in the replica's state folder: `1 MILLISECONDS` if create-only PUTs were proven to be
+/// honoured at that time, `0 MILLISECONDS` if they were not.
 const PROOF: &str = "create-only";
 
-/// Permissions of it, as of the rest of the folder.
+/// Permissions of the file [`PROOF`], as in the rest of the folder.
 const MODE: u32 = 0o600;
 
-/// Bytes of it at most.
+/// Most bytes that are read of the file [`PROOF`].
 const PROOF_BYTES: u64 = 64;
 
 impl Replica {
@@ -65,7 +69,8 @@ impl Replica {
         }
     }
 
-    /// Proves once a day, by a batch that was just stored, that the store honours create-only PUTs.
+    /// Proves once a day, with a batch that was just stored, whether the store honours create-only
+    /// PUTs.
     pub(super) async fn prove_create_only(&mut self, id: LtxId, created: Millis, body: &Bytes) {
         let now = Instant::now();
         let due = self.proof_due.is_none_or(|due| now >= due);
@@ -90,15 +95,15 @@ impl Replica {
         }
     }
 
-    /// Whether the local state knows of the newest object.
+    /// Whether the local state does not know the newest object.
     fn is_newcomer(&self, remote: &Remote) -> bool {
         let state = self.local.state();
         let unanswered = remote.newest == state.intended.txid && remote.newest == state.durable.txid.next();
         remote.newest > state.durable.txid && !unanswered
     }
 
-    /// A newcomer waits for a sign of life of another writer. Gives what the replica has after
-    /// that.
+    /// Lets a newcomer look for a sign of life of another writer. Returns what the replica holds
+    /// after that.
     pub(super) async fn wait_for_a_sign(&mut self, mut remote: Remote) -> Result<Remote, ReplicaError> {
         if !self.is_newcomer(&remote) || self.has_its_wal(&remote).await? {
             return Ok(remote);
@@ -134,17 +139,17 @@ impl Replica {
                     return Ok(self.db.shm().header().is_ok_and(|now| goes_on_from(&header, &now)));
                 }
                 Err(RemoteError::Store(e)) if e.is_transient() => self.wait_out(e, asked).await?,
-                // It is judged by the decision how to go on.
+                // [`resume::decide`](super::resume::decide) judges it later.
                 Err(_) => return Ok(false),
             }
         }
     }
 
-    /// The replica holds another history, of the same length or a shorter one. Its writer may be
-    /// running.
+    /// The replica holds another history, of the same length or shorter. Fails if its writer shows
+    /// a sign of life.
     pub(super) async fn leave_a_living_writer_alone(&mut self, remote: &Remote) -> Result<(), ReplicaError> {
         if self.is_newcomer(remote) {
-            // It was waited for already.
+            // A newcomer has looked already.
             return Ok(());
         }
         match self.sign_of_life(remote).await? {
@@ -153,7 +158,7 @@ impl Replica {
         }
     }
 
-    /// The object that comes after the newest one, if it does within [`LOOKS`].
+    /// The object after the newest one, if it appears within [`LOOKS`].
     async fn sign_of_life(&mut self, remote: &Remote) -> Result<Option<LtxId>, ReplicaError> {
         let next = LtxId::raw(remote.newest.next());
         let begun = Instant::now();
@@ -173,9 +178,9 @@ impl Replica {
     }
 }
 
-/// Whether a WAL with this index is the one that `object` was made from, or a later generation of
-/// it: SQLite counts the first salt up when it starts the WAL over. A WAL that was made anew has
-/// two random salts.
+/// Whether the WAL with this index is the one that `object` was made from, or a later generation of
+/// it. SQLite increments the first salt when it starts the WAL over; a newly created WAL has two
+/// random salts.
 fn goes_on_from(object: &Header, now: &WalIndexHeader) -> bool {
     let then = object.wal;
     if then.salts == Salts::default() {
@@ -200,7 +205,7 @@ fn proof_path(folder: &Path) -> PathBuf {
     folder.join(PROOF)
 }
 
-/// One that can't be read is as good as none: it is proven again.
+/// An unreadable proof counts as none: it is made again.
 fn read_proof(folder: &Path) -> Option<CreateOnly> {
     let bytes = read_small(&proof_path(folder), PROOF_BYTES).ok()?;
     let (honoured, proven) = std::str::from_utf8(&bytes).ok()?.trim().split_once(' ')?;

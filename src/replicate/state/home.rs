@@ -1,4 +1,10 @@
-//! The state folder of a database, and the positions in it.
+//! The state folder of a database, and the positions in it; the top of [`state`](super) has the
+//! format.
+//!
+//! # Order of writes
+//!
+//! The two slots are written alternately. A torn write damages only one slot, and the other still
+//! has the previous state.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -18,84 +24,83 @@ const NAME: &str = "state";
 const SLOT_BYTES: usize = 512;
 const MAGIC: [u8; 8] = *b"LSFSTATE";
 const VERSION: u32 = 1;
-/// Permissions of what is kept: page hashes tell something about the content.
+/// Permissions of the files in the folder: page hashes reveal something about the content.
 const MODE: u32 = 0o600;
 
-/// How far a replica reaches.
+/// A position that a replica reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Point {
-    /// The batch.
+    /// The last batch; 0 if there is none.
     pub txid: Txid,
-    /// Where it ends in the log.
+    /// Where the batch ends in the WAL; default if that is not known.
     pub pos: WalPos,
     /// Pages in the database after it.
     pub size_pages: u32,
-    /// What its object in the store is known by; 0 if that is not known.
+    /// Identifies the batch's object in the store (see [`print_of`]); 0 if not known.
     pub print: u64,
 }
 
-/// What an object is known by: its header. Never 0.
+/// Identifies an object by its header. Never 0.
 #[must_use]
 pub fn print_of(header: &Header) -> u64 {
     crc64(&header.to_bytes()).max(1)
 }
 
-/// What is known of one replica.
+/// The stored state of one replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct State {
     /// Bytes in a page.
     pub page_size: PageSize,
-    /// The host's present run.
+    /// Boot id of the host when the state was written.
     pub boot: [u8; 16],
-    /// The database file.
+    /// Device and inode of the database file.
     pub db: FileId,
-    /// The store has answered for this.
+    /// Up to here the store has answered (I1).
     pub durable: Point,
-    /// This is, or was, being uploaded.
+    /// The end of the upload that is, or was, under way.
     pub intended: Point,
     /// Seed of the page hashes.
     pub seed: u64,
-    /// The page hashes are on disk as of this TXID.
+    /// TXID for which the page hashes were last flushed to disk; 0 for never.
     pub hashes_synced: Txid,
-    /// Newest header timestamp.
+    /// Newest timestamp written to a header.
     pub timestamp: Millis,
-    /// The object as of which the page hashes are on disk.
+    /// Print of the object for which the page hashes were last flushed to disk.
     pub print_synced: u64,
-    /// The database file when only SQLite had written to it; default if that is not known.
+    /// Stamp of the database file after SQLite's last write; default if not known.
     pub stamp: Stamp,
-    /// Whether the file of page hashes says which TXID it belongs to.
+    /// Whether the file of page hashes contains its own TXID.
     pub bound: bool,
 }
 
-/// The folder beside a database, locked for this process.
+/// The state folder of a database, locked for this process.
 #[derive(Debug)]
 pub struct Home {
     dir: PathBuf,
     _lock: File,
 }
 
-/// The name of the lock in a folder.
+/// Name of the lock file in the state folder.
 pub const LOCK: &str = "lock";
 
-/// The socket in a folder.
+/// Name of the socket in the state folder.
 pub const SOCKET: &str = "socket";
 
 impl Drop for Home {
     fn drop(&mut self) {
-        // The lock is still held: it can't be that of the next process. It is not there
-        // if nobody serves
-        // it.
+        // The lock is still held, so the socket is not that of the next process. If this process
+        // serves no socket, there is none to remove.
         let _ = home_folder(&self.dir).open().and_then(|home| home.remove(SOCKET));
     }
 }
 
-/// Why the folder can't be used.
+/// Why the state folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
-    /// Another process follows the database.
+    /// Another process holds the lock.
     #[error("another lsfast already follows {0}: stop it first (it holds the lock {1})")]
     Taken(PathBuf, PathBuf),
-    /// The operating system.
+    /// An I/O error in the folder.
     #[error("cannot keep state in {path}: {source}")]
     Io {
         /// The folder or file.
@@ -105,13 +110,13 @@ pub enum HomeError {
     },
 }
 
-/// The file that asks for a full image of the replica with this folder.
+/// Path of the file that requests a full image of the replica with this folder.
 #[must_use]
 pub fn image_wish(replica: &Path) -> PathBuf {
     replica.with_extension("image")
 }
 
-/// The folder of a database, next to the file that its name leads to.
+/// The state folder of a database, next to the file that its name leads to.
 #[must_use]
 pub fn home_of(db: &Path) -> PathBuf {
     let db = &target_of(db);
@@ -119,30 +124,31 @@ pub fn home_of(db: &Path) -> PathBuf {
     durable::directory_of(db).join(format!(".{name}-lsfast"))
 }
 
-/// The folder of a database, for opening what is in it.
+/// A handle that opens files in a database's state folder without following links.
 #[must_use]
 pub fn home_folder(dir: &Path) -> Private {
     Private::new(dir, 1)
 }
 
-/// The folder of a replica in that of a database.
+/// A handle that opens files in a replica's folder without following links.
 #[must_use]
 pub fn replica_folder(dir: &Path) -> Private {
     Private::new(dir, 2)
 }
 
 impl Home {
-    /// Makes the folder of `db` if need be, and locks it.
+    /// Creates the folder of `db` if it does not exist, and locks it.
     ///
     /// # Errors
-    /// [`HomeError::Taken`] if another process has it.
+    /// [`HomeError::Taken`] if another process holds the lock; [`HomeError::Io`] if the folder or
+    /// lock cannot be created.
     pub fn take(db: &Path, dir: PathBuf) -> Result<Home, HomeError> {
         let io_error = |path: &Path| {
             let path = path.to_owned();
             move |source| HomeError::Io { path, source }
         };
         durable::create_dir_all(durable::directory_of(&dir)).map_err(io_error(&dir))?;
-        // Root may go on in the folder of the user whose database it is.
+        // Root may use the folder of the user who owns the database.
         let owner = std::fs::metadata(db).ok().map(|m| m.uid());
         let home = home_folder(&dir).make(owner).map_err(io_error(&dir))?;
         let path = dir.join(LOCK);
@@ -154,16 +160,16 @@ impl Home {
         }
     }
 
-    /// The folder.
+    /// Path of the state folder.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The folder of one replica, made if need be.
+    /// Path of the folder of one replica, which is created if it does not exist.
     ///
     /// # Errors
-    /// [`HomeError::Io`].
+    /// [`HomeError::Io`] if the folder cannot be created.
     pub fn replica(&self, identity: &str) -> Result<PathBuf, HomeError> {
         let dir = self.dir.join(folder_of(identity));
         let made = replica_folder(&dir).make(std::fs::metadata(&self.dir).ok().map(|m| m.uid()));
@@ -172,17 +178,17 @@ impl Home {
     }
 }
 
-/// The name of the folder of a replica.
+/// Name of the folder of a replica: a hash of the replica's identity.
 #[must_use]
 pub fn folder_of(identity: &str) -> String {
     format!("{:016x}", xxhash_rust::xxh3::xxh3_64(identity.as_bytes()))
 }
 
-/// The state in the folder of a replica, for those who only look; `None` if there is none that can
-/// be believed.
+/// Reads the newest valid state in the folder of a replica, without locking it; `None` if there is
+/// no valid one.
 ///
 /// # Errors
-/// The operating system.
+/// Any I/O error except a missing file.
 pub fn read_state(dir: &Path) -> io::Result<Option<State>> {
     match replica_folder(dir).open().and_then(|folder| folder.read_small(NAME, 2 * SLOT_BYTES as u64)) {
         Ok(bytes) => Ok(newest(&bytes).map(|(_, state)| state)),
@@ -211,10 +217,10 @@ pub struct StateFile {
 }
 
 impl StateFile {
-    /// Opens the state of a replica; `None` for the state if there is none that can be believed.
+    /// Opens the state file of a replica. The state is `None` if there is no valid one.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of opening or reading the file.
     pub fn open(dir: &Path) -> io::Result<(StateFile, Option<State>)> {
         let file = OnDemand::new(replica_folder(dir), NAME, MODE);
         let mut bytes = [0; 2 * SLOT_BYTES];
@@ -224,10 +230,10 @@ impl StateFile {
         Ok((StateFile { file, sequence }, newest.map(|(_, state)| state)))
     }
 
-    /// Writes the state, without fsync.
+    /// Writes the state to the older slot, without fsync.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of the write.
     pub fn write(&mut self, state: &State) -> io::Result<()> {
         self.sequence += 1;
         let slot = self.sequence % 2 * SLOT_BYTES as u64;
@@ -237,7 +243,7 @@ impl StateFile {
     /// The file, for an fsync.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of opening the file again.
     pub fn file(&self) -> io::Result<File> {
         self.file.get()
     }
@@ -248,8 +254,7 @@ impl StateFile {
     }
 }
 
-/// The boot id of this host; zeros where the kernel does not tell, which then never proves anything
-/// wrong.
+/// The boot id of this host. Zeros if the kernel does not tell; then a reboot goes unnoticed.
 #[must_use]
 pub fn boot_id() -> [u8; 16] {
     let mut id = [0; 16];
@@ -293,7 +298,7 @@ fn encode(sequence: u64, s: &State) -> [u8; SLOT_BYTES] {
     out.try_into().expect("a slot has a fixed size")
 }
 
-/// Takes little-endian fields one after the other.
+/// Takes little-endian fields in order.
 struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
@@ -311,7 +316,7 @@ impl Fields<'_> {
         u64::from_le_bytes(self.take())
     }
 
-    /// `None` for a TXID that no replica has.
+    /// `None` if the TXID is one that no replica can have.
     fn point(&mut self) -> Option<Point> {
         let txid = Txid::checked(self.u64())?;
         let salts = Salts { one: self.u32(), two: self.u32() };
@@ -381,8 +386,7 @@ mod tests {
             assert_eq!(StateFile::open(dir.path()).unwrap().1, Some(sample(txid)));
             assert_eq!(read_state(dir.path()).unwrap(), Some(sample(txid)));
         }
-        // The slot of the last write (sequence 5) is the second one; damage it as a torn
-        // write would.
+        // The last write (sequence 5) went to the second slot; damage it as a torn write would.
         file.file().unwrap().pwrite_all(b"torn", SLOT_BYTES as u64 + 60).unwrap();
         assert_eq!(StateFile::open(dir.path()).unwrap().1, Some(sample(4)));
     }
@@ -403,8 +407,8 @@ mod tests {
         }
     }
 
-    /// Whoever owns the directory of a database can put links there, also for a root that
-    /// replicates it.
+    /// The owner of a database's directory can put links there, even if root replicates the
+    /// database.
     #[test]
     fn no_link_in_the_folder_is_followed() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,15 +1,25 @@
-//! A hash of each page as the replica has it, kept beside the database.
+//! A hash of each page as the replica has it, in a file of the state folder.
 //!
-//! When frames of the log were missed, the pages that differ from their hash are what the replica
-//! lacks. An entry is written only after the store has answered for the page, so a stale one costs
-//! an upload and never hides a change.
+//! # Overview
 //!
-//! The file begins with the TXID that it belongs to (8 bytes) and `LSFPAGES`; it is followed by an
-//! array of 16-byte entries, XXH3-128 of page 1, 2, ... with the seed of the state file,
-//! little-endian. An entry of 0, or beyond the end, means "not known". Files of earlier versions
-//! lack the beginning. A file that belongs to another TXID than the state next to it is a copy from
-//! another time: a page that has got its old content back since then would hide in it, so that such
-//! a file is not believed at all.
+//! When frames of the WAL were missed, the pages that differ from their hash are those that the
+//! replica lacks.
+//!
+//! # Order of writes
+//!
+//! An entry is written only after the store has answered for the page. So a stale entry costs an
+//! upload and never hides a change.
+//!
+//! # Format
+//!
+//! The file begins with the TXID that it belongs to (8 bytes) and `LSFPAGES`. An array of 16-byte
+//! entries follows: XXH3-128 of page 1, 2, ... with the seed of the state file, little-endian. An
+//! entry of 0, or beyond the end, means "not known". Files of earlier versions lack the first 16
+//! bytes.
+//!
+//! A file that belongs to another TXID than the state next to it is a copy from another time. It
+//! could hide a page that has got its old content back since then, so such a file is ignored
+//! entirely.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,34 +36,35 @@ use crate::io::{File, OnDemand};
 const ENTRY_BYTES: usize = 16;
 const MAGIC: [u8; 8] = *b"LSFPAGES";
 const NAME: &str = "pages";
-/// Until it is complete.
+/// Name of a new file until it is complete.
 const NEW: &str = "pages.new";
 const MODE: u32 = 0o600;
 
-/// Entries of one write at most.
+/// Most entries in one write.
 const RUN_MAX: usize = 4096;
 
-/// The hashes of one replica.
+/// The page hashes of one replica.
 #[derive(Debug, Clone)]
 pub struct PageHashes {
     file: Arc<OnDemand>,
     seed: u64,
-    /// Entries before that of page 1: one, the beginning, or none in a file of an earlier version.
+    /// Entries before that of page 1: one for TXID and magic, or none in a file of an earlier
+    /// version.
     before: u64,
 }
 
-/// The hash of a page.
+/// XXH3-128 of a page.
 #[must_use]
 pub fn hash_page(seed: u64, page: &[u8]) -> u128 {
     xxh3_128_with_seed(page, seed)
 }
 
 impl PageHashes {
-    /// The hashes in the folder of a replica, and the TXID they belong to; `None` in a file of an
-    /// earlier version. None are known if there is no file.
+    /// Opens the page hashes in the folder of a replica. Returns also the TXID that they belong to;
+    /// `None` in a file of an earlier version. A missing file is created, empty.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of opening or reading the file.
     pub fn of(dir: &Path, seed: u64) -> io::Result<(PageHashes, Option<Txid>)> {
         let file = Arc::new(OnDemand::new(replica_folder(dir), NAME, MODE));
         let mut head = [0; ENTRY_BYTES];
@@ -63,11 +74,11 @@ impl PageHashes {
         Ok((PageHashes { file, seed, before: u64::from(bound.is_some()) }, bound))
     }
 
-    /// An empty file beside the present one, to be filled and then put into its place by
-    /// [`PageHashes::into_place`].
+    /// Creates an empty file next to the present one. The caller fills it, then puts it in place
+    /// with [`PageHashes::into_place`].
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of creating or writing the file.
     pub fn begin_new(dir: &Path, seed: u64) -> io::Result<PageHashes> {
         let folder = replica_folder(dir);
         let file = folder.open()?.create_anew(NEW, MODE)?;
@@ -77,19 +88,19 @@ impl PageHashes {
         Ok(hashes)
     }
 
-    /// Puts a file begun by [`PageHashes::begin_new`] into place.
+    /// Puts a file from [`PageHashes::begin_new`] in place of the present one.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of the rename.
     pub fn into_place(self, dir: &Path) -> io::Result<PageHashes> {
         replica_folder(dir).open()?.rename(NEW, NAME)?;
         Ok(PageHashes { file: Arc::new(self.file.renamed(NAME)), ..self })
     }
 
-    /// They belong to this TXID from now on.
+    /// Notes that the hashes belong to this TXID from now on.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of the write.
     pub fn bind(&self, txid: Txid) -> io::Result<()> {
         if self.before == 0 {
             return Ok(());
@@ -100,7 +111,7 @@ impl PageHashes {
         self.file.get()?.pwrite_all(&head, 0)
     }
 
-    /// Whether the file says which TXID it belongs to.
+    /// Whether the file contains the TXID that it belongs to.
     #[must_use]
     pub fn is_bound(&self) -> bool {
         self.before > 0
@@ -110,7 +121,7 @@ impl PageHashes {
         (page_index + self.before) * ENTRY_BYTES as u64
     }
 
-    /// The seed.
+    /// The seed of the hashes.
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.seed
@@ -119,7 +130,7 @@ impl PageHashes {
     /// The file, for an fsync.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of opening the file again.
     pub fn file(&self) -> io::Result<File> {
         self.file.get()
     }
@@ -129,18 +140,18 @@ impl PageHashes {
         self.file.rest();
     }
 
-    /// Forgets everything.
+    /// Removes all entries.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of truncating the file.
     pub fn forget(&self) -> io::Result<()> {
         self.file.get()?.std().set_len(0)
     }
 
-    /// The entries of `count` pages from `first` on; 0 for those not known.
+    /// Reads the entries of `count` pages from `first` on; 0 for pages that are not known.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of the read.
     pub fn read(&self, first: Pgno, count: usize) -> io::Result<Vec<u128>> {
         let mut bytes = vec![0; count * ENTRY_BYTES];
         self.file.get()?.pread(&mut bytes, self.offset(first.index() as u64))?;
@@ -148,10 +159,10 @@ impl PageHashes {
         Ok(bytes.chunks_exact(ENTRY_BYTES).map(entry).collect())
     }
 
-    /// Writes entries in ascending order of pages; neighbours go out in one write.
+    /// Writes entries in ascending order of pages; adjacent ones go out in one write.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of the writes.
     pub fn write(&self, entries: impl IntoIterator<Item = (Pgno, u128)>) -> io::Result<()> {
         let mut run: Vec<u8> = Vec::new();
         let mut first: Option<Pgno> = None;
@@ -174,10 +185,10 @@ impl PageHashes {
         }
     }
 
-    /// Forgets the entries of pages above `size_pages`.
+    /// Removes the entries of pages above `size_pages`.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of truncating the file.
     pub fn shrink(&self, size_pages: u32) -> io::Result<()> {
         let len = self.offset(u64::from(size_pages));
         let file = self.file.get()?;
@@ -187,19 +198,20 @@ impl PageHashes {
         Ok(())
     }
 
-    /// Whether nothing is known.
+    /// Whether there are no entries.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of reading the file's length.
     pub fn is_empty(&self) -> io::Result<bool> {
         Ok(self.file.get()?.len()? <= self.offset(0))
     }
 }
 
-/// Hashes of a batch that is being sent. They count only once the store has answered for it.
+/// Hashes of a batch that is being uploaded. They count only once the store has answered for it.
 ///
-/// In memory up to [`limits::BATCH_HASHES`], then in a file that goes with this. Where the disk is
-/// full, pages are remembered as not known instead: their next comparison costs an upload.
+/// Up to [`limits::BATCH_HASHES`] are kept in memory, then in a temporary file. If that file cannot
+/// be written, as on a full disk, the pages are kept as "not known" instead: their next comparison
+/// costs an upload.
 #[derive(Debug)]
 pub struct Gathered {
     dir: PathBuf,
@@ -209,18 +221,18 @@ pub struct Gathered {
     unknown: PageSet,
 }
 
-/// Bytes of one entry in the file.
+/// Bytes of one entry in the temporary file.
 const GATHERED_BYTES: usize = 4 + ENTRY_BYTES;
 
 impl Gathered {
-    /// None yet; a file may be made in `dir`.
+    /// An empty set; a temporary file may be created in `dir`.
     #[must_use]
     pub fn new(dir: &Path) -> Gathered {
         let (dir, unknown) = (dir.to_owned(), PageSet::default());
         Gathered { dir, memory: Vec::new(), file: None, in_file: 0, unknown }
     }
 
-    /// Takes hashes of further pages, all above those taken before.
+    /// Adds hashes of further pages, which must all be above those added before.
     pub fn take(&mut self, hashes: Vec<(Pgno, u128)>) {
         self.memory.extend(hashes);
         if self.memory.len() >= limits::BATCH_HASHES {
@@ -246,10 +258,10 @@ impl Gathered {
         Ok(())
     }
 
-    /// The store has answered: they become the hashes of the replica.
+    /// Writes them to the replica's page hashes, after the store has answered for the batch.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of reading the temporary file or writing the hashes.
     pub fn write_to(self, hashes: &PageHashes) -> io::Result<()> {
         hashes.write(self.unknown.iter().map(|p| (p, 0)))?;
         let mut at = 0;

@@ -1,4 +1,18 @@
-//! One replica's state beside the database: the point it has reached, and the hashes of its pages.
+//! The state of one replica next to the database: the point it has reached, and the hashes of its
+//! pages.
+//!
+//! # Order of writes
+//!
+//! ```text
+//! intend: the state has the intended point, then the upload begins
+//! acknowledge: the store has answered; page hashes, then their TXID, then the durable point
+//! ```
+//!
+//! # Failure and crash
+//!
+//! After a crash of the process all of this is exact. After a crash of the host the state goes back
+//! to the last flush ([`Local::sync`]), and its position in the WAL is dropped. Page hashes that do
+//! not belong to the state are ignored.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,16 +25,16 @@ use crate::io::Engine;
 use crate::replicate::state::{self, Point, State, StateFile, boot_id};
 use crate::sqlite::database::{FileId, Stamp};
 
-/// Page hashes and state are flushed to the disk this often while they change, so that a crash of
-/// the host costs little.
+/// How often page hashes and state are flushed to disk while they change, so that a crash of the
+/// host costs little.
 const SYNC_EVERY: Duration = Duration::from_secs(30);
 
-/// A checkpoint of this process has changed the database file from `before` to `now`, after the
-/// last use of the state in `dir`. A state that does not know `before` is left alone: the next
-/// start compares page hashes.
+/// Notes that a checkpoint of this process has changed the database file from `before` to `now`,
+/// after the last use of the state in `dir`. A state with another stamp than `before` is left
+/// alone: the next start compares page hashes.
 ///
 /// # Errors
-/// The operating system.
+/// Any I/O error of reading or writing the state.
 pub fn note_checkpoint(dir: &Path, before: Stamp, now: Stamp) -> io::Result<()> {
     let (mut file, found) = StateFile::open(dir)?;
     match found {
@@ -29,7 +43,7 @@ pub fn note_checkpoint(dir: &Path, before: Stamp, now: Stamp) -> io::Result<()> 
     }
 }
 
-/// State and hashes of one replica.
+/// State and page hashes of one replica.
 #[derive(Debug)]
 pub struct Local {
     dir: PathBuf,
@@ -40,10 +54,10 @@ pub struct Local {
 }
 
 impl Local {
-    /// Opens what is in `dir`. Without a believable state there are no hashes either.
+    /// Opens state and hashes in `dir`. Without a valid state there are no hashes either.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of opening or reading the state.
     pub fn open(dir: PathBuf, page_size: PageSize, db: FileId) -> io::Result<Local> {
         let (file, found) = StateFile::open(&dir)?;
         let fresh = State {
@@ -59,14 +73,14 @@ impl Local {
             stamp: Stamp::default(),
             bound: false,
         };
-        // A state without a durable point may still tell of a first image whose answer never came.
+        // A state without a durable point may still have a first image whose answer never came.
         let known = |s: &State| s.durable.txid != Txid(0) || s.intended.txid != Txid(0);
         let believed = found.filter(|s| s.page_size == page_size && known(s));
         let mut state = believed.unwrap_or(fresh);
         let newest = state.durable.txid.max(state.intended.txid);
         if state.boot != fresh.boot {
-            // The host went down: only what had reached the disk counts, and no
-            // position in the log.
+            // The host went down: only what had reached the disk counts, and the position in the
+            // WAL does not.
             state.durable = Point {
                 txid: state.hashes_synced,
                 size_pages: state.durable.size_pages,
@@ -75,10 +89,10 @@ impl Local {
             };
             state.intended = state.durable;
         }
-        // What can't be read is as good as none.
+        // Unreadable hashes count as none.
         let hashes = PageHashes::of(&dir, state.seed).ok().filter(|(hashes, of)| {
-            // Those of the batch that was being acknowledged when the process or the host went down
-            // are true, too.
+            // The hashes of the batch that was being acknowledged when the process or the host went
+            // down are right, too.
             let belongs = match of {
                 Some(of) => (state.durable.txid..=newest).contains(of),
                 None => !state.bound,
@@ -95,36 +109,37 @@ impl Local {
         Ok(local)
     }
 
-    /// The folder.
+    /// Folder of the replica's state.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Whether `lsfast reset` asked for a full image; it is asked for no more.
+    /// Whether `lsfast reset` requested a full image. Withdraws the request.
     pub fn take_wish_for_image(&self) -> bool {
         std::fs::remove_file(state::image_wish(&self.dir)).is_ok()
     }
 
-    /// The state.
+    /// The present state.
     #[must_use]
     pub fn state(&self) -> &State {
         &self.state
     }
 
-    /// Only SQLite has written to the database file until it was like this. Written with the next
+    /// Notes the database file's stamp after SQLite's last write. It is written with the next
     /// state.
     pub fn note_stamp(&mut self, stamp: Stamp) {
         self.state.stamp = stamp;
     }
 
-    /// The hashes, if any are known.
+    /// The page hashes; `None` if none are known.
     #[must_use]
     pub fn hashes(&self) -> Option<&PageHashes> {
         self.hashes.as_ref()
     }
 
-    /// A header timestamp for now. It does not go backwards, unless a clock was far ahead.
+    /// The timestamp for a header that is written now. It never decreases, unless an earlier one
+    /// was in the future.
     pub fn next_timestamp(&mut self, now: Millis) -> Millis {
         let before = self.state.timestamp;
         self.state.timestamp = now.not_before(before);
@@ -137,8 +152,8 @@ impl Local {
         self.state.timestamp
     }
 
-    /// The store had newer files than this state: timestamps must not go behind theirs. One in the
-    /// future does not count.
+    /// Raises the timestamp to that of a newer file in the store, so that later headers are not
+    /// before it. A timestamp in the future is ignored.
     pub fn not_before(&mut self, timestamp: Millis, now: Millis) {
         if timestamp.is_ahead_of(now) {
             tracing::warn!(
@@ -151,19 +166,20 @@ impl Local {
         }
     }
 
-    /// A batch is about to be uploaded.
+    /// Notes the point of a batch before its upload.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of writing the state.
     pub fn intend(&mut self, point: Point) -> io::Result<()> {
         self.state.intended = point;
         self.file.write(&self.state)
     }
 
-    /// The store has answered for `point`, whose pages have these hashes, ascending.
+    /// Notes that the store has answered for `point` (I1). `pages` are the hashes of its pages, in
+    /// ascending order.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of writing hashes or state.
     pub fn acknowledge(
         &mut self,
         point: Point,
@@ -181,28 +197,28 @@ impl Local {
         self.file.write(&self.state)
     }
 
-    /// An empty set of hashes to be filled while an image is uploaded.
+    /// Creates an empty set of hashes, to be filled while an image is uploaded.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of creating the file.
     pub fn begin_hashes(&self) -> io::Result<PageHashes> {
         PageHashes::begin_new(&self.dir, self.state.seed)
     }
 
-    /// The seed of the hashes.
+    /// The seed of the page hashes.
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.state.seed
     }
 
-    /// The store has answered for an image whose hashes were filled in by [`Local::begin_hashes`].
+    /// Notes that the store has answered for an image, whose hashes were filled in since
+    /// [`Local::begin_hashes`].
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of writing hashes or state.
     pub fn acknowledge_image(&mut self, point: Point, hashes: PageHashes) -> io::Result<()> {
-        // Between these two steps the hashes are newer than the state, which only makes
-        // the next start look
-        // further.
+        // Between these two steps the hashes are newer than the state, which only makes the next
+        // start look further.
         hashes.bind(point.txid)?;
         self.state.bound = hashes.is_bound();
         self.hashes = Some(hashes.into_place(&self.dir)?);
@@ -210,10 +226,11 @@ impl Local {
         self.acknowledge(point, [])
     }
 
-    /// The replica has gone on to `point` without us: these pages are not what the hashes say.
+    /// Notes that another program has taken the replica on to `point`: the hashes of these pages
+    /// are no longer right.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of writing hashes or state.
     pub fn advance(&mut self, point: Point, pages: &[Pgno], size_pages_min: u32) -> io::Result<()> {
         if let Some(hashes) = &self.hashes {
             hashes.write(pages.iter().map(|p| (*p, 0)))?;
@@ -225,30 +242,29 @@ impl Local {
         self.file.write(&self.state)
     }
 
-    /// The hashes can't be used: a full image is the only way on.
+    /// Discards the page hashes: only a full image makes them known again.
     pub fn distrust(&mut self) {
         if let Some(hashes) = self.hashes.take() {
-            // Cutting a file works on a full disk, too. Where it fails, as at the
-            // limit of open files, the
-            // seed sees to it that no stale entry is believed: it is written with the next state,
-            // before which the old position counts as well.
+            // Truncating a file works even on a full disk. If it fails, as at the limit of open
+            // files, the new seed makes all stale entries invalid. It is written with the next
+            // state; until then the old position also counts.
             let _ = hashes.forget();
             self.state.seed = fastrand::u64(..);
         }
         (self.state.hashes_synced, self.state.print_synced) = (Txid(0), 0);
     }
 
-    /// When the next flush to the disk is due, if anything has changed since the last.
+    /// When the next flush to disk is due; `None` if nothing has changed since the last.
     #[must_use]
     pub fn sync_due(&self) -> Option<Instant> {
         let changed = self.hashes.is_some() && self.state.hashes_synced != self.state.durable.txid;
         changed.then(|| self.synced_at + SYNC_EVERY)
     }
 
-    /// Flushes hashes and state to the disk.
+    /// Flushes hashes and state to disk.
     ///
     /// # Errors
-    /// The operating system.
+    /// Any I/O error of the flush.
     pub async fn sync(&mut self, engine: &Engine) -> io::Result<()> {
         self.synced_at = Instant::now();
         let Some(hashes) = &self.hashes else { return Ok(()) };
@@ -261,7 +277,7 @@ impl Local {
         Ok(())
     }
 
-    /// Nothing is to be written soon: the files are closed until something is.
+    /// Closes the files until something is to be written again.
     fn rest(&self) {
         self.file.rest();
         self.hashes.iter().for_each(PageHashes::rest);
@@ -272,8 +288,8 @@ impl Local {
 mod tests {
     use super::*;
 
-    /// A header from the future, which a wrong clock or another writer left, gave each later batch
-    /// its time.
+    /// A header from the future, left by a wrong clock or another writer, once passed its time on
+    /// to each later batch.
     #[test]
     fn a_time_from_the_future_is_not_gone_on_from() {
         let dir = tempfile::tempdir().unwrap();
@@ -302,7 +318,7 @@ mod tests {
         local.acknowledge_image(point, begun).unwrap();
         let (before, file) = (local.seed(), std::fs::read(dir.path().join("pages")).unwrap());
         local.distrust();
-        // As if cutting it had failed; then the next batch is stored.
+        // Simulates a failed truncation; then the next batch is stored.
         std::fs::write(dir.path().join("pages"), file).unwrap();
         local.acknowledge(Point { txid: Txid(2), ..point }, []).unwrap();
         drop(local);

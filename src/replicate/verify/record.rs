@@ -1,5 +1,5 @@
-//! What is remembered of the last verification: the file `verified` in the folder of the replica's
-//! state, one JSON object.
+//! The result of the last verification: the file `verified` in the folder of the replica's state,
+//! one JSON object.
 
 use std::io;
 use std::path::Path;
@@ -12,23 +12,23 @@ use crate::replicate::state::replica_folder;
 
 const NAME: &str = "verified";
 
-/// Permissions: names of files are nobody else's business.
+/// Permissions of the file: the names of stored files are private.
 const MODE: u32 = 0o600;
 
-/// The last verification that came to an end.
+/// The last completed verification.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Record {
     /// When it began.
     pub(super) begun: Option<Millis>,
-    /// When the last one began that found nothing wrong.
+    /// When the last verification that found no fault began.
     pub(super) sound: Option<Millis>,
-    /// What it found.
+    /// The worst faults, as text; `None` if there are none.
     pub(super) fault: Option<String>,
-    /// How many things.
+    /// Number of faults.
     pub(super) faults: u64,
 }
 
-/// Its form in the file: milliseconds since 1970.
+/// The record as it is in the file; times in milliseconds since 1970.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     begun: Option<i64>,
@@ -38,7 +38,7 @@ struct Stored {
 }
 
 impl Record {
-    /// One that can't be read is as good as none: the replica is verified sooner.
+    /// Reads the record. An unreadable one counts as none: the replica is verified sooner.
     pub(super) fn read(folder: &Path) -> Record {
         let folder = replica_folder(folder).open();
         let bytes = folder.and_then(|f| f.read_small(NAME, limits::VERIFY_RECORD_BYTES)).unwrap_or_default();
@@ -51,8 +51,8 @@ impl Record {
         Record { begun: begun.map(Millis), sound: sound.map(Millis), fault, faults }
     }
 
-    /// Without times that have not come: the clock was set back, and they would put off the next
-    /// one.
+    /// Removes times in the future. They come from a clock that was set back, and would delay the
+    /// next verification.
     pub(super) fn not_after(mut self, now: Millis) -> Record {
         for time in [&mut self.begun, &mut self.sound] {
             *time = time.filter(|t| *t <= now);

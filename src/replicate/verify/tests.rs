@@ -1,4 +1,4 @@
-//! Verifications by a clock that the test moves, of a replica in memory.
+//! Verifications of a replica in memory, by a clock that the test moves.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -17,7 +17,7 @@ use crate::replicate::history::tests::world::{START, World};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Waiting takes it to the moment that is waited for.
+/// A clock that jumps to each moment that is waited for.
 #[derive(Debug)]
 struct Clock(AtomicI64);
 
@@ -38,7 +38,7 @@ impl Timeline for Clock {
     }
 }
 
-/// A replica with some batches and levels, and where its verifier keeps its record.
+/// A replica with some batches and levels, and the folder of its verifier's record.
 struct Case {
     world: World,
     clock: Arc<Clock>,
@@ -62,7 +62,7 @@ impl Case {
         &self.world.store
     }
 
-    /// As a new process would make it.
+    /// A verifier as a new process would create it.
     fn verifier(&self) -> Verifier {
         let clock: Arc<dyn Timeline> = Arc::clone(&self.clock) as _;
         let options = Verification { interval: 24 * HOUR, bytes_per_second: 1 << 40, clock };
@@ -120,14 +120,14 @@ fn the_next_one_is_an_interval_after_the_last_whatever_is_started_anew() {
         let mut verifier = case.verifier();
         case.verified(&mut verifier).await;
         assert_eq!(verifier.due(), later(begun, 24 * HOUR));
-        // Another process: it knows what the one before it found.
+        // A new process knows the result of the previous one.
         case.clock.pass(23 * HOUR);
         let next = case.verifier();
         assert_eq!((next.due(), next.status().sound), (later(begun, 24 * HOUR), Some(begun)));
-        // One that comes too late does not begin at once.
+        // A verification that is overdue does not begin immediately.
         case.clock.pass(5 * HOUR);
         assert_eq!(case.verifier().due().0 - case.clock.now().0, first.0 - begun.0);
-        // A clock that was set back does not put it off for ever.
+        // A clock that was set back does not delay it forever.
         case.clock.0.store(begun.0 - 1, Relaxed);
         assert!(case.verifier().due() <= most);
     });
@@ -148,7 +148,7 @@ fn a_flipped_bit_is_a_fault_until_it_is_gone() {
         let fault = status.fault.clone().unwrap();
         assert!(fault.contains(&id.file_name()) && status.faults > 0, "{status:?}");
         assert_eq!((status.sound, status.last), (sound, Some(case.clock.now())));
-        // Said, and known to the next process, too.
+        // The fault is logged, and the next process knows it, too.
         assert_eq!(verifier.said.as_ref(), Some(&fault));
         assert_eq!(
             case.verifier().status(),
@@ -178,7 +178,7 @@ fn what_the_store_had_answered_for_must_be_there() {
     });
 }
 
-/// Retention deletes the image of which the newest state was being read; what follows it is there.
+/// Retention deletes an image while the newest state is read from it; its successors are there.
 #[test]
 fn a_file_that_goes_meanwhile_is_no_fault() {
     run(async {
@@ -209,13 +209,13 @@ fn a_file_that_is_replaced_while_it_is_read_is_no_fault() {
     });
 }
 
-/// Old files are deleted one after the other, and the listing fell between two of these deletions.
+/// Old files are deleted one by one, and the listing fell between two of these deletions.
 #[test]
 fn a_hole_that_was_there_for_a_moment_is_no_fault() {
     run(async {
         let case = Case::new().await;
         case.store().remove(LtxId::raw(Txid(4)));
-        // Files of higher levels that lead over the hole would make it no fault.
+        // Files of higher levels that cover the hole would make it harmless.
         let over = |id: &LtxId| id.level != Level::RAW && id.min <= Txid(4) && id.max >= Txid(4);
         let covering: Vec<_> = case.store().entries().into_iter().map(|e| e.id).filter(over).collect();
         let covering: Vec<_> = covering.into_iter().map(|id| (id, case.store().file(id))).collect();
@@ -281,7 +281,7 @@ fn one_waits_for_the_other_and_for_a_replica_that_is_ready() {
         drop(other);
         idle().await;
         assert_eq!(case.store().counts().gets, gets, "it is not known what is stored");
-        // Waiting for a replica keeps nobody else from being read.
+        // Waiting for a replica that is not ready does not keep others from being verified.
         assert!(turns.0.try_acquire().is_ok());
         *ready.borrow_mut() = Some(txid);
         while told.borrow().last().is_none_or(|s| s.sound.is_none()) {

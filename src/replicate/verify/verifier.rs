@@ -1,6 +1,12 @@
 //! The background verification of one replica: when it is due, what it reads, what it reports.
+//!
+//! # State
+//!
+//! A verification is due one interval after the beginning of the last one. One that could not
+//! complete is retried with backoff (`rest`). Faults are logged when they change, and so is the
+//! first sound result after them.
 
-/// Reads the file that remembers the last verification.
+/// Parses the record of the last verification.
 #[cfg(fuzzing)]
 pub(crate) fn parse_record_for_fuzzing(bytes: &[u8]) {
     let _ = Record::parse(bytes).not_after(Millis(0));
@@ -25,14 +31,14 @@ use crate::store::{ErrorKind, Store};
 #[path = "tests.rs"]
 mod tests;
 
-/// How a replica is verified.
+/// How often and how fast a replica is verified.
 #[derive(Clone)]
 pub struct Verification {
-    /// From the beginning of one to the beginning of the next.
+    /// Time from the beginning of one verification to the beginning of the next.
     pub interval: Duration,
-    /// Bytes a second on average.
+    /// Average bytes per second.
     pub bytes_per_second: u64,
-    /// What time it is.
+    /// The clock that says when a verification is due.
     pub clock: Arc<dyn Timeline>,
 }
 
@@ -45,24 +51,24 @@ impl std::fmt::Debug for Verification {
     }
 }
 
-/// What is known of a replica by its verifications.
+/// The results of a replica's verifications.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VerificationStatus {
-    /// When the last one began, of those that came to an end.
+    /// When the last completed verification began.
     pub last: Option<Millis>,
-    /// When the last one began that found nothing wrong.
+    /// When the last verification that found no fault began.
     pub sound: Option<Millis>,
-    /// What the last one found wrong, in words.
+    /// The worst faults of the last verification, as text; `None` if there are none.
     pub fault: Option<String>,
-    /// How many things.
+    /// Number of faults.
     pub faults: u64,
-    /// Why the last attempt came to no end.
+    /// Why the last attempt did not complete.
     pub error: Option<String>,
     /// When the next one is due; `None` while one is under way.
     pub next: Option<Millis>,
 }
 
-/// The places of those that are under way, for the whole process.
+/// Limits how many verifications run at once in the process.
 #[derive(Debug, Clone)]
 pub struct Turns(Arc<Semaphore>);
 
@@ -72,7 +78,7 @@ impl Default for Turns {
     }
 }
 
-/// An attempt that came to no end.
+/// The wait after an attempt that did not complete.
 #[derive(Debug)]
 struct Rest {
     backoff: Backoff,
@@ -83,28 +89,28 @@ struct Rest {
 pub struct Verifier {
     store: Arc<dyn Store>,
     options: Verification,
-    /// What messages call the database.
+    /// Name of the database in log messages.
     name: String,
-    /// Where the record is kept.
+    /// Folder of the record.
     folder: PathBuf,
     record: Record,
     meter: Meter,
     begun: Millis,
     rest: Option<Rest>,
-    /// The fault that was said.
+    /// The fault that was logged last.
     said: Option<String>,
     error: Option<String>,
-    /// Who can do something about damaged files.
+    /// Receives the damaged files.
     damaged: Option<TellDamage>,
     /// The kind of error that was logged last.
     said_error: Option<(Discriminant<RestoreError>, Option<ErrorKind>)>,
 }
 
-/// Takes note of damaged files, each with the reason.
+/// Receives damaged files, each with the reason.
 pub type TellDamage = Box<dyn Fn(Vec<(LtxId, String)>)>;
 
 impl Verifier {
-    /// Reads in `folder` what is known of earlier ones.
+    /// Reads the record of earlier verifications in `folder`.
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
@@ -131,14 +137,14 @@ impl Verifier {
         }
     }
 
-    /// With one who is told of damaged files.
+    /// Sets the receiver of damaged files.
     #[must_use]
     pub fn telling_damage(self, damaged: TellDamage) -> Verifier {
         Verifier { damaged: Some(damaged), ..self }
     }
 
-    /// When the next one is to begin. The first of a process leaves its start alone, and each
-    /// replica has a delay of its own.
+    /// When the next verification begins. The first one of a process is delayed, so that it does
+    /// not disturb the start. The delay is different for each replica.
     #[must_use]
     pub fn due(&self) -> Millis {
         if let Some(rest) = &self.rest {
@@ -151,7 +157,7 @@ impl Verifier {
         self.record.begun.map_or(first, |last| first.max(later(last, self.options.interval)))
     }
 
-    /// The present state.
+    /// The present status.
     #[must_use]
     pub fn status(&self) -> VerificationStatus {
         VerificationStatus {
@@ -164,7 +170,7 @@ impl Verifier {
         }
     }
 
-    /// Verifies now. The store has answered for everything up to `stored` before.
+    /// Verifies the replica now. The store has already answered for everything up to `stored`.
     pub async fn run(&mut self, stored: Txid) {
         let begun = self.options.clock.now();
         let options = VerifyOptions {
@@ -227,7 +233,7 @@ impl Verifier {
         let mut backoff = self.rest.as_ref().map_or(fresh, |r| r.backoff);
         let until = later(self.options.clock.now(), backoff.fail());
         self.rest = Some(Rest { backoff, until });
-        // Kinds are compared: request ids and counts in the words make no other.
+        // Kinds are compared, because request ids and counts make each text different.
         let kind = if let RestoreError::Store(e) = e { Some(e.kind()) } else { None };
         if self.said_error.replace((std::mem::discriminant(e), kind)) != self.said_error {
             let (db, replica) = (&self.name, self.store.url());
@@ -237,8 +243,8 @@ impl Verifier {
     }
 }
 
-/// Verifies until it is dropped. `stored` says how far the store has answered, `None` while that is
-/// being found out.
+/// Verifies the replica at each due time, until dropped. `stored` returns the TXID up to which the
+/// store has answered; `None` while that is not known.
 pub async fn keep(
     mut verifier: Verifier,
     turns: Turns,
@@ -252,7 +258,7 @@ pub async fn keep(
         while clock.now() < due {
             clock.until(due).await;
         }
-        // Never closed.
+        // The semaphore is never closed.
         let turn = turns.0.acquire().await;
         let Some(stored) = stored() else {
             drop(turn);
@@ -264,11 +270,11 @@ pub async fn keep(
     }
 }
 
-/// Each thing that is wrong, the worst first.
+/// A text for each fault, the worst first.
 fn faults(report: &VerifyReport, stored: Txid) -> Vec<String> {
     let mut faults = Vec::new();
     if let Some(newest) = report.newest {
-        // A newest state of Litestream 0.3 has no TXID.
+        // The newest state of a Litestream 0.3 replica has no TXID.
         if newest.txid != Txid(0) && newest.txid < stored {
             faults.push(lost(Some(newest.txid), stored));
         }
@@ -292,7 +298,7 @@ fn lost(newest: Option<Txid>, stored: Txid) -> String {
     format!("{ends}, but the store had answered for TXID {stored}: files were removed")
 }
 
-/// The worst, and how many more.
+/// The worst faults, and how many more there are.
 fn words(faults: &[String]) -> String {
     let named = &faults[..faults.len().min(NAMED)];
     let more = faults.len() - named.len();
@@ -300,5 +306,5 @@ fn words(faults: &[String]) -> String {
     named.join("; ") + &more
 }
 
-/// Faults that a message names.
+/// Most faults that a message names.
 const NAMED: usize = 3;

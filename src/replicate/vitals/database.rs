@@ -1,4 +1,4 @@
-//! The numbers of one database, and the list of all of them.
+//! The numbers of one database, and the list of all databases.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,25 +12,25 @@ use crate::base::clock::Millis;
 use crate::base::{PageSize, Salts};
 use crate::replicate::handoff::Mark;
 
-/// What a database is doing.
+/// The state of a database's replication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DatabasePhase {
-    /// It is not there, or not a database yet.
+    /// The file does not exist, or is not a database yet.
     Waiting,
-    /// Its log is followed.
+    /// The loop follows its WAL.
     Following,
-    /// It is not replicated, for the reason that its error gives.
+    /// It is not replicated; [`DatabaseVitals::failure`] has the reason.
     Failed,
-    /// Its replication has ended as asked.
+    /// Its replication has ended as requested.
     Stopped,
 }
 
-/// Something that failed.
+/// A failure, with its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// When, the last time.
+    /// When it last occurred; for damage of the WAL, when it began.
     pub at: Millis,
-    /// In words, without secrets.
+    /// Text without secrets (I7).
     pub message: String,
 }
 
@@ -48,14 +48,14 @@ impl Default for Vitals {
 }
 
 impl Vitals {
-    /// The databases, in order of their paths.
+    /// The databases, sorted by path.
     #[must_use]
     pub fn databases(&self) -> Vec<Arc<DatabaseVitals>> {
         lock(&self.databases).values().cloned().collect()
     }
 
-    /// The numbers of a database, made if it is new, or if its name leads to another place than
-    /// before.
+    /// The numbers of a database. They are created if the database is new, or if its name now leads
+    /// to another state folder.
     #[must_use]
     pub(crate) fn database(&self, path: &Path, home: &Path, urls: &[&str]) -> Arc<DatabaseVitals> {
         let make = || Arc::new(DatabaseVitals::new(path, home, urls, self.begun));
@@ -67,20 +67,20 @@ impl Vitals {
         Arc::clone(known)
     }
 
-    /// A database that is not replicated, for this reason.
+    /// Notes that a database is not replicated, for this reason.
     pub(crate) fn failed(&self, path: &Path, error: &str) {
         let known = lock(&self.databases).get(path).cloned();
         known.unwrap_or_else(|| self.database(path, Path::new(""), &[])).fail(error);
     }
 
-    /// A database has ended as asked.
+    /// Notes that the replication of a database has ended as requested.
     pub(crate) fn stopped(&self, path: &Path) {
         if let Some(database) = lock(&self.databases).get(path) {
             database.set_phase(DatabasePhase::Stopped);
         }
     }
 
-    /// A database is gone, and is not waited for.
+    /// Removes a database that is gone and not waited for.
     pub(crate) fn forget(&self, path: &Path) {
         lock(&self.databases).remove(path);
     }
@@ -90,14 +90,14 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One database.
+/// The numbers of one database.
 #[derive(Debug)]
 pub struct DatabaseVitals {
-    /// Its file.
+    /// Path of the database.
     pub path: PathBuf,
-    /// Where its local state is.
+    /// Its state folder.
     pub home: PathBuf,
-    /// Its replicas.
+    /// The numbers of its replicas.
     pub replicas: Vec<ReplicaVitals>,
     begun: Instant,
     phase: AtomicU8,
@@ -126,12 +126,12 @@ impl DatabaseVitals {
         }
     }
 
-    /// For a board that nobody looks at.
+    /// Numbers for a board that no status shows.
     pub(crate) fn unseen(replicas: usize) -> Arc<DatabaseVitals> {
         Arc::new(DatabaseVitals::new(Path::new(""), Path::new(""), &vec![""; replicas], Instant::now()))
     }
 
-    /// What it is doing.
+    /// The present phase.
     #[must_use]
     pub fn phase(&self) -> DatabasePhase {
         use DatabasePhase::{Failed, Following, Stopped, Waiting};
@@ -143,7 +143,7 @@ impl DatabaseVitals {
         self.phase.store(phase as u8, Relaxed);
     }
 
-    /// Bytes in a page, once it was opened.
+    /// Bytes in a page; `None` before the database is opened.
     #[must_use]
     pub fn page_size(&self) -> Option<PageSize> {
         PageSize::new(self.page_size.load(Relaxed)).ok()
@@ -155,13 +155,13 @@ impl DatabaseVitals {
         self.commits.load(Relaxed)
     }
 
-    /// The newest captured commit: salts and frame of the log, and pages of the database.
+    /// The newest captured commit: salts and frame in the WAL, and pages of the database.
     #[must_use]
     pub fn position(&self) -> (Salts, u32, u32) {
         self.mark.get()
     }
 
-    /// Why it is, or was, not replicated.
+    /// Why the database is not replicated, or was not the last time.
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
         lock(&self.failure).clone()
@@ -172,13 +172,14 @@ impl DatabaseVitals {
         *lock(&self.failure) = Some(Failure { at: Millis::now(), message: message.to_owned() });
     }
 
-    /// Since when the WAL has frames that can't be proven, and what is wrong with them.
+    /// Since when the WAL has frames that cannot be proven, and the reason; `None` if there are
+    /// none.
     #[must_use]
     pub fn wal_damage(&self) -> Option<Failure> {
         lock(&self.wal_damage).clone()
     }
 
-    /// How often such frames were met since the start of the process.
+    /// How often unproven frames were met since the start of the process.
     #[must_use]
     pub fn wal_damages(&self) -> u64 {
         self.wal_damages.load(Relaxed)
@@ -195,7 +196,7 @@ impl DatabaseVitals {
         *lock(&self.wal_damage) = None;
     }
 
-    /// It was opened: nothing is pending yet.
+    /// Notes that the database was opened: nothing is pending yet.
     pub(crate) fn opened(&self, page_size: PageSize) {
         self.page_size.store(page_size.get(), Relaxed);
         self.wal_is_sound();
@@ -207,7 +208,7 @@ impl DatabaseVitals {
         self.mark.set(mark.pos.salts, mark.pos.frame.0, mark.size_pages);
     }
 
-    /// Commits were captured that changed so many pages.
+    /// Notes captured commits that changed `pages` pages.
     pub(crate) fn captured(&self, commits: u64, pages: usize, mark: &Mark) {
         self.marked(mark);
         self.commits.fetch_add(commits, Relaxed);
@@ -216,7 +217,7 @@ impl DatabaseVitals {
         }
     }
 
-    /// Commits wait for one replica.
+    /// Notes that commits wait for one replica.
     pub(crate) fn awaits(&self, replica: &ReplicaVitals, commits: u64, pages: usize) {
         let bytes = pages as u64 * u64::from(self.page_size.load(Relaxed));
         replica.captured.add(commits, bytes);
@@ -226,7 +227,7 @@ impl DatabaseVitals {
     }
 }
 
-/// A place in the log.
+/// A position in the WAL, readable from any thread.
 #[derive(Debug, Default)]
 pub(super) struct Place {
     salts: AtomicU64,
@@ -246,7 +247,7 @@ impl Place {
     }
 }
 
-/// Commits and the bytes of their pages.
+/// A number of commits, and the bytes of the pages they changed.
 #[derive(Debug, Default)]
 pub(super) struct Amount {
     commits: AtomicU64,
@@ -269,7 +270,7 @@ impl Amount {
     }
 }
 
-/// Microseconds from `begun`, at least 1.
+/// Microseconds from `begun` to `at`, at least 1.
 pub(super) fn micros(at: Instant, begun: Instant) -> u64 {
     u64::try_from(at.saturating_duration_since(begun).as_micros()).unwrap_or(u64::MAX).max(1)
 }
@@ -300,7 +301,7 @@ mod tests {
         assert_eq!((replica.stored(), database.commits()), ((2, 200), 3));
         let noted: u64 = replica.latencies.buckets.iter().map(|b| b.load(Relaxed)).sum();
         assert_eq!(noted, 2);
-        // The other one has stored nothing.
+        // The other replica has stored nothing.
         assert_eq!(database.replicas[1].lag().commits, 3);
     }
 

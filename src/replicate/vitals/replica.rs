@@ -13,42 +13,42 @@ use crate::replicate::state::Point;
 use crate::replicate::verify::VerificationStatus;
 use crate::restore::Meter;
 
-/// Upper bounds of the histogram of latencies, in milliseconds.
+/// Upper bounds of the latency histogram, in milliseconds.
 pub const LATENCY_MS: [u64; 14] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000];
 
-/// What the pipeline of a replica is doing.
+/// The state of a replica's pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplicaPhase {
-    /// It asks the store what it has.
+    /// It lists the replica and decides how to resume.
     Starting,
-    /// What is committed is stored.
+    /// It stores what is committed.
     Following,
-    /// Pages that changed are sought by their hashes.
+    /// It compares page hashes to find the changed pages.
     Comparing,
-    /// An image of the whole database is being stored.
+    /// It stores an image of the whole database.
     Image,
-    /// It has ended for the reason that its error gives.
+    /// It has ended; [`ReplicaVitals::failure`] has the reason, if there was one.
     Stopped,
 }
 
-/// How far a replica is behind.
+/// How far a replica is behind the captured commits.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Lag {
-    /// Commits that are not stored.
+    /// Number of commits that are not stored.
     pub commits: u64,
     /// Bytes of the pages that they changed; a page that two of them changed counts twice.
     pub bytes: u64,
-    /// Age of the oldest of them; zero if there is none.
+    /// Age of the oldest of these commits; zero if there is none.
     pub age: Duration,
 }
 
-/// The time from a commit to the store's answer, for each batch by its oldest commit.
+/// Times from a commit to the store's answer; one value for each batch, that of its oldest commit.
 #[derive(Debug, Default)]
 pub struct Latencies {
-    /// Number of batches up to each bound of [`LATENCY_MS`], not cumulated; the last one is without
-    /// bound.
+    /// Number of batches between each bound of [`LATENCY_MS`] and the one before (not cumulative);
+    /// the last bucket has no bound.
     pub buckets: [AtomicU64; LATENCY_MS.len() + 1],
-    /// Sum of all, in microseconds.
+    /// Sum of all latencies, in microseconds.
     pub sum_micros: AtomicU64,
 }
 
@@ -60,19 +60,19 @@ impl Latencies {
     }
 }
 
-/// One replica of a database.
+/// The numbers of one replica.
 #[derive(Debug)]
 pub struct ReplicaVitals {
-    /// Where it is, without secrets.
+    /// URL of the replica, without secrets.
     pub url: String,
-    /// The time from a commit to the store's answer.
+    /// Times from a commit to the store's answer.
     pub latencies: Latencies,
     /// Bytes read by verifications.
     pub verified_bytes: Meter,
     begun: Instant,
     phase: AtomicU8,
     pub(super) captured: Amount,
-    /// What the batch under way holds.
+    /// `captured` as of the batch that is under way.
     taken: Amount,
     durable: Amount,
     /// When the oldest commit that is not stored was captured, in microseconds from `begun`; 0 for
@@ -84,7 +84,7 @@ pub struct ReplicaVitals {
     batches: AtomicU64,
     batch_bytes: AtomicU64,
     failures: AtomicU64,
-    /// Milliseconds since 1970; 0 while the store answers.
+    /// Since when the store does not answer, in milliseconds since 1970; 0 while it answers.
     away_since: AtomicI64,
     failure: Mutex<Option<Failure>>,
     history: Mutex<Option<HistoryStatus>>,
@@ -116,7 +116,7 @@ impl ReplicaVitals {
         }
     }
 
-    /// What it is doing.
+    /// The present phase.
     #[must_use]
     pub fn phase(&self) -> ReplicaPhase {
         use ReplicaPhase::{Comparing, Following, Image, Starting, Stopped};
@@ -124,10 +124,11 @@ impl ReplicaVitals {
         [Starting, Following, Comparing, Image].into_iter().find(|p| *p as u8 == phase).unwrap_or(Stopped)
     }
 
-    /// How far it is behind what was captured.
+    /// How far the replica is behind the captured commits.
     #[must_use]
     pub fn lag(&self) -> Lag {
-        // In this order a batch that is noted meanwhile makes the lag too small and never negative.
+        // In this order, a batch that is noted meanwhile can make the lag too small, but never
+        // negative.
         let (captured, durable) = (self.captured.get(), self.durable.get());
         let since = self.behind_since.load(Relaxed);
         let age = if since == 0 { 0 } else { micros(Instant::now(), self.begun).saturating_sub(since) };
@@ -138,45 +139,45 @@ impl ReplicaVitals {
         }
     }
 
-    /// What the store has: the batch, where it ends in the log, pages of the database, and the time
-    /// of that state. `None` before the first.
+    /// The durable position: TXID, salts and frame in the WAL with the pages of the database, and
+    /// the time of that state. `None` before the first batch.
     #[must_use]
     pub fn durable(&self) -> Option<(Txid, (Salts, u32, u32), Millis)> {
         let txid = Txid(self.txid.load(Relaxed));
         (txid != Txid(0)).then(|| (txid, self.place.get(), Millis(self.time.load(Relaxed))))
     }
 
-    /// Batches stored by this process, and their bytes.
+    /// Number of batches stored by this process, and their bytes.
     #[must_use]
     pub fn stored(&self) -> (u64, u64) {
         (self.batches.load(Relaxed), self.batch_bytes.load(Relaxed))
     }
 
-    /// Attempts that failed.
+    /// Number of failed attempts.
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.failures.load(Relaxed)
     }
 
-    /// Since when the store does not take what it is given.
+    /// Since when uploads fail; `None` while they succeed.
     #[must_use]
     pub fn away_since(&self) -> Option<Millis> {
         Some(Millis(self.away_since.load(Relaxed))).filter(|since| since.0 != 0)
     }
 
-    /// What failed last.
+    /// The last failure.
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
         lock(&self.failure).clone()
     }
 
-    /// Its history, once it is known.
+    /// State of the history, once it is known.
     #[must_use]
     pub fn history(&self) -> Option<HistoryStatus> {
         lock(&self.history).clone()
     }
 
-    /// What is known by its verifications, if it is verified.
+    /// Results of the verifications; `None` if the replica is not verified.
     #[must_use]
     pub fn verification(&self) -> Option<VerificationStatus> {
         lock(&self.verification).clone()
@@ -193,12 +194,12 @@ impl ReplicaVitals {
         self.phase.store(phase as u8, Relaxed);
     }
 
-    /// What is pending goes into a batch.
+    /// Notes that everything pending goes into the next batch.
     pub(in crate::replicate) fn take(&self) {
         self.taken.set(self.captured.get());
     }
 
-    /// What the store is known to have.
+    /// Notes the position that the store is known to hold.
     pub(in crate::replicate) fn known(&self, point: &Point, time: Millis) {
         self.place.set(point.pos.salts, point.pos.frame.0, point.size_pages);
         self.time.store(time.0, Relaxed);
@@ -206,8 +207,9 @@ impl ReplicaVitals {
         self.back();
     }
 
-    /// What was taken is stored, in an object of `bytes`; nothing had to be stored if that is 0.
-    /// `waiting` is when the oldest commit of those that came meanwhile was captured.
+    /// Notes that the store has answered for the batch, whose object has `bytes` bytes (0 if
+    /// nothing had to be stored). `waiting` is when the oldest commit that is still pending was
+    /// captured.
     pub(in crate::replicate) fn answered(&self, bytes: u64, waiting: Option<Instant>) {
         if bytes > 0 {
             self.batches.fetch_add(1, Relaxed);
@@ -222,7 +224,7 @@ impl ReplicaVitals {
         self.back();
     }
 
-    /// An attempt has failed.
+    /// Notes a failed attempt.
     pub(in crate::replicate) fn fail(&self, message: &str) {
         let at = Millis::now();
         self.failures.fetch_add(1, Relaxed);
@@ -232,7 +234,7 @@ impl ReplicaVitals {
         *lock(&self.failure) = Some(Failure { at, message: message.to_owned() });
     }
 
-    /// The store answers.
+    /// Notes that the store answers.
     pub(in crate::replicate) fn back(&self) {
         self.away_since.store(0, Relaxed);
     }

@@ -37,7 +37,7 @@ pub enum Command {
     Points(points::PointsArgs),
     /// Read a replica end to end and report which states can be restored
     Verify(verify::VerifyArgs),
-    /// Write what is damaged or missing in a replica again, and say what is lost for good
+    /// Write damaged or missing files of a replica again, and report what is lost for good
     Repair(repair::RepairArgs),
     /// List the files of a replica
     Ltx(ltx::LtxArgs),

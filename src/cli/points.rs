@@ -20,7 +20,7 @@ pub struct PointsArgs {
     /// A database of the config file by its path, or a replica: s3://BUCKET/PREFIX or file:///DIR
     #[arg(value_name = "DB|URL", value_parser = flags::database_or_url)]
     pub url: String,
-    /// How many states, at most, of the newest ones; each may take a request of 100 bytes
+    /// List at most this many of the newest states; each may take a request of 100 bytes
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = limit)]
     pub limit: usize,
     /// Print one JSON object with the names of all files instead of a table

@@ -26,7 +26,7 @@ const LOST: u8 = 3;
 /// The newest state cannot be restored.
 const NEWEST_LOST: u8 = 4;
 
-/// Write what is damaged or missing in a replica again, and say what is lost for good.
+/// Write damaged or missing files of a replica again, and report what is lost for good.
 ///
 /// Reads the replica end to end, as `lsfast verify` does. A damaged file is written again where
 /// other files have its content. Where they do not and the newest state needs it, the database is

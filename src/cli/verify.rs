@@ -44,7 +44,7 @@ pub struct VerifyArgs {
     /// Compare the newest state with this database [default: DB, if it exists]
     #[arg(long, value_name = "FILE")]
     pub db: Option<PathBuf>,
-    /// Compare with no database
+    /// Do not compare with a database
     #[arg(long, conflicts_with = "db")]
     pub no_db: bool,
     /// Read at most this many megabytes a second on average

@@ -204,7 +204,7 @@ impl Verifier {
                 db = self.name,
                 replica = url,
                 fault,
-                "the replica is not sound; replication goes on and what can be made again is (lsfast verify names everything; lsfast repair, with \
+                "the replica is not sound; replication goes on and repairs what it can (lsfast verify lists every fault; lsfast repair, with \
                  replication stopped, does the rest)"
             ),
             (None, Some(_)) => tracing::info!(db = self.name, replica = url, "the replica is sound again"),

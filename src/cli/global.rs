@@ -22,10 +22,10 @@ pub struct Global {
     /// PEM file of certificate authorities to trust in addition to those of the system
     #[arg(long, global = true, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
-    /// Where the store answers, for replica URLs that do not say it
+    /// Endpoint of the store, for replica URLs without one
     #[arg(long, global = true, value_name = "URL")]
     pub endpoint: Option<String>,
-    /// Region of the store, for replica URLs that do not say it
+    /// Region of the store, for replica URLs without one
     #[arg(long, global = true, value_name = "REGION")]
     pub region: Option<String>,
     /// The config file [default: $LSFAST_CONFIG, $LITESTREAM_CONFIG, /etc/lsfast.yml,

@@ -74,7 +74,7 @@ impl Side {
 /// What a run is to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// How long the writer writes beside lsfast.
+    /// How long the writer writes with lsfast.
     pub(super) time: Duration,
     /// Whether it also writes alone, as long, in alternating turns. Raw PUTs come after each turn
     /// then, so that they are not in the way of what is compared.

@@ -15,8 +15,8 @@ use crate::config::{parse_duration, parse_rate};
 /// next start.
 ///
 /// Exit code: 0 if everything that was committed is stored; 1 if not, or if it could not run: the
-/// store did not take it in time, or a database never came; 2 for wrong arguments. With --exec the
-/// program's own.
+/// store did not accept it in time, or a database never appeared; 2 for wrong arguments. With
+/// --exec the program's own.
 #[derive(Debug, Clone, Args)]
 pub struct ReplicateArgs {
     /// The database file; waited for if it does not exist yet. Without one, all databases of the
@@ -47,8 +47,8 @@ pub struct ReplicateArgs {
     /// [default: as long as uploads make progress, but 30s without any]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub shutdown_timeout: Option<Duration>,
-    /// Uploads of a busy database are this far apart on average; a commit after a quiet time leaves
-    /// at once [default: 1s]
+    /// Average time between uploads of a busy database; a commit after a quiet time is uploaded at
+    /// once [default: 1s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub sync_interval: Option<Duration>,
     /// How often to read each replica end to end in the background and report damage; 0 for

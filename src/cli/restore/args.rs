@@ -49,8 +49,8 @@ pub struct RestoreArgs {
     /// wal` prints it
     #[arg(long, value_name = "HEX", value_parser = index, conflicts_with_all = ["timestamp", "txid"])]
     pub index: Option<WalIndex>,
-    /// Where damaged or missing files keep the wanted state from being restored, restore the newest
-    /// one before it that can be, and say which
+    /// If damaged or missing files prevent a restore of the wanted state, restore the newest state
+    /// before it that can be restored, and say which
     #[arg(long)]
     pub salvage: bool,
     /// Print what would be read, and change nothing
@@ -69,7 +69,7 @@ pub struct RestoreArgs {
     /// Do nothing, successfully, if there is no replica at URL
     #[arg(long)]
     pub if_replica_exists: bool,
-    /// Requests under way at once
+    /// Concurrent requests
     #[arg(long, value_name = "N", default_value_t = limits::RESTORE_TRANSFERS, value_parser = parallelism)]
     pub parallelism: usize,
     /// Print one JSON object instead of text

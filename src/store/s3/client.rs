@@ -91,14 +91,14 @@ fn warn_of_the_way(location: &S3Location, plain: bool) {
     if plain && url.is_public() {
         tracing::warn!(
             endpoint = %url,
-            "plain HTTP to a public host: anyone on the network path can read the database; what is uploaded is signed, so that \
-             changes are noticed; use https"
+            "plain HTTP to a public host: anyone on the network path can read the database; uploads are signed, so changes to \
+             them are noticed; use https"
         );
     } else if !plain && location.tls.skip_verify {
         tracing::warn!(
             endpoint = %url,
-            "the certificate is not checked (skip-verify): a server that answers in its place can read the database; \
-             what is uploaded is signed; name the authority with ca-cert instead"
+            "the certificate is not checked (skip-verify): a server in the store's place can read the database; \
+             uploads are signed; name the authority with ca-cert instead"
         );
     }
 }

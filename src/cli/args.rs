@@ -1,4 +1,4 @@
-//! The command line: its commands and what each of them needs.
+//! Definition of the command line: the commands, and the settings that each one needs.
 
 use clap::{Parser, Subcommand};
 
@@ -64,7 +64,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Whether the config file has anything to do with it. One that is broken must not stop what
+    /// Whether the command uses the config file. A broken config file must not stop a command that
     /// does not need it.
     pub(super) fn reads_config(&self) -> bool {
         match self {
@@ -88,11 +88,11 @@ impl Command {
         }
     }
 
-    /// What is logged if nobody says otherwise.
+    /// The log level if neither a flag nor the config file sets one.
     pub(super) fn log_level(&self) -> LogLevel {
         match self {
             Command::Replicate(_) | Command::Restore(_) => LogLevel::Info,
-            // Their result is what they print.
+            // The result of these commands is their output.
             _ => LogLevel::Warn,
         }
     }

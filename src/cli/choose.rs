@@ -1,4 +1,4 @@
-//! Which replica of a database to read, where it has several.
+//! Chooses the replica of a database to read, if the database has several.
 
 use anyhow::Context as _;
 
@@ -9,11 +9,11 @@ use crate::config::file::{DatabaseConfig, ReplicaConfig};
 use crate::restore::{self, RestoreError, Selection};
 use crate::store::Store;
 
-/// The replica that an argument means: by its URL, or the best one of a database of the config
-/// file.
+/// Finds the replica that an argument names: by its URL, or the best one of a database of the
+/// config file.
 ///
 /// # Errors
-/// As for [`newest`], and an argument that means nothing.
+/// Those of [`newest`], and an argument that is neither.
 pub(super) async fn location(setup: &mut Setup, argument: &str) -> anyhow::Result<Location> {
     match setup.target(argument, "")? {
         Target::Replica(location) => Ok(*location),
@@ -21,11 +21,11 @@ pub(super) async fn location(setup: &mut Setup, argument: &str) -> anyhow::Resul
     }
 }
 
-/// The replica called `name`, or the one whose newest state is the youngest. One that can't be read
-/// is passed over, and said.
+/// The replica called `name`; without a name, the one whose newest state is the youngest. A replica
+/// that cannot be read is skipped with a warning.
 ///
 /// # Errors
-/// An unknown name; the first error, if none can be read.
+/// An unknown name. If no replica can be read, the first error.
 pub(super) async fn newest(
     setup: &Setup,
     database: &DatabaseConfig,
@@ -42,7 +42,7 @@ pub(super) async fn newest(
     for replica in &database.replicas {
         let age = async { newest_state(&*setup.open(&replica.location)?).await };
         match age.await {
-            // The first one named wins a tie.
+            // On a tie, the replica named first wins.
             Ok(time) if best.is_none_or(|(other, _)| other < time) => best = Some((time, replica)),
             Ok(_) => {}
             Err(e) => {
@@ -74,11 +74,11 @@ fn named<'a>(database: &'a DatabaseConfig, name: &str) -> anyhow::Result<&'a Rep
     })
 }
 
-/// When the newest state that is stored there was stored; `None` for nothing. TXIDs say nothing:
-/// each replica counts its own batches.
+/// When the newest stored state was made; `None` for an empty replica. TXIDs are not comparable,
+/// because each replica counts its own batches.
 ///
 /// # Errors
-/// A replica that can't be read.
+/// A replica that cannot be read.
 pub(super) async fn newest_state(store: &dyn Store) -> anyhow::Result<Option<Millis>> {
     match restore::choose(store, Selection::default()).await {
         Ok(choice) => Ok(Some(choice.created(store).await?)),

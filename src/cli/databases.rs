@@ -20,7 +20,7 @@ pub struct DatabasesArgs {
     pub json: bool,
 }
 
-/// Runs the command.
+/// Runs `lsfast databases`.
 pub(super) fn run(setup: &Setup, args: &DatabasesArgs) -> anyhow::Result<ExitCode> {
     let config = setup.need_config("write the database on the command line")?;
     let databases = all(config)?;
@@ -29,11 +29,11 @@ pub(super) fn run(setup: &Setup, args: &DatabasesArgs) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// The databases of a config file, and those that are in its directories now.
+/// The databases of a config file, and the databases that exist in its directories now.
 pub(super) fn all(config: &Config) -> anyhow::Result<Vec<DatabaseConfig>> {
     let mut databases = config.databases.clone();
     for directory in &config.directories {
-        // Only names are wanted here: nothing is opened.
+        // Only names are needed here; no database is opened.
         let choose: Choose = Arc::new(|_| None);
         let options = DirectoryOptions {
             path: directory.path.value.clone(),

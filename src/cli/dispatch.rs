@@ -12,7 +12,7 @@ use super::{
 };
 use crate::io::forbid_core_files;
 
-/// Parses the command line, runs the command, reports its error. The whole program.
+/// The whole program: parses the command line, runs the command and reports its error.
 #[must_use]
 pub fn run() -> ExitCode {
     let command = Cli::command();
@@ -27,7 +27,7 @@ pub fn run() -> ExitCode {
             report::print_error(&report::lines(&e));
             report::exit_code(&e)
         }
-        // The panic hook has said what happened.
+        // The panic hook has already reported the panic.
         Err(_) => ExitCode::FAILURE,
     }
 }

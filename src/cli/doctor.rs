@@ -35,7 +35,7 @@ pub struct DoctorArgs {
     pub json: bool,
 }
 
-/// Runs the command.
+/// Runs `lsfast doctor`.
 pub(super) fn run(setup: &mut Setup, args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut report = Report::new(args.json);
     let event_loop = runtime::event_loop()?;
@@ -65,7 +65,7 @@ pub(super) fn run(setup: &mut Setup, args: &DoctorArgs) -> anyhow::Result<ExitCo
             report.replicas(setup, &event_loop, database);
         }
     }
-    // A name that is looked up in vain would keep us.
+    // A DNS lookup without a response would delay the exit.
     event_loop.shutdown_background();
     report.end()
 }
@@ -81,7 +81,7 @@ async fn bucket(setup: &Setup, location: &Location, report: &mut Report) {
     s3::doctor::examine(&location.url, s3, completed.err(), setup.client(), &mut |f| report.add(f)).await;
 }
 
-/// What was found, as it is printed.
+/// The findings, printed as they are made.
 #[derive(Debug, Default)]
 struct Report {
     json: bool,
@@ -120,7 +120,7 @@ impl Report {
         self.print(target);
     }
 
-    /// Prints it at once: some checks take seconds.
+    /// Prints a finding at once, because some checks take seconds.
     fn add(&mut self, finding: Finding) {
         let word = finding.verdict.as_str();
         let word = match (self.colour, finding.verdict) {

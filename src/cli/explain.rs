@@ -21,7 +21,7 @@ pub struct ExplainArgs {
     pub json: bool,
 }
 
-/// Runs the command.
+/// Runs `lsfast explain`.
 pub(super) fn run(setup: &mut Setup, args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let lines = match &args.target {
         None => setup.need_config("write lsfast explain URL")?.explain(),
@@ -39,7 +39,7 @@ pub(super) fn run(setup: &mut Setup, args: &ExplainArgs) -> anyhow::Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where keys that nobody wrote down would come from, in the order in which the places are asked.
+/// The sources of keys that are not in the configuration, in the order in which they are tried.
 fn keys(setup: &Setup, location: &Location) -> anyhow::Result<Vec<Line>> {
     let Kind::S3(s3) = &location.kind else { return Ok(Vec::new()) };
     if !matches!(s3.credentials, CredentialSource::Missing) {

@@ -1,9 +1,9 @@
-//! Flags as users of Litestream write them: one dash before a long name, and `=true` behind a
-//! switch.
+//! Accepts flags as users of Litestream write them: one dash before a long name, and `=true` after
+//! a switch.
 //!
-//! `-config FILE`, `-if-replica-exists` and `-once=true` mean what `--config FILE`,
-//! `--if-replica-exists` and `--once` mean. Only whole names that the program knows are rewritten;
-//! everything behind `--` is left alone.
+//! `-config FILE`, `-if-replica-exists` and `-once=true` mean `--config FILE`,
+//! `--if-replica-exists` and `--once`. Only whole names of known flags are rewritten; everything
+//! after `--` stays as it is.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -15,8 +15,8 @@ use clap::{ArgAction, Command};
 
 use crate::config::{connection_path, database_path};
 
-/// Reads an argument that is the path of a database, also as a connection string: `sqlite:///PATH`,
-/// or `file:PATH` as SQLite has it.
+/// Parses an argument that is the path of a database, also as a connection string:
+/// `sqlite:///PATH`, or SQLite's `file:PATH`.
 pub(super) fn database() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(|arg| match arg.to_str().and_then(database_path) {
         Some(path) if path.is_empty() => Err(NO_PATH),
@@ -26,7 +26,7 @@ pub(super) fn database() -> impl TypedValueParser<Value = PathBuf> {
     })
 }
 
-/// Reads an argument that is the path of a database or the URL of a replica. `sqlite:///PATH` is
+/// Parses an argument that is the path of a database or the URL of a replica. `sqlite:///PATH` is
 /// the path of a database.
 pub(super) fn database_or_url(arg: &str) -> Result<String, &'static str> {
     match connection_path(arg).unwrap_or(arg) {
@@ -37,12 +37,12 @@ pub(super) fn database_or_url(arg: &str) -> Result<String, &'static str> {
 
 const NO_PATH: &str = "the path of the database is missing";
 
-/// What is known of a long flag.
+/// Whether a long flag takes a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// It stands alone.
+    /// The flag has no value.
     Switch,
-    /// A value belongs to it.
+    /// The flag takes a value.
     Value,
 }
 
@@ -51,7 +51,7 @@ pub(super) fn normalise(command: &Command, args: impl IntoIterator<Item = OsStri
     let known = long_flags(command);
     let mut out = Vec::new();
     let mut args = args.into_iter();
-    // The program's own name.
+    // The name of the program.
     out.extend(args.next());
     let mut is_value = false;
     while let Some(arg) = args.next() {
@@ -84,7 +84,7 @@ impl<'a> Flag<'a> {
     fn read(arg: &'a OsStr, known: &BTreeMap<String, Kind>) -> Option<Flag<'a>> {
         let bytes = arg.as_encoded_bytes();
         let end = bytes.iter().position(|b| *b == b'=').unwrap_or(bytes.len());
-        // What stands before the equals sign is compared with known names only: ASCII.
+        // Known names are ASCII, so a name that is not UTF-8 is unknown.
         let head = std::str::from_utf8(&bytes[..end]).ok()?;
         let name = head.strip_prefix("--").or_else(|| head.strip_prefix('-'))?;
         // `-o` is a short flag.
@@ -98,7 +98,7 @@ impl<'a> Flag<'a> {
         match (self.kind, self.value) {
             (Kind::Switch, Some(value)) if is_one_of(value, &["true", "1", "t"]) => {}
             (Kind::Switch, Some(value)) if is_one_of(value, &["false", "0", "f"]) => return None,
-            // Anything else is an error that clap words.
+            // clap reports any other value as an error.
             (_, Some(value)) => {
                 text.push("=");
                 text.push(value);
@@ -113,7 +113,7 @@ fn is_one_of(value: &OsStr, words: &[&str]) -> bool {
     words.iter().any(|w| value.eq_ignore_ascii_case(w))
 }
 
-/// All long flags of a command and of those below it.
+/// All long flags of a command and of its subcommands.
 fn long_flags(command: &Command) -> BTreeMap<String, Kind> {
     let mut known = BTreeMap::from([("help".to_owned(), Kind::Switch), ("version".to_owned(), Kind::Switch)]);
     let mut todo = vec![command];
@@ -164,7 +164,7 @@ mod tests {
             assert_eq!(read(arg).as_deref(), Some(path), "{arg}");
         }
         assert_eq!((read("sqlite://"), read("")), (None, None));
-        // There a directory may be meant.
+        // Here the path may name a directory.
         assert_eq!(database_or_url("file:///data/replica").unwrap(), "file:///data/replica");
         assert_eq!(database_or_url("sqlite:///data/app.db").unwrap(), "/data/app.db");
     }
@@ -190,11 +190,11 @@ mod tests {
             ("lsfast replicate -log-level=debug a.db", "lsfast replicate --log-level=debug a.db"),
             ("lsfast replicate -log-level debug a.db", "lsfast replicate --log-level debug a.db"),
             ("lsfast -version", "lsfast --version"),
-            // Not known, or not a flag at all.
+            // Unknown, or not a flag.
             ("lsfast restore -zzz x", "lsfast restore -zzz x"),
             ("lsfast restore -o -force x", "lsfast restore -o --force x"),
             ("lsfast restore -- -force", "lsfast restore -- -force"),
-            // The value of a flag is left alone, whatever it looks like.
+            // The value of a flag is never rewritten.
             ("lsfast restore -output -force x", "lsfast restore --output -force x"),
             ("lsfast restore --output -force x", "lsfast restore --output -force x"),
         ] {

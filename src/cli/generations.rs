@@ -1,4 +1,4 @@
-//! `lsfast generations|snapshots|wal URL`: what Litestream 0.3 stored.
+//! `lsfast generations|snapshots|wal URL`: lists the files that Litestream 0.3 stored.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -27,7 +27,7 @@ pub struct LegacyListArgs {
     pub json: bool,
 }
 
-/// Which list.
+/// The list to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum What {
     Generations,
@@ -39,7 +39,7 @@ pub(super) fn generation(text: &str) -> Result<Generation, String> {
     Generation::parse(text).ok_or_else(|| "write the 16 hex digits of a generation".into())
 }
 
-/// Runs the command.
+/// Runs `lsfast generations`, `lsfast snapshots` or `lsfast wal`.
 pub(super) fn run(setup: &mut Setup, args: &LegacyListArgs, what: What) -> anyhow::Result<ExitCode> {
     let event_loop = runtime::event_loop()?;
     let location = event_loop.block_on(choose::location(setup, &args.url))?;
@@ -83,7 +83,7 @@ pub(super) fn run(setup: &mut Setup, args: &LegacyListArgs, what: What) -> anyho
     Ok(ExitCode::SUCCESS)
 }
 
-/// One line of a list.
+/// One row of a list.
 #[derive(Debug, PartialEq, Eq)]
 enum Row {
     Generation { generation: Generation, lag: u64, start: Millis, end: Millis },
@@ -128,7 +128,7 @@ impl Row {
     }
 }
 
-/// From the first to the last file of each; the oldest begins.
+/// The time from the first to the last file of each generation, the oldest generation first.
 fn generations(files: &[(LegacyName, SideEntry)], now: Millis) -> Vec<Row> {
     let mut spans: BTreeMap<Generation, (Millis, Millis)> = BTreeMap::new();
     for (name, side) in files {

@@ -1,4 +1,4 @@
-//! Where events go: standard error, as logfmt or JSON.
+//! Sends log events to standard error, as logfmt or JSON.
 
 use std::io;
 
@@ -12,12 +12,12 @@ use super::global::{Global, LogFormat, LogLevel};
 use crate::base::untrusted;
 use crate::config::file::{self, Logging};
 
-/// Sends the events of this program at `level` or graver to standard error.
+/// Writes this program's events at `level` or above to standard error.
 ///
-/// Events of other crates are held at WARN whatever the level: at TRACE the signing library writes
-/// out the canonical request, session token and all, and a secret must appear in no log.
+/// Events of other crates are limited to WARN at any level. At TRACE the signing library writes the
+/// canonical request with the session token, and a secret must appear in no log (I7).
 ///
-/// Flags win over the config file; `usual` is the level where neither says one.
+/// Flags take precedence over the config file; `usual` is the level if neither sets one.
 pub(super) fn install(global: &Global, usual: LogLevel, config: Option<&Logging>) {
     let said = |l: &Logging| l.level.as_ref().map(|l| LogLevel::from(l.value));
     let level = global.log_level.or_else(|| config.and_then(said)).unwrap_or(usual);
@@ -48,12 +48,12 @@ pub(super) fn install(global: &Global, usual: LogLevel, config: Option<&Logging>
     }
 }
 
-/// Standard error, without what moves a terminal: an event may quote a store, a file name or
+/// Standard error, without terminal control characters: an event may quote a store, a file name or
 /// another program.
 struct Guarded;
 
 impl io::Write for Guarded {
-    /// Takes whole events: that is how both formats write.
+    /// Receives whole events, because both formats write them whole.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(event);
         io::stderr().lock().write_all(untrusted::lines(&text).as_bytes())?;

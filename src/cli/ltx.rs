@@ -37,7 +37,7 @@ fn level(text: &str) -> Result<Level, String> {
     Level::new(text.parse().map_err(|_| wrong())?).map_err(|_| wrong())
 }
 
-/// Runs the command.
+/// Runs `lsfast ltx`.
 pub(super) fn run(setup: &mut Setup, args: &LtxArgs) -> anyhow::Result<()> {
     let event_loop = runtime::event_loop()?;
     let location = event_loop.block_on(choose::location(setup, &args.url))?;
@@ -50,7 +50,8 @@ pub(super) fn run(setup: &mut Setup, args: &LtxArgs) -> anyhow::Result<()> {
     Ok(report::print_line(&text)?)
 }
 
-/// The same with the times of the files' metadata. A file that was removed meanwhile is left out.
+/// Replaces the times by those of the files' metadata. A file that was deleted in between is left
+/// out.
 async fn exact(store: &Arc<dyn Store>, entries: Vec<Entry>) -> anyhow::Result<Vec<Entry>> {
     let mut found = Vec::with_capacity(entries.len());
     let mut waiting = entries.into_iter().map(|e| e.id);

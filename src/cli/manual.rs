@@ -1,4 +1,4 @@
-//! `lsfast man` and `lsfast completions`: from the table that `--help` is made of.
+//! `lsfast man` and `lsfast completions`, from the same definition as `--help`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

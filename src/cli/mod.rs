@@ -1,7 +1,7 @@
-//! The command line: one file per command, and what they share.
+//! The command line: one file per command, and the code they share.
 //!
-//! A command gives back its exit code; [`run`] turns an error into exactly one line on standard
-//! error and exit code 1. Usage errors are clap's, with exit code 2. Results go to standard output,
+//! A command returns its exit code. [`run`] turns an error into exactly one line on standard error
+//! and exit code 1. Usage errors come from clap, with exit code 2. Results go to standard output,
 //! logs to standard error.
 
 mod args;

@@ -35,7 +35,7 @@ fn limit(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Runs the command.
+/// Runs `lsfast points`.
 pub(super) fn run(setup: &mut Setup, args: &PointsArgs) -> anyhow::Result<()> {
     let event_loop = runtime::event_loop()?;
     let location = event_loop.block_on(choose::location(setup, &args.url))?;

@@ -27,13 +27,14 @@ pub struct PromoteArgs {
     pub timeout: Duration,
 }
 
-/// Runs the command.
+/// Runs `lsfast promote`.
 pub(super) fn run(args: &PromoteArgs) -> anyhow::Result<()> {
     if !args.output.exists() {
         anyhow::bail!("{} does not exist", args.output.display());
     }
     let txid = standby::promote(&args.output, args.timeout)?;
-    // Of a follower that was killed; it resolves links.
+    // Removes the socket of a standby process that was killed. The path has its links resolved, as
+    // the socket's folder has.
     let output = standby::real_path(&args.output)?;
     observe::forget_follow_socket(&home_of(&output));
     let line = format!("{} is promoted; its state is that of TXID {txid}", args.output.display());

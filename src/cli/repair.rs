@@ -20,10 +20,10 @@ use crate::restore::damage::Damaged;
 use crate::restore::{self, Object, RestoreError, VerifyOptions, VerifyReport, object_name};
 use crate::store::{Entry, Store};
 
-/// Some states are lost for good, and the newest can be restored.
+/// Exit code if some states are lost for good but the newest can be restored.
 const LOST: u8 = 3;
 
-/// The newest state cannot be restored.
+/// Exit code if the newest state cannot be restored.
 const NEWEST_LOST: u8 = 4;
 
 /// Write damaged or missing files of a replica again, and report what is lost for good.
@@ -58,7 +58,7 @@ pub struct RepairArgs {
     pub json: bool,
 }
 
-/// Runs the command.
+/// Runs `lsfast repair`.
 pub(super) fn run(global: &Global, setup: &mut Setup, args: &RepairArgs) -> anyhow::Result<ExitCode> {
     let (stores, database, lock) = targets(setup, args)?;
     keep_heap();
@@ -73,7 +73,7 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: &RepairArgs) -> anyh
             event_loop.block_on(replica.mend())?;
         }
         if let Some(database) = database.as_ref().filter(|_| found.iter().any(Found::wants_image)) {
-            // Refused here, where another process follows the database, and not waited for.
+            // If another process replicates the database, this fails here instead of waiting.
             let home = database.home.clone().unwrap_or_else(|| home_of(&database.path));
             drop(Home::take(&database.path, home)?);
             update(global, database, &mut found)?;
@@ -95,7 +95,7 @@ pub(super) fn run(global: &Global, setup: &mut Setup, args: &RepairArgs) -> anyh
     Ok(ExitCode::from(code))
 }
 
-/// The replicas, the database if it is there, and what must be locked if it is not.
+/// The replicas, the database if it exists, and the lock to take if it does not.
 type Targets = (Vec<Arc<dyn Store>>, Option<DatabaseOptions>, Option<(PathBuf, PathBuf)>);
 
 fn targets(setup: &mut Setup, args: &RepairArgs) -> anyhow::Result<Targets> {
@@ -136,7 +136,7 @@ fn targets(setup: &mut Setup, args: &RepairArgs) -> anyhow::Result<Targets> {
     Ok((stores, None, home.is_dir().then_some((db, home))))
 }
 
-/// Brings the replicas that need it up to the present state of the database, with a full image.
+/// Updates the replicas that need it to the current state of the database, with a full image.
 fn update(global: &Global, database: &DatabaseOptions, found: &mut [Found]) -> anyhow::Result<()> {
     let mut database = database.clone();
     let wanting = |identity: &str| found.iter().find(|f| f.store.identity() == identity && f.wants_image());
@@ -151,22 +151,22 @@ fn update(global: &Global, database: &DatabaseOptions, found: &mut [Found]) -> a
     replicate::once(global, vec![database])
 }
 
-/// One replica.
+/// One replica, with what was found and what was repaired.
 struct Found {
     store: Arc<dyn Store>,
     before: VerifyReport,
-    /// What was there before.
+    /// The files before the repair.
     files: Vec<Entry>,
-    /// What is damaged still.
+    /// The files that are still damaged.
     damaged: Damaged,
     mendable: Vec<LtxId>,
     mended: Vec<LtxId>,
     removed: Vec<LtxId>,
-    /// Damaged files that were left where they are.
+    /// Damaged files that stay in the replica.
     kept: Vec<LtxId>,
-    /// States that are lost, as first and last TXID.
+    /// Lost states, as first and last TXID of each range.
     lost: Vec<(Txid, Txid)>,
-    /// Images that were not there before.
+    /// Images that the repair stored.
     images: Vec<LtxId>,
     /// Why the newest state cannot be restored.
     newest_lost: Option<String>,
@@ -203,7 +203,7 @@ impl Found {
         })
     }
 
-    /// Writes again what other files have.
+    /// Rewrites the damaged files whose content other files have.
     async fn mend(&mut self) -> anyhow::Result<()> {
         if self.damaged.is_empty() {
             return Ok(());
@@ -217,14 +217,14 @@ impl Found {
     }
 
     /// Whether only the database has what the replica lacks: its newest state, or its newest batch,
-    /// which other programs go on from.
+    /// from which other programs continue.
     fn wants_image(&self) -> bool {
         let newest = self.files.iter().map(|e| e.id).filter(|id| id.level == Level::RAW).max();
         let is_lost = self.damaged.plan(&self.files, restore::plan::Goal::Newest).is_err();
         is_lost || newest.is_some_and(|id| self.damaged.has(id)) || self.before.newest.is_none()
     }
 
-    /// Removes files that hold nothing and that nothing needs, and looks at what came of it.
+    /// Deletes files that hold nothing and that no plan needs, then verifies the result.
     async fn finish(&mut self) -> anyhow::Result<()> {
         if self.is_sound() {
             return Ok(());
@@ -233,7 +233,7 @@ impl Found {
         let had: Vec<LtxId> = self.files.iter().map(|e| e.id).collect();
         let images = files.iter().map(|e| e.id).filter(|id| id.level == Level::SNAPSHOT && !had.contains(id));
         self.images = images.collect();
-        // Another process may have written it meanwhile.
+        // Another process may have rewritten the file in between.
         let mut still: Vec<LtxId> = Vec::new();
         for entry in files.iter().filter(|e| self.damaged.has(e.id)) {
             match restore::prove_file(&self.store, *entry).await {
@@ -244,9 +244,8 @@ impl Found {
         self.mended.iter().for_each(|id| self.damaged.remove(*id));
         let whole = self.damaged.plan(&files, restore::plan::Goal::Newest).is_ok();
         let newest = files.iter().map(|e| e.id).filter(|id| id.level == Level::RAW).max();
-        // The newest batch is the position of the replica, whatever is wrong with it. A
-        // file that has
-        // content is never removed: its pages may be all that is left of a state.
+        // The newest batch marks the position of the replica, even if it is damaged, so it stays. A
+        // file with content is never deleted: its pages may be all that is left of a state.
         let empty = Damaged::of_listing(&files);
         let (removed, kept) =
             still.into_iter().partition(|id| whole && Some(*id) != newest && empty.has(*id));
@@ -265,7 +264,7 @@ impl Found {
     fn code(&self) -> u8 {
         match () {
             () if self.newest_lost.is_some() => NEWEST_LOST,
-            // Of an earlier loss nothing is left to repair.
+            // A sound replica has nothing to repair, even if states were lost earlier.
             () if !self.lost.is_empty() && !self.is_sound() => LOST,
             () => 0,
         }

@@ -1,4 +1,4 @@
-//! What a user sees when something fails: one line.
+//! Reports an error to the user as one line.
 
 use std::io::Write as _;
 use std::panic::PanicHookInfo;
@@ -11,7 +11,7 @@ use crate::restore::RestoreError;
 
 /// The message of `error` and of its causes, joined by `: ` on one line.
 ///
-/// A cause that the message above it already tells, word for word, is left out.
+/// A cause whose text the line contains already is left out.
 #[must_use]
 pub fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
@@ -28,7 +28,7 @@ pub fn one_line(error: &anyhow::Error) -> String {
     line
 }
 
-/// As [`one_line`], but for an error that is a list of lines to choose from.
+/// Like [`one_line`], but keeps the lines of an error that lists choices.
 pub(super) fn lines(error: &anyhow::Error) -> String {
     let choices = error.chain().find_map(|cause| {
         let by_url = cause.downcast_ref::<ConfigError>().filter(|e| matches!(e, ConfigError::Ambiguous(_)));
@@ -38,10 +38,10 @@ pub(super) fn lines(error: &anyhow::Error) -> String {
     choices.unwrap_or_else(|| one_line(error))
 }
 
-/// The state that was asked for is lost: as `lsfast verify` says it.
+/// Exit code if the requested state is lost, as for `lsfast verify`.
 const LOST: u8 = 4;
 
-/// The exit code that tells what kind of error it is.
+/// The exit code for this kind of error.
 pub(super) fn exit_code(error: &anyhow::Error) -> ExitCode {
     match error.downcast_ref::<RestoreError>() {
         Some(e) if e.is_loss() => ExitCode::from(LOST),
@@ -51,11 +51,12 @@ pub(super) fn exit_code(error: &anyhow::Error) -> ExitCode {
 
 /// Writes `error: LINE` to standard error.
 pub(super) fn print_error(line: &str) {
-    // Nobody is left to tell when standard error is gone.
+    // If standard error is closed, the error cannot be reported.
     _ = writeln!(std::io::stderr().lock(), "error: {}", untrusted::lines(line));
 }
 
-/// Whether the reader of our output went away (`lsfast restore ... | head`), which is no error.
+/// Whether the reader of the output has closed it (`lsfast restore ... | head`), which is not an
+/// error.
 pub(super) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.downcast_ref::<OutputError>().is_some_and(|e| e.0.kind() == std::io::ErrorKind::BrokenPipe)
@@ -75,7 +76,7 @@ pub(super) fn print_line(line: &str) -> Result<(), OutputError> {
     print_text(&format!("{line}\n"))
 }
 
-/// Writes text, which ends its own lines, to standard output.
+/// Writes text, which contains its own line ends, to standard output.
 ///
 /// # Errors
 /// [`OutputError`] if it cannot be written.
@@ -84,15 +85,16 @@ pub(super) fn print_text(text: &str) -> Result<(), OutputError> {
     out.write_all(untrusted::lines(text).as_bytes()).and_then(|()| out.flush()).map_err(OutputError)
 }
 
-/// Reports a panic as one line of the same form as any error, and lets it unwind.
+/// Reports a panic as one line in the form of any other error, and lets it unwind.
 ///
-/// A panic here means that an assertion on the data path failed. It does not abort the process:
-/// unwinding leaves behind what `kill -9` leaves behind (no position moves without the answer of
-/// the store, a restored file has another name until it is verified), and a restart is built to go
-/// on from there. Aborting would take the other databases of the process along. What must not
-/// happen is that a pipeline dies and its locks live: then the log of the application would grow
-/// for ever, with nobody copying it. So the guard's descriptor is owned by the pipeline and closed
-/// by its unwinding, and whoever started a pipeline treats its panic as its end.
+/// A panic means that an assertion on the data path failed. The process does not abort. Unwinding
+/// leaves the same state as `kill -9`: no position moves without the store's response, and a
+/// restored file has another name until it is verified. A restart continues from there. Aborting
+/// would also stop the other databases of the process.
+///
+/// A pipeline must not die while its locks live on: the application's WAL would then grow without
+/// bound, uncopied (I6). The pipeline therefore owns the guard's descriptor, and its unwinding
+/// closes it. The task that started a pipeline treats its panic as its end.
 pub(super) fn install_panic_hook() {
     std::panic::set_hook(Box::new(|info| print_error(&panic_line(info))));
 }

@@ -33,7 +33,7 @@ pub struct ResetArgs {
     pub json: bool,
 }
 
-/// Runs the command.
+/// Runs `lsfast reset`.
 pub(super) fn run(setup: &Setup, args: &ResetArgs) -> anyhow::Result<ExitCode> {
     let path = setup.env().absolute(&args.db);
     let configured = match setup.config() {
@@ -45,7 +45,7 @@ pub(super) fn run(setup: &Setup, args: &ResetArgs) -> anyhow::Result<ExitCode> {
         anyhow::bail!("there is no database {} and no local state of one", path.display());
     }
     let doomed = if home.is_dir() {
-        // Held until all is removed: no lsfast begins with half of it.
+        // The lock is held until everything is removed, so no lsfast starts with half of the state.
         let held = Home::take(&path, home.clone())?;
         let doomed = replicas(held.dir()).with_context(|| home.display().to_string())?;
         if !args.dry_run {
@@ -67,7 +67,7 @@ pub(super) fn run(setup: &Setup, args: &ResetArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The folders of replicas in a home. Anything else there is not ours to remove.
+/// The folders of replicas in a home. Other files there are left alone.
 fn replicas(home: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found: Vec<PathBuf> = Vec::new();
     for name in home_folder(home).open()?.names()? {
@@ -81,14 +81,14 @@ fn replicas(home: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The state goes first: without it, nothing else in the folder is believed.
+/// Removes the state file first: without it, nothing in the folder is used.
 fn remove(home: &Path, folder: &Path) -> io::Result<()> {
     let name = folder.file_name().and_then(|n| n.to_str()).ok_or(io::ErrorKind::InvalidInput)?;
     replica_folder(folder).open()?.remove("state")?;
     home_folder(home).open()?.remove_folder(name)
 }
 
-/// Leaves the file that asks for a full image.
+/// Creates the file that asks for a full image.
 fn ask(home: &Path, wish: &Path) -> io::Result<()> {
     let name = wish.file_name().and_then(|n| n.to_str()).ok_or(io::ErrorKind::InvalidInput)?;
     home_folder(home).open()?.create_anew(name, 0o600).map(drop)

@@ -5,7 +5,8 @@ use anyhow::Context as _;
 use super::global::{Global, IoEngine};
 use crate::io::{Engine, IoChoice};
 
-/// One event loop on this thread. Long work goes to the engine's and the store's own threads.
+/// A single-threaded event loop on this thread. Long work runs on the threads of the engine and of
+/// the store.
 pub(super) fn event_loop() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -13,7 +14,7 @@ pub(super) fn event_loop() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("the event loop cannot be started")
 }
 
-/// The engine that the user asked for.
+/// The I/O engine that the user selected.
 pub(super) fn engine(global: &Global) -> anyhow::Result<Engine> {
     let choice = match global.io {
         IoEngine::Auto => IoChoice::Auto,

@@ -1,4 +1,4 @@
-//! What the commands share: the environment, the config file, and stores.
+//! Shared by the commands: environment, config file and stores.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,8 +12,7 @@ use crate::config::{Config, CredentialError, Env, Location, Overrides};
 use crate::store::credentials::Sources;
 use crate::store::{self, ClientOptions, RetryPolicy, Store};
 
-/// Flags, environment and config file; opens stores, of which those of one endpoint share their
-/// connections.
+/// Flags, environment and config file. Opens stores; those of one endpoint share connections.
 #[derive(Debug, Clone)]
 pub(super) struct Setup {
     flags: Overrides,
@@ -23,7 +22,7 @@ pub(super) struct Setup {
     config: Option<Arc<Config>>,
 }
 
-/// What a command's argument means.
+/// A command's argument, resolved.
 #[derive(Debug)]
 pub(super) enum Target {
     /// A replica by its URL.
@@ -52,8 +51,8 @@ impl Setup {
         Setup { flags, env, client, sources, config: None }
     }
 
-    /// Reads the config file, if there is one. A URL in it that can mean several places is settled
-    /// by asking them.
+    /// Reads the config file, if there is one. An ambiguous URL in it is settled by probing the
+    /// servers.
     pub(super) fn load_config(&mut self, global: &Global) -> anyhow::Result<()> {
         let expand = !global.no_expand_env;
         loop {
@@ -72,25 +71,25 @@ impl Setup {
         }
     }
 
-    /// The config file.
+    /// The config file, if one was read.
     pub(super) fn config(&self) -> Option<&Arc<Config>> {
         self.config.as_ref()
     }
 
-    /// The config file, or an error that says where it was looked for.
+    /// The config file, or an error that names the paths that were tried.
     pub(super) fn need_config(&self, instead: &str) -> anyhow::Result<&Arc<Config>> {
         self.config.as_ref().with_context(|| {
             format!("there is no config file (/etc/lsfast.yml, /etc/litestream.yml): name one with --config FILE, or {instead}")
         })
     }
 
-    /// The environment.
+    /// The environment variables and the current directory.
     pub(super) fn env(&self) -> &Env {
         &self.env
     }
 
-    /// What a URL means, by flags and environment. One that can mean several places is settled by
-    /// asking them.
+    /// Resolves a URL with flags and environment. An ambiguous one is settled by probing the
+    /// servers.
     pub(super) fn resolve(&mut self, url: &str) -> anyhow::Result<Location> {
         use crate::config::ConfigError;
         match Location::resolve(url, &self.flags, &self.env) {
@@ -116,7 +115,7 @@ impl Setup {
         {
             return Ok(Target::Database(Box::new(database)));
         }
-        // What `lsfast replicate DB` makes beside the database.
+        // The replica that `lsfast replicate DB` creates next to the database.
         let beside = self.env.absolute(&default_replica(path));
         if beside.is_dir() {
             return Ok(Target::Replica(Box::new(Location::directory(beside))));
@@ -143,42 +142,43 @@ impl Setup {
         format!("{argument:?} is not a database of {}, which has {}{form}", config.path, names.join(", "))
     }
 
-    /// The replica there. No request is made.
+    /// Opens the replica at `location`, without a request.
     pub(super) fn open(&self, location: &Location) -> anyhow::Result<Arc<dyn Store>> {
         let mut location = location.clone();
         self.complete(&mut location).with_context(|| location.url.clone())?;
         Ok(store::open(&location, &self.client)?)
     }
 
-    /// Where keys for it would come from.
+    /// The sources of keys.
     pub(super) fn sources(&self) -> &Sources {
         &self.sources
     }
 
-    /// Gives a location without keys of its own the chain of sources. Asks nobody.
+    /// Sets up the chain of credential sources for a location without keys of its own. Makes no
+    /// request.
     pub(super) fn complete(&self, location: &mut Location) -> Result<(), CredentialError> {
         self.sources.complete(location)
     }
 
-    /// Certificates to trust beside those of the system, by flag or environment.
+    /// Certificates to trust in addition to the system's, from the flag or the environment.
     pub(super) fn ca_cert(&self) -> Option<PathBuf> {
         let named = ["AWS_CA_BUNDLE", "SSL_CERT_FILE"].iter().find_map(|name| self.env.get(name));
         self.flags.ca_cert.clone().or_else(|| named.map(PathBuf::from))
     }
 
-    /// Stores that are opened from now on are for a process that goes on for ever and backs off by
-    /// itself.
+    /// Sets the retry policy of a long-running process for all stores opened from now on: its
+    /// callers back off by themselves.
     pub(super) fn serve(&mut self) {
         self.client.retry = RetryPolicy::of_a_service();
     }
 
-    /// How stores are opened.
+    /// The options with which stores are opened.
     pub(super) fn client(&self) -> &ClientOptions {
         &self.client
     }
 }
 
-/// `DB-replica` beside the database.
+/// The default replica, `DB-replica` next to the database.
 pub(super) fn default_replica(db: &Path) -> PathBuf {
     let mut name = db.as_os_str().to_os_string();
     name.push("-replica");

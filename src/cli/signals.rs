@@ -1,14 +1,22 @@
 //! Signals, and the program that `--exec` starts.
 //!
-//! Without a program, the first SIGINT or SIGTERM asks for a final sync, the second ends at once.
-//! With a config file SIGHUP is logged and changes nothing: many tools send it to have a config
-//! file read again, which takes a restart here. Otherwise, as from a terminal that is closed, it
-//! asks for a final sync as well, but never ends at once: systemd may send it after SIGTERM.
-//! SIGUSR1 and SIGUSR2 do nothing. With a program, signals go to it, and its end asks for the final
-//! sync: it may commit until then. A signal that was ignored when lsfast started (`nohup`) stays
-//! ignored.
+//! # Without a program
 //!
-//! Process 1 of a container also waits here for the orphans that it is given.
+//! The first SIGINT or SIGTERM asks for a final sync; the second ends lsfast at once. With a config
+//! file, SIGHUP is logged and changes nothing: many tools send it to have a config file reloaded,
+//! which takes a restart here. Without one, as after a closed terminal, SIGHUP also asks for a
+//! final sync. It never ends lsfast at once, because systemd may send it after SIGTERM. SIGUSR1 and
+//! SIGUSR2 do nothing.
+//!
+//! # With a program
+//!
+//! Signals are passed on to the program. Its end asks for the final sync, because it may commit
+//! until then.
+//!
+//! # In both cases
+//!
+//! A SIGHUP that was ignored when lsfast started (`nohup`) stays ignored. As process 1 of a
+//! container, lsfast also reaps the orphans it inherits.
 
 use std::io::{self, IsTerminal as _};
 use std::process::ExitStatus;
@@ -23,23 +31,25 @@ use crate::io::host::is_ignored;
 use crate::io::{bind, own, reap_orphans, send_signal};
 use crate::replicate::Stopper;
 
-/// So many signals end lsfast at once while its program still runs.
+/// Number of SIGINT and SIGTERM after which lsfast ends at once while its program still runs.
 const SIGNALS_MAX: u32 = 3;
 
-/// The signals that ask for an end, and end at once when they come again.
+/// The signals that ask for an end, and end lsfast at once when they are repeated.
 const END: [(i32, &str); 2] = [(libc::SIGINT, "SIGINT"), (libc::SIGTERM, "SIGTERM")];
-/// Without a program it asks for an end, too; with one it is handed on.
+/// Without a program this signal also asks for an end; with one it is passed on.
 const HANG_UP: (i32, &str) = (libc::SIGHUP, "SIGHUP");
-/// Without a program these do nothing, instead of ending the process; with one they are handed on.
+/// Without a program these signals do nothing, instead of ending the process; with one they are
+/// passed on.
 const USER: [(i32, &str); 2] = [(libc::SIGUSR1, "SIGUSR1"), (libc::SIGUSR2, "SIGUSR2")];
-/// Without a program it ends lsfast as it ends any process; with one it is handed on.
+/// Without a program this signal ends lsfast as it ends any process; with one it is passed on.
 const QUIT: (i32, &str) = (libc::SIGQUIT, "SIGQUIT");
 
-/// The waits between two looks for orphans, while a child of our own that has ended hides them.
+/// Waits between two looks for orphans while an ended child of lsfast hides them: the first wait,
+/// which doubles, and the longest.
 const HIDDEN_MIN: Duration = Duration::from_millis(10);
 const HIDDEN_MAX: Duration = Duration::from_secs(1);
 
-/// The program that runs beside the replication.
+/// The program that runs alongside the replication.
 #[derive(Debug)]
 pub(super) struct Program {
     ended: mpsc::Receiver<io::Result<ExitStatus>>,
@@ -47,27 +57,27 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Waits for its end; asks for it by SIGTERM if nobody has.
+    /// Waits for the program to end. Asks it to end with SIGTERM if it still runs.
     ///
     /// # Errors
-    /// The error of the system if it can't be waited for.
+    /// The I/O error if the program cannot be waited for.
     pub(super) fn end(mut self) -> io::Result<ExitStatus> {
         if let Some(end) = self.end.take() {
-            // Nobody listens any more once it has ended.
+            // After the program's end, the receiver is gone.
             _ = end.send(());
         }
         self.ended.recv().map_err(io::Error::other)?
     }
 }
 
-/// Catches SIGINT and SIGTERM from now on; the first asks `stopper`. So does SIGHUP, unless
-/// `stays` says that lsfast goes on.
+/// Catches SIGINT and SIGTERM from now on; the first one asks `stopper`. So does SIGHUP, unless
+/// `stays` is set.
 ///
-/// They are watched by a thread of their own, so that the second one works also when the first left
-/// the main loop stuck, in a hanging disk for example.
+/// A separate thread watches the signals. The second one therefore works even if the first left the
+/// main loop stuck, for example in a hanging disk.
 ///
 /// # Errors
-/// The error of the system if a thread, a runtime or a handler cannot be had.
+/// The I/O error if a thread, a runtime or a handler cannot be created.
 pub(super) fn watch(stopper: Stopper, stays: bool) -> io::Result<()> {
     let runtime = runtime()?;
     let mut signals = Signals::catch(&runtime, &[&END[..], &[HANG_UP], &USER[..]].concat())?;
@@ -91,7 +101,7 @@ pub(super) fn watch(stopper: Stopper, stays: bool) -> io::Result<()> {
             tracing::info!(signal = name, "stopping: final sync, a second signal ends at once");
             stopper.ask();
             if number == libc::SIGHUP {
-                // The first of the others asks for what is under way already.
+                // A stop is under way; only SIGINT or SIGTERM are counted from here.
                 signals.next_end().await;
             }
             at_once(&mut signals).await;
@@ -99,12 +109,12 @@ pub(super) fn watch(stopper: Stopper, stays: bool) -> io::Result<()> {
     })
 }
 
-/// Starts `command`, hands signals on to it, and asks `stopper` when it has ended. Call it on the
-/// thread that ends with the process: the kernel ends the program when the thread that started it
-/// ends.
+/// Starts `command`, passes signals on to it, and asks `stopper` when it has ended. Call this on
+/// the thread that ends with the process: the kernel ends the program when the thread that started
+/// it ends.
 ///
 /// # Errors
-/// The error of the system if it can't be started.
+/// The I/O error if the program cannot be started.
 pub(super) fn watch_with(mut command: std::process::Command, stopper: Stopper) -> io::Result<Program> {
     let runtime = runtime()?;
     let mut signals = Signals::catch(&runtime, &[&END[..], &[HANG_UP, QUIT], &USER[..]].concat())?;
@@ -152,7 +162,7 @@ async fn until_ended(
                     super::report::print_error(&format!("ended at once by signal {SIGNALS_MAX} ({name}) while its program runs on"));
                     std::process::exit(1);
                 }
-                // A terminal has sent it to both.
+                // A terminal sends SIGINT to both processes.
                 if number == libc::SIGINT && io::stdin().is_terminal() {
                     continue;
                 }
@@ -169,7 +179,7 @@ async fn until_ended(
 }
 
 fn hand_on(child: &Child, number: i32, name: &str) {
-    // None once it has been waited for: its number may be another's by now.
+    // `None` after the program was waited for: its process ID may belong to another process then.
     let Some(pid) = child.id() else { return };
     match send_signal(pid, number) {
         Ok(()) => tracing::info!(signal = name, "handed on to the program"),
@@ -185,7 +195,7 @@ async fn at_once(signals: &mut Signals) {
     std::process::exit(1);
 }
 
-/// Waits for the orphans that process 1 is given.
+/// Reaps the orphans that process 1 inherits.
 async fn reap_each(mut ended: Signal) {
     loop {
         let mut wait = HIDDEN_MIN;
@@ -210,8 +220,7 @@ fn thread(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
 struct Signals(Vec<(Signal, i32, &'static str)>);
 
 impl Signals {
-    /// Catches these, but for those that are ignored. In process 1 orphans are waited for from now
-    /// on.
+    /// Catches these signals, except SIGHUP if it is ignored. As process 1, starts to reap orphans.
     fn catch(runtime: &tokio::runtime::Runtime, which: &[(i32, &'static str)]) -> io::Result<Signals> {
         let _entered = runtime.enter();
         if std::process::id() == 1 {
@@ -234,7 +243,7 @@ impl Signals {
         .await
     }
 
-    /// The next of those that ask for an end.
+    /// The next signal that asks for an end.
     async fn next_end(&mut self) -> &'static str {
         loop {
             let (number, name) = self.next().await;

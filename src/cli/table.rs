@@ -1,10 +1,10 @@
-//! Columns for people.
+//! Aligned columns for people.
 
 use crate::base::untrusted;
 
-/// Lines with aligned columns, the first one the names; the columns in `right` stand at the right.
+/// Lines with aligned columns below the names in `head`; the columns in `right` are right-aligned.
 pub(super) fn table(head: &[&str], right: &[usize], rows: &[Vec<String>]) -> String {
-    // What is listed may have been named by a stranger.
+    // The values may come from a stranger.
     let rows: Vec<Vec<String>> = rows
         .iter()
         .map(|row| row.iter().map(|cell| untrusted::escape(cell).into_owned()).collect())

@@ -11,16 +11,16 @@ use super::{choose, flags, report, runtime};
 use crate::io::keep_heap;
 use crate::restore::{self, Compared, Health, VerifyOptions, VerifyReport, object_name};
 
-/// The comparison with the database could not be made; else nothing is wrong.
+/// Exit code if the comparison with the database could not be made and nothing else is wrong.
 const NOT_COMPARED: u8 = 1;
 
-/// Something is damaged, but the newest state can be restored.
+/// Exit code if something is damaged, but the newest state can be restored.
 const DAMAGED: u8 = 3;
 
-/// The newest state is not that of the database.
+/// Exit code if the newest state differs from the database.
 const DIFFERS: u8 = 5;
 
-/// The newest state cannot be restored.
+/// Exit code if the newest state cannot be restored.
 const NEWEST_LOST: u8 = 4;
 
 /// Read a replica end to end and report which states can be restored.
@@ -60,7 +60,7 @@ fn percent(text: &str) -> Result<u8, String> {
     n.ok_or_else(|| "write a number from 0 to 100".into())
 }
 
-/// Runs the command.
+/// Runs `lsfast verify`.
 pub(super) fn run(setup: &mut Setup, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let event_loop = runtime::event_loop()?;
     let location = event_loop.block_on(choose::location(setup, &args.url))?;
@@ -86,7 +86,7 @@ pub(super) fn run(setup: &mut Setup, args: &VerifyArgs) -> anyhow::Result<ExitCo
     })
 }
 
-/// What the newest state is compared with: the file that was named, or the database itself.
+/// The file to compare the newest state with: the one that was named, or the database itself.
 fn database(setup: &Setup, args: &VerifyArgs) -> Option<PathBuf> {
     if args.db.is_some() || args.no_db || args.url.contains("://") {
         return args.db.clone();

@@ -14,7 +14,7 @@ pub struct VersionArgs {
     pub json: bool,
 }
 
-/// Runs the command.
+/// Runs `lsfast version`.
 pub(super) fn run(args: &VersionArgs) -> anyhow::Result<ExitCode> {
     let (version, sqlite) = (env!("CARGO_PKG_VERSION"), rusqlite::version());
     let io = if cfg!(feature = "uring") { "io_uring and plain calls" } else { "plain calls" };

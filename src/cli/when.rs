@@ -1,4 +1,4 @@
-//! Times as people write them.
+//! Parses times as people write them.
 
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{AmbiguousOffset, TimeZone};
@@ -7,15 +7,15 @@ use jiff::{Span, Timestamp, ToSpan as _, Zoned};
 use super::zone;
 use crate::base::clock::Millis;
 
-/// What can be written, for messages and help.
+/// The accepted forms, for messages and help.
 pub(super) const FORMS: &str = "write 2026-11-21T14:03:00Z, 2026-11-21T14:03:00+01:00, \"2026-11-21 14:03\", \
                                 \"yesterday 14:03\", 14:03 (the last four in the local time zone) or \"2h30m ago\"";
 
-/// Reads a time, in the local zone where it says none.
+/// Parses a time; without a zone, in the local one.
 pub(super) fn parse(text: &str) -> Result<Millis, String> {
     match zone::local() {
         Ok(zone) => parse_at(text, &Timestamp::now().to_zoned(zone)),
-        // Not every form needs it.
+        // Not every form needs the local zone.
         Err(e) => match parse_at(text, &Timestamp::now().to_zoned(TimeZone::UTC)) {
             Ok(millis) if says_its_zone(text) => Ok(millis),
             Ok(_) => Err(e),
@@ -24,13 +24,13 @@ pub(super) fn parse(text: &str) -> Result<Millis, String> {
     }
 }
 
-/// Whether a time means the same everywhere.
+/// Whether a time means the same in every zone.
 fn says_its_zone(text: &str) -> bool {
     let text = text.trim();
     text.parse::<Timestamp>().is_ok() || text.parse::<Zoned>().is_ok() || text.ends_with("ago")
 }
 
-/// As seen at `now`, whose time zone is the local one.
+/// Parses a time relative to `now`, whose time zone is the local one.
 fn parse_at(text: &str, now: &Zoned) -> Result<Millis, String> {
     let text = text.trim();
     let found = if let Ok(timestamp) = text.parse::<Timestamp>() {
@@ -44,13 +44,14 @@ fn parse_at(text: &str, now: &Zoned) -> Result<Millis, String> {
         civil(text, now).map(|civil| zoned(text, civil, now.time_zone())).transpose()?
     };
     let timestamp = found.ok_or_else(|| format!("{text:?} is not a time: {FORMS}"))?;
-    // States are known to the millisecond; "strictly before" a part of one includes all of it.
+    // States have times in milliseconds. Rounding up makes "strictly before" a part of a
+    // millisecond include all of it.
     let millis = timestamp.as_millisecond();
     let cut = timestamp.as_nanosecond() > i128::from(millis) * 1_000_000;
     Ok(Millis(millis + i64::from(cut)))
 }
 
-/// `DATE`, `DATE TIME`, `TIME`, `today TIME`, `yesterday TIME`.
+/// Parses `DATE`, `DATE TIME`, `TIME`, `today TIME` or `yesterday TIME`.
 fn civil(text: &str, now: &Zoned) -> Option<DateTime> {
     if let Ok(at) = text.parse::<DateTime>() {
         return Some(at);
@@ -62,7 +63,7 @@ fn civil(text: &str, now: &Zoned) -> Option<DateTime> {
         None => (now.date(), text),
     };
     let time = time.trim();
-    // Else "14" and "1403" would be times.
+    // Without a colon, "14" and "1403" would be times.
     time.contains(':').then(|| time.parse::<Time>().ok()).flatten().map(|time| day.to_datetime(time))
 }
 

@@ -1,31 +1,32 @@
 //! The command line of `--exec`: split into words as a shell does, and run without one.
 //!
-//! What only a shell can do is found here, outside quotes: another command (`&&`, `||`, `|`, `;`)
-//! is an error, because it would never run. Litestream drops a redirection and all that follows; a
-//! redirection at the end is left out here, too, so that its users' commands go on working, with a
-//! warning. Variables reach the program as they are written, as they do from Litestream.
+//! Outside quotes, this module finds what only a shell can do. Another command (`&&`, `||`, `|`,
+//! `;`) is an error, because it would never run. Litestream drops a redirection and everything
+//! after it. A redirection at the end is therefore left out here too, with a warning, so that its
+//! users' commands keep working. Variables reach the program as they are written, as with
+//! Litestream.
 
 use std::process::Command;
 
-/// A command line, taken apart.
+/// A parsed command line.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// What to start.
+    /// The program and its arguments.
     pub(super) command: Command,
-    /// What a shell would have done that is not done.
+    /// Warnings of what a shell would have done and lsfast does not do.
     pub(super) warnings: Vec<String>,
 }
 
-/// What needs a shell.
+/// A part of the line that needs a shell.
 #[derive(Debug, PartialEq, Eq)]
 enum Special {
-    /// An operator, and where it begins.
+    /// An operator, and the byte where it begins.
     Operator(usize, String),
-    /// A variable or a command to replace.
+    /// A variable or a command substitution.
     Expansion(String),
 }
 
-/// Reads the command line.
+/// Parses the command line.
 ///
 /// # Errors
 /// One line that says what is wrong with it.
@@ -70,7 +71,7 @@ pub(super) fn read(line: &str) -> anyhow::Result<Line> {
     Ok(Line { command, warnings })
 }
 
-/// All that needs a shell, up to the first operator.
+/// All parts that need a shell, up to the first operator.
 fn specials(line: &str) -> Vec<Special> {
     let mut found = Vec::new();
     let mut chars = line.char_indices().peekable();
@@ -85,7 +86,7 @@ fn specials(line: &str) -> Vec<Special> {
             _ if double => {}
             '&' | '|' | ';' | '<' | '>' | '(' | ')' => {
                 let twice = chars.peek().is_some_and(|(_, next)| *next == c && !matches!(c, '(' | ')'));
-                // The number of a descriptor belongs to its redirection.
+                // The descriptor number belongs to its redirection.
                 let digits = line[..at].bytes().rev().take_while(u8::is_ascii_digit).count();
                 let alone = line[..at - digits].chars().next_back().is_none_or(char::is_whitespace);
                 let at = if matches!(c, '<' | '>') && alone { at - digits } else { at };
@@ -111,8 +112,8 @@ fn expansion(text: &str) -> Option<String> {
     }
 }
 
-/// Whether a shell would run the same program with the same arguments without this: redirections,
-/// or a last `&` or `;`.
+/// Whether a shell would run the same program with the same arguments without this rest:
+/// redirections, or a last `&` or `;`.
 fn is_harmless(mut rest: &str) -> bool {
     loop {
         rest = rest.trim();
@@ -201,7 +202,7 @@ mod tests {
         ] {
             assert_eq!(words(line), (vec!["serve".into(), "80".into()], 1), "{line}");
         }
-        // These digits are the number of a descriptor.
+        // These digits are a descriptor number.
         assert_eq!(words("serve 80>log").0, ["serve"]);
         assert_eq!(words("serve x80>log").0, ["serve", "x80"]);
         for (line, word) in

@@ -1,15 +1,16 @@
-//! The local time zone, by `TZ` or `/etc/localtime`, as other programs on this host understand it.
+//! The local time zone, from `TZ` or `/etc/localtime`, as other programs on this host understand
+//! it.
 //!
 //! | `TZ` | means |
 //! |---|---|
-//! | `Europe/Berlin`, `:Europe/Berlin` | the zone of that name, of the host's database, else of the one built in |
+//! | `Europe/Berlin`, `:Europe/Berlin` | the zone of that name, from the host's database or the built-in one |
 //! | `/usr/share/zoneinfo/Europe/Berlin`, `:/PATH` | that file |
-//! | `CET-1CEST,M3.5.0,M10.5.0/3` | those rules; without rules, those of the USA, as POSIX has it |
+//! | `CET-1CEST,M3.5.0,M10.5.0/3` | those rules; without rules, those of the USA, as POSIX says |
 //! | empty, `:` | UTC |
-//! | not set | `/etc/localtime`; UTC where there is none |
+//! | not set | `/etc/localtime`; UTC if it does not exist |
 //!
-//! Anything else is an error: the C library takes it for UTC without a word, and a restore by time
-//! would then take another state.
+//! Anything else is an error. The C library silently takes it for UTC, and a restore by time would
+//! then choose another state.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -18,22 +19,23 @@ use jiff::tz::{TimeZone, db};
 
 use crate::io::read_small;
 
-/// Bytes of a zone file. The longest of the database has some 4 KiB; a longer file is refused.
+/// Longest zone file that is read, in bytes; a longer one is refused. The longest of the database
+/// has about 4 KiB.
 const ZONE_BYTES_MAX: u64 = 1 << 20;
 
-/// What is meant where nothing says otherwise.
+/// The zone file if `TZ` is not set.
 const LOCALTIME: &str = "/etc/localtime";
 
-/// The rules of a zone that has a summer time and no rules, by POSIX.
+/// POSIX's rules for a zone with summer time and without rules of its own.
 const RULES: &str = ",M3.2.0,M11.1.0";
 
-/// Where zone files are; what follows is a name.
+/// The folder of zone files in a path; the rest of the path is the zone's name.
 const ZONES: &str = "zoneinfo/";
 
 /// The local time zone.
 ///
 /// # Errors
-/// What cannot be understood, and what to write instead, as one line.
+/// One line that says what cannot be understood, and what to write instead.
 pub(super) fn local() -> Result<TimeZone, String> {
     match std::env::var_os("TZ") {
         Some(tz) => by_variable(&tz),
@@ -57,13 +59,13 @@ fn by_variable(tz: &OsStr) -> Result<TimeZone, String> {
     if path.is_absolute() {
         return by_file(path).map_err(|e| format!("TZ is {tz:?}: {e}"));
     }
-    // A name goes before a rule: EST5EDT is both.
+    // A name takes precedence over a rule: EST5EDT is both.
     let named = db().get(name).ok();
     let ruled = || TimeZone::posix(text).or_else(|_| TimeZone::posix(&format!("{text}{RULES}"))).ok();
     named.or_else(ruled).ok_or_else(unknown)
 }
 
-/// The zone of a file; one that is missing may be known by its name.
+/// The zone of a file. A missing file may still be known by its name.
 fn by_file(path: &Path) -> Result<TimeZone, String> {
     let target = std::fs::read_link(path).ok();
     let name = target.as_deref().unwrap_or(path).to_str().and_then(|p| p.rsplit_once(ZONES)).map(|(_, n)| n);
@@ -88,7 +90,7 @@ mod tests {
 
     use super::*;
 
-    /// The time in UTC of noon on a day in summer and on one in winter.
+    /// The times in UTC of noon on a summer day and on a winter day.
     fn noon(tz: &str) -> (String, String) {
         let zone = by_variable(OsStr::new(tz)).unwrap_or_else(|e| panic!("{e}"));
         let at = |month| {
@@ -97,7 +99,7 @@ mod tests {
         (at(7), at(1))
     }
 
-    /// `TZ=Europe/Berlin` was taken for UTC, and a state restored that was two hours off.
+    /// `TZ=Europe/Berlin` was taken for UTC, and the restored state was two hours off.
     #[test]
     fn all_forms_of_the_variable() {
         let berlin = ("10:00".to_owned(), "11:00".to_owned());
@@ -127,7 +129,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let zones = dir.path().join("zoneinfo/Europe");
         std::fs::create_dir_all(&zones).unwrap();
-        // A host without zone files, whose link says all the same which zone it is.
+        // A host without zone files, whose link still names the zone.
         let link = dir.path().join("localtime");
         std::os::unix::fs::symlink(zones.join("Berlin"), &link).unwrap();
         let noon = date(2020, 7, 1).at(12, 0, 0, 0);

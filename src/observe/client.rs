@@ -1,4 +1,4 @@
-//! Asking a running process for its state.
+//! Asks a running process for its state.
 
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
@@ -7,14 +7,14 @@ use std::time::Duration;
 use super::status::Status;
 use crate::base::limits;
 
-/// A process that is stopped, or that another one is inspecting, does not answer. No longer than
-/// this between two pieces of an answer.
+/// Timeout between two pieces of a response. A process that is stopped or being debugged does not
+/// respond.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Asks at a socket; `None` if nobody listens there (any more).
+/// Asks at a socket; `None` if no process listens there.
 ///
 /// # Errors
-/// Somebody listens, but the user may not ask, or the answer makes no sense.
+/// A process listens, but the user lacks the permission to connect, or the response is invalid.
 pub fn ask(socket: &Path) -> io::Result<Option<Status>> {
     use io::ErrorKind::{ConnectionRefused, NotADirectory, NotFound};
     let mut stream = match crate::io::socket::connect(socket) {
@@ -28,7 +28,7 @@ pub fn ask(socket: &Path) -> io::Result<Option<Status>> {
     let mut answer = Vec::new();
     stream.take(limits::STATUS_BYTES + 1).read_to_end(&mut answer)?;
     if answer.is_empty() {
-        // It ended between the connection and the answer.
+        // The process ended between the connection and the response.
         return Ok(None);
     }
     let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);

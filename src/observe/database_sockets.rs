@@ -1,5 +1,5 @@
-//! The sockets in the folders of databases. Each has a listener of its own, which shows that
-//! database alone: who may look into one folder need not know of the others.
+//! The sockets in the folders of databases. Each one has a separate listener that shows only its
+//! database: access to one folder reveals nothing about other databases.
 
 use std::io;
 use std::path::Path;
@@ -11,10 +11,10 @@ use super::server::Command;
 use crate::io::socket;
 use crate::replicate::state::{self, home_folder};
 
-/// The name of the socket in the folder of a database.
+/// Name of the socket in the folder of a database.
 pub const SOCKET: &str = state::SOCKET;
 
-/// Makes and ends them.
+/// Opens and closes these sockets.
 #[derive(Debug)]
 pub(super) struct Homes {
     commands: mpsc::Sender<Command>,
@@ -26,7 +26,7 @@ impl Homes {
         Homes { commands, mode }
     }
 
-    /// Listens in `home`, at once: its lock is held for sure now.
+    /// Listens in `home`. Call this while the lock of the folder is held.
     pub(super) fn serve(&self, home: &Path) {
         let path = home.join(SOCKET);
         let folder = home_folder(home).open();
@@ -46,9 +46,9 @@ impl Homes {
         }
     }
 
-    /// No longer in `home`, whose socket is removed in a moment, with or without this.
+    /// Stops listening in `home`. The socket file is removed soon after, independently of this.
     pub(super) fn end(&self, home: &Path) {
-        // A full queue leaves a listener that no path leads to.
+        // If the queue is full, a listener stays that no path leads to.
         let _ = self.commands.try_send(Command::End(home.join(SOCKET)));
     }
 }

@@ -1,4 +1,4 @@
-//! A GET to a service that raises an alarm when it does not come.
+//! Sends GETs to a service that raises an alarm when they stop.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,23 +7,23 @@ use crate::replicate::Vitals;
 use crate::replicate::vitals::{DatabasePhase, DatabaseVitals, ReplicaPhase};
 use crate::store::credentials::Pinger;
 
-/// Where nobody says otherwise, as in Litestream.
+/// Time between two beats if the config file sets none, as in Litestream.
 pub const INTERVAL: Duration = Duration::from_secs(5 * 60);
 
-/// How often it is looked whether all is well. Reading a few numbers.
+/// How often the state is checked. A check reads a few numbers.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A place to tell that all is well.
+/// The service that receives the heartbeats.
 #[derive(Debug)]
 pub struct Heartbeat {
-    /// Whom to ask.
+    /// Sends the GET.
     pub pinger: Pinger,
-    /// The time between two beats, at least.
+    /// Shortest time between two beats.
     pub interval: Duration,
 }
 
-/// Beats for ever. A beat that fails is said once, until one succeeds, and tried again after the
-/// interval.
+/// Beats forever. A failed beat is retried after the interval; the failure is logged once, until a
+/// beat succeeds.
 pub(super) async fn beat(heart: Heartbeat, vitals: Arc<Vitals>) {
     let mut said = false;
     let mut held_back = false;
@@ -52,8 +52,8 @@ pub(super) async fn beat(heart: Heartbeat, vitals: Arc<Vitals>) {
     }
 }
 
-/// Whether every commit that is older than `age` is stored on every replica. A database that is
-/// waited for is not well, and neither is a process without one.
+/// Whether every commit older than `age` is stored on every replica. False if a database is still
+/// waited for, and for a process without databases.
 fn is_well(databases: &[Arc<DatabaseVitals>], age: Duration) -> bool {
     let well = |d: &Arc<DatabaseVitals>| {
         d.phase() == DatabasePhase::Following

@@ -1,4 +1,4 @@
-//! Metrics in the text format of Prometheus. `docs/metrics.md` is the table of their names.
+//! Metrics in Prometheus text format. `docs/metrics.md` lists their names.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use super::standbys::Followers;
 use crate::replicate::Vitals;
 use crate::replicate::vitals::{DatabasePhase, DatabaseVitals, LATENCY_MS, ReplicaPhase, ReplicaVitals};
 
-/// The version of the format.
+/// Content type with the version of the format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 type OfDatabase = fn(&DatabaseVitals) -> Option<f64>;
 type OfReplica = fn(&ReplicaVitals) -> Option<f64>;
 
-/// Name, type, help, value.
+/// Name, type, help and value of each metric.
 const DATABASES: [(&str, &str, &str, OfDatabase); 8] = [
     ("lsfast_db_following", "gauge", "Whether the WAL of the database is followed.", |d| {
         Some(flag(d.phase() == DatabasePhase::Following))
@@ -115,7 +115,7 @@ const REPLICAS: [(&str, &str, &str, OfReplica); 20] = [
     }),
 ];
 
-/// All metrics of this process, as far as `scope` shows them.
+/// All metrics of this process that `scope` shows.
 pub(super) fn text(vitals: &Vitals, followers: &Followers, scope: &Scope) -> String {
     let mut databases = vitals.databases();
     databases.retain(|d| scope.shows(&d.home));

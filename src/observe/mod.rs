@@ -1,18 +1,21 @@
-//! What a running process tells of itself: its state to `lsfast status`, metrics to Prometheus, a
-//! page to people, and a heartbeat to a service that waits for it.
+//! The state that a running process shows: to `lsfast status`, as metrics to Prometheus, as a page
+//! to people, and as a heartbeat to a monitoring service.
 //!
-//! One thread with a loop of its own does all of it. It reads [`Vitals`], which the pipelines write
-//! and never wait for; an idle process does nothing here. Where it listens:
+//! # Overview
 //!
-//! - at `socket` in the folder of each database that it follows, so that `lsfast status DB` finds
-//!   it without a config file. It shows that database alone. The folder's lock is held meanwhile,
-//!   so the socket is that of the process that follows the database. One that was left behind by a
-//!   killed process refuses connections, and is replaced by the next;
+//! One thread with its own event loop does all of this. It reads
+//! [`Vitals`](crate::replicate::Vitals), which the pipelines write without ever waiting for a
+//! reader. In an idle process the thread is idle too. It listens:
+//!
+//! - at `socket` in the folder of each database that it replicates. There `lsfast status DB` finds
+//!   it without a config file. This socket shows only that database. The process holds the lock of
+//!   the folder meanwhile, so the socket belongs to the process that replicates the database. A
+//!   socket left by a killed process refuses connections, and the next process replaces it;
 //! - at `socket.path` of the config file, if that is enabled;
 //! - at `addr` of the config file.
 //!
 //! The last two show all databases. All of them answer the same GET requests: `/status` (JSON),
-//! `/metrics`, `/`. There is nothing to command, and nothing secret to see.
+//! `/metrics`, `/`. They accept no commands and show no secrets.
 
 mod client;
 mod database_sockets;

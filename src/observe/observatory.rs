@@ -19,25 +19,25 @@ use crate::replicate::state::{home_folder, home_of};
 use crate::replicate::{Event, Observer, Vitals};
 use crate::restore::standby::FollowStatus;
 
-/// Permissions of a socket, where nobody says otherwise.
+/// Permissions of a socket if the config file sets none.
 pub const SOCKET_MODE: u32 = 0o600;
 
-/// Where to listen, and what to do.
+/// Where to listen, and where to send heartbeats.
 #[derive(Debug, Default)]
 pub struct Options {
     /// Listen in the folder of each database.
     pub homes: bool,
-    /// Listen here, too.
+    /// Also listen at this path.
     pub socket: Option<PathBuf>,
-    /// Permissions of all sockets.
+    /// Permissions of all sockets; [`SOCKET_MODE`] if `None`.
     pub mode: Option<u32>,
     /// Serve HTTP here: `HOST:PORT`, or `:PORT` for all addresses of the host.
     pub addr: Option<String>,
-    /// Whom to tell that all is well.
+    /// Where to send heartbeats.
     pub heartbeat: Option<Heartbeat>,
 }
 
-/// The thread that tells.
+/// Handle of the status server's thread.
 #[derive(Debug)]
 pub struct Observatory {
     vitals: Arc<Vitals>,
@@ -45,15 +45,15 @@ pub struct Observatory {
     commands: mpsc::Sender<Command>,
     homes: bool,
     mode: u32,
-    /// The socket of the process.
+    /// The socket of the process; removed on drop.
     socket: Option<PathBuf>,
 }
 
-/// Starts the thread. A place where it can't listen is an error in the log and nothing else: it
-/// must not keep a database from being replicated.
+/// Starts the thread. If it cannot listen somewhere, it only logs an error: this must not keep a
+/// database from being replicated.
 ///
 /// # Errors
-/// No thread can be had.
+/// The I/O error if the thread or its runtime cannot be created.
 pub fn start(options: Options) -> io::Result<Observatory> {
     let vitals = Arc::new(Vitals::default());
     let mode = options.mode.unwrap_or(SOCKET_MODE);
@@ -61,7 +61,7 @@ pub fn start(options: Options) -> io::Result<Observatory> {
     let mut socket = options.socket;
     if let Some(path) = &socket {
         match server::listen_at(path, mode) {
-            // The queue is empty.
+            // This cannot fail, because the queue is empty.
             Ok(listener) => drop(commands.try_send(Command::Serve(path.clone(), listener, Scope::Process))),
             Err(e) => {
                 tracing::error!(path = %path.display(), error = %e, "cannot listen at this socket; nothing else is affected");
@@ -79,13 +79,14 @@ pub fn start(options: Options) -> io::Result<Observatory> {
 }
 
 impl Observatory {
-    /// Where the pipelines are to show what they do.
+    /// The state that the pipelines write.
     #[must_use]
     pub fn vitals(&self) -> Arc<Vitals> {
         Arc::clone(&self.vitals)
     }
 
-    /// To be told of what happens, so that it listens in the folders of databases.
+    /// An observer for the replication events, which opens and closes the sockets in the folders of
+    /// databases.
     #[must_use]
     pub fn observer(&self) -> Observer {
         if !self.homes {
@@ -100,7 +101,7 @@ impl Observatory {
     }
 }
 
-/// The socket in the folder of a followed database, for as long as this lives.
+/// The socket in the folder of a standby. Dropping it removes the socket.
 #[derive(Debug)]
 pub struct FollowSocket(PathBuf);
 
@@ -110,26 +111,27 @@ impl Drop for FollowSocket {
     }
 }
 
-/// Removes what a follower of a database has left in its folder, and the folder if nothing else is
-/// in it.
+/// Removes the socket that a standby process left in a database's folder, and the folder if it is
+/// empty then.
 pub fn forget_follow_socket(home: &Path) {
-    // Whoever holds the lock of the folder replicates the database, and the socket is its own.
+    // A process that holds the lock of the folder replicates the database, and the socket belongs
+    // to it.
     if holder(home).is_none() {
         let _ = home_folder(home).open().and_then(|folder| folder.remove(SOCKET));
-        // Stays if a replicator has left anything there.
+        // Fails if replication has left files there.
         let _ = std::fs::remove_dir(home);
     }
 }
 
 impl Observatory {
-    /// To be told of what a follower does.
+    /// An observer for the status of a standby.
     #[must_use]
     pub fn follow_observer(&self) -> Arc<dyn Fn(&FollowStatus) + Send + Sync> {
         let followers = Arc::clone(&self.followers);
         Arc::new(move |status| followers.tell(status))
     }
 
-    /// Listens in the folder of a followed database, unless somebody answers there already.
+    /// Listens in the folder of a standby, unless another process answers there already.
     #[must_use]
     pub fn follow(&self, database: &Path) -> Option<FollowSocket> {
         let home = home_of(database);
@@ -147,8 +149,8 @@ impl Observatory {
         });
         match served {
             Ok(()) => Some(FollowSocket(home)),
-            // Whoever answers follows or replicates the database; whether that is
-            // allowed is said elsewhere.
+            // The other process follows or replicates the database; whether that is allowed is
+            // checked elsewhere.
             Err(e) if e.kind() == io::ErrorKind::AddrInUse => None,
             Err(e) => {
                 tracing::warn!(path = %path.display(), error = %e, "lsfast status cannot be answered here; following is not affected");

@@ -1,4 +1,5 @@
-//! What can be known of a database that no process follows: what the last one left beside it.
+//! The status of a database without a process, from the files that the last process left next to
+//! it.
 
 use std::io;
 use std::path::Path;
@@ -11,23 +12,23 @@ use crate::io::read_small;
 use crate::replicate::state::{LOCK, folder_of, home_folder, read_state};
 use crate::restore::standby::noted_position;
 
-/// The kernel's list of locks; of a longer one nothing is believed.
+/// Longest list of locks that is read from the kernel, in bytes. A longer one is ignored.
 const LOCKS_BYTES: u64 = 8 << 20;
 
-/// A replica that the user configured.
+/// A configured replica.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// Its stable name.
+    /// Its [`identity`](crate::store::Store::identity).
     pub identity: String,
-    /// For messages.
+    /// Its URL, for messages.
     pub url: String,
 }
 
-/// Reads the local state of a database. Replicas that were configured come first; then those of
-/// which only the state is there.
+/// Reads the local state of a database. Configured replicas come first, then those of which only
+/// the state exists.
 ///
 /// # Errors
-/// A folder that can't be read.
+/// The I/O error if a folder cannot be read.
 pub fn without_process(db: &Path, home: &Path, places: &[Place]) -> io::Result<DatabaseStatus> {
     let mut folders = state_folders(home)?;
     let mut replicas = Vec::new();
@@ -69,7 +70,7 @@ pub fn without_process(db: &Path, home: &Path, places: &[Place]) -> io::Result<D
     })
 }
 
-/// Names of the folders with state; none if there is no home.
+/// Names of the folders with state; none if the home does not exist.
 fn state_folders(home: &Path) -> io::Result<Vec<String>> {
     let found = match home_folder(home).open().and_then(|folder| folder.names()) {
         Ok(found) => found,
@@ -82,13 +83,13 @@ fn state_folders(home: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// The process that holds the lock of a folder, as the kernel tells; nobody waits for the lock, or
-/// takes it, for that.
+/// The process that holds the lock of a folder, according to the kernel's list. The lock itself is
+/// neither taken nor waited for.
 #[must_use]
 pub fn holder(home: &Path) -> Option<u32> {
     let inode = home_folder(home).open().ok()?.inode(LOCK).ok()?.to_string();
     let locks = read_small(Path::new("/proc/locks"), LOCKS_BYTES).ok()?;
-    // 1: FLOCK  ADVISORY  WRITE 4711 08:01:123456 0 EOF
+    // A line such as `1: FLOCK  ADVISORY  WRITE 4711 08:01:123456 0 EOF`.
     String::from_utf8_lossy(&locks).lines().find_map(|line| {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         let [_, "FLOCK", _, _, pid, file, ..] = words[..] else { return None };
@@ -97,7 +98,7 @@ pub fn holder(home: &Path) -> Option<u32> {
     })
 }
 
-/// Whether it is the name of a replica's folder.
+/// Whether this is the name of a replica's folder.
 #[must_use]
 pub fn is_replica_folder(name: &str) -> bool {
     name.len() == 16 && name.bytes().all(|b| b.is_ascii_hexdigit())

@@ -1,4 +1,4 @@
-//! The status as a page for people.
+//! The status as an HTML page.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use super::status::{DatabaseStatus, FollowState, ReplicaStatus, Status};
 const HEAD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
 <meta name=\"viewport\" content=\"width=device-width\"><title>lsfast</title><link rel=\"stylesheet\" href=\"/style.css\">";
 
-/// How the page looks.
+/// The style sheet of the page.
 pub(super) const STYLE: &str =
     "body{font:15px/1.5 system-ui,sans-serif;margin:2em;color:#222;background:#fff}
 table{border-collapse:collapse}
@@ -21,7 +21,7 @@ th,td{border-color:#444}
 }
 ";
 
-/// A page without scripts.
+/// The page, without scripts.
 pub(super) fn html(status: &Status) -> String {
     let mut out = format!("{HEAD}<h1>lsfast {}</h1>", escape(&status.version));
     out.push_str(
@@ -100,7 +100,7 @@ fn row(out: &mut String, r: &ReplicaStatus) {
     let _ = write!(out, "<td>{}<td{}<td>{}", escape(next), verified(r), escape(&error));
 }
 
-/// The rest of the tag, and the cell.
+/// The rest of the opening tag and the content of the cell.
 fn verified(r: &ReplicaStatus) -> String {
     let Some(v) = &r.verification else { return ">".to_owned() };
     match (&v.fault, &v.error) {

@@ -7,17 +7,17 @@ use tokio::sync::Semaphore;
 
 use crate::base::limits;
 
-/// What a listener shows.
+/// The databases that a listener shows.
 #[derive(Debug, Clone)]
 pub(super) enum Scope {
     /// All databases of the process.
     Process,
-    /// The one whose local state is in this folder.
+    /// The database whose local state is in this folder.
     Home(PathBuf),
 }
 
 impl Scope {
-    /// Whether the database with its local state in `home` is shown.
+    /// Whether to show the database with its local state in `home`.
     pub(super) fn shows(&self, home: &Path) -> bool {
         match self {
             Scope::Process => true,
@@ -25,7 +25,8 @@ impl Scope {
         }
     }
 
-    /// Connections at once. Each listener has its own: who occupies one keeps nobody from another.
+    /// Permits for concurrent connections. Each listener has its own, so a client that uses up one
+    /// listener does not block the others.
     pub(super) fn places(&self) -> Arc<Semaphore> {
         Arc::new(Semaphore::new(match self {
             Scope::Process => limits::OBSERVE_CONNECTIONS,

@@ -1,4 +1,4 @@
-//! The loop that listens and answers.
+//! The event loop that listens and responds.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -27,22 +27,22 @@ use super::{metrics, page, snapshot};
 use crate::base::limits;
 use crate::replicate::Vitals;
 
-/// The wait before an address that can't be had is tried again.
+/// Wait before a failed bind to the address is retried.
 const BIND_AGAIN: Duration = Duration::from_secs(10);
 
-/// The wait after a connection could not be accepted: the process has no descriptors left.
+/// Wait after a connection could not be accepted, because the process has no free descriptor.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
-/// What the thread is told.
+/// A command to the thread.
 #[derive(Debug)]
 pub(super) enum Command {
     /// Serve this socket.
     Serve(PathBuf, StdUnixListener, Scope),
-    /// No longer.
+    /// Stop serving the socket at this path.
     End(PathBuf),
 }
 
-/// What every connection of a listener needs.
+/// Data that every connection of a listener needs.
 #[derive(Debug, Clone)]
 struct Desk {
     scope: Scope,
@@ -51,13 +51,13 @@ struct Desk {
     places: Arc<Semaphore>,
 }
 
-/// Takes the socket of the process, unless somebody answers at it.
+/// Takes over the socket of the process, unless another process answers there.
 pub(super) fn listen_at(path: &Path, mode: u32) -> io::Result<StdUnixListener> {
     nobody_listens(path)?;
     crate::io::socket::listen(path, mode)
 }
 
-/// Fails with `AddrInUse` if somebody answers there.
+/// Fails with `AddrInUse` if a process answers there.
 pub(super) fn nobody_listens(path: &Path) -> io::Result<()> {
     match crate::io::socket::connect(path) {
         Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
@@ -65,7 +65,7 @@ pub(super) fn nobody_listens(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Serves until nobody can give commands any more.
+/// Serves until all senders of commands are gone.
 pub(super) async fn run(
     (vitals, followers): (Arc<Vitals>, Arc<Followers>),
     mut commands: mpsc::Receiver<Command>,
@@ -107,7 +107,7 @@ pub(super) async fn run(
     }
 }
 
-/// A place for one more connection. The semaphore is never closed.
+/// A permit for one more connection. The semaphore is never closed.
 async fn place(desk: &Desk) -> Option<OwnedSemaphorePermit> {
     Arc::clone(&desk.places).acquire_owned().await.ok()
 }
@@ -141,7 +141,7 @@ async fn serve_address(addr: String, desk: Desk) {
     }
 }
 
-/// Binds for as long as it takes: the process before this one may not have ended yet.
+/// Retries until the address is free, because the previous process may not have ended yet.
 async fn bind(addr: &str) -> TcpListener {
     let mut said = false;
     loop {
@@ -162,12 +162,12 @@ async fn try_bind(addr: &str) -> io::Result<TcpListener> {
     match TcpListener::bind(format!("[::]:{port}")).await {
         Ok(listener) => Ok(listener),
         Err(e) if e.kind() == io::ErrorKind::AddrInUse => Err(e),
-        // A host without IPv6.
+        // The host has no IPv6.
         Err(_) => TcpListener::bind(format!("0.0.0.0:{port}")).await,
     }
 }
 
-/// One request and its answer.
+/// Handles one request and its response.
 async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, desk: Desk, _permit: OwnedSemaphorePermit) {
     let service = service_fn(|request: Request<hyper::body::Incoming>| {
         let answer = answer(&desk, request.method(), request.uri().path());
@@ -175,7 +175,7 @@ async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, desk: Desk, _permit: 
     });
     let mut server = http1::Builder::new();
     server.keep_alive(false).max_buf_size(limits::OBSERVE_HEAD_BYTES).header_read_timeout(None);
-    // One who breaks off, or talks no HTTP, has no answer.
+    // A client that disconnects, or does not speak HTTP, gets no response.
     let _ =
         tokio::time::timeout(limits::OBSERVE_TIME, server.serve_connection(TokioIo::new(stream), service))
             .await;

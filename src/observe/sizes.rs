@@ -4,7 +4,8 @@ use std::path::Path;
 
 use crate::sqlite::database::sibling;
 
-/// Bytes of the database's file and of its log. Not by opening them: see the rules of `io`.
+/// Sizes of the database file and the WAL, in bytes, without opening the files (see the rules of
+/// `io`).
 pub(super) fn sizes(path: &Path) -> (Option<u64>, Option<u64>) {
     let len = |path: &Path| std::fs::metadata(path).ok().map(|m| m.len());
     (len(path), len(&sibling(path, "-wal")))

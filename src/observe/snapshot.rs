@@ -1,4 +1,4 @@
-//! The state of this process, taken from what its pipelines show.
+//! The state of this process, read from what its pipelines publish.
 
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,7 +18,7 @@ use crate::replicate::vitals::{
 use crate::replicate::{HistoryStatus, VerificationStatus, Vitals};
 use crate::wal::format;
 
-/// The state of this process, as far as `scope` shows it.
+/// The state of this process that `scope` shows.
 #[must_use]
 pub(super) fn of(vitals: &Vitals, followers: &Followers, scope: &Scope) -> Status {
     let all = vitals.databases();
@@ -54,7 +54,7 @@ fn database_state(phase: DatabasePhase) -> &'static str {
     }
 }
 
-/// The state of a replica in a word or two.
+/// The state of a replica in one or a few words.
 pub(super) fn replica_state(replica: &ReplicaVitals) -> &'static str {
     match replica.phase() {
         ReplicaPhase::Stopped => "stopped",
@@ -66,7 +66,7 @@ pub(super) fn replica_state(replica: &ReplicaVitals) -> &'static str {
     }
 }
 
-/// How far a replica is behind; `None` while that is being found out.
+/// The lag of a replica; `None` while it is being determined.
 pub(super) fn known_lag(replica: &ReplicaVitals) -> Option<Lag> {
     let known = !matches!(replica.phase(), ReplicaPhase::Comparing | ReplicaPhase::Image);
     (known && replica.durable().is_some()).then(|| replica.lag())

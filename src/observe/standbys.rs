@@ -1,5 +1,4 @@
-//! Databases that this process keeps near a replica (`lsfast restore -f`), and what is told of
-//! them.
+//! Standbys of this process (`lsfast restore -f`), and their status and metrics.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,7 +15,7 @@ use crate::restore::standby::FollowStatus;
 
 type OfFollower = fn(&FollowStatus) -> Option<f64>;
 
-/// Name, type, help, value.
+/// Name, type, help and value of each metric.
 const METRICS: [(&str, &str, &str, OfFollower); 9] = [
     (
         "lsfast_follow_lag_seconds",
@@ -49,7 +48,7 @@ const METRICS: [(&str, &str, &str, OfFollower); 9] = [
     }),
 ];
 
-/// The followed databases, by their paths.
+/// Status of each standby, by its path.
 #[derive(Debug, Default)]
 pub(super) struct Followers(Mutex<BTreeMap<PathBuf, FollowStatus>>);
 

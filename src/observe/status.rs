@@ -1,204 +1,204 @@
-//! The state of a process as values: what goes over the sockets, and what `lsfast status` shows.
+//! The state of a process as values: sent over the sockets, and shown by `lsfast status`.
 
 use serde::{Deserialize, Serialize};
 
-/// A process, or what is known without one.
+/// The state of a process, or what is known without one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// Its version.
+    /// Version of lsfast.
     pub version: String,
-    /// The process that answers.
+    /// ID of the process that responds; `None` without one.
     pub pid: Option<u32>,
-    /// Its databases, in order of their paths.
+    /// Its databases, sorted by path.
     pub databases: Vec<DatabaseStatus>,
 }
 
-/// A database.
+/// The state of one database.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DatabaseStatus {
-    /// Its file.
+    /// Path of the database file.
     pub path: String,
-    /// Where its local state is.
+    /// Folder of its local state.
     pub home: String,
     /// `following`, `waiting`, `failed`, `stopped`, `read replica`; `not running` if no process
-    /// follows it.
+    /// replicates it.
     pub state: String,
-    /// Bytes of the file.
+    /// Size of the database file, in bytes.
     pub size: Option<u64>,
-    /// Bytes of the log's file.
+    /// Size of the WAL file, in bytes.
     pub wal_size: Option<u64>,
     /// The newest captured commit.
     pub position: Option<Position>,
-    /// Commits captured by this process.
+    /// Number of commits that this process captured.
     pub commits: Option<u64>,
-    /// Why it is, or was, not replicated.
+    /// Why the database is, or was, not replicated.
     pub error: Option<FailureStatus>,
-    /// Since when its WAL has frames that can't be proven, and what is wrong with them.
+    /// Since when the WAL has frames that cannot be proven, and what is wrong with them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wal_damage: Option<FailureStatus>,
     /// Its replicas.
     pub replicas: Vec<ReplicaStatus>,
-    /// What it follows, where it is itself a read replica.
+    /// State of the standby process, if the database is itself a standby.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follows: Option<FollowState>,
 }
 
-/// A database that is kept near a replica.
+/// A standby: a database that is kept up to date from a replica.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FollowState {
-    /// Where the replica is; `None` if only the position beside the database is known.
+    /// URL of the replica; `None` if only the position next to the database is known.
     pub url: Option<String>,
     /// `restoring`, `following`, `failing`; `not running` if no process follows.
     pub state: String,
-    /// The position.
+    /// TXID of the last applied state.
     pub txid: Option<String>,
-    /// When that state was made.
+    /// When that state was committed.
     pub time: Option<String>,
-    /// Time since the store last said that there is nothing newer.
+    /// Seconds since the store last reported that there is nothing newer.
     pub lag_seconds: Option<f64>,
-    /// Files applied by this process.
+    /// Number of files that this process applied.
     pub files: u64,
-    /// Transactions that applied them.
+    /// Number of transactions that applied them.
     pub transactions: u64,
-    /// Whole images applied because no file leads on from the state.
+    /// Number of whole images applied because no file continued from the state.
     pub images: u64,
-    /// Attempts that failed.
+    /// Number of failed attempts.
     pub errors: u64,
-    /// The last of them.
+    /// The last failed attempt.
     pub error: Option<FailureStatus>,
 }
 
-/// A place in the log.
+/// A position in the WAL.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
-    /// The generation of the log: its salts, 16 hex digits.
+    /// The generation of the WAL: its salts, as 16 hex digits.
     pub salts: String,
-    /// The last frame; 0 for an empty log.
+    /// Number of the last frame; 0 for an empty WAL.
     pub frame: u32,
-    /// Where it ends, in bytes.
+    /// Where the frame ends in the WAL file, in bytes.
     pub offset: u64,
-    /// Pages in the database.
+    /// Size of the database, in pages.
     pub pages: u32,
 }
 
-/// A replica of a database.
+/// The state of one replica.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReplicaStatus {
-    /// Where it is; `None` if only the folder of its state is known.
+    /// URL of the replica; `None` if only the folder of its state is known.
     pub url: Option<String>,
     /// `starting`, `following`, `comparing`, `storing an image`, `away`, `stopped`; `not running`
-    /// if no process follows it.
+    /// if no process replicates to it.
     pub state: String,
-    /// Since when the store does not answer, for `away`.
+    /// Since when uploads fail, for `away`.
     pub since: Option<String>,
-    /// What the store has.
+    /// The newest stored state; `None` if none is known.
     pub durable: Option<DurableStatus>,
-    /// How far it is behind, where that is known.
+    /// The lag of the replica; `None` while it is unknown.
     pub lag: Option<LagStatus>,
-    /// Batches stored by this process.
+    /// Number of batches that this process stored.
     pub batches: u64,
-    /// Their bytes.
+    /// Total bytes of these batches.
     pub batch_bytes: u64,
-    /// Attempts that failed.
+    /// Number of failed attempts.
     pub errors: u64,
-    /// The last of them.
+    /// The last failed attempt.
     pub error: Option<FailureStatus>,
-    /// The time from commits to the store's answer.
+    /// Times from commits to the store's response.
     pub latency: Option<LatencyStatus>,
     /// Levels and images.
     pub history: Option<HistoryState>,
-    /// What its verifications found, if it is verified.
+    /// Results of its verifications, if it is verified.
     #[serde(default)]
     pub verification: Option<VerificationState>,
 }
 
-/// What a store has.
+/// The newest state that a store has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DurableStatus {
-    /// The newest batch.
+    /// TXID of the newest batch.
     pub txid: String,
-    /// The time of its state.
+    /// Time of its state.
     pub time: String,
-    /// Where it ends in the log.
+    /// Where it ends in the WAL.
     pub position: Position,
 }
 
-/// What is committed and not stored.
+/// Commits that are not stored yet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LagStatus {
-    /// Commits.
+    /// Number of these commits.
     pub commits: u64,
-    /// Bytes of the pages that they changed; a page counts as often as it was changed.
+    /// Bytes of the pages they changed; a page counts once per change.
     pub bytes: u64,
-    /// Age of the oldest.
+    /// Age of the oldest of these commits, in seconds.
     pub seconds: f64,
 }
 
-/// Something that failed.
+/// A failure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailureStatus {
-    /// When.
+    /// When it happened.
     pub time: String,
-    /// In words.
+    /// The error message.
     pub message: String,
 }
 
-/// How long commits waited for the store.
+/// How long commits waited for the store's response.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LatencyStatus {
     /// Number of batches.
     pub count: u64,
     /// Mean, in milliseconds.
     pub mean_ms: f64,
-    /// Half of them took no longer than this bound of the histogram.
+    /// Median: half of them took no longer than this bound of the histogram, in milliseconds.
     pub p50_ms: Option<u64>,
-    /// 99 of 100 did.
+    /// 99th percentile, as a bound of the histogram, in milliseconds.
     pub p99_ms: Option<u64>,
 }
 
-/// The history of a replica.
+/// The history of a replica: images, levels and deletions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryState {
     /// TXID of the newest image of level 9.
     pub snapshot_txid: Option<String>,
-    /// When it was made.
+    /// When that image was made.
     pub snapshot_time: Option<String>,
-    /// When the next one is due; none while nothing changes.
+    /// When the next image is due; `None` while nothing changes.
     pub next_snapshot: Option<String>,
-    /// What the last step that failed said.
+    /// Error of the last step that failed.
     pub error: Option<String>,
-    /// The store refuses deletions.
+    /// Whether the store refuses deletions.
     pub deletions_refused: bool,
-    /// Levels that hold anything.
+    /// Levels that hold files.
     pub levels: Vec<LevelState>,
 }
 
-/// What the verifications of a replica found.
+/// Results of the verifications of a replica.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerificationState {
-    /// When the last one began, of those that came to an end.
+    /// When the last completed verification began.
     pub last: Option<String>,
-    /// When the last one began that found nothing wrong.
+    /// When the last verification without a fault began.
     pub sound: Option<String>,
-    /// What the last one found wrong.
+    /// The fault that the last one found.
     pub fault: Option<String>,
-    /// How many things.
+    /// Number of faults that the last one found.
     pub faults: u64,
-    /// Why the last attempt came to no end.
+    /// Why the last attempt could not be completed.
     pub error: Option<String>,
-    /// When the next one is due; none while one is under way.
+    /// When the next one is due; `None` while one runs.
     pub next: Option<String>,
-    /// Bytes read since the start.
+    /// Bytes read since the start of the process.
     pub bytes: u64,
 }
 
-/// One level.
+/// The files of one level.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LevelState {
-    /// 0 to 9.
+    /// The level, 0 to 9.
     pub level: usize,
     /// Number of files.
     pub objects: u64,
-    /// Their bytes.
+    /// Total bytes of the files.
     pub bytes: u64,
 }

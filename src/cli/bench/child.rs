@@ -11,10 +11,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::load::Load;
 use super::writer::{Event, Turn};
 
-/// This very program, also if its file was replaced meanwhile.
+/// This program's own binary, even if its file has been replaced.
 const SELF: &str = "/proc/self/exe";
 
-/// The process. Dropped, it is ended and waited for.
+/// The process. On drop it is killed and waited for.
 pub(super) struct Child {
     process: std::process::Child,
     turns: Option<ChildStdin>,
@@ -22,17 +22,17 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Starts it for the databases in `folder`.
+    /// Starts the writer for the databases in `folder`.
     pub(super) fn start(folder: &Path, load: &Load) -> anyhow::Result<Child> {
         let mut command = Command::new(SELF);
         command.arg("bench").arg("--writer").arg(folder).args(load.flags());
-        // Ctrl-C is for this process, which then ends the other.
+        // Ctrl-C goes only to this process, which then ends the writer.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().context("the writer cannot be started")?;
         let turns = process.stdin.take();
         let told = BufReader::new(process.stdout.take().context("the writer has no output")?);
         let (send, events) = unbounded_channel();
-        // Ends with the output of the process.
+        // The thread ends with the output of the process.
         std::thread::spawn(move || {
             for line in told.lines() {
                 let Some(event) = line.ok().and_then(|line| serde_json::from_str(&line).ok()) else { break };
@@ -44,7 +44,7 @@ impl Child {
         Ok(Child { process, turns, events })
     }
 
-    /// Gives it a turn.
+    /// Sends a turn to the writer.
     pub(super) fn take(&mut self, turn: Turn) -> anyhow::Result<()> {
         let mut line = serde_json::to_string(&turn)?;
         line.push('\n');
@@ -52,7 +52,7 @@ impl Child {
         turns.write_all(line.as_bytes()).context("the writer accepts no further turns")
     }
 
-    /// What it tells next; an error if it had to give up or is gone.
+    /// The writer's next event; an error if it gave up or has exited.
     pub(super) async fn event(&mut self) -> anyhow::Result<Event> {
         match self.events.recv().await {
             Some(Event::Failed(why)) => Err(anyhow::anyhow!(why)),
@@ -61,7 +61,7 @@ impl Child {
         }
     }
 
-    /// Lets it end: it closes its connections.
+    /// Ends the writer in an orderly way: it closes its connections.
     pub(super) fn end(mut self) -> anyhow::Result<()> {
         drop(self.turns.take());
         let status = self.process.wait().context("the writer cannot be waited for")?;
@@ -72,7 +72,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // Nothing to do where it has ended.
+        // Fails harmlessly if the process has ended.
         _ = self.process.kill();
         _ = self.process.wait();
     }

@@ -1,4 +1,4 @@
-//! Is what came back what was there?
+//! Compares the restored database with the original.
 
 use std::path::Path;
 
@@ -7,9 +7,9 @@ use anyhow::Context as _;
 use crate::base::PageSize;
 use crate::io::File;
 
-/// Number of pages that differ, those that only one of the two has included.
+/// Number of pages that differ, including pages that only one file has.
 ///
-/// The log of `database` is written back first; nobody may use it any more.
+/// Checkpoints the WAL of `database` first; no other connection may use it any more.
 pub(super) fn differing_pages(database: &Path, restored: &Path, size: PageSize) -> anyhow::Result<usize> {
     let connection = rusqlite::Connection::open(database).context("the database cannot be opened again")?;
     let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |r| r.get(0))?;

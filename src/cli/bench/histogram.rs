@@ -1,19 +1,20 @@
-//! A distribution on the terminal: buckets on a logarithmic scale.
+//! A distribution on the terminal, in buckets on a logarithmic scale.
 
 use super::stats::ms;
 
-/// Bounds of the buckets within each power of ten.
+/// Bounds of the buckets within each power of ten, times ten.
 const FINE: [u64; 6] = [10, 15, 20, 30, 50, 70];
-/// The same where there would be more lines than fit on a screen.
+/// Bounds for a range that would need more than [`LINES_MAX`] lines with [`FINE`].
 const COARSE: [u64; 3] = [10, 20, 50];
 const LINES_MAX: usize = 24;
-/// What is rarer has no lines of its own at the short end; at the long end it has.
+/// At the short end, values rarer than one in this many share the first bucket. The long end keeps
+/// its buckets.
 const FEW: usize = 200;
-/// Characters of the longest bar.
+/// Length of the longest bar, in characters.
 const BAR: usize = 44;
 
-/// Lines of buckets with bars, at most 80 columns wide, of durations in ns that are sorted. Empty
-/// of none.
+/// Lines of buckets with bars, at most 80 columns wide, for sorted durations in ns. No lines for no
+/// durations.
 pub(super) fn lines(sorted_ns: &[u64]) -> Vec<String> {
     let fine = buckets(sorted_ns, &FINE);
     let buckets = if fine.len() > LINES_MAX { buckets(sorted_ns, &COARSE) } else { fine };
@@ -21,7 +22,7 @@ pub(super) fn lines(sorted_ns: &[u64]) -> Vec<String> {
     let line = |b: &Bucket| {
         let length = (b.count * BAR).div_ceil(most.max(1));
         let share = b.count as f64 / sorted_ns.len() as f64 * 100.0;
-        // A bucket with so little in it is another thing than an empty one.
+        // A dot distinguishes a nearly empty bucket from an empty one.
         let bar = if b.count * BAR < most { ".".repeat(b.count.min(1)) } else { "#".repeat(length) };
         format!("{:>9} {:>9} |{bar:<BAR$}{share:>6.1} %", ms(b.from_us), ms(b.to_us))
     };
@@ -31,17 +32,17 @@ pub(super) fn lines(sorted_ns: &[u64]) -> Vec<String> {
 #[derive(Debug, PartialEq)]
 struct Bucket {
     from_us: u64,
-    /// What is as long as this belongs to the next bucket.
+    /// Exclusive: a value of this length belongs to the next bucket.
     to_us: u64,
     count: usize,
 }
 
-/// From the first one with something in it to the last. The shortest, fewer than one in [`FEW`],
-/// share the first.
+/// The buckets from the first to the last that is not empty. The shortest values, fewer than one in
+/// [`FEW`], share the first one.
 fn buckets(sorted_ns: &[u64], steps: &[u64]) -> Vec<Bucket> {
     let (Some(first), Some(last)) = (sorted_ns.first(), sorted_ns.last()) else { return Vec::new() };
     let powers = (0..14).map(|power| 10_u64.pow(power));
-    // In us, from 1 on; what is shorter is in the first.
+    // In us, from 1 on; shorter values are in the first bucket.
     let mut bounds: Vec<u64> = powers.flat_map(|p| steps.iter().map(move |s| s * p / 10)).collect();
     bounds.dedup();
     bounds[0] = 0;
@@ -77,13 +78,13 @@ mod tests {
         let us = |values: &[u64]| values.iter().map(|us| us * 1_000).collect::<Vec<_>>();
         assert!(lines(&[]).is_empty());
         let bucket = |from_us, to_us, count| Bucket { from_us, to_us, count };
-        // A bound belongs to the bucket that it opens.
+        // A bound belongs to the bucket that begins with it.
         assert_eq!(
             buckets(&us(&[1_000, 1_499, 1_500, 2_500]), &FINE),
             [bucket(1_000, 1_500, 2), bucket(1_500, 2_000, 1), bucket(2_000, 3_000, 1)]
         );
         assert_eq!(buckets(&[0, 1], &FINE), [bucket(0, 2, 2)]);
-        // One that is far too short does not make lines of nothing.
+        // A single very short value does not add empty lines.
         let lone: Vec<u64> = [2].into_iter().chain(std::iter::repeat_n(1_200, 999)).collect();
         assert_eq!(buckets(&us(&lone), &FINE), [bucket(2, 1_500, 1_000)]);
         let many: Vec<u64> = (0..5_000).map(|n| n * n * 1_000).collect();

@@ -1,31 +1,32 @@
-//! What the writer of the bench is asked to do.
+//! The load that the benchmark's writer produces.
 
 use std::fmt;
 use std::time::Duration;
 
 use clap::ValueEnum;
 
-/// More commits a second than any disk takes are a slip of the finger.
+/// Highest accepted rate, in commits a second. A higher one is a typing error, because no disk
+/// reaches it.
 const RATE_MAX: f64 = 1e6;
 
-/// How many commits a second.
+/// The rate of the commits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rate {
-    /// A Poisson process of so many: each commit has its time, whatever became of those before it
-    /// (an open loop).
+    /// A Poisson process of this many commits a second. Each commit has its own time, independent
+    /// of the previous ones (an open loop).
     PerSecond(f64),
-    /// One after the other, as fast as they go (a closed loop).
+    /// One commit after another, as fast as possible (a closed loop).
     Max,
 }
 
 impl Rate {
-    /// Of an average gap.
+    /// The rate for an average gap between commits.
     pub(super) fn of_gap(gap: Duration) -> Rate {
         if gap.is_zero() { Rate::Max } else { Rate::PerSecond(1.0 / gap.as_secs_f64()) }
     }
 }
 
-/// Reads `--rate`.
+/// Parses `--rate`.
 pub(super) fn parse_rate(text: &str) -> Result<Rate, String> {
     if text == "max" {
         return Ok(Rate::Max);
@@ -49,7 +50,7 @@ pub enum Synchronous {
 }
 
 impl Load {
-    /// The flags that say the same.
+    /// The command line flags for this load.
     pub(super) fn flags(&self) -> Vec<String> {
         let rate = match self.rate {
             Rate::PerSecond(rate) => rate.to_string(),
@@ -71,13 +72,13 @@ impl fmt::Display for Synchronous {
     }
 }
 
-/// The work of the writer.
+/// The load of the writer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Load {
     pub(super) rate: Rate,
-    /// Rows in a transaction.
+    /// Rows of each transaction.
     pub(super) rows: u32,
-    /// Bytes of a row.
+    /// Size of a row, in bytes.
     pub(super) row_bytes: u32,
     pub(super) synchronous: Synchronous,
 }
@@ -93,7 +94,7 @@ impl fmt::Display for Load {
     }
 }
 
-/// With as many digits as mean something.
+/// Rounds to the significant digits.
 pub(super) fn round(value: f64) -> String {
     let digits = match value {
         v if v >= 1_000.0 => 0,

@@ -1,4 +1,4 @@
-//! From commits and answers to latencies.
+//! Turns commits and store responses into latencies.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -16,45 +16,46 @@ use crate::base::{LtxId, Txid};
 use crate::io::{monotonic, processor_time};
 use crate::store::{PutOptions, Store};
 
-/// How often the size of the log is looked at.
+/// How often the size of the WAL is read.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Uploads of one turn that are put once more when it is over.
+/// How many uploads of a turn are repeated as raw PUTs after it, if the writer alone is measured
+/// too.
 const RAW_AFTER: usize = 16;
 
-/// Times of one turn of each kind, where the writer alone is measured too.
+/// Number of turns of each kind, if the writer alone is measured too.
 const PAIRS: u32 = 4;
 
-/// What was measured.
+/// The measured values.
 #[derive(Debug, Default)]
 pub(super) struct Measured {
-    /// The writer beside lsfast.
+    /// The writer on the replicated database.
     pub(super) beside: Side,
-    /// The writer on a database that nobody looks at.
+    /// The writer on a database that lsfast does not replicate.
     pub(super) alone: Side,
-    /// From COMMIT's return to the store's answer.
+    /// Times from COMMIT's return to the store's response.
     pub(super) stored: Samples,
-    /// The same with the time of the answer, since the beginning.
+    /// Time of each response since the beginning, with that latency.
     pub(super) lags: Vec<(Duration, Duration)>,
-    /// Size of the log over time.
+    /// Size of the WAL over time.
     pub(super) log: Vec<(Duration, u64)>,
-    /// PUTs of the same bytes.
+    /// Times of raw PUTs of the same bytes.
     pub(super) raw: Samples,
     pub(super) uploads: u64,
     pub(super) upload_bytes: u64,
-    /// Processor time of this process, in which the writer is not, while turns beside went and
-    /// until all was stored; only where no raw PUTs went meanwhile.
+    /// Processor time of this process during the replicated turns and until all was stored. The
+    /// writer is a separate process. `None` if raw PUTs ran in that time.
     pub(super) cpu: Option<Duration>,
 }
 
-/// The writer on one of the databases, all turns.
+/// The writer on one of the databases, over all turns.
 #[derive(Debug, Default)]
 pub(super) struct Side {
     pub(super) commits: Samples,
     pub(super) time: Duration,
     /// Commits a second of each turn.
     pub(super) rates: Vec<f64>,
-    /// The largest size of the log.
+    /// The largest size of the WAL, in bytes.
     pub(super) log_bytes_max: u64,
 }
 
@@ -65,21 +66,21 @@ impl Side {
         self.rates.push(turned.latencies.count() as f64 / turned.time.as_secs_f64());
     }
 
-    /// Commits a second.
+    /// Commits a second over all turns.
     pub(super) fn rate(&self) -> f64 {
         self.commits.count() as f64 / self.time.as_secs_f64()
     }
 }
 
-/// What a run is to measure.
+/// What to measure in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Plan {
     /// How long the writer writes with lsfast.
     pub(super) time: Duration,
-    /// Whether it also writes alone, as long, in alternating turns. Raw PUTs come after each turn
-    /// then, so that they are not in the way of what is compared.
+    /// Whether it also writes alone for the same time, in alternating turns. Raw PUTs then follow
+    /// each turn, so that they do not disturb the comparison.
     pub(super) compare: bool,
-    /// Between an answer and the raw PUT that follows it, where they don't come after each turn.
+    /// Pause between a response and the raw PUT after it, if raw PUTs do not follow each turn.
     pub(super) raw_pause: Duration,
 }
 
@@ -91,20 +92,20 @@ impl Plan {
         let turn = |which| Turn { which, time: self.time / PAIRS };
         let pair = |n: u32| {
             let pair = [turn(Which::Alone), turn(Which::Beside)];
-            // Each kind is the first as often as the other.
+            // Each kind comes first equally often.
             if n.is_multiple_of(2) { pair } else { [pair[1], pair[0]] }
         };
         (0..PAIRS).flat_map(pair).collect()
     }
 }
 
-/// Gives the writer its turns and follows what comes of them.
+/// Sends the writer its turns and measures the effects.
 pub(super) struct Meter<'a> {
     pub(super) plan: Plan,
     pub(super) writer: &'a mut Child,
     pub(super) stored: &'a mut UnboundedReceiver<Stored>,
     pub(super) raw: &'a dyn Store,
-    /// The log of the database that is replicated, and of the other one.
+    /// The WAL of the replicated database, and of the other one.
     pub(super) logs: [PathBuf; 2],
     /// How long the last commits of a turn may take to be stored.
     pub(super) patience: Duration,
@@ -114,7 +115,7 @@ impl Meter<'_> {
     /// Measures all turns.
     ///
     /// # Errors
-    /// When commits stay unstored for `patience` after the last answer, or a raw PUT fails.
+    /// If commits are still not stored `patience` after the last response, or if a raw PUT fails.
     pub(super) async fn measure(mut self) -> anyhow::Result<Measured> {
         let mut run =
             Run { measured: Measured::default(), begun: monotonic(), waiting: VecDeque::new(), seen: 0 };
@@ -157,7 +158,7 @@ impl Meter<'_> {
         }
     }
 
-    /// One turn beside lsfast, until all is stored; gives what is to be put once more.
+    /// One turn on the replicated database, until all is stored. Returns the uploads to repeat.
     async fn beside(&mut self, run: &mut Run) -> anyhow::Result<Vec<Stored>> {
         let mut look = tokio::time::interval(LOOK);
         let mut ended: Option<Turned> = None;
@@ -167,7 +168,7 @@ impl Meter<'_> {
         let mut raw: Option<(tokio::time::Instant, Stored)> = None;
         while ended.is_none() || !run.waiting.is_empty() {
             tokio::select! {
-                // Commits first: an answer must find those that it holds.
+                // Commits come first: a response must find the commits it contains.
                 biased;
                 event = self.writer.event(), if ended.is_none() => {
                     quiet_since = tokio::time::Instant::now();
@@ -177,8 +178,8 @@ impl Meter<'_> {
                     let answer = answer.context("the pipeline is gone")?;
                     quiet_since = tokio::time::Instant::now();
                     let newest = writer::newest_commit(&answer.body)?.unwrap_or(0);
-                    // The writer reports a commit just after it returned;
-                    // the answer may overtake the report.
+                    // The writer reports a commit just after it returned, and the response may
+                    // overtake the report.
                     while ended.is_none() && run.seen < newest {
                         run.event(self.writer.event().await?, &mut ended);
                     }
@@ -187,16 +188,14 @@ impl Meter<'_> {
                         answers += 1;
                         keep(&mut kept, answer, answers);
                     } else {
-                        // Not at once: a store that has rested, as
-                        // before most commits, takes longer than one at
-                        // work.
+                        // Waits first: an idle store, as before most commits, responds more slowly
+                        // than a busy one.
                         raw = Some((quiet_since + self.plan.raw_pause, answer));
                     }
                 }
                 _ = look.tick() => run.look(size_of(&self.logs[0])),
                 () = tokio::time::sleep_until(raw.as_ref().map_or(quiet_since, |r| r.0)), if raw.is_some() => {
-                    // Nothing else goes meanwhile. A store that has more to
-                    // do than it can is left alone.
+                    // Nothing else is sent in this moment. A store that is behind is left alone.
                     if let Some((_, stored)) = raw.take().filter(|_| run.waiting.is_empty()) {
                         run.raw_put(self.raw, stored).await?;
                     }
@@ -207,7 +206,7 @@ impl Meter<'_> {
             }
         }
         run.look(size_of(&self.logs[0]));
-        // The one that is due later, if it would be the only one.
+        // The pending raw PUT, if it would be the only one.
         if run.measured.raw.count() == 0
             && let Some((_, stored)) = raw
         {
@@ -219,7 +218,7 @@ impl Meter<'_> {
     }
 }
 
-/// Keeps a few of all answers, each with the same chance.
+/// Keeps a random sample of all responses (reservoir sampling).
 fn keep(kept: &mut Vec<Stored>, answer: Stored, answers: usize) {
     if !answer.whole {
         return;
@@ -232,7 +231,7 @@ fn keep(kept: &mut Vec<Stored>, answer: Stored, answers: usize) {
 }
 
 fn size_of(log: &std::path::Path) -> u64 {
-    // Not there while nothing was written.
+    // The file does not exist while nothing was written.
     std::fs::metadata(log).map_or(0, |m| m.len())
 }
 
@@ -241,7 +240,7 @@ struct Run {
     begun: Duration,
     /// Commits that are not stored yet.
     waiting: VecDeque<Commit>,
-    /// The number of the newest commit that was reported.
+    /// The number of the newest reported commit.
     seen: u64,
 }
 
@@ -253,7 +252,7 @@ impl Run {
                 self.waiting.push_back(commit);
             }
             Event::Ended(turned) => *ended = Some(turned),
-            // `Child` makes an error of it.
+            // `Child` turns it into an error.
             Event::Failed(_) => {}
         }
     }

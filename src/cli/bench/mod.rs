@@ -1,18 +1,19 @@
-//! `lsfast bench [URL]`: what a commit costs here, and whether it comes back.
+//! `lsfast bench [URL]`: measures what a commit costs here, and checks that it can be restored.
+//!
+//! # Overview
 //!
 //! ```text
-//! writer (a process)    commits in turns, at random times or as fast as it can, and notes when
-//! COMMIT returned
-//! replicate::run        the real pipeline, to a store that notes when it answered
-//! measure               reads from each stored object which commits it holds; puts the same
-//! bytes once more, beside
-//!                       the replica: the floor for an upload of that size at that moment
+//! writer (a process)    commits in turns, at random times or as fast as possible, and notes when
+//!                       COMMIT returned
+//! replicate::run        the real pipeline, to a store that notes when it responded
+//! measure               reads from each stored object which commits it holds; puts the same bytes
+//!                       again next to the replica, as the floor for an upload of that size
 //! restore, compare      page by page
 //! outcome               table, histogram, JSON, plot
 //! ```
 //!
-//! Where the writer is compared with itself alone, it has a second database that lsfast knows
-//! nothing of. lsfast has nothing to do in these turns: all of the turn before is stored by then.
+//! To compare the writer with itself alone, the bench has a second database that lsfast does not
+//! replicate. lsfast is idle in those turns: everything of the previous turn is stored by then.
 
 mod child;
 mod compare;

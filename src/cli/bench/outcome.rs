@@ -1,4 +1,4 @@
-//! What a run found, as text, as JSON and as a plot.
+//! The result of a run as text, JSON and plot.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use super::plot::{Line, Panel, Scale};
 use super::stats::{self, Summary};
 use super::{histogram, plot};
 
-/// Points of a line in the plot, at most: more cannot be told apart.
+/// Most points of a line in the plot; more cannot be distinguished.
 const POINTS_MAX: usize = 1_000;
 
-/// What it was that was measured.
+/// The settings of the measurement.
 #[derive(Debug)]
 pub(super) struct Subject {
     pub(super) replica: String,
@@ -34,7 +34,7 @@ pub(super) struct Restored {
     pub(super) pages_differing: usize,
 }
 
-/// Everything that a run found.
+/// The complete result of a run.
 #[derive(Debug)]
 pub(super) struct Outcome {
     subject: Subject,
@@ -44,7 +44,7 @@ pub(super) struct Outcome {
     stored: Summary,
 }
 
-/// The same for programs.
+/// The result in JSON.
 #[derive(Debug, Serialize)]
 struct Json<'a> {
     replica: &'a str,
@@ -78,7 +78,7 @@ struct Alone {
     commits_per_second: f64,
     log_bytes_max: u64,
     commit: Summary,
-    /// Commits a second beside lsfast by those alone: the median of the pairs of turns.
+    /// Commits a second with lsfast divided by those alone: the median over the pairs of turns.
     ratio: f64,
 }
 
@@ -140,7 +140,7 @@ impl Outcome {
         })
     }
 
-    /// Distribution, lag and size of the log below each other.
+    /// An SVG of the distribution, the lag and the size of the WAL, one below the other.
     pub(super) fn svg(&self) -> String {
         let ms = |ns: u64| ns as f64 / 1e6;
         let cdf = |name: &'static str, samples: &stats::Samples| {
@@ -181,7 +181,7 @@ impl Outcome {
     }
 }
 
-/// The median of the pairs.
+/// The median ratio over the pairs of turns.
 fn ratio(beside: &Side, alone: &Side) -> f64 {
     let mut ratios: Vec<f64> = beside.rates.iter().zip(&alone.rates).map(|(b, a)| b / a).collect();
     ratios.sort_unstable_by(f64::total_cmp);
@@ -193,7 +193,7 @@ fn ratio(beside: &Side, alone: &Side) -> f64 {
     }
 }
 
-/// Fewer points with the same shape: of each stretch the first, the lowest and the highest.
+/// Reduces the points but keeps the shape: of each stretch the first, the lowest and the highest.
 fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let stretch = (points.len() * 3).div_ceil(POINTS_MAX);
     if stretch < 4 {

@@ -1,4 +1,4 @@
-//! Where a run of the bench leaves its things, and how they are removed.
+//! The files and replicas of a benchmark run, and their removal.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,25 +11,23 @@ use crate::cli::setup::Setup;
 use crate::config::{Kind, Location};
 use crate::store::{PutOptions, Scope, Store};
 
-/// A folder of its own on this machine, and two replicas: one to be written by the pipeline, one
-/// for raw PUTs.
+/// A local folder, and two replicas: one for the pipeline and one for raw PUTs.
 #[derive(Debug)]
 pub(super) struct Place {
-    /// Database and restored database.
+    /// Folder of the database and the restored database.
     pub(super) local: PathBuf,
-    /// How the user calls the place of the replica.
+    /// The location of the replica, for the output.
     pub(super) name: String,
-    /// The pipeline's.
+    /// The replica that the pipeline writes.
     pub(super) replica: Arc<dyn Store>,
-    /// For the same bytes once more.
+    /// The replica for raw PUTs of the same bytes.
     pub(super) raw: Arc<dyn Store>,
-    /// A directory that the replicas are in, to be removed.
+    /// The directory of the replicas, to be removed.
     directory: Option<PathBuf>,
 }
 
 impl Place {
-    /// Makes the folder. `url` is where the user wants the replica; beside the database without
-    /// one.
+    /// Creates the folder. `url` is where the replica goes; without one, it goes into the folder.
     pub(super) fn new(setup: &mut Setup, url: Option<&str>) -> anyhow::Result<Place> {
         let unique = format!("lsfast-bench-{:08x}", fastrand::u32(..));
         let local = std::env::temp_dir().join(&unique);
@@ -54,10 +52,10 @@ impl Place {
         Ok(Place { local, name, replica, raw, directory })
     }
 
-    /// Lists and writes once: replication would go on trying for ever where either is not possible.
+    /// Lists and writes once, because replication would retry forever if either is impossible.
     ///
     /// # Errors
-    /// What the store says, after a few attempts.
+    /// The error of the store after a few attempts.
     pub(super) async fn try_out(&self) -> anyhow::Result<()> {
         self.replica.list(Scope::All).await?;
         let options = PutOptions { created: Millis::now(), create_only: false };
@@ -65,10 +63,10 @@ impl Place {
         Ok(())
     }
 
-    /// Removes everything, also when one part cannot be removed.
+    /// Removes everything, and continues after a failure.
     ///
     /// # Errors
-    /// What could not be removed first.
+    /// The first failure.
     pub(super) async fn clean(&self) -> anyhow::Result<()> {
         let mut cleaned = Ok(());
         for store in [&self.replica, &self.raw] {
@@ -92,7 +90,7 @@ async fn empty(store: &dyn Store) -> anyhow::Result<()> {
     Ok(store.delete(&ids).await?)
 }
 
-/// `URL/part`, before the parameters of the URL.
+/// Inserts `/part` before the parameters of the URL.
 fn below(url: &str, part: &str) -> String {
     let (path, parameters) = url.split_once('?').map_or((url, None), |(p, q)| (p, Some(q)));
     let path = path.trim_end_matches('/');

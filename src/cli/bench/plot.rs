@@ -1,4 +1,4 @@
-//! Lines in axes, as one SVG that needs nothing else and can be read on light and on dark.
+//! Draws line charts as one self-contained SVG that is readable on light and dark backgrounds.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::io::durable;
 const WIDTH: f64 = 820.0;
 const HEAD: f64 = 60.0;
 const HEIGHT: f64 = 260.0;
-/// Of the axes within a panel: left, top, right, bottom.
+/// Position of the axes within a panel: left, top, right, bottom.
 const AXES: [f64; 4] = [70.0, 34.0, WIDTH - 180.0, HEIGHT - 46.0];
 const COLOURS: [&str; 4] = ["#d9480f", "#1c7ed6", "#2f9e44", "#9c36b5"];
 const STYLE: &str = "text{font:12px sans-serif;fill:#222}.t{font-size:15px}.g{stroke:#ddd}.b{fill:#fff}\
@@ -40,7 +40,7 @@ pub(super) struct Panel {
     pub(super) lines: Vec<Line>,
 }
 
-/// Panels below each other, lines of text above them.
+/// Panels one below the other, with lines of text above them.
 pub(super) fn svg(head: &[&str], panels: &[Panel]) -> String {
     let height = HEAD + HEIGHT * panels.len() as f64;
     let mut out = format!(
@@ -95,7 +95,7 @@ impl Panel {
     }
 }
 
-/// From values to places on the page.
+/// Maps values to positions on the page.
 struct Axis {
     log: bool,
     low: f64,
@@ -107,7 +107,7 @@ struct Axis {
 
 impl Axis {
     fn new(values: impl Iterator<Item = f64>, log: bool, from: f64, to: f64) -> Axis {
-        // A logarithmic axis begins at a nanosecond, in ms.
+        // A logarithmic axis in ms begins at a nanosecond.
         let scaled = values.map(|v| if log { v.max(1e-6).log10() } else { v }).filter(|v| v.is_finite());
         let (low, high) = scaled.fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
         let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
@@ -125,7 +125,7 @@ impl Axis {
         let mark = |n: u32| {
             let value = low + step * f64::from(n);
             let said = if log { 10_f64.powf(value) } else { value };
-            // Ten digits leave out what binary fractions add.
+            // Ten digits hide the error of binary fractions.
             (axis.at(value), format!("{}", (said * 1e7).round() / 1e7))
         };
         axis.marks = (0..=count).map(mark).collect();
@@ -144,7 +144,7 @@ impl Axis {
 fn text(out: &mut String, attributes: &str, content: &str) {
     let escaped: String = content
         .chars()
-        // XML has no control characters.
+        // XML allows no control characters.
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect::<String>()
         .replace('&', "&amp;")
@@ -153,7 +153,7 @@ fn text(out: &mut String, attributes: &str, content: &str) {
     _ = writeln!(out, "<text {attributes}>{escaped}</text>");
 }
 
-/// Fails if a file cannot be written at `path`, before anything else is done for it.
+/// Fails early if a file cannot be written at `path`.
 pub(super) fn check(path: &Path) -> anyhow::Result<()> {
     anyhow::ensure!(
         !path.is_dir() && path.file_name().is_some(),
@@ -171,7 +171,7 @@ pub(super) fn check(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("--plot {}: nothing can be written to {}", path.display(), parent.display()))
 }
 
-/// Writes the file as a whole.
+/// Writes the whole file atomically.
 pub(super) fn write(path: &Path, svg: &str) -> anyhow::Result<()> {
     durable::write(path, svg.as_bytes(), 0o666)
         .with_context(|| format!("--plot {}: the file cannot be written", path.display()))
@@ -189,7 +189,8 @@ mod tests {
         Panel { title: "a & b", x: "ms", y: "%", scale, lines: vec![Line { name: "one", points }] }
     }
 
-    /// Reads it as XML: all elements end, in order; the numbers of `points` attributes.
+    /// Parses it as XML: all elements are closed in order. Returns the numbers of the `points`
+    /// attributes.
     fn points(svg: &str) -> Vec<(f64, f64)> {
         let mut reader = quick_xml::Reader::from_str(svg);
         reader.config_mut().check_end_names = true;
@@ -250,7 +251,7 @@ mod tests {
         assert_eq!(marks(&[0.7, 4.1], false), ["0", "1", "2", "3", "4", "5"]);
         assert_eq!(marks(&[0.0, 0.45], false), ["0", "0.1", "0.2", "0.3", "0.4", "0.5"]);
         assert_eq!(marks(&[7.0], true), ["1", "10"]);
-        // Nothing, and nothing but zeros, have axes as well.
+        // No values, and only zeros, also produce axes.
         assert!(marks(&[], false).len() > 1 && marks(&[0.0], false).len() > 1);
     }
 

@@ -30,15 +30,15 @@ use crate::store::Store;
 /// How long the last commits may take to be stored after the writer has ended.
 const LAST_UPLOADS: Duration = Duration::from_secs(60);
 
-/// What is kept of each commit must fit into memory.
+/// Longest run. The records of all commits are kept in memory.
 const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long the pipeline may take to end: all that is measured is stored by then.
+/// How long the pipeline may take to end. Everything measured is stored by then.
 const SHUTDOWN: Duration = Duration::from_secs(5);
 
 const INTERRUPTED: &str = "interrupted: nothing was measured to its end";
 
-/// Rows of one transaction, together.
+/// Most bytes of rows in one transaction.
 const TRANSACTION_BYTES: u64 = 256 << 20;
 
 /// Measure how soon a commit is stored, then restore and compare.
@@ -90,7 +90,7 @@ pub struct BenchArgs {
     pub writer: Option<PathBuf>,
 }
 
-/// Commits a second if nobody says otherwise.
+/// Commits a second if no flag sets a rate.
 const RATE: Rate = Rate::PerSecond(20.0);
 
 impl BenchArgs {
@@ -110,7 +110,7 @@ impl BenchArgs {
         Plan { time: self.duration, compare: self.compare || rate == Rate::Max, raw_pause }
     }
 
-    /// What no run could come of.
+    /// Rejects settings that no run can satisfy.
     fn check(&self) -> Result<(), String> {
         let duration = self.duration;
         if duration.is_zero() || duration > DURATION_MAX {
@@ -135,7 +135,7 @@ impl BenchArgs {
     }
 }
 
-/// Runs the command. `cli` words errors of usage.
+/// Runs `lsfast bench`. `cli` formats usage errors.
 pub(crate) fn run(
     mut cli: Command,
     global: &Global,
@@ -162,7 +162,7 @@ pub(crate) fn run(
             Ok(()) => bench(args, &engine, &place, interrupted).await,
             Err(e) => Err(e),
         };
-        // In any case nothing is left behind; what went wrong first is the error.
+        // Cleans up in any case; the first failure is the error.
         let cleaned = place.clean().await;
         outcome.and_then(|o| cleaned.map(|()| o))
     })?;
@@ -243,7 +243,7 @@ async fn replicated(
         Err(e) => std::panic::resume_unwind(e.into_panic()),
     };
     tokio::select! {
-        // When both are ready, the pipeline's own error says more.
+        // If both are ready, the pipeline's own error says more.
         biased;
         r = &mut pipeline => return Err(ended(r)),
         Some(_) = stored.recv() => {}
@@ -262,8 +262,8 @@ async fn replicated(
         m = meter.measure() => m,
         () = interrupted.asked() => Err(anyhow::anyhow!(INTERRUPTED)),
     };
-    // Before lsfast, which keeps the log from being removed by the last connection of the
-    // application.
+    // The writer ends before lsfast, whose connection keeps the application's last one from
+    // removing the WAL.
     let written = match measured {
         Ok(_) => writer.end(),
         Err(_) => {

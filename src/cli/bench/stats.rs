@@ -1,18 +1,18 @@
-//! Durations as percentiles, and the words around them.
+//! Durations as percentiles, and their table.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Durations that are kept of one kind. Beyond it every second one is dropped, again and again; the
-/// longest is known all the same.
+/// Most durations that are kept of one kind. At this number every second one is dropped,
+/// repeatedly; the longest is remembered separately.
 const SAMPLES_MAX: usize = 1 << 20;
 
-/// Durations of one kind, in the order in which they were measured.
+/// Durations of one kind, in the order of measurement.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Samples {
     kept_ns: Vec<u64>,
-    /// One of so many is kept.
+    /// One of this many durations is kept.
     each: u64,
     kept_max: usize,
     count: u64,
@@ -47,10 +47,10 @@ impl Samples {
         }
     }
 
-    /// Takes in those of another turn.
+    /// Adds the durations of another turn.
     pub(super) fn append(&mut self, other: &Samples) {
         let (count, max_ns) = (self.count + other.count, self.max_ns.max(other.max_ns));
-        // What another turn kept stands for as many as here, unless one of them had to drop more.
+        // Both sides must keep the same fraction, so the side that dropped fewer drops more.
         while self.each < other.each {
             let mut even = false;
             self.kept_ns.retain(|_| {
@@ -64,23 +64,23 @@ impl Samples {
         (self.count, self.max_ns) = (count, max_ns);
     }
 
-    /// How many were measured.
+    /// Number of measured durations.
     pub(super) fn count(&self) -> u64 {
         self.count
     }
 
-    /// Those that are kept, the shortest first.
+    /// The kept durations, the shortest first.
     pub(super) fn sorted_ns(&self) -> Vec<u64> {
         let mut sorted = self.kept_ns.clone();
         sorted.sort_unstable();
         sorted
     }
 
-    /// `None` of none.
+    /// The percentiles; `None` without durations.
     pub(super) fn summary(&self) -> Option<Summary> {
         let sorted = self.sorted_ns();
         let last = sorted.len().checked_sub(1)?;
-        // The nearest rank: a value that was measured, never one in between.
+        // Nearest rank: always a measured value, never an interpolated one.
         let rank = |per_mille: usize| {
             let at = (sorted.len() * per_mille).div_ceil(1_000).max(1) - 1;
             sorted[at.min(last)] / 1_000
@@ -97,27 +97,27 @@ impl Samples {
     }
 }
 
-/// Durations of one kind, in microseconds.
+/// Percentiles of durations of one kind, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct Summary {
-    /// How many were measured.
+    /// Number of measured durations.
     pub(super) count: u64,
-    /// Half of them took this long or less.
+    /// 50th percentile.
     pub(super) p50_us: u64,
-    /// 90 of 100.
+    /// 90th percentile.
     pub(super) p90_us: u64,
-    /// 95 of 100.
+    /// 95th percentile.
     pub(super) p95_us: u64,
-    /// 99 of 100.
+    /// 99th percentile.
     pub(super) p99_us: u64,
-    /// 999 of 1000.
+    /// 99.9th percentile.
     pub(super) p999_us: u64,
-    /// The longest.
+    /// The longest duration.
     pub(super) max_us: u64,
 }
 
 impl Summary {
-    /// One row of the table: [`HEADING`] stands above it.
+    /// One row of the table below [`HEADING`].
     pub(super) fn row(&self, name: &str) -> String {
         let values = [self.p50_us, self.p90_us, self.p95_us, self.p99_us, self.p999_us, self.max_us];
         let cells: String = values.into_iter().map(|us| format!("{:>9}", ms(us))).collect();
@@ -125,11 +125,11 @@ impl Summary {
     }
 }
 
-/// What stands above rows. 80 columns.
+/// Heading of the table, in 80 columns.
 pub(super) const HEADING: &str =
     "ms                   count      p50      p90      p95      p99    p99.9      max";
 
-/// Microseconds as milliseconds, with as many digits as mean something.
+/// Microseconds as milliseconds, with the significant digits.
 pub(super) fn ms(us: u64) -> String {
     let value = us as f64 / 1000.0;
     let digits = match us {
@@ -180,7 +180,7 @@ mod tests {
         first.append(&of([9; 70]));
         let s = first.summary().expect("values");
         assert_eq!((s.count, s.p50_us, s.max_us), (100, 9, 9));
-        // One that had to drop: what it kept stands for more.
+        // One side had to drop samples: each kept one counts for more.
         let mut thinned = Samples::keeping(16);
         (0..64).for_each(|_| thinned.push(Duration::from_micros(5)));
         let mut few = of([1; 10]);

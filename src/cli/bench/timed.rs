@@ -1,4 +1,4 @@
-//! A store that notes when each object of level 0 was answered, and what was in it.
+//! A store that notes when each level-0 object was stored, and its content.
 
 use std::fmt;
 use std::ops::Range;
@@ -13,24 +13,24 @@ use crate::io::monotonic;
 use crate::ltx::TimesId;
 use crate::store::{BoxFuture, Entry, Listing, PutOptions, Result, Scope, SideId, Store, Upload};
 
-/// One object of level 0, stored.
+/// One stored level-0 object.
 #[derive(Debug)]
 pub(super) struct Stored {
-    /// When the store answered, by the monotonic clock.
+    /// When the store responded, by the monotonic clock.
     pub(super) at: Duration,
-    /// Its content; only the beginning if it went in parts, as the first image does.
+    /// Its content; only the beginning if it was uploaded in parts, as the first image is.
     pub(super) body: Vec<Bytes>,
-    /// Its length.
+    /// Its length, in bytes.
     pub(super) bytes: u64,
-    /// Whether `body` is all of it.
+    /// Whether `body` is the whole object.
     pub(super) whole: bool,
 }
 
-/// So much of an object that goes in parts is kept, and then the rest of the piece: the page with
-/// the number of the last commit is among the first.
+/// How many bytes are kept of an object uploaded in parts, rounded up to whole pieces. The page
+/// with the number of the last commit is among the first ones.
 const HEAD_BYTES: u64 = 256 << 10;
 
-/// Passes everything on.
+/// Passes every call on to `inner`.
 pub(super) struct TimedStore {
     inner: Arc<dyn Store>,
     stored: UnboundedSender<Stored>,
@@ -63,11 +63,11 @@ impl Store for TimedStore {
 
     fn put<'a>(&'a self, id: LtxId, body: Vec<Bytes>, options: PutOptions) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            // Counts references; the bytes are not copied.
+            // Clones references; the bytes are not copied.
             let copy = body.clone();
             self.inner.put(id, body, options).await?;
             if id.level == Level::RAW {
-                // Nobody listens any more when the measurement is over.
+                // The receiver is gone once the measurement is over.
                 let at = monotonic();
                 let bytes = copy.iter().map(|b| b.len() as u64).sum();
                 _ = self.stored.send(Stored { at, body: copy, bytes, whole: true });

@@ -1,12 +1,11 @@
-//! The application of the bench: one writer with its own connection, in turns.
+//! The application of the benchmark: one writer with its own connection, which works in turns.
 //!
-//! It is a process of its own, as an application is: the locks of SQLite belong to processes, so a
-//! writer in that of lsfast would not meet the locks that it is to meet. It takes a turn for each
-//! line of its input and tells what comes of it in lines of JSON.
+//! The writer is a separate process, as an application is. SQLite's locks belong to processes, so a
+//! writer within lsfast's process would not meet lsfast's locks. It takes a turn for each line of
+//! its input, and reports events as lines of JSON.
 //!
-//! Each commit sets a number in a page of its own, behind a mark that occurs nowhere else. So an
-//! object that was stored tells by itself which commits it holds, without the help of what is
-//! measured.
+//! Each commit sets a number in a dedicated page, after a mark that occurs nowhere else. A stored
+//! object thus shows which commits it holds, independently of the code that is measured.
 
 use std::io::{BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -24,37 +23,37 @@ use super::stats::Samples;
 use crate::io::monotonic;
 use crate::ltx::{Decoder, Step};
 
-/// Stands before the number of the last commit.
+/// Precedes the number of the last commit.
 const MARK: [u8; 16] = *b"\xfflsfast-bench\xfe\x01\x7f";
 
-/// Where it is: the first table that is made, which has one row.
+/// The page with the mark: the root of the first table, which has one row.
 const MARK_PAGE: u32 = 2;
 
-/// A row before the measurement, in bytes.
+/// Size of a row before the measurement, in bytes.
 const ROW_BYTES: usize = 200;
 
-/// Rows before the measurement, so that the database is no toy of three pages.
+/// Rows before the measurement, so that the database has a realistic size instead of three pages.
 const ROWS_BEFORE: u32 = 5_000;
 
-/// Commits are told of no more often: in a closed loop there are so many that to follow each would
-/// slow them down.
+/// Shortest time between two reported commits. In a closed loop, reporting each commit would slow
+/// the writer down.
 const REPORT_GAP: Duration = Duration::from_millis(1);
 
-/// The writer looks so often whether it is to stop while it waits for its next commit.
+/// How often the writer checks whether to stop while it waits for its next commit.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// What the writer tells.
+/// An event that the writer reports.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Event {
-    /// A commit in the database that is replicated.
+    /// A commit in the replicated database.
     Commit(Commit),
-    /// A turn is over, and its last commit has been told of.
+    /// A turn is over, and its last commit has been reported.
     Ended(Turned),
-    /// The writer has to give up.
+    /// The writer cannot continue.
     Failed(String),
 }
 
-/// One commit.
+/// One commit in the replicated database.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Commit {
     /// Its number, from 1.
@@ -63,12 +62,12 @@ pub(super) struct Commit {
     pub(super) returned: Duration,
 }
 
-/// Which database a turn writes to.
+/// The database of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Which {
-    /// The one that is replicated.
+    /// The replicated database.
     Beside,
-    /// The one that nobody looks at.
+    /// The database that lsfast does not replicate.
     Alone,
 }
 
@@ -79,17 +78,17 @@ pub(super) struct Turn {
     pub(super) time: Duration,
 }
 
-/// What a turn came to.
+/// The result of a turn.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Turned {
-    /// From BEGIN, or from when its time had come if the commits before it took longer, to COMMIT's
-    /// return.
+    /// Time of each commit to COMMIT's return, from BEGIN. If earlier commits delayed it, the time
+    /// starts when the commit was due.
     pub(super) latencies: Samples,
-    /// How long it took.
+    /// How long the turn took.
     pub(super) time: Duration,
 }
 
-/// Makes a database.
+/// Creates a database.
 pub(super) fn create(path: &Path) -> anyhow::Result<()> {
     let what = || format!("cannot make the database {}", path.display());
     let connection = Connection::open(path).with_context(what)?;
@@ -120,12 +119,12 @@ pub(super) fn create(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The databases of the bench in its folder: the one that is replicated and the one that is not.
+/// The databases in the bench's folder: the replicated one and the other one.
 pub(super) fn databases(folder: &Path) -> [PathBuf; 2] {
     ["bench.db", "alone.db"].map(|name| folder.join(name))
 }
 
-/// The process of the application: turns come in by standard input, and its end ends it.
+/// The writer process: turns arrive on standard input, whose end ends the process.
 pub(super) fn process(folder: &Path, load: Load) -> anyhow::Result<()> {
     let stop = AtomicBool::new(false);
     let (orders, turns) = channel();
@@ -150,7 +149,7 @@ pub(super) fn process(folder: &Path, load: Load) -> anyhow::Result<()> {
             drop(orders);
         });
         let done = Writer { load, stop: &stop, tell: &mut tell }.run(&databases(folder), &turns);
-        // The other side waits for what comes, and then ends the input that the thread reads.
+        // The parent reads the event, then closes the input that the thread reads.
         if let Err(e) = done {
             tell(Event::Failed(crate::cli::one_line(&e)))?;
         }
@@ -158,7 +157,7 @@ pub(super) fn process(folder: &Path, load: Load) -> anyhow::Result<()> {
     })
 }
 
-/// The application.
+/// The writer's state.
 struct Writer<'a> {
     load: Load,
     /// Ends a turn early.
@@ -167,8 +166,8 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Takes turns until there are no more. Its connections are open all the time, as those of an
-    /// application.
+    /// Takes turns until the input ends. The connections stay open throughout, as an application's
+    /// do.
     fn run(&mut self, databases: &[PathBuf; 2], turns: &Receiver<Turn>) -> anyhow::Result<()> {
         let [beside, alone] = databases;
         let beside = self.open(beside)?;
@@ -220,7 +219,7 @@ impl Writer<'_> {
             commit(connection, *number, self.load.rows, &mut row).context("the writer cannot write")?;
             let commit = Commit { number: *number, returned: monotonic() };
             latencies.push(start.elapsed());
-            // By when it began: long commits must not be chosen more often than others.
+            // Chosen by start time, so that long commits are not chosen more often.
             if matches!(self.load.rate, Rate::Max) && start.duration_since(reported) < REPORT_GAP {
                 left_out = Some(commit);
             } else if told {
@@ -235,7 +234,7 @@ impl Writer<'_> {
         Ok(Turned { latencies, time })
     }
 
-    /// Waits for the time of the next commit; from when on it counts as begun, or `None` if the
+    /// Waits for the time of the next commit. Returns when it counts as begun, or `None` if the
     /// turn is over.
     fn next(&self, due: &mut Instant, end: Instant) -> Option<Instant> {
         let Rate::PerSecond(rate) = self.load.rate else {
@@ -250,7 +249,7 @@ impl Writer<'_> {
             }
             let left = (*due).min(end).saturating_duration_since(Instant::now());
             if left.is_zero() {
-                // The timer's own delay is not the database's.
+                // The timer's own delay does not count as the database's.
                 return (*due < end).then(|| if slept { Instant::now() } else { *due });
             }
             std::thread::sleep(left.min(PATIENCE));
@@ -272,8 +271,8 @@ fn commit(connection: &Connection, number: u64, rows: u32, row: &mut [u8]) -> ru
     Ok(())
 }
 
-/// The number of the newest commit in an object, of which the beginning is enough; `None` if it
-/// holds none.
+/// The number of the newest commit in an object, whose beginning suffices; `None` if the object
+/// does not contain the page.
 pub(super) fn newest_commit(body: &[Bytes]) -> anyhow::Result<Option<u64>> {
     let mut decoder = Decoder::new();
     for piece in body {
@@ -291,19 +290,19 @@ pub(super) fn newest_commit(body: &[Bytes]) -> anyhow::Result<Option<u64>> {
     Ok(None)
 }
 
-/// A page may hold left-overs of earlier numbers too, so the highest counts.
+/// The page may also hold remains of earlier numbers, so the highest counts.
 fn newest_in(page: &[u8]) -> Option<u64> {
     let marks = page.windows(MARK.len() + 8).filter(|w| w.starts_with(&MARK));
     marks.filter_map(|w| w.last_chunk().map(|n| u64::from_be_bytes(*n))).max()
 }
 
-/// Half of a row can be compressed, as with real ones.
+/// Refills half of a row with random bytes; the other half is compressible, as in real data.
 fn refill(row: &mut [u8]) {
     let half = row.len() / 2;
     fastrand::fill(&mut row[..half]);
 }
 
-/// A random factor of mean 1: gaps of events that know nothing of each other. At most 7.
+/// A random factor with mean 1 for the gaps of independent events. At most 7.
 fn exponential() -> f64 {
     -(1.0 - fastrand::f64()).max(1e-3).ln()
 }
@@ -323,7 +322,7 @@ mod tests {
         assert_eq!(newest_in(&page), Some(42));
     }
 
-    /// Runs turns on two databases; what was told, and the databases as files.
+    /// Runs turns on two databases. Returns the events and the databases' files.
     fn turns(load: Load, turns: &[Turn]) -> (Vec<Event>, [Vec<u8>; 2]) {
         let dir = std::env::temp_dir().join(format!("lsfast-bench-writer-{:08x}", fastrand::u32(..)));
         std::fs::create_dir(&dir).expect("a folder");
@@ -339,7 +338,7 @@ mod tests {
         drop(orders);
         let mut writer = Writer { load, stop: &AtomicBool::new(false), tell: &mut tell };
         writer.run(&paths, &taken).expect("a writer");
-        // The last connection has copied the log.
+        // The last connection has checkpointed the WAL.
         let files = paths.map(|path| std::fs::read(path).expect("the database"));
         std::fs::remove_dir_all(&dir).expect("the folder");
         (found, files)
@@ -379,7 +378,7 @@ mod tests {
         let load = Load { rate: Rate::PerSecond(2_000.0), rows: 1, ..LOAD };
         let (events, _) = turns(load, &[Turn { which: Which::Beside, time: Duration::from_millis(500) }]);
         let commits = events.iter().filter(|e| matches!(e, Event::Commit(_))).count();
-        // 1000 on average with a deviation of 32, fewer where the machine is busy.
+        // 1000 on average with a deviation of 32; fewer on a busy machine.
         assert!((10..1_300).contains(&commits), "{commits}");
         let load = Load { rate: Rate::PerSecond(1e-9), ..load };
         let writer = Writer { load, stop: &AtomicBool::new(true), tell: &mut |_| Ok(()) };

@@ -1,4 +1,4 @@
-//! `--restore-if-db-not-exists`: a fresh host gets its databases before anybody uses them.
+//! `--restore-if-db-not-exists`: a new host gets its databases before an application opens them.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use crate::io::{Engine, durable};
 use crate::replicate::{DatabaseOptions, ReplicaOptions};
 use crate::restore::{self, RestoreError, RestoreOptions, Silent};
 
-/// Restores each database that is not there, from the replica whose newest state is the youngest.
+/// Restores each database that does not exist, from the replica whose newest state is the youngest.
 ///
 /// # Errors
-/// If a replica can't be read: an application must not begin with an empty database, or an old
-/// state, because a store was away.
+/// If a replica cannot be read: an application must not start with an empty database, or an old
+/// state, because a store was unreachable.
 pub(super) async fn fill(databases: &[DatabaseOptions], engine: &Engine) -> anyhow::Result<()> {
     for database in databases {
-        // A path that can't be looked at is one to be restored to, which says why it can't be.
+        // A path that cannot be examined is passed to the restore, whose error says why.
         if !restore::is_there(&database.path).unwrap_or(false) {
             fill_one(database, engine)
                 .await
@@ -53,7 +53,7 @@ async fn youngest_first(replicas: &[ReplicaOptions]) -> anyhow::Result<Vec<&Repl
     for replica in replicas {
         aged.push((choose::newest_state(&*replica.store).await?, replica));
     }
-    // Stable: the first one named wins a tie.
+    // The sort is stable, so the replica named first wins a tie.
     aged.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
     Ok(aged.into_iter().map(|(_, replica)| replica).collect())
 }

@@ -1,4 +1,4 @@
-//! How the history of a replica is kept, by the config file.
+//! History options of a replica, from the config file.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use crate::config::Sourced;
 use crate::config::file::{Config, ReplicaConfig};
 use crate::replicate::HistoryOptions;
 
-/// The defaults, where the file says nothing. `replica` is that of the file, if it is one of them.
+/// The options of the file, with defaults for the rest. `replica` is the replica's entry in the
+/// file, if it has one.
 pub(super) fn options(
     config: Option<&Config>,
     replica: Option<&ReplicaConfig>,

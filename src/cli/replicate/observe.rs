@@ -1,4 +1,4 @@
-//! Where a running `lsfast replicate` tells its state, by the config file.
+//! Where a running `lsfast replicate` shows its state, from the config file.
 
 use std::path::PathBuf;
 
@@ -10,11 +10,11 @@ use crate::config::{Config, TlsOptions};
 use crate::observe::{self, HEARTBEAT_INTERVAL, Heartbeat, Observatory, Options};
 use crate::store::credentials::Pinger;
 
-/// The socket of the process, where the file enables it and names no path.
+/// The socket of the process, if the file enables it without a path.
 const SOCKET: &str = "/var/run/lsfast.sock";
 
-/// Starts telling; nothing for a run that ends by itself. Without a config file it is the sockets
-/// beside the databases alone.
+/// Starts the status server; `None` for a run that ends by itself. Without a config file, only the
+/// sockets in the databases' folders are served.
 pub(super) fn start(
     setup: &Setup,
     config: Option<&Config>,

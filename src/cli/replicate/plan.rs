@@ -1,4 +1,4 @@
-//! What `lsfast replicate` is to do: databases with their replicas, by command line or config file.
+//! The databases and replicas of `lsfast replicate`, from the command line or the config file.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,9 +19,9 @@ use crate::replicate::{Choose, DatabaseOptions, DirectoryOptions, ReplicaOptions
 pub(super) struct Plan {
     pub(super) databases: Vec<DatabaseOptions>,
     pub(super) directories: Vec<DirectoryOptions>,
-    /// Those to restore first if they are not there.
+    /// The databases to restore first if they do not exist.
     pub(super) to_fill: Vec<DatabaseOptions>,
-    /// How often to look without a hint: the shortest that any database wants.
+    /// How often to look for commits without a hint: the shortest interval of any database.
     pub(super) safety_tick: Duration,
 }
 
@@ -94,7 +94,7 @@ impl Plan {
         self.databases.push(database);
     }
 
-    /// Says in the log what begins.
+    /// Logs what is replicated.
     pub(super) fn announce(&self, engine: &Engine) {
         let (io, version) = (engine.kind().to_string(), env!("CARGO_PKG_VERSION"));
         if let ([database], []) = (&self.databases[..], &self.directories[..]) {
@@ -107,7 +107,7 @@ impl Plan {
     }
 }
 
-/// Where nobody says otherwise.
+/// The sync interval if neither a flag nor the config file sets one.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
 fn database_options(
@@ -148,7 +148,8 @@ fn directory_options(setup: &Setup, directory: &Directory, args: &ReplicateArgs)
     }
 }
 
-/// Where to: by URL, or beside the database, which is said before anything else.
+/// The replicas: by URL, or a directory next to the database, which is printed before any other
+/// output.
 fn locations(setup: &mut Setup, args: &ReplicateArgs, db: &Path) -> anyhow::Result<Vec<Location>> {
     if !args.urls.is_empty() {
         return args.urls.iter().map(|url| setup.resolve(url)).collect();

@@ -7,13 +7,13 @@ use std::process::Command;
 use crate::cli::words;
 use crate::config::{Config, Kind, Location, Origin, Secret, Sourced};
 
-/// Variables with these names are lsfast's own.
+/// Prefixes of lsfast's own variables.
 const OWN: [&str; 2] = ["LITESTREAM_", "LSFAST_"];
 
-/// Of those, the ones that hold a path and nothing else: a script may call `lsfast status`.
+/// Suffix of those that hold only a path. They stay, because a script may call `lsfast status`.
 const NAMES_CONFIG: &str = "_CONFIG";
 
-/// Reads the command line, and warns of what only a shell would do.
+/// Parses the command line, and warns of what only a shell would do.
 ///
 /// # Errors
 /// One line that says what is wrong with it.
@@ -31,8 +31,8 @@ pub(super) fn prepare(line: &str, config: Option<&Config>) -> anyhow::Result<Com
     Ok(command)
 }
 
-/// Whether a variable is of no concern to the program. Variables of AWS may be its own keys, unless
-/// the config file takes those of the replication from them.
+/// Whether to hide a variable from the program. AWS variables may be the program's own keys, unless
+/// the config file takes the replication's keys from them.
 fn is_ours(name: &OsStr, value: &OsStr, secrets: &[String]) -> bool {
     let name = name.to_string_lossy();
     let named = OWN.iter().any(|own| name.starts_with(own)) && !name.ends_with(NAMES_CONFIG);

@@ -18,13 +18,13 @@ use crate::io::raise_descriptor_limit;
 use crate::observe::Observatory;
 use crate::replicate::{self, DatabaseOptions, Observer, Once, Options, Stop};
 
-/// How long the final sync may take, where nobody says otherwise.
+/// How long the final sync may take if neither a flag nor the config file sets a limit.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A hundred years.
+/// A hundred years, for a timeout that never ends.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// Runs the command.
+/// Runs `lsfast replicate`.
 pub(crate) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> anyhow::Result<ExitCode> {
     let (stopper, stop) = replicate::stop();
     setup.serve();
@@ -35,13 +35,12 @@ pub(crate) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
         .or_else(|| config.as_ref()?.shutdown_sync_timeout.as_ref().map(|t| without_end(t.value)))
         .unwrap_or(SHUTDOWN_TIMEOUT);
     let command = args.exec.as_ref().or_else(|| config.as_ref()?.exec.as_ref().map(|e| &e.value));
-    // Before anything is restored or stored for it.
+    // Parsed before anything is restored or stored.
     let command = match command.filter(|_| !args.once) {
         Some(line) => Some(program::prepare(line, config.as_deref())?),
         None => None,
     };
-    // From here on a signal asks for an orderly end; with a program they are its, as soon as
-    // it runs.
+    // From here on a signal asks for an orderly end. With a program, signals go to it once it runs.
     let stopper = match &command {
         None => {
             let stays = config.is_some() && !args.once;
@@ -96,10 +95,10 @@ pub(crate) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
     let program = signals::watch_with(command, stopper)
         .with_context(|| format!("--exec: {} cannot be started", name.display()))?;
     let served = serve(event_loop, options, stop);
-    // If replication failed, the program must not go on without it.
+    // If replication failed, the program must not continue without it.
     let status = program.end().with_context(|| format!("--exec: {} cannot be waited for", name.display()))?;
     match served {
-        // The program's own failure says more.
+        // The program's own exit code takes precedence, so the error is only printed.
         Err(e) if status.code().is_some_and(|code| code != 0) => {
             crate::cli::report::print_error(&crate::cli::report::one_line(&e));
         }
@@ -108,7 +107,7 @@ pub(crate) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
     Ok(exit_code(status))
 }
 
-/// A database with its replicas, as `lsfast replicate DB URL...` would replicate it.
+/// The options of a database and its replicas, as `lsfast replicate DB URL...` would set them.
 pub(crate) fn database(
     setup: &mut Setup,
     db: &Path,
@@ -130,7 +129,7 @@ pub(crate) fn database(
     Ok(Plan::new(setup, &args)?.databases)
 }
 
-/// Brings replicas up to the present state of their databases.
+/// Updates replicas to the current state of their databases.
 pub(crate) fn once(global: &Global, databases: Vec<DatabaseOptions>) -> anyhow::Result<()> {
     let (stopper, stop) = replicate::stop();
     let options = Options {
@@ -139,7 +138,7 @@ pub(crate) fn once(global: &Global, databases: Vec<DatabaseOptions>) -> anyhow::
         once: Some(Once::default()),
         safety_tick: limits::SAFETY_TICK,
         engine: runtime::engine(global)?,
-        // A full image takes as long as it takes.
+        // A full image has no time limit.
         shutdown_timeout: FOR_EVER,
         once_timeout: None,
         observer: Arc::new(|_| {}),
@@ -150,7 +149,7 @@ pub(crate) fn once(global: &Global, databases: Vec<DatabaseOptions>) -> anyhow::
     served
 }
 
-/// In the config file 0 waits for as long as it takes, as in Litestream.
+/// In the config file, 0 means no limit, as in Litestream.
 fn without_end(timeout: Duration) -> Duration {
     if timeout.is_zero() { FOR_EVER } else { timeout }
 }
@@ -158,16 +157,15 @@ fn without_end(timeout: Duration) -> Duration {
 fn serve(event_loop: tokio::runtime::Runtime, options: Options, stop: Stop) -> anyhow::Result<()> {
     let local = tokio::task::LocalSet::new();
     let result = local.block_on(&event_loop, replicate::run(options, stop));
-    // A helper thread may wait for a lock that the application holds; the end of the process
-    // gives up
-    // all that is held.
+    // A helper thread may be waiting for a lock that the application holds. The end of the process
+    // releases everything.
     event_loop.shutdown_background();
     result?;
     tracing::info!("stopped: everything is stored");
     Ok(())
 }
 
-/// The status as a shell reports it: 128 and the number of the signal that ended it.
+/// The status as a shell reports it: 128 plus the number of the signal that ended the program.
 fn exit_code(status: std::process::ExitStatus) -> ExitCode {
     use std::os::unix::process::ExitStatusExt as _;
     let code = status.code().or_else(|| status.signal().map(|s| 128 + s)).unwrap_or(1);

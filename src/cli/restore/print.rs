@@ -1,4 +1,4 @@
-//! What `lsfast restore` says when it is done.
+//! The output of `lsfast restore` at its end.
 
 use std::path::{Path, PathBuf};
 

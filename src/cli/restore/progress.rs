@@ -7,10 +7,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::restore::{Progress, Stage};
 
-/// Lines about the progress are this far apart where there is no terminal.
+/// Time between two lines of progress where standard error is not a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// Shows how far it is: a bar on a terminal, else a line in the log now and then.
+/// Shows the progress: a bar on a terminal, otherwise a log line from time to time.
 pub(super) struct Watcher {
     bar: Option<ProgressBar>,
     lines: Mutex<Lines>,

@@ -16,7 +16,7 @@ use crate::config::Location;
 use crate::io::keep_heap;
 use crate::restore::{self, RestoreError, RestoreOptions};
 
-/// Runs the command.
+/// Runs `lsfast restore`.
 pub(crate) fn run(global: &Global, setup: &mut Setup, args: &RestoreArgs) -> anyhow::Result<()> {
     let engine = runtime::engine(global)?;
     let event_loop = runtime::event_loop()?;
@@ -42,7 +42,7 @@ pub(crate) fn run(global: &Global, setup: &mut Setup, args: &RestoreArgs) -> any
         Some(output) => output,
         None => default?,
     };
-    // Before anything is asked of a store.
+    // Checked before any request to a store.
     restore::resolve(&output)?;
     if args.follow.follow {
         return standby::run(setup, event_loop, &engine, &location, args, &output);
@@ -63,14 +63,14 @@ pub(crate) fn run(global: &Global, setup: &mut Setup, args: &RestoreArgs) -> any
         let store = setup.open(&location)?;
         let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be caught")?;
         let mut terminate = signal(SignalKind::terminate()).context("signals cannot be caught")?;
-        // A restore that is dropped removes its temporary file.
+        // A restore that is dropped deletes its temporary file.
         tokio::select! {
             outcome = restore::run(store, &engine, options, &watcher) => Ok(outcome?),
             _ = interrupt.recv() => Err(RestoreError::Interrupted.into()),
             _ = terminate.recv() => Err(RestoreError::Interrupted.into()),
         }
     });
-    // What still runs on other threads after an interruption has lost its file.
+    // Work that still runs on other threads after an interruption has lost its file.
     event_loop.shutdown_background();
     watcher.finish();
     let is_empty =
@@ -84,7 +84,7 @@ pub(crate) fn run(global: &Global, setup: &mut Setup, args: &RestoreArgs) -> any
     }
 }
 
-/// The last part of the URL's path, without the `-replica` that a default replica ends in.
+/// The last part of the URL's path, without the `-replica` that ends the name of a default replica.
 fn default_output(url: &str) -> anyhow::Result<PathBuf> {
     let path = url.split_once("://").map_or(url, |(_, rest)| rest).trim_end_matches('/');
     let name = path.split_once('/').and_then(|(_, path)| path.rsplit('/').next()).unwrap_or_default();

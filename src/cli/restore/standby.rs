@@ -14,7 +14,7 @@ use crate::io::Engine;
 use crate::observe;
 use crate::restore::standby::{self, FollowOptions};
 
-/// Follows until a signal comes or somebody promotes the database.
+/// Follows until a signal arrives or the database is promoted.
 pub(super) fn run(
     setup: &Setup,
     event_loop: tokio::runtime::Runtime,
@@ -29,7 +29,7 @@ pub(super) fn run(
         ..observe::Options::default()
     };
     let telling = observe::start(tell).context("the thread that serves the status cannot be started")?;
-    // Links resolved, as the follower does it.
+    // Links are resolved as the standby resolves them.
     let output = setup.env().absolute(output);
     let output = standby::real_path(&output)?;
     let socket = telling.follow(&output);
@@ -59,7 +59,7 @@ pub(super) fn run(
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            // Nobody listens any more if it ended by itself.
+            // The receiver is gone if following has ended by itself.
             let _ = ask.send(true);
             std::future::pending::<()>().await;
         });

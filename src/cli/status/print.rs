@@ -1,16 +1,16 @@
-//! The status in words.
+//! The status as text.
 
 use std::fmt::Write as _;
 
 use crate::base::{limits, untrusted};
 use crate::observe::{DatabaseStatus, FollowState, ReplicaStatus, Status, VerificationState};
 
-/// What came from elsewhere, on one line: the words of a store, and those of another process.
+/// Text from a store or another process, escaped, on one line.
 fn say(text: &str) -> String {
     untrusted::line(text, limits::MESSAGE_CHARS)
 }
 
-/// A paragraph for each database.
+/// One paragraph for each database.
 pub(super) fn text(status: &Status) -> String {
     if status.databases.is_empty() {
         return "no databases".to_owned();

@@ -34,14 +34,14 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
-/// A database to show, and where to ask.
+/// A database to show, and where to ask for its status.
 struct Wanted {
     path: PathBuf,
     home: PathBuf,
     replicas: Vec<Location>,
 }
 
-/// Runs the command.
+/// Runs `lsfast status`.
 pub(crate) fn run(setup: &mut Setup, args: &StatusArgs) -> anyhow::Result<ExitCode> {
     let status = match (&args.socket, &args.db) {
         (Some(socket), _) => observe::ask(socket)
@@ -82,12 +82,12 @@ fn wanted(database: &DatabaseConfig) -> Wanted {
     Wanted { path, home, replicas: database.replicas.iter().map(|r| r.location.clone()).collect() }
 }
 
-/// Asks each process once, and looks at what is left where none answers.
+/// Asks each process once, and reads the local state where none answers.
 fn gather(setup: &Setup, wanted: &[Wanted]) -> anyhow::Result<Status> {
     let mut status = Status { version: env!("CARGO_PKG_VERSION").into(), pid: None, databases: Vec::new() };
     let (mut answers, mut asked): (Vec<Status>, HashSet<Option<u32>>) = Default::default();
     let process = setup.config().and_then(|c| replicate::process_socket(c));
-    // One that does not answer there may do so in the folders.
+    // If the process does not answer here, its databases' sockets may.
     if let Some(Ok(Some(answer))) = process.map(|socket| observe::ask(&socket)) {
         asked.insert(answer.pid);
         answers.push(answer);
@@ -107,9 +107,8 @@ fn gather(setup: &Setup, wanted: &[Wanted]) -> anyhow::Result<Status> {
         })?;
         match answer {
             Some(answer) => {
-                // In another namespace of mounts its folder has another path,
-                // but the socket is its own all
-                // the same.
+                // A process in another mount namespace sees the folder under another path, but the
+                // socket is in its own folder.
                 let found = find(&answer, &database.home).or_else(|| alike(&answer, &database.home));
                 let found = found.with_context(|| {
                     format!(
@@ -131,14 +130,14 @@ fn gather(setup: &Setup, wanted: &[Wanted]) -> anyhow::Result<Status> {
     Ok(status)
 }
 
-/// The database whose state is kept in `home`, however its path is written.
+/// The database with its state in `home`, whichever way its path is written.
 fn find(status: &Status, home: &Path) -> Option<DatabaseStatus> {
     let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let home = real(home);
     status.databases.iter().find(|d| real(Path::new(&d.home)) == home).cloned()
 }
 
-/// The only database whose folder has the name of `home`.
+/// The only database whose folder has the same name as `home`.
 fn alike(status: &Status, home: &Path) -> Option<DatabaseStatus> {
     let mut alike = status.databases.iter().filter(|d| Path::new(&d.home).file_name() == home.file_name());
     let first = alike.next()?;

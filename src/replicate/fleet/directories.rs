@@ -1,4 +1,5 @@
-//! Directories full of databases: those that are there at the start, and those that come.
+//! Watched directories: finds the databases that are in them at the start and those that come
+//! later.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -16,19 +17,19 @@ use crate::base::limits;
 use crate::io::watch::{Hint, Of, Watch, Watches};
 use crate::replicate::options::DatabaseOptions;
 
-/// Says what to do with a file: `None` to leave it alone, or how to replicate it.
+/// Decides about a file: `None` if it is not to be replicated, otherwise how, or why it cannot be.
 pub type Choose = Arc<dyn Fn(&Path) -> Option<Result<DatabaseOptions, String>> + Send + Sync>;
 
 /// A directory whose databases are replicated.
 #[derive(Clone)]
 pub struct DirectoryOptions {
-    /// The directory.
+    /// Path of the directory.
     pub path: PathBuf,
-    /// Whether the directories below it count, too.
+    /// Whether its subdirectories are searched, too.
     pub recursive: bool,
-    /// Whether databases that come later are followed.
+    /// Whether databases that appear later are followed.
     pub watch: bool,
-    /// Which files, and how.
+    /// Selects the files, and says how to replicate each.
     pub choose: Choose,
 }
 
@@ -42,52 +43,53 @@ impl fmt::Debug for DirectoryOptions {
     }
 }
 
-/// What a look at a directory gives.
+/// A result of searching a directory.
 #[derive(Debug)]
 pub(crate) enum Found {
     /// A database to follow.
     Database(Box<DatabaseOptions>),
-    /// One that can't be.
+    /// A database or directory that cannot be followed, with the reason.
     Failed(PathBuf, String),
-    /// A link that leads out of the directory, for a process with the rights of root.
+    /// A link that leads out of the directory; not followed because the process has the rights of
+    /// root.
     Skipped {
-        /// The link.
+        /// Path of the link.
         path: PathBuf,
-        /// Where it leads.
+        /// Target of the link.
         target: PathBuf,
     },
-    /// A directory that can't be looked at, and is waited for.
+    /// A directory that cannot be read, and is waited for.
     Missing {
-        /// The directory.
+        /// Path of the directory.
         dir: PathBuf,
-        /// Why.
+        /// The reason, as text.
         why: String,
-        /// It does not exist; else something else keeps us from it.
+        /// Whether the directory does not exist. If it does, another error prevents reading it.
         absent: bool,
     },
-    /// It is there now.
+    /// A directory that was missing can be read again.
     Back(PathBuf),
 }
 
-/// The first wait for a directory that can't be looked at, if nothing is heard of it; it grows up
-/// to [`AGAIN_MAX`].
+/// First wait before a directory that cannot be read is tried again without a hint. The wait grows
+/// up to [`AGAIN_MAX`].
 const AGAIN_MIN: Duration = Duration::from_secs(1);
-/// The longest.
+/// Longest wait before a directory that cannot be read is tried again.
 const AGAIN_MAX: Duration = Duration::from_secs(60);
 
-/// All directories of the process.
+/// All watched directories of the process.
 #[derive(Debug, Default)]
 pub(crate) struct Directories {
     roots: Vec<Root>,
-    /// What was found and is followed.
+    /// Databases that were found and are followed.
     followed: BTreeSet<PathBuf>,
     first_look: bool,
-    /// What is not there is an error: nothing is waited for.
+    /// Set with `--once`: a missing directory is an error, and nothing is waited for.
     once: bool,
 }
 
-/// Whether links must stay in the directory: the owner of a directory could have root read, and
-/// change, any file of the host by one.
+/// Whether links must stay inside the directory. With the rights of root they must: otherwise the
+/// owner of a directory could have root read, and change, any file of the host through a link.
 fn is_root() -> bool {
     crate::io::host::user().is_ok_and(|user| user == 0)
 }
@@ -99,16 +101,16 @@ struct Root {
     watches: Watches,
     watched: HashMap<PathBuf, Watch>,
     missing: Option<Missing>,
-    /// Links that were left alone, and logged.
+    /// Links that are not followed and were logged.
     skipped: RefCell<BTreeSet<PathBuf>>,
 }
 
-/// What is known of a directory that can't be looked at.
+/// The state of a directory that cannot be read.
 #[derive(Debug)]
 struct Missing {
     why: String,
     absent: bool,
-    /// Given when something appears in the nearest directory above it that is there.
+    /// Given when something appears in the nearest existing directory above it.
     hint: Rc<Hint>,
     _above: Option<Watch>,
     backoff: Backoff,
@@ -125,24 +127,24 @@ impl Directories {
         }
     }
 
-    /// Whether nothing can come from here.
+    /// Whether no database can come from these directories any more.
     pub(crate) fn is_empty(&self) -> bool {
         self.first_look && self.roots.iter().all(|r| !r.options.watch && r.missing.is_none())
             || self.roots.is_empty()
     }
 
-    /// Whether `path` was found in a directory.
+    /// Whether `path` was found in a directory and is followed.
     pub(crate) fn has(&self, path: &Path) -> bool {
         self.followed.contains(path)
     }
 
-    /// `path` is not followed any more; it may be found again.
+    /// Notes that `path` is not followed any more; it may be found again.
     pub(crate) fn forget(&mut self, path: &Path) {
         self.followed.remove(path);
     }
 
-    /// A database that was found is gone. If another one has taken its place meanwhile, that is
-    /// new.
+    /// Notes that a database that was found is gone. If another file has taken its place meanwhile,
+    /// that counts as a new one.
     pub(crate) fn gone(&mut self, path: &Path) -> Vec<Found> {
         self.followed.remove(path);
         let mut found = Vec::new();
@@ -152,13 +154,13 @@ impl Directories {
         found
     }
 
-    /// Why a directory can't be looked at that is there.
+    /// Why a directory that exists cannot be read.
     pub(crate) fn trouble(&self) -> Option<&str> {
         let missing = self.roots.iter().filter_map(|r| r.missing.as_ref());
         missing.filter(|m| !m.absent).map(|m| m.why.as_str()).next()
     }
 
-    /// Waits until there is something new.
+    /// Waits until something new is found. The first call searches all directories immediately.
     pub(crate) async fn next(&mut self) -> Vec<Found> {
         if !std::mem::replace(&mut self.first_look, true) {
             let mut found = Vec::new();
@@ -184,12 +186,11 @@ impl Directories {
     }
 }
 
-/// Waits for the first of several.
+/// Waits for the first of several futures.
 async fn any<F: Future<Output = ()> + Unpin>(mut waits: Vec<F>) {
     std::future::poll_fn(|cx| {
-        // All are asked: each takes its own hint, and one that is lost here was seen by
-        // `arrivals`, which
-        // looks at all.
+        // All are polled, because each takes its own hint. A hint that is dropped here is not lost:
+        // `arrivals` looks at all directories.
         let ready = waits.iter_mut().filter_map(|w| Pin::new(w).poll(cx).is_ready().then_some(())).count();
         if ready > 0 { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
     })
@@ -232,7 +233,8 @@ impl Root {
         let moved = self.hint.take_moved();
         let arrivals = self.hint.take_arrivals();
         self.watched.retain(|dir, _| dir.is_dir());
-        // Gone, and what its watch says of that will not be heard: it went with the line before.
+        // The directory is gone, and its watch, which would report that, was dropped in the line
+        // before.
         let gone = !self.watched.contains_key(&self.options.path);
         if arrivals.lost || moved || gone {
             // The directory itself may have gone and come back.
@@ -252,7 +254,8 @@ impl Root {
         }
     }
 
-    /// Looks at all that is in `dir`. Watched before it is read, so that nothing comes between.
+    /// Searches `dir` and its subdirectories. Each is watched before it is read, so that nothing is
+    /// missed in between.
     fn look(&mut self, dir: &Path, followed: &mut BTreeSet<PathBuf>, found: &mut Vec<Found>) {
         let mut todo = vec![dir.to_owned()];
         while let Some(dir) = todo.pop() {
@@ -261,7 +264,7 @@ impl Root {
             match looked {
                 Ok(()) if is_root && self.missing.take().is_some() => found.push(Found::Back(dir)),
                 Err(e) if is_root => self.miss(&e, found),
-                // Below the root, a directory that went meanwhile is no news.
+                // A subdirectory that has gone meanwhile is not reported.
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
                     let why = format!("cannot look for databases in {}: {e}", dir.display());
                     found.push(Found::Failed(dir, why));
@@ -271,8 +274,8 @@ impl Root {
         }
     }
 
-    /// The directory itself can't be looked at: it is waited for, and watched once it is there,
-    /// since nobody can tell when it is filled.
+    /// The directory itself cannot be read: waits for it. From now on it is watched even if the
+    /// options do not say so, because nothing tells when it is completely filled.
     fn miss(&mut self, e: &io::Error, found: &mut Vec<Found>) {
         let dir = self.options.path.clone();
         self.options.watch = true;
@@ -288,7 +291,7 @@ impl Root {
         let hint = before.as_ref().map_or_else(Rc::default, |m| Rc::clone(&m.hint));
         let above = dir.ancestors().skip(1).find(|d| d.is_dir());
         let above = above.and_then(|d| self.watches.add(d, Of::Arrivals, &hint).ok());
-        // It may have come between the look and the watch.
+        // The directory may have come between the look and the watch.
         if absent && dir.exists() {
             hint.give();
         }
@@ -359,7 +362,8 @@ impl Root {
         match target.strip_prefix(&root) {
             Err(_) if stay_inside => OfLink::Outside,
             Err(_) => OfLink::Followed,
-            // It is found under its own name, unless that is not looked at or does not match.
+            // The target is found under its own name, unless it is not searched there or does not
+            // match.
             Ok(relative) => {
                 let looked_at = self.options.recursive || relative.components().count() == 1;
                 let known = looked_at && (self.options.choose)(&self.options.path.join(relative)).is_some();
@@ -369,21 +373,21 @@ impl Root {
     }
 }
 
-/// What becomes of a link to a file.
+/// What to do with a link to a file.
 enum OfLink {
-    /// It is a database as any other.
+    /// Follow it like any other database.
     Followed,
-    /// Its target is found by itself, or gone.
+    /// Ignore it: its target is found by itself, or does not exist.
     Known,
-    /// It leads out of the directory.
+    /// Do not follow it, and report it: it leads out of the directory.
     Outside,
 }
 
-/// All plain files in a directory, and below it if it is `recursive`, in order. Links that leave it
-/// are skipped as root: they are not followed either.
+/// All files in a directory, and in its subdirectories if it is `recursive`, sorted. For root,
+/// links that lead out of the directory are left out, because they are not followed either.
 ///
 /// # Errors
-/// What the operating system says.
+/// Any I/O error of reading a directory.
 pub fn files_in(directory: &DirectoryOptions) -> io::Result<Vec<PathBuf>> {
     let (mut todo, mut files) = (vec![directory.path.clone()], Vec::new());
     while let Some(dir) = todo.pop() {
@@ -396,12 +400,12 @@ pub fn files_in(directory: &DirectoryOptions) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Whether a link leads to something outside of the directory.
+/// Whether a link leads out of the directory.
 fn leaves(link: &Path, directory: &Path) -> bool {
     crate::io::link::is_inside(link, directory).is_ok_and(|inside| !inside)
 }
 
-/// Adds what is in `dir` to `todo` and `files`.
+/// Adds the subdirectories of `dir` to `todo`, and its files to `files`.
 fn read_dir(
     dir: &Path,
     recursive: bool,
@@ -420,7 +424,8 @@ fn read_dir(
     Ok(())
 }
 
-/// What lsfast and Litestream keep beside a database holds no databases.
+/// Whether a directory may hold databases. Those in which lsfast and Litestream keep their state do
+/// not.
 fn is_searched(dir: &Path) -> bool {
     let name = dir.file_name().unwrap_or_default().as_encoded_bytes();
     !(name.starts_with(b".") && (name.ends_with(b"-lsfast") || name.ends_with(b"-litestream")))
@@ -431,7 +436,8 @@ mod tests {
     use super::*;
     use crate::io::timer::Naps;
 
-    /// The hint was of something else: that the directory is gone has not been read yet.
+    /// The hint is for something else: the event that reports the removal of the directory has not
+    /// been read yet.
     #[tokio::test]
     async fn a_directory_that_goes_while_something_appears_in_it_is_waited_for() {
         let local = tokio::task::LocalSet::new();

@@ -1,5 +1,5 @@
-//! Which files are followed, so that none is twice under two names, and which places are replicas,
-//! so that none is of two databases.
+//! Which files are followed, so that none is followed under two names, and which store locations
+//! are replicas, so that none belongs to two databases.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -10,17 +10,17 @@ use crate::replicate::database::FollowError;
 use crate::sqlite::database::FileId;
 use crate::store::Store;
 
-/// The files that databases of this process have, or are about to, open.
+/// The files that the databases of this process have open, or are about to open.
 ///
-/// Two openings of one file would not only store everything twice: closing one would drop the POSIX
-/// locks of the other.
+/// Opening a file twice would not only store everything twice: closing one descriptor would drop
+/// the POSIX locks of the other.
 #[derive(Debug, Clone, Default)]
 pub struct Files(Rc<RefCell<HashMap<FileId, PathBuf>>>);
 
-/// The right to open one file; given back when dropped.
+/// The right to open one file; returned when dropped.
 #[derive(Debug)]
 pub struct Followed {
-    /// The file.
+    /// Device and inode of the file.
     pub id: FileId,
     files: Files,
 }
@@ -29,7 +29,7 @@ impl Files {
     /// Takes the file that `path` names now.
     ///
     /// # Errors
-    /// [`FollowError::Same`] if another name of it was first.
+    /// [`FollowError::Same`] if it is taken under another name.
     pub fn take(&self, id: FileId, path: &Path) -> Result<Followed, FollowError> {
         let mut files = self.0.borrow_mut();
         if let Some(other) = files.get(&id) {
@@ -40,11 +40,11 @@ impl Files {
     }
 }
 
-/// The places that are replicas of databases of this process.
+/// The store locations that are replicas of this process's databases.
 #[derive(Debug, Clone, Default)]
 pub struct Places(Rc<RefCell<HashMap<String, PathBuf>>>);
 
-/// The right to write to one place; given back when dropped.
+/// The right to write to one store location; returned when dropped.
 #[derive(Debug)]
 pub struct Place {
     identity: String,
@@ -52,10 +52,10 @@ pub struct Place {
 }
 
 impl Places {
-    /// Takes the place of `store` for a database.
+    /// Takes the location of `store` for a database.
     ///
     /// # Errors
-    /// [`FollowError::SharedPlace`] if another database was first.
+    /// [`FollowError::SharedPlace`] if another database has taken it.
     pub fn take(&self, store: &dyn Store, db: &Path) -> Result<Place, FollowError> {
         let (identity, mut places) = (store.identity(), self.0.borrow_mut());
         if let Some(other) = places.get(&identity) {

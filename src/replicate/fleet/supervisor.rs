@@ -1,5 +1,11 @@
-//! The supervisor: a task for each database, more as directories fill, and what happens when one of
-//! them fails.
+//! The supervisor: runs a task for each database, adds tasks as databases appear in directories,
+//! and retries databases that fail.
+//!
+//! # Failure and crash
+//!
+//! A database that fails is retried with backoff, unless another try cannot help. The others go on.
+//! With a single database and no directory, some errors end the process instead
+//! ([`FollowError::is_final`], [`FollowError::is_definite`]).
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -17,26 +23,26 @@ use crate::replicate::error::ReplicateError;
 use crate::replicate::options::DatabaseOptions;
 use crate::replicate::shutdown::Stop;
 
-/// The wait after the first failure of a database; it grows with each further one.
+/// Wait after the first failure of a database; it grows with each further one up to [`AGAIN_MAX`].
 const AGAIN_MIN: Duration = Duration::from_secs(1);
-/// Its bound.
+/// Longest wait after a failure of a database.
 const AGAIN_MAX: Duration = Duration::from_secs(60);
 /// A database that was followed for this long has recovered from its earlier failures.
 const RECOVERED: Duration = Duration::from_secs(300);
 
-/// What a database's task leaves.
+/// The result of a database's task.
 type Outcome = (PathBuf, Result<Ended, FollowError>);
 
 /// All databases of the process.
 pub(crate) struct Fleet {
     shared: Shared,
-    /// Asked when the databases are to end in order.
+    /// The stop that all tasks wait for.
     inner: Stop,
     tasks: JoinSet<Outcome>,
-    /// Which task is which database, for one that panics.
+    /// The database of each task, in case the task panics.
     names: HashMap<tokio::task::Id, PathBuf>,
     directories: Directories,
-    /// One database and no directory: its error is the answer.
+    /// There is one database and no directory: its error ends the process.
     single: bool,
     first_error: Option<ReplicateError>,
 }
@@ -74,7 +80,7 @@ impl Fleet {
         self.names.insert(task.id(), path);
     }
 
-    /// Takes what the directories have now.
+    /// Adds the databases that the directories hold now.
     pub(crate) async fn look_once(&mut self) {
         if !self.directories.is_empty() {
             let found = self.directories.next().await;
@@ -82,7 +88,7 @@ impl Fleet {
         }
     }
 
-    /// Serves until every database has ended, and none can come any more.
+    /// Runs until every database has ended and no further one can come.
     pub(crate) async fn serve(&mut self) {
         loop {
             let more = !self.directories.is_empty() && !self.inner.is_asked();
@@ -144,7 +150,7 @@ impl Fleet {
                         self.shared.vitals.forget(&path);
                         self.directories.gone(&path).into_iter().for_each(|f| self.found(f));
                     }
-                    // One of many files in a directory.
+                    // Many files in a directory are not databases.
                     Err(e) if self.directories.has(&path) && e.is_no_database() => {
                         tracing::debug!(db = %path.display(), reason = %e, "not a database: left alone");
                         self.directories.forget(&path);
@@ -169,7 +175,7 @@ impl Fleet {
         }
     }
 
-    /// Whether no database has anything left to store.
+    /// Whether no database has anything left to store: those that still run only checkpoint.
     pub(crate) fn is_only_leaving(&mut self) -> bool {
         while let Some(joined) = self.tasks.try_join_next_with_id() {
             self.ended(joined);
@@ -181,15 +187,15 @@ impl Fleet {
         self.first_error.get_or_insert(error);
     }
 
-    /// What went wrong first.
+    /// The first error, or why a directory cannot be read.
     pub(crate) fn into_error(self) -> Option<ReplicateError> {
         let trouble = self.directories.trouble().map(|why| ReplicateError::Directory(why.to_owned()));
         self.first_error.or(trouble)
     }
 }
 
-/// Follows a database, and tries again after a failure that may go away: also one that is alone,
-/// unless what it was started for can't be done at all.
+/// Follows a database, and retries after a failure that may pass. A single database is retried too,
+/// unless what the process was started for cannot be done.
 async fn tend(
     database: &DatabaseOptions,
     shared: &Shared,
@@ -219,7 +225,7 @@ async fn tend(
         }
         shared.vitals.failed(&database.path, &error.to_string());
         let wait = backoff.fail();
-        // The limit of open files concerns the process: it is logged once.
+        // The limit of open files concerns the whole process, so it is logged once.
         let is_news = match error.is_file_limit() {
             true => !shared.file_limit_said.replace(true),
             false => outage.is_news(&error, Instant::now()),
@@ -238,22 +244,22 @@ async fn tend(
     }
 }
 
-/// What was logged of a database that fails: each kind of error at once, and the same kind again
-/// after 1, 10 and 60 minutes.
+/// What was logged of a failing database: each kind of error immediately, and the same kind again
+/// after 1, 10 and 60 minutes, then each hour.
 #[derive(Debug, Default)]
 struct Outage {
-    /// The kind, and since when.
+    /// The kind of the last error, and since when it occurs.
     last: Option<(String, Instant)>,
     lines: u32,
 }
 
 impl Outage {
-    /// The same kind as the last one.
+    /// Whether the error is of the same kind as the last one.
     fn is_again(&self, error: &FollowError) -> bool {
         self.last.as_ref().is_some_and(|(kind, _)| *kind == kind_of(error))
     }
 
-    /// Whether a line is due.
+    /// Whether a log line is due.
     fn is_news(&mut self, error: &FollowError, now: Instant) -> bool {
         let kind = kind_of(error);
         let since = self.last.as_ref().filter(|(k, _)| *k == kind).map(|(_, since)| *since);
@@ -269,7 +275,7 @@ impl Outage {
     }
 }
 
-/// Its words, without the numbers in them.
+/// The text of the error without digits, which tells kinds of errors apart.
 fn kind_of(error: &FollowError) -> String {
     error.to_string().chars().filter(|c| !c.is_ascii_digit()).collect()
 }

@@ -1,10 +1,11 @@
-//! The slow look at all mapped wal-indexes that covers lost hints. It reads memory only: no file is
-//! touched, and a database at rest costs some nanoseconds a second. When all have come to rest,
-//! memory that work has left behind goes back to the system.
+//! Looks at all mapped wal-indexes from time to time, in case a hint was lost.
 //!
-//! At the longer interval [`limits::PATH_TICK`] each path is looked up, on another thread: a
-//! directory that was exchanged above it, a link that leads elsewhere, or a mount over it gives no
-//! other sign that the path names another file.
+//! It reads only memory: no file is touched, and an idle database costs some nanoseconds a second.
+//! When all databases have become idle, freed memory is returned to the system.
+//!
+//! At the longer interval [`limits::PATH_TICK`] another thread looks up each path. Some changes
+//! give no other sign that the path names another file: a replaced directory above it, a link with
+//! a new target, or a mount over it.
 
 use std::cell::{Cell, RefCell};
 use std::path::Path;
@@ -17,45 +18,45 @@ use crate::io::trim_heap;
 use crate::io::watch::Hint;
 use crate::sqlite::database::{Database, FileId};
 
-/// No oftener than this, whatever the user says: it is for lost hints only.
+/// Shortest interval of the sweep, whatever the options say: it only covers lost hints.
 const TICK_MIN: Duration = Duration::from_millis(100);
 
-/// So many ticks without a change make a rest.
+/// After this many ticks without a change, all databases count as idle.
 const REST_TICKS: u32 = 10;
 
-/// Time by which a tick is late if the process did not run: it was stopped, or the host was
-/// suspended.
+/// A tick that is late by this time shows that the process did not run: it was stopped, or the host
+/// was suspended.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// All databases that are looked at.
+/// The sweep over all databases.
 #[derive(Debug, Clone)]
 pub struct Sweep(Rc<RefCell<Vec<Weak<Entry>>>>, Pauses);
 
-/// How often the process did not run for a while.
+/// Counts how often the process did not run for a while.
 #[derive(Debug, Clone)]
 pub struct Pauses(Rc<Cell<Ticked>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Ticked {
-    /// No tick is due before that time.
+    /// When the next tick is due, by both clocks.
     due: (Instant, SystemTime),
     every: Duration,
     pauses: u64,
 }
 
 impl Pauses {
-    /// Counts from now on, with a tick that often.
+    /// Counts pauses from now on, with a tick at this interval.
     #[must_use]
     pub fn new(every: Duration) -> Pauses {
         let due = (Instant::now() + every, SystemTime::now() + every);
         Pauses(Rc::new(Cell::new(Ticked { due, every, pauses: 0 })))
     }
 
-    /// The pauses until now, with one that was not noticed by a tick yet.
+    /// The number of pauses so far, including one that no tick has noticed yet.
     #[must_use]
     pub fn count(&self) -> u64 {
         let mut ticked = self.0.get();
-        // The clock that stands still while the host is suspended, and the one that goes on.
+        // One clock stops while the host is suspended; the other does not.
         let late = ticked.due.0.elapsed().max(ticked.due.1.elapsed().unwrap_or_default());
         if late >= PAUSE {
             ticked.pauses += 1;
@@ -73,7 +74,7 @@ impl Pauses {
     }
 }
 
-/// One database's place in the sweep; dropping it ends the looking.
+/// A database in the sweep; dropping the entry ends the looks at it.
 #[derive(Debug)]
 pub struct Entry {
     db: Arc<Database>,
@@ -84,8 +85,8 @@ pub struct Entry {
 }
 
 impl Sweep {
-    /// Spawns the sweeper on the present `LocalSet`; it looks that often, but no oftener than
-    /// [`TICK_MIN`].
+    /// Spawns the sweep on the present `LocalSet`. It looks at the interval `every`, but no more
+    /// often than [`TICK_MIN`].
     #[must_use]
     pub fn start(every: Duration) -> Sweep {
         let every = every.max(TICK_MIN);
@@ -112,13 +113,13 @@ impl Sweep {
         sweep
     }
 
-    /// How often the process did not run for a while.
+    /// The count of pauses.
     #[must_use]
     pub fn pauses(&self) -> &Pauses {
         &self.1
     }
 
-    /// Adds a database.
+    /// Adds a database to the sweep.
     #[must_use]
     pub fn add(&self, db: &Arc<Database>, name: &Path, id: FileId, hint: &Rc<Hint>) -> Rc<Entry> {
         let seen = Cell::new(db.shm().fingerprint());
@@ -129,7 +130,7 @@ impl Sweep {
     }
 }
 
-/// Gives a hint to each database whose name leads elsewhere.
+/// Gives a hint to each database whose name leads to another file.
 async fn look_up_paths(entries: Weak<RefCell<Vec<Weak<Entry>>>>) {
     loop {
         tokio::time::sleep(limits::PATH_TICK).await;
@@ -140,9 +141,8 @@ async fn look_up_paths(entries: Weak<RefCell<Vec<Weak<Entry>>>>) {
         if named.is_empty() {
             continue;
         }
-        // A path on a server that does not answer holds up this task alone. What can't
-        // be told is left
-        // alone.
+        // A path on a server that does not answer holds up only this task. If a path cannot be
+        // looked up, its database gets no hint.
         let look = move || -> Vec<bool> {
             named.iter().map(|(path, id)| FileId::at(path).is_ok_and(|now| now != Some(*id))).collect()
         };
@@ -154,7 +154,7 @@ async fn look_up_paths(entries: Weak<RefCell<Vec<Weak<Entry>>>>) {
     }
 }
 
-/// Whether there was anything new.
+/// Looks at each wal-index, and gives a hint where it has changed. Returns whether any has.
 fn look(entries: &mut Vec<Weak<Entry>>) -> bool {
     let mut changed = false;
     entries.retain(|entry| {

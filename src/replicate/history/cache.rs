@@ -1,5 +1,5 @@
-//! Young files in memory, so that merging what this process has just stored needs no GET. One for
-//! the process; bounded in bytes.
+//! Recent files in memory, so that merging what this process has just stored needs no GET. One
+//! cache for the process, bounded in bytes.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,23 +9,23 @@ use bytes::Bytes;
 
 use crate::base::{LtxId, limits};
 
-/// One replica's name in the cache.
+/// Number of one replica in the cache.
 type Owner = u64;
 
 #[derive(Debug, Default)]
 struct Inner {
     files: HashMap<(Owner, LtxId), (u64, Bytes)>,
-    /// Oldest first. An entry whose number is not that of the file is out of date.
+    /// Oldest first. An entry is out of date if its number differs from that of the file.
     order: VecDeque<(u64, (Owner, LtxId))>,
     bytes: usize,
     next: u64,
 }
 
-/// Files of all replicas of the process.
+/// Recent files of all replicas of the process.
 #[derive(Debug, Clone, Default)]
 pub struct Cache(Arc<Mutex<Inner>>);
 
-/// The files of one replica. Dropping it forgets them.
+/// The files of one replica. Dropping it removes them.
 #[derive(Debug)]
 pub struct Shelved {
     cache: Cache,
@@ -33,20 +33,20 @@ pub struct Shelved {
 }
 
 impl Cache {
-    /// A place for one replica.
+    /// A part of the cache for one replica.
     #[must_use]
     pub fn shelf(&self) -> Shelved {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Shelved { cache: self.clone(), owner: NEXT.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// Bytes held.
+    /// Bytes held for all replicas.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.lock().bytes
     }
 
-    // A panic elsewhere can't leave it half changed: nothing in here calls out.
+    // A panic elsewhere cannot leave it half changed: nothing in here calls out.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -61,7 +61,8 @@ impl Inner {
 }
 
 impl Shelved {
-    /// Remembers a file, unless it is too long. Copies it: what it is part of may be larger.
+    /// Adds a file unless it is too long. Copies the bytes, because the buffer that they are part
+    /// of may be larger.
     pub fn put(&self, id: LtxId, bytes: &Bytes) {
         if bytes.len() > limits::CACHE_OBJECT_BYTES {
             return;
@@ -81,20 +82,20 @@ impl Shelved {
                 if inner.bytes > limits::CACHE_BYTES {
                     inner.take(&key);
                 } else {
-                    // Only the list of names was too long; this one is still good.
+                    // Only the list of names was too long; this file is still valid.
                     inner.order.push_back((number, key));
                 }
             }
         }
     }
 
-    /// A file, if it is remembered.
+    /// A file, if it is in the cache.
     #[must_use]
     pub fn get(&self, id: LtxId) -> Option<Bytes> {
         self.cache.lock().files.get(&(self.owner, id)).map(|(_, bytes)| bytes.clone())
     }
 
-    /// Forgets a file.
+    /// Removes a file.
     pub fn forget(&self, id: LtxId) {
         self.cache.lock().take(&(self.owner, id));
     }
@@ -107,7 +108,7 @@ impl Drop for Shelved {
 }
 
 impl Shelved {
-    /// Forgets all files of this replica.
+    /// Removes all files of this replica.
     pub fn forget_all(&self) {
         let mut inner = self.cache.lock();
         let own: Vec<_> = inner.files.keys().filter(|(owner, _)| *owner == self.owner).copied().collect();

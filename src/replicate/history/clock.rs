@@ -1,4 +1,4 @@
-//! The time by which a history is kept: the system's, or one that a test moves.
+//! The clock by which a history is kept: the system's, or one that a test moves.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,15 +9,15 @@ use crate::base::clock::Millis;
 use crate::base::limits;
 use crate::store::Store;
 
-/// A sleep is cut into pieces of this length, so that a clock that was set is noticed.
+/// A sleep is cut into pieces of this length, so that a change of the clock is noticed.
 const PIECE: Duration = Duration::from_secs(60);
 
 /// A clock that can be waited on.
 pub trait Timeline: Send + Sync {
-    /// The present moment.
+    /// The present time.
     fn now(&self) -> Millis;
 
-    /// Waits until then at the latest; may end earlier.
+    /// Waits until `then` at the latest; may return earlier.
     fn until(&self, then: Millis) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
@@ -36,20 +36,20 @@ impl Timeline for SystemTimeline {
     }
 }
 
-/// A clock set by that of the store, where this host's is known to differ from it by minutes: times
-/// of states are compared with the store's, by the one who restores them.
+/// A clock that follows the store's if this host's is known to differ from it by minutes. A restore
+/// compares the times of states with the store's clock.
 pub struct StoreTimeline {
     clock: Arc<dyn Timeline>,
     store: Arc<dyn Store>,
 }
 
 impl StoreTimeline {
-    /// Follows `clock` for as long as the two agree.
+    /// Follows `clock` for as long as it agrees with the store's clock.
     pub fn new(clock: Arc<dyn Timeline>, store: Arc<dyn Store>) -> StoreTimeline {
         StoreTimeline { clock, store }
     }
 
-    /// Milliseconds by which the store's clock is ahead.
+    /// Milliseconds by which the store's clock is ahead; 0 if the difference is small.
     fn ahead(&self) -> i64 {
         let ahead = self.store.now().0.saturating_sub(Millis::now().0);
         let counts = u128::from(ahead.unsigned_abs()) > limits::CLOCK_AHEAD.as_millis();

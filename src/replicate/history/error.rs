@@ -1,5 +1,5 @@
-//! Why a step of keeping the history failed. All of it is tried again; nothing that is stored is
-//! lost by it.
+//! Why a step of the history failed. Each step is retried, and its failure loses nothing that is
+//! stored.
 
 use crate::base::LtxId;
 use crate::ltx::LtxError;
@@ -8,66 +8,66 @@ use crate::replicate::image::stream::StreamError;
 use crate::replicate::replica::resume::RemoteError;
 use crate::store::{ErrorKind, StoreError};
 
-/// What went wrong.
+/// Why a step of the history failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
-    /// The store.
+    /// A request failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A file that was to be merged.
+    /// A file that was to be merged cannot be read.
     #[error("{id} of {url} can't be merged: {source}")]
     Input {
-        /// The file.
+        /// Name of the file.
         id: LtxId,
-        /// The replica.
+        /// URL of the replica.
         url: String,
         /// The cause.
         source: LtxError,
     },
-    /// A file whose name and header disagree.
+    /// The name and the header of a file disagree.
     #[error(
         "{id} of {url} holds the TXIDs {found}: it was renamed or damaged; restore what is needed from it and remove it"
     )]
     Misnamed {
-        /// The file.
+        /// Name of the file.
         id: LtxId,
-        /// The replica.
+        /// URL of the replica.
         url: String,
-        /// By its header.
+        /// TXIDs in its header.
         found: String,
     },
-    /// The merge.
+    /// The output of a merge cannot be written.
     #[error("cannot write {to} of {url}: {source}")]
     Merge {
-        /// What was to be written.
+        /// Name of the output.
         to: LtxId,
-        /// The replica.
+        /// URL of the replica.
         url: String,
         /// The cause.
         source: LtxError,
     },
-    /// A header.
+    /// Reading a header failed.
     #[error(transparent)]
     Remote(#[from] RemoteError),
-    /// Reading the database.
+    /// Reading the database or uploading an image failed.
     #[error(transparent)]
     Stream(#[from] StreamError),
-    /// A list of times.
+    /// A list of times cannot be encoded.
     #[error("cannot write down when batches were made: {0}")]
     Times(#[from] TimesError),
-    /// No state of the database could be read, and the store alone does not do.
+    /// No state of the database could be read, and the stored files alone are not enough.
     #[error("no full image can be made now: {0}")]
     NoImage(String),
-    /// A file that was to replace a damaged one.
+    /// A file that was to replace a damaged one is damaged itself.
     #[error("nothing can replace a damaged file: {0}")]
     Proof(String),
-    /// A helper thread is gone.
+    /// A worker thread has ended without a result.
     #[error("a worker thread has failed: {0}")]
     Worker(String),
 }
 
 impl HistoryError {
-    /// What the store said, if it was the store.
+    /// The store's error among the causes, if there is one.
     #[must_use]
     pub fn store_error(&self) -> Option<&StoreError> {
         match self {
@@ -95,7 +95,7 @@ impl HistoryError {
         of_files && self.store_error().is_none()
     }
 
-    /// Whether a file that should be there is not.
+    /// Whether a file that should be in the store is missing.
     #[must_use]
     pub fn is_missing(&self) -> bool {
         self.store_error().is_some_and(|e| e.kind() == ErrorKind::NotFound)

@@ -1,8 +1,10 @@
-//! Does what the planner says, one step after the other, for one replica.
+//! Carries out the plan for the history of one replica, one step at a time.
 //!
-//! A step is durable before anything that it replaces is touched; what a step that dies leaves
-//! behind is either nothing or a whole file. So a crash between any two requests leaves a replica
-//! that is complete, and the next start learns from the listing where it stands.
+//! # Failure and crash
+//!
+//! A step is durable before anything that it replaces is deleted. A step that fails leaves either
+//! nothing or a complete file. So a crash between any two requests leaves a complete replica, and
+//! the next start learns its state from the listing.
 
 #![allow(
     clippy::redundant_closure_for_method_calls,
@@ -34,10 +36,10 @@ use crate::replicate::replica::resume;
 use crate::restore;
 use crate::store::{Entry, ErrorKind, PutOptions, Store};
 
-/// After so many failures to read the live database an image is made of what the store has.
+/// After this many failures to read the live database, an image is made from stored files.
 const LIVE_TRIES: u32 = 3;
 
-/// A kind of job that has failed.
+/// A kind of job that has failed, and waits.
 #[derive(Debug)]
 struct Rest {
     backoff: Backoff,
@@ -48,7 +50,7 @@ struct Rest {
     reminders: Reminders,
 }
 
-/// A kind of failure: request ids and counts in its words make no other.
+/// A kind of failure: request ids and counts in its text do not matter.
 type Cause = (Discriminant<HistoryError>, Option<ErrorKind>);
 
 impl Default for Rest {
@@ -59,15 +61,15 @@ impl Default for Rest {
     }
 }
 
-/// The history of one replica.
+/// The executor of one replica's history.
 pub struct Keeper {
     store: Arc<dyn Store>,
     options: HistoryOptions,
     ticks: Ticks,
     feed: Rc<Feed>,
-    /// What messages call the database.
+    /// Name of the database in log messages.
     name: String,
-    /// Where a large page index may go.
+    /// Folder for a temporary file with a large page index.
     spill: Option<PathBuf>,
     live: Option<Live>,
     rests: HashMap<Kind, Rest>,
@@ -76,7 +78,7 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// For a replica whose listing will come by `feed`.
+    /// An executor for a replica whose listing will come through `feed`.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, options: HistoryOptions, feed: Rc<Feed>, name: String) -> Keeper {
         let ticks = Ticks::of(&store.identity());
@@ -85,25 +87,25 @@ impl Keeper {
         Keeper { store, options, ticks, feed, name, spill, live, rests, status, outages }
     }
 
-    /// Which leaves a store alone that is known not to work for now.
+    /// Sets the known outages: no step is tried while the store is unreachable.
     #[must_use]
     pub fn with_outages(self, outages: Outages) -> Keeper {
         Keeper { outages, ..self }
     }
 
-    /// Whether a pipeline waits for the store: steps would fail, too.
+    /// Whether a pipeline waits for the store, so that steps would fail, too.
     #[must_use]
     pub(super) fn store_is_out(&self) -> bool {
         self.outages.is_out(&self.store.place())
     }
 
-    /// With a live database.
+    /// Sets the live database.
     #[must_use]
     pub fn with_live(self, live: Live) -> Keeper {
         Keeper { live: Some(live), ..self }
     }
 
-    /// With a folder where a large page index may go.
+    /// Sets the folder for a temporary file with a large page index.
     #[must_use]
     pub fn with_folder(self, spill: PathBuf) -> Keeper {
         Keeper { spill: Some(spill), ..self }
@@ -114,7 +116,7 @@ impl Keeper {
         Keeper { ticks: Ticks::on_time(), ..self }
     }
 
-    /// What is due, or when something will be.
+    /// The next job, or when one will be due.
     #[must_use]
     pub(super) fn next(&self, now: Millis) -> Next {
         if !self.feed.is_ready() {
@@ -136,7 +138,7 @@ impl Keeper {
         self.plan(now, |planner| planner.snapshot_due())
     }
 
-    /// The present state of the history.
+    /// The present status of the history.
     #[must_use]
     pub fn status(&mut self, now: Millis) -> &HistoryStatus {
         self.status.next_snapshot = self.next_snapshot(now);
@@ -148,8 +150,8 @@ impl Keeper {
         &self.status
     }
 
-    /// Does all that is due at `now`, whatever time it takes; gives the time of what comes next, or
-    /// none before something new is stored.
+    /// Does everything that is due at `now`, however long it takes. Returns when the next job is
+    /// due; `None` if only after something new is stored.
     pub async fn catch_up(&mut self, now: Millis) -> Option<Millis> {
         loop {
             match self.next(now) {
@@ -159,10 +161,10 @@ impl Keeper {
         }
     }
 
-    /// What a run that ends is to leave behind, for once with the first error.
+    /// Does the requested steps of a `--once` run. Unlike others, they end with the first error.
     ///
     /// # Errors
-    /// [`HistoryError`].
+    /// [`HistoryError`] of a requested step, or if the newest state cannot be restored.
     pub async fn finish(&mut self, once: Once, now: Millis) -> Result<(), HistoryError> {
         self.catch_up(now).await;
         if once.snapshot
@@ -184,10 +186,10 @@ impl Keeper {
         Ok(())
     }
 
-    /// Writes again what is damaged and others have; gives the names.
+    /// Rewrites damaged files whose content other files have; returns their names.
     ///
     /// # Errors
-    /// [`HistoryError`].
+    /// [`HistoryError`] of the first step that fails.
     pub(super) async fn mend(&mut self, now: Millis) -> Result<Vec<LtxId>, HistoryError> {
         let mut mended = Vec::new();
         while let Some((inputs, to)) = self.plan(now, |planner| planner.healing()) {
@@ -197,7 +199,7 @@ impl Keeper {
         Ok(mended)
     }
 
-    /// Whether a step moves many bytes.
+    /// Whether a step transfers many bytes.
     #[must_use]
     pub(super) fn is_large(&self, job: &Job) -> bool {
         let bytes = match job {
@@ -208,7 +210,7 @@ impl Keeper {
         bytes > limits::HISTORY_LARGE_BYTES
     }
 
-    /// Does a step. One that fails rests for a while, and is said once.
+    /// Does a step. After a failure its kind waits, and the failure is logged once.
     pub(super) async fn run(&mut self, job: Job, now: Millis) {
         let kind = job.kind();
         let inputs = match &job {
@@ -220,7 +222,7 @@ impl Keeper {
         let result = self.attempt(job, now).await;
         self.status.steps += 1;
         match result {
-            // The next step does without what is damaged.
+            // The next step does without the damaged file.
             Err(e) if self.found_damage(&e, &inputs).await => {}
             Ok(()) => {
                 if self.rests.remove(&kind).is_some() {
@@ -238,8 +240,8 @@ impl Keeper {
         }
     }
 
-    /// Whether a step failed because a file that it read is damaged. Each is read once more, to be
-    /// sure: nothing but a restore needs it, and that will meet the same.
+    /// Whether a step failed because a file that it read is damaged. Each file is read again to be
+    /// sure. Only a restore needs these files, and it would meet the same damage.
     async fn found_damage(&self, e: &HistoryError, inputs: &[Stored]) -> bool {
         if !e.is_damage() {
             return false;
@@ -289,7 +291,7 @@ impl Keeper {
         }
         let age = Duration::from_millis(u64::try_from(now.0 - rest.since.0).unwrap_or(0));
         let cause = (std::mem::discriminant(e), e.store_error().map(|e| e.kind()));
-        // An outage of the store is logged by the pipelines, once for all.
+        // The pipelines log an outage of the store, once for all.
         if !known && (!rest.said.contains(&cause) || rest.reminders.take(age)) {
             rest.said.push(cause);
             rest.said.dedup();
@@ -309,7 +311,7 @@ impl Keeper {
         }
     }
 
-    /// Something is not where it should be: only then is the replica listed again.
+    /// A file is missing where it should be: the only case in which the replica is listed again.
     async fn list_again(&self, now: Millis) {
         match self.store.list_all().await {
             Ok(listing) => self.feed.listed(&listing, now),
@@ -373,10 +375,10 @@ impl Keeper {
         Ok(())
     }
 
-    /// Writes a damaged file again, of proven content.
+    /// Rewrites a damaged file from undamaged content.
     async fn heal(&mut self, inputs: &[Stored], to: LtxId, now: Millis) -> Result<(), HistoryError> {
         match inputs {
-            // As it is, with its place in the log.
+            // A copy keeps the file as it is, including its range of the WAL.
             [only] => {
                 let entry = Entry { id: only.id, size: only.size, modified: only.created };
                 restore::prove_file(&self.store, entry)
@@ -390,8 +392,8 @@ impl Keeper {
         Ok(())
     }
 
-    /// A full image of the newest batch, if that has all pages: what a new start stores where files
-    /// are damaged.
+    /// Makes a full image from the newest batch if that has all pages, as a new start stores it
+    /// where files are damaged.
     async fn image_of_whole_batch(&self, now: Millis) -> Result<(), HistoryError> {
         let Some(newest) = self.feed.shelf(|s| s.level(Level::RAW).next_back().copied()) else {
             return Err(HistoryError::NoImage("nothing is stored".to_owned()));
@@ -406,8 +408,8 @@ impl Keeper {
         Ok(())
     }
 
-    /// A full image: of files in memory if they are all there, else of the live database, else of
-    /// what the store has.
+    /// Makes a full image: from files in memory if all are there, otherwise from the live database,
+    /// otherwise from stored files.
     async fn snapshot(&mut self, now: Millis) -> Result<(), HistoryError> {
         let chain = self.chain();
         if chain.is_empty() && self.live.is_none() {
@@ -428,7 +430,7 @@ impl Keeper {
         self.merge(&chain, image_id(last.id.max), Some(created), now).await
     }
 
-    /// The files that the newest state is restored from; none if that is not possible.
+    /// The files from which the newest state is restored; empty if that is not possible.
     fn chain(&self) -> Vec<Stored> {
         self.feed.shelf(|shelf: &mut Shelf| {
             let Ok(mut files) = shelf.newest_plan() else { return Vec::new() };
@@ -438,7 +440,7 @@ impl Keeper {
         })
     }
 
-    /// Writes the live database.
+    /// Stores an image of the live database.
     async fn image(&self, live: &Live, now: Millis) -> Result<(), HistoryError> {
         let (pin, point, source) = live.point(&self.feed).await.map_err(HistoryError::NoImage)?;
         let page_size = source.page_size();

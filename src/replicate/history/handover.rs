@@ -1,10 +1,18 @@
-//! A readable state of the live database that belongs to a TXID: how a full image is made without
-//! stopping anything.
+//! A readable state of the live database that belongs to a TXID: how an image is made while
+//! replication goes on.
 //!
-//! The keeper pins the database, so that its state can be read for as long as need be, and asks the
-//! pipeline for a point. The pipeline, at its next turn, knows what is pending: nothing, then the
-//! state is that of the last batch; or something, then it becomes a batch at this very moment, and
-//! the state is that of the batch. The image is written when the batch is durable.
+//! # Order of writes
+//!
+//! 1. The executor pins the database, so that its state stays readable, and asks the pipeline for a
+//! point.
+//! 2. The pipeline, in its next iteration, knows what is pending. If nothing is, the state is that
+//! of the last batch. Otherwise the pending pages become a batch at this moment, and the state is
+//! that of the new batch.
+//! 3. The image is written when that batch is durable (I1).
+//!
+//! # Cancellation
+//!
+//! A request that is dropped is withdrawn, and its pin with it.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -26,19 +34,19 @@ use crate::replicate::image::source::PageSource;
 use crate::store::{Listing, SideId};
 use crate::wal::format;
 
-/// A state that can be read.
+/// A readable state of the database.
 pub struct Point {
-    /// Up to which TXID, once that is durable.
+    /// The TXID of the state; the image may be written once this is durable.
     pub txid: Txid,
-    /// Where in the log.
+    /// The state's position in the WAL.
     pub mark: Mark,
-    /// Its pages.
+    /// The state's pages.
     pub source: JoinHandle<std::io::Result<PageSource>>,
 }
 
-/// The keeper's wish for a point.
+/// The executor's request for a point.
 pub struct Wish {
-    /// The pipeline leaves it in here.
+    /// Sends the answer to the executor.
     give: oneshot::Sender<(Pin, Point)>,
     pin: Pin,
 }
@@ -50,17 +58,17 @@ impl Wish {
         self.pin.held()
     }
 
-    /// Answers.
+    /// Answers the request.
     pub fn give(self, point: Point) {
-        // One who no longer waits gives the pin back by dropping it.
+        // If the request was given up, the pin returns by being dropped.
         let _ = self.give.send((self.pin, point));
     }
 }
 
-/// What the pipeline of a replica and the keeper of its history share.
+/// What the pipeline of a replica and the executor of its history share.
 pub struct Feed {
     shelf: RefCell<Shelf>,
-    /// The listing has come.
+    /// Whether the listing has come.
     ready: Cell<bool>,
     changed: Notify,
     wish: RefCell<Option<Wish>>,
@@ -68,7 +76,7 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Of a replica that is not listed yet.
+    /// The feed of a replica that is not listed yet.
     #[must_use]
     pub fn new(cache: Shelved) -> Feed {
         Feed {
@@ -80,8 +88,8 @@ impl Feed {
         }
     }
 
-    /// What the store has. Called once, by the pipeline; again if something turns out to be
-    /// missing. What was stored meanwhile stays known.
+    /// Takes what the store has. The pipeline calls it with the first listing, and it is called
+    /// again when a file is found to be missing. Batches stored after the listing stay known.
     pub fn listed(&self, listing: &Listing, now: Millis) {
         let known = self.shelf.take();
         let mut shelf = Shelf::without(&listing.files, known.damaged(), now);
@@ -96,7 +104,8 @@ impl Feed {
         self.changed.notify_one();
     }
 
-    /// The replica is not what it was: nothing is known of it until it is listed again.
+    /// Forgets everything: the replica is no longer what was stored there, and has to be listed
+    /// again.
     pub fn forget(&self) {
         self.ready.set(false);
         self.shelf.take();
@@ -104,8 +113,8 @@ impl Feed {
         self.cache.forget_all();
     }
 
-    /// Files that a restore of the newest state is likely to need: the newest image, and in turns
-    /// the last file of a level.
+    /// Files that a restore of the newest state is likely to need: the newest image, and the last
+    /// file of one level, a different level for each `turn`.
     #[must_use]
     pub fn needed(&self, turn: usize) -> Vec<LtxId> {
         let shelf = self.shelf.borrow();
@@ -119,10 +128,10 @@ impl Feed {
         image.into_iter().chain(of_levels).map(|s| s.id).collect()
     }
 
-    /// A batch is durable. `bytes` are those of the file, if they are at hand.
+    /// Notes a durable batch. `bytes` are those of the file, if they are in memory.
     pub fn stored(&self, id: LtxId, size: u64, created: Millis, now: Millis, bytes: Option<&Bytes>) {
         let mut shelf = self.shelf.borrow_mut();
-        // While something waits to be compacted the keeper knows when to look again.
+        // While something waits to be compacted, the executor knows when to look again.
         let first = shelf.nothing_waits();
         shelf.put(Stored { id, size, created, seen: created.min(now), exact: true });
         if let Some(bytes) = bytes {
@@ -133,7 +142,7 @@ impl Feed {
         }
     }
 
-    /// These files turned out to be damaged.
+    /// Notes files that were found to be damaged.
     pub fn damaged(&self, files: impl IntoIterator<Item = (LtxId, String)>) {
         let mut shelf = self.shelf.borrow_mut();
         let found = files.into_iter().filter(|(id, why)| shelf.damage(*id, why.clone())).count();
@@ -143,7 +152,7 @@ impl Feed {
         }
     }
 
-    /// Whether only a batch with all pages makes the replica whole.
+    /// Whether only a batch with all pages makes the newest state restorable again.
     #[must_use]
     pub fn wants_whole_batch(&self) -> bool {
         let shelf = self.shelf.borrow();
@@ -156,13 +165,13 @@ impl Feed {
         self.shelf.borrow().is_broken()
     }
 
-    /// A full image is wanted as soon as can be.
+    /// Requests a full image as soon as possible.
     pub fn want_image(&self) {
         self.shelf.borrow_mut().want_image();
         self.changed.notify_one();
     }
 
-    /// Takes the keeper's wish for a point, if there is one.
+    /// Takes the executor's request for a point, if there is one.
     pub fn take_wish(&self) -> Option<Wish> {
         self.wish.borrow_mut().take()
     }
@@ -177,27 +186,27 @@ impl Feed {
         self.changed.notified().await;
     }
 
-    /// Looks at what is stored, or changes it.
+    /// Runs `f` on the inventory.
     pub(super) fn shelf<T>(&self, f: impl FnOnce(&mut Shelf) -> T) -> T {
         f(&mut self.shelf.borrow_mut())
     }
 
-    /// Files in memory.
+    /// The files that are kept in memory.
     pub(super) fn cache(&self) -> &Shelved {
         &self.cache
     }
 }
 
-/// How the keeper gets at the live database.
+/// The executor's access to the live database.
 pub struct Live {
-    /// What capture knows.
+    /// Grants pins, and wakes the pipeline.
     pub board: Rc<Board>,
-    /// The replica's number there.
+    /// Index of the replica on the board.
     pub index: usize,
 }
 
 impl Live {
-    /// A durable state and what keeps it readable; why not, otherwise.
+    /// A durable state, and the pin that keeps it readable; or why there is none.
     pub(super) async fn point(&self, feed: &Feed) -> Result<(Pin, Point, Arc<PageSource>), String> {
         let wait = limits::SNAPSHOT_POINT_WAIT;
         let pin =
@@ -221,7 +230,7 @@ impl Live {
     }
 }
 
-/// A wish that nobody has taken is taken back, and with it the pin.
+/// Withdraws a request that the pipeline has not taken, and drops its pin.
 struct Withdraw<'a>(&'a Feed);
 
 impl Drop for Withdraw<'_> {
@@ -239,7 +248,7 @@ impl Shelf {
     }
 }
 
-/// The place in the log that the header of an image names: its last frame.
+/// The range of the WAL in the header of an image: its last frame.
 pub(super) fn last_frame(page_size: PageSize, mark: &Mark) -> WalRange {
     let salts = mark.pos.salts;
     let frame = format::frame_bytes(page_size) as u64;

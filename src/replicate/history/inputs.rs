@@ -1,5 +1,5 @@
-//! The files that go into a merge: from memory, or by GET in pieces, so that all of them together
-//! hold a bounded number of bytes.
+//! The input files of a merge: from memory, or by GETs in pieces, so that all of them together hold
+//! a bounded number of bytes.
 
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
@@ -16,35 +16,35 @@ use crate::base::{LtxId, limits};
 use crate::ltx::LtxReader;
 use crate::store::Store;
 
-/// The shortest piece of a GET.
+/// Shortest piece of a GET, in bytes.
 const PIECE_BYTES_MIN: u64 = 64 << 10;
 
-/// The longest.
+/// Longest piece of a GET, in bytes.
 const PIECE_BYTES_MAX: u64 = 1 << 20;
 
-/// A file that is read from its beginning to its end. For threads that may block.
+/// A file that is read from beginning to end. For threads that may block.
 pub(super) struct Input {
     store: Arc<dyn Store>,
     runtime: Handle,
-    /// Closed when nobody wants the file any more.
+    /// Closed when the merge has been given up.
     wanted: watch::Receiver<()>,
     id: LtxId,
     size: u64,
     piece_bytes: u64,
-    /// Bytes up to which pieces have come.
+    /// Offset up to which pieces have come.
     at: u64,
     piece: Bytes,
 }
 
-/// Files ready to be read.
+/// Files that are ready to be read.
 pub(super) struct Inputs(Vec<Input>);
 
 impl Inputs {
-    /// Begins to read `files`; short ones that are not in memory are fetched at once, some at a
-    /// time. Reading ends with an error when the other end of `wanted` is dropped.
+    /// Begins to read `files`. Short ones that are not in memory are fetched completely, a bounded
+    /// number at once. Reading ends with an error when the sender of `wanted` is dropped.
     ///
     /// # Errors
-    /// The store.
+    /// Any error of a request, or a file that is shorter than its inventory says.
     pub(super) async fn begin(
         store: &Arc<dyn Store>,
         cache: &Shelved,
@@ -89,7 +89,7 @@ impl Inputs {
         Ok(Inputs(inputs))
     }
 
-    /// The readers, each with its name.
+    /// The readers, in order. Checks that each file's header fits its name.
     pub(super) fn into_readers(self) -> Result<Vec<LtxReader<Input>>, HistoryError> {
         let url = self.0.first().map(|i| i.store.url().to_owned()).unwrap_or_default();
         let mut readers = Vec::with_capacity(self.0.len());

@@ -1,5 +1,5 @@
 //! What one replica has stored: known from the one listing at the start, then from what this
-//! process puts and deletes.
+//! process stores and deletes.
 
 use std::collections::VecDeque;
 
@@ -10,46 +10,46 @@ use crate::restore::damage::Damaged;
 use crate::restore::plan::{Goal, PlanError};
 use crate::store::Entry;
 
-/// One object.
+/// One stored object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
-    /// Name.
+    /// Name of the object.
     pub id: LtxId,
     /// Length in bytes.
     pub size: u64,
-    /// Timestamp of the header if `exact`, else the time of the upload.
+    /// Timestamp of the header if `exact`, otherwise the time of the upload.
     pub created: Millis,
-    /// When it came into being by our clock: never in the future, whatever `created` says.
+    /// When the object was created, by our clock: never in the future, whatever `created` is.
     pub seen: Millis,
-    /// Whether `created` was in the header.
+    /// Whether `created` comes from the header.
     pub exact: bool,
 }
 
-/// All objects of a replica, by level and in order of minimum and maximum TXID.
+/// All objects of a replica, by level, sorted by minimum and maximum TXID.
 ///
-/// A level holds at most [`limits::SHELF_OBJECTS`]; beyond it the oldest are forgotten, and stay in
-/// the store.
+/// A level holds at most [`limits::SHELF_OBJECTS`]; beyond that the oldest are forgotten here, and
+/// stay in the store.
 #[derive(Debug, Default)]
 pub struct Shelf {
     levels: [VecDeque<Stored>; 10],
     times: Vec<TimesId>,
-    /// TXIDs up to this one are in a list of times, as far as their times are known.
+    /// Lists of times cover the TXIDs up to this one, where their times are known.
     pub(super) times_through: Txid,
     /// Files that the newest state needs are missing or damaged. An image of this TXID or a later
-    /// one makes up for it.
+    /// one replaces them.
     broken: Option<Txid>,
-    /// Files that are stored and cannot be used; they are on no level here.
+    /// Files that are stored but cannot be used; the levels here do not have them.
     damaged: Damaged,
 }
 
 impl Shelf {
-    /// As listed.
+    /// The inventory after a listing.
     #[cfg(test)]
     pub fn new(entries: &[Entry], now: Millis) -> Shelf {
         Shelf::without(entries, &Damaged::default(), now)
     }
 
-    /// As listed, but for files that are known to be damaged.
+    /// The inventory after a listing, without files that are known to be damaged.
     #[must_use]
     pub(super) fn without(entries: &[Entry], known: &Damaged, now: Millis) -> Shelf {
         let mut shelf = Shelf { damaged: Damaged::of_listing(entries), ..Shelf::default() };
@@ -82,7 +82,7 @@ impl Shelf {
         }
     }
 
-    /// It is gone.
+    /// Removes an object.
     pub fn remove(&mut self, id: LtxId) {
         let level = &mut self.levels[usize::from(id.level.get())];
         if let Ok(at) = level.binary_search_by_key(&id, |s| s.id) {
@@ -90,7 +90,7 @@ impl Shelf {
         }
     }
 
-    /// It is damaged. True if that was not known.
+    /// Notes that an object is damaged. Returns whether that was not known.
     pub(super) fn damage(&mut self, id: LtxId, why: String) -> bool {
         if !self.level(id.level).any(|s| s.id == id) {
             return false;
@@ -103,12 +103,12 @@ impl Shelf {
         true
     }
 
-    /// Files that are stored and cannot be used.
+    /// Files that are stored but cannot be used.
     pub(super) fn damaged(&self) -> &Damaged {
         &self.damaged
     }
 
-    /// Whether the newest state cannot be restored. Only a full image helps.
+    /// Whether the newest state cannot be restored, so that only a full image helps.
     pub(super) fn is_broken(&self) -> bool {
         let image = self.newest_snapshot().map(|s| s.id.max).unwrap_or_default();
         self.broken.is_some_and(|through| image < through)
@@ -120,12 +120,12 @@ impl Shelf {
         self.damaged.iter().any(|(id, _)| id.level == Level::RAW && id.max > position)
     }
 
-    /// A full image is wanted now, whatever is stored.
+    /// Requests a full image, whatever is stored.
     pub(super) fn want_image(&mut self) {
         self.broken = self.broken.max(Some(self.position()));
     }
 
-    /// The files that the newest state is restored from.
+    /// The files from which the newest state is restored.
     pub(super) fn newest_plan(&self) -> Result<Vec<Entry>, PlanError> {
         let mut entries = self.entries();
         let size = crate::ltx::index::FILE_LEN_MIN;
@@ -133,8 +133,8 @@ impl Shelf {
         self.damaged.plan(&entries, Goal::Newest)
     }
 
-    /// Sound files that together have what a damaged file had, in order; none if there are no such
-    /// files.
+    /// Undamaged files that together have the content of a damaged file, in order; empty if there
+    /// are none.
     pub(super) fn replacement(&self, id: LtxId) -> Vec<Stored> {
         let inside = |s: &&Stored| s.id.min >= id.min && s.id.max <= id.max;
         let mut files: Vec<&Stored> = self.all().filter(inside).collect();
@@ -163,17 +163,17 @@ impl Shelf {
         }
     }
 
-    /// The objects of a level.
+    /// The objects of a level, in order.
     pub fn level(&self, level: Level) -> impl DoubleEndedIterator<Item = &Stored> + ExactSizeIterator {
         self.levels[usize::from(level.get())].iter()
     }
 
-    /// All objects.
+    /// The objects of all levels.
     pub fn all(&self) -> impl Iterator<Item = &Stored> {
         self.levels.iter().flatten()
     }
 
-    /// There is this list of times.
+    /// Adds a list of times.
     pub fn put_times(&mut self, id: TimesId) {
         if !self.times.contains(&id) {
             self.times.push(id);
@@ -181,7 +181,7 @@ impl Shelf {
         self.times_through = self.times_through.max(id.max);
     }
 
-    /// Lists of times that speak of nothing that a file ends at any more.
+    /// Lists of times that cover no file's end any longer.
     #[must_use]
     pub fn stale_times(&self) -> Vec<TimesId> {
         let Some(oldest) = self.levels.iter().filter_map(|l| l.front()).map(|s| s.id.max).min() else {
@@ -190,26 +190,26 @@ impl Shelf {
         self.times.iter().filter(|t| t.max < oldest).copied().collect()
     }
 
-    /// Those lists are gone.
+    /// Removes lists of times.
     pub fn remove_times(&mut self, gone: &[TimesId]) {
         self.times.retain(|t| !gone.contains(t));
     }
 
-    /// Where files end that no list of times speaks of yet, with the times that are known for
-    /// certain, in order.
+    /// Ends of files that no list of times covers yet, in order. Only those whose time comes from a
+    /// header.
     #[must_use]
     pub fn unlisted_times(&self, max: usize) -> Vec<(Txid, Millis)> {
         let below = Level::all().filter(|l| *l != Level::SNAPSHOT);
         let ends = below.flat_map(|l| self.beyond(l, self.times_through)).filter(|s| s.exact);
         let mut ends: Vec<_> = ends.map(|s| (s.id.max, s.created)).collect();
-        // A file of a higher level has the time of the batch that it ends with.
+        // A file of a higher level has the time of the last batch in it.
         ends.sort_unstable();
         ends.dedup_by_key(|(txid, _)| *txid);
         ends.truncate(max);
         ends
     }
 
-    /// Since when there are `count` batches that no list of times speaks of; `None` if there are
+    /// Since when there are `count` batches that no list of times covers; `None` if there are
     /// fewer.
     #[must_use]
     pub fn unlisted_since(&self, count: usize) -> Option<Millis> {
@@ -220,12 +220,11 @@ impl Shelf {
         raw.into_iter().chain(compacted.as_ref()).map(|s| s.seen).min()
     }
 
-    /// The largest TXID of a level; 0 if it is empty.
+    /// The largest TXID of a level; 0 if the level is empty.
     #[must_use]
     pub fn max(&self, level: Level) -> Txid {
-        // The last one by name need not reach furthest where files overlap, but all that
-        // begin earlier and
-        // reach further stand close to it.
+        // Where files overlap, the last one by name need not reach furthest. Raw batches do not
+        // overlap.
         let objects = self.level(level);
         match level {
             Level::RAW => objects.rev().take(1).map(|s| s.id.max).max(),
@@ -234,13 +233,13 @@ impl Shelf {
         .unwrap_or_default()
     }
 
-    /// The position of the replica.
+    /// The position of the replica: its newest level-0 TXID.
     #[must_use]
     pub fn position(&self) -> Txid {
         self.max(Level::RAW)
     }
 
-    /// Full images of level 9, in order of their TXID.
+    /// The full images of level 9, sorted by TXID.
     pub fn snapshots(&self) -> impl DoubleEndedIterator<Item = &Stored> + ExactSizeIterator {
         self.level(Level::SNAPSHOT)
     }
@@ -251,7 +250,7 @@ impl Shelf {
         self.snapshots().rfind(|s| s.id.min.0 == 1)
     }
 
-    /// The objects of a level that go beyond `txid`, in order.
+    /// The objects of a level that reach beyond `txid`, in order.
     #[must_use]
     pub fn beyond(&self, level: Level, txid: Txid) -> Vec<Stored> {
         let objects = &self.levels[usize::from(level.get())];
@@ -261,13 +260,13 @@ impl Shelf {
         objects.iter().filter(|s| s.id.max > txid).copied().collect()
     }
 
-    /// Raw batches have one TXID each, so that they are in order of their end, too; and there can
-    /// be many.
+    /// Index of the first raw batch after `txid`. There can be many, and each has one TXID, so they
+    /// are also sorted by their ends.
     fn first_raw_beyond(&self, txid: Txid) -> usize {
         self.levels[usize::from(Level::RAW.get())].partition_point(|s| s.id.max <= txid)
     }
 
-    /// When the oldest change after `txid` came into being, as far as is known.
+    /// When the oldest change after `txid` was made, if that is known.
     #[must_use]
     pub fn changed_since(&self, txid: Txid) -> Option<Millis> {
         let raw = self.level(Level::RAW).nth(self.first_raw_beyond(txid)).map(|s| s.seen);
@@ -275,7 +274,7 @@ impl Shelf {
         compacted.chain(raw).min()
     }
 
-    /// As a listing.
+    /// The inventory in the form of a listing.
     #[must_use]
     pub fn entries(&self) -> Vec<Entry> {
         self.all().map(|s| Entry { id: s.id, size: s.size, modified: s.created }).collect()

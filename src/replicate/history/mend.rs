@@ -1,4 +1,4 @@
-//! Damaged files of a replica that nobody replicates to, written again from its other files.
+//! Rewrites damaged files of a replica that no process replicates to, from the other files.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use crate::base::clock::Millis;
 use crate::restore::damage::Damaged;
 use crate::store::{Entry, Listing, Store};
 
-/// Writes the damaged files of a replica again as far as its other files have their content; gives
-/// their names. Each then has what it had before, so nothing that others do there meanwhile is
-/// harmed.
+/// Rewrites damaged files of a replica whose content its other files have; returns their names.
+/// Each file then has the content that it had before, so this harms nothing that other programs do
+/// to the replica meanwhile.
 ///
 /// # Errors
-/// [`HistoryError`].
+/// [`HistoryError`] of the first file that cannot be rewritten.
 pub async fn mend(
     store: Arc<dyn Store>,
     listing: &Listing,
@@ -33,7 +33,7 @@ pub async fn mend(
     Keeper::new(store, HistoryOptions::off(), feed, name).mend(now).await
 }
 
-/// Of the damaged files of a listing, those that others have the content of.
+/// The damaged files of a listing whose content other files have.
 #[must_use]
 pub fn mendable(files: &[Entry], damaged: &Damaged) -> Vec<LtxId> {
     let shelf = Shelf::without(files, damaged, Millis::now());

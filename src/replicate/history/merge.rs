@@ -1,8 +1,13 @@
-//! Merging files of a level, or all that an image needs, into one: read, merged and compressed on a
-//! worker thread, sent in parts.
+//! Merges files of a level, or all files that an image needs, into one. A worker thread reads,
+//! merges and compresses them; the result is uploaded in parts.
 //!
-//! Memory: [`limits::MERGE_BYTES`] of inputs and one page for each, some blocks of [`BLOCK_BYTES`],
-//! the parts of the upload, and [`limits::INDEX_BYTES`] of the page index.
+//! Memory is bounded: [`limits::MERGE_BYTES`] of inputs and one page of each, some blocks of
+//! [`BLOCK_BYTES`], the parts of the upload, and [`limits::INDEX_BYTES`] of the page index.
+//!
+//! # Cancellation
+//!
+//! Dropping the future stops the worker thread at its next piece. Until the upload is finished
+//! nothing is visible.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,39 +24,39 @@ use crate::base::{LtxId, limits};
 use crate::ltx::{BlockBuilder, Encoder, Header, LtxReader, Merge, encoded_len_max};
 use crate::store::{PutOptions, Store};
 
-/// Compressed bytes after which a block is sent on.
+/// Bytes of compressed pages after which a block is sent on.
 const BLOCK_BYTES: usize = 1 << 20;
 
-/// Blocks that wait to be sent.
+/// Blocks that may wait to be uploaded.
 const BLOCKS: usize = 2;
 
-/// No frame is shorter: a header and an LZ4 block of the smallest page.
+/// Lower bound of a frame's length in bytes: a header and an LZ4 block of the smallest page.
 const FRAME_BYTES_MIN: u64 = 16;
 
-/// What came of it.
+/// The result of a merge.
 pub(super) struct Merged {
-    /// As it is stored now.
+    /// The output as the inventory knows it.
     pub stored: Stored,
-    /// The file, if it is short enough to be remembered.
+    /// Bytes of the file, if it is short enough for the cache.
     pub bytes: Option<Bytes>,
 }
 
 /// A merge to be done.
 pub(super) struct MergeJob<'a> {
-    /// Where inputs are, and the output goes.
+    /// The store of the inputs and the output.
     pub store: &'a Arc<dyn Store>,
     /// Files in memory.
     pub cache: &'a Shelved,
-    /// In order, without gaps.
+    /// The inputs, in order and without gaps.
     pub inputs: &'a [Stored],
-    /// The output.
+    /// Name of the output.
     pub to: LtxId,
-    /// Time of the output, if it is not that of the last input.
+    /// Timestamp of the output, if it is not that of the last input.
     pub created: Option<Millis>,
-    /// Where a large page index may go.
+    /// Folder for a temporary file with a large page index.
     pub spill: Option<PathBuf>,
-    /// The only input has all pages of the database, which is proven, and the output begins at TXID
-    /// 1.
+    /// The only input has all pages of the database, which is checked, and the output begins at
+    /// TXID 1.
     pub whole: bool,
 }
 
@@ -62,12 +67,12 @@ enum Piece {
 }
 
 impl MergeJob<'_> {
-    /// Does it. Until the store has answered nothing is visible.
+    /// Does the merge. Until the store has answered, nothing is visible.
     ///
     /// # Errors
-    /// The store, or an input that is damaged.
+    /// Any error of the store, or a damaged input.
     pub(super) async fn run(self, now: Millis) -> Result<Merged, HistoryError> {
-        // Dropped with this future: the thread then stops reading.
+        // Dropped with this future; the thread then stops reading.
         let (_wants, wanted) = watch::channel(());
         let inputs = Inputs::begin(self.store, self.cache, self.inputs, &wanted).await?;
         let (send, mut pieces) = mpsc::channel(BLOCKS);
@@ -80,7 +85,7 @@ impl MergeJob<'_> {
                     produce(readers, (to, whole), created, spill, &send)
                         .map_err(|source| HistoryError::Merge { to, url, source })
                 });
-            // Nobody listens any more if the upload has failed.
+            // The receiver is gone if the upload has failed.
             let _ = send.blocking_send(Piece::End(made));
         });
         let header = match pieces.recv().await {
@@ -134,7 +139,7 @@ fn produce(
     spill: Option<PathBuf>,
     send: &mpsc::Sender<Piece>,
 ) -> Result<(), crate::ltx::LtxError> {
-    // An error here means that nobody listens any more: the upload has failed and says why.
+    // Sending fails if the receiver is gone: the upload has failed and reports why.
     let give = |piece| send.blocking_send(piece).is_ok();
     let mut merge = Merge::new(readers)?;
     let mut header = *merge.header();

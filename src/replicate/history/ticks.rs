@@ -1,31 +1,31 @@
-//! When something that happens once in each interval happens.
+//! When the one event of each interval is due.
 //!
 //! Intervals are aligned to the clock, as Litestream's are: a level of 5 minutes is written at
-//! 12:00, 12:05, ... But each database is late by a time of its own, always the same, so that a
-//! fleet does not do all of it at once.
+//! 12:00, 12:05, ... But each database is late by a delay of its own, which is always the same, so
+//! that a fleet does not do everything at the same moment.
 
 use std::time::Duration;
 
 use crate::base::clock::Millis;
 
-/// The part of an interval over which databases are spread is one in so many.
+/// Databases are spread over 1/`SPREAD_PART` of an interval.
 const SPREAD_PART: i64 = 4;
 
-/// And no longer than this.
+/// Databases are spread over at most this time.
 const SPREAD_MAX: Duration = Duration::from_secs(15 * 60);
 
-/// The lateness of one database.
+/// The delay of one database, as a share of the spread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticks(u16);
 
 impl Ticks {
-    /// For whatever is named so; the same name, the same lateness.
+    /// The delay for this name; equal names have equal delays.
     #[must_use]
     pub fn of(name: &str) -> Ticks {
         Ticks(xxhash_rust::xxh3::xxh3_64(name.as_bytes()) as u16)
     }
 
-    /// On time.
+    /// No delay.
     #[cfg(test)]
     pub(super) fn on_time() -> Ticks {
         Ticks(0)
@@ -46,12 +46,12 @@ impl Ticks {
     }
 }
 
-/// A duration in the unit of timestamps.
+/// A duration in milliseconds, the unit of timestamps.
 pub(super) fn ms(d: Duration) -> i64 {
     i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// `t` and a duration later.
+/// `t` plus a duration.
 pub fn later(t: Millis, d: Duration) -> Millis {
     Millis(t.0.saturating_add(ms(d)))
 }

@@ -14,47 +14,47 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// How finely a moment can be chosen, and how far back.
+/// How precisely, and how far back, a restore by time can choose a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Precision {
-    /// Two states that are so far apart can be told from each other. No finer than the batches: see
-    /// `sync_interval`.
+    /// Two states this far apart can be told from each other. No finer than the interval of
+    /// batches, `sync_interval`.
     pub grain: Duration,
     /// How far back that holds.
     pub window: Duration,
 }
 
-/// What a run that stores what is there, and ends, does to the history beside what is due.
+/// What a `--once` run does to the history in addition to what is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Once {
-    /// Store a full image of the state that it ends with.
+    /// Store a full image of the state with which the run ends.
     pub snapshot: bool,
     /// Delete what nothing needs any more, and fail if that fails.
     pub retention: bool,
 }
 
-/// How the history of one replica is kept. The defaults are Litestream's, but for the precision.
+/// How the history of one replica is kept. The defaults are Litestream's, except for the precision.
 #[derive(Clone)]
 pub struct HistoryOptions {
-    /// Compacted levels, ascending from 1, and how often each is written while there is something
-    /// new below it.
+    /// Compacted levels, ascending from 1, and how often each is written if the level below has
+    /// something new.
     pub levels: Vec<(Level, Duration)>,
     /// How often a full image is stored while something changes; `None` for never.
     pub snapshot_interval: Option<Duration>,
     /// How far back states can be restored. The image that the oldest of them needs is kept.
     pub snapshot_retention: Duration,
-    /// How long raw batches stay once they are compacted: `None` for as long as `precision` needs,
-    /// at least five minutes; 0 for ever. What is said here comes before `precision`.
+    /// How long raw batches stay after they are compacted. `None` for as long as `precision` needs,
+    /// but at least five minutes; 0 for forever. A value here takes precedence over `precision`.
     pub l0_retention: Option<Duration>,
-    /// How often they are looked at.
+    /// How often to look for raw batches that can be deleted.
     pub l0_check: Duration,
-    /// Without it nothing is ever deleted.
+    /// Whether anything is ever deleted.
     pub retention_enabled: bool,
-    /// What a restore by time may count on.
+    /// The precision that a restore by time may rely on.
     pub precision: Precision,
     /// Files of the replica that are known to be damaged.
     pub damaged: Damaged,
-    /// What time it is.
+    /// The clock by which the history is kept.
     pub clock: Arc<dyn Timeline>,
 }
 
@@ -76,7 +76,7 @@ impl Default for HistoryOptions {
 }
 
 impl HistoryOptions {
-    /// The same by the clock of the store, where that is known to be another.
+    /// The same options with the clock of the store, if that is known to differ.
     #[must_use]
     pub fn by_store(mut self, store: &Arc<dyn Store>) -> HistoryOptions {
         self.clock = Arc::new(StoreTimeline::new(self.clock, Arc::clone(store)));
@@ -98,32 +98,32 @@ impl fmt::Debug for HistoryOptions {
     }
 }
 
-/// What is wrong with the options.
+/// Why the options are not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HistoryOptionsError {
-    /// Levels out of order.
+    /// The levels are out of order.
     #[error(
         "levels must be 1, 2, 3, ... up to 8, each once, and level {found} comes where {expected} is due"
     )]
     Order {
-        /// The level that is due.
+        /// The level that should come here.
         expected: u32,
-        /// The level given.
+        /// The level that was given.
         found: Level,
     },
-    /// A level that is never written, or all the time.
+    /// A level has an interval of 0.
     #[error("the interval of level {0} is 0; give it a duration such as 30s, or leave the level out")]
     NoInterval(Level),
-    /// A level that is written more often than the one below it.
+    /// A level would be written more often than the one below it.
     #[error("level {0} is written more often than the level below it: intervals must not become shorter")]
     Shorter(Level),
-    /// An interval of snapshots that is 0.
+    /// The snapshot interval is 0.
     #[error("the snapshot interval is 0; give it a duration such as 24h")]
     NoSnapshotInterval,
 }
 
 impl HistoryOptions {
-    /// No levels, no snapshots, no deletions: batches only.
+    /// No levels, no snapshots, no deletions: only batches.
     #[must_use]
     pub fn off() -> HistoryOptions {
         HistoryOptions {
@@ -134,16 +134,16 @@ impl HistoryOptions {
         }
     }
 
-    /// Whether there is nothing to do at all.
+    /// Whether there is nothing to do for the history.
     #[must_use]
     pub fn is_off(&self) -> bool {
         self.levels.is_empty() && self.snapshot_interval.is_none()
     }
 
-    /// Checks what the types can't say.
+    /// Checks what the types do not rule out.
     ///
     /// # Errors
-    /// [`HistoryOptionsError`], the first that is found.
+    /// The first [`HistoryOptionsError`] that is found.
     pub fn validate(&self) -> Result<(), HistoryOptionsError> {
         let mut before = Duration::ZERO;
         for (expected, &(level, interval)) in (1..).zip(&self.levels) {
@@ -164,7 +164,7 @@ impl HistoryOptions {
         Ok(())
     }
 
-    /// The least time that compacted batches stay; `None` for ever.
+    /// The shortest time that compacted batches stay; `None` for forever.
     #[must_use]
     pub fn raw_retention(&self) -> Option<Duration> {
         match self.l0_retention {
@@ -176,19 +176,19 @@ impl HistoryOptions {
         .filter(|_| self.retention_enabled)
     }
 
-    /// Whether the first level alone honours the precision.
+    /// Whether the first level alone satisfies the precision.
     fn is_coarse(&self) -> bool {
         self.levels.first().is_some_and(|(_, interval)| self.precision.grain >= *interval)
     }
 
-    /// The level below one of `levels`.
+    /// The level below `level`: another of `levels`, or level 0.
     pub(super) fn below(&self, level: Level) -> Level {
         let lower = self.levels.iter().map(|(l, _)| *l).take_while(|l| l.get() < level.get());
         lower.last().unwrap_or(Level::RAW)
     }
 }
 
-/// Litestream's `l0-retention`: readers that follow a replica count on it.
+/// Shortest retention of raw batches: Litestream's `l0-retention`, on which standbys rely.
 pub(super) const RAW_RETENTION_MIN: Duration = Duration::from_secs(5 * 60);
 
 #[cfg(test)]
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(options.raw_retention(), Some(RAW_RETENTION_MIN));
         options.precision.window = 7 * DAY;
         assert_eq!(options.raw_retention(), Some(7 * DAY));
-        // Level 1 is written that often.
+        // Level 1 is written this often.
         options.precision.grain = 30 * SECOND;
         assert_eq!(options.raw_retention(), Some(RAW_RETENTION_MIN));
         options.precision.grain = 29 * SECOND;

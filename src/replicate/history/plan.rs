@@ -1,19 +1,20 @@
-//! What to do next for one replica: a pure function of what is stored, the options and the time.
+//! Plans the next job for one replica: a pure function of the inventory, the options and the time.
 //!
-//! Order of precedence, each only when its time has come and it does not rest after a failure:
+//! Order of precedence. Each job becomes due at its own time, and waits after a failure of its
+//! kind.
 //!
-//! 0. *Heal*: a damaged file whose content others have is written again from those.
-//! 1. *Base*: without a full image on level 9, a file that begins at TXID 1 is copied there. It
-//!    costs no upload, and the levels can then begin behind it: the image itself is never merged
-//!    into one level after the other.
-//! 2. *Levels*, from the lowest: all files of the level below that go beyond the level, if there
-//!    are any, at the first tick after the oldest of them came.
+//! 0. *Heal*: a damaged file whose content other files have is rewritten from them.
+//! 1. *Base*: without a full image on level 9, a file that begins at TXID 1 is copied there. This
+//! costs no upload. The levels can then begin after it: the image itself is never merged from level
+//! to level.
+//! 2. *Levels*, from the lowest: merges all files of the level below that reach beyond the level,
+//! at the first tick after the oldest of them was stored.
 //! 3. *Snapshot*: at the first tick after the first change since the last one.
-//! 4. *Times*: once an hour, a list of when the batches since the last list were made.
-//! 5. *Deletions*, see `retain`.
+//! 4. *Times*: once an hour, a list of the times of the batches since the last list.
+//! 5. *Deletions*: see `retain`.
 //!
-//! A file that is nearly all of a merge is copied and the others are merged around it; the same
-//! holds for one that is alone and not small.
+//! A file that makes up nearly all of a merge is copied, and the others are merged around it. A
+//! file that is alone and not small is copied, too.
 
 use std::time::Duration;
 
@@ -25,76 +26,77 @@ use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, Txid, limits};
 use crate::ltx::TimesId;
 
-/// From this size on a file that would be alone in its merge is copied by the store instead of
-/// being written again. Below it a copy costs as many requests and saves nothing.
+/// From this size in bytes on, a file that is alone in its merge is copied by the store instead of
+/// being rewritten. For smaller files a copy takes as many requests and saves nothing.
 pub(super) const COPY_BYTES_MIN: u64 = 256 << 10;
 
-/// A file that is so many times larger than all others of a merge together is copied by the store,
-/// and they are merged around it.
+/// The store copies a file that is at least this many times as large as all others of a merge
+/// together, and they are merged around it.
 const DOMINANT: u64 = 4;
 
-/// A list of times is written this often.
+/// How often a list of times is written.
 const TIMES_EVERY: Duration = Duration::from_secs(3600);
 
-/// And for no fewer batches: the headers of so few are read as quickly as the list.
+/// Fewest batches for which a list of times is written: the headers of fewer are read as quickly as
+/// the list.
 const TIMES_MIN: usize = 16;
 
-/// Something that can fail, and then rests, by itself.
+/// A kind of job; each kind fails, and waits after a failure, independently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// A file of a level. Level 9: a full image.
+    /// Writing a file of a level. Level 9: a full image.
     Write(Level),
     /// Deletions on level 0.
     RetainRaw,
-    /// Deletions on the others.
+    /// Deletions on the other levels, and of lists of times.
     Retain,
     /// Lists of times.
     Times,
-    /// Damaged files.
+    /// Rewriting damaged files.
     Heal,
 }
 
-/// One step. Whatever dies after any of them leaves a replica that is whole.
+/// One job. A crash after any of them leaves a complete replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Job {
     /// Merges files, in order and without gaps between them, into one of a level.
     Merge {
-        /// What is merged.
+        /// The files to merge.
         inputs: Vec<Stored>,
-        /// Where to.
+        /// Name of the output.
         to: LtxId,
     },
-    /// Writes a damaged file again.
+    /// Rewrites a damaged file.
     Heal {
-        /// What it is made of.
+        /// The files that have its content.
         inputs: Vec<Stored>,
-        /// The file.
+        /// Name of the damaged file.
         to: LtxId,
     },
     /// Copies one file to another level.
     Copy {
-        /// The file.
+        /// The file to copy.
         from: Stored,
-        /// Where to.
+        /// Name of the copy.
         to: LtxId,
     },
     /// Stores a full image of the present state.
     Snapshot,
     /// Deletes files that nothing needs any more.
     Delete {
-        /// On whose behalf.
+        /// Kind of the deletion.
         kind: Kind,
-        /// Which.
+        /// Names of the files, in the order of deletion.
         ids: Vec<LtxId>,
     },
-    /// Writes down when batches were made.
+    /// Stores a list of the times of batches.
     Times,
-    /// Deletes lists of times that speak of nothing any more.
+    /// Deletes lists of times that cover no file any longer.
     DropTimes(Vec<TimesId>),
 }
 
 impl Job {
-    /// Which kind of job it is.
+    /// The kind of this job.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -108,31 +110,31 @@ impl Job {
     }
 }
 
-/// The answer of the planner.
+/// The planner's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// This is due.
+    /// This job is due.
     Job(Job),
-    /// Nothing is, before that time; `None`: before something new is stored.
+    /// No job is due before this time; `None` if none is before something new is stored.
     Wait(Option<Millis>),
 }
 
-/// What the planner looks at.
+/// The input of the plan.
 pub struct Planner<'a> {
-    /// What is stored.
+    /// What the store holds.
     pub shelf: &'a Shelf,
-    /// What is wanted.
+    /// What the user wants.
     pub options: &'a HistoryOptions,
-    /// When.
+    /// The delay of this database.
     pub ticks: Ticks,
-    /// The present moment.
+    /// The present time.
     pub now: Millis,
-    /// Kinds of jobs that have failed rest until then.
+    /// Until when a kind of job waits after a failure.
     pub resting: &'a dyn Fn(Kind) -> Option<Millis>,
 }
 
 impl Planner<'_> {
-    /// What to do next.
+    /// The next job, or when one will be due.
     #[must_use]
     pub fn next(&self) -> Next {
         let mut wake: Option<Millis> = None;
@@ -153,13 +155,13 @@ impl Planner<'_> {
         Next::Wait(wake)
     }
 
-    /// A job that is due at `at`, unless it rests.
+    /// The job, which is due at `at` unless its kind waits after a failure.
     fn at(&self, kind: Kind, at: Millis, job: impl FnOnce() -> Job) -> Next {
         let at = (self.resting)(kind).map_or(at, |rest| rest.max(at));
         if at <= self.now { Next::Job(job()) } else { Next::Wait(Some(at)) }
     }
 
-    /// The next snapshot, if something has changed since the last.
+    /// When the next snapshot is due; `None` if nothing has changed since the last.
     #[must_use]
     pub fn snapshot_due(&self) -> Option<Millis> {
         if self.shelf.is_broken() {
@@ -171,8 +173,8 @@ impl Planner<'_> {
         Some(self.ticks.after(interval, changed))
     }
 
-    /// The job that stores a full image of what is stored now, whenever one is due; `None` if there
-    /// is one, or nothing.
+    /// The job that stores a full image of the present state, even if none is due; `None` if there
+    /// is such an image, or nothing is stored.
     #[must_use]
     pub fn image_now(&self) -> Option<Job> {
         let position = self.shelf.position();
@@ -183,7 +185,7 @@ impl Planner<'_> {
         Some(same.map_or(Job::Snapshot, |&from| Job::Copy { from, to: image_id(position) }))
     }
 
-    /// The next deletion that is due.
+    /// The next deletion, if one is due.
     #[must_use]
     pub fn deletion(&self) -> Option<Job> {
         match self.deletions() {
@@ -192,7 +194,7 @@ impl Planner<'_> {
         }
     }
 
-    /// A damaged file whose content others have.
+    /// Rewrites a damaged file whose content other files have.
     fn heal(&self) -> Next {
         match self.healing() {
             Some((inputs, to)) => self.at(Kind::Heal, self.now, || Job::Heal { inputs, to }),
@@ -211,7 +213,7 @@ impl Planner<'_> {
         }
         let kind = Kind::Write(Level::SNAPSHOT);
         let whole = self.shelf.all().filter(|s| s.id.min.0 == 1);
-        // Of several the one that begins earliest: it is the base of the most states.
+        // Of several files the one that ends earliest: it is the base of the most states.
         match whole.min_by_key(|s| (s.id.max, std::cmp::Reverse(s.id.level))) {
             Some(&from) => self.at(kind, self.now, || Job::Copy { from, to: image_id(from.id.max) }),
             None if self.shelf.position() == Txid(0) => Next::Wait(None),
@@ -221,7 +223,7 @@ impl Planner<'_> {
 
     fn levels(&self) -> Next {
         let mut wake = None;
-        // Without a base the levels would have to carry it.
+        // Without a base, the levels would have to contain it.
         let Some(base) = self.shelf.snapshots().find(|s| s.id.min.0 == 1).map(|s| s.id.max) else {
             return Next::Wait(None);
         };
@@ -237,7 +239,7 @@ impl Planner<'_> {
         Next::Wait(wake)
     }
 
-    /// The files that the next file of a level is made of: one unbroken run.
+    /// The files that the next file of a level is made from: one run without gaps.
     fn inputs(&self, level: Level, base: Txid) -> Vec<Stored> {
         let mut position = self.shelf.max(level);
         if self.shelf.level(level).len() == 0 {
@@ -253,7 +255,7 @@ impl Planner<'_> {
             if gap && !run.is_empty() {
                 break;
             }
-            // One that begins as early as the one before and reaches further takes its place.
+            // A file that begins as early as the previous one and reaches further replaces it.
             if run.last().is_some_and(|last| s.id.min <= last.id.min) {
                 run.pop();
             }
@@ -287,7 +289,7 @@ impl Planner<'_> {
     }
 
     fn deletions(&self) -> Next {
-        // What a damaged file can be made of again must not go.
+        // Files from which a damaged one can be rewritten must not be deleted.
         if self.healing().is_some() {
             return Next::Wait(None);
         }
@@ -316,7 +318,7 @@ impl Planner<'_> {
     }
 }
 
-/// One step of writing a run of files as the next of a level.
+/// The job that writes a run of files, or the first part of it, as the next file of a level.
 fn merge_or_copy(inputs: Vec<Stored>, level: Level) -> Job {
     let copy = |from: Stored| Job::Copy { to: LtxId { level, ..from.id }, from };
     let total: u64 = inputs.iter().map(|s| s.size).sum();
@@ -340,12 +342,12 @@ fn merge(inputs: Vec<Stored>, level: Level) -> Job {
     Job::Merge { inputs, to }
 }
 
-/// The full image of a state.
+/// Name of the full image of a state.
 pub(super) fn image_id(at: Txid) -> LtxId {
     LtxId { level: Level::SNAPSHOT, min: Txid(1), max: at }
 }
 
-/// The earlier of two moments that may never come.
+/// The earlier of two times, either of which may never come.
 pub(super) fn earlier(a: Option<Millis>, b: Option<Millis>) -> Option<Millis> {
     a.into_iter().chain(b).min()
 }

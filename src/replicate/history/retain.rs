@@ -1,20 +1,23 @@
-//! What may be deleted: never more than Litestream would, and nothing that a state within the
+//! Plans deletions: never more than Litestream would delete, and nothing that a state within the
 //! retention needs.
 //!
 //! - Level 0: files older than the retention that the first level covers, up to the first one that
-//!   is too young. The newest stays whatever happens: it is the position of the replica. They go in
-//!   groups, oldest first: all that one file of the first level covers, and of those the newest
-//!   first. So at every moment the files of a group continue the first level without a hole, and a
-//!   restore by time that meets a half-deleted group gets a state that is not older than it would
-//!   be without the group. Files that lie before the oldest image can continue nothing but the
-//!   first batch, if that is still there: of them the oldest goes first.
-//! - Level 9: the *oldest image that is needed* is the newest of those at least as old as the
-//!   retention: everything that was stored since can be rebuilt from it. Images before it go.
-//!   (Litestream keeps the newest image only, so that right after a snapshot there is no history.)
-//! - Other levels: files that end before that image, but for the newest file of each level.
+//!   is too young. The newest file always stays (I4): it is the position of the replica.
+//! - Level 9: the *base* is the newest of the images that are at least as old as the retention.
+//!   Everything stored since can be rebuilt from it. Images before it are deleted. (Litestream
+//!   keeps only the newest image, so that right after a snapshot there is no history.)
+//! - Other levels: files that end before the base, except the newest file of each level.
 //!
-//! Images, and whatever else begins at TXID 1, go first and by themselves: without its beginning a
-//! chain offers no states, while one with a hole offers states that are older than they claim to
+//! # Order of deletions
+//!
+//! Level-0 files are deleted in groups, the oldest group first. A group is all that one file of the
+//! first level covers, and its newest file goes first. So at every moment the rest of a group
+//! continues the first level without a hole. A restore by time that meets a half-deleted group gets
+//! a state that is not older than without the group. Of files before the oldest image the oldest
+//! goes first: they can continue nothing but the first batch, if that still exists.
+//!
+//! Images, and other files that begin at TXID 1, go first and by themselves. Without its beginning
+//! a chain offers no states; with a hole it would offer states that are older than they claim to
 //! be.
 
 use super::inventory::{Shelf, Stored};
@@ -23,28 +26,27 @@ use super::ticks::{later, ms};
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, limits};
 
-/// A retention is looked after this often at least, however short the check interval: deletions are
-/// then gathered into few requests.
+/// A retention is checked at most this many times while it lasts, however short the check interval,
+/// so that deletions are gathered into few requests.
 const CHECKS: i64 = 100;
 
-/// The answer.
+/// The files to delete.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Deletable {
-    /// These, at once, in this order.
+    /// Delete these now, in this order.
     pub ids: Vec<LtxId>,
-    /// If there are none: when there may be.
+    /// If there are none: when there may be some.
     pub again: Option<Millis>,
 }
 
-/// On level 0.
+/// Deletions on level 0.
 pub(super) fn raw(shelf: &Shelf, options: &HistoryOptions, now: Millis) -> Deletable {
     let (Some(retention), Some((first, _))) = (options.raw_retention(), options.levels.first()) else {
         return Deletable::default();
     };
     let objects = shelf.level(Level::RAW);
     let older = objects.len().saturating_sub(1);
-    // The wish for precision yields where objects would become too many; what was asked for by name
-    // does not.
+    // The precision gives way if the objects become too many; an explicit retention does not.
     let excess = match options.l0_retention {
         None => objects.len().saturating_sub(limits::RAW_OBJECTS),
         Some(_) => 0,
@@ -62,7 +64,7 @@ pub(super) fn raw(shelf: &Shelf, options: &HistoryOptions, now: Millis) -> Delet
             group.push(s.id);
         }
         if due > now {
-            // Not at its very moment, but together with those that come of age until then.
+            // Not at the exact moment, but together with the files that become old enough by then.
             found.again = Some(Millis((due.0.div_euclid(grain)).saturating_add(1).saturating_mul(grain)));
             break;
         }
@@ -76,7 +78,7 @@ pub(super) fn raw(shelf: &Shelf, options: &HistoryOptions, now: Millis) -> Delet
     found
 }
 
-/// On the other levels.
+/// Deletions on the other levels.
 pub(super) fn compacted(shelf: &Shelf, options: &HistoryOptions, now: Millis) -> Deletable {
     if !options.retention_enabled {
         return Deletable::default();

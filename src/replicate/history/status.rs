@@ -1,42 +1,41 @@
-//! What the history of a replica looks like, for whoever shows it.
+//! The state of a replica's history, for status and metrics.
 
 use super::inventory::Shelf;
 use crate::base::clock::Millis;
 use crate::base::{Level, Txid};
 
-/// One replica's history.
+/// The state of one replica's history.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HistoryStatus {
-    /// Newest full image: its TXID, and when it was made.
+    /// TXID and timestamp of the newest full image.
     pub snapshot: Option<(Txid, Millis)>,
-    /// When the next one is due; `None` while nothing changes.
+    /// When the next full image is due; `None` while nothing changes.
     pub next_snapshot: Option<Millis>,
-    /// When the next step of any kind is due; `None` if nothing is left to do before something new
-    /// is stored.
+    /// When the next step of any kind is due; `None` if none is before something new is stored.
     pub next_step: Option<Millis>,
-    /// Objects and bytes on each level, as far as they are known.
+    /// Objects and bytes on each level, from the inventory.
     pub levels: [LevelStatus; 10],
-    /// Steps done since the start.
+    /// Steps done since the start of the process.
     pub steps: u64,
-    /// What the last step that failed said, until that kind of step succeeds.
+    /// Text of the last failure, until that kind of step succeeds.
     pub last_error: Option<String>,
-    /// The store refuses deletions; everything else goes on.
+    /// Whether the store refuses deletions; everything else continues.
     pub deletions_refused: bool,
 }
 
-/// One level.
+/// The state of one level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LevelStatus {
     /// Number of objects.
     pub objects: u64,
-    /// Bytes of all of them.
+    /// Bytes of all objects.
     pub bytes: u64,
-    /// The largest TXID.
+    /// The largest TXID of the level; 0 if it is empty.
     pub newest: Txid,
 }
 
 impl HistoryStatus {
-    /// Takes over what is stored.
+    /// Takes the numbers from the inventory.
     pub(super) fn count(&mut self, shelf: &Shelf) {
         for level in Level::all() {
             let objects = shelf.level(level);

@@ -1,5 +1,5 @@
-//! The loop of one replica's history, and what keeps those of the whole process from doing too much
-//! at once.
+//! The loop of one replica's history, and the bounds on what all histories of the process do at
+//! once.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::base::limits;
 /// What all histories of the process share.
 #[derive(Debug, Clone)]
 pub struct Common {
-    /// Young files.
+    /// Recent files in memory.
     pub cache: Cache,
     jobs: Arc<Semaphore>,
     large: Arc<Semaphore>,
@@ -34,21 +34,20 @@ impl Default for Common {
 }
 
 impl Common {
-    /// Waits for a place.
+    /// Waits until the bounds allow one more job.
     async fn place(&self, large: bool) -> (Option<SemaphorePermit<'_>>, Option<SemaphorePermit<'_>>) {
-        // A large job waits for the others of its kind first, so that it does not keep a
-        // place from a small
-        // one meanwhile. The semaphores are never closed.
+        // A large job first waits for other large ones, so that it does not take a place from a
+        // small one meanwhile. The semaphores are never closed.
         let only = if large { self.large.acquire().await.ok() } else { None };
         (only, self.jobs.acquire().await.ok())
     }
 }
 
-/// Who is told when something has changed.
+/// Receives each new status.
 pub type Tell = Box<dyn Fn(&HistoryStatus)>;
 
-/// Keeps the history until it is dropped. Dropping it at any moment is as good as a crash, which
-/// does no harm.
+/// Keeps the history until it is dropped. Dropping it at any moment is like a crash, which does no
+/// harm.
 pub async fn keep(
     mut keeper: Keeper,
     feed: std::rc::Rc<Feed>,
@@ -56,7 +55,7 @@ pub async fn keep(
     clock: Arc<dyn Timeline>,
     tell: Tell,
 ) {
-    // Whether what was told last says when the next image is due.
+    // Whether the last status that was passed on says when the next image is due.
     let mut told: Option<bool> = None;
     let tell = |status: &HistoryStatus| {
         tell(status);
@@ -73,14 +72,14 @@ pub async fn keep(
             told = tell(keeper.status(now));
         }
         match keeper.next(now) {
-            // Its pipeline finds out when it works again.
+            // The pipeline finds out when the store works again.
             Next::Job(_) if keeper.store_is_out() => {
                 clock.until(later(now, limits::BACKOFF_UNREACHABLE)).await;
             }
             Next::Job(job) => {
                 let large = keeper.is_large(&job);
                 let _place = common.place(large).await;
-                // Something may have changed while it waited.
+                // The plan may have changed during the wait.
                 let now = clock.now();
                 if let Some(job) = same_size(keeper.next(now), &keeper, large) {
                     keeper.run(job, now).await;

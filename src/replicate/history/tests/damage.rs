@@ -36,8 +36,8 @@ async fn forget(world: &mut World) {
     world.restart().await;
 }
 
-/// A damaged file of a level stopped all compaction above it, and a restore failed, though the
-/// batches that it was made of were still there.
+/// A damaged file of a level stopped all compaction above it, and a restore failed, although the
+/// batches in it were still there.
 #[test]
 fn a_compacted_file_is_made_again_of_its_batches() {
     run(async {
@@ -60,12 +60,12 @@ fn a_compacted_file_is_made_again_of_its_batches() {
     });
 }
 
-/// A damaged batch was tried again for ever, so that the levels stopped there.
+/// A damaged batch was retried forever, so that the levels stopped there.
 #[test]
 fn a_damaged_batch_does_not_stop_the_levels_and_its_loss_is_known() {
     run(async {
         let mut world = started(32).await;
-        // Not compacted yet, and in no memory.
+        // Not compacted yet, and not in memory.
         for _ in 0..6 {
             world.write().await;
         }
@@ -79,7 +79,7 @@ fn a_damaged_batch_does_not_stop_the_levels_and_its_loss_is_known() {
         assert!(compacted.iter().any(|(_, to)| *to == lost - 1), "{compacted:?}");
         assert!(compacted.iter().any(|(from, to)| *from == lost + 1 && *to == lost + 3), "{compacted:?}");
         assert!(world.keeper.next_snapshot(world.now).is_some_and(|due| due <= world.now));
-        // A batch with all pages is enough for an image, and that for the newest state.
+        // A batch with all pages is enough for an image, and the image for the newest state.
         world.write_all().await;
         world.pass(6 * MINUTE).await;
         assert!(!world.feed.is_broken());
@@ -104,7 +104,7 @@ fn an_empty_file_is_known_by_the_listing() {
     });
 }
 
-/// What other files have is written again, an image too; what they do not have is left alone.
+/// Content that other files have is rewritten, an image too; what they do not have is left alone.
 #[test]
 fn mending_takes_what_there_is() {
     run(async {
@@ -121,7 +121,7 @@ fn mending_takes_what_there_is() {
         }
         let listing = world.store.list_all().await.unwrap();
         let store = std::sync::Arc::new(world.store.clone());
-        // Level 1 had the batch, and only level 2 has what level 1 had.
+        // Level 1 had the batch, and only level 2 has the content of level 1.
         let mended = mend(store, &listing, damaged, world.now).await.unwrap();
         assert_eq!(mended, [image]);
         assert!(world.store.file(image) == good[2]);

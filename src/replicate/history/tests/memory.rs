@@ -1,5 +1,5 @@
-//! A store in memory that counts requests, dies when told, and shows every moment between two
-//! changes to an inspector.
+//! A store in memory that counts requests, fails from a chosen change on, and passes every state
+//! that a reader could see to an inspector.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::store::{
     Upload,
 };
 
-/// Requests so far.
+/// Numbers of requests so far.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     pub lists: u32,
@@ -24,14 +24,14 @@ pub struct Counts {
     pub puts: u32,
     pub copies: u32,
     pub deletes: u32,
-    /// Bytes that came by PUT.
+    /// Bytes stored by PUTs.
     pub put_bytes: u64,
 }
 
 /// Looks at every state that a reader could see.
 type Inspector = Box<dyn Fn(&[Entry]) + Send>;
 
-/// What somebody else does to the replica between two requests.
+/// What another program does to the replica between two requests.
 type Meanwhile = Box<dyn FnOnce(&MemoryStore) + Send>;
 
 #[derive(Default)]
@@ -40,12 +40,12 @@ struct State {
     times: BTreeMap<TimesId, Bytes>,
     counts: Counts,
     largest_get: u64,
-    /// So many more changes, then everything fails; `true`: the change that it dies in is done all
-    /// the same.
+    /// After this many more changes everything fails. `true`: the change that fails is made all the
+    /// same.
     fuse: Option<(u32, bool)>,
     refuse_deletes: bool,
     inspector: Option<Inspector>,
-    /// After so many further GETs.
+    /// Run after this many further GETs.
     meanwhile: Option<(u32, Meanwhile)>,
 }
 
@@ -77,7 +77,7 @@ impl State {
         if matches!(self.fuse, Some((0, _))) { Err(dead()) } else { Ok(()) }
     }
 
-    /// One change that a reader can see.
+    /// Makes one change that a reader can see.
     fn change(&mut self, what: impl FnOnce(&mut State)) -> Result<()> {
         self.alive()?;
         let mut dies = None;
@@ -106,7 +106,7 @@ impl MemoryStore {
         self.lock().counts
     }
 
-    /// Bytes of the longest range that was asked for.
+    /// Bytes of the longest range that was requested.
     pub fn largest_get(&self) -> u64 {
         self.lock().largest_get
     }
@@ -139,7 +139,7 @@ impl MemoryStore {
         entries.iter().filter(|e| e.id.level == level).map(|e| (e.id.min.0, e.id.max.0)).collect()
     }
 
-    /// Dies at that change.
+    /// Fails from this change on; `done`: the failing change itself is made.
     pub fn die_at(&self, change: u32, done: bool) {
         self.lock().fuse = Some((change, done));
     }
@@ -160,17 +160,17 @@ impl MemoryStore {
         self.lock().inspector = Some(inspector);
     }
 
-    /// What somebody else does to the replica.
+    /// Removes a file, as another program would.
     pub fn remove(&self, id: LtxId) {
         self.lock().files.remove(&id);
     }
 
-    /// The same: another file under that name.
+    /// Replaces a file, as another program would.
     pub fn replace(&self, id: LtxId, bytes: Bytes, modified: Millis) {
         self.lock().files.insert(id, (bytes, modified));
     }
 
-    /// Calls `what` once, when so many further GETs have been answered.
+    /// Calls `what` once, after `gets` further GETs.
     pub fn after_gets(&self, gets: u32, what: Meanwhile) {
         self.lock().meanwhile = Some((gets, what));
     }
@@ -264,7 +264,7 @@ impl Store for MemoryStore {
         if state.refuse_deletes {
             return now(Err(StoreError::new(ErrorKind::Credentials, "AccessDenied")));
         }
-        // One after the other: a reader may look in between, and any of them may be the last.
+        // One by one: a reader may look in between, and each may be the last.
         now(ids.iter().try_for_each(|id| state.change(|s| drop(s.files.remove(id)))))
     }
 

@@ -1,4 +1,4 @@
-//! What keeping a history costs, counted.
+//! Counts the requests that a history costs.
 
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ fn a_busy_hour_lists_and_gets_nothing() {
         assert!((120 + 12 + 1..=120 + 12 + 3).contains(&compacted), "{cost:?}");
         assert!(cost.deletes <= 240, "{cost:?}: what is deleted goes together");
         assert!(world.store.level(0).len() < 400);
-        // The list of times says when the batches at the ends of files were made.
+        // The list has the times of the batches at the ends of files.
         world.pass(2 * HOUR).await;
         let lists = world.store.times();
         assert!(!lists.is_empty());
@@ -195,9 +195,8 @@ fn a_file_that_is_gone_costs_one_listing_and_is_said() {
         let before = world.store.counts();
         world.pass(5 * MINUTE).await;
         assert_eq!(since(before, world.store.counts()).lists, 1);
-        // Without a live database nothing fills the hole; what is there is compacted
-        // around it, and the
-        // status says so.
+        // Without a live database nothing fills the hole. The rest is compacted around it, and the
+        // status shows it.
         let status = world.keeper.status(world.now);
         assert!(status.last_error.as_ref().is_some_and(|e| e.contains("cannot write level 9")), "{status:?}");
         assert_eq!(world.store.level(1), [(2, 2), (4, 5)]);
@@ -219,7 +218,7 @@ fn images_of_a_small_database_are_made_in_memory_and_old_ones_go() {
         }
         let counts = world.store.counts();
         assert_eq!((counts.lists, counts.gets), (1, 0));
-        // Those of the last three hours, and the one before that they begin with.
+        // The images of the last three hours, and the one before, with which they begin.
         let images = world.store.level(9);
         assert!((4..=5).contains(&images.len()), "{images:?}");
         let oldest = images[0].1;
@@ -239,7 +238,7 @@ fn inputs_of_a_merge_are_read_in_pieces_that_fit_into_memory_together() {
         for _ in 0..30 {
             world.write_all().await;
         }
-        // Nothing is in memory, and no file is nearly all of the merge.
+        // Nothing is in memory, and no file makes up nearly all of the merge.
         world.restart().await;
         let total: u64 = world.store.entries().iter().map(|e| e.size).sum();
         assert!(total > 3 * limits::MERGE_BYTES as u64, "{total}");

@@ -11,13 +11,13 @@ use crate::replicate::history::HistoryOptions;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// So many batches, so far apart.
+    /// This many batches, this far apart.
     Write(u8, Duration),
     /// A batch with every page.
     WriteAll,
     /// Nothing happens for a while.
     Rest(Duration),
-    /// At that change of the store the process dies; the change may be done.
+    /// The process dies at this change of the store; `true`: the change is made.
     Die(u32, bool),
 }
 
@@ -57,7 +57,7 @@ async fn play(options: HistoryOptions, pages: usize, seed: u64, steps: Vec<Step>
     {
         let position = Arc::clone(&position);
         world.store.inspect(Box::new(move |entries| {
-            // A batch that is being put is the newest from the moment at which it is seen.
+            // A batch that is being stored is the newest from the moment at which it is visible.
             let raw = entries.iter().filter(|e| e.id.level.get() == 0).map(|e| e.id.max.0).max();
             position.fetch_max(raw.unwrap_or(0), Ordering::Relaxed);
             whole(entries, position.load(Ordering::Relaxed));

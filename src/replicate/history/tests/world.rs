@@ -1,4 +1,4 @@
-//! A database that exists as pages only, its replica, and the clock.
+//! A database that exists only as pages, its replica, and the clock.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -18,15 +18,15 @@ use crate::replicate::history::{Feed, HistoryOptions};
 use crate::restore::plan::{Goal, PlanError, plan};
 use crate::store::{Entry, PutOptions, Store};
 
-/// Noon of some day: boundaries of hours and days are not at the start.
+/// Noon of some day, so that the start is not at the boundary of a day.
 pub const START: Millis = Millis(1_795_262_400_000);
 
 const PAGE: usize = 512;
 
-/// What a database holds: pages 1, 2, ...
+/// The pages of a database: 1, 2, ...
 pub type Image = Vec<Vec<u8>>;
 
-/// A batch that is stored.
+/// A stored batch.
 #[derive(Debug, Clone)]
 pub struct Batch {
     pub created: Millis,
@@ -85,7 +85,7 @@ impl World {
         self.feed.listed(&listing, self.now);
     }
 
-    /// The process dies, and another one takes over.
+    /// The process dies, and another takes over.
     pub async fn restart(&mut self) {
         self.store.revive();
         (self.keeper, self.feed) = World::start(&self.store, &self.options, &self.cache);
@@ -96,8 +96,8 @@ impl World {
         self.batches.keys().last().copied().unwrap_or(0)
     }
 
-    /// Changes some pages, may grow or shrink the database, and stores that. False if the process
-    /// died of it.
+    /// Changes some pages, may grow or shrink the database, and stores the batch. `false` if the
+    /// process died of it.
     pub async fn write(&mut self) -> bool {
         let before = self.image.len();
         match self.rng.u8(..10) {
@@ -113,7 +113,7 @@ impl World {
         self.store_batch(&changed).await
     }
 
-    /// The next batch holds every page, as after a repair that failed.
+    /// Stores a batch with every page, as after a repair that failed.
     pub async fn write_all(&mut self) -> bool {
         let all: Vec<usize> = (0..self.image.len()).collect();
         self.store_batch(&all).await
@@ -130,7 +130,7 @@ impl World {
         let lent = pages.iter().map(|p| (Pgno::new(*p as u32 + 1).unwrap(), &self.image[*p][..]));
         let bytes = Bytes::from(encode_file(&header, lent).unwrap());
         let options = PutOptions { created: self.now, create_only: true };
-        // The pipeline puts until it is answered; here it is never the one that dies.
+        // The pipeline retries until it gets an answer; here it is never the one that dies.
         self.batches.insert(txid.0, Batch { created: self.now, image: self.image.clone() });
         let id = LtxId::raw(txid);
         loop {
@@ -143,7 +143,7 @@ impl World {
         true
     }
 
-    /// Lets time pass, and does all that falls due. Ends early if the process dies.
+    /// Lets time pass, and does everything that falls due. Ends early if the process dies.
     pub async fn pass(&mut self, time: Duration) {
         let end = Millis(self.now.0 + i64::try_from(time.as_millis()).unwrap());
         loop {
@@ -162,7 +162,7 @@ impl World {
         self.now = end.max(self.now);
     }
 
-    /// The state that files make.
+    /// The state that these files make.
     pub fn rebuild(&self, files: &[Entry]) -> Image {
         let readers = files.iter().map(|e| {
             LtxReader::new(std::io::Cursor::new(self.store.file(e.id))).expect("a file with a header")
@@ -176,7 +176,7 @@ impl World {
         image.into_iter().map(|p| p.expect("every page is there")).collect()
     }
 
-    /// Every state that is offered, by TXID, by time, and the newest, is what it claims to be.
+    /// Checks that every state on offer, by TXID, by time, and the newest, is what it claims to be.
     pub fn verify(&self) {
         let entries = self.store.entries();
         let newest = plan(&entries, Goal::Newest).expect("the newest state can be restored");
@@ -199,8 +199,8 @@ impl World {
         }
     }
 
-    /// By time, every batch since `since` can be had to the grain of `precision`; nothing since the
-    /// retention is out of reach.
+    /// Checks that a restore by time finds each batch that is younger than the retention of raw
+    /// batches, and that no time within the retention of snapshots is unreachable.
     pub fn verify_promise(&self) {
         let entries = self.store.entries();
         let window = self.options.raw_retention().unwrap_or(Duration::MAX);
@@ -225,20 +225,20 @@ impl World {
     }
 }
 
-/// The files of a restore by time as Litestream chooses them: those that were made before it.
+/// The files of a restore by time as Litestream chooses them: those made before that time.
 fn before(entries: &[Entry], wanted: Millis) -> Result<Vec<Entry>, PlanError> {
     let earlier: Vec<Entry> = entries.iter().filter(|e| e.modified < wanted).copied().collect();
     plan(&earlier, Goal::UpTo(Txid(u64::MAX)))
 }
 
-/// What must hold at every moment, for whoever lists the replica then.
+/// Checks what must hold whenever a reader lists the replica.
 pub fn whole(entries: &[Entry], position: u64) {
     let raw = entries.iter().filter(|e| e.id.level == crate::base::Level::RAW).map(|e| e.id.max.0);
     // I4: at every moment, as another process would see it.
     assert_eq!(raw.max(), Some(position), "the newest level-0 file is always there");
     let newest = plan(entries, Goal::Newest).expect("the newest state can be restored at every moment");
     assert_eq!(newest.last().map(|e| e.id.max.0), Some(position));
-    // At no time of the past a reader gets an old state because of a hole in front of newer ones.
+    // At no time of the past does a reader get an old state because of a hole before newer ones.
     let mut times: Vec<Millis> = entries.iter().map(|e| e.modified).collect();
     times.sort_unstable();
     times.dedup();

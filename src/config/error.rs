@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::host::Ambiguity;
-use super::location::Origin;
-use super::query;
+use super::ambiguity::Ambiguity;
+use super::names::PARAMETERS;
+use super::sourced::Origin;
 
 /// Errors of a replica URL or of the environment. Secrets are never part of a message (I7).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -171,6 +171,6 @@ pub enum ConfigError {
 fn hint(nearest: &Option<&'static str>) -> String {
     match nearest {
         Some(name) => format!("; did you mean {name:?}?"),
-        None => format!("; known are {}", query::NAMES.join(", ")),
+        None => format!("; known are {}", PARAMETERS.join(", ")),
     }
 }

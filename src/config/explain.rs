@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::location::{Addressing, Checksum, Kind, Location, Origin, S3Location, SignPayload, Sourced};
+use super::location::{Kind, Location, S3Location};
+use super::quirks::{Addressing, Checksum, SignPayload};
+use super::sourced::{Origin, Sourced};
 use super::{CredentialSource, ReplicaFields};
 
 /// One line: a name, its value, and its origin.

@@ -9,8 +9,9 @@
 use std::path::PathBuf;
 
 use super::error::ConfigError;
-use super::location::{Checksum, Origin, SignPayload, Sourced};
 use super::query::Query;
+use super::quirks::{Checksum, SignPayload};
+use super::sourced::{Origin, Sourced};
 use super::values::{parse_checksum, parse_concurrency, parse_sign_payload, parse_size};
 use super::{Env, Secret};
 

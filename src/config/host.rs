@@ -10,13 +10,13 @@
 //! A name with dots that no rule knows may be a bucket of AWS, a server, or a bucket before its
 //! server. Then all readings are returned, and no request is sent.
 
-use std::fmt;
-
+use super::address::{Endpoint, EndpointUrl, PRIVATE, Scheme, is_local};
+use super::ambiguity::{Ambiguity, Reading};
 use super::aws::AccessPoint;
-use super::endpoint::{Recognised, is_local, recognise, split_port};
+use super::bucket::check_bucket;
+use super::endpoint::{Recognised, recognise, split_port};
 use super::error::ConfigError;
-use super::text::{check_bucket, shown};
-use super::{Endpoint, EndpointUrl, Scheme};
+use super::text::shown;
 
 /// First labels of hosts that are typical for object stores.
 const WORDS: [&str; 21] = [
@@ -43,10 +43,6 @@ const WORDS: [&str; 21] = [
     "store",
 ];
 
-/// Suffixes of names that exist only in private networks, so no bucket of AWS has them.
-pub(super) const PRIVATE: [&str; 8] =
-    [".local", ".internal", ".lan", ".home", ".home.arpa", ".svc", ".test", ".localdomain"];
-
 /// Suffixes of file names, which are unlikely in names of buckets.
 const FILES: [&str; 5] = [".db", ".sqlite", ".sqlite3", ".db3", ".sqlite-wal"];
 
@@ -59,51 +55,6 @@ pub(super) enum Place {
     Server { server: Box<Recognised>, bucket: String, prefix: String },
     /// An access point of AWS.
     AccessPoint { point: AccessPoint, prefix: String },
-}
-
-/// One interpretation of a URL.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reading {
-    /// The meaning, for messages: `bucket b of the server h`.
-    pub meaning: String,
-    /// The unambiguous URL with this meaning.
-    pub url: String,
-    /// The server to probe.
-    pub endpoint: EndpointUrl,
-    /// The bucket to probe for; `None` if the URL does not name one.
-    pub bucket: Option<String>,
-}
-
-/// A URL with several readings. No request has been sent to any of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ambiguity {
-    /// The URL as written, including its parameters. It is the key by which
-    /// [`super::Overrides::settled`] replaces it.
-    pub url: String,
-    /// All readings.
-    pub readings: Vec<Reading>,
-}
-
-impl Ambiguity {
-    /// Whether a probe of the servers can tell the readings apart: each of them names a bucket.
-    #[must_use]
-    pub fn can_be_probed(&self) -> bool {
-        self.readings.iter().all(|r| r.bucket.is_some())
-    }
-}
-
-impl fmt::Display for Ambiguity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ask = match self.readings.len() {
-            1 => "leaves open what its first name is; if it is this, write",
-            _ => "can mean several places; write the one that you mean",
-        };
-        write!(f, "replica URL {:?} {ask}:", shown(&self.url))?;
-        for reading in &self.readings {
-            write!(f, "\n  {}: {}", reading.meaning, reading.url)?;
-        }
-        Ok(())
-    }
 }
 
 /// The parts of a URL.

@@ -5,7 +5,10 @@
 //! is passed in as an [`Env`], other files are named but not read, and no name is looked up in the
 //! network.
 
+mod address;
+mod ambiguity;
 mod aws;
+mod bucket;
 mod credentials;
 mod duration;
 mod endpoint;
@@ -16,27 +19,30 @@ mod fields;
 pub mod file;
 mod host;
 mod location;
+mod names;
 mod provider;
 mod query;
+mod quirks;
 mod resolve;
 mod settings;
+mod sourced;
 mod text;
 mod values;
 
+pub use address::{Endpoint, EndpointUrl, Scheme};
+pub use ambiguity::{Ambiguity, Reading};
 pub use credentials::{
     CredentialError, CredentialFuture, CredentialSource, Credentials, ProvideCredentials, Secret,
 };
 pub use duration::{DurationError, parse_duration};
-pub use endpoint::{Endpoint, EndpointUrl, Scheme};
 pub use env::Env;
 pub use error::ConfigError;
 pub use explain::Line;
 pub use fields::ReplicaFields;
 pub use file::Config;
-pub use host::{Ambiguity, Reading};
-pub use location::{
-    Addressing, Checksum, Kind, Location, Origin, Quirks, S3Location, SignPayload, Sourced, TlsOptions,
-};
+pub use location::{Kind, Location, S3Location};
+pub use quirks::{Addressing, Checksum, Quirks, SignPayload, TlsOptions};
 pub use resolve::Overrides;
+pub use sourced::{Origin, Sourced};
 pub use text::{connection_path, database_path};
 pub use values::parse_rate;

@@ -1,7 +1,7 @@
 //! Providers of S3: the forms of their host names, and their documented properties. Everything else
 //! is found out by asking the store.
 
-use super::location::{Addressing, Checksum};
+use super::quirks::{Addressing, Checksum};
 
 /// How a provider's region is found if none is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

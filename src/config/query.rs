@@ -1,29 +1,9 @@
 //! Parameters of a replica URL, in camelCase or with hyphens.
 
 use super::error::ConfigError;
+use super::names::{PARAMETERS, fold, nearest};
 use super::text::{decode, shown};
 use super::values::parse_bool;
-
-/// Every known parameter, as documented.
-pub(super) const NAMES: [&str; 14] = [
-    "endpoint",
-    "region",
-    "force-path-style",
-    "skip-verify",
-    "ca-cert",
-    "sign-payload",
-    "checksum",
-    "require-content-md5",
-    "storage-class",
-    "part-size",
-    "concurrency",
-    "sse-kms-key-id",
-    "requester-pays",
-    "expected-bucket-owner",
-];
-
-/// How many letters may differ between a mistyped name and the suggested one.
-const DISTANCE_MAX: usize = 3;
 
 /// Parameters by their documented names.
 #[derive(Debug, Default)]
@@ -37,7 +17,7 @@ impl Query {
             let (name, value) = pair.split_once('=').unwrap_or((pair, "true"));
             let spaced = value.replace('+', " ");
             let value = decode(&spaced).ok_or_else(|| ConfigError::Escape(shown(url)))?;
-            let known = NAMES.into_iter().find(|n| fold(n) == fold(name));
+            let known = PARAMETERS.into_iter().find(|n| fold(n) == fold(name));
             let Some(known) = known else {
                 let (url, name) = (shown(url), name.to_owned());
                 return Err(ConfigError::Parameter { nearest: nearest(&name), url, name });
@@ -65,42 +45,6 @@ impl Query {
             }),
         }
     }
-}
-
-/// The common form of `force-path-style`, `forcePathStyle` and `force_path_style`.
-fn fold(name: &str) -> String {
-    name.chars().filter(|c| !matches!(c, '-' | '_')).map(|c| c.to_ascii_lowercase()).collect()
-}
-
-fn nearest(name: &str) -> Option<&'static str> {
-    nearest_of(NAMES, name)
-}
-
-/// The known name that was probably meant by `name`.
-pub(super) fn nearest_of<'n>(names: impl IntoIterator<Item = &'n str>, name: &str) -> Option<&'n str> {
-    let name = fold(name);
-    names
-        .into_iter()
-        .map(|n| (distance(&fold(n), &name), n))
-        .min()
-        .filter(|(d, n)| *d <= DISTANCE_MAX && *d * 2 <= n.len())
-        .map(|(_, n)| n)
-}
-
-/// Number of letters to insert, remove or replace between `a` and `b` (Levenshtein distance).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(64).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -8,16 +8,20 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::ambiguity::Ambiguity;
 use super::aws::{self, AccessPoint};
+use super::bucket::check_bucket;
 use super::endpoint::{Recognised, recognise};
 use super::error::ConfigError;
-use super::host::{Ambiguity, Parts, Place, place};
-use super::location::{Addressing, Kind, Location, Origin, S3Location, Sourced, TlsOptions};
+use super::host::{Parts, Place, place};
+use super::location::{Kind, Location, S3Location};
 use super::query::Query;
+use super::quirks::{Addressing, TlsOptions};
 use super::settings::{
-    addressing, check_header, check_region, check_text, quirks, region, static_keys, what,
+    Found, addressing, check_header, check_region, check_text, quirks, region, static_keys, what,
 };
-use super::text::{check_bucket, clean, decode, has_user_info, shown};
+use super::sourced::{Origin, Sourced};
+use super::text::{clean, decode, has_user_info, shown};
 use super::{CredentialSource, Endpoint, EndpointUrl, Env, ReplicaFields, Scheme, provider};
 
 /// Values of command line flags. They take precedence over everything else.
@@ -227,15 +231,6 @@ fn s3_fields(fields: ReplicaFields, env: &Env) -> Result<Location, ConfigError> 
 
 fn endpoint_url(endpoint: &Sourced<String>) -> Result<EndpointUrl, ConfigError> {
     EndpointUrl::parse(&endpoint.value, &what("endpoint", &endpoint.origin))
-}
-
-/// The endpoint and what its name reveals, with bucket and prefix.
-pub(super) struct Found {
-    pub(super) endpoint: Sourced<Endpoint>,
-    pub(super) server: Recognised,
-    pub(super) bucket: String,
-    prefix: String,
-    access_point: Option<String>,
 }
 
 fn finish(place: Place, fields: ReplicaFields, env: &Env) -> Result<Location, ConfigError> {

@@ -2,13 +2,23 @@
 
 use std::sync::Arc;
 
+use super::endpoint::Recognised;
 use super::error::ConfigError;
-use super::location::{Addressing, Checksum, Origin, Quirks, SignPayload, Sourced};
-use super::resolve::Found;
+use super::quirks::{Addressing, Checksum, Quirks, SignPayload};
+use super::sourced::{Origin, Sourced};
 use super::{CredentialSource, Credentials, Endpoint, ReplicaFields, provider};
 use crate::base::limits;
 
 const REGION_DEFAULT: &str = "us-east-1";
+
+/// The endpoint and what its name reveals, with bucket and prefix.
+pub(super) struct Found {
+    pub(super) endpoint: Sourced<Endpoint>,
+    pub(super) server: Recognised,
+    pub(super) bucket: String,
+    pub(super) prefix: String,
+    pub(super) access_point: Option<String>,
+}
 
 /// The name of a value in messages: that of its parameter, flag or variable, if that suffices.
 pub(super) fn what(name: &str, origin: &Origin) -> String {

@@ -1,6 +1,6 @@
 //! Small values in the form that people write.
 
-use super::location::{Checksum, SignPayload};
+use super::quirks::{Checksum, SignPayload};
 
 /// A boolean, in the spellings of YAML and of Go.
 pub(super) fn parse_bool(text: &str) -> Option<bool> {

@@ -13,7 +13,7 @@ use super::keys::{Key, Kind, Use};
 use super::yaml::{Section, Text, Value};
 use super::{DatabaseConfig, Directory, ReplicaConfig, pattern};
 use crate::base::Level;
-use crate::config::location::Origin;
+use crate::config::sourced::Origin;
 use crate::config::values::{
     parse_bool, parse_checksum, parse_concurrency, parse_rate, parse_sign_payload, parse_size,
 };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::config::Config;
 use super::error::{FileError, Mark, Problem};
 use super::{Directory, ReplicaConfig};
-use crate::config::location::Origin;
+use crate::config::sourced::Origin;
 
 /// Refuses such overlaps.
 pub(super) fn check(config: &Config) -> Result<(), FileError> {

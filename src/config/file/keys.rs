@@ -2,7 +2,7 @@
 //!
 //! `docs/config.md` describes the same in prose; a test compares the two.
 
-use crate::config::query::nearest_of;
+use crate::config::names::nearest_of;
 
 /// The form of a key's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::config::{Config, Warning};
 use super::error::{FileError, Mark, Problem};
 use crate::base::limits;
-use crate::config::location::Origin;
+use crate::config::sourced::Origin;
 use crate::config::{Env, Overrides};
 use crate::io::read_small_with_mode;
 

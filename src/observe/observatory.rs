@@ -29,7 +29,7 @@ pub struct Options {
     pub homes: bool,
     /// Also listen at this path.
     pub socket: Option<PathBuf>,
-    /// Permissions of all sockets; [`SOCKET_MODE`] if `None`.
+    /// Permissions of all sockets; 0600 if `None`.
     pub mode: Option<u32>,
     /// Serve HTTP here: `HOST:PORT`, or `:PORT` for all addresses of the host.
     pub addr: Option<String>,

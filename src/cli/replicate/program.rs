@@ -24,6 +24,7 @@ pub(super) fn prepare(line: &str, config: Option<&Config>) -> anyhow::Result<Com
     }
     let secrets = config.map(secrets).unwrap_or_default();
     for (name, value) in std::env::vars_os() {
+        // I7: the program does not inherit the keys of the replication.
         if is_ours(&name, &value, &secrets) {
             command.env_remove(name);
         }

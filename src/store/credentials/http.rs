@@ -60,6 +60,7 @@ impl Ask {
         let what = if name == AUTHORIZATION { "the authorization token" } else { "the token" };
         let mut value = HeaderValue::from_str(value)
             .map_err(|_| failed(format!("{what} holds characters that HTTP does not allow")))?;
+        // I7: hidden in `Debug` output.
         value.set_sensitive(true);
         self.headers.insert(name, value);
         Ok(self)
@@ -242,6 +243,7 @@ pub(super) fn quote(text: &str) -> String {
             run.push(c);
             continue;
         }
+        // I7: a message shows nothing that may be a key.
         out.push_str(if is_key_like(&run) { "(hidden)" } else { &run });
         run.clear();
         out.push(c);

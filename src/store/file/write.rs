@@ -133,6 +133,7 @@ impl Draft {
         let failed = |e: io::Error| error("write", &target, &e);
         let file = pending.file().std();
         file.set_modified(options.created.to_system()).map_err(failed)?;
+        // I1: the file is flushed before it gets its name.
         file.sync_all().map_err(failed)?;
         let existing = if options.create_only { Existing::Refuse } else { Existing::Replace };
         match pending.commit(&target, existing) {

@@ -115,6 +115,7 @@ fn customer_headers(
 ) -> Result<Vec<Header>, StoreError> {
     let values = [algorithm.to_owned(), BASE64.encode(key), BASE64.encode(Md5::digest(key))];
     let mut headers = names.iter().zip(values).map(|(n, v)| header(n, &v)).collect::<Result<Vec<_>, _>>()?;
+    // I7: the key and its MD5 are hidden in `Debug` output.
     for (_, value) in &mut headers[1..] {
         value.set_sensitive(true);
     }

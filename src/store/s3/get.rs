@@ -83,6 +83,7 @@ impl Inner {
         let wanted = call.range.clone().unwrap_or_default();
         let span = Span::of(answer.status, &answer.headers, &wanted)?;
         let etag = answer.headers.get(ETAG).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        // I5: a read never mixes two versions of an object.
         if got.etag.is_some() && got.etag != etag {
             let message = "the object was replaced while it was read";
             return Err(Failure::new(Class::Final(ErrorKind::Corrupt), message));
@@ -157,6 +158,7 @@ impl Span {
             content_range(&said).ok_or_else(|| corrupt(format!("the answer holds the range {said:?}")))?;
         let end = wanted.end.min(size.unwrap_or(u64::MAX));
         let expected = format!("bytes {}-{}", wanted.start, end.saturating_sub(1));
+        // I5: only the requested bytes are accepted.
         if first != wanted.start || last + 1 != end {
             return Err(corrupt(format!("the answer holds {said:?}, expected {expected:?}")));
         }

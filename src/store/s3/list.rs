@@ -171,7 +171,7 @@ pub(super) fn clean(root: &str) -> String {
     if parts.is_empty() { String::new() } else { parts.join("/") + "/" }
 }
 
-/// What a key below the root names.
+/// The kind of object that a key below the root names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Name {
     Ltx(LtxId),

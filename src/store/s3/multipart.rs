@@ -343,6 +343,7 @@ impl Parts {
                 Err(failure) => break failure,
             };
             let of_parts = self.sent.iter().any(|s| s.doubtful);
+            // I1: the object is checked before the upload counts as stored.
             let proven = self.inner.prove_parts(&self.key, &print, doubtful || of_parts).await;
             match proven {
                 Ok(()) => {

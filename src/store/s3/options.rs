@@ -47,7 +47,7 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// For a process that goes on for ever and backs off by itself.
+    /// The policy of a long-running process whose callers back off by themselves.
     #[must_use]
     pub fn of_a_service() -> RetryPolicy {
         RetryPolicy {

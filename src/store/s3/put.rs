@@ -79,6 +79,7 @@ impl Inner {
             let failure = match self.run(&call).await {
                 Ok(reply) => {
                     self.remember_refusal(&ways);
+                    // I1: a success response alone does not count; it has to be plausible.
                     let Some(failure) = self.believe(key, &payload, &reply).await? else {
                         if options.create_only {
                             self.wrote(key, payload.len(), Some(&reply));

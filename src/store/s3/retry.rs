@@ -1,5 +1,18 @@
 //! The retry loop around an attempt: which failures are retried, when, and for how long.
 //!
+//! # Classes of failure
+//!
+//! - A stale connection: at once, on a new connection.
+//! - A wrong clock, another region or a redirect: at once, with a changed plan, up to
+//!   [`limits::REPLANS`] times.
+//! - A transient failure: with backoff, until the total time of the policy is over.
+//! - An unreachable store: with backoff, for the shorter time that the policy has for it.
+//! - Any other failure is final.
+//!
+//! The time and the backoff start again after a part of a ranged GET has arrived.
+//!
+//! # Logs
+//!
 //! A retry that succeeds leaves one debug line for each failed attempt, and nothing at a higher
 //! level.
 

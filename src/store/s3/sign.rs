@@ -80,6 +80,7 @@ pub struct SigningKey(Mutex<Option<Derived>>);
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // I7: the signing key appears in no `Debug` output.
         f.write_str("(hidden)")
     }
 }
@@ -201,6 +202,7 @@ fn value(name: &HeaderName, text: &str) -> Result<HeaderValue, SignError> {
 }
 
 fn hidden(mut value: HeaderValue) -> HeaderValue {
+    // I7: hidden in `Debug` output.
     value.set_sensitive(true);
     value
 }

@@ -1,7 +1,7 @@
 //! S3's XML: its responses, and the two documents that lsfast sends.
 //!
 //! Elements are matched by name in any namespace, and unknown elements are skipped.
-//! [`limits::XML_BYTES`] bounds the size of a document, and [`DEPTH_MAX`] its depth.
+//! [`limits::XML_BYTES`] bounds the size of a document, and `DEPTH_MAX` its depth.
 
 use std::fmt::Write as _;
 

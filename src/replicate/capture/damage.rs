@@ -13,11 +13,11 @@
 //! file. So capture neither waits for such a frame nor holds anything back for it:
 //!
 //! 1. A checkpoint of lsfast's own copies all frames into the database file immediately, under
-//! READ(k). Readers with a pin give way ([`Board::void_pins_once`]).
+//!    READ(k). Readers with a pin give way ([`Board::void_pins_once`]).
 //! 2. Capture continues at the position that the wal-index publishes, whose checksum proves the
-//! next frame. Replicas compare page hashes.
+//!    next frame. Replicas compare page hashes.
 //! 3. The next commit starts the WAL over, because all of it is in the database file. If none
-//! comes, lsfast truncates the WAL.
+//!    comes, lsfast truncates the WAL.
 //!
 //! [`Board::void_pins_once`]: crate::replicate::handoff::Board::void_pins_once
 

@@ -4,10 +4,10 @@
 //! # Order of writes
 //!
 //! 1. The executor pins the database, so that its state stays readable, and asks the pipeline for a
-//! point.
+//!    point.
 //! 2. The pipeline, in its next iteration, knows what is pending. If nothing is, the state is that
-//! of the last batch. Otherwise the pending pages become a batch at this moment, and the state is
-//! that of the new batch.
+//!    of the last batch. Otherwise the pending pages become a batch at this moment, and the state
+//!    is that of the new batch.
 //! 3. The image is written when that batch is durable (I1).
 //!
 //! # Cancellation

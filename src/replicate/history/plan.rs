@@ -5,10 +5,10 @@
 //!
 //! 0. *Heal*: a damaged file whose content other files have is rewritten from them.
 //! 1. *Base*: without a full image on level 9, a file that begins at TXID 1 is copied there. This
-//! costs no upload. The levels can then begin after it: the image itself is never merged from level
-//! to level.
+//!    costs no upload. The levels can then begin after it: the image itself is never merged from
+//!    level to level.
 //! 2. *Levels*, from the lowest: merges all files of the level below that reach beyond the level,
-//! at the first tick after the oldest of them was stored.
+//!    at the first tick after the oldest of them was stored.
 //! 3. *Snapshot*: at the first tick after the first change since the last one.
 //! 4. *Times*: once an hour, a list of the times of the batches since the last list.
 //! 5. *Deletions*: see `retain`.

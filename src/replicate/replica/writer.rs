@@ -139,7 +139,7 @@ impl Replica {
                     return Ok(self.db.shm().header().is_ok_and(|now| goes_on_from(&header, &now)));
                 }
                 Err(RemoteError::Store(e)) if e.is_transient() => self.wait_out(e, asked).await?,
-                // [`resume::decide`](super::resume::decide) judges it later.
+                // `resume::decide` judges the file later.
                 Err(_) => return Ok(false),
             }
         }

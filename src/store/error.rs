@@ -162,7 +162,8 @@ mod tests {
         assert_eq!(wait(&asked), Duration::from_secs(7));
     }
 
-    /// A call to a service that is unreachable tries four times itself, then once.
+    /// In a long-running process, the first call to an unreachable store makes four attempts, and
+    /// each later call makes one.
     #[test]
     fn five_attempts_at_an_unreachable_store_in_the_first_minute() {
         for _ in 0..100 {

@@ -7,11 +7,15 @@
 //! [`limits::CREDENTIAL_LEAD`] before the end (or a third of a shorter life), and at once when a
 //! file they came from has changed.
 //!
-//! # Failure and crash
+//! # Failure
 //!
 //! A failed fetch leaves the old keys in place and is repeated with backoff. A request waits only
 //! without valid keys, and then for the one running fetch. If that fails, all requests receive its
 //! error until the backoff is over.
+//!
+//! # Cancellation
+//!
+//! A fetch runs in a separate task, so it continues if the waiting request is cancelled.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,8 +1,15 @@
 //! Copies an object: CopyObject, UploadPartCopy for large objects, or reading and writing through
 //! this host where the store supports neither.
 //!
+//! # Create-only
+//!
 //! A HEAD of the target guards a create-only copy. Few stores honour `If-None-Match` on a copy, and
 //! the others ignore it silently.
+//!
+//! # Failure
+//!
+//! A store that refuses copies is remembered, once a copy through this host has succeeded. A part
+//! copy whose completion may have been lost is settled by comparing the source and the target.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

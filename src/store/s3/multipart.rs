@@ -10,8 +10,12 @@
 //!
 //! # Failure and crash
 //!
-//! A lost response to the completion is settled by the object under the key. An upload that is
-//! dropped is aborted; after a crash the store's own rule for unfinished uploads removes it.
+//! A lost response to the completion is settled by the object under the key. After a crash, the
+//! store's own rule for unfinished uploads removes the parts.
+//!
+//! # Cancellation
+//!
+//! Dropping an upload stops its parts and aborts it at the store in a background task.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,10 +1,15 @@
 //! Paging of a listing: where the next page begins, and whether the listing ends.
 //!
+//! # Overview
+//!
 //! The standard way is a flag that there is more, and a token for the next page. Some stores set
-//! the flag and send no token; then the next page begins after the last key (`start-after`, or
-//! `marker` where the store knows only version 1 of the request). Tokens may also form a cycle or
-//! never end. A truncated listing looks like an older state of the replica, so the result is either
-//! every page or an error.
+//! the flag and send no token. Then the next page begins after the last key: with `start-after`, or
+//! with `marker` where the store knows only version 1 of the request.
+//!
+//! # Failure
+//!
+//! Tokens may form a cycle or never end. A truncated listing looks like an older state of the
+//! replica, so the result is either every page or an error.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};

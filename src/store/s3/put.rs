@@ -1,7 +1,11 @@
 //! PUT: one object from memory.
 //!
+//! # Stores without create-only
+//!
 //! Where the store refuses or ignores `If-None-Match`, a LIST precedes each create-only PUT
 //! (`owner`).
+//!
+//! # A key that is taken
 //!
 //! A 412 means that the key is taken. If an earlier attempt of this PUT took it and its response
 //! was lost, the PUT has succeeded; otherwise another writer took it, which is a conflict. The

@@ -1,6 +1,6 @@
 //! Checks a replica in a bucket step by step for `lsfast doctor`: the connection, the keys, and
-//! each request that replication makes. Scratch objects next to the replica serve for it, and are
-//! deleted in the end.
+//! each request that replication makes. The checks use scratch objects next to the replica, and
+//! delete them in the end.
 
 mod certificate;
 mod examine;

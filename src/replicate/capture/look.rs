@@ -244,6 +244,7 @@ impl Capture {
         let taken = &mut self.taken;
         let whole = self.tail.read_to(header.mx_frame, LOOK_BYTES, |found| taken.found(found))?;
         if whole {
+            // I3: the last frame taken is the published one, with the published checksum.
             self.tail.check_published(header)?;
         }
         Ok(whole)
@@ -385,6 +386,7 @@ impl Capture {
         let wanted = self.board.pin_is_wanted();
         if self.board.is_pinned() {
             let bytes = u64::from(mx.0) * u64::from(self.db.page_size().get());
+            // I6: no further pin while the WAL is large, so that it can start over.
             if wanted && bytes < limits::WAL_REPORT_BYTES {
                 self.board.grant_pins();
             }

@@ -119,6 +119,7 @@ fn read(db: &Arc<Database>, header: &WalIndexHeader, states: &[State]) -> Result
             }
         }
     }
+    // I3: the last frame read is the published one, with the published checksum.
     tail.check_published(header)?;
     let mark =
         Mark { pos: tail.pos(), size_pages: header.n_page, change: header.change, by_index: FrameNo(0) };

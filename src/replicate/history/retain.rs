@@ -45,6 +45,7 @@ pub(super) fn raw(shelf: &Shelf, options: &HistoryOptions, now: Millis) -> Delet
         return Deletable::default();
     };
     let objects = shelf.level(Level::RAW);
+    // I4: all but the newest, which is the position of the replica.
     let older = objects.len().saturating_sub(1);
     // The precision gives way if the objects become too many; an explicit retention does not.
     let excess = match options.l0_retention {

@@ -85,7 +85,7 @@ impl Replica {
         let pending = self.board.slot(self.index, |s| std::mem::take(&mut s.pending));
         self.vitals().take();
         let batch = match self.prepared.take() {
-            // The batch was prepared from exactly the transaction that has come.
+            // I3: exactly the transaction that this batch was prepared from has been published.
             Some(p) if p.batch.mark == mark && p.batch.id.max == *next && pending.commits() == 1 => p.batch,
             _ => match self.encode(*next, mark, pending).await? {
                 Some(batch) => batch,
@@ -105,6 +105,7 @@ impl Replica {
         let noted = self.local.acknowledge(batch.point, batch.hashes);
         self.noted(noted);
         self.report(&batch.mark, batch.point.txid, batch.bytes.len() as u64, pages, body);
+        // I4: the next TXID is used only now that this one is stored.
         *next = next.next();
         self.prove_create_only(batch.id, batch.created, &batch.bytes).await;
         Ok(())

@@ -111,6 +111,7 @@ impl Replica {
                 };
                 self.noted(noted);
                 self.local.note_stamp(self.board.stamp());
+                // I1: the store has answered for the whole object.
                 let noted = self.local.acknowledge(point, []);
                 self.noted(noted);
                 self.report(&mark, point.txid, size, pages.len(), None);

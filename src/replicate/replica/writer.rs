@@ -32,8 +32,8 @@ use crate::store::{CreateOnly, ErrorKind, PutOptions, StoreError};
 use crate::wal::format;
 use crate::wal::index::WalIndexHeader;
 
-/// When to look for a sign of life, counted from the first look. After the last one the newcomer
-/// writes.
+/// When to look for a sign of life, counted from the beginning of the wait. If the last look finds
+/// none either, the newcomer writes.
 const LOOKS: [Duration; 5] = [
     Duration::from_millis(500),
     Duration::from_secs(1),

@@ -20,7 +20,7 @@ use super::encode::push_hex;
 /// progress is visible.
 const FRAME_BYTES: usize = 128 << 10;
 
-/// Checksums of a longer content are computed on a worker thread. In bytes.
+/// A content longer than this, in bytes, is hashed on a worker thread.
 const SUM_INLINE_BYTES: u64 = 256 << 10;
 
 /// The SHA-256 of the empty content.

@@ -130,7 +130,7 @@ pub(super) struct Client {
     pub(super) refused: Refused,
     /// The store requires Content-MD5.
     pub(super) wants_md5: AtomicBool,
-    /// The store's answers to uploads carry no ETag, and the uploads succeed nevertheless.
+    /// The store's responses to uploads carry no ETag, and the uploads succeed nevertheless.
     pub(super) bare_answers: AtomicBool,
     /// The store's ETags were found not to be MD5 sums.
     pub(super) opaque_etags: AtomicBool,

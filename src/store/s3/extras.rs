@@ -3,9 +3,9 @@
 //!
 //! | setting | goes with |
 //! |---|---|
-//! | storage class, key of KMS | what makes an object: PUT, CreateMultipartUpload, CopyObject |
-//! | requester pays, the expected owner of the bucket | every request; the owner for the source of a copy under a name of its own |
-//! | customer's key (SSE-C) | that, and whatever reads or writes content: GET, HEAD, UploadPart, CompleteMultipartUpload; for the source of a copy under names of its own |
+//! | storage class, KMS key | requests that create an object: PUT, CreateMultipartUpload, CopyObject |
+//! | requester pays, expected bucket owner | every request; the source of a copy has a separate header for the owner |
+//! | customer's key (SSE-C) | those that create an object, and those that read or write content: GET, HEAD, UploadPart, CompleteMultipartUpload; the source of a copy has separate headers |
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;

@@ -133,7 +133,7 @@ struct Span {
     take: u64,
     /// Whether the object ends with the bytes taken.
     at_end: bool,
-    /// Whether the answer ends with the bytes taken.
+    /// Whether the response ends with the bytes taken.
     whole: bool,
 }
 
@@ -148,7 +148,7 @@ impl Span {
         let corrupt = |message: String| Failure::new(Class::Final(ErrorKind::Corrupt), message);
         let length: Option<u64> = text(&http::header::CONTENT_LENGTH).and_then(|l| l.parse().ok());
         if status != StatusCode::PARTIAL_CONTENT {
-            // The store ignores ranges: the answer is the whole object.
+            // The store ignores ranges: the response is the whole object.
             let size = length.ok_or_else(|| corrupt("the answer does not say how long it is".into()))?;
             let (start, end) = (wanted.start.min(size), wanted.end.min(size));
             return Ok(Span { skip: start, take: end - start, at_end: end == size, whole: end == size });

@@ -85,8 +85,8 @@ impl Inner {
         Ok(found)
     }
 
-    /// Keeps the objects found only if one of them also answers to our own key. On stores that keep
-    /// empty parts, `0000/x` belongs to someone else.
+    /// Keeps the objects found only if the first of them also answers to this replica's own key. On
+    /// stores that keep empty parts, `0000/x` belongs to someone else.
     async fn keep_own(&self, found: &mut Listing) -> Result<()> {
         if let Some(first) = found.files.first()
             && self.head(&self.key(first.id)).await?.is_none()

@@ -12,6 +12,11 @@
 //!
 //! In a turn or round READ(k) is held in place of CKPT, so that no reset can come. This module
 //! moves locks and knows the phases; `capture` reads the WAL and proves each turn.
+//!
+//! # State
+//!
+//! A turn leads to [`Phase::Closing`] when a checkpoint is seen running, to a round if none comes,
+//! and back to cruise if one has ended. Phases with a thread end once that thread holds CKPT.
 
 use std::io;
 use std::sync::Arc;

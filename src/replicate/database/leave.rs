@@ -8,6 +8,9 @@
 //! it. This holds only as long as no commit follows: a commit would start the WAL over, and the
 //! next start would have to compare page hashes. So if another process has the database open,
 //! lsfast does not checkpoint; that process, or the last one to close, does.
+//!
+//! A WAL with frames that cannot be proven is checkpointed in any case, because a recovery would
+//! end before these frames.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;

@@ -1,5 +1,16 @@
 //! The loop of one database: waits for hints, looks at the WAL, lets the guard move, and watches
 //! over the pipelines of its replicas.
+//!
+//! # Failure and crash
+//!
+//! If the path names another file, or none, the loop releases all locks and stores what was
+//! captured ([`End::Replaced`]); [`follow`] then waits for the database again. A replica that fails
+//! does not stop the others, and the error of the last one ends the loop.
+//!
+//! # Cancellation
+//!
+//! After a stop one more look captures what was committed before it. The pipelines store that, and
+//! the loop ends when all of them have.
 
 use std::cell::Cell;
 use std::io;

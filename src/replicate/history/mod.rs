@@ -15,6 +15,7 @@
 //! | `merge`, `inputs`, `cache` | read several files and write one, in bounded memory |
 //! | `mend` | rewrites the damaged files of a replica that no process replicates to |
 //! | `status` | what status and metrics show of the history |
+//! | `error` | why a step failed |
 //! | `task` | the loop of one replica; bounds the steps that run at once in the process |
 
 mod cache;

@@ -8,6 +8,9 @@
 //!
 //! Verification does not read the database itself: its file must not be opened and closed in a
 //! process that follows it.
+//!
+//! `verifier` decides when a verification is due, runs it and reports; `record` remembers the last
+//! one.
 
 mod record;
 mod verifier;

@@ -4,6 +4,9 @@
 //! by itself, but two of them may be one commit apart. Texts (errors, the state of a history) are
 //! kept under locks. A lock is held only for a copy, and a writer takes it only when something
 //! fails or a step of a history ends.
+//!
+//! `database` has the numbers of a database and the list of all of them, `replica` those of a
+//! replica.
 
 mod database;
 mod replica;

@@ -13,7 +13,7 @@ pub fn monotonic() -> Duration {
     sys::clock(libc::CLOCK_MONOTONIC)
 }
 
-/// The time since the machine was started, sleep included. Nobody sets this clock.
+/// The time since the machine was started, sleep included. This clock cannot be set.
 #[must_use]
 pub fn since_boot() -> Duration {
     sys::clock(libc::CLOCK_BOOTTIME)

@@ -87,7 +87,7 @@ pub struct Board {
 }
 
 impl Board {
-    /// A board for `replicas` replicas, whose numbers nobody reads; `hint` wakes capture.
+    /// A board for `replicas` replicas whose numbers are not shown; `hint` wakes capture.
     #[must_use]
     pub fn new(replicas: usize, hint: Rc<Hint>) -> Board {
         Board::seen(DatabaseVitals::unseen(replicas), hint)

@@ -17,8 +17,8 @@ const LINKS_MAX: usize = 40;
 /// own.
 const STICKY: u32 = 0o1000;
 
-/// Mode bit (setgid) of a directory that passes its own group on to new files, whoever creates
-/// them.
+/// Mode bit (setgid) of a directory that passes its own group on to new files, whichever user
+/// creates them.
 const GIVES_GROUP: u32 = 0o2000;
 
 /// The file that `output` means, whether or not it exists: the end of its links. SQLite keeps the

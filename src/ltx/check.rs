@@ -7,9 +7,10 @@
 //!    Only then are the pages proven.
 
 use super::decode::page_checksum;
-use super::frame::{self, Look};
+use super::frame;
 use super::header::{HEADER_LEN, Header, Trailer};
 use super::order::PageOrder;
+use super::shape::Look;
 use super::{FileEnd, IndexEntry, LtxError, Tail};
 use crate::base::Pgno;
 use crate::base::crc64::{Crc64, combine, crc64};

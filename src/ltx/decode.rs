@@ -4,9 +4,10 @@
 //! keeps one page and at most one partial frame of the input. It hashes what follows the
 //! terminator, but interprets only the trailer in the last 16 bytes.
 
-use super::frame::{self, HEAD_SHORT, Look, Shape};
+use super::frame;
 use super::header::{HEADER_LEN, Header, TRAILER_LEN, Trailer};
 use super::order::PageOrder;
+use super::shape::{HEAD_SHORT, Look, Shape};
 use super::{CHECKSUM_FLAG, LtxError};
 use crate::base::Pgno;
 use crate::base::crc64::Crc64;

@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 
-use super::frame::{self, HEAD, HEAD_SHORT, TERMINATOR, payload_len_max};
+use super::frame::{self, HEAD, TERMINATOR};
 use super::header::{HEADER_LEN, Header, TRAILER_LEN, Trailer};
 use super::index::{ENTRY_LEN_MAX, IndexWriter};
 use super::order::PageOrder;
+use super::shape::{HEAD_SHORT, payload_len_max};
 use super::{CHECKSUM_FLAG, LtxError};
 use crate::base::buffer_pool::Spare;
 use crate::base::crc64::{Crc64, combine, crc64};

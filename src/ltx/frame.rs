@@ -11,12 +11,9 @@
 //! stored. Six zero bytes end the frames. Incompressible pages have no form of their own: their
 //! block is longer than the page.
 
+use super::shape::{HEAD_SHORT, Look, Shape, payload_len_max};
 use super::{LtxError, legacy};
 use crate::base::{PageSize, Pgno};
-
-/// Length in bytes of a page header without the payload length, as in the terminator and in the old
-/// form.
-pub const HEAD_SHORT: usize = 6;
 
 /// Length in bytes of a page header with the payload length.
 pub const HEAD: usize = 10;
@@ -26,37 +23,10 @@ pub const TERMINATOR: [u8; HEAD_SHORT] = [0; HEAD_SHORT];
 
 const FLAG_LENGTH: u16 = 1;
 
-/// Length in bytes of the longest LZ4 block that a page can become.
-#[must_use]
-pub const fn payload_len_max(page_size: PageSize) -> usize {
-    page_size.bytes() + page_size.bytes() / 255 + 16
-}
-
 /// Length in bytes of the longest frame of a page, in either form.
 #[must_use]
 pub const fn frame_len_max(page_size: PageSize) -> usize {
     HEAD_SHORT + legacy::OVERHEAD_MAX + payload_len_max(page_size)
-}
-
-/// What the beginning of a frame shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
-    /// At least this many bytes are needed to decide.
-    Need(usize),
-    /// The terminator, six bytes long: no more frames follow.
-    Terminator,
-    /// A complete frame.
-    Frame(Shape),
-}
-
-/// Extent of one frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shape {
-    pub(super) pgno: Pgno,
-    /// Length of the page header in bytes: [`HEAD`] or [`HEAD_SHORT`].
-    pub(super) head: usize,
-    /// Total length in bytes.
-    pub(super) len: usize,
 }
 
 /// Examines `bytes`, which begin with a frame or the terminator and may be cut anywhere.

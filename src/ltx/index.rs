@@ -18,8 +18,9 @@ use std::io;
 use std::path::PathBuf;
 
 use super::LtxError;
-use super::frame::{HEAD_SHORT, TERMINATOR, frame_len_max};
+use super::frame::{TERMINATOR, frame_len_max};
 use super::header::{HEADER_LEN, TRAILER_LEN, Trailer};
+use super::shape::HEAD_SHORT;
 use crate::base::crc64::crc64;
 use crate::base::{PageSize, Pgno, limits};
 use crate::io::durable::{Pending, temporary_beside};

@@ -19,7 +19,7 @@
 use xxhash_rust::xxh32::xxh32;
 
 use super::LtxError;
-use super::frame::{HEAD_SHORT, Look, Shape, payload_len_max};
+use super::shape::{HEAD_SHORT, Look, Shape, payload_len_max};
 use crate::base::{PageSize, Pgno};
 
 /// How many bytes an LZ4 frame may have around and between the LZ4 blocks of one page. Those

@@ -46,6 +46,7 @@ mod legacy;
 mod merge;
 mod order;
 mod reader;
+pub mod shape;
 pub mod times;
 mod walk;
 

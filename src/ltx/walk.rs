@@ -6,9 +6,10 @@
 //! bytes after the frames pass through [`FileEnd`], which keeps only the last of them: an index is
 //! as long as the file has pages.
 
-use super::frame::{self, HEAD_SHORT, Look, TERMINATOR};
+use super::frame::{self, TERMINATOR};
 use super::header::{HEADER_LEN, Header, TRAILER_LEN, Trailer};
 use super::index::put_varint;
+use super::shape::{HEAD_SHORT, Look};
 use super::{IndexEntry, LtxError};
 use crate::base::PageSize;
 use crate::base::crc64::Crc64;

@@ -248,7 +248,7 @@ impl<'a> Walk<'a> {
         let Place::Frames(open, walk) = std::mem::replace(&mut self.place, Place::Header) else {
             unreachable!("called among frames only")
         };
-        drop(bytes.split_to(bytes.len().min(crate::ltx::frame::HEAD_SHORT)));
+        drop(bytes.split_to(bytes.len().min(crate::ltx::shape::HEAD_SHORT)));
         self.place = Place::End(open, Box::new(FileEnd::new(&walk)));
     }
 

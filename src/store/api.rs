@@ -8,7 +8,8 @@ use std::pin::Pin;
 use bytes::Bytes;
 
 use super::error::{ErrorKind, StoreError};
-use super::side::{Listing, SideId};
+use super::listing::{Entry, Listing};
+use super::side::SideId;
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId};
 use crate::ltx::TimesId;
@@ -18,18 +19,6 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Result of a call to a store.
 pub type Result<T> = std::result::Result<T, StoreError>;
-
-/// One object of a listing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
-    /// Level and TXID range, which form the name.
-    pub id: LtxId,
-    /// Length in bytes.
-    pub size: u64,
-    /// When the store says it was written: LastModified, or the file's modification time. For a
-    /// directory this is the creation time of the header; for S3 it is the time of the upload.
-    pub modified: Millis,
-}
 
 /// The levels that a listing covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

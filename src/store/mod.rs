@@ -9,14 +9,16 @@ mod api;
 pub mod credentials;
 mod error;
 pub mod file;
+mod listing;
 mod open;
 pub mod progress;
 pub mod s3;
 mod side;
 
-pub use api::{BoxFuture, CreateOnly, Entry, PutOptions, Result, Scope, Store, Upload};
+pub use api::{BoxFuture, CreateOnly, PutOptions, Result, Scope, Store, Upload};
 pub use error::{ErrorKind, StoreError, is_file_limit};
 pub use file::FileStore;
+pub use listing::{Entry, Listing, SideEntry};
 pub use open::open;
 pub use s3::{ClientOptions, Clients, HostAnswer, RetryPolicy, S3Store};
-pub use side::{Listing, SideEntry, SideId};
+pub use side::SideId;

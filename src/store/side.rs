@@ -1,10 +1,7 @@
 //! Side files of a replica, next to its LTX files: replicas of Litestream 0.3, and lists of times.
 
-use std::cmp::Reverse;
 use std::fmt;
 
-use super::api::Entry;
-use crate::base::clock::Millis;
 use crate::legacy::LegacyName;
 use crate::ltx::TimesId;
 
@@ -43,42 +40,6 @@ impl fmt::Display for SideId {
             SideId::Legacy(name) => name.fmt(f),
             SideId::Times(id) => write!(f, "times {}-{}", id.min, id.max),
         }
-    }
-}
-
-/// One side file of a listing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SideEntry {
-    /// Its name, with the kind of the file.
-    pub id: SideId,
-    /// Length in bytes.
-    pub size: u64,
-    /// When the store says it was written.
-    pub modified: Millis,
-}
-
-/// All files of a replica.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Listing {
-    /// LTX files, in order of level, then minimum, then maximum TXID.
-    pub files: Vec<Entry>,
-    /// Side files, sorted by name.
-    pub sides: Vec<SideEntry>,
-}
-
-impl Listing {
-    /// Sorts and removes duplicates. Of an object that was replaced during the listing, the younger
-    /// entry stays.
-    pub(super) fn sort(&mut self) {
-        self.files.sort_unstable_by_key(|e| (e.id, Reverse(e.modified)));
-        self.files.dedup_by_key(|e| e.id);
-        self.sides.sort_unstable_by_key(|e| (e.id, Reverse(e.modified)));
-        self.sides.dedup_by_key(|e| e.id);
-    }
-
-    /// Number of objects in the listing.
-    pub(super) fn len(&self) -> usize {
-        self.files.len() + self.sides.len()
     }
 }
 

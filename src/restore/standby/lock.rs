@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::FollowError;
-use super::run::FOLLOW_MODE;
+use super::files::FOLLOW_MODE;
 use crate::io::File;
 use crate::sqlite::database::sibling;
 

@@ -33,6 +33,7 @@
 mod apply;
 mod chain;
 mod error;
+mod files;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod lineage;

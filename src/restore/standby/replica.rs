@@ -23,9 +23,9 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use super::FollowError;
+use super::files::{FOLLOW_MODE, position_path};
 use super::lineage::Made;
 use super::mark::{self, Mark, TXID_MAX};
-use super::run::FOLLOW_MODE;
 use crate::base::{PageSize, Pgno, Txid, limits};
 use crate::io::File;
 use crate::restore::RestoreError;
@@ -404,11 +404,6 @@ impl Drop for Apply<'_> {
 
 fn not_followed(path: &Path) -> FollowError {
     FollowError::NotFollowed { path: path.to_owned() }
-}
-
-/// Path of the file in which Litestream keeps the position.
-pub(super) fn position_path(database: &Path) -> PathBuf {
-    sibling(database, "-txid")
 }
 
 /// The position in the file next to a database; `None` if there is no such file.

@@ -26,9 +26,6 @@ use crate::ltx::WalRange;
 use crate::restore::progress::Progress;
 use crate::store::Store;
 
-/// Mode of the files that are kept next to the database of a standby.
-pub(super) const FOLLOW_MODE: u32 = 0o600;
-
 /// Creates the database if necessary, and follows the replica until `stop` is true or the standby
 /// is promoted.
 ///

@@ -1,9 +1,10 @@
 //! The start of a standby: opens the existing database, or restores one.
 
 use super::FollowError;
+use super::files::{FOLLOW_MODE, position_path};
 use super::lineage::Made;
 use super::replica::{self, Replica};
-use super::run::{FOLLOW_MODE, Follower, blocking};
+use super::run::{Follower, blocking};
 use super::status::Lag;
 use crate::base::Level;
 use crate::io::{Engine, durable};
@@ -73,7 +74,7 @@ impl Follower {
     ) -> Result<Replica, FollowError> {
         self.lock.seeding()?;
         // A position must never be next to a database that it does not belong to.
-        let path = replica::position_path(&self.options.output);
+        let path = position_path(&self.options.output);
         match std::fs::remove_file(&path) {
             Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
                 return Err(FollowError::File { what: "remove", path, cause });
@@ -103,7 +104,7 @@ impl Follower {
         }
         let of_image = report.newest_file.is_some_and(|id| id.level == Level::SNAPSHOT);
         let made = Made { at: report.created, exact: !of_image };
-        let path = replica::position_path(&report.output);
+        let path = position_path(&report.output);
         durable::write(&path, format!("{}\n", report.txid).as_bytes(), FOLLOW_MODE)
             .map_err(|cause| FollowError::File { what: "write", path, cause })?;
         blocking(move || Replica::open(&report.output, Some(made))).await?

@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::stream::{self, Pace, Parts};
 use crate::base::Pgno;
-use crate::ltx::frame::HEAD_SHORT;
+use crate::ltx::shape::HEAD_SHORT;
 use crate::ltx::{
     FileCheck, FileEnd, FrameWalk, HEADER_LEN, Header, IndexCheck, IndexEntry, LtxError, Next, decode_frames,
 };

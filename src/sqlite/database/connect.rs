@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::handle::CONNECT_AGAIN;
 use super::open_error::OpenError;
+
+/// Wait between two attempts to connect to a locked database, or to open one whose wal-index was
+/// cut.
+pub(super) const CONNECT_AGAIN: Duration = Duration::from_millis(5);
 
 /// Connects, and retries for at most `busy` while the database is locked. SQLite's own busy timeout
 /// does not cover every case. Where it would have to wait while it holds a lock itself, it gives up

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, ffi};
 
-use super::connect::{bare, connect_within, read_once};
+use super::connect::{CONNECT_AGAIN, bare, connect_within, read_once};
 use super::file_id::FileId;
 use super::open_error::OpenError;
 use crate::base::PageSize;
@@ -38,10 +38,6 @@ const CUT: &str = "another program cut the wal-index meanwhile";
 /// How long opening a database waits for the locks of others. After that it fails with
 /// [`OpenError::Locked`].
 const OPEN_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Wait between two attempts to connect to a locked database, or to open one whose wal-index was
-/// cut.
-pub(super) const CONNECT_AGAIN: Duration = Duration::from_millis(5);
 
 /// A database in WAL mode, held open.
 #[derive(Debug)]

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
+use super::fetch::Fetched;
 use super::http::{failed, for_now, quote};
-use super::sources::Fetched;
 use crate::base::clock::Millis;
 use crate::config::{CredentialError, Credentials, Secret};
 

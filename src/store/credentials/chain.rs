@@ -5,11 +5,11 @@
 //! container, EC2 metadata. A source that is set up and fails is an error: falling through to the
 //! next one could sign in as another identity.
 
+use super::fetch::{Fetch, Fetched, Stamp};
 use super::http::{Web, failed};
 use super::place::Place;
 use super::plan::{Plan, plan};
 use super::profiles::Files;
-use super::sources::{Fetch, Fetched, Stamp};
 use super::sts::{self, Role};
 use super::{metadata, process, sso};
 use crate::base::limits;

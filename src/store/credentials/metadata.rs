@@ -13,8 +13,8 @@ use http::header::{AUTHORIZATION, HeaderName};
 use http::{HeaderValue, Method, StatusCode, Uri};
 
 use super::answer::Answer;
+use super::fetch::Fetched;
 use super::http::{Ask, NoAnswer, Said, Web, failed, for_now, is_loopback, quote, without_query};
-use super::sources::Fetched;
 use crate::base::limits;
 use crate::config::{CredentialError, Env};
 use crate::io::read_small;

@@ -9,6 +9,7 @@
 
 mod answer;
 mod chain;
+mod fetch;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod http;

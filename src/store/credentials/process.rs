@@ -7,8 +7,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 
 use super::answer::Answer;
+use super::fetch::Fetched;
 use super::http::{failed, for_now, quote};
-use super::sources::Fetched;
 use crate::base::limits;
 use crate::config::CredentialError;
 use crate::io::{end_group, own};

@@ -24,7 +24,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::sources::{Fetch, Fetched, Stamp};
+use super::fetch::{Fetch, Fetched, Stamp};
 use crate::base::backoff::Backoff;
 use crate::base::clock::Millis;
 use crate::base::limits;

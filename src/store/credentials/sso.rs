@@ -13,9 +13,9 @@ use http::header::HeaderName;
 use serde_json::{Map, Value};
 
 use super::answer::fetched;
+use super::fetch::Fetched;
 use super::http::{Ask, Web, failed, for_now};
 use super::place::Place;
-use super::sources::Fetched;
 use crate::base::clock::Millis;
 use crate::base::limits;
 use crate::config::{CredentialError, Secret};

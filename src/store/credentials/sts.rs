@@ -8,9 +8,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use sha2::Digest as _;
 
 use super::answer::fetched;
+use super::fetch::Fetched;
 use super::http::{Ask, Said, Web, failed, for_now};
 use super::place::Place;
-use super::sources::Fetched;
 use crate::base::clock::Millis;
 use crate::base::limits;
 use crate::config::{CredentialError, Credentials, Secret};

@@ -18,6 +18,7 @@
 //! Calls run on the blocking threads of the caller's tokio runtime.
 
 pub mod doctor;
+mod inner;
 mod side;
 mod store;
 mod write;

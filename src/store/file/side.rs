@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::store::{Inner, error, if_there};
+use super::inner::{Inner, error, if_there};
 use crate::base::clock::Millis;
 use crate::io::Folder;
 use crate::ltx::TimesId;

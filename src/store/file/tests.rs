@@ -1,8 +1,12 @@
-use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::{Duration, SystemTime};
+use std::{fs, io};
 
+use super::super::inner::error;
 use super::*;
-use crate::base::Txid;
+use crate::base::clock::Millis;
+use crate::base::{Level, Txid};
+use crate::store::{ErrorKind, StoreError};
 
 const WHEN: Millis = Millis(1_795_295_650_801);
 

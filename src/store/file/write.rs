@@ -3,16 +3,20 @@
 use std::ffi::OsStr;
 use std::io::{self, IoSlice, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::store::{FileStore, GATHER_BYTES, Inner, error, level_path};
+use super::inner::{Inner, error, level_path};
 use crate::base::LtxId;
 use crate::base::clock::Millis;
 use crate::io::durable::{self, Existing, Pending};
 use crate::io::{File, Folder};
 use crate::store::api::{BoxFuture, PutOptions, Result, Upload};
 use crate::store::{ErrorKind, StoreError, progress};
+
+/// An upload gathers this many bytes before it hands them to a blocking thread.
+const GATHER_BYTES: usize = 1 << 20;
 
 impl Inner {
     pub(super) fn put(&self, id: LtxId, body: &[Bytes], options: PutOptions) -> Result<()> {
@@ -196,14 +200,14 @@ fn same_files(theirs: &File, ours: &File) -> io::Result<bool> {
 }
 
 /// Begins a streamed file.
-pub(super) async fn begin(store: FileStore, id: LtxId, options: PutOptions) -> Result<Box<dyn Upload>> {
+pub(super) async fn begin(store: Arc<Inner>, id: LtxId, options: PutOptions) -> Result<Box<dyn Upload>> {
     let draft = store.blocking(move |inner| inner.draft(id, options)).await?;
     Ok(Box::new(Stream { store, draft: Some(draft), waiting: Vec::new(), waiting_bytes: 0 }))
 }
 
 /// A streamed file. Small pieces are gathered, so that each one does not cost a switch of threads.
 struct Stream {
-    store: FileStore,
+    store: Arc<Inner>,
     /// `None` after an error: the upload has failed.
     draft: Option<Draft>,
     waiting: Vec<Bytes>,

@@ -10,8 +10,8 @@ use super::store::Inner;
 use super::xml::{self, ListEntry, ListPage};
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, limits};
-use crate::store::api::{Entry, Result, Scope};
-use crate::store::{ErrorKind, Listing, SideEntry, SideId, StoreError};
+use crate::store::api::{Result, Scope};
+use crate::store::{Entry, ErrorKind, Listing, SideEntry, SideId, StoreError};
 
 impl Inner {
     /// Lists one level, or everything below the prefix with a single listing.

@@ -18,8 +18,8 @@ use crate::base::LtxId;
 use crate::base::clock::Millis;
 use crate::config::{Addressing, CredentialError, CredentialSource, S3Location};
 use crate::ltx::TimesId;
-use crate::store::api::{BoxFuture, CreateOnly, Entry, PutOptions, Result, Scope, Store, Upload};
-use crate::store::{ErrorKind, Listing, SideId, StoreError};
+use crate::store::api::{BoxFuture, CreateOnly, PutOptions, Result, Scope, Store, Upload};
+use crate::store::{Entry, ErrorKind, Listing, SideId, StoreError};
 
 /// Most parts that are in flight at once, whatever the user sets: each is in memory.
 const TRANSFERS_MAX: usize = 64;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::requests::{REQUESTS, skip};
 use super::{reach, rights};
 use crate::base::clock::Millis;
 use crate::base::finding::{Finding, Tell};
@@ -10,21 +11,6 @@ use crate::base::limits;
 use crate::config::{Addressing, CredentialError, CredentialSource, Credentials, S3Location, Secret};
 use crate::store::s3::store::{Inner, S3Store};
 use crate::store::{ClientOptions, RetryPolicy};
-
-/// The checks that are skipped when an earlier one fails.
-pub(super) const REQUESTS: [&str; 11] = [
-    "signature",
-    "bucket",
-    "list",
-    "put",
-    "checksum",
-    "get",
-    "head",
-    "create-only",
-    "copy",
-    "multipart",
-    "delete",
-];
 
 /// Examines `location`, whose chain of credentials is set already; if there are none, `missing`
 /// says why. `url` is its name in messages.
@@ -93,10 +79,6 @@ fn place(inner: &Inner) -> String {
         },
         location.addressing.origin,
     )
-}
-
-pub(super) fn skip(names: &[&'static str], why: &str, tell: Tell<'_>) {
-    names.iter().for_each(|name| tell(Finding::skipped(name, why)));
 }
 
 async fn credentials(inner: &Inner, missing: Option<CredentialError>, tell: Tell<'_>) -> bool {

@@ -5,6 +5,7 @@
 mod certificate;
 mod examine;
 mod reach;
+mod requests;
 mod rights;
 
 pub use examine::examine;

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use http::Method;
 
-use super::examine::{REQUESTS, skip};
+use super::requests::{REQUESTS, skip};
 use crate::base::clock::Millis;
 use crate::base::finding::{Finding, Tell};
 use crate::base::limits;

@@ -29,8 +29,10 @@
 //!
 //! # Memory
 //!
-//! A restore holds at most [`limits::RESTORE_BYTES`] of files in flight, one write buffer of
-//! [`limits::RESTORE_WRITE_BYTES`] per thread, and one bit per page of the database.
+//! A restore holds at most [`RESTORE_BYTES`](crate::base::limits::RESTORE_BYTES) of files in
+//! flight, one write buffer of
+//! [`RESTORE_WRITE_BYTES`](crate::base::limits::RESTORE_WRITE_BYTES) per thread, and one bit
+//! per page of the database.
 //!
 //! # Failure and crash
 //!

@@ -11,7 +11,8 @@
 //!
 //! While that works, nothing is listed. A LIST is made at the start, after the store did not
 //! answer, after a file could not be applied, and at growing intervals while nothing comes
-//! ([`limits::FOLLOW_LIST_MIN`]). Then the cheapest files that lead on are applied ([`chain`]). If
+//! ([`FOLLOW_LIST_MIN`](crate::base::limits::FOLLOW_LIST_MIN)). Then the cheapest files that
+//! lead on are applied ([`chain`]). If
 //! no file leads on, because retention was faster or the replica started over, a whole image is
 //! applied, in one transaction like everything else. Before any of that is used, it is proven to
 //! belong to the history of the database ([`lineage`]).

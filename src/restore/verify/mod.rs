@@ -15,8 +15,10 @@
 //!
 //! # Memory
 //!
-//! A verification holds [`limits::VERIFY_FILES`] files at the same time, each with two parts of
-//! [`limits::RESTORE_PART_BYTES`], and one bit per page of the database.
+//! A verification holds [`VERIFY_FILES`](crate::base::limits::VERIFY_FILES) files at the same
+//! time, each with two parts of
+//! [`RESTORE_PART_BYTES`](crate::base::limits::RESTORE_PART_BYTES), and one bit per page of the
+//! database.
 
 mod coverage;
 mod database;

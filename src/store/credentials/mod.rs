@@ -1,7 +1,8 @@
 //! Credentials that have to be fetched: from profiles, programs, roles, sessions, containers and
 //! instances.
 //!
-//! For a location without keys of its own, [`Sources`] sets up the [`chain()`] of sources behind a
+//! For a location without keys of its own, [`Sources`] sets up the [`mod@chain`] of sources
+//! behind a
 //! cache that refreshes ahead of expiry ([`refreshing`]). No request is made before the first
 //! request to the store needs keys; until then, only files are looked at.
 //!

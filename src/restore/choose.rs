@@ -6,7 +6,8 @@
 
 use super::RestoreError;
 use super::damage::Damaged;
-use super::fetch::{self, Object, Wanted};
+use super::fetch;
+use super::object::{Object, Wanted};
 use super::options::Selection;
 use super::plan::{Goal, PlanError, Until};
 use super::times::Times;

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::RestoreError;
-use super::fetch::Object;
+use super::object::Object;
 use super::plan::{self, Goal, PlanError};
 use crate::base::{LtxId, Txid};
 use crate::ltx::index::FILE_LEN_MIN;

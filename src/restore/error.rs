@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::fetch::Object;
+use super::object::Object;
 use super::plan::PlanError;
 use crate::base::clock::Millis;
 use crate::base::{LtxId, PageSize, Pgno};
@@ -266,7 +266,7 @@ pub enum RestoreError {
     },
     /// The replica cannot be compared with its database.
     #[error(transparent)]
-    Compare(#[from] super::CompareError),
+    Compare(#[from] CompareError),
     /// The restore was cut off before its end.
     #[error("the restore was interrupted; nothing has been changed")]
     Interrupted,
@@ -304,4 +304,42 @@ impl RestoreError {
             RestoreError::Output { what, path, cause }
         }
     }
+}
+
+/// Why no comparison was possible.
+#[derive(Debug, thiserror::Error)]
+pub enum CompareError {
+    /// The database or its WAL cannot be read.
+    #[error("cannot read {path} to compare it: {cause}")]
+    Read {
+        /// Path of the database or its WAL.
+        path: PathBuf,
+        /// The error of the read.
+        #[source]
+        cause: io::Error,
+    },
+    /// The page size of the WAL differs from that of the replica.
+    #[error(
+        "{path} is not the database of this replica: its pages have {found} bytes, those of the replica {expected}"
+    )]
+    PageSize {
+        /// Path of the database.
+        path: PathBuf,
+        /// Page size in the WAL.
+        found: PageSize,
+        /// Page size of the replica.
+        expected: PageSize,
+    },
+    /// Pages differ, but the WAL no longer contains the replica's position.
+    #[error(
+        "{path} cannot be compared: its WAL has started over since the newest state of the replica was stored; try again \
+         when the replica has caught up"
+    )]
+    Moved {
+        /// Path of the database.
+        path: PathBuf,
+    },
+    /// The WAL started over during every attempt.
+    #[error("{path} cannot be compared: its WAL started over {0} times meanwhile; try again when less is written", path = .1.display())]
+    Busy(u32, PathBuf),
 }

@@ -8,7 +8,8 @@ use tokio::sync::mpsc;
 
 use super::RestoreError;
 use super::blocking::join_error;
-use super::fetch::{self, Part, Wanted};
+use super::fetch::{self, Part};
+use super::object::Wanted;
 use super::progress::Progress;
 use crate::io::File;
 use crate::legacy::{Applied, Apply, ApplyError, LegacyFile, LegacyPlan};

@@ -50,6 +50,7 @@ mod error;
 mod fetch;
 mod integrity;
 mod legacy;
+mod object;
 mod options;
 mod place;
 pub mod plan;
@@ -67,9 +68,10 @@ mod walk;
 mod write;
 
 pub use choose::{Choice, Files, choose};
-pub use error::RestoreError;
-pub use fetch::{Object, requests};
+pub use error::{CompareError, RestoreError};
+pub use fetch::requests;
 pub use integrity::{Integrity, Verdict};
+pub use object::Object;
 pub use options::{RestoreOptions, Selection};
 pub use place::{is_there, resolve};
 pub use plan::{PlanError, Until};
@@ -78,6 +80,6 @@ pub use progress::{Progress, Silent, Stage};
 pub use report::Report;
 pub use run::run;
 pub use verify::{
-    CompareError, Compared, Damage, Health, Meter, Newest, VerifyOptions, VerifyReport, lost_states,
-    one as prove_file, verify_replica,
+    Compared, Damage, Health, Meter, Newest, VerifyOptions, VerifyReport, lost_states, one as prove_file,
+    verify_replica,
 };

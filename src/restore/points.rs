@@ -8,7 +8,7 @@ use super::RestoreError;
 use super::blocking::join_error;
 use super::choose::{self, Choice, Files};
 use super::damage::{self, Damaged};
-use super::fetch::Object;
+use super::object::Object;
 use super::plan::Goal;
 use super::times::{self, Times};
 use crate::base::clock::Millis;

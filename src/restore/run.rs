@@ -9,6 +9,7 @@ use super::blocking::{blocking, join_error};
 use super::choose::{Choice, Files};
 use super::decode::Decode;
 use super::error::RestoreError;
+use super::object::Wanted;
 use super::options::RestoreOptions;
 use super::progress::{Progress, Stage};
 use super::report::Report;
@@ -147,7 +148,7 @@ async fn pages(
 ) -> Result<(Shape, JoinHandle<()>), RestoreError> {
     let (sender, parts) = tokio::sync::mpsc::channel(1);
     let (ready, told) = std::sync::mpsc::sync_channel(1);
-    let wanted: Vec<_> = files.iter().map(fetch::Wanted::from).collect();
+    let wanted: Vec<_> = files.iter().map(Wanted::from).collect();
     let decode = Arc::new(Decode {
         url: store.url().to_owned(),
         files: files.to_vec(),

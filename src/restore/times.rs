@@ -22,7 +22,7 @@ use std::ops::Range;
 
 use super::RestoreError;
 use super::damage::{self, Damaged};
-use super::fetch::Object;
+use super::object::Object;
 use crate::base::clock::Millis;
 use crate::base::{LtxId, Txid, limits};
 use crate::ltx::{HEADER_LEN, Header, LtxError, TimesId, times};

@@ -12,7 +12,8 @@ use super::replica::Replica;
 use super::run::{Follower, blocking, stopped};
 use super::status::Lag;
 use crate::base::{LtxId, limits};
-use crate::restore::fetch::{self, Wanted};
+use crate::restore::fetch;
+use crate::restore::object::Wanted;
 use crate::restore::progress::Silent;
 use crate::store::Entry;
 

@@ -18,13 +18,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::base::{FrameNo, PageSize, Pgno, limits};
 use crate::io::File;
 use crate::ltx::Header;
+use crate::restore::CompareError;
 use crate::sqlite::database::{FileId, sibling};
 use crate::wal::format::{self, HEADER_BYTES, WalHeader};
 use crate::wal::frames::{Chain, UNLIMITED};
@@ -43,44 +44,6 @@ pub struct Compared {
     /// Whether the WAL contains the replica's position. If not, the database may have changed
     /// since.
     pub at_position: bool,
-}
-
-/// Why no comparison was possible.
-#[derive(Debug, thiserror::Error)]
-pub enum CompareError {
-    /// The database or its WAL cannot be read.
-    #[error("cannot read {path} to compare it: {cause}")]
-    Read {
-        /// Path of the database or its WAL.
-        path: PathBuf,
-        /// The error of the read.
-        #[source]
-        cause: io::Error,
-    },
-    /// The page size of the WAL differs from that of the replica.
-    #[error(
-        "{path} is not the database of this replica: its pages have {found} bytes, those of the replica {expected}"
-    )]
-    PageSize {
-        /// Path of the database.
-        path: PathBuf,
-        /// Page size in the WAL.
-        found: PageSize,
-        /// Page size of the replica.
-        expected: PageSize,
-    },
-    /// Pages differ, but the WAL no longer contains the replica's position.
-    #[error(
-        "{path} cannot be compared: its WAL has started over since the newest state of the replica was stored; try again \
-         when the replica has caught up"
-    )]
-    Moved {
-        /// Path of the database.
-        path: PathBuf,
-    },
-    /// The WAL started over during every attempt.
-    #[error("{path} cannot be compared: its WAL started over {0} times meanwhile; try again when less is written", path = .1.display())]
-    Busy(u32, PathBuf),
 }
 
 /// Compares the database with `hashes`, those of all pages of the state that `newest` ends. Blocks

@@ -12,7 +12,7 @@ use crate::ltx::{
 };
 use crate::restore::RestoreError;
 use crate::restore::claims::Claims;
-use crate::restore::fetch::Wanted;
+use crate::restore::object::Wanted;
 use crate::store::{Entry, Store};
 
 /// How many frames are decoded together.

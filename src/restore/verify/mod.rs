@@ -30,7 +30,7 @@ mod run;
 mod stream;
 
 pub use coverage::lost_states;
-pub use database::{CompareError, Compared};
+pub use database::Compared;
 pub use report::{Damage, Health, Newest, VerifyOptions, VerifyReport};
 pub use run::{one, verify_replica};
 pub use stream::Meter;

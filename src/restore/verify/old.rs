@@ -7,7 +7,7 @@ use super::report::VerifyReport;
 use super::stream::{self, Pace, Parts};
 use crate::legacy::{Apply, ApplyError, Generation, LegacyFile, Want, plan};
 use crate::restore::RestoreError;
-use crate::restore::fetch::{Object, Wanted};
+use crate::restore::object::{Object, Wanted};
 use crate::store::Store;
 
 /// The result for one generation.

@@ -9,7 +9,7 @@ use super::stream::Meter;
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, Txid, limits};
 use crate::ltx::WalRange;
-use crate::restore::fetch::Object;
+use crate::restore::object::Object;
 
 /// What a verification reads.
 #[derive(Debug, Clone)]

@@ -20,7 +20,7 @@ use crate::restore::blocking::{blocking, join_error};
 use crate::restore::choose::{self, Files};
 use crate::restore::claims::Claims;
 use crate::restore::damage::{self, Damaged};
-use crate::restore::fetch::Object;
+use crate::restore::object::Object;
 use crate::restore::options::Selection;
 use crate::restore::plan::{self, Goal, PlanError};
 use crate::restore::{RestoreError, Until, times};

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::base::limits;
 use crate::restore::blocking::join_error;
-use crate::restore::fetch::Wanted;
+use crate::restore::object::Wanted;
 use crate::restore::{RestoreError, damage};
 use crate::store::Store;
 

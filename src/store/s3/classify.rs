@@ -7,6 +7,7 @@ use http::header::{DATE, HeaderName, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 
 use super::failure::{Class, Detail};
+use super::http_date::http_date;
 use super::xml;
 use crate::base::untrusted;
 use crate::store::ErrorKind;
@@ -134,12 +135,6 @@ fn region_in(endpoint: &str) -> Option<String> {
 
 pub(super) fn apart(a: SystemTime, b: SystemTime) -> Duration {
     a.duration_since(b).or_else(|e| Ok::<_, ()>(e.duration())).unwrap_or_default()
-}
-
-/// Parses a date such as `Sat, 21 Nov 2026 23:17:31 GMT`.
-pub(in crate::store) fn http_date(text: &str) -> Option<SystemTime> {
-    let zoned = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-    Some(SystemTime::from(zoned))
 }
 
 /// Parses `Retry-After` in seconds. No store uses the form with a date.

@@ -19,11 +19,10 @@ use super::down::Down;
 use super::failure::{Class, Failure};
 use super::http::{Connect, Network, find, innermost, tls_config};
 use super::pool::{Conn, Pool};
-use super::resolve::Names;
+use super::resolve::{HostAnswer, Names};
 pub(super) use super::wire::Wire;
 use crate::config::{Endpoint, EndpointUrl, S3Location, Scheme, TlsOptions};
 use crate::store::StoreError;
-use crate::store::s3::options::ClientOptions;
 
 /// The clients of a process, one for each endpoint and way of checking certificates.
 #[derive(Clone, Default)]
@@ -54,7 +53,9 @@ impl Clients {
     pub(super) fn get(
         &self,
         location: &S3Location,
-        options: &ClientOptions,
+        answers: &[HostAnswer],
+        spare: bool,
+        idle: Duration,
     ) -> Result<Arc<Client>, StoreError> {
         let endpoint = match &location.endpoint.value {
             Endpoint::Aws { .. } => None,
@@ -69,11 +70,11 @@ impl Clients {
         }
         let connector = match &self.0.connector {
             Some(connector) => Arc::clone(connector),
-            None if plain => Arc::new(Network::plain(Names::new(&options.answers))),
-            None => Arc::new(Network::new(tls_config(&tls)?, Names::new(&options.answers))),
+            None if plain => Arc::new(Network::plain(Names::new(answers))),
+            None => Arc::new(Network::new(tls_config(&tls)?, Names::new(answers))),
         };
         warn_of_the_way(location, plain);
-        let client = Arc::new(Client::new(connector, options));
+        let client = Arc::new(Client::new(connector, spare, idle));
         clients.insert((endpoint, tls), Arc::clone(&client));
         Ok(client)
     }
@@ -144,11 +145,11 @@ pub(super) struct Client {
 }
 
 impl Client {
-    fn new(connector: Arc<dyn Connect>, options: &ClientOptions) -> Client {
+    fn new(connector: Arc<dyn Connect>, spare: bool, idle: Duration) -> Client {
         Client {
             connector,
-            spare: options.spare,
-            idle: options.idle,
+            spare,
+            idle,
             pools: Mutex::default(),
             clock: StoreClock::default(),
             skew_ms: AtomicI64::new(0),

@@ -18,13 +18,13 @@ use std::time::Duration;
 use http::Method;
 use tokio::task::JoinSet;
 
+use super::call::Call;
 use super::encode;
 use super::failure::{Class, Failure};
 use super::head::Found;
+use super::headers::CREATED;
+use super::inner::Inner;
 use super::multipart::{AbortOnDrop, Begun, Parts};
-use super::put::CREATED;
-use super::request::Call;
-use super::store::Inner;
 use super::xml::{self, Part};
 use crate::base::limits;
 use crate::store::api::{PutOptions, Result, Upload};

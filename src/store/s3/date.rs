@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime};
 use http::HeaderMap;
 use http::header::{AGE, DATE};
 
-use super::classify::{apart, http_date};
+use super::classify::apart;
+use super::http_date::http_date;
 use crate::base::limits;
 use crate::io::since_boot;
 

@@ -7,11 +7,11 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use http::Method;
 use md5::{Digest, Md5};
 
+use super::call::Call;
 use super::failure::{Class, Failure};
+use super::inner::Inner;
 use super::optional_headers::may_be_refusal;
-use super::request::Call;
 use super::retry::Retry;
-use super::store::Inner;
 use super::xml;
 use crate::base::{limits, untrusted};
 use crate::store::api::Result;

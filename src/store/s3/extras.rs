@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use md5::{Digest as _, Md5};
 
-use super::request::Call;
+use super::call::Call;
 use crate::base::limits;
 use crate::config::{ReplicaFields, S3Location, Scheme, Secret};
 use crate::io::read_small;

@@ -6,11 +6,11 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_RANGE, CONTENT_TYPE, ETAG};
 use http::{HeaderMap, Method, StatusCode};
 
+use super::call::Call;
 use super::failure::{Class, Failure};
-use super::plausible::unbelievable;
-use super::request::Call;
+use super::inner::Inner;
 use super::retry::Retry;
-use super::store::Inner;
+use super::web_page::unbelievable;
 use crate::base::{limits, untrusted};
 use crate::store::ErrorKind;
 use crate::store::api::Result;

@@ -5,13 +5,13 @@ use std::sync::atomic::Ordering;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, LAST_MODIFIED};
 use http::{HeaderMap, Method};
 
-use super::classify::http_date;
+use super::call::Call;
 use super::failure::Class;
+use super::headers::{CHECKSUM, CREATED};
+use super::http_date::http_date;
+use super::inner::Inner;
 use super::optional_headers::may_be_refusal;
-use super::plausible::unbelievable;
-use super::put::{CHECKSUM, CREATED};
-use super::request::Call;
-use super::store::Inner;
+use super::web_page::unbelievable;
 use crate::base::clock::Millis;
 use crate::config::Checksum;
 use crate::store::api::Result;

@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 
 use http::Method;
 
+use super::call::Call;
+use super::inner::Inner;
 use super::pages::{Begin, Pages, readings};
-use super::request::Call;
-use super::store::Inner;
 use super::xml::{self, ListEntry, ListPage};
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, limits};

@@ -2,7 +2,7 @@
 //!
 //! # Overview
 //!
-//! An operation (`put`, `get`, ...) makes a [`Call`](request::Call). `retry` attempts the call
+//! An operation (`put`, `get`, ...) makes a [`Call`](call::Call). `retry` attempts the call
 //! until it succeeds or its time is over. Each attempt takes the current credentials, region and
 //! corrected time, signs the request (`sign`), takes a connection from the `pool` of its host and
 //! sends it. `classify` turns an error response into a class of failure, and `message` into text
@@ -15,6 +15,7 @@
 //! With an empty prefix, keys begin with a slash.
 
 mod body;
+mod call;
 mod classify;
 mod client;
 mod copy;
@@ -29,7 +30,10 @@ mod failure;
 pub mod fuzzing;
 mod get;
 mod head;
+mod headers;
 mod http;
+mod http_date;
+mod inner;
 mod list;
 mod message;
 mod multipart;
@@ -48,14 +52,16 @@ mod retry;
 pub mod sign;
 mod store;
 mod taken_key;
+mod web_page;
 mod wire;
+mod written;
 pub mod xml;
 
-pub(in crate::store) use classify::http_date;
 pub use client::Clients;
 pub(in crate::store) use encode::{push_hex, push_query};
 pub use http::{Connect, Io};
 pub(in crate::store) use http::{Network, connect_words, tls_config};
+pub(in crate::store) use http_date::http_date;
 pub use options::{ClientOptions, RetryPolicy};
 pub use resolve::HostAnswer;
 pub(in crate::store) use resolve::Names;

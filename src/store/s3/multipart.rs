@@ -27,12 +27,12 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::body::Payload;
+use super::call::{Call, Reply};
 use super::failure::{Class, Failure};
+use super::headers::{CHECKSUM, CREATED, base64_crc};
+use super::inner::Inner;
 use super::optional_headers;
-use super::put::{CHECKSUM, CREATED, base64_crc};
-use super::request::{Call, Reply};
 use super::retry::Retry;
-use super::store::Inner;
 use super::taken_key::Fingerprint;
 use super::xml::{self, Part};
 use crate::base::limits;

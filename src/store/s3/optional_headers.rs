@@ -9,8 +9,8 @@
 use std::sync::atomic::Ordering;
 
 use super::failure::{Class, Failure};
-use super::put::CHECKSUM;
-use super::store::Inner;
+use super::headers::CHECKSUM;
+use super::inner::Inner;
 use crate::config::Checksum;
 use crate::store::ErrorKind;
 

@@ -22,36 +22,17 @@ use http::Method;
 use http::header::ETAG;
 
 use super::body::Payload;
+use super::call::{Call, Reply};
 use super::encode::decode_key;
 use super::failure::Class;
 use super::head::Found;
-use super::request::{Call, Reply};
-use super::store::Inner;
+use super::inner::Inner;
+use super::written::{Written, bare};
 use super::{put, xml};
 use crate::base::clock::Millis;
 use crate::base::limits;
 use crate::store::api::{CreateOnly, PutOptions, Result};
 use crate::store::{ErrorKind, StoreError};
-
-/// The newest object that this process has written create-only.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Written {
-    key: String,
-    /// ETag without quotes; empty if the store sent none.
-    etag: String,
-    size: u64,
-}
-
-fn bare(etag: &str) -> String {
-    etag.trim_start_matches("W/").trim_matches('"').to_ascii_lowercase()
-}
-
-impl Written {
-    fn is(&self, etag: &str, size: u64) -> bool {
-        let etag = bare(etag);
-        size == self.size && (etag.is_empty() || self.etag.is_empty() || etag == self.etag)
-    }
-}
 
 impl Inner {
     /// Records the newest object of this process, if LIST checks need it. `reply` is the response

@@ -27,14 +27,14 @@ use http::HeaderMap;
 use http::header::ETAG;
 
 use super::body::Payload;
+use super::call::Reply;
 use super::classify::plain_text;
 use super::failure::{Class, Failure};
 use super::head::Found;
+use super::headers::{CHECKSUM, base64_crc};
+use super::inner::Inner;
 use super::list::clean;
 use super::pages::{Begin, readings};
-use super::put::{CHECKSUM, base64_crc};
-use super::request::Reply;
-use super::store::Inner;
 use super::taken_key::Fingerprint;
 use crate::base::untrusted;
 use crate::store::api::Result;
@@ -64,23 +64,6 @@ impl fmt::Display for Doubt {
             Doubt::Etag(md5) => write!(f, "the answer has the ETag of other content, {md5}"),
         }
     }
-}
-
-/// Whether a document is an HTML page.
-pub(super) fn is_web_page(body: &[u8]) -> bool {
-    let start = body[..body.len().min(512)].to_ascii_lowercase();
-    let has = |text: &[u8]| start.windows(text.len()).any(|w| w == text);
-    has(b"<html") || has(b"<!doctype html")
-}
-
-/// The failure for a response that does not come from the store. It is transient.
-pub(super) fn unbelievable(what: &str, body: &[u8]) -> Failure {
-    let said = plain_text(body);
-    let quoted = if said.is_empty() { String::new() } else { format!(" (\"{said}\")") };
-    let message = format!(
-        "the answer is {what}{quoted}, not that of S3: something between here and the store answers in its place"
-    );
-    Failure::new(Class::Transient, message)
 }
 
 /// The MD5 that an ETag may hold, in lower-case hex.
@@ -302,26 +285,6 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pages_for_browsers() {
-        for page in [
-            "<html><body>We will be back soon</body></html>",
-            "\u{feff}\n<!DOCTYPE HTML><title>x</title>",
-            "<?xml version=\"1.0\"?><!DOCTYPE html PUBLIC \"x\"><html xmlns=\"y\">",
-        ] {
-            assert!(is_web_page(page.as_bytes()), "{page}");
-        }
-        for none in ["", "LTX1\0\0", "<ListBucketResult/>", "<Error><Code>x</Code></Error>"] {
-            assert!(!is_web_page(none.as_bytes()), "{none}");
-        }
-        let said =
-            unbelievable("a web page", b"<html><body>We will <b>be</b> back\x1b[1m</body></html>").message;
-        assert!(
-            said.starts_with("the answer is a web page (\"We will be back\\u{1b}[1m\"), not that of S3"),
-            "{said}"
-        );
-    }
 
     #[test]
     fn etags_that_may_be_md5() {

@@ -13,34 +13,22 @@
 
 use std::sync::atomic::Ordering;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::Method;
 
 use super::body::Payload;
+use super::call::Call;
 use super::failure::Class;
+use super::headers::{CHECKSUM, CREATED, base64_crc};
+use super::inner::Inner;
 use super::optional_headers::Wishes;
-use super::request::Call;
 use super::retry::Retry;
-use super::store::Inner;
 use crate::base::clock::Millis;
 use crate::store::api::{PutOptions, Result};
 use crate::store::{ErrorKind, StoreError};
 
-/// Header with the CRC-32 of the content, big-endian, in Base64.
-pub(super) const CHECKSUM: &str = "x-amz-checksum-crc32";
-
-/// Metadata key for the timestamp of the LTX header. The name is Litestream's.
-pub(super) const CREATED: &str = "x-amz-meta-litestream-timestamp";
-
 /// How many times an object may appear and vanish again between two requests before the PUT fails.
 const RACES_MAX: u32 = 3;
-
-/// A CRC-32 in the form of the header.
-pub(super) fn base64_crc(crc: u32) -> String {
-    BASE64.encode(crc.to_be_bytes())
-}
 
 pub(super) async fn call<'a>(
     key: &'a str,

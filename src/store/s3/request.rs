@@ -1,103 +1,22 @@
 //! Turns an operation into a signed request, and makes one attempt at it.
 
-use std::borrow::Cow;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use http::header::{HOST, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::body::Payload;
+use super::call::{Call, Plan, Reply};
 use super::client::{Answer, Wire};
 use super::failure::{Class, Failure};
+use super::inner::Inner;
 use super::message::{About, sentence};
 use super::sign::{Signed, Signer, sign};
-use super::store::Inner;
-use super::{classify, encode, plausible, xml};
+use super::{classify, encode, web_page, xml};
 use crate::base::limits;
 use crate::config::{Addressing, CredentialError, Credentials, EndpointUrl, Scheme, SignPayload};
 use crate::store::{ErrorKind, progress};
-
-/// One operation, before its region, credentials and time are known.
-#[derive(Debug, Clone)]
-pub(super) struct Call<'a> {
-    pub(super) method: Method,
-    /// `None` for an operation on the bucket.
-    pub(super) key: Option<&'a str>,
-    pub(super) query: Vec<(&'static str, Cow<'a, str>)>,
-    pub(super) headers: Vec<(&'static str, String)>,
-    pub(super) payload: Payload,
-    /// Whether the payload is the content of an object, which need not be signed over TLS.
-    pub(super) content: bool,
-    /// The wanted bytes of the object.
-    pub(super) range: Option<Range<u64>>,
-    /// Expected bytes of the response; they extend its deadline.
-    pub(super) answer_bytes: u64,
-    /// No attempt begins later than this after the first, where that is less than the policy's
-    /// total.
-    pub(super) patience: Option<Duration>,
-    /// Time that the server itself needs, in addition to the policy's timeouts.
-    pub(super) extra_time: Duration,
-}
-
-impl<'a> Call<'a> {
-    pub(super) fn new(method: Method, key: Option<&'a str>) -> Call<'a> {
-        Call {
-            method,
-            key,
-            query: Vec::new(),
-            headers: Vec::new(),
-            payload: Payload::default(),
-            content: false,
-            range: None,
-            answer_bytes: 0,
-            patience: None,
-            extra_time: Duration::ZERO,
-        }
-    }
-
-    pub(super) fn query(mut self, name: &'static str, value: impl Into<Cow<'a, str>>) -> Call<'a> {
-        self.query.push((name, value.into()));
-        self
-    }
-
-    pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Call<'a> {
-        self.headers.push((name, value.into()));
-        self
-    }
-
-    /// Sets an XML document as the payload.
-    pub(super) fn xml(mut self, xml: String) -> Call<'a> {
-        self.payload = Payload::new(vec![Bytes::from(xml)]);
-        self.headers.push(("content-type", "application/xml".into()));
-        self
-    }
-
-    /// Sets the content of an object as the payload.
-    pub(super) fn content(mut self, payload: Payload) -> Call<'a> {
-        self.payload = payload;
-        self.content = true;
-        self
-    }
-}
-
-/// What an attempt depends on besides the call; a replan changes it.
-#[derive(Debug, Default)]
-pub(super) struct Plan {
-    /// Use a new connection.
-    pub(super) fresh: bool,
-    /// Send the request to this server instead.
-    pub(super) redirect: Option<EndpointUrl>,
-}
-
-/// A success response, read to its end.
-#[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
-}
 
 impl Inner {
     /// The region to sign for: the one the store named, otherwise the configured one.
@@ -200,8 +119,8 @@ impl Inner {
         let signed_at = self.client.now();
         let mut answer = self.attempt(call, plan).await?;
         let body = answer.body.collect(max).await?;
-        if plausible::is_web_page(&body) {
-            return Err(plausible::unbelievable("a web page", &body));
+        if web_page::is_web_page(&body) {
+            return Err(web_page::unbelievable("a web page", &body));
         }
         // A whole listing is longer, and its own parser reads it.
         if body.len() <= limits::ERROR_BYTES && xml::error(&body).is_some() {

@@ -21,10 +21,10 @@ use std::time::Duration;
 use http::Method;
 use tokio::time::Instant;
 
+use super::call::{Call, Plan, Reply};
 use super::classify::apart;
 use super::failure::{Class, Failure};
-use super::request::{Call, Plan, Reply};
-use super::store::Inner;
+use super::inner::Inner;
 use crate::base::backoff::Backoff;
 use crate::base::limits;
 use crate::config::{Addressing, EndpointUrl};

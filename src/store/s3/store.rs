@@ -9,10 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::body::Payload;
-use super::client::Client;
+use super::inner::Inner;
 use super::options::ClientOptions;
 use super::sign::SigningKey;
-use super::{copy, extras, list, multipart, owner};
+use super::{copy, extras, list, multipart};
 // The sources of credentials use these parts of the client.
 use crate::base::LtxId;
 use crate::base::clock::Millis;
@@ -28,24 +28,6 @@ const TRANSFERS_MAX: usize = 64;
 #[derive(Clone)]
 pub struct S3Store {
     pub(super) inner: Arc<Inner>,
-}
-
-pub(super) struct Inner {
-    pub(super) url: String,
-    pub(super) location: S3Location,
-    pub(super) options: ClientOptions,
-    pub(super) extras: extras::Extras,
-    pub(super) client: Arc<Client>,
-    pub(super) signing_key: SigningKey,
-    /// Whether a listing has shown an object of this replica under its own name.
-    pub(super) listed: AtomicBool,
-    pub(super) written: Mutex<Option<owner::Written>>,
-}
-
-impl fmt::Debug for Inner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("S3").field("url", &self.url).field("endpoint", &self.location.endpoint.value).finish()
-    }
 }
 
 impl fmt::Debug for S3Store {
@@ -65,7 +47,7 @@ impl S3Store {
             let message = format!("{url}: {}", CredentialError::Missing);
             return Err(StoreError::new(ErrorKind::Credentials, message));
         }
-        let client = options.clients.get(location, options)?;
+        let client = options.clients.get(location, &options.answers, options.spare, options.idle)?;
         let extras = extras::Extras::new(location)?;
         let mut options = options.clone();
         if let Some(wanted) = &location.fields.concurrency {

@@ -2,8 +2,8 @@
 
 use super::body::Payload;
 use super::head::Found;
-use super::put::base64_crc;
-use super::store::Inner;
+use super::headers::base64_crc;
+use super::inner::Inner;
 use crate::base::{limits, untrusted};
 use crate::store::api::Result;
 use crate::store::{ErrorKind, StoreError};

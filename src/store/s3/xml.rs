@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use quick_xml::events::Event;
 use quick_xml::reader::Reader;
 
-use super::http_date;
+use super::http_date::http_date;
 use crate::base::clock::Millis;
 use crate::base::{limits, untrusted};
 

@@ -9,7 +9,8 @@ use crate::base::clock::Millis;
 use crate::base::finding::{Finding, Tell};
 use crate::base::limits;
 use crate::config::{Addressing, CredentialError, CredentialSource, Credentials, S3Location, Secret};
-use crate::store::s3::store::{Inner, S3Store};
+use crate::store::s3::inner::Inner;
+use crate::store::s3::store::S3Store;
 use crate::store::{ClientOptions, RetryPolicy};
 
 /// Examines `location`, whose chain of credentials is set already; if there are none, `missing`

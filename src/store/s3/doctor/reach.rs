@@ -19,8 +19,8 @@ use crate::config::{Addressing, EndpointUrl, Scheme, TlsOptions};
 use crate::store::s3::client::Wire;
 use crate::store::s3::http::{connect_words, tls_config};
 use crate::store::s3::http_date;
+use crate::store::s3::inner::Inner;
 use crate::store::s3::resolve::Names;
-use crate::store::s3::store::Inner;
 
 /// A certificate that expires within this many days is reported.
 const ENDS_SOON_DAYS: i64 = 14;

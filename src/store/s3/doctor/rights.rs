@@ -14,11 +14,12 @@ use crate::config::{Addressing, Checksum, Origin};
 use crate::store::ErrorKind;
 use crate::store::api::{PutOptions, Upload as _};
 use crate::store::s3::body::Payload;
+use crate::store::s3::call::Call;
 use crate::store::s3::failure::{Class, Failure};
+use crate::store::s3::headers::CHECKSUM;
+use crate::store::s3::inner::Inner;
 use crate::store::s3::multipart::Parts;
-use crate::store::s3::put::CHECKSUM;
-use crate::store::s3::request::Call;
-use crate::store::s3::store::{Inner, S3Store};
+use crate::store::s3::store::S3Store;
 use crate::store::s3::{copy, xml};
 
 /// Size of the scratch object, in bytes.

@@ -5,7 +5,8 @@
 //!
 //! - The first to join logs the outage. Each further kind of failure is logged once.
 //! - After 1, 10 and 60 minutes a reminder is logged, with the backlog of all members.
-//! - The last to leave logs the end.
+//! - The last to leave logs the end. Members without a backlog do not hold up the end: an outage
+//!   is over when the last member with a backlog leaves. What still fails joins a new outage.
 //!
 //! A member that leaves wakes the others: a store that answers one database most likely answers
 //! all.
@@ -45,6 +46,8 @@ struct State {
     /// Text of the newest failure.
     error: String,
     next: u64,
+    /// Its end was logged.
+    ended: bool,
 }
 
 /// A member of an outage.
@@ -112,17 +115,23 @@ struct Member {
 }
 
 impl Member {
-    /// Leaves the outage. Returns its duration if this was the last member.
+    /// Leaves the outage. Returns its duration if that ends it.
     fn leave(&self) -> Option<Duration> {
-        let last = {
+        let ends = {
             let mut state = self.outage.state.borrow_mut();
-            state.members.retain(|m| m.id != self.id);
-            state.members.is_empty()
+            let at = state.members.iter().position(|m| m.id == self.id)?;
+            let had_backlog = state.members.swap_remove(at).backlog.is_some();
+            let others = state.members.iter().any(|m| !had_backlog || m.backlog.is_some());
+            !others && !std::mem::replace(&mut state.ended, true)
         };
-        if last {
+        if ends {
             self.outages.0.borrow_mut().remove(&self.place);
         }
-        last.then(|| self.outage.began.elapsed())
+        ends.then(|| self.outage.began.elapsed())
+    }
+
+    fn has_ended(&self) -> bool {
+        self.outage.state.borrow().ended
     }
 }
 
@@ -156,7 +165,7 @@ impl Trouble {
         e: &StoreError,
     ) {
         let place = place_of(place, e);
-        if self.0.as_ref().is_none_or(|m| m.place != place) {
+        if self.0.as_ref().is_none_or(|m| m.place != place || m.has_ended()) {
             // The old membership is dropped first: it may be the last in its outage.
             self.0 = None;
             self.0 = Some(outages.join(place, backlog));
@@ -349,6 +358,33 @@ mod tests {
         };
         tokio::join!(two.wait(Duration::from_secs(300), NAME), first);
         assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    }
+
+    /// A keeper of the history that meets an outage first has no line of its own, and does not hold
+    /// up the end.
+    #[tokio::test]
+    async fn a_keeper_is_in_the_outage_of_the_pipelines() {
+        let lines = Lines::default();
+        let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(lines.clone()));
+        let outages = Outages::default();
+        let board = Rc::new(Board::new(1, Rc::default()));
+        let (mut keeper, mut pipeline) = (Trouble::default(), Trouble::default());
+        let fail = |trouble: &mut Trouble, backlog| {
+            trouble.failed(&outages, "s3://b", backlog, NAME, &error(ErrorKind::Transient, "503"));
+        };
+        fail(&mut keeper, None);
+        assert!(!outages.is_out("s3://b"), "the keeper itself tries again");
+        fail(&mut pipeline, Some((Rc::clone(&board), 0)));
+        assert!(outages.is_out("s3://b"));
+        assert_eq!(lines.take().len(), 1);
+        pipeline.over(NAME);
+        assert_eq!(lines.take().len(), 1, "the end");
+        assert!(outages.0.borrow().is_empty());
+        fail(&mut keeper, None);
+        assert_eq!(lines.take().len(), 1, "it still fails: another outage");
+        keeper.over(NAME);
+        pipeline.over(NAME);
+        assert_eq!(lines.take().len(), 1);
     }
 
     #[tokio::test]

@@ -66,6 +66,14 @@ impl Pauses {
         ticked.pauses
     }
 
+    /// As if the process had been stopped for a while.
+    #[cfg(test)]
+    pub fn stop(&self) {
+        let mut ticked = self.0.get();
+        ticked.due = (Instant::now() - PAUSE, SystemTime::now() - PAUSE);
+        self.0.set(ticked);
+    }
+
     fn tick(&self) {
         let _ = self.count();
         let ticked = self.0.get();

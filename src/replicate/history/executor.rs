@@ -31,7 +31,7 @@ use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, Txid, limits};
 use crate::ltx::{Header, TimesId, times};
 use crate::replicate::image::stream::{Hashes, Stream};
-use crate::replicate::outage::Outages;
+use crate::replicate::outage::{Name, Outages, Trouble};
 use crate::replicate::replica::resume;
 use crate::restore;
 use crate::store::{Entry, ErrorKind, PutOptions, Store};
@@ -48,6 +48,8 @@ struct Rest {
     said: Vec<Cause>,
     since: Millis,
     reminders: Reminders,
+    /// The last failure was a transient one of the store.
+    outage: bool,
 }
 
 /// A kind of failure: request ids and counts in its text do not matter.
@@ -55,9 +57,8 @@ type Cause = (Discriminant<HistoryError>, Option<ErrorKind>);
 
 impl Default for Rest {
     fn default() -> Rest {
-        let backoff = Backoff::default();
-        let (said, reminders) = (Vec::new(), Reminders::default());
-        Rest { backoff, until: Millis(0), said, since: Millis::now(), reminders }
+        let (backoff, said, reminders) = (Backoff::default(), Vec::new(), Reminders::default());
+        Rest { backoff, until: Millis(0), said, since: Millis::now(), reminders, outage: false }
     }
 }
 
@@ -75,6 +76,7 @@ pub struct Keeper {
     rests: HashMap<Kind, Rest>,
     status: HistoryStatus,
     outages: Outages,
+    trouble: Trouble,
 }
 
 impl Keeper {
@@ -83,8 +85,8 @@ impl Keeper {
     pub fn new(store: Arc<dyn Store>, options: HistoryOptions, feed: Rc<Feed>, name: String) -> Keeper {
         let ticks = Ticks::of(&store.identity());
         let (spill, live, rests, status) = (None, None, HashMap::new(), HistoryStatus::default());
-        let outages = Outages::default();
-        Keeper { store, options, ticks, feed, name, spill, live, rests, status, outages }
+        let (outages, trouble) = (Outages::default(), Trouble::default());
+        Keeper { store, options, ticks, feed, name, spill, live, rests, status, outages, trouble }
     }
 
     /// Sets the known outages: no step is tried while the store is unreachable.
@@ -173,10 +175,8 @@ impl Keeper {
             self.attempt(job, now).await?;
         }
         if self.feed.is_broken() {
-            let why = self.status.last_error.clone();
-            return Err(HistoryError::NoImage(
-                why.unwrap_or_else(|| "files that it needs are missing".to_owned()),
-            ));
+            let missing = || "files that it needs are missing".to_owned();
+            return Err(HistoryError::NoImage(self.status.last_error.clone().unwrap_or_else(missing)));
         }
         while once.retention
             && let Some(job) = self.plan(now, |planner| planner.deletion())
@@ -225,18 +225,23 @@ impl Keeper {
             // The next step does without the damaged file.
             Err(e) if self.found_damage(&e, &inputs).await => {}
             Ok(()) => {
-                if self.rests.remove(&kind).is_some() {
+                if let Some(rest) = self.rests.remove(&kind) {
                     self.status.last_error = None;
                     self.status.deletions_refused &= !matches!(kind, Kind::Retain | Kind::RetainRaw);
-                    tracing::info!(
-                        db = self.name,
-                        replica = self.store.url(),
-                        ?kind,
-                        "keeping the history works again"
-                    );
+                    self.works_again(kind, &rest);
                 }
             }
             Err(e) => self.failed(kind, &e, now).await,
+        }
+    }
+
+    fn works_again(&mut self, kind: Kind, rest: &Rest) {
+        let (db, replica) = (&*self.name, self.store.url());
+        if rest.outage && !self.rests.values().any(|r| r.outage) {
+            self.trouble.over(Name { db, replica });
+        }
+        if !rest.said.is_empty() {
+            tracing::info!(db, replica, ?kind, "keeping the history works again");
         }
     }
 
@@ -278,12 +283,9 @@ impl Keeper {
         };
         rest.until = later(now, if refused { limits::HISTORY_REFUSED_REST } else { wait });
         if refused {
-            let first = !std::mem::replace(&mut self.status.deletions_refused, true);
-            if first {
+            if !std::mem::replace(&mut self.status.deletions_refused, true) {
                 tracing::warn!(
-                    db = self.name,
-                    replica = self.store.url(),
-                    reason = message,
+                    db = self.name, replica = self.store.url(), reason = %message,
                     "the store does not let old files be deleted; everything else goes on (retention.enabled: false stops the attempts)"
                 );
             }
@@ -291,17 +293,18 @@ impl Keeper {
         }
         let age = Duration::from_millis(u64::try_from(now.0 - rest.since.0).unwrap_or(0));
         let cause = (std::mem::discriminant(e), e.store_error().map(|e| e.kind()));
-        // The pipelines log an outage of the store, once for all.
-        if !known && (!rest.said.contains(&cause) || rest.reminders.take(age)) {
+        // An outage of the store is one for all, whether a pipeline meets it first or a keeper.
+        let outage = e.store_error().filter(|e| e.is_transient());
+        rest.outage = outage.is_some();
+        if let Some(e) = outage {
+            let name = Name { db: &self.name, replica: self.store.url() };
+            self.trouble.failed(&self.outages, &self.store.place(), None, name, e);
+        } else if !known && (!rest.said.contains(&cause) || rest.reminders.take(age)) {
             rest.said.push(cause);
             rest.said.dedup();
             let down = (age > Duration::ZERO).then(|| format!("{}s", age.as_secs()));
             tracing::warn!(
-                db = self.name,
-                replica = self.store.url(),
-                ?kind,
-                error = message,
-                down,
+                db = self.name, replica = self.store.url(), ?kind, error = %message, down,
                 "keeping the history: trying again"
             );
         }

@@ -165,6 +165,14 @@ impl Replica {
             }
             let begun = Instant::now();
             match self.store.put(batch.id, vec![batch.bytes.clone()], options).await {
+                // It may be on top of another history: the check was before the pause.
+                Ok(()) if self.vigil.was_paused() => {
+                    let ours = self.still_ours().await;
+                    if let Err(e) = &ours {
+                        self.board.slot(self.index, |s| s.gap = Some(e.to_string()));
+                    }
+                    break ours;
+                }
                 Ok(()) => break Ok(()),
                 Err(e) if e.kind() == ErrorKind::Conflict => break Err(e.into()),
                 Err(e) => {

@@ -74,8 +74,12 @@ impl Replica {
         let (empty, numbers) =
             self.board.slot(self.index, |s| (s.pending.is_empty(), s.pending.has_numbers_only()));
         let unusable = !empty && (numbers || mark.size_pages == 0);
-        if unusable || !wish.holds() {
-            return if unusable { self.store_pending(next).await } else { Ok(()) };
+        if unusable {
+            self.still_ours().await?;
+            return self.store_pending(next).await;
+        }
+        if !wish.holds() {
+            return Ok(());
         }
         let txid = if empty { self.local.state().durable.txid } else { *next };
         let db = Arc::clone(&self.db);

@@ -159,6 +159,7 @@ impl Replica {
             pin: &pin,
             spill: Some(self.local.dir().to_owned()),
         };
+        self.vigil.ask();
         self.board.begin_upload();
         let sent = stream.send(pages, count, hashes).await;
         self.board.end_upload();

@@ -42,6 +42,8 @@ pub struct Vigil {
     /// The store was unreachable: the next upload waits for a check.
     outage: bool,
     pauses: Pauses,
+    /// The pauses before the last request that has proven the replica to be ours. A pause between
+    /// that request and its answer, or after it, makes room for another history.
     seen_pauses: u64,
     uploaded: Instant,
     checked: Instant,
@@ -82,7 +84,19 @@ impl Vigil {
         let now = Instant::now();
         (self.armed, self.outage) = (true, false);
         (self.uploaded, self.checked) = (now, now);
-        self.seen_pauses = self.pauses.count();
+    }
+
+    /// A request is about to be made whose answer says that the replica is ours, where nothing is
+    /// known.
+    pub(super) fn ask(&mut self) {
+        if !self.armed {
+            self.seen_pauses = self.pauses.count();
+        }
+    }
+
+    /// The process was stopped since the durable point was known to be ours.
+    pub(super) fn was_paused(&self) -> bool {
+        self.armed && self.seen_pauses != self.pauses.count()
     }
 
     /// Notes that an upload was answered.
@@ -161,5 +175,36 @@ impl Replica {
     /// Whether a check next to uploads has found a reason for doubt.
     pub(super) fn is_doubted(&self) -> bool {
         self.vigil.found.borrow().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The process may be stopped, and the replica exchanged, between the answer of the store and
+    /// what is made of it.
+    #[test]
+    fn a_pause_after_the_request_is_doubt_whenever_its_answer_is_taken() {
+        let pauses = Pauses::new(Duration::from_secs(1));
+        let mut vigil = Vigil::new(pauses.clone(), None);
+        vigil.ask();
+        pauses.stop();
+        vigil.arm();
+        assert!(vigil.was_paused() && vigil.must_wait(), "stopped before the answer was taken");
+        pauses.stop();
+        vigil.arm();
+        assert!(vigil.must_wait(), "stopped during the check");
+        vigil.arm();
+        assert!(!vigil.was_paused() && !vigil.must_wait());
+        vigil.ask();
+        pauses.stop();
+        vigil.ask();
+        assert!(vigil.must_wait(), "an upload proves nothing of what it is put on");
+        vigil.disarm();
+        pauses.stop();
+        vigil.ask();
+        vigil.uploaded();
+        assert!(!vigil.must_wait(), "the first upload is asked for after the pause");
     }
 }

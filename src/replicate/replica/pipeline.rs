@@ -267,6 +267,7 @@ impl Replica {
     pub(super) async fn first_contact(&mut self) -> Result<Remote, ReplicaError> {
         loop {
             let begun = Instant::now();
+            self.vigil.ask();
             // Not cut short by a stop: what was committed until then still has to be stored.
             match resume::look(&*self.store).await {
                 Ok((remote, listing)) => {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::world::World;
-use crate::base::{Level, LtxId, Txid};
+use crate::base::{Level, LtxId, Txid, limits};
 use crate::replicate::history::cache::Cache;
 use crate::replicate::history::{HistoryOptions, mend, mendable};
 use crate::restore::damage::Damaged;
@@ -81,7 +81,8 @@ fn a_damaged_batch_does_not_stop_the_levels_and_its_loss_is_known() {
         assert!(world.keeper.next_snapshot(world.now).is_some_and(|due| due <= world.now));
         // A batch with all pages is enough for an image, and the image for the newest state.
         world.write_all().await;
-        world.pass(6 * MINUTE).await;
+        // The attempts without it have failed: the next one may come only after the longest wait.
+        world.pass(2 * limits::BACKOFF_MAX).await;
         assert!(!world.feed.is_broken());
         assert!(world.store.level(9).iter().any(|(_, to)| *to > lost), "{:?}", world.store.level(9));
     });

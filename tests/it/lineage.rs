@@ -309,3 +309,29 @@ fn a_folder_exchanged_above_the_database_is_noticed() {
     });
     process.stop();
 }
+
+/// `verify` took the file that brought a replica back to its first database for one of a second
+/// writer, and `repair` called every later state lost.
+#[test]
+fn a_replica_that_comes_back_from_a_copy_is_sound() {
+    let scene = Scene::new();
+    // Its WAL stays, because it is open.
+    let app = scene.create("app", 4096);
+    assert!(scene.once("app", "replica").0);
+    let mut restore = lsfast::command(["restore", "-o"]);
+    restore.arg(scene.db("copy")).arg(scene.url("replica"));
+    assert!(lsfast::run(restore).status.success());
+    let copy = Connection::open(scene.db("copy")).expect("the copy");
+    insert(&copy, "in the copy");
+    drop(copy);
+    assert!(scene.once("copy", "replica").0);
+    let (done, log) = scene.once("app", "replica");
+    assert!(done && log.contains("another program stored"), "{log}");
+    insert(&app, "afterwards");
+    assert!(scene.once("app", "replica").0);
+    let mut verify = lsfast::command(["verify"]);
+    verify.arg(scene.url("replica"));
+    let found = lsfast::run(verify);
+    assert!(found.status.success(), "{}{}", String::from_utf8_lossy(&found.stdout), lsfast::stderr(&found));
+    scene.assert_restores("replica", "app");
+}

@@ -237,7 +237,9 @@ pub async fn decide(
                 txid: remote.newest,
                 size_pages: changes.size_pages,
                 print: file.map_or(0, |h| print_of(&h)),
-                ..state.durable
+                // The next batch begins the WAL again: it does not continue where the other
+                // program's files end.
+                ..Point::default()
             };
             local.not_before(changes.timestamp, store.now());
             local

@@ -71,6 +71,8 @@ pub(crate) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
     let event_loop = runtime::event_loop()?;
     event_loop.block_on(async {
         tokio::select! {
+            // With nothing to restore, a stop that was requested already takes its usual way.
+            biased;
             filled = fill::fill(&plan.to_fill, &engine) => filled,
             () = stop.asked() => Err(anyhow::anyhow!("stopped before the databases that do not exist were restored")),
         }

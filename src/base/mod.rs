@@ -4,6 +4,7 @@
 
 pub mod backoff;
 pub mod buffer_pool;
+pub mod checksum;
 pub mod clock;
 pub mod crc64;
 pub mod finding;
@@ -12,4 +13,5 @@ pub mod limits;
 pub mod pages;
 pub mod untrusted;
 
+pub use checksum::DatabaseChecksum;
 pub use ids::{FrameNo, IdError, Level, LtxId, PageSize, Pgno, Salts, Txid};

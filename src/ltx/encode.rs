@@ -17,7 +17,7 @@ use super::shape::{HEAD_SHORT, payload_len_max};
 use super::{CHECKSUM_FLAG, LtxError};
 use crate::base::buffer_pool::Spare;
 use crate::base::crc64::{Crc64, combine, crc64};
-use crate::base::{PageSize, Pgno};
+use crate::base::{DatabaseChecksum, PageSize, Pgno};
 
 /// Upper bound of the length of a file with `pages` pages, in bytes.
 #[must_use]
@@ -272,7 +272,9 @@ pub struct Encoder {
     header: Header,
     order: PageOrder,
     index: IndexWriter,
+    /// CRC of what the file checksum covers after the header, and its length.
     crc: u64,
+    crc_len: u64,
     size: u64,
 }
 
@@ -293,11 +295,9 @@ impl Encoder {
     /// The header is not one of a replica.
     pub fn spilling(header: Header, place: Option<PathBuf>) -> Result<(Encoder, Bytes), LtxError> {
         let bytes = writable(&header)?;
-        let mut crc = Crc64::new();
-        crc.update(&bytes);
         let order = PageOrder::new(&header);
-        let (crc, size) = (crc.value(), HEADER_LEN as u64);
-        let encoder = Encoder { header, order, index: IndexWriter::spilling(place), crc, size };
+        let (index, crc, size) = (IndexWriter::spilling(place), Crc64::new().value(), HEADER_LEN as u64);
+        let encoder = Encoder { header, order, index, crc, crc_len: 0, size };
         Ok((encoder, Bytes::copy_from_slice(&bytes)))
     }
 
@@ -316,7 +316,21 @@ impl Encoder {
             self.size += u64::from(len);
         }
         self.crc = combine(self.crc, block.crc, block.crc_len);
+        self.crc_len += block.crc_len;
         Ok(block.bytes)
+    }
+
+    /// Notes the checksum of the database, which is often known only when all pages have been
+    /// read. Returns the header with it. It must replace the first bytes of the file.
+    #[must_use]
+    pub fn set_checksum(&mut self, checksum: DatabaseChecksum) -> Bytes {
+        self.header.checksum = Some(checksum);
+        Bytes::copy_from_slice(&self.header.to_bytes())
+    }
+
+    /// CRC of the header and everything after it so far.
+    fn crc_with_header(&self) -> u64 {
+        combine(crc64(&self.header.to_bytes()), self.crc, self.crc_len)
     }
 
     /// Ends the file. Returns its last bytes, its trailer and its size.
@@ -324,12 +338,13 @@ impl Encoder {
     /// # Errors
     /// [`LtxError::SnapshotGap`] if a file that begins at TXID 1 lacks a page.
     pub fn finish(self) -> Result<(Bytes, Trailer, u64), LtxError> {
+        let crc = self.crc_with_header();
         self.order.finish()?;
         let mut tail = Vec::with_capacity(self.index.len() as usize + HEAD_SHORT + 1 + 8 + TRAILER_LEN);
         self.index.finish(&mut tail);
         let post_apply = 0u64;
         tail.extend_from_slice(&post_apply.to_be_bytes());
-        let crc = combine(self.crc, crc64(&tail), tail.len() as u64);
+        let crc = combine(crc, crc64(&tail), tail.len() as u64);
         let trailer = Trailer { post_apply, file_checksum: crc | CHECKSUM_FLAG };
         tail.extend_from_slice(&trailer.file_checksum.to_be_bytes());
         let size = self.size + tail.len() as u64;
@@ -342,10 +357,11 @@ impl Encoder {
     /// # Errors
     /// [`LtxError::SnapshotGap`] if a file that begins at TXID 1 lacks a page.
     pub fn end(self) -> Result<Ending, LtxError> {
+        let crc = self.crc_with_header();
         self.order.finish()?;
         let index_len = self.index.len();
         let size = self.size + index_len + (HEAD_SHORT + 1 + 8 + TRAILER_LEN) as u64;
-        Ok(Ending { index: self.index, index_len, crc: self.crc, size, at: None, done: false })
+        Ok(Ending { index: self.index, index_len, crc, size, at: None, done: false })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::LtxError;
 use crate::base::clock::Millis;
-use crate::base::{PageSize, Salts, Txid};
+use crate::base::{DatabaseChecksum, PageSize, Salts, Txid};
 
 /// Bit that is set in every stored checksum, so that 0 can mean "none".
 pub const CHECKSUM_FLAG: u64 = 1 << 63;
@@ -15,6 +15,9 @@ pub const TRAILER_LEN: usize = 16;
 
 const MAGIC: [u8; 4] = *b"LTX1";
 const NO_CHECKSUM: u32 = 2;
+
+/// Marks that the reserved bytes have a database checksum.
+const DATABASE_CHECKSUM: [u8; 4] = *b"LSFC";
 
 /// The part of a WAL from which an LTX file was made. All zero in merged files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -52,7 +55,12 @@ impl WalRange {
 /// | 64 | 4 | WAL salt 1 | |
 /// | 68 | 4 | WAL salt 2 | |
 /// | 72 | 8 | node id | 0 = unset |
-/// | 80 | 20 | reserved | written as zeros, ignored |
+/// | 80 | 4 | mark | `LSFC` if a database checksum follows, otherwise zeros |
+/// | 84 | 8 | database checksum | see [`checksum`](crate::base::checksum) |
+/// | 92 | 8 | reserved | written as zeros, ignored |
+///
+/// The format reserves bytes 80 to 99, and other programs ignore them. A merge by Litestream
+/// leaves them out, so a header without the mark only says that the checksum is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// Page size of the database.
@@ -73,10 +81,14 @@ pub struct Header {
     pub no_checksum: bool,
     /// Checksum of the database before this file; 0 if there is none.
     pub pre_apply: u64,
+    /// Checksum of the database after this file, in lsfast's own field; `None` if it is not known.
+    pub checksum: Option<DatabaseChecksum>,
 }
 
 impl Header {
-    /// Creates a header as this program writes it: without database checksums, node id 0.
+    /// Creates a header as this program writes it: node id 0, and nothing in LTX's own fields for
+    /// database checksums, because Litestream's compaction rejects files that mix. The database
+    /// checksum is not known yet.
     #[must_use]
     pub const fn new(
         page_size: PageSize,
@@ -85,7 +97,18 @@ impl Header {
         timestamp: Millis,
         wal: WalRange,
     ) -> Header {
-        Header { page_size, commit, min, max, timestamp, wal, node_id: 0, no_checksum: true, pre_apply: 0 }
+        Header {
+            page_size,
+            commit,
+            min,
+            max,
+            timestamp,
+            wal,
+            node_id: 0,
+            no_checksum: true,
+            pre_apply: 0,
+            checksum: None,
+        }
     }
 
     /// Whether the file begins at TXID 1 and therefore must have every page.
@@ -117,9 +140,12 @@ impl Header {
         let (offset, size) = (fields.u64(), fields.u64());
         let salts = Salts { one: fields.u32(), two: fields.u32() };
         let node_id = fields.u64();
+        let (mark, checksum) = (fields.take::<4>(), DatabaseChecksum(fields.u64()));
+        let checksum = (mark == DATABASE_CHECKSUM).then_some(checksum);
         let wal = WalRange { offset, size, salts };
         let no_checksum = flags & NO_CHECKSUM != 0;
-        let header = Header { page_size, commit, min, max, timestamp, wal, node_id, no_checksum, pre_apply };
+        let header =
+            Header { page_size, commit, min, max, timestamp, wal, node_id, no_checksum, pre_apply, checksum };
         header.validate()?;
         Ok(header)
     }
@@ -164,6 +190,10 @@ impl Header {
         out[64..68].copy_from_slice(&self.wal.salts.one.to_be_bytes());
         out[68..72].copy_from_slice(&self.wal.salts.two.to_be_bytes());
         out[72..80].copy_from_slice(&self.node_id.to_be_bytes());
+        if let Some(checksum) = self.checksum {
+            out[80..84].copy_from_slice(&DATABASE_CHECKSUM);
+            out[84..92].copy_from_slice(&checksum.0.to_be_bytes());
+        }
         out
     }
 }

@@ -151,5 +151,8 @@ fn merged_header<S: PageSource>(sources: &[S]) -> Result<Header, LtxError> {
         }
     }
     let (first, last) = (first.header(), last.header());
-    Ok(Header::new(first.page_size, last.commit, (first.min, last.max), last.timestamp, WalRange::default()))
+    let range = (first.min, last.max);
+    let header = Header::new(first.page_size, last.commit, range, last.timestamp, WalRange::default());
+    // The database after the merged file is the one after its last input.
+    Ok(Header { checksum: last.checksum, ..header })
 }

@@ -71,6 +71,7 @@ fn expected_header(entry: &Value) -> Header {
         node_id: number(entry, "node"),
         no_checksum: true,
         pre_apply: 0,
+        checksum: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Single rules of the format, each broken once.
 
 use super::*;
+use crate::base::DatabaseChecksum;
 use crate::ltx::decode::page_checksum;
 
 #[test]
@@ -26,6 +27,8 @@ fn header_rules() {
     assert!(matches!(broken(64, &[1]), Err(LtxError::WalRange { .. })));
     assert!(matches!(broken(71, &[1]), Err(LtxError::WalRange { .. })));
     assert_eq!(broken(80, &[0xff; 20]).unwrap(), good, "reserved bytes are ignored");
+    let known = Header { checksum: Some(DatabaseChecksum(7)), ..good };
+    assert_eq!(Header::parse(&known.to_bytes()).unwrap(), known);
     // A header that announces database checksums.
     assert!(matches!(broken(7, &[0]), Err(LtxError::PreApply(0))));
     let with = Header { no_checksum: false, pre_apply: CHECKSUM_FLAG, ..good };
@@ -258,17 +261,21 @@ fn an_index_that_went_through_a_file_is_the_same() {
     let (page, page_size) = (vec![7; 512], size(512));
     let numbers = || (1..=pages).filter_map(Pgno::new);
     let header = header(page_size, pages, 1, 1);
-    let expected = encode_file(&header, numbers().map(|p| (p, &page[..]))).unwrap();
+    let known = Header { checksum: Some(DatabaseChecksum(7)), ..header };
+    let expected = encode_file(&known, numbers().map(|p| (p, &page[..]))).unwrap();
     let dir = tempfile::tempdir().unwrap();
     for place in [None, Some(dir.path().to_owned()), Some(dir.path().join("missing"))] {
         let there = place.as_ref().is_some_and(|p| p.exists());
         let (mut encoder, first) = Encoder::spilling(header, place).unwrap();
         let mut file = first.to_vec();
+        // The header has to be replaced once all pages are known.
+        file[..HEADER_LEN].fill(0);
         for chunk in numbers().collect::<Vec<_>>().chunks(10_000) {
             let block = FrameBlock::encode(page_size, chunk.iter().map(|p| (*p, &page[..]))).unwrap();
             file.extend_from_slice(&encoder.push(block).unwrap());
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), usize::from(there));
+        file[..HEADER_LEN].copy_from_slice(&encoder.set_checksum(DatabaseChecksum(7)));
         let mut ending = encoder.end().unwrap();
         while let Some(piece) = ending.piece().unwrap() {
             file.extend_from_slice(&piece);

@@ -10,11 +10,14 @@ use super::{
     bench, databases, doctor, explain, flags, generations, log, ltx, manual, points, promote, repair,
     replicate, report, reset, restore, status, verify, version,
 };
-use crate::io::forbid_core_files;
+use crate::io::{forbid_core_files, guardian};
 
 /// The whole program: parses the command line, runs the command and reports its error.
 #[must_use]
 pub fn run() -> ExitCode {
+    if let Some(code) = guardian::run_if_asked() {
+        return code;
+    }
     let command = Cli::command();
     let matches = command.clone().get_matches_from(flags::normalise(&command, std::env::args_os()));
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());

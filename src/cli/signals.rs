@@ -10,8 +10,8 @@
 //!
 //! # With a program
 //!
-//! Signals are passed on to the program. Its end asks for the final sync, because it may commit
-//! until then.
+//! Signals are passed on to the program, by way of its guardian (see [`guardian`]). Its end asks
+//! for the final sync, because it may commit until then.
 //!
 //! # In both cases
 //!
@@ -23,12 +23,15 @@ use std::process::ExitStatus;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use crate::io::guardian::{self, News};
 use crate::io::host::is_ignored;
-use crate::io::{bind, own, reap_orphans, send_signal};
+use crate::io::{own, reap_orphans};
 use crate::replicate::Stopper;
 
 /// Number of SIGINT and SIGTERM after which lsfast ends at once while its program still runs.
@@ -109,28 +112,30 @@ pub(super) fn watch(stopper: Stopper, stays: bool) -> io::Result<()> {
     })
 }
 
-/// Starts `command`, passes signals on to it, and asks `stopper` when it has ended. Call this on
-/// the thread that ends with the process: the kernel ends the program when the thread that started
-/// it ends.
+/// Starts `command`, passes signals on to it, and asks `stopper` when it has ended.
 ///
 /// # Errors
 /// The I/O error if the program cannot be started.
-pub(super) fn watch_with(mut command: std::process::Command, stopper: Stopper) -> io::Result<Program> {
+pub(super) fn watch_with(command: &std::process::Command, stopper: Stopper) -> io::Result<Program> {
     let runtime = runtime()?;
     let mut signals = Signals::catch(&runtime, &[&END[..], &[HANG_UP, QUIT], &USER[..]].concat())?;
-    bind(&mut command);
+    let (guardian, socket, its) = guardian::around(command)?;
     let entered = runtime.enter();
-    let (child, own) = own(|| Command::from(command).kill_on_drop(false).spawn(), Child::id)?;
+    let (child, own) = own(|| Command::from(guardian).kill_on_drop(false).spawn(), Child::id)?;
+    // From here on only the guardian holds it, so the end of the guardian closes it.
+    drop(its);
+    socket.set_nonblocking(true)?;
+    let mut program = Guarded { child, socket: UnixStream::from_std(socket)? };
     drop(entered);
-    tracing::info!(
-        pid = child.id(),
-        "the program runs; signals go to it, and its end ends lsfast after a final sync"
-    );
+    let pid = runtime.block_on(program.started())?;
+    tracing::info!(pid, "the program runs; signals go to it, and its end ends lsfast after a final sync");
     let (tell, ended) = mpsc::channel();
     let (end, asked) = oneshot::channel();
     thread(move || {
         runtime.block_on(async {
-            let status = until_ended(child, &mut signals, asked).await;
+            let status = until_ended(&mut program, &mut signals, asked).await;
+            // Either it has ended, or nothing is known of it any more.
+            _ = program.child.wait().await;
             drop(own);
             match &status {
                 Ok(status) => tracing::info!(%status, "the program has ended: final sync"),
@@ -145,8 +150,43 @@ pub(super) fn watch_with(mut command: std::process::Command, stopper: Stopper) -
     Ok(Program { ended, end: Some(end) })
 }
 
+/// The program's guardian.
+struct Guarded {
+    child: Child,
+    socket: UnixStream,
+}
+
+impl Guarded {
+    /// Process id of the program, once it runs.
+    async fn started(&mut self) -> io::Result<u32> {
+        match self.news().await? {
+            News::Runs(pid) => Ok(pid),
+            News::Failed(number) => Err(io::Error::from_raw_os_error(number)),
+            News::Ended(_) => Err(io::Error::other("the program has ended before it was started")),
+        }
+    }
+
+    async fn news(&mut self) -> io::Result<News> {
+        let mut bytes = [0; guardian::NEWS_BYTES];
+        match self.socket.read_exact(&mut bytes).await {
+            Ok(_) => News::parse(bytes),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(io::Error::other("the process that guards the program was killed"))
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn hand_on(&mut self, number: i32, name: &str) {
+        match self.socket.write_all(&[u8::try_from(number).unwrap_or(0)]).await {
+            Ok(()) => tracing::info!(signal = name, "handed on to the program"),
+            Err(e) => tracing::warn!(signal = name, error = %e, "the program cannot be sent a signal"),
+        }
+    }
+}
+
 async fn until_ended(
-    mut child: Child,
+    program: &mut Guarded,
     signals: &mut Signals,
     mut asked: oneshot::Receiver<()>,
 ) -> io::Result<ExitStatus> {
@@ -154,36 +194,31 @@ async fn until_ended(
     let mut may_ask = true;
     loop {
         tokio::select! {
-            status = child.wait() => return status,
+            // It is the last message and short, so none of it is lost if another branch is taken.
+            news = program.news() => return match news? {
+                News::Ended(status) => Ok(status),
+                other => Err(io::Error::other(format!("the guardian of the program sent {other:?}"))),
+            },
             (number, name) = signals.next() => {
                 let ends = END.iter().any(|(n, _)| *n == number);
                 wants_end += u32::from(ends);
                 if wants_end == SIGNALS_MAX {
-                    super::report::print_error(&format!("ended at once by signal {SIGNALS_MAX} ({name}) while its program runs on"));
+                    super::report::print_error(&format!("ended at once by signal {SIGNALS_MAX} ({name}): its program is asked to end, too"));
                     std::process::exit(1);
                 }
                 // A terminal sends SIGINT to both processes.
                 if number == libc::SIGINT && io::stdin().is_terminal() {
                     continue;
                 }
-                hand_on(&child, number, name);
+                program.hand_on(number, name).await;
             }
             result = &mut asked, if may_ask => {
                 may_ask = false;
                 if result.is_ok() {
-                    hand_on(&child, libc::SIGTERM, "SIGTERM");
+                    program.hand_on(libc::SIGTERM, "SIGTERM").await;
                 }
             }
         }
-    }
-}
-
-fn hand_on(child: &Child, number: i32, name: &str) {
-    // `None` after the program was waited for: its process ID may belong to another process then.
-    let Some(pid) = child.id() else { return };
-    match send_signal(pid, number) {
-        Ok(()) => tracing::info!(signal = name, "handed on to the program"),
-        Err(e) => tracing::warn!(signal = name, error = %e, "the program cannot be sent a signal"),
     }
 }
 

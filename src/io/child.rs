@@ -7,6 +7,8 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -70,14 +72,11 @@ pub fn reap_orphans() -> bool {
     true
 }
 
-/// Gives a program that is about to start the limits that this process was started with. The
-/// program also gets SIGTERM if this process is killed.
-///
-/// The kernel sends that signal when the *thread* that started the program ends. So start it from a
-/// thread that lives as long as the process. The program loses the signal if it changes its user or
-/// runs with the rights of its file's owner.
-pub fn bind(command: &mut Command) {
-    sys::bind_child(command, BEFORE.open_files.get().copied(), BEFORE.core.get().copied());
+/// Gives a program that is about to start the limits that this process was started with. It also
+/// inherits `socket`.
+pub(super) fn give_limits(command: &mut Command, socket: &UnixStream) {
+    let limits = (BEFORE.open_files.get().copied(), BEFORE.core.get().copied());
+    sys::equip_child(command, limits, socket.as_raw_fd());
 }
 
 /// Raises the soft limit of open descriptors to the hard limit, and returns it. Each database needs

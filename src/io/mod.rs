@@ -21,6 +21,7 @@ mod child;
 pub mod durable;
 mod engine;
 mod file;
+pub mod guardian;
 pub mod host;
 pub mod link;
 mod on_demand;
@@ -39,13 +40,12 @@ mod wait;
 pub mod watch;
 
 pub use below::Seen;
-pub use child::{Own, bind, forbid_core_files, own, raise_descriptor_limit, reap_orphans};
+pub use child::{Own, forbid_core_files, own, raise_descriptor_limit, reap_orphans};
 pub use engine::{Engine, IoChoice, IoError, IoKind};
 pub use file::{File, read_small, read_small_itself, read_small_with_mode};
 pub use on_demand::OnDemand;
 pub use private::{Folder, Private};
 pub use process::{
-    end_group, keep_heap, monotonic, processor_time, send_signal, since_boot, trim_heap, urgency_refused,
-    urgently,
+    end_group, keep_heap, monotonic, processor_time, since_boot, trim_heap, urgency_refused, urgently,
 };
 pub use wait::wait;

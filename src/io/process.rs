@@ -65,15 +65,6 @@ pub fn urgently<T>(work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Sends a signal to one process. The caller must know that the number still belongs to that
-/// process, as that of a child does until it has been waited for.
-///
-/// # Errors
-/// Any error of `kill(2)`.
-pub fn send_signal(pid: u32, signal: i32) -> io::Result<()> {
-    sys::kill(pid, signal)
-}
-
 /// Kills a program and everything that it has started (SIGKILL). The program must lead its own
 /// process group, and must not have been waited for.
 ///
@@ -168,7 +159,7 @@ mod tests {
     fn a_child_gets_its_signal() {
         use std::os::unix::process::ExitStatusExt as _;
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
-        send_signal(child.id(), libc::SIGTERM).unwrap();
+        sys::kill(child.id(), libc::SIGTERM).unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGTERM));
         assert!(crate::io::raise_descriptor_limit().unwrap() > 0);
     }

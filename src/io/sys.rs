@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -262,16 +262,79 @@ pub(super) fn forbid_core() -> io::Result<u64> {
     change_limit(libc::RLIMIT_CORE, |_, _| 0).map(|(before, _)| before)
 }
 
-/// Prepares a program that is about to start. It gets these soft limits, and SIGTERM when the
-/// thread that starts it ends.
-pub(super) fn bind_child(command: &mut Command, open_files: Option<u64>, core: Option<u64>) {
-    let parent = std::process::id();
-    let limits = [(libc::RLIMIT_NOFILE, open_files), (libc::RLIMIT_CORE, core)];
+/// Prepares a program that is about to start. It gets these soft limits of open files and of core
+/// files, and inherits the descriptor `kept`.
+pub(super) fn equip_child(command: &mut Command, limits: (Option<u64>, Option<u64>), kept: RawFd) {
+    let limits = [(libc::RLIMIT_NOFILE, limits.0), (libc::RLIMIT_CORE, limits.1)];
     let prepare = move || {
         for (which, soft) in limits {
             if let Some(soft) = soft {
                 change_limit(which, |_, _| soft)?;
             }
+        }
+        // SAFETY: takes no pointers.
+        if unsafe { libc::fcntl(kept, libc::F_SETFD, 0) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    };
+    // SAFETY: `prepare` runs in the child between `fork` and `exec`, where locks of other threads
+    // may be held for ever. It takes no locks: it only makes system calls, allocates no memory, and
+    // owns nothing but numbers.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// Takes over a descriptor that the parent process has left open for this one. Programs that this
+/// process starts do not inherit it.
+pub(super) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: takes no pointers. It fails if the descriptor is not open.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is open. The parent left it open for this process, which runs nothing
+    // yet that could own it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Blocks the signals that are sent to whole process groups, for all threads that start from now
+/// on. Returns the mask before.
+pub(super) fn block_signals() -> io::Result<libc::sigset_t> {
+    let (mut blocked, mut before) = (empty_signal_set(), empty_signal_set());
+    for signal in [
+        libc::SIGINT,
+        libc::SIGTERM,
+        libc::SIGHUP,
+        libc::SIGQUIT,
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGPIPE,
+    ] {
+        // SAFETY: the set is initialised and lives until the call returns.
+        unsafe { libc::sigaddset(&raw mut blocked, signal) };
+    }
+    // SAFETY: both sets live until the call returns.
+    let rc = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const blocked, &raw mut before) };
+    if rc == 0 { Ok(before) } else { Err(io::Error::from_raw_os_error(rc)) }
+}
+
+fn empty_signal_set() -> libc::sigset_t {
+    // SAFETY: `sigset_t` is a plain structure, for which zeros are a valid value.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` lives until the call returns, which fills it.
+    unsafe { libc::sigemptyset(&raw mut set) };
+    set
+}
+
+/// Prepares a program that is about to start. It gets this signal mask, and SIGTERM when the thread
+/// that starts it ends.
+pub(super) fn tie_child(command: &mut Command, mask: libc::sigset_t) {
+    let parent = std::process::id();
+    let prepare = move || {
+        // SAFETY: `mask` lives until the call returns, and a null pointer for the old one is
+        // allowed.
+        let rc = unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask, std::ptr::null_mut()) };
+        if rc != 0 {
+            return Err(io::Error::from_raw_os_error(rc));
         }
         // SAFETY: takes no pointers.
         if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } != 0 {
@@ -283,9 +346,7 @@ pub(super) fn bind_child(command: &mut Command, open_files: Option<u64>, core: O
         }
         Ok(())
     };
-    // SAFETY: `prepare` runs in the child between `fork` and `exec`, where locks of other threads
-    // may be held for ever. It takes no locks: it only makes system calls, allocates no memory, and
-    // owns nothing but numbers.
+    // SAFETY: as in `equip_child`; it owns a plain structure besides.
     unsafe { command.pre_exec(prepare) };
 }
 

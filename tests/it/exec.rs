@@ -223,11 +223,31 @@ fn the_program_has_its_own_environment_and_limits_and_does_not_outlive_lsfast() 
     let pid: u32 = line.split("pid=").nth(1).and_then(|l| l.split(' ').next()?.parse().ok()).expect("a pid");
     process.signal("KILL");
     process.wait();
+    // Not as a zombie either, whether process 1 waits for orphans or not.
+    process::until("the end of the program", || (!Path::new(&format!("/proc/{pid}")).exists()).then_some(()));
+}
+
+/// The guardian of the program is killed: lsfast stores what is there and says so, and the program
+/// ends.
+#[test]
+fn a_killed_guardian_is_noticed() {
+    let case = Case::new();
+    drop(sqlite::create(&case.db(), 4096));
+    let mut process = Process::start("lsfast", case.replicate(&["-exec", "sleep 1000"]));
+    let line = process.wait_for_line("the program runs");
+    let pid: u32 = line.split("pid=").nth(1).and_then(|l| l.split(' ').next()?.parse().ok()).expect("a pid");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the program runs");
+    let parent = status.lines().find_map(|l| l.strip_prefix("PPid:")).expect("a parent").trim().to_owned();
+    let killed = std::process::Command::new("kill").args(["-KILL", &parent]).status().expect("kill");
+    assert!(killed.success());
+    process.wait_for_line("the process that guards the program was killed");
+    assert_eq!(process.wait().code(), Some(1), "{}", process.output());
     process::until("the end of the program", || {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // Where nobody waits for it, it stays as a zombie.
+        // Where nothing waits for it, it stays as a zombie.
         (stat.is_empty() || stat.contains(") Z ")).then_some(())
     });
+    case.is_restored_as(&case.db());
 }
 
 /// As process 1 of a container lsfast is the parent of all orphans; they stayed as zombies.

@@ -167,7 +167,7 @@ const _: () = assert!(PART_BYTES >= PART_BYTES_MIN, "S3 takes parts of this leng
 /// Parts of a multipart upload at most, by S3's rule.
 pub const PARTS_MAX: u64 = 10_000;
 
-/// Requests in flight at once for one multipart upload. Further parts wait.
+/// Parts of an upload in flight at once; further ones wait. Up to two more are held in memory.
 pub const TRANSFERS: usize = 4;
 
 /// Objects that one DeleteObjects names, by S3's rule. More take several requests.

@@ -54,6 +54,14 @@ pub struct CreateOnly {
 /// Parts are uploaded in the background, a bounded number at once; [`Upload::write`] waits at the
 /// bound. Dropping an unfinished upload aborts it, as a best effort.
 pub trait Upload: Send {
+    /// Announces, before the first [`Upload::write`], that [`Upload::replace_start`] may follow. An
+    /// upload in parts then keeps its first part in memory.
+    fn hold_start(&mut self);
+
+    /// Replaces the first bytes of the object, at most once and only after [`Upload::hold_start`].
+    /// That many bytes must have been written.
+    fn replace_start<'a>(&'a mut self, start: Bytes) -> BoxFuture<'a, Result<()>>;
+
     /// Appends bytes, of any length. The implementation cuts them into parts.
     fn write<'a>(&'a mut self, bytes: Bytes) -> BoxFuture<'a, Result<()>>;
 

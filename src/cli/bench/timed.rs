@@ -134,6 +134,14 @@ struct TimedUpload {
 }
 
 impl Upload for TimedUpload {
+    fn hold_start(&mut self) {
+        self.inner.hold_start();
+    }
+
+    fn replace_start<'a>(&'a mut self, start: Bytes) -> BoxFuture<'a, Result<()>> {
+        self.inner.replace_start(start)
+    }
+
     fn write<'a>(&'a mut self, bytes: Bytes) -> BoxFuture<'a, Result<()>> {
         if self.bytes < HEAD_BYTES {
             self.head.push(bytes.clone());

@@ -25,8 +25,8 @@ const CHUNK_BYTES: usize = 1 << 20;
 const IN_FLIGHT: usize = 4;
 
 /// Buffers of compressed chunks that are kept for reuse. This number holds the parts of an upload
-/// if chunks compress to half their size.
-const BLOCKS: usize = 2 * (limits::TRANSFERS + 1) * limits::PART_BYTES as usize / CHUNK_BYTES;
+/// that are in memory, if chunks compress to half their size.
+const BLOCKS: usize = 2 * (limits::TRANSFERS + 2) * limits::PART_BYTES as usize / CHUNK_BYTES;
 
 /// Why a large batch could not be stored.
 #[derive(Debug, thiserror::Error)]

@@ -109,6 +109,18 @@ async fn an_upload_is_seen_when_it_is_finished_and_not_before() {
     let mut other = store.upload(raw(1), 10, create_only()).await.unwrap();
     other.write(Bytes::from_static(b"other")).await.unwrap();
     assert_eq!(other.finish().await.unwrap_err().kind(), ErrorKind::Conflict);
+    for (n, later) in [(4, 10), (5, 3_000_000)] {
+        let mut patched = store.upload(raw(n), 1 << 40, create_only()).await.unwrap();
+        patched.hold_start();
+        patched.write(Bytes::from_static(b"a start that is replaced; ")).await.unwrap();
+        patched.write(Bytes::from(vec![b'.'; later])).await.unwrap();
+        patched.replace_start(Bytes::from_static(b"A START")).await.unwrap();
+        patched.write(Bytes::from_static(b"the end")).await.unwrap();
+        patched.finish().await.unwrap();
+        let whole = ["A START that is replaced; ", &".".repeat(later), "the end"].concat();
+        assert!(store.get(raw(n), 0..u64::MAX).await.unwrap() == whole);
+        store.delete(&[raw(n)]).await.unwrap();
+    }
     let mut given_up = store.upload(raw(2), 10, create_only()).await.unwrap();
     given_up.write(Bytes::from_static(b"gone")).await.unwrap();
     given_up.abort().await;

@@ -232,6 +232,22 @@ impl Stream {
 }
 
 impl Upload for Stream {
+    fn hold_start(&mut self) {}
+
+    fn replace_start<'a>(&'a mut self, start: Bytes) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.flush().await?;
+            let Some(draft) = self.draft.take() else { return Ok(()) };
+            let draft = self.store.blocking(move |_| {
+                assert!(draft.len >= start.len() as u64, "the bytes to be replaced were written");
+                let written = draft.pending.file().pwrite_all(&start, 0);
+                written.map_err(|e| error("write", &draft.target, &e)).map(|()| draft)
+            });
+            self.draft = Some(draft.await?);
+            Ok(())
+        })
+    }
+
     fn write<'a>(&'a mut self, bytes: Bytes) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             self.waiting_bytes += bytes.len();

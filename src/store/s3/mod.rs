@@ -26,6 +26,7 @@ mod down;
 mod encode;
 mod extras;
 mod failure;
+mod first_part;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod get;
@@ -41,6 +42,7 @@ mod optional_headers;
 mod options;
 mod owner;
 mod pages;
+mod part_sums;
 mod plausible;
 mod pool;
 pub mod probe_endpoint;

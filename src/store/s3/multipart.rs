@@ -8,6 +8,9 @@
 //! part being filled, one more than that is in memory. An object that fits into one part is written
 //! with one PUT.
 //!
+//! If the first bytes may be replaced, the first part waits in memory too. It is sent when they are
+//! replaced, otherwise last.
+//!
 //! # Failure and crash
 //!
 //! A lost response to the completion is settled by the object under the key. After a crash, the
@@ -29,9 +32,11 @@ use tokio::task::JoinSet;
 use super::body::Payload;
 use super::call::{Call, Reply};
 use super::failure::{Class, Failure};
+use super::first_part::FirstPart;
 use super::headers::{CHECKSUM, CREATED, base64_crc};
 use super::inner::Inner;
 use super::optional_headers;
+use super::part_sums::{composite, joined};
 use super::retry::Retry;
 use super::taken_key::Fingerprint;
 use super::xml::{self, Part};
@@ -243,6 +248,7 @@ pub(super) struct Parts {
     begun: Option<(Begun, AbortOnDrop)>,
     next: u32,
     sent: Vec<Sent>,
+    first: FirstPart,
 }
 
 impl Parts {
@@ -261,6 +267,7 @@ impl Parts {
             next: 1,
             sending: JoinSet::new(),
             sent: Vec::new(),
+            first: FirstPart::Free,
         })
     }
 
@@ -288,8 +295,31 @@ impl Parts {
         Ok(())
     }
 
-    /// Sends the filled part in the background, once fewer than `transfers` parts are in flight.
+    /// Sends the filled part, or holds it back if its first bytes may be replaced.
     async fn send_part(&mut self) -> Result<()> {
+        let (number, pieces) = (self.next, std::mem::take(&mut self.filling));
+        (self.next, self.filled) = (number + 1, 0);
+        if number == 1 && matches!(self.first, FirstPart::Announced) {
+            self.first = FirstPart::Held(pieces);
+            return Ok(());
+        }
+        self.send_pieces(number, pieces).await
+    }
+
+    async fn send_held(&mut self) -> Result<()> {
+        match std::mem::replace(&mut self.first, FirstPart::Free) {
+            FirstPart::Held(pieces) => self.send_pieces(1, pieces).await,
+            FirstPart::Announced | FirstPart::Free => Ok(()),
+        }
+    }
+
+    async fn replace(&mut self, start: Bytes) -> Result<()> {
+        assert!(self.first.replace_start(&mut self.filling, start), "the replacement was announced");
+        self.send_held().await
+    }
+
+    /// Sends a part in the background, once fewer than `transfers` parts are in flight.
+    async fn send_pieces(&mut self, number: u32, pieces: Vec<Bytes>) -> Result<()> {
         let begun = match &self.begun {
             Some((begun, _)) => begun.clone(),
             None => {
@@ -301,10 +331,7 @@ impl Parts {
         while self.sending.len() >= self.inner.options.transfers.max(1) {
             self.join_one().await?;
         }
-        let payload = Payload::new(std::mem::take(&mut self.filling));
-        self.filled = 0;
-        let (number, inner, key) = (self.next, Arc::clone(&self.inner), self.key.clone());
-        self.next += 1;
+        let (payload, inner, key) = (Payload::new(pieces), Arc::clone(&self.inner), self.key.clone());
         self.sending.spawn(async move { inner.upload_part(&key, &begun, number, payload).await });
         Ok(())
     }
@@ -322,7 +349,7 @@ impl Parts {
     }
 
     async fn complete(&mut self) -> Result<()> {
-        if self.begun.is_none() {
+        if self.next == 1 {
             let payload = Payload::new(std::mem::take(&mut self.filling));
             self.inner.put(&self.key, payload, self.options).await?;
             return self.inner.prove_first(&self.key, self.total).await;
@@ -330,6 +357,7 @@ impl Parts {
         if self.filled > 0 {
             self.send_part().await?;
         }
+        self.send_held().await?;
         while !self.sending.is_empty() {
             self.join_one().await?;
         }
@@ -424,24 +452,15 @@ impl Parts {
     }
 }
 
-/// The CRC-32 of the whole, from the CRCs and lengths of its parts.
-fn joined(parts: impl Iterator<Item = (u32, u64)>) -> u32 {
-    let mut whole = crc32fast::Hasher::new();
-    parts.for_each(|(crc, len)| whole.combine(&crc32fast::Hasher::new_with_initial_len(crc, len)));
-    whole.finalize()
-}
-
-/// The checksum of the parts' checksums, in S3's form `BASE64-N`.
-fn composite(parts: &[&str]) -> Option<String> {
-    use base64::Engine as _;
-    let mut crc = crc32fast::Hasher::new();
-    for part in parts {
-        crc.update(&base64::engine::general_purpose::STANDARD.decode(part).ok()?);
-    }
-    Some(format!("{}-{}", base64_crc(crc.finalize()), parts.len()))
-}
-
 impl Upload for Parts {
+    fn hold_start(&mut self) {
+        self.first = FirstPart::Announced;
+    }
+
+    fn replace_start<'a>(&'a mut self, start: Bytes) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.replace(start))
+    }
+
     fn write<'a>(&'a mut self, bytes: Bytes) -> BoxFuture<'a, Result<()>> {
         Box::pin(self.add(bytes))
     }
@@ -476,21 +495,5 @@ mod tests {
             assert!(size.div_ceil(part) <= limits::PARTS_MAX, "{size}");
             assert_eq!(part % MIB, 0);
         }
-    }
-
-    #[test]
-    fn checksums_of_parts_make_that_of_the_whole() {
-        let of = |bytes: &[u8]| (crc32fast::hash(bytes), bytes.len() as u64);
-        assert_eq!(joined([of(b"1234"), of(b""), of(b"567"), of(b"89")].into_iter()), 0xcbf4_3926);
-        assert_eq!(joined(std::iter::empty()), 0);
-    }
-
-    #[test]
-    fn checksum_of_checksums() {
-        // CRC-32 of the eight bytes cbf43926 cbf43926.
-        let part = base64_crc(0xcbf4_3926);
-        let both = [0xcb, 0xf4, 0x39, 0x26, 0xcb, 0xf4, 0x39, 0x26];
-        assert_eq!(composite(&[&part, &part]), Some(format!("{}-2", base64_crc(crc32fast::hash(&both)))));
-        assert_eq!(composite(&["?"]), None);
     }
 }

@@ -61,6 +61,14 @@ impl Mortal {
 struct MortalUpload(Mortal, Box<dyn Upload>);
 
 impl Upload for MortalUpload {
+    fn hold_start(&mut self) {
+        self.1.hold_start();
+    }
+
+    fn replace_start<'a>(&'a mut self, start: Bytes) -> BoxFuture<'a, Result<()>> {
+        self.1.replace_start(start)
+    }
+
     fn write<'a>(&'a mut self, bytes: Bytes) -> BoxFuture<'a, Result<()>> {
         self.1.write(bytes)
     }

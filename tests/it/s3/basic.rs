@@ -11,7 +11,7 @@ use lsfast::store::s3::{Connect, Io};
 use lsfast::store::{BoxFuture, ClientOptions, Clients, ErrorKind, S3Store, Scope, Store};
 
 use super::{at, content, new, raw, replacing};
-use crate::support::fault::FaultServer;
+use crate::support::fault::{Fault, FaultServer};
 use crate::support::s3::{S3Server, open, options};
 
 #[tokio::test]
@@ -119,6 +119,42 @@ async fn parts_become_one_object() {
         upload.write(content(11, 1)).await
     };
     assert!(e.await.unwrap_err().to_string().contains("announced with at most 10"));
+}
+
+/// The start is replaced in memory, in a part that waits, or not at all. The part that waits is
+/// sent again after a fault like any other.
+#[tokio::test]
+async fn the_start_of_an_upload_may_be_replaced() {
+    const PART: usize = 5 << 20;
+    let server = S3Server::start();
+    let proxy = FaultServer::start(Some(server.addr));
+    let store = open(&crate::support::s3::url(proxy.addr, "db"), &options());
+    for (n, len, replaced, lost) in [
+        (1, 300, true, false),
+        (2, PART, true, false),
+        (3, PART + 1, true, true),
+        (4, 5 * PART / 2, true, true),
+        (5, 5 * PART / 2, false, false),
+        (6, PART, false, false),
+    ] {
+        let mut whole = content(len, n).to_vec();
+        let mut upload = store.upload(raw(n), 1 << 30, new()).await.unwrap();
+        upload.hold_start();
+        let before = Bytes::from(whole.clone());
+        upload.write(before.slice(..100)).await.unwrap();
+        upload.write(before.slice(100..len - 50)).await.unwrap();
+        if lost {
+            proxy.push("PUT", Fault::ResetIn);
+            proxy.push("PUT", Fault::ResetAfter);
+        }
+        if replaced {
+            whole[..100].fill(b'x');
+            upload.replace_start(Bytes::from(vec![b'x'; 100])).await.unwrap();
+        }
+        upload.write(before.slice(len - 50..)).await.unwrap();
+        upload.finish().await.unwrap();
+        assert!(store.get(raw(n), 0..u64::MAX).await.unwrap() == whole, "{len}");
+    }
 }
 
 #[tokio::test]

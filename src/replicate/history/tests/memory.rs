@@ -303,6 +303,13 @@ struct Sending {
 }
 
 impl Upload for Sending {
+    fn hold_start(&mut self) {}
+
+    fn replace_start<'a>(&'a mut self, start: Bytes) -> BoxFuture<'a, Result<()>> {
+        self.bytes[..start.len()].copy_from_slice(&start);
+        now(Ok(()))
+    }
+
     fn write<'a>(&'a mut self, bytes: Bytes) -> BoxFuture<'a, Result<()>> {
         self.bytes.extend_from_slice(&bytes);
         now(Ok(()))

@@ -74,6 +74,10 @@ mod tests {
         let size = PageSize::new(512).unwrap();
         let mut sum = DatabaseChecksum::of(size, &[page(0), page(1)].concat());
         assert_eq!(sum.to_string(), "2e459fb6da27fa76");
+        let page_of_docs = include_str!("../../docs/format.md");
+        for value in ["8a3b11577f6f69db", "a47e8ee1a54893ad", "2e459fb6da27fa76"] {
+            assert!(page_of_docs.contains(value), "{value}");
+        }
         sum.replace(page_hash(second, &page(1)), page_hash(second, &page(2)));
         assert_eq!(sum, DatabaseChecksum::of(size, &[page(0), page(2)].concat()));
         sum.toggle(page_hash(second, &page(2)));

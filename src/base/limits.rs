@@ -356,9 +356,8 @@ pub const INDEX_BYTES: usize = 1 << 20;
 
 // # Restore
 
-/// Bytes of one ranged GET of a restore. Longer files take several. The same as the parts that
-/// images are uploaded in: stores that keep parts as they arrived have less work for ranges that
-/// match them.
+/// Bytes of one ranged GET of a restore. Longer files take several. Stores that keep the parts of
+/// an upload as they arrived have less work for the same ranges.
 pub const RESTORE_PART_BYTES: u64 = PART_BYTES;
 
 /// Bytes of LTX files that a restore has requested and not decoded yet. Further requests wait.
@@ -368,12 +367,13 @@ pub const RESTORE_BYTES: u64 = 8 * RESTORE_PART_BYTES;
 /// error.
 pub const RESTORE_LISTINGS: u32 = 8;
 
+/// Plans tried for one state if its files do not fit together. Each reads the whole database.
+pub const RESTORE_PLANS: usize = 8;
+
 /// Bytes of pages that a thread of a restore decodes in one go. More take several.
 pub const RESTORE_BATCH_BYTES: usize = 1 << 20;
 
-/// Bytes of one write of a restore. Longer runs of pages take several. A run of this length is
-/// still in the processor's cache when it is copied to the page cache; longer ones took twice the
-/// time.
+/// Bytes of one write of a restore; longer runs of pages take several, and more time.
 pub const RESTORE_WRITE_BYTES: usize = 256 << 10;
 
 /// Bytes after which a restore asks the kernel to start writing them to the disk. Less is left to

@@ -8,6 +8,7 @@ use crate::base::{limits, untrusted};
 use crate::config::ConfigError;
 use crate::config::file::FileError;
 use crate::restore::RestoreError;
+use crate::restore::standby::FollowError;
 
 /// The message of `error` and of its causes, joined by `: ` on one line.
 ///
@@ -43,7 +44,11 @@ const LOST: u8 = 4;
 
 /// The exit code for this kind of error.
 pub(super) fn exit_code(error: &anyhow::Error) -> ExitCode {
-    match error.downcast_ref::<RestoreError>() {
+    let of_standby = error.downcast_ref::<FollowError>().and_then(|e| match e {
+        FollowError::Restore(e) => Some(e),
+        _ => None,
+    });
+    match error.downcast_ref::<RestoreError>().or(of_standby) {
         Some(e) if e.is_loss() => ExitCode::from(LOST),
         _ => ExitCode::FAILURE,
     }

@@ -111,6 +111,10 @@ pub fn fault(e: &RestoreError) -> Option<(LtxId, String)> {
             Some((*object, format!("it holds TXIDs {found}: it was renamed or misplaced")))
         }
         RestoreError::Unreadable { object, cause, .. } => Some((*object, cause.to_string())),
+        RestoreError::PageSize { object, found, expected, .. } => Some((
+            *object,
+            format!("it has pages of {found} bytes, newer files have {expected}: it is of another database"),
+        )),
         _ => None,
     }
 }

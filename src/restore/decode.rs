@@ -9,7 +9,8 @@ use super::RestoreError;
 use super::fetch::Part;
 use super::walk::{Batch, Shape, Walk};
 use super::write::Writer;
-use crate::base::limits;
+use crate::base::checksum::page_hash;
+use crate::base::{DatabaseChecksum, limits};
 use crate::io::File;
 use crate::ltx::decode_frames;
 use crate::store::Entry;
@@ -36,16 +37,19 @@ struct Crew<'a> {
     error: Mutex<Option<RestoreError>>,
     written: AtomicU64,
     need: AtomicU64,
+    /// XOR of the hashes of all pages that were written.
+    sum: AtomicU64,
 }
 
 impl Decode {
-    /// Takes all parts, decodes and proves them, and writes each page once. `ready` wakes
-    /// [`write_back`](super::write::write_back) and is dropped at the end. Blocks its thread.
+    /// Takes all parts, decodes and proves them, and writes each page once. Returns the shape of the
+    /// database and the checksum of its pages. `ready` wakes [`write_back`](super::write::write_back)
+    /// and is dropped at the end. Blocks its thread.
     pub(super) fn run(
         &self,
         mut parts: mpsc::Receiver<Part>,
         ready: threads::SyncSender<()>,
-    ) -> Result<Shape, RestoreError> {
+    ) -> Result<(Shape, DatabaseChecksum), RestoreError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from).min(limits::RESTORE_THREADS);
         let (sender, queue) = threads::sync_channel(2 * cores);
         let crew = Crew {
@@ -55,6 +59,7 @@ impl Decode {
             error: Mutex::new(None),
             written: AtomicU64::new(0),
             need: AtomicU64::new(0),
+            sum: AtomicU64::new(0),
         };
         let walked = std::thread::scope(|scope| {
             for n in 0..cores {
@@ -81,7 +86,7 @@ impl Decode {
         let lock = u64::from(shape.header.page_size.lock_page().get() <= shape.header.commit);
         let pages = shape.bytes() - lock * u64::from(shape.header.page_size.get());
         assert_eq!(crew.written.into_inner(), pages, "each page is written exactly once");
-        Ok(shape)
+        Ok((shape, DatabaseChecksum(crew.sum.into_inner())))
     }
 }
 
@@ -147,13 +152,16 @@ impl Crew<'_> {
     fn batch(&self, writer: &mut Writer, batch: Batch) -> Result<(), RestoreError> {
         let Batch { shape: _, header, proof, number, bytes, offset, frames, wanted, hold } = batch;
         let mut written = Ok(());
+        let mut sum = DatabaseChecksum::default();
         let mut wanted = wanted.into_iter();
         let check = decode_frames(&header, &bytes, offset, &frames, |pgno, page| {
             if wanted.next() == Some(true) && written.is_ok() {
+                sum.toggle(page_hash(pgno, page));
                 written = writer.page(pgno.offset(header.page_size), page);
             }
         });
         drop((bytes, hold));
+        self.sum.fetch_xor(sum.0, Ordering::Relaxed);
         let object = proof.object;
         let corrupt = |cause| RestoreError::Corrupt { object, url: self.decode.url.clone(), cause };
         written.map_err(|e| self.not_written(e))?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::object::Object;
 use super::plan::PlanError;
 use crate::base::clock::Millis;
-use crate::base::{LtxId, PageSize, Pgno};
+use crate::base::{DatabaseChecksum, LtxId, PageSize, Pgno, Txid};
 use crate::legacy::{ApplyError, LegacyError, LegacyName};
 use crate::ltx::LtxError;
 use crate::store::StoreError;
@@ -160,6 +160,23 @@ pub enum RestoreError {
         /// URL of the replica.
         url: String,
     },
+    /// The pages of the state are not those that were committed.
+    #[error(
+        "the state of TXID {txid} at {url} is not the one that was committed: its files make a database with checksum \
+         {found}, and the newest of them says {expected}, so at least one of them is of another database or another time \
+         (lsfast verify {url} looks for it); restore an earlier state, or have lsfast repair store a new image of the \
+         database"
+    )]
+    Checksum {
+        /// URL of the replica.
+        url: String,
+        /// The last TXID of the state.
+        txid: Txid,
+        /// Checksum in the header of the newest file.
+        expected: DatabaseChecksum,
+        /// Checksum of the pages in the files.
+        found: DatabaseChecksum,
+    },
     /// A file exists at the path of the output, and `force` is not set.
     #[error("{path} exists: remove it or choose another output, or use --force to replace the database")]
     Exists {
@@ -284,7 +301,9 @@ impl RestoreError {
                 ..
             } | RestoreError::Corrupt { .. }
                 | RestoreError::Misnamed { .. }
+                | RestoreError::PageSize { .. }
                 | RestoreError::MissingPage { .. }
+                | RestoreError::Checksum { .. }
                 | RestoreError::Unreadable { .. }
         )
     }

@@ -10,19 +10,32 @@ use super::RestoreError;
 /// How thoroughly SQLite checks the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Integrity {
+    /// As `Quick`, unless the database is proven by its checksum, which says more.
+    #[default]
+    Auto,
     /// No check. The checksums of the replica are verified nevertheless.
     None,
     /// `PRAGMA quick_check`: pages, records and their order, without comparing indexes with tables.
-    #[default]
     Quick,
     /// `PRAGMA integrity_check`, which also compares indexes with tables.
     Full,
 }
 
+impl Integrity {
+    /// The check to make for a database that is `proven` by its checksum or not.
+    pub(super) fn given(self, proven: bool) -> Integrity {
+        match self {
+            Integrity::Auto if proven => Integrity::None,
+            Integrity::Auto => Integrity::Quick,
+            asked => asked,
+        }
+    }
+}
+
 /// The result of the check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// The caller asked for no check.
+    /// No check was asked for, or the checksum has proven more.
     Skipped,
     /// SQLite found no damage.
     Ok,
@@ -35,7 +48,7 @@ pub enum Verdict {
 pub(super) fn check(path: &Path, integrity: Integrity) -> Result<Verdict, RestoreError> {
     let pragma = match integrity {
         Integrity::None => return Ok(Verdict::Skipped),
-        Integrity::Quick => "PRAGMA quick_check(1)",
+        Integrity::Auto | Integrity::Quick => "PRAGMA quick_check(1)",
         Integrity::Full => "PRAGMA integrity_check(1)",
     };
     match first_finding(path, pragma) {

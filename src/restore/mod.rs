@@ -46,6 +46,7 @@ mod choose;
 mod claims;
 pub mod damage;
 mod decode;
+mod doubt;
 mod error;
 mod fetch;
 mod integrity;
@@ -77,7 +78,7 @@ pub use place::{is_there, resolve};
 pub use plan::{PlanError, Until};
 pub use points::{Point, PointState, object_name, points};
 pub use progress::{Progress, Silent, Stage};
-pub use report::Report;
+pub use report::{ProvenBy, Report};
 pub use run::run;
 pub use verify::{
     Compared, Damage, Health, Meter, Newest, VerifyOptions, VerifyReport, lost_states, one as prove_file,

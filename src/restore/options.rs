@@ -43,7 +43,8 @@ pub struct RestoreOptions {
 }
 
 impl RestoreOptions {
-    /// Restores the newest state to a path where no file exists yet, with a quick check.
+    /// Restores the newest state to a path where no file exists yet, and proves it by its
+    /// checksum, or by a quick check if the replica has none.
     #[must_use]
     pub fn new(output: impl Into<PathBuf>) -> RestoreOptions {
         RestoreOptions {

@@ -3,10 +3,45 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::integrity::Verdict;
+use super::integrity::{Integrity, Verdict};
 use crate::base::clock::Millis;
-use crate::base::{LtxId, PageSize, Txid};
+use crate::base::{DatabaseChecksum, LtxId, PageSize, Txid};
 use crate::legacy::{Generation, WalIndex};
+
+/// What shows that a restored database is right, the strongest if there are several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProvenBy {
+    /// It is equal to the database at that transaction: their checksums are equal.
+    Checksum,
+    /// SQLite's `integrity_check` found nothing.
+    IntegrityCheck,
+    /// SQLite's `quick_check` found nothing.
+    QuickCheck,
+    /// Only the checksums of the files.
+    Files,
+}
+
+impl ProvenBy {
+    pub(super) fn of(checksum: bool, check: Integrity, verdict: &Verdict) -> ProvenBy {
+        match (check, verdict) {
+            _ if checksum => ProvenBy::Checksum,
+            (Integrity::Full, Verdict::Ok) => ProvenBy::IntegrityCheck,
+            (_, Verdict::Ok) => ProvenBy::QuickCheck,
+            _ => ProvenBy::Files,
+        }
+    }
+
+    /// Its name for programs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            ProvenBy::Checksum => "checksum",
+            ProvenBy::IntegrityCheck => "integrity_check",
+            ProvenBy::QuickCheck => "quick_check",
+            ProvenBy::Files => "none",
+        }
+    }
+}
 
 /// The result of a restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +70,10 @@ pub struct Report {
     pub fetched_bytes: u64,
     /// Length of the database file in bytes.
     pub output_bytes: u64,
+    /// Checksum of the database file; `None` for a state of Litestream 0.3.
+    pub checksum: Option<DatabaseChecksum>,
+    /// What shows that the database is right.
+    pub proof: ProvenBy,
     /// The verdict of SQLite's check.
     pub integrity: Verdict,
     /// Time until all pages were written, without flush and check.

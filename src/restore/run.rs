@@ -12,12 +12,12 @@ use super::error::RestoreError;
 use super::object::Wanted;
 use super::options::RestoreOptions;
 use super::progress::{Progress, Stage};
-use super::report::Report;
+use super::report::{ProvenBy, Report};
 use super::target::Target;
 use super::walk::Shape;
 use super::{fetch, integrity, legacy, search, write};
 use crate::base::clock::Millis;
-use crate::base::{PageSize, Txid};
+use crate::base::{DatabaseChecksum, PageSize, Txid};
 use crate::io::Engine;
 use crate::io::durable::Pending;
 use crate::legacy::{Applied, Generation, LegacyPlan, WalIndex};
@@ -48,7 +48,7 @@ pub async fn run(
         };
         match files(&store, &choice, (&target, &begun), parallel, progress).await {
             Ok((restored, write_back)) => break (choice, begun, restored, write_back),
-            Err(e) => search.around(e).await?,
+            Err(e) => search.around(e, &choice).await?,
         }
     };
     let created = search.created(&choice, restored.created).await?;
@@ -57,7 +57,8 @@ pub async fn run(
     // The check reads from the page cache while the kernel writes to the disk.
     let flush = engine.sync_all(pending.file());
     let path = pending.path().to_owned();
-    let verdict = blocking(move || integrity::check(&path, integrity)).await?;
+    let check = integrity.given(restored.is_proven);
+    let verdict = blocking(move || integrity::check(&path, check)).await?;
     if let Some(write_back) = write_back {
         // No task may still have the file open when the restore ends: see the rules of `io`.
         write_back.await.map_err(join_error)?;
@@ -79,12 +80,14 @@ pub async fn run(
         legacy: restored.legacy,
         created,
         is_newest: choice.is_newest,
-        damaged: search.into_damaged(),
+        damaged: search.into_damaged(&choice),
         page_size: restored.page_size,
         pages: u32::try_from(pages).unwrap_or(u32::MAX),
         files: choice.wanted().len(),
         fetched_bytes: choice.bytes(),
         output_bytes: restored.bytes,
+        checksum: restored.checksum,
+        proof: ProvenBy::of(restored.is_proven, check, &verdict),
         integrity: verdict,
         pages_time,
         time: start.elapsed(),
@@ -98,19 +101,31 @@ struct Restored {
     created: Millis,
     page_size: PageSize,
     bytes: u64,
+    checksum: Option<DatabaseChecksum>,
+    /// The replica says that this was the checksum of the database.
+    is_proven: bool,
 }
 
 impl Restored {
-    fn ltx(shape: Shape) -> Restored {
+    /// Compares the checksum of what was written with the one that the newest file has.
+    fn ltx(shape: Shape, found: DatabaseChecksum, url: &str) -> Result<Restored, RestoreError> {
         let Shape { header } = shape;
         let (txid, created, page_size) = (header.max, header.timestamp, header.page_size);
-        Restored { txid, legacy: None, created, page_size, bytes: shape.bytes() }
+        let is_proven = match header.checksum {
+            Some(expected) if expected != found => {
+                return Err(RestoreError::Checksum { url: url.to_owned(), txid, expected, found });
+            }
+            expected => expected.is_some(),
+        };
+        let (bytes, checksum) = (shape.bytes(), Some(found));
+        Ok(Restored { txid, legacy: None, created, page_size, bytes, checksum, is_proven })
     }
 
     fn legacy(plan: &LegacyPlan, applied: Applied) -> Restored {
         let Applied { page_size, bytes } = applied;
         let legacy = Some((plan.generation, plan.index()));
-        Restored { txid: Txid::default(), legacy, created: plan.created(), page_size, bytes }
+        let (txid, created) = (Txid::default(), plan.created());
+        Restored { txid, legacy, created, page_size, bytes, checksum: None, is_proven: false }
     }
 }
 
@@ -125,9 +140,9 @@ async fn files(
     match &choice.files {
         Files::Ltx(files) => {
             let files: Vec<Entry> = files.iter().rev().copied().collect();
-            let (shape, under_way) =
+            let (shape, found, under_way) =
                 pages(store, (&files, pending, target.path()), parallel, progress).await?;
-            Ok((Restored::ltx(shape), Some(under_way)))
+            Ok((Restored::ltx(shape, found, store.url())?, Some(under_way)))
         }
         Files::Legacy(plan) => {
             let (scratch, place) = target.scratch(pending)?;
@@ -138,14 +153,14 @@ async fn files(
     }
 }
 
-/// Downloads, proves and writes all pages. Also returns a task that ends once the kernel has
-/// started writing all of it back.
+/// Downloads, proves and writes all pages, and computes their checksum. Also returns a task that
+/// ends once the kernel has started writing all of it back.
 async fn pages(
     store: &Arc<dyn Store>,
     (files, pending, output): (&[Entry], &Pending, &std::path::Path),
     parallel: usize,
     progress: &dyn Progress,
-) -> Result<(Shape, JoinHandle<()>), RestoreError> {
+) -> Result<(Shape, DatabaseChecksum, JoinHandle<()>), RestoreError> {
     let (sender, parts) = tokio::sync::mpsc::channel(1);
     let (ready, told) = std::sync::mpsc::sync_channel(1);
     let wanted: Vec<_> = files.iter().map(Wanted::from).collect();
@@ -173,6 +188,6 @@ async fn pages(
     match (fetched, decoded) {
         // Without all parts the decoder can only report that it was cut off.
         (Err(e), Err(RestoreError::Interrupted)) => Err(e),
-        (_, decoded) => decoded.map(|shape| (shape, write_back)),
+        (_, decoded) => decoded.map(|(shape, found)| (shape, found, write_back)),
     }
 }

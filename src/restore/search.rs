@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use super::blocking::join_error;
 use super::choose::{self, Choice, Files};
 use super::damage::{self, Damaged};
+use super::doubt::Doubts;
 use super::options::Selection;
 use super::times::Times;
 use super::{RestoreError, verify};
@@ -27,6 +28,10 @@ pub(super) struct Search<'a> {
     damaged: Damaged,
     /// Files that were read and proven.
     proven: BTreeSet<LtxId>,
+    /// Plans whose files are whole, but do not make the state that was committed.
+    doubts: Doubts,
+    /// The choice to try next, made in spite of a doubt.
+    other: Option<Choice>,
     /// Damage was found, so files are proven before they are used.
     careful: bool,
     /// Damaged files that have been logged.
@@ -45,11 +50,26 @@ impl<'a> Search<'a> {
         let listing = store.list_all().await?;
         let damaged = Damaged::of_listing(&listing.files);
         let (proven, said) = (BTreeSet::new(), BTreeSet::new());
-        Ok(Search { store, state, listing, damaged, proven, careful: false, said, listings: 1 })
+        let (doubts, other) = (Doubts::default(), None);
+        Ok(Search {
+            store,
+            state,
+            listing,
+            damaged,
+            proven,
+            doubts,
+            other,
+            careful: false,
+            said,
+            listings: 1,
+        })
     }
 
     /// Chooses files without those known to be damaged. Once damage was found, proves them first.
     pub(super) async fn next(&mut self) -> Result<Choice, RestoreError> {
+        if let Some(other) = self.other.take() {
+            return Ok(other);
+        }
         loop {
             let choice =
                 choose::of_listing(&**self.store, &self.listing, self.state, &mut self.damaged).await;
@@ -102,10 +122,31 @@ impl<'a> Search<'a> {
                 }
                 Err(e) => {
                     sound = false;
-                    self.around(e).await?;
+                    self.around_file(e).await?;
                 }
             }
         }
+    }
+
+    /// Notes why the files of `choice` could not be used. The next choice is another one.
+    ///
+    /// # Errors
+    /// The error itself, if there is no other choice.
+    pub(super) async fn around(&mut self, e: RestoreError, choice: &Choice) -> Result<(), RestoreError> {
+        let Files::Ltx(failed) = &choice.files else { return self.around_file(e).await };
+        if !matches!(e, RestoreError::Checksum { .. } | RestoreError::MissingPage { .. }) {
+            return self.around_file(e).await;
+        }
+        let (url, reason) = (self.store.url(), e.to_string());
+        let plan = self.doubts.other_plan(e, failed, &self.listing.files, &self.damaged)?;
+        tracing::warn!(
+            replica = url,
+            reason,
+            files = plan.len(),
+            "the files of this state do not fit together; trying others that cover the same TXIDs"
+        );
+        self.other = Some(Choice { files: Files::Ltx(plan), ..choice.clone() });
+        Ok(())
     }
 
     /// Notes a file that could not be used.
@@ -113,7 +154,7 @@ impl<'a> Search<'a> {
     /// # Errors
     /// The error itself, if it is not about one file, concerns a file that is already known to be
     /// damaged, or follows [`limits::RESTORE_LISTINGS`] listings.
-    pub(super) async fn around(&mut self, e: RestoreError) -> Result<(), RestoreError> {
+    async fn around_file(&mut self, e: RestoreError) -> Result<(), RestoreError> {
         self.careful = true;
         if let Some((id, why)) = damage::fault(&e) {
             return if self.damaged.add(id, why) { Ok(()) } else { Err(e) };
@@ -154,8 +195,12 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The files that could not be used, each with the reason.
-    pub(super) fn into_damaged(self) -> Vec<(LtxId, String)> {
-        self.damaged.iter().map(|(id, why)| (*id, why.to_owned())).collect()
+    /// The files that could not be used for `choice`, each with the reason.
+    pub(super) fn into_damaged(self, choice: &Choice) -> Vec<(LtxId, String)> {
+        let mut all: Vec<_> = self.damaged.iter().map(|(id, why)| (*id, why.to_owned())).collect();
+        if let Files::Ltx(files) = &choice.files {
+            all.extend(self.doubts.suspects(files));
+        }
+        all
     }
 }

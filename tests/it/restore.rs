@@ -21,6 +21,7 @@ mod faults;
 mod legacy;
 mod made;
 mod place;
+mod proof;
 mod times;
 mod verify;
 

@@ -60,8 +60,9 @@ pub struct RestoreArgs {
     /// replaced
     #[arg(long)]
     pub force: bool,
-    /// What SQLite checks before OUT gets its name
-    #[arg(long, value_name = "CHECK", default_value = "quick")]
+    /// What SQLite checks before OUT gets its name. Where the replica has the checksum of the
+    /// database, OUT is compared with it in any case
+    #[arg(long, value_name = "CHECK", default_value = "auto")]
     pub integrity_check: IntegrityCheck,
     /// Do nothing, successfully, if OUT exists; an empty file is not a database
     #[arg(long)]
@@ -108,6 +109,8 @@ pub struct FollowArgs {
 /// What SQLite checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum IntegrityCheck {
+    /// Nothing where the checksum proves the database; `quick` where the replica has none.
+    Auto,
     /// Nothing; checksums are verified all the same.
     None,
     /// Pages and records: PRAGMA `quick_check`.
@@ -119,6 +122,7 @@ pub enum IntegrityCheck {
 impl From<IntegrityCheck> for Integrity {
     fn from(check: IntegrityCheck) -> Integrity {
         match check {
+            IntegrityCheck::Auto => Integrity::Auto,
             IntegrityCheck::None => Integrity::None,
             IntegrityCheck::Quick => Integrity::Quick,
             IntegrityCheck::Full => Integrity::Full,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::base::clock::Millis;
 use crate::cli::report;
 use crate::cli::table::table;
-use crate::restore::{self, Choice, Files, Object, Report, Selection, Until, Verdict, object_name};
+use crate::restore::{self, Choice, Files, Object, ProvenBy, Report, Selection, Until, Verdict, object_name};
 
 pub(super) fn nothing_done(json: bool, reason: &str) -> anyhow::Result<()> {
     let line = if json {
@@ -22,9 +22,14 @@ pub(super) fn print(report: &Report, state: Selection, url: &str, json: bool) ->
 }
 
 fn text_line(report: &Report, state: Selection, url: &str) -> String {
-    let Report { output, txid, legacy, created, page_size, pages, integrity, time, output_bytes, .. } =
-        report;
-    let checked = match integrity {
+    let Report { output, txid, legacy, created, page_size, pages, time, output_bytes, .. } = report;
+    let proven = match (report.proof, report.checksum) {
+        (ProvenBy::Checksum, Some(sum)) => {
+            format!(", equal to the database at that transaction (checksum {sum})")
+        }
+        _ => String::new(),
+    };
+    let checked = match &report.integrity {
         Verdict::Skipped => String::new(),
         Verdict::Ok => ", SQLite finds nothing wrong".to_owned(),
         Verdict::NotChecked(why) => format!(", not checked by SQLite ({why})"),
@@ -40,7 +45,7 @@ fn text_line(report: &Report, state: Selection, url: &str) -> String {
     let rate = *output_bytes as f64 / 1e6 / time.as_secs_f64().max(1e-6);
     format!(
         "restored {} from {url}: {pages} pages of {page_size} bytes, {which} of {created}{newest}, in {:.2} s \
-         ({rate:.0} MB/s){checked}",
+         ({rate:.0} MB/s){proven}{checked}",
         output.display(),
         time.as_secs_f64(),
     )
@@ -64,6 +69,8 @@ fn json_line(report: &Report, state: Selection, url: &str) -> String {
         "bytes": report.output_bytes,
         "files": report.files,
         "fetched_bytes": report.fetched_bytes,
+        "checksum": report.checksum.map(|sum| sum.to_string()),
+        "proof": report.proof.name(),
         "integrity": integrity,
         "seconds": report.time.as_secs_f64(),
     });

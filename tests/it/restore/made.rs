@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use lsfast::base::{Level, LtxId, PageSize, Pgno};
+use lsfast::base::{DatabaseChecksum, Level, LtxId, PageSize, Pgno};
 use lsfast::ltx::{Header, WalRange, encode_file};
 use lsfast::store::PutOptions;
 use proptest::prelude::*;
@@ -47,8 +47,15 @@ pub fn page(size: PageSize, fill: u8, pgno: u32) -> Vec<u8> {
 }
 
 pub fn file_of(size: PageSize, id: LtxId, step: &Step) -> Vec<u8> {
+    file_with(size, id, step, None)
+}
+
+/// With the checksum of the database after the file.
+pub fn file_with(size: PageSize, id: LtxId, step: &Step, checksum: Option<DatabaseChecksum>) -> Vec<u8> {
     let range = (id.min, id.max);
-    let header = Header::new(size, step.commit, range, Millis(1_000 * id.max.0 as i64), WalRange::default());
+    let mut header =
+        Header::new(size, step.commit, range, Millis(1_000 * id.max.0 as i64), WalRange::default());
+    header.checksum = checksum;
     let pages: Vec<(Pgno, Vec<u8>)> =
         step.pages.iter().map(|(&n, &fill)| (Pgno::new(n).expect("a page"), page(size, fill, n))).collect();
     encode_file(&header, pages.iter().map(|(n, p)| (*n, &p[..]))).expect("a file")

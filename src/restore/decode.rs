@@ -42,9 +42,9 @@ struct Crew<'a> {
 }
 
 impl Decode {
-    /// Takes all parts, decodes and proves them, and writes each page once. Returns the shape of the
-    /// database and the checksum of its pages. `ready` wakes [`write_back`](super::write::write_back)
-    /// and is dropped at the end. Blocks its thread.
+    /// Takes all parts, decodes and proves them, and writes each page once. Returns the shape of
+    /// the database and the checksum of its pages. `ready` wakes
+    /// [`write_back`](super::write::write_back) and is dropped at the end. Blocks its thread.
     pub(super) fn run(
         &self,
         mut parts: mpsc::Receiver<Part>,

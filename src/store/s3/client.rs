@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::date::StoreClock;
 use super::down::Down;
 use super::failure::{Class, Failure};
+use super::hedge::Hedge;
 use super::http::{Connect, Network, find, innermost, tls_config};
 use super::pool::{Conn, Pool};
 use super::resolve::{HostAnswer, Names};
@@ -137,6 +138,10 @@ pub(super) struct Client {
     pub(super) opaque_etags: AtomicBool,
     /// Whether the last calls that read, or that write, have failed.
     pub(super) down: Down,
+    /// Second attempts at small PUTs.
+    pub(super) puts: Hedge,
+    /// Second attempts at small GETs.
+    pub(super) gets: Hedge,
     /// When it was last proven whether the store honours create-only PUTs, in milliseconds since
     /// 1970; 0 for never.
     pub(super) create_only_proven: AtomicI64,
@@ -160,6 +165,8 @@ impl Client {
             bare_answers: AtomicBool::new(false),
             opaque_etags: AtomicBool::new(false),
             down: Down::default(),
+            puts: Hedge::default(),
+            gets: Hedge::default(),
             create_only_proven: AtomicI64::new(0),
             create_only_warned: AtomicBool::new(false),
         }

@@ -71,7 +71,11 @@ impl Inner {
         retry: &Retry<'_>,
         got: &mut Got,
     ) -> std::result::Result<(), Failure> {
-        let mut answer = self.attempt(call, &retry.plan).await?;
+        let attempt = || self.attempt(call, &retry.plan);
+        let mut answer = match self.client.hedge(call) {
+            Some(hedge) => hedge.run(attempt).await?,
+            None => attempt().await?,
+        };
         // Objects of a replica are stored as application/octet-stream. A full response of another
         // type is not such an object.
         let kind = answer.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();

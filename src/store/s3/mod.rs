@@ -32,6 +32,7 @@ pub mod fuzzing;
 mod get;
 mod head;
 mod headers;
+mod hedge;
 mod http;
 mod http_date;
 mod inner;

@@ -228,7 +228,12 @@ impl Inner {
     pub(super) async fn run_bounded(&self, call: &Call<'_>, max: usize) -> Result<Reply, Failure> {
         let mut retry = Retry::new(self, call);
         loop {
-            match self.attempt_whole(call, &retry.plan, max).await {
+            let attempt = || self.attempt_whole(call, &retry.plan, max);
+            let done = match self.client.hedge(call) {
+                Some(hedge) => hedge.run(attempt).await,
+                None => attempt().await,
+            };
+            match done {
                 Ok(reply) => return Ok(reply),
                 Err(failure) => retry.after(failure).await?,
             }

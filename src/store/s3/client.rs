@@ -9,15 +9,16 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::uri::{Authority, PathAndQuery, Scheme as HttpScheme};
-use http::{HeaderMap, Request, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::time::Instant;
 
+use super::call::Call;
 use super::date::StoreClock;
 use super::down::Down;
 use super::failure::{Class, Failure};
-use super::hedge::Hedge;
+use super::hedge::{self, Hedge};
 use super::http::{Connect, Network, find, innermost, tls_config};
 use super::pool::{Conn, Pool};
 use super::resolve::{HostAnswer, Names};
@@ -169,6 +170,19 @@ impl Client {
             gets: Hedge::default(),
             create_only_proven: AtomicI64::new(0),
             create_only_warned: AtomicBool::new(false),
+        }
+    }
+
+    /// The hedge for a call; `None` for calls that are large or have other effects.
+    pub(super) fn hedge(&self, call: &Call<'_>) -> Option<&Hedge> {
+        let small = call.payload.len() + call.answer_bytes <= hedge::HEDGE_BYTES;
+        if !small || call.key.is_none() || !call.query.is_empty() {
+            return None;
+        }
+        match call.method {
+            Method::PUT if call.content => Some(&self.puts),
+            Method::GET => Some(&self.gets),
+            _ => None,
         }
     }
 

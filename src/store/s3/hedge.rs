@@ -22,11 +22,8 @@ use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use http::Method;
 use tokio::time::Instant;
 
-use super::call::Call;
-use super::client::Client;
 use super::failure::{Class, Failure};
 
 /// Number of recent requests that the quantile is taken of.
@@ -43,7 +40,7 @@ const ONE_IN: u32 = 20;
 const AFTER_MIN: Duration = Duration::from_millis(50);
 
 /// Most bytes of a request and its answer together. Larger ones take their time.
-const HEDGE_BYTES: u64 = 1 << 20;
+pub(super) const HEDGE_BYTES: u64 = 1 << 20;
 
 /// Times of recent requests of one kind, and how many second attempts they allow.
 #[derive(Debug)]
@@ -143,21 +140,6 @@ impl Hedge {
 /// Whether the other attempt may succeed although this one has failed.
 fn may_still_succeed(failure: &Failure) -> bool {
     matches!(failure.class, Class::Stale | Class::Transient | Class::Unreachable)
-}
-
-impl Client {
-    /// The hedge for a call; `None` for calls that are large or have other effects.
-    pub(super) fn hedge(&self, call: &Call<'_>) -> Option<&Hedge> {
-        let small = call.payload.len() + call.answer_bytes <= HEDGE_BYTES;
-        if !small || call.key.is_none() || !call.query.is_empty() {
-            return None;
-        }
-        match call.method {
-            Method::PUT if call.content => Some(&self.puts),
-            Method::GET => Some(&self.gets),
-            _ => None,
-        }
-    }
 }
 
 #[cfg(test)]

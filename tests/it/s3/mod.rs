@@ -3,6 +3,7 @@
 mod answers;
 mod basic;
 mod faults;
+mod hedge;
 mod messages;
 mod real;
 mod tls;

@@ -82,11 +82,11 @@ pub const fn lock_read(slot: usize) -> u64 {
 }
 
 /// Bytes in one block of the lookup tables: page numbers, then hash slots.
-const BLOCK_BYTES: u64 = 32 << 10;
+pub(super) const BLOCK_BYTES: u64 = 32 << 10;
 
 /// Page numbers in a block. The first block has fewer, because the header takes their place.
-const BLOCK_FRAMES: u32 = 4096;
-const FIRST_BLOCK_FRAMES: u32 = BLOCK_FRAMES - (LEAD_BYTES / 4) as u32;
+pub(super) const BLOCK_FRAMES: u32 = 4096;
+pub(super) const FIRST_BLOCK_FRAMES: u32 = BLOCK_FRAMES - (LEAD_BYTES / 4) as u32;
 
 /// Offset in the wal-index of the page number of `frame`. Also returns how many page numbers follow
 /// there without a gap, that of `frame` included.

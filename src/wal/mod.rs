@@ -9,4 +9,5 @@ pub mod format;
 pub mod frames;
 pub mod index;
 pub mod shm;
+mod tables;
 pub mod tail;

@@ -187,6 +187,73 @@ impl Mapped {
     }
 }
 
+/// A way in which another program damages a wal-index so that its header stays valid.
+type QuietHarm = (String, Box<dyn Fn(&File)>);
+
+fn quiet_harms() -> Vec<QuietHarm> {
+    let mut harms: Vec<QuietHarm> = Vec::new();
+    for len in [100, 136, 1000, 4096, 20_000] {
+        harms.push((format!("cut to {len}"), Box::new(move |shm| shm.set_len(len).expect("a length"))));
+    }
+    harms.push((
+        "cut and made as long as before".into(),
+        Box::new(|shm| [1000, 32768].into_iter().for_each(|len| shm.set_len(len).expect("a length"))),
+    ));
+    for (what, from, to) in [("tables", 136, 32768), ("page numbers", 136, 600), ("slots", 16384, 32768)] {
+        let write = move |shm: &File| shm.write_all_at(&vec![0; to - from], from as u64).expect("a write");
+        harms.push((format!("the {what} are zero"), Box::new(write)));
+    }
+    harms
+}
+
+/// The next application relied on a wal-index that no longer had the frames: it found fewer rows,
+/// and its first commit damaged the database.
+#[test]
+fn a_wal_index_that_hides_frames_is_rebuilt_before_the_next_application_comes() {
+    let scene = Scene::new();
+    let mut rows = 0;
+    let work = |rows: &mut i64, context: &dyn Fn() -> String| {
+        let app = sqlite::open(&scene.path(""));
+        let count: i64 = app.query_row("SELECT count(*) FROM t", [], |r| r.get(0)).expect("a count");
+        assert_eq!(count, *rows, "{}", context());
+        for i in 0..100 {
+            app.execute("INSERT INTO t VALUES(?, randomblob(900))", [i]).expect("a row");
+        }
+        *rows += 100;
+    };
+    application(&scene.path(""));
+    let process = scene.start();
+    process.wait_for_line("image stored");
+    work(&mut rows, &|| process.output());
+    let old = fs::read(scene.path("-shm")).expect("the wal-index");
+    let mut harms = quiet_harms();
+    harms.push(("an old one".into(), Box::new(move |shm| shm.write_all_at(&old, 0).expect("a write"))));
+    for (what, harm) in harms {
+        work(&mut rows, &|| format!("before: {what}\n{}", process.output()));
+        let shm = File::options().read(true).write(true).open(scene.path("-shm")).expect("the wal-index");
+        let change = || {
+            let mut lead = [0; 16];
+            shm.read_exact_at(&mut lead, 0).ok()?;
+            (lead[12] == 1).then(|| u32::from_ne_bytes(lead[8..12].try_into().expect("a word")))
+        };
+        let before = change();
+        harm(&shm);
+        // A recovery begins a new count.
+        until("the wal-index to be rebuilt", || {
+            (shm.metadata().expect("its length").len() >= 32768
+                && change().is_some_and(|c| Some(c) != before && c <= 1))
+            .then_some(())
+        });
+        drop(shm);
+        work(&mut rows, &|| format!("{what}\n{}", process.output()));
+        sqlite::assert_sound(&scene.path(""));
+    }
+    scene.wait_until_stored();
+    let log = process.stop();
+    assert_eq!(log.matches("another program damaged the wal-index").count(), 1, "{log}");
+    assert!(!log.contains("continuity of the WAL is not proven"), "{log}");
+}
+
 #[test]
 fn a_wal_index_that_is_cut_ends_nothing() {
     let scene = Scene::new();

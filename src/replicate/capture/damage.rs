@@ -79,6 +79,10 @@ impl Capture {
         // look sees it.
         if self.read_tries >= READ_TRIES && !self.guard.is_open() {
             self.read_tries = 0;
+            let other = matches!(e, TailError::Salts { .. } | TailError::Header(_));
+            if other && self.forget_index("it describes another WAL", now)? {
+                return Ok(Look { near: true, ..Look::default() });
+            }
             self.meet(&e.to_string(), header, now)?;
         }
         Ok(Look { near: true, ..Look::default() })

@@ -20,6 +20,7 @@ use std::time::Instant;
 
 use super::damage::Damages;
 use super::loss::Edits;
+use super::mend::Index;
 use super::taken::{Taken, pos_of};
 use crate::base::{FrameNo, Salts, limits};
 use crate::io::urgency_refused;
@@ -77,6 +78,7 @@ pub struct Capture {
     /// Turns since a pin was requested.
     turns_before_pin: u32,
     pub(super) edits: Edits,
+    pub(super) index: Index,
 }
 
 impl Capture {
@@ -119,6 +121,7 @@ impl Capture {
             last_change: now,
             turns_before_pin: 0,
             edits: Edits::default(),
+            index: Index::default(),
         }
     }
 
@@ -136,7 +139,7 @@ impl Capture {
     /// When the next look is due without a hint.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.guard.deadline()
+        self.guard.deadline().into_iter().chain(self.index.check_at).min()
     }
 
     /// When capture last took a commit, or lost its position.
@@ -190,6 +193,9 @@ impl Capture {
             }
         }
         if header.mx_frame < self.tail.last() {
+            if self.forget_index("it has fewer frames than before", now)? {
+                return Ok(Look { near: true, ..Look::default() });
+            }
             let (published, read) = (header.mx_frame.0, self.tail.last().0);
             self.lose(&TailError::Shorter { published, read }.to_string(), now);
             return Ok(Look { more: true, ..Look::default() });
@@ -269,6 +275,10 @@ impl Capture {
             self.guard.log_was_reset();
             return Ok(true);
         }
+        let now = Instant::now();
+        if self.wal_is_the_same()? && self.forget_index("it describes another WAL", now)? {
+            return Ok(false);
+        }
         let reason = format!(
             "the WAL was restarted ({} to {}) although {} of {} frames were copied",
             self.tail.salts(),
@@ -276,7 +286,7 @@ impl Capture {
             self.guard.backfilled().0,
             self.tail.last().0,
         );
-        self.lose(&reason, Instant::now());
+        self.lose(&reason, now);
         Ok(false)
     }
 

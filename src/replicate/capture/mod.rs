@@ -29,10 +29,12 @@
 //! | `outcome` | the result of a look |
 //! | `loss` | a proof has failed: capture restarts from the present |
 //! | `damage` | frames or a wal-index that cannot be proven |
+//! | `mend` | a wal-index that would mislead the next application |
 
 mod damage;
 mod look;
 mod loss;
+mod mend;
 mod outcome;
 mod taken;
 

@@ -60,6 +60,7 @@ impl Follower<'_> {
                 if !look.captured && now.duration_since(self.last_captured) >= CLOCK_IDLE {
                     // Nothing watched the files meanwhile; they may also be gone.
                     self.hint.note_moved();
+                    self.unexplained = true;
                     match Notice::hints(self.shared, self.path(), &self.hint) {
                         Ok(hints) => self.notice = hints,
                         Err(e) if e.kind() == io::ErrorKind::NotFound => {}

@@ -223,7 +223,7 @@ pub(super) struct Follower<'a> {
     pub(super) wal_reported: bool,
     pub(super) last_captured: Instant,
     /// No commit has been found since the last hint.
-    unexplained: bool,
+    pub(super) unexplained: bool,
     /// Earliest time of the next attempt to truncate an idle WAL.
     pub(super) idle_not_before: Instant,
     /// When to truncate the idle WAL, if that is known.
@@ -385,12 +385,14 @@ impl<'a> Follower<'a> {
             }
             let at = self.next_look(&mut gaps, look, now);
             self.unexplained &= !look.captured;
-            if self.unexplained && gaps.are_used_up() {
-                self.unexplained = look.near;
-                if self.capture.is_overtaken().map_err(|e| self.tail_error(e))? {
-                    tracing::warn!(db = %self.path().display(), "another program put a WAL next to the database; opening both again");
-                    return Ok(self.abandon().await);
-                }
+            let odd = self.unexplained && gaps.are_used_up();
+            self.unexplained &= !odd || look.near;
+            if self.capture.mend_index(odd, now).map_err(|e| self.tail_error(e))? {
+                continue;
+            }
+            if odd && self.capture.is_overtaken().map_err(|e| self.tail_error(e))? {
+                tracing::warn!(db = %self.path().display(), "another program put a WAL next to the database; opening both again");
+                return Ok(self.abandon().await);
             }
             if let Some(end) = self.wait(at, &mut gaps).await? {
                 return Ok(end);

@@ -277,6 +277,11 @@ impl Database {
         if FileId::at(&self.path).ok().flatten() != FileId::of(self.file.std()).ok() {
             return Err(failure(ffi::SQLITE_CANTOPEN, "the path names another file"));
         }
+        // A checkpoint would skip the frames that it does not find by the wal-index, and publish
+        // them as copied. Without a valid header, SQLite rebuilds the wal-index first.
+        if !self.shm.is_sound().unwrap_or(true) && !self.shm.invalidate().unwrap_or(false) {
+            return Err(failure(ffi::SQLITE_BUSY, "the wal-index is damaged, and a writer uses it"));
+        }
         uncut(None, || {
             let conn = bare(&self.path, Duration::ZERO)?;
             read_once(&conn)?;

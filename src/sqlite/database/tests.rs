@@ -67,3 +67,29 @@ fn both_locks_are_held_as_long_as_the_database_is_open() {
     assert!(other.locked_by(SHARED_FIRST, SHARED_BYTES).unwrap().is_none());
     assert!(wal_index.locked_by(LOCK_DMS, 1).unwrap().is_none());
 }
+
+/// A checkpoint skips the frames that it does not find by the wal-index, and publishes all of them
+/// as copied.
+#[test]
+fn a_checkpoint_copies_all_frames_although_the_tables_of_the_wal_index_were_damaged() {
+    use std::os::unix::fs::FileExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let app = Connection::open(&path).unwrap();
+    app.execute_batch("PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; CREATE TABLE t(x)").unwrap();
+    let db = Database::open(&path).unwrap();
+    for i in 0..100 {
+        app.execute("INSERT INTO t VALUES(?)", [i]).unwrap();
+    }
+    assert!(db.shm().is_sound().unwrap());
+    db.shm().file().write_all_at(&[0; 4000], 136).unwrap();
+    assert!(!db.shm().is_sound().unwrap());
+    assert!(db.checkpoint(CheckpointMode::Passive).unwrap());
+    let copy = dir.path().join("copy.db");
+    let mut bytes = vec![0; usize::try_from(db.file().len().unwrap()).unwrap()];
+    db.file().pread(&mut bytes, 0).unwrap();
+    std::fs::write(&copy, bytes).unwrap();
+    let count = |db: &Connection| db.query_row("SELECT count(*) FROM t", [], |r| r.get::<_, i64>(0)).unwrap();
+    assert_eq!(count(&Connection::open(&copy).unwrap()), 100);
+    assert_eq!(count(&app), 100);
+}

@@ -13,7 +13,8 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use super::fault;
 use crate::base::FrameNo;
-use crate::wal::index::{self, CheckpointInfo, WalIndexError, WalIndexHeader};
+use crate::wal::index::{self, BLOCK_BYTES, CheckpointInfo, WalIndexError, WalIndexHeader};
+use crate::wal::tables;
 
 /// Bytes of the wal-index that are mapped and read: both header copies, the checkpoint info and the
 /// lock bytes.
@@ -186,6 +187,35 @@ impl Shm {
         }
         let number = |b: &[u8]| u32::from_ne_bytes(b.try_into().expect("a page number has 4 bytes"));
         Ok(bytes.chunks_exact(4).map(number).collect())
+    }
+
+    /// Whether a search finds each of the frames up to `mx`. A file that is too short for their
+    /// tables has none of them.
+    fn finds_all(&self, mx: FrameNo) -> io::Result<bool> {
+        let blocks = tables::blocks_for(mx);
+        if self.file.metadata()?.len() < u64::from(blocks) * BLOCK_BYTES {
+            return Ok(false);
+        }
+        let mut block = vec![0; if mx.0 == 0 { 0 } else { BLOCK_BYTES as usize }];
+        for number in 0..if mx.0 == 0 { 0 } else { blocks } {
+            match self.file.read_exact_at(&mut block, u64::from(number) * BLOCK_BYTES) {
+                Ok(()) if tables::finds_all(&block, number, mx) => {}
+                Ok(()) => return Ok(false),
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether SQLite finds all published frames by the lookup tables. `true` if a commit came
+    /// between, or if the header is invalid: SQLite notices that itself.
+    ///
+    /// # Errors
+    /// Any I/O error of the read.
+    pub fn is_sound(&self) -> io::Result<bool> {
+        let Ok(header) = self.header() else { return Ok(true) };
+        Ok(self.finds_all(header.mx_frame)? || self.header() != Ok(header))
     }
 
     fn lock_op(&self, op: libc::c_int, kind: libc::c_int, byte: u64) -> io::Result<libc::flock> {

@@ -83,6 +83,8 @@ all_tests() {
 
 step "peers: the real programs, by their package clients" scripts/fetch-peers.sh
 step "format" cargo fmt --check
+# Without tests and benches the modules are closed, and the compiler finds what the program does not use.
+step "lints of the program" cargo clippy --quiet -- -D warnings
 step "lints" cargo clippy --all-targets --quiet -- -D warnings
 step "lints without io_uring" cargo clippy --no-default-features --quiet -- -D warnings
 step "documentation" env RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --no-deps --document-private-items --quiet

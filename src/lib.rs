@@ -1,5 +1,10 @@
 //! lsfast replicates live SQLite databases to S3 or a directory, and restores them.
 //!
+//! This library is the inside of the program, and not for other programs: [`run`] is all that it
+//! offers (`docs/design/decisions.md`). So the compiler finds every item that the program does not
+//! use. The feature `internals` opens the modules to the tests, benches and fuzz targets of this
+//! repository.
+//!
 //! # The map of the house
 //!
 //! Folders are layers. A module may use those above it in this list, never those below
@@ -81,18 +86,59 @@
 //! - **Repair**: finding changed pages by their hashes, when the WAL cannot prove that nothing was
 //!   missed.
 #![deny(unsafe_code)]
+// Opened modules are still the inside: a name that says all needs no more words.
+#![cfg_attr(feature = "internals", allow(missing_docs))]
 // Tests open whatever they like; see clippy.toml.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
+pub use self::cli::run;
+
+#[cfg(not(feature = "internals"))]
+mod base;
+#[cfg(not(feature = "internals"))]
+mod cli;
+#[cfg(not(feature = "internals"))]
+mod config;
+#[cfg(not(feature = "internals"))]
+mod io;
+#[cfg(not(feature = "internals"))]
+mod legacy;
+#[cfg(not(feature = "internals"))]
+mod ltx;
+#[cfg(not(feature = "internals"))]
+mod observe;
+#[cfg(not(feature = "internals"))]
+mod replicate;
+#[cfg(not(feature = "internals"))]
+mod restore;
+#[cfg(not(feature = "internals"))]
+mod sqlite;
+#[cfg(not(feature = "internals"))]
+mod store;
+#[cfg(not(feature = "internals"))]
+mod wal;
+
+#[cfg(feature = "internals")]
 pub mod base;
+#[cfg(feature = "internals")]
 pub mod cli;
+#[cfg(feature = "internals")]
 pub mod config;
+#[cfg(feature = "internals")]
 pub mod io;
+#[cfg(feature = "internals")]
 pub mod legacy;
+#[cfg(feature = "internals")]
 pub mod ltx;
+#[cfg(feature = "internals")]
 pub mod observe;
+#[cfg(feature = "internals")]
 pub mod replicate;
+#[cfg(feature = "internals")]
 pub mod restore;
+#[cfg(feature = "internals")]
 pub mod sqlite;
+#[cfg(feature = "internals")]
 pub mod store;
+#[cfg(feature = "internals")]
 pub mod wal;

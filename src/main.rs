@@ -1,5 +1,5 @@
 //! The `lsfast` program.
 
 fn main() -> std::process::ExitCode {
-    lsfast::cli::run()
+    lsfast::run()
 }

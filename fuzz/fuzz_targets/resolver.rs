@@ -20,8 +20,8 @@ fuzz_target!(|input: &str| {
             Ok(location) => check(&url, &location),
             Err(ConfigError::Ambiguous(ambiguity)) => {
                 assert!(!ambiguity.readings.is_empty(), "{url:?}");
-                for (i, reading) in ambiguity.readings.iter().enumerate() {
-                    let found = Location::resolve_reading(&ambiguity, i, &none, &env);
+                for reading in &ambiguity.readings {
+                    let found = Location::resolve(&reading.url, &none, &env);
                     assert!(!matches!(found, Err(ConfigError::Ambiguous(_))), "{url:?}");
                     let of_reading = reading.bucket.as_ref().zip(found.ok());
                     let Some((bucket, Location { kind: Kind::S3(s3), .. })) = of_reading else { continue };

@@ -63,10 +63,6 @@ pub const IO_DEPTH: usize = 64;
 /// Threads of the plain I/O engine. Requests beyond that wait in its queue.
 pub const IO_THREADS: usize = 4;
 
-/// Bytes of the longest read that is first tried in the page cache. Longer ones go to the I/O
-/// engine at once.
-pub const IO_CACHED_READ_BYTES: usize = 256 << 10;
-
 /// Bytes of a config file. A longer one is an error.
 pub const CONFIG_BYTES: u64 = 16 << 20;
 

@@ -14,4 +14,4 @@ pub mod pages;
 pub mod untrusted;
 
 pub use checksum::DatabaseChecksum;
-pub use ids::{FrameNo, IdError, Level, LtxId, PageSize, Pgno, Salts, Txid};
+pub use ids::{FrameNo, Level, LtxId, PageSize, Pgno, Salts, Txid};

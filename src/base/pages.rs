@@ -92,6 +92,7 @@ impl PageSet {
     }
 
     /// Bytes of memory that the set takes.
+    #[cfg(feature = "internals")]
     #[must_use]
     pub fn bytes(&self) -> usize {
         let chunks = self.chunks.iter().flatten().count();

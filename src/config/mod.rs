@@ -30,18 +30,20 @@ mod text;
 mod values;
 
 pub use address::{Endpoint, EndpointUrl, Scheme};
-pub use ambiguity::{Ambiguity, Reading};
+pub use ambiguity::Ambiguity;
+#[cfg(feature = "internals")]
+pub use ambiguity::Reading;
 pub use credentials::{
     CredentialError, CredentialFuture, CredentialSource, Credentials, ProvideCredentials, Secret,
 };
-pub use duration::{DurationError, parse_duration};
+pub use duration::parse_duration;
 pub use env::Env;
 pub use error::ConfigError;
 pub use explain::Line;
 pub use fields::ReplicaFields;
 pub use file::Config;
 pub use location::{Kind, Location, S3Location};
-pub use quirks::{Addressing, Checksum, Quirks, SignPayload, TlsOptions};
+pub use quirks::{Addressing, Checksum, SignPayload, TlsOptions};
 pub use resolve::Overrides;
 pub use sourced::{Origin, Sourced};
 pub use text::{connection_path, database_path};

@@ -69,19 +69,6 @@ impl Location {
         Location::of_fields(ReplicaFields::of_url(url), flags, env)
     }
 
-    /// Resolves an ambiguous URL as `reading`, an index of its readings.
-    ///
-    /// # Errors
-    /// The same as for [`resolve`](Location::resolve).
-    pub fn resolve_reading(
-        ambiguity: &Ambiguity,
-        reading: usize,
-        flags: &Overrides,
-        env: &Env,
-    ) -> Result<Location, ConfigError> {
-        Location::resolve(&ambiguity.readings[reading].url, flags, env)
-    }
-
     /// Resolves the settings of a replica.
     ///
     /// # Errors

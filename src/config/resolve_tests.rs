@@ -107,7 +107,7 @@ fn an_ambiguous_url_can_be_settled() {
     assert_eq!(ambiguity.readings.len(), 3);
     assert_eq!(ambiguity.readings[1].endpoint.to_string(), "https://example.com");
     assert_eq!(ambiguity.readings[1].bucket.as_deref(), Some("litestream"));
-    let one = Location::resolve_reading(&ambiguity, 1, &Overrides::default(), &Env::default());
+    let one = Location::resolve(&ambiguity.readings[1].url, &Overrides::default(), &Env::default());
     assert_eq!(described(one), r#"https://example.com x-1 litestream "qt.db" path the replica URL"#);
     let mut flags = Overrides::default();
     flags.settle(&ambiguity, 0);
@@ -126,9 +126,8 @@ fn every_reading_resolves_to_what_it_says() {
     {
         let e = Location::resolve(url, &Overrides::default(), &Env::default()).unwrap_err();
         let ConfigError::Ambiguous(ambiguity) = e else { panic!("{url}: {e}") };
-        for (i, reading) in ambiguity.readings.iter().enumerate() {
-            let location =
-                Location::resolve_reading(&ambiguity, i, &Overrides::default(), &Env::default()).unwrap();
+        for reading in &ambiguity.readings {
+            let location = Location::resolve(&reading.url, &Overrides::default(), &Env::default()).unwrap();
             let s3 = s3_of(&location);
             assert_eq!(Some(&s3.bucket), reading.bucket.as_ref(), "{reading:?}");
             if !s3.endpoint.value.is_aws() {
@@ -142,8 +141,9 @@ fn every_reading_resolves_to_what_it_says() {
 fn only_what_can_be_a_bucket_is_a_reading() {
     let readings = |url: &str| match Location::resolve(url, &Overrides::default(), &Env::default()) {
         Err(ConfigError::Ambiguous(a)) => {
-            let all = (0..a.readings.len())
-                .map(|i| Location::resolve_reading(&a, i, &Overrides::default(), &Env::default()).unwrap());
+            let all = (0..a.readings.len()).map(|i| {
+                Location::resolve(&a.readings[i].url, &Overrides::default(), &Env::default()).unwrap()
+            });
             Ok(all.map(|l| s3_of(&l).bucket.clone()).collect::<Vec<_>>())
         }
         other => Err(described(other)),

@@ -13,9 +13,16 @@ use std::{fmt, io};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::request::{Request, WithBuffer, Work};
+#[cfg(feature = "internals")]
+use super::request::WithBuffer;
+use super::request::{Request, Work};
 use super::{File, plain};
 use crate::base::limits;
+
+/// Bytes of the longest read that is first tried in the page cache. Longer ones go to the I/O
+/// engine at once.
+#[cfg(feature = "internals")]
+pub(super) const CACHED_READ_BYTES: usize = 256 << 10;
 
 /// The engine that the user asks for (`--io`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,6 +63,7 @@ impl fmt::Display for IoChoice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IoKind {
     /// `tokio_uring` on its own thread.
+    #[cfg_attr(not(feature = "uring"), allow(dead_code))]
     Uring,
     /// Plain calls on a few threads.
     Plain,
@@ -144,6 +152,7 @@ impl Engine {
     ///
     /// A short piece in the page cache is read at once on the calling thread. There a system call
     /// is several times cheaper than a ring.
+    #[cfg(feature = "internals")]
     pub fn read_at(
         &self,
         file: &File,
@@ -151,7 +160,7 @@ impl Engine {
         offset: u64,
     ) -> impl Future<Output = (io::Result<usize>, Vec<u8>)> + Send + 'static + use<> {
         let mut cached = None;
-        if buf.len() <= limits::IO_CACHED_READ_BYTES {
+        if buf.len() <= CACHED_READ_BYTES {
             cached = file.pread_cached(&mut buf, offset);
         }
         let pending = match cached {
@@ -168,6 +177,7 @@ impl Engine {
 
     /// Like [`Engine::read_at`], but does not try the page cache. For data that is known not to be
     /// there.
+    #[cfg(feature = "internals")]
     pub fn read_at_queued(
         &self,
         file: &File,
@@ -180,6 +190,7 @@ impl Engine {
 
     /// Like [`Engine::read_at`], but a file that ends too early is an error of kind
     /// `UnexpectedEof`.
+    #[cfg(feature = "internals")]
     pub fn read_exact_at(
         &self,
         file: &File,
@@ -200,6 +211,7 @@ impl Engine {
     }
 
     /// Writes all of `buf` to the file at `offset`, and returns the buffer.
+    #[cfg(feature = "internals")]
     pub fn write_all_at(
         &self,
         file: &File,
@@ -221,6 +233,7 @@ impl Engine {
     }
 
     /// Cuts or extends the file.
+    #[cfg(feature = "internals")]
     pub fn set_len(
         &self,
         file: &File,

@@ -177,6 +177,7 @@ impl File {
 
     /// Reads from the page cache until `buf` is full or the file ends, and returns the number of
     /// bytes. `None` if the disk would be needed or the file system does not support the question.
+    #[cfg(feature = "internals")]
     #[must_use]
     pub(super) fn pread_cached(&self, buf: &mut [u8], offset: u64) -> Option<usize> {
         let mut done = 0;
@@ -198,6 +199,7 @@ impl File {
     }
 
     /// Asks the kernel to drop the file's clean pages from its cache.
+    #[cfg(feature = "internals")]
     pub fn forget_cached(&self) {
         sys::forget_cached(self.0.as_fd());
     }

@@ -36,16 +36,19 @@ mod tests;
 pub mod timer;
 #[cfg(feature = "uring")]
 mod uring;
+#[cfg(feature = "internals")]
 mod wait;
 pub mod watch;
 
-pub use below::Seen;
-pub use child::{Own, forbid_core_files, own, raise_descriptor_limit, reap_orphans};
-pub use engine::{Engine, IoChoice, IoError, IoKind};
+pub use child::{forbid_core_files, own, raise_descriptor_limit, reap_orphans};
+#[cfg(feature = "internals")]
+pub use engine::IoKind;
+pub use engine::{Engine, IoChoice, IoError};
 pub use file::{File, read_small, read_small_itself, read_small_with_mode};
 pub use on_demand::OnDemand;
 pub use private::{Folder, Private};
 pub use process::{
     end_group, keep_heap, monotonic, processor_time, since_boot, trim_heap, urgency_refused, urgently,
 };
+#[cfg(feature = "internals")]
 pub use wait::wait;

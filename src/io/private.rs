@@ -69,12 +69,6 @@ impl Private {
         Private { path: path.into(), levels: levels.max(1) }
     }
 
-    /// Path of the folder.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Opens the folder.
     ///
     /// # Errors

@@ -7,18 +7,22 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::File;
 
 /// The answer to a request with a buffer. It returns the buffer in every case.
+#[cfg(feature = "internals")]
 pub(super) type WithBuffer<T> = (io::Result<T>, Vec<u8>);
 
 /// One request without its file.
 pub(super) enum Work {
     /// Fills the buffer from the file until the buffer is full or the file ends.
+    #[cfg(feature = "internals")]
     Read { buf: Vec<u8>, offset: u64, reply: oneshot::Sender<WithBuffer<usize>> },
     /// Writes the whole buffer.
+    #[cfg(feature = "internals")]
     Write { buf: Vec<u8>, offset: u64, reply: oneshot::Sender<WithBuffer<()>> },
     /// Flushes to the disk; with `data_only` without metadata that is not needed to read the data
     /// back.
     Sync { data_only: bool, reply: oneshot::Sender<io::Result<()>> },
     /// Cuts or extends the file.
+    #[cfg(feature = "internals")]
     SetLen { len: u64, reply: oneshot::Sender<io::Result<()>> },
 }
 
@@ -34,10 +38,12 @@ impl Work {
     /// error if the caller has dropped the receiver.
     pub(super) fn run_plainly(self, file: &File) {
         match self {
+            #[cfg(feature = "internals")]
             Work::Read { mut buf, offset, reply } => {
                 let result = file.pread(&mut buf, offset);
                 let _ = reply.send((result, buf));
             }
+            #[cfg(feature = "internals")]
             Work::Write { buf, offset, reply } => {
                 let result = file.pwrite_all(&buf, offset);
                 let _ = reply.send((result, buf));
@@ -46,6 +52,7 @@ impl Work {
                 let result = if data_only { file.std().sync_data() } else { file.std().sync_all() };
                 let _ = reply.send(result);
             }
+            #[cfg(feature = "internals")]
             Work::SetLen { len, reply } => {
                 let _ = reply.send(file.std().set_len(len));
             }

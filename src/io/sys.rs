@@ -63,6 +63,7 @@ pub(super) fn arm(timer: &OwnedFd, wait: Duration) {
 /// # Errors
 /// `WouldBlock` if nothing of the range is in the cache, `Unsupported` if the file system has no
 /// such read.
+#[cfg(feature = "internals")]
 pub(super) fn read_cached(file: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> io::Result<usize> {
     let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
     let iov = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
@@ -84,6 +85,7 @@ pub(super) fn start_writeback(file: BorrowedFd<'_>, offset: u64, len: u64) {
 
 /// Drops the file's clean pages from the cache. This is only a hint, for benches and for files that
 /// are not read again.
+#[cfg(feature = "internals")]
 pub(super) fn forget_cached(file: BorrowedFd<'_>) {
     // SAFETY: no memory is passed; the descriptor is borrowed and therefore open.
     unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };

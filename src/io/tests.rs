@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 
+use super::engine::CACHED_READ_BYTES;
 use super::*;
 use crate::base::limits;
 
@@ -39,8 +40,7 @@ fn pattern(len: usize, seed: usize) -> Vec<u8> {
 fn what_is_written_is_read_back() {
     each(|engine| {
         let (_dir, file) = temporary();
-        for len in [0, 1, 511, 4096, limits::IO_CACHED_READ_BYTES, limits::IO_CACHED_READ_BYTES + 1, 3 << 20]
-        {
+        for len in [0, 1, 511, 4096, CACHED_READ_BYTES, CACHED_READ_BYTES + 1, 3 << 20] {
             let data = pattern(len, 3);
             let (result, back) = wait(engine.write_all_at(&file, data.clone(), 10));
             result.unwrap();
@@ -60,9 +60,9 @@ fn what_is_written_is_read_back() {
 fn a_read_is_short_at_the_end_of_the_file_only() {
     each(|engine| {
         let (_dir, file) = temporary();
-        let len = limits::IO_CACHED_READ_BYTES + 5000;
+        let len = CACHED_READ_BYTES + 5000;
         wait(engine.write_all_at(&file, pattern(len, 1), 0)).0.unwrap();
-        for want in [5001, limits::IO_CACHED_READ_BYTES + 6000] {
+        for want in [5001, CACHED_READ_BYTES + 6000] {
             let from = (len - 5000) as u64;
             let (result, buf) = wait(engine.read_at(&file, vec![9; want], from));
             assert_eq!(result.unwrap(), 5000);
@@ -82,14 +82,14 @@ fn only_the_length_of_a_buffer_counts_not_its_capacity() {
     each(|engine| {
         let (_dir, file) = temporary();
         let mut out = Vec::with_capacity(1 << 20);
-        out.extend_from_slice(&pattern(limits::IO_CACHED_READ_BYTES * 2, 5));
+        out.extend_from_slice(&pattern(CACHED_READ_BYTES * 2, 5));
         wait(engine.write_all_at(&file, out, 0)).0.unwrap();
-        assert_eq!(file.len().unwrap(), 2 * limits::IO_CACHED_READ_BYTES as u64);
+        assert_eq!(file.len().unwrap(), 2 * CACHED_READ_BYTES as u64);
         let mut room = Vec::with_capacity(1 << 20);
-        room.resize(limits::IO_CACHED_READ_BYTES + 1, 0);
+        room.resize(CACHED_READ_BYTES + 1, 0);
         let (result, room) = wait(engine.read_at(&file, room, 0));
-        assert_eq!((result.unwrap(), room.len()), (limits::IO_CACHED_READ_BYTES + 1, room.len()));
-        assert_eq!(room.len(), limits::IO_CACHED_READ_BYTES + 1);
+        assert_eq!((result.unwrap(), room.len()), (CACHED_READ_BYTES + 1, room.len()));
+        assert_eq!(room.len(), CACHED_READ_BYTES + 1);
     });
 }
 

@@ -12,15 +12,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use io_uring::opcode;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
+#[cfg(feature = "internals")]
 use tokio_uring::buf::BoundedBuf;
 
 use super::File;
-use super::request::{Request, WithBuffer, Work};
+#[cfg(feature = "internals")]
+use super::request::WithBuffer;
+use super::request::{Request, Work};
 use crate::base::limits;
 
 /// Bytes of one operation at most. The kernel's own maximum for one read or write is a little below
 /// 2 GiB.
+#[cfg(feature = "internals")]
 const OP_BYTES_MAX: usize = 1 << 30;
 
 /// A file of `tokio_uring` that is never closed.
@@ -94,11 +98,17 @@ async fn serve(mut queue: mpsc::UnboundedReceiver<Request>, places: &Semaphore) 
     let _ = places.acquire_many(all).await;
 }
 
-async fn run(work: Work, file: &File, uring: &tokio_uring::fs::File) {
+async fn run(
+    work: Work,
+    #[cfg_attr(not(feature = "internals"), expect(unused))] file: &File,
+    uring: &tokio_uring::fs::File,
+) {
     match work {
+        #[cfg(feature = "internals")]
         Work::Read { buf, offset, reply } => {
             let _ = reply.send(read(uring, buf, offset).await);
         }
+        #[cfg(feature = "internals")]
         Work::Write { buf, offset, reply } => {
             let _ = reply.send(write(uring, buf, offset).await);
         }
@@ -106,17 +116,20 @@ async fn run(work: Work, file: &File, uring: &tokio_uring::fs::File) {
             let result = if data_only { uring.sync_data().await } else { uring.sync_all().await };
             let _ = reply.send(result);
         }
+        #[cfg(feature = "internals")]
         Work::SetLen { len, reply } => set_len(file.clone(), len, reply).await,
     }
 }
 
 /// io_uring cuts and extends files from Linux 6.9 on, but `tokio_uring` has no such operation. So
 /// this is a plain call, on another thread.
-async fn set_len(file: File, len: u64, reply: oneshot::Sender<io::Result<()>>) {
+#[cfg(feature = "internals")]
+async fn set_len(file: File, len: u64, reply: tokio::sync::oneshot::Sender<io::Result<()>>) {
     let done = tokio::task::spawn_blocking(move || file.std().set_len(len)).await;
     let _ = reply.send(done.unwrap_or_else(|e| Err(io::Error::other(e))));
 }
 
+#[cfg(feature = "internals")]
 async fn read(file: &tokio_uring::fs::File, mut buf: Vec<u8>, offset: u64) -> WithBuffer<usize> {
     let len = buf.len();
     let mut done = 0;
@@ -134,6 +147,7 @@ async fn read(file: &tokio_uring::fs::File, mut buf: Vec<u8>, offset: u64) -> Wi
     (Ok(done), buf)
 }
 
+#[cfg(feature = "internals")]
 async fn write(file: &tokio_uring::fs::File, mut buf: Vec<u8>, offset: u64) -> WithBuffer<()> {
     let len = buf.len();
     let mut done = 0;

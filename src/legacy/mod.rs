@@ -26,7 +26,5 @@ mod unpack;
 
 pub use apply::{Applied, Apply, ApplyError};
 pub use names::{Generation, LegacyName, WalIndex};
-pub use plan::{
-    LegacyError, LegacyFile, LegacyPlan, LegacyState, Want, plan, states, times_are_lost, warn_of_lost_times,
-};
+pub use plan::{LegacyError, LegacyFile, LegacyPlan, LegacyState, Want, plan, states, warn_of_lost_times};
 pub use unpack::Unpacked;

@@ -151,6 +151,7 @@ impl FrameBlock {
     ///
     /// # Errors
     /// [`LtxError::PageLength`]. Everything else is checked when the block is pushed.
+    #[cfg(feature = "internals")]
     pub fn encode<'a>(
         page_size: PageSize,
         pages: impl IntoIterator<Item = (Pgno, &'a [u8])>,
@@ -177,21 +178,10 @@ impl FrameBlock {
     }
 
     /// Number of pages.
+    #[cfg(feature = "internals")]
     #[must_use]
     pub fn pages(&self) -> usize {
         self.frames.len()
-    }
-
-    /// Number of bytes that the block adds to the file.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Whether the block has no pages.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.frames.is_empty()
     }
 }
 
@@ -241,14 +231,8 @@ impl BlockBuilder {
 
     /// Number of compressed bytes.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.end
-    }
-
-    /// Whether no page has been pushed.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.frames.is_empty()
     }
 
     /// Returns the finished block.
@@ -283,6 +267,7 @@ impl Encoder {
     ///
     /// # Errors
     /// The header is not one of a replica.
+    #[cfg(feature = "internals")]
     pub fn new(header: Header) -> Result<(Encoder, Bytes), LtxError> {
         Encoder::spilling(header, None)
     }
@@ -322,6 +307,7 @@ impl Encoder {
 
     /// Notes the checksum of the database, which is often known only when all pages have been
     /// read. Returns the header with it. It must replace the first bytes of the file.
+    #[allow(dead_code)]
     #[must_use]
     pub fn set_checksum(&mut self, checksum: DatabaseChecksum) -> Bytes {
         self.header.checksum = Some(checksum);
@@ -337,6 +323,7 @@ impl Encoder {
     ///
     /// # Errors
     /// [`LtxError::SnapshotGap`] if a file that begins at TXID 1 lacks a page.
+    #[cfg(feature = "internals")]
     pub fn finish(self) -> Result<(Bytes, Trailer, u64), LtxError> {
         let crc = self.crc_with_header();
         self.order.finish()?;

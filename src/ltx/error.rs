@@ -185,6 +185,7 @@ pub enum LtxError {
 impl LtxError {
     /// Whether only the index is at fault: the same file, read from its beginning, may turn out
     /// good.
+    #[cfg(feature = "internals")]
     #[must_use]
     pub fn is_index_fault(&self) -> bool {
         matches!(self, LtxError::Index(_) | LtxError::IndexMismatch { .. })

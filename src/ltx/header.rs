@@ -174,7 +174,7 @@ impl Header {
 
     /// The bytes as they are stored.
     #[must_use]
-    pub fn to_bytes(&self) -> [u8; HEADER_LEN] {
+    pub fn to_bytes(self) -> [u8; HEADER_LEN] {
         let flags = if self.no_checksum { NO_CHECKSUM } else { 0 };
         let mut out = [0; HEADER_LEN];
         out[0..4].copy_from_slice(&MAGIC);
@@ -216,8 +216,9 @@ impl Trailer {
     }
 
     /// The bytes as they are stored.
+    #[cfg(feature = "internals")]
     #[must_use]
-    pub fn to_bytes(&self) -> [u8; TRAILER_LEN] {
+    pub fn to_bytes(self) -> [u8; TRAILER_LEN] {
         let mut out = [0; TRAILER_LEN];
         out[..8].copy_from_slice(&self.post_apply.to_be_bytes());
         out[8..].copy_from_slice(&self.file_checksum.to_be_bytes());

@@ -65,10 +65,6 @@ pub struct Tail {
     pub index: Vec<IndexEntry>,
     /// Offset of the terminator, where the frames end.
     pub frames_end: u64,
-    /// Offset of the index.
-    pub index_start: u64,
-    /// Length of the file in bytes.
-    pub file_size: u64,
     /// The trailer, not verified yet.
     pub trailer: Trailer,
     /// CRC of the bytes after the frames that the file checksum covers; `crc_len` is their number.
@@ -120,8 +116,6 @@ impl Tail {
         Ok(TailState::Parsed(Tail {
             index,
             frames_end,
-            index_start,
-            file_size,
             trailer,
             crc: crc64(covered),
             crc_len: covered.len() as u64,

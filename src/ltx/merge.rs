@@ -115,6 +115,7 @@ impl<S: PageSource> Merge<S> {
     }
 
     /// The inputs, in the given order.
+    #[cfg(feature = "internals")]
     pub fn into_sources(self) -> impl Iterator<Item = S> {
         self.inputs.into_iter().map(|i| i.source)
     }

@@ -52,9 +52,11 @@ mod walk;
 
 pub use check::{FileCheck, PartialCheck, decode_frames};
 pub use decode::{Decoder, Step};
-pub use encode::{BlockBuilder, Encoder, Ending, FrameBlock, encode_file, encode_file_into, encoded_len_max};
+#[cfg(feature = "internals")]
+pub use encode::encode_file_into;
+pub use encode::{BlockBuilder, Encoder, FrameBlock, encode_file, encoded_len_max};
 pub use error::LtxError;
-pub use header::{CHECKSUM_FLAG, HEADER_LEN, Header, TRAILER_LEN, Trailer, WalRange};
+pub use header::{CHECKSUM_FLAG, HEADER_LEN, Header, Trailer, WalRange};
 pub use index::{IndexEntry, Tail, TailState};
 pub use merge::{Merge, PageSource};
 pub use reader::LtxReader;

@@ -32,6 +32,7 @@ impl<R: BufRead> LtxReader<R> {
     }
 
     /// The trailer, once [`PageSource::advance`] has returned `None`.
+    #[cfg(feature = "internals")]
     #[must_use]
     pub fn trailer(&self) -> Option<Trailer> {
         self.trailer

@@ -37,7 +37,4 @@ pub use database_sockets::SOCKET;
 pub use heartbeat::{Heartbeat, INTERVAL as HEARTBEAT_INTERVAL};
 pub use observatory::{Observatory, Options, forget_follow_socket, start};
 pub use offline::{Place, holder, is_replica_folder, without_process};
-pub use status::{
-    DatabaseStatus, DurableStatus, FailureStatus, FollowState, HistoryState, LagStatus, LatencyStatus,
-    LevelState, Position, ReplicaStatus, Status, VerificationState,
-};
+pub use status::{DatabaseStatus, FailureStatus, FollowState, ReplicaStatus, Status, VerificationState};

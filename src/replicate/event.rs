@@ -11,8 +11,6 @@ use crate::base::Txid;
 pub enum Event<'a> {
     /// This process has locked the state folder of a database.
     Held {
-        /// The database.
-        db: &'a Path,
         /// The locked state folder.
         home: &'a Path,
     },
@@ -21,12 +19,8 @@ pub enum Event<'a> {
         /// The state folder.
         home: &'a Path,
     },
-    /// A database is followed from now on.
-    Following {
-        /// The database.
-        db: &'a Path,
-    },
-    /// The store has answered: a position is durable (I1).
+    /// The store has answered: a position is durable (I1). Tests and benches wait for it.
+    #[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "for tests and benches"))]
     Durable {
         /// The database.
         db: &'a Path,
@@ -41,7 +35,8 @@ pub enum Event<'a> {
         /// Number of pages in the batch.
         pages: usize,
     },
-    /// A step for the history of a replica was done.
+    /// A step for the history of a replica was done. Tests wait for it.
+    #[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "for tests and benches"))]
     History {
         /// The database.
         db: &'a Path,

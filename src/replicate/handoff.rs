@@ -88,6 +88,7 @@ pub struct Board {
 
 impl Board {
     /// A board for `replicas` replicas whose numbers are not shown; `hint` wakes capture.
+    #[cfg(feature = "internals")]
     #[must_use]
     pub fn new(replicas: usize, hint: Rc<Hint>) -> Board {
         Board::seen(DatabaseVitals::unseen(replicas), hint)

@@ -37,12 +37,11 @@ pub mod state;
 pub mod verify;
 pub mod vitals;
 
-pub use database::FollowError;
 pub use event::{Event, Observer};
 pub use fleet::directories::{Choose, DirectoryOptions, files_in};
 pub use history::{HistoryOptions, HistoryStatus, Once};
 pub use options::{DatabaseOptions, Options, ReplicaOptions};
-pub use replica::ReplicaError;
+
 pub use run::run;
 pub use shutdown::{Stop, Stopper, stop};
 pub use verify::{Verification, VerificationStatus};

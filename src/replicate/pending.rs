@@ -60,6 +60,7 @@ impl OpenPages {
     }
 
     /// Bytes of images held.
+    #[cfg(feature = "internals")]
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -133,6 +134,7 @@ impl Pending {
     }
 
     /// Bytes of images held.
+    #[cfg(feature = "internals")]
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -75,12 +75,11 @@ pub use integrity::{Integrity, Verdict};
 pub use object::Object;
 pub use options::{RestoreOptions, Selection};
 pub use place::{is_there, resolve};
-pub use plan::{PlanError, Until};
+pub use plan::Until;
 pub use points::{Point, PointState, object_name, points};
 pub use progress::{Progress, Silent, Stage};
 pub use report::{ProvenBy, Report};
 pub use run::run;
 pub use verify::{
-    Compared, Damage, Health, Meter, Newest, VerifyOptions, VerifyReport, lost_states, one as prove_file,
-    verify_replica,
+    Compared, Health, Meter, VerifyOptions, VerifyReport, lost_states, one as prove_file, verify_replica,
 };

@@ -124,12 +124,6 @@ impl StoreError {
         self.kind
     }
 
-    /// The wait that the server asked for, if it did.
-    #[must_use]
-    pub fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
-    }
-
     /// Whether the same call may succeed later without a change by the user.
     #[must_use]
     pub fn is_transient(&self) -> bool {

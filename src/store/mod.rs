@@ -17,8 +17,11 @@ mod side;
 
 pub use api::{BoxFuture, CreateOnly, PutOptions, Result, Scope, Store, Upload};
 pub use error::{ErrorKind, StoreError, is_file_limit};
+#[cfg(feature = "internals")]
 pub use file::FileStore;
 pub use listing::{Entry, Listing, SideEntry};
 pub use open::open;
-pub use s3::{ClientOptions, Clients, HostAnswer, RetryPolicy, S3Store};
+pub use s3::{ClientOptions, HostAnswer, RetryPolicy};
+#[cfg(feature = "internals")]
+pub use s3::{Clients, S3Store};
 pub use side::SideId;

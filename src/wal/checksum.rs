@@ -35,12 +35,14 @@ impl Sum {
     pub const ZERO: Sum = Sum(0, 0);
 
     /// Reads the 8 bytes in a WAL header or frame. They are big-endian whatever the magic says.
+    #[cfg(feature = "internals")]
     #[must_use]
     pub const fn from_be_bytes(b: [u8; 8]) -> Sum {
         Sum(u32::from_be_bytes([b[0], b[1], b[2], b[3]]), u32::from_be_bytes([b[4], b[5], b[6], b[7]]))
     }
 
     /// The 8 big-endian bytes that a WAL header or frame stores.
+    #[cfg(feature = "internals")]
     #[must_use]
     pub const fn to_be_bytes(self) -> [u8; 8] {
         let ([a, b, c, d], [e, f, g, h]) = (self.0.to_be_bytes(), self.1.to_be_bytes());

@@ -75,16 +75,7 @@ pub enum WalError {
     PageSize(u32),
 }
 
-impl WalError {
-    /// Whether a reader sees this error when the WAL is empty, cut, or just being started. Then it
-    /// reads the header again later.
-    ///
-    /// `false` means that a complete header was written which this program does not support.
-    #[must_use]
-    pub const fn is_transient(&self) -> bool {
-        matches!(self, WalError::Short { .. } | WalError::Magic(_) | WalError::Checksum { .. })
-    }
-}
+impl WalError {}
 
 /// A WAL header whose checksum was right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -233,11 +224,9 @@ mod tests {
         assert_eq!(found(&summed(with(0, MAGIC | 4))), WalError::Magic(MAGIC | 4));
         assert_eq!(found(&summed(with(1, VERSION + 1))), WalError::Version(VERSION + 1));
         assert_eq!(found(&summed(with(2, 1))), WalError::PageSize(1));
-        assert!(!found(&summed(with(2, 1))).is_transient());
         for (at, &field) in HEADER.iter().enumerate().skip(3) {
             let error = found(&bytes(with(at, field ^ 1)));
             assert!(matches!(error, WalError::Checksum { .. }), "field {at}: {error}");
-            assert!(error.is_transient());
         }
         assert_eq!(found(&[0; 32]), WalError::Magic(0));
         assert_eq!(

@@ -82,15 +82,6 @@ impl Chain {
         }
     }
 
-    /// The position in the same generation after frame `last`, whose running checksum was `sum`.
-    /// Frame 0 means the header.
-    ///
-    /// This proves nothing about the file; see [`Chain::continues`].
-    #[must_use]
-    pub const fn resume(header: &WalHeader, last: FrameNo, sum: Sum) -> Chain {
-        Chain { next: FrameNo(last.0.saturating_add(1)), sum, ..Chain::start(header) }
-    }
-
     /// Number of the frame before [`Chain::next`]; 0 at the start of the WAL.
     #[must_use]
     pub const fn last(&self) -> FrameNo {
@@ -113,7 +104,7 @@ impl Chain {
 
     /// The position after a frame that this chain validated.
     #[must_use]
-    const fn after(&self, frame: &ValidFrame<'_>) -> Chain {
+    const fn after(&self, frame: &ValidFrame) -> Chain {
         Chain { next: FrameNo(self.next.0 + 1), sum: frame.sum, ..*self }
     }
 
@@ -124,7 +115,7 @@ impl Chain {
     /// returns how the scan ended.
     #[must_use]
     pub const fn scan<'a>(&self, bytes: &'a [u8], limit: FrameNo) -> Scan<'a> {
-        Scan { chain: *self, bytes, open_bytes: 0, limit, committed: None, end: None }
+        Scan { chain: *self, bytes, open_bytes: 0, limit, end: None }
     }
 }
 
@@ -146,64 +137,40 @@ impl<'a> RawFrame<'a> {
         Some(RawFrame { header: FrameHeader::parse(header), summed: &header[..SUMMED_BYTES], page })
     }
 
-    /// The frame's header, which is not validated.
-    #[must_use]
-    pub const fn header(&self) -> &FrameHeader {
-        &self.header
-    }
-
     /// Validates that this is frame `chain.next` of the generation of `chain`.
     ///
     /// # Errors
     /// [`End`]: the reason why the WAL ends before this frame.
-    pub fn prove(&self, chain: &Chain) -> Result<ValidFrame<'a>, End> {
+    pub fn prove(&self, chain: &Chain) -> Result<ValidFrame, End> {
         let FrameHeader { pgno, commit, salts, sum: stored } = self.header;
         if salts != chain.salts {
             return Err(if salts == Salts::default() { End::ZeroSalts } else { End::OtherSalts(salts) });
         }
-        let pgno = pgno.ok_or(End::ZeroPage)?;
+        if pgno.is_none() {
+            return Err(End::ZeroPage);
+        }
         let head = checksum::plain(chain.big_endian, chain.sum, self.summed);
         let computed = checksum::sum(chain.big_endian, head, self.page);
         if stored != computed {
             return Err(End::BrokenChain { stored, computed });
         }
-        Ok(ValidFrame { no: chain.next, pgno, commit, page: self.page, sum: stored })
+        Ok(ValidFrame { commit, sum: stored })
     }
 }
 
-/// A frame with the right salts and a checksum that continues the chain. It may be uncommitted.
+/// Proof that a frame has the right salts and a checksum that continues the chain. It may be
+/// uncommitted.
 #[derive(Clone, Copy)]
-pub struct ValidFrame<'a> {
-    no: FrameNo,
-    pgno: Pgno,
+pub struct ValidFrame {
     commit: u32,
-    page: &'a [u8],
     sum: Sum,
 }
 
-impl<'a> ValidFrame<'a> {
-    /// Number of the frame in the WAL.
-    #[must_use]
-    pub const fn no(&self) -> FrameNo {
-        self.no
-    }
-
-    /// Number of the page that the frame holds.
-    #[must_use]
-    pub const fn pgno(&self) -> Pgno {
-        self.pgno
-    }
-
+impl ValidFrame {
     /// Pages in the database after the transaction if this is its last frame.
     #[must_use]
     pub const fn commit(&self) -> Option<u32> {
         if self.commit == 0 { None } else { Some(self.commit) }
-    }
-
-    /// The bytes of the page.
-    #[must_use]
-    pub const fn page(&self) -> &'a [u8] {
-        self.page
     }
 }
 
@@ -329,7 +296,6 @@ pub struct Scan<'a> {
     /// Length of the valid frames at the start of `bytes`.
     open_bytes: usize,
     limit: FrameNo,
-    committed: Option<Chain>,
     end: Option<End>,
 }
 
@@ -343,12 +309,10 @@ pub struct Scanned<'a> {
     /// The position after the last valid frame, committed or not. If the scan had no published
     /// limit and there are `open` frames, this position may not hold.
     pub after_valid: Chain,
-    /// The position after the last commit frame, or `None` if the scan met none.
-    pub committed: Option<Chain>,
 }
 
 impl<'a> Scan<'a> {
-    fn step(&self) -> Result<ValidFrame<'a>, End> {
+    fn step(&self) -> Result<ValidFrame, End> {
         if self.chain.next > self.limit || self.chain.next == UNLIMITED {
             return Err(End::Limit);
         }
@@ -392,7 +356,7 @@ impl<'a> Scan<'a> {
     #[must_use]
     pub fn finish(mut self) -> Scanned<'a> {
         let end = self.end.expect("all committed runs are taken before the walk is finished");
-        Scanned { end, open: self.take_open(), after_valid: self.chain, committed: self.committed }
+        Scanned { end, open: self.take_open(), after_valid: self.chain }
     }
 }
 
@@ -414,7 +378,6 @@ impl<'a> Iterator for Scan<'a> {
             self.chain = self.chain.after(&frame);
             self.open_bytes += format::frame_bytes(self.chain.page_size);
             if let Some(size_pages) = frame.commit() {
-                self.committed = Some(self.chain);
                 return Some(CommittedRun { size_pages, end: self.chain, frames: self.take_open() });
             }
         }

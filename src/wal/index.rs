@@ -65,9 +65,6 @@ pub const LOCK_WRITE: u64 = 120;
 /// Lock byte CKPT: the one checkpointer holds it.
 pub const LOCK_CKPT: u64 = 121;
 
-/// Lock byte RECOVER: a connection holds it while it rebuilds the wal-index.
-pub const LOCK_RECOVER: u64 = 122;
-
 /// Lock byte DMS: each process holds it shared while it has the file open.
 pub const LOCK_DMS: u64 = 128;
 

@@ -152,6 +152,34 @@ fn the_layer_check_sees_every_way_to_say_it() {
     assert_eq!(wrong_uses("cli", 2, "use crate::{base, restore, observe};"), none);
 }
 
+/// The declarations of the library that do not say who may see their module: each has to be there
+/// twice, closed for the program and open for tests.
+fn open_modules(lib: &str) -> Vec<&str> {
+    let lines: Vec<&str> = lib.lines().collect();
+    let declares = |pair: &&[&str]| pair[1].ends_with(';') && pair[1].split(' ').any(|word| word == "mod");
+    let right = |pair: &&[&str]| match pair[0] {
+        r#"#[cfg(not(feature = "internals"))]"# => pair[1].starts_with("mod "),
+        r#"#[cfg(feature = "internals")]"# => pair[1].starts_with("pub mod "),
+        _ => false,
+    };
+    lines.windows(2).filter(declares).filter(|pair| !right(pair)).map(|pair| pair[1]).collect()
+}
+
+#[test]
+fn the_program_is_built_with_closed_modules() {
+    let read = |name: &str| fs::read_to_string(root().join(name)).expect("a file");
+    assert_eq!(open_modules(&read("src/lib.rs")), [""; 0]);
+    assert_eq!(
+        open_modules("use x;\npub mod a;\n#[cfg(feature = \"internals\")]\nmod b;"),
+        ["pub mod a;", "mod b;"]
+    );
+    let cargo = read("Cargo.toml");
+    let users: Vec<&str> = cargo.lines().filter(|line| line.contains("\"internals\"")).collect();
+    assert_eq!(users.len(), 1, "only tests and benches open the modules: {users:?}");
+    let tests = cargo.split_once("\n[dev-dependencies]\n").and_then(|(_, rest)| rest.split("\n[").next());
+    assert!(tests.is_some_and(|tests| tests.contains(users[0])), "{users:?}");
+}
+
 #[test]
 fn unsafe_stays_on_its_islands() {
     let src = root().join("src");

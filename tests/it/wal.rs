@@ -33,7 +33,7 @@ fn apply(db: &[u8], wal: &[u8]) -> Applied {
     let size = header.page_size;
     let mut image = db.to_vec();
     let mut scan = Chain::start(&header).scan(&wal[HEADER_BYTES..], UNLIMITED);
-    let mut size_pages = None;
+    let (mut size_pages, mut chain) = (None, Chain::start(&header));
     for run in &mut scan {
         image.resize(image.len().max(run.size_pages as usize * size.bytes()), 0);
         for (_, pgno, page) in run.frames() {
@@ -43,10 +43,9 @@ fn apply(db: &[u8], wal: &[u8]) -> Applied {
             }
         }
         image.truncate(run.size_pages as usize * size.bytes());
-        size_pages = Some(run.size_pages);
+        (size_pages, chain) = (Some(run.size_pages), run.end);
     }
     let scanned = scan.finish();
-    let chain = scanned.committed.unwrap_or(Chain::start(&header));
     Applied { image, chain, size_pages, open_frames: scanned.open.len(), end: scanned.end }
 }
 

@@ -21,6 +21,7 @@ mod yaml;
 
 pub use config::{Config, LogFormat, LogLevel, Logging, Socket};
 pub use database::{DatabaseConfig, Directory, ReplicaConfig};
-pub use error::{FileError, Problem};
+pub use error::FileError;
 pub use inherited::Verifications;
-pub use open::{Candidate, default_paths};
+#[cfg(feature = "internals")]
+pub use open::default_paths;

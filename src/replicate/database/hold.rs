@@ -15,7 +15,7 @@ impl Shared {
     /// Takes the state folder of a database for this process, and tells the observer.
     pub(super) fn hold(&self, options: &DatabaseOptions, file: &Path) -> Result<Held, HomeError> {
         let home = Home::take(&options.path, options.home_dir(file))?;
-        (self.observer)(&Event::Held { db: &options.path, home: home.dir() });
+        (self.observer)(&Event::Held { home: home.dir() });
         Ok(Held { home, observer: Arc::clone(&self.observer) })
     }
 

@@ -35,7 +35,7 @@ use crate::io::link::target_of;
 use crate::io::timer::Naps;
 use crate::io::watch::{Hint, Watches};
 use crate::replicate::capture::{Capture, Look};
-use crate::replicate::event::{Event, Observer};
+use crate::replicate::event::Observer;
 use crate::replicate::fleet::open_files::{Files, Place, Places};
 use crate::replicate::fleet::sweep::Sweep;
 use crate::replicate::handoff::Board;
@@ -312,7 +312,6 @@ impl<'a> Follower<'a> {
             };
             replicas.spawn_local(replica.run());
         }
-        (shared.observer)(&Event::Following { db: &options.path });
         Ok(Follower {
             named: &options.path,
             id,

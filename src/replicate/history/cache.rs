@@ -41,6 +41,7 @@ impl Cache {
     }
 
     /// Bytes held for all replicas.
+    #[cfg(feature = "internals")]
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.lock().bytes

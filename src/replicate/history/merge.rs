@@ -155,7 +155,7 @@ fn produce(
     let mut block = BlockBuilder::new(header.page_size);
     while let Some((pgno, page)) = merge.next_page()? {
         block.push(pgno, page)?;
-        if block.len() >= BLOCK_BYTES {
+        if block.bytes() >= BLOCK_BYTES {
             let full = std::mem::replace(&mut block, BlockBuilder::new(header.page_size));
             if !give(Piece::Bytes(encoder.push(full.finish())?)) {
                 return Ok(());

@@ -36,13 +36,14 @@ mod task;
 pub(super) mod tests;
 mod ticks;
 
+#[cfg(feature = "internals")]
 pub use cache::Cache;
 pub use clock::{SystemTimeline, Timeline};
 pub use error::HistoryError;
 pub use executor::Keeper;
 pub use handover::{Feed, Live, Point, Wish};
 pub use mend::{mend, mendable};
-pub use options::{HistoryOptions, HistoryOptionsError, Once, Precision};
-pub use status::{HistoryStatus, LevelStatus};
-pub use task::{Common, Tell, keep};
+pub use options::{HistoryOptions, Once};
+pub use status::HistoryStatus;
+pub use task::{Common, keep};
 pub(super) use ticks::later;

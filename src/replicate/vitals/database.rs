@@ -127,6 +127,7 @@ impl DatabaseVitals {
     }
 
     /// Numbers for a board that no status shows.
+    #[cfg(feature = "internals")]
     pub(crate) fn unseen(replicas: usize) -> Arc<DatabaseVitals> {
         Arc::new(DatabaseVitals::new(Path::new(""), Path::new(""), &vec![""; replicas], Instant::now()))
     }

@@ -12,4 +12,4 @@ mod database;
 mod replica;
 
 pub use database::{DatabasePhase, DatabaseVitals, Failure, Vitals};
-pub use replica::{LATENCY_MS, Lag, Latencies, ReplicaPhase, ReplicaVitals};
+pub use replica::{LATENCY_MS, Lag, ReplicaPhase, ReplicaVitals};

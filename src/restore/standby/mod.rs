@@ -54,4 +54,4 @@ pub use error::FollowError;
 pub use options::FollowOptions;
 pub use replica::noted_position;
 pub use run::{follow, promote, real_path};
-pub use status::{FollowStatus, Lag};
+pub use status::FollowStatus;

@@ -31,6 +31,6 @@ mod stream;
 
 pub use coverage::lost_states;
 pub use database::Compared;
-pub use report::{Damage, Health, Newest, VerifyOptions, VerifyReport};
+pub use report::{Health, VerifyOptions, VerifyReport};
 pub use run::{one, verify_replica};
 pub use stream::Meter;

@@ -25,6 +25,5 @@ mod sources;
 mod sso;
 mod sts;
 
-pub use chain::Looked;
 pub use ping::Pinger;
 pub use sources::Sources;

@@ -41,11 +41,13 @@ struct Registry {
 
 impl Clients {
     /// Clients that connect to their servers through `connector` instead of the network.
+    #[cfg(feature = "internals")]
     pub fn with_connector(connector: Arc<dyn Connect>) -> Clients {
         Clients(Arc::new(Registry { connector: Some(connector), clients: Mutex::default() }))
     }
 
     /// Number of connections that all clients have opened since the start.
+    #[cfg(feature = "internals")]
     #[must_use]
     pub fn connections_opened(&self) -> u64 {
         let clients = self.0.clients.lock().unwrap_or_else(PoisonError::into_inner);
@@ -186,6 +188,7 @@ impl Client {
         }
     }
 
+    #[cfg(feature = "internals")]
     fn connections_opened(&self) -> u64 {
         let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         pools.values().map(|p| p.opened()).sum()

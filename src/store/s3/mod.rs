@@ -60,6 +60,7 @@ mod wire;
 mod written;
 pub mod xml;
 
+#[cfg(feature = "internals")]
 pub use client::Clients;
 pub(in crate::store) use encode::{push_hex, push_query};
 pub use http::{Connect, Io};

@@ -78,6 +78,7 @@ impl Pool {
     }
 
     /// Number of connections opened so far.
+    #[cfg(feature = "internals")]
     pub(super) fn opened(&self) -> u64 {
         self.opened.load(Ordering::Relaxed)
     }

@@ -4,7 +4,6 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -60,20 +59,6 @@ impl S3Store {
         Ok(S3Store { inner: Arc::new(inner) })
     }
 
-    /// Measures one PUT of `bytes`, signed and sent like the content of an object over the same
-    /// connections. The key is next to the replica's files, and no listing of LTX files contains
-    /// it. The duration is the floor for every upload of that size.
-    /// [`delete_scratch`](S3Store::delete_scratch) deletes the object.
-    ///
-    /// # Errors
-    /// Those of any PUT.
-    pub async fn put_scratch(&self, name: &str, bytes: Bytes) -> Result<Duration> {
-        let key = self.inner.scratch_key(name);
-        let began = tokio::time::Instant::now();
-        self.inner.put_scratch(&key, Payload::new(vec![bytes])).await?;
-        Ok(began.elapsed())
-    }
-
     /// Checks whether the store keeps a create-only PUT from replacing an object, with two such
     /// PUTs to one scratch key. A store that silently ignores the condition is remembered like one
     /// that refuses it: a LIST then precedes each PUT. The check costs three requests and is made
@@ -81,6 +66,7 @@ impl S3Store {
     ///
     /// # Errors
     /// Those of any PUT.
+    #[cfg(feature = "internals")]
     pub async fn probe_create_only(&self) -> Result<bool> {
         let name = format!("probe-{:016x}", fastrand::u64(..));
         let key = self.inner.scratch_key(&name);
@@ -88,14 +74,6 @@ impl S3Store {
         let deleted = self.inner.delete_one(&key).await;
         let honoured = honoured?;
         deleted.map(|()| honoured)
-    }
-
-    /// Deletes the object that [`put_scratch`](S3Store::put_scratch) wrote.
-    ///
-    /// # Errors
-    /// Those of any DELETE. A missing object is not an error.
-    pub async fn delete_scratch(&self, name: &str) -> Result<()> {
-        self.inner.delete_one(&self.inner.scratch_key(name)).await
     }
 }
 

@@ -8,7 +8,7 @@ use lsfast::base::clock::Millis;
 use lsfast::base::{Level, Txid};
 use lsfast::ltx::TimesId;
 use lsfast::store::s3::{Connect, Io};
-use lsfast::store::{BoxFuture, ClientOptions, Clients, ErrorKind, S3Store, Scope, Store};
+use lsfast::store::{BoxFuture, ClientOptions, Clients, ErrorKind, Scope, Store};
 
 use super::{at, content, new, raw, replacing};
 use crate::support::fault::{Fault, FaultServer};
@@ -219,18 +219,6 @@ async fn copies_in_one_request() {
 async fn copies_in_parts() {
     let parts = ClientOptions { copy_bytes: 1 << 20, copy_part_bytes: 5 << 20, ..options() };
     copies(&parts, 11 << 20).await;
-}
-
-#[tokio::test]
-async fn scratch_objects_are_beside_the_replica() {
-    let server = S3Server::start();
-    let store: S3Store = open(&server.url("db"), &options());
-    let took = store.put_scratch("x", content(4096, 1)).await.unwrap();
-    assert!(took > Duration::ZERO);
-    assert_eq!(server.keys(), ["db/lsfast-scratch/x"]);
-    assert_eq!(store.list(Scope::All).await.unwrap(), []);
-    store.delete_scratch("x").await.unwrap();
-    assert_eq!(server.keys(), Vec::<String>::new());
 }
 
 /// Keys are glued literally and encoded byte by byte, and the server finds the signature right for

@@ -1,6 +1,11 @@
-//! The request to stop, which drains the pipelines first.
+//! The request to stop, which drains the pipelines first, and the time by which it ends.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Receives the request to end [`run`](fn@super::run). Everything committed by then is stored,
 /// within the timeout.
@@ -35,5 +40,23 @@ impl Stop {
     #[must_use]
     pub fn is_asked(&self) -> bool {
         *self.0.borrow() || self.0.has_changed().is_err()
+    }
+}
+
+/// When the shutdown ends, once that is known. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Deadline(Rc<Cell<Option<Instant>>>);
+
+impl Deadline {
+    /// Sets the end of the shutdown.
+    pub fn set(&self, at: Instant) {
+        self.0.set(Some(at));
+    }
+
+    /// Time left, `most` at most.
+    #[must_use]
+    pub fn time_left(&self, most: Duration) -> Duration {
+        let left = self.0.get().map(|at| at.saturating_duration_since(Instant::now()));
+        left.map_or(most, |left| left.min(most))
     }
 }

@@ -86,6 +86,11 @@ pub trait Store: Send + Sync + fmt::Debug {
         self.identity()
     }
 
+    /// Whether a request costs next to nothing, as a call to a local file system does.
+    fn is_local(&self) -> bool {
+        false
+    }
+
     /// Lists objects, sorted by level, then minimum, then maximum TXID. Names that are not LTX
     /// files are ignored.
     fn list(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<Entry>>>;

@@ -12,7 +12,7 @@
 //! A WAL with frames that cannot be proven is checkpointed in any case, because a recovery would
 //! end before these frames.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::run::Follower;
+use crate::replicate::shutdown::Deadline;
 use crate::replicate::state::record::note_checkpoint;
 use crate::sqlite::database::{CheckpointMode, Database, Stamp};
 use crate::wal::index::LOCK_DMS;
@@ -38,7 +39,7 @@ pub(crate) struct Leaving(Rc<State>);
 #[derive(Debug, Default)]
 struct State {
     databases: RefCell<HashSet<PathBuf>>,
-    until: Cell<Option<Instant>>,
+    until: Deadline,
 }
 
 /// While this exists, the database counts as leaving.
@@ -51,7 +52,12 @@ pub(crate) struct Leaves {
 impl Leaving {
     /// Sets the end of the shutdown.
     pub(in crate::replicate) fn ends_at(&self, until: Instant) {
-        self.0.until.set(Some(until));
+        self.0.until.set(until);
+    }
+
+    /// The end of the shutdown, shared.
+    pub(super) fn deadline(&self) -> Deadline {
+        self.0.until.clone()
     }
 
     /// Whether a database is leaving.
@@ -66,8 +72,7 @@ impl Leaving {
 
     /// Time left of the shutdown, [`LEAVE_TIME`] at most.
     fn time_left(&self) -> Duration {
-        let left = self.0.until.get().map(|until| until.saturating_duration_since(Instant::now()));
-        left.map_or(LEAVE_TIME, |left| left.min(LEAVE_TIME))
+        self.0.until.time_left(LEAVE_TIME)
     }
 }
 

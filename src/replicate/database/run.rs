@@ -309,6 +309,7 @@ impl<'a> Follower<'a> {
                 verification: options.replicas[index].verification.clone(),
                 turns: shared.turns.clone(),
                 vigil: Vigil::new(shared.sweep.pauses().clone(), first_level),
+                deadline: shared.leaving.deadline(),
             };
             replicas.spawn_local(replica.run());
         }

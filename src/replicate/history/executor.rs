@@ -474,9 +474,8 @@ impl Keeper {
         let newest = self.feed.shelf(|s| s.position());
         // I4: without the newest level-0 file Litestream would begin again at TXID 1.
         assert!(!ids.contains(&LtxId::raw(newest)), "the newest level-0 file is the position of the replica");
-        self.store.delete(ids).await?;
+        self.feed.without(ids, self.store.delete(ids)).await?;
         tracing::debug!(db = self.name, replica = self.store.url(), files = ids.len(), "history deleted");
-        self.feed.shelf(|s| ids.iter().for_each(|id| s.remove(*id)));
         ids.iter().for_each(|id| self.feed.cache().forget(*id));
         Ok(())
     }

@@ -27,7 +27,7 @@ use tokio::time::timeout;
 use super::cache::Shelved;
 use super::inventory::{Shelf, Stored};
 use crate::base::clock::Millis;
-use crate::base::{FrameNo, LtxId, PageSize, Txid, limits};
+use crate::base::{FrameNo, Level, LtxId, PageSize, Txid, limits};
 use crate::ltx::WalRange;
 use crate::replicate::handoff::{Board, Mark, Pin};
 use crate::replicate::image::source::PageSource;
@@ -93,7 +93,7 @@ impl Feed {
     pub fn listed(&self, listing: &Listing, now: Millis) {
         let known = self.shelf.take();
         let mut shelf = Shelf::without(&listing.files, known.damaged(), now);
-        known.beyond(crate::base::Level::RAW, shelf.position()).into_iter().for_each(|s| shelf.put(s));
+        known.beyond(Level::RAW, shelf.position()).into_iter().for_each(|s| shelf.put(s));
         for side in &listing.sides {
             if let SideId::Times(id) = side.id {
                 shelf.put_times(id);
@@ -113,19 +113,41 @@ impl Feed {
         self.cache.forget_all();
     }
 
+    /// Whether a file is known to be stored.
+    #[must_use]
+    pub fn has(&self, id: LtxId) -> bool {
+        self.shelf.borrow().find(id).is_some()
+    }
+
+    /// Runs the deletion of files. They are not known from its beginning on, so that a check that
+    /// misses one finds out why. If the deletion fails, they are known again.
+    pub(super) async fn without<E>(
+        &self,
+        ids: &[LtxId],
+        deletion: impl Future<Output = Result<(), E>>,
+    ) -> Result<(), E> {
+        let known: Vec<Stored> = self.shelf(|s| ids.iter().filter_map(|id| s.remove(*id)).collect());
+        let deleted = deletion.await;
+        if deleted.is_err() {
+            self.shelf(|s| known.into_iter().for_each(|k| s.put(k)));
+        }
+        deleted
+    }
+
     /// Files that a restore of the newest state is likely to need: the newest image, and the last
     /// file of one level, a different level for each `turn`.
     #[must_use]
-    pub fn needed(&self, turn: usize) -> Vec<LtxId> {
+    pub fn needed(&self, turn: usize) -> Vec<Stored> {
         let shelf = self.shelf.borrow();
-        let image = shelf.newest_snapshot();
+        let first = || shelf.all().filter(|s| s.id.min == Txid(1)).max_by_key(|s| s.id.max);
+        let image = shelf.newest_snapshot().or_else(first);
         let levels: Vec<_> = (1..9)
-            .filter_map(|n| crate::base::Level::new(n).ok())
+            .filter_map(|n| Level::new(n).ok())
             .filter_map(|l| shelf.level(l).next_back())
             .filter(|s| image.is_none_or(|i| s.id.max > i.id.max))
             .collect();
         let of_levels = levels.get(turn % levels.len().max(1)).copied();
-        image.into_iter().chain(of_levels).map(|s| s.id).collect()
+        image.into_iter().chain(of_levels).copied().collect()
     }
 
     /// Notes a durable batch. `bytes` are those of the file, if they are in memory.
@@ -163,6 +185,14 @@ impl Feed {
     #[must_use]
     pub fn is_broken(&self) -> bool {
         self.shelf.borrow().is_broken()
+    }
+
+    /// Whether the newest state can be restored from what is stored, as far as that is known.
+    #[must_use]
+    pub fn is_restorable(&self) -> bool {
+        let shelf = self.shelf.borrow();
+        let forgets = Level::all().any(|l| shelf.level(l).len() >= limits::SHELF_OBJECTS);
+        !shelf.is_broken() && (forgets || shelf.position() == Txid(0) || shelf.newest_plan().is_ok())
     }
 
     /// Requests a full image as soon as possible.
@@ -241,7 +271,7 @@ impl Drop for Withdraw<'_> {
 
 impl Shelf {
     fn nothing_waits(&self) -> bool {
-        let compacted = (1..9).filter_map(|n| crate::base::Level::new(n).ok()).map(|l| self.max(l)).max();
+        let compacted = (1..9).filter_map(|n| Level::new(n).ok()).map(|l| self.max(l)).max();
         let image = self.newest_snapshot().map(|s| s.id.max);
         let covered = compacted.into_iter().chain(image).max().unwrap_or_default();
         self.position() <= covered

@@ -82,12 +82,18 @@ impl Shelf {
         }
     }
 
-    /// Removes an object.
-    pub fn remove(&mut self, id: LtxId) {
+    /// Removes an object. Returns it if it was known.
+    pub fn remove(&mut self, id: LtxId) -> Option<Stored> {
         let level = &mut self.levels[usize::from(id.level.get())];
-        if let Ok(at) = level.binary_search_by_key(&id, |s| s.id) {
-            level.remove(at);
-        }
+        let at = level.binary_search_by_key(&id, |s| s.id).ok()?;
+        level.remove(at)
+    }
+
+    /// What is known of an object.
+    #[must_use]
+    pub fn find(&self, id: LtxId) -> Option<&Stored> {
+        let level = &self.levels[usize::from(id.level.get())];
+        level.binary_search_by_key(&id, |s| s.id).ok().and_then(|at| level.get(at))
     }
 
     /// Notes that an object is damaged. Returns whether that was not known.

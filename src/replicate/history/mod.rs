@@ -42,6 +42,7 @@ pub use clock::{SystemTimeline, Timeline};
 pub use error::HistoryError;
 pub use executor::Keeper;
 pub use handover::{Feed, Live, Point, Wish};
+pub use inventory::Stored;
 pub use mend::{mend, mendable};
 pub use options::{HistoryOptions, Once};
 pub use status::HistoryStatus;

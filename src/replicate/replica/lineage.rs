@@ -4,19 +4,26 @@
 //!
 //! At the start, and whenever there is reason for doubt, the pipeline lists the replica, and
 //! [`resume::decide`] judges the object at the durable point. In between, a check is one small
-//! request: for the header of the object at the durable point, whose print is known.
+//! request: for the header of an object whose print is known.
 //!
 //! - Before the next upload after an outage, after the process was stopped (SIGSTOP, a suspended
-//!   host), and after [`PAUSE`] without uploads. The upload waits for the answer, so that it does
-//!   not continue another history.
-//! - Next to uploads, at most every [`limits::LINEAGE_EVERY`]: the durable point, the newest image,
-//!   and in turn the last file of each level. The uploads do not wait for these.
+//!   host), and after [`PAUSE`] without uploads ([`PAUSE_LOCAL`] for a directory). The upload waits
+//!   for the answer, so that it does not continue another history.
+//! - Next to uploads, at most every [`limits::LINEAGE_EVERY`]: one object, the newest image, and in
+//!   turn the last file of each level. The uploads do not wait for these.
+//! - At the stop, once all uploads are answered: the durable point and the newest image.
 //!
-//! A replica without uploads makes no request. If a check fails, the reason is logged, and the
-//! replica begins again as at the start of the process: from the WAL, with a comparison, or with an
-//! image.
+//! # The anchor
+//!
+//! An upload proves nothing about what it is put on, and its own object is ours in any case. So the
+//! object that is checked is the *anchor*: the durable point of the last check. If it is ours, so
+//! is everything before it, and the present durable point becomes the anchor.
+//!
+//! A replica without uploads makes no request before the stop. If a check fails, the reason is
+//! logged, and the replica begins again as at the start of the process: from the WAL, with a
+//! comparison, or with an image.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,13 +33,39 @@ use tokio::time::Instant;
 use super::error::ReplicaError;
 use super::keep::Background;
 use super::pipeline::Replica;
-use super::resume;
-use super::resume::RemoteError;
-use crate::base::limits;
+use super::resume::{self, Decision, Mismatch, RemoteError, Start};
+use crate::base::{LtxId, Txid, limits};
 use crate::replicate::fleet::sweep::Pauses;
+use crate::replicate::history::{Feed, Stored};
+use crate::replicate::state::Point;
+use crate::store::{ErrorKind, Store, StoreError};
 
 /// Time without an upload after which the next upload waits for a check.
 const PAUSE: Duration = limits::LINEAGE_EVERY;
+
+/// The same for a replica in a directory, where a check costs next to nothing.
+const PAUSE_LOCAL: Duration = Duration::from_secs(1);
+
+/// Longest time of the check at the stop, and half of what is left of the shutdown at most.
+const CHECK_AT_STOP: Duration = Duration::from_secs(5);
+
+/// How many times a replica is made good at the stop before it ends with an error instead.
+const HEALS_AT_STOP: u32 = 2;
+
+/// Why the replica is not what was stored there.
+#[derive(Debug, Clone)]
+struct Finding {
+    what: Mismatch,
+    /// The newest object may still be ours. Then only this finding tells that what it was put on is
+    /// not.
+    below: bool,
+}
+
+impl Finding {
+    fn at(below: bool, what: Option<Mismatch>) -> Option<Finding> {
+        what.map(|what| Finding { what, below })
+    }
+}
 
 /// What a replica knows about whether it still holds what was stored there.
 pub struct Vigil {
@@ -41,6 +74,10 @@ pub struct Vigil {
     armed: bool,
     /// The store was unreachable: the next upload waits for a check.
     outage: bool,
+    /// The object that the next check asks for; everything up to it is known to be ours.
+    anchor: Rc<Cell<Point>>,
+    /// How many times a check at the stop has failed.
+    failed_at_stop: u32,
     pauses: Pauses,
     /// The pauses before the last request that has proven the replica to be ours. A pause between
     /// that request and its answer, or after it, makes room for another history.
@@ -50,7 +87,9 @@ pub struct Vigil {
     every: Duration,
     turn: usize,
     /// The reason for doubt that a check next to uploads has found.
-    found: Rc<RefCell<Option<String>>>,
+    found: Rc<RefCell<Option<Finding>>>,
+    /// What the newest object was put on is not ours.
+    graft: Option<Mismatch>,
     check: Background,
 }
 
@@ -63,6 +102,8 @@ impl Vigil {
         Vigil {
             armed: false,
             outage: false,
+            anchor: Rc::default(),
+            failed_at_stop: 0,
             seen_pauses: pauses.count(),
             pauses,
             uploaded: now,
@@ -70,6 +111,7 @@ impl Vigil {
             every: every.clamp(limits::LINEAGE_EVERY_MIN, limits::LINEAGE_EVERY),
             turn: 0,
             found: Rc::default(),
+            graft: None,
             check: Background::none(),
         }
     }
@@ -79,9 +121,11 @@ impl Vigil {
         self.outage = true;
     }
 
-    /// From here on the durable point is known to be ours. Pauses and outages before do not count.
-    pub(super) fn arm(&mut self) {
+    /// From here on `durable`, the durable point, is known to be ours. Pauses and outages before do
+    /// not count.
+    pub(super) fn arm(&mut self, durable: Point) {
         let now = Instant::now();
+        self.anchor = Rc::new(Cell::new(durable));
         (self.armed, self.outage) = (true, false);
         (self.uploaded, self.checked) = (now, now);
     }
@@ -99,11 +143,11 @@ impl Vigil {
         self.armed && self.seen_pauses != self.pauses.count()
     }
 
-    /// Notes that an upload was answered.
-    pub(super) fn uploaded(&mut self) {
+    /// Notes that an upload was answered, which is the durable point now.
+    pub(super) fn uploaded(&mut self, durable: Point) {
         self.uploaded = Instant::now();
         if !self.armed {
-            self.arm();
+            self.arm(durable);
         }
     }
 
@@ -114,11 +158,44 @@ impl Vigil {
         self.found.borrow_mut().take();
     }
 
-    fn must_wait(&mut self) -> bool {
+    fn must_wait(&mut self, pause: Duration) -> bool {
         let pauses = self.pauses.count();
         let paused = std::mem::replace(&mut self.seen_pauses, pauses) != pauses;
-        self.armed && (self.outage || paused || self.uploaded.elapsed() >= PAUSE)
+        self.armed && (self.outage || paused || self.uploaded.elapsed() >= pause)
     }
+}
+
+/// Checks the anchor, and the durable point too if `both` or if the anchor cannot be asked for:
+/// `None`, or why the replica is not what was stored there.
+async fn prove(
+    store: &dyn Store,
+    history: &Feed,
+    (anchor, durable): (Point, Point),
+    both: bool,
+) -> Result<Option<Finding>, RemoteError> {
+    // The history deletes old files.
+    let asked = |p: &Point| p.txid != Txid(0) && p.txid != durable.txid && history.has(LtxId::raw(p.txid));
+    if asked(&anchor) {
+        let found = Finding::at(true, resume::confirm(store, &anchor).await?);
+        if !both && found.is_none() || found.is_some() && asked(&anchor) {
+            return Ok(found);
+        }
+    }
+    Ok(Finding::at(false, resume::confirm(store, &durable).await?))
+}
+
+/// Why a stored file is not as it was stored, if the store says so.
+async fn missed(store: &dyn Store, history: &Feed, file: Stored) -> Result<Option<Finding>, StoreError> {
+    let id = file.id;
+    let reason = match store.head(id).await? {
+        None => format!("{id}, which was stored, is not there any more"),
+        Some(entry) if entry.size != file.size => {
+            format!("{id} has {} bytes, but {} were stored", entry.size, file.size)
+        }
+        Some(_) => return Ok(None),
+    };
+    let what = Mismatch { reason, stranger: false };
+    Ok(history.has(id).then_some(Finding { what, below: true }))
 }
 
 impl Replica {
@@ -128,48 +205,117 @@ impl Replica {
     /// # Errors
     /// [`ReplicaError::Doubt`] if it does not.
     pub(super) async fn still_ours(&mut self) -> Result<(), ReplicaError> {
-        if let Some(reason) = self.vigil.found.borrow_mut().take() {
-            return Err(ReplicaError::Doubt(reason));
+        let found = self.vigil.found.borrow_mut().take();
+        if let Some(found) = found {
+            return Err(self.doubt(found));
         }
-        if self.vigil.must_wait() {
-            let reason = loop {
+        let pause = if self.store.is_local() { PAUSE_LOCAL } else { PAUSE };
+        if self.vigil.must_wait(pause) {
+            let found = loop {
                 let begun = Instant::now();
-                match resume::confirm(&*self.store, &self.local.state().durable).await {
-                    Ok(reason) => break reason,
+                let points = (self.vigil.anchor.get(), self.local.state().durable);
+                match prove(&*self.store, &self.history, points, true).await {
+                    Ok(found) => break found,
                     Err(RemoteError::Store(e)) => self.wait_out(e, begun).await?,
                     Err(e) => return Err(e.into()),
                 }
             };
             self.works();
-            if let Some(reason) = reason {
-                return Err(ReplicaError::Doubt(reason));
+            if let Some(found) = found {
+                return Err(self.doubt(found));
             }
-            self.vigil.arm();
+            self.vigil.arm(self.local.state().durable);
         } else if self.vigil.armed && self.vigil.checked.elapsed() >= self.vigil.every {
             self.check_aside();
         }
         Ok(())
     }
 
-    /// Checks the durable point and some files that a restore needs, next to the uploads.
+    fn doubt(&mut self, found: Finding) -> ReplicaError {
+        let reason = found.what.reason.clone();
+        self.vigil.graft = found.below.then_some(found.what);
+        ReplicaError::Doubt(reason)
+    }
+
+    /// What to do after [`resume::decide`] has judged the newest object, if a check has found that
+    /// it was put on something else than what was stored: every page is stored again, and a full
+    /// image that needs no other file.
+    pub(super) fn after_graft(&mut self, decision: Decision) -> Decision {
+        let Some(graft) = self.vigil.graft.take() else { return decision };
+        self.local.distrust();
+        self.history.want_image();
+        match decision.start {
+            Start::Image(_) => decision,
+            _ => Decision { start: Start::Image(graft.reason), stranger: graft.stranger },
+        }
+    }
+
+    /// Checks the anchor and some files that a restore needs, next to the uploads.
     fn check_aside(&mut self) {
         let vigil = &mut self.vigil;
         (vigil.checked, vigil.turn) = (Instant::now(), vigil.turn + 1);
         let files = self.history.needed(vigil.turn);
-        let (store, durable) = (Arc::clone(&self.store), self.local.state().durable);
+        let (store, history, durable) =
+            (Arc::clone(&self.store), Rc::clone(&self.history), self.local.state().durable);
         let (found, board, index) = (Rc::clone(&vigil.found), Rc::clone(&self.board), self.index);
+        let anchor = Rc::clone(&vigil.anchor);
         vigil.check = Background::spawn(async move {
-            let mut reason = resume::confirm(&*store, &durable).await.ok().flatten();
-            for id in files {
-                if reason.is_none() && matches!(store.head(id).await, Ok(None)) {
-                    reason = Some(format!("{id}, which was stored, is not there any more"));
+            let proven = prove(&*store, &history, (anchor.get(), durable), false).await;
+            if matches!(proven, Ok(None)) {
+                anchor.set(durable);
+            }
+            let mut finding = proven.ok().flatten();
+            for file in files {
+                if finding.is_none() {
+                    finding = missed(&*store, &history, file).await.ok().flatten();
                 }
             }
-            if reason.is_some() {
-                *found.borrow_mut() = reason;
+            if finding.is_some() {
+                *found.borrow_mut() = finding;
                 board.wake(index);
             }
         });
+    }
+
+    /// At the stop, when everything is acknowledged: makes sure that the replica still holds it.
+    /// Without this, objects that were deleted or exchanged since the last check would be called
+    /// stored. A store that does not answer in time is no error, because it has acknowledged
+    /// everything.
+    ///
+    /// # Errors
+    /// [`ReplicaError::Doubt`] if the replica is not what was stored there, and
+    /// [`ReplicaError::Unstored`] if it has been made good more than [`HEALS_AT_STOP`] times.
+    pub(super) async fn still_ours_at_stop(&mut self) -> Result<(), ReplicaError> {
+        let points = (self.vigil.anchor.get(), self.local.state().durable);
+        let files = self.history.needed(self.vigil.turn);
+        let check = async {
+            let found = prove(&*self.store, &self.history, points, true).await?;
+            match (found, files.first()) {
+                (None, Some(file)) => Ok(missed(&*self.store, &self.history, *file).await?),
+                (found, _) => Ok::<_, RemoteError>(found),
+            }
+        };
+        // The rest of the time is for what a failed check leads to.
+        let limit = self.deadline.time_left(2 * CHECK_AT_STOP) / 2;
+        let problem = match tokio::time::timeout(limit, check).await {
+            Ok(Ok(None)) => return Ok(()),
+            Ok(Ok(Some(found))) => {
+                self.vigil.failed_at_stop += 1;
+                if self.vigil.failed_at_stop <= HEALS_AT_STOP {
+                    return Err(self.doubt(found));
+                }
+                let (url, reason) = (self.store.url(), found.what.reason);
+                let message = format!("{url} does not keep what is stored there: {reason}");
+                return Err(ReplicaError::Unstored(StoreError::new(ErrorKind::Corrupt, message)));
+            }
+            Ok(Err(e)) => e.to_string(),
+            Err(_) => format!("no answer within {limit:?}"),
+        };
+        tracing::warn!(
+            db = %self.db_name(), replica = self.store.url(), problem,
+            "everything was stored, but whether the replica still holds it could not be checked"
+        );
+        Ok(())
     }
 
     /// Whether a check next to uploads has found a reason for doubt.
@@ -190,21 +336,21 @@ mod tests {
         let mut vigil = Vigil::new(pauses.clone(), None);
         vigil.ask();
         pauses.stop();
-        vigil.arm();
-        assert!(vigil.was_paused() && vigil.must_wait(), "stopped before the answer was taken");
+        vigil.arm(Point::default());
+        assert!(vigil.was_paused() && vigil.must_wait(PAUSE), "stopped before the answer was taken");
         pauses.stop();
-        vigil.arm();
-        assert!(vigil.must_wait(), "stopped during the check");
-        vigil.arm();
-        assert!(!vigil.was_paused() && !vigil.must_wait());
+        vigil.arm(Point::default());
+        assert!(vigil.must_wait(PAUSE), "stopped during the check");
+        vigil.arm(Point::default());
+        assert!(!vigil.was_paused() && !vigil.must_wait(PAUSE));
         vigil.ask();
         pauses.stop();
         vigil.ask();
-        assert!(vigil.must_wait(), "an upload proves nothing of what it is put on");
+        assert!(vigil.must_wait(PAUSE), "an upload proves nothing of what it is put on");
         vigil.disarm();
         pauses.stop();
         vigil.ask();
-        vigil.uploaded();
-        assert!(!vigil.must_wait(), "the first upload is asked for after the pause");
+        vigil.uploaded(Point::default());
+        assert!(!vigil.must_wait(PAUSE), "the first upload is asked for after the pause");
     }
 }

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 
 use super::batch::Prepared;
 use super::error::ReplicaError;
+use super::keep::Background;
 use super::lineage::Vigil;
 use super::pace::Pace;
 use super::resume::{self, Decision, Remote, RemoteError, Start};
@@ -37,11 +38,15 @@ use crate::replicate::event::{Event, Observer};
 use crate::replicate::handoff::{Board, Mark};
 use crate::replicate::history::{self, HistoryOptions, Once};
 use crate::replicate::outage::Outages;
+use crate::replicate::shutdown::Deadline;
 use crate::replicate::state::record::Local;
 use crate::replicate::verify::{Turns, Verification};
 use crate::replicate::vitals::{ReplicaPhase, ReplicaVitals};
 use crate::sqlite::database::Database;
 use crate::store::Store;
+
+/// Reason for an image where the stored files do not make the newest state.
+const MISSING: &str = "files that its newest state needs are damaged or missing";
 
 /// One replica of one database.
 pub struct Replica {
@@ -91,6 +96,8 @@ pub struct Replica {
     pub turns: Turns,
     /// Checks that the replica still holds what was stored there.
     pub vigil: Vigil,
+    /// When the shutdown ends.
+    pub deadline: Deadline,
 }
 
 impl Replica {
@@ -122,8 +129,8 @@ impl Replica {
         let _verifier = self.verify();
         self.recall_create_only();
         loop {
-            let keeper = self.keep_history();
-            let reason = match self.begin_and_go_on().await {
+            let mut keeper = self.keep_history();
+            let reason = match self.begin_and_go_on(&mut keeper).await {
                 Err(ReplicaError::Doubt(reason)) => reason,
                 result => return result,
             };
@@ -141,40 +148,45 @@ impl Replica {
         }
     }
 
-    async fn begin_and_go_on(&mut self) -> Result<(), ReplicaError> {
+    async fn begin_and_go_on(&mut self, keeper: &mut Background) -> Result<(), ReplicaError> {
         let remote = self.first_contact().await?;
         let remote = self.wait_for_a_sign(remote).await?;
         let decision = self.decide(&remote).await?;
+        let decision = self.after_graft(decision);
         if decision.stranger {
             self.leave_a_living_writer_alone(&remote).await?;
         }
         self.vitals().known(&self.local.state().durable, self.local.state().timestamp);
         let mut next = self.next_txid(&remote);
-        // With `--once` no executor reads the database for images: an image is made from a batch
-        // that has all pages.
+        // With `--once`, and at the stop, no executor reads the database for images: an image is
+        // made from a batch that has all pages.
+        let ends = self.once.is_some() || self.board.is_closing();
         let start = match decision.start {
-            Start::Follow | Start::Repair(_) if self.once.is_some() && self.history.wants_whole_batch() => {
-                Start::Image("files that its newest state needs are damaged or missing".to_owned())
+            Start::Follow | Start::Repair(_) if ends && self.history.wants_whole_batch() => {
+                Start::Image(MISSING.to_owned())
             }
             start => start,
         };
+        // The batch that has all pages, if there is one.
+        let mut whole = None;
         match start {
             Start::Follow => {
-                self.vigil.arm();
+                self.vigil.arm(self.local.state().durable);
                 tracing::info!(db = %self.db_name(), replica = self.store.url(), txid = %Txid(next.0 - 1), "resuming from the WAL");
             }
             Start::Repair(reason) => {
-                self.vigil.arm();
+                self.vigil.arm(self.local.state().durable);
                 self.repair(&mut next, &reason).await?;
             }
             Start::Image(reason) => {
                 self.image(&mut next, &reason).await?;
+                whole = Some(self.local.state().durable.txid);
                 if self.local.take_wish_for_image() {
                     self.history.want_image();
                 }
             }
         }
-        self.vigil.arm();
+        self.vigil.arm(self.local.state().durable);
         loop {
             self.vitals().set_phase(ReplicaPhase::Following);
             if let Some(reason) = self.board.slot(self.index, |s| s.gap.clone()) {
@@ -202,7 +214,17 @@ impl Replica {
             if stopping {
                 if let Some(once) = self.once {
                     self.finish_history(once).await?;
+                } else if !self.history.is_restorable() {
+                    *keeper = Background::none();
+                    if whole != Some(self.local.state().durable.txid) {
+                        self.image(&mut next, MISSING).await?;
+                        whole = Some(self.local.state().durable.txid);
+                        continue;
+                    }
+                    self.history.want_image();
+                    self.finish_history(Once::default()).await?;
                 }
+                self.still_ours_at_stop().await?;
                 return self.finish().await;
             }
             self.prepare(next)?;
@@ -338,7 +360,7 @@ impl Replica {
         body: Option<(Millis, &Bytes)>,
     ) {
         if bytes > 0 {
-            self.vigil.uploaded();
+            self.vigil.uploaded(self.local.state().durable);
             let created = body.map_or(self.local.state().timestamp, |(created, _)| created);
             let now = self.history_options.clock.now();
             self.history.stored(LtxId::raw(txid), bytes, created, now, body.map(|(_, bytes)| bytes));

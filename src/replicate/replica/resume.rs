@@ -197,9 +197,9 @@ pub async fn decide(
         _ if state.durable.print != 0 && durable <= remote.newest => see(store, LtxId::raw(durable)).await?,
         _ => Seen::NotAsked,
     };
-    if let Some(reason) = foreign(&state.durable, &at_durable) {
+    if let Some(found) = foreign(&state.durable, &at_durable) {
         local.distrust();
-        return Ok(Decision { start: Start::Image(reason), stranger: true });
+        return Ok(Decision { start: Start::Image(found.reason), stranger: true });
     }
     let by_log = |local: &Local| match continuity {
         Ok(()) if local.hashes().is_some() => Decision::of(Start::Follow),
@@ -261,19 +261,31 @@ fn unusable(local: &mut Local, why: &str) -> Decision {
     Decision::image(format!("its newest file cannot be used: {why}"))
 }
 
-/// Why the object at the durable point is not the one that was stored there; `None` if it is, or if
+/// What is wrong with an object that was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch {
+    /// The finding, for messages.
+    pub reason: String,
+    /// Another program wrote the object that is there.
+    pub stranger: bool,
+}
+
+/// Why the object at a durable point is not the one that was stored there; `None` if it is, or if
 /// that cannot be told.
-fn foreign(durable: &Point, seen: &Seen) -> Option<String> {
+fn foreign(durable: &Point, seen: &Seen) -> Option<Mismatch> {
     let txid = durable.txid;
-    match seen {
-        Seen::File(header) if durable.print != 0 && print_of(header) != durable.print => Some(format!(
-            "it holds another history: {txid} was written at {}, which is not the {txid} that this database stored",
-            header.timestamp.to_rfc3339()
-        )),
-        Seen::Gone => Some(format!("{txid}, which was stored, is not there any more")),
-        Seen::Damaged(why) => Some(format!("{txid}, which was stored, can't be read any more: {why}")),
-        Seen::File(_) | Seen::NotAsked => None,
-    }
+    let (reason, stranger) = match seen {
+        Seen::File(header) if durable.print != 0 && print_of(header) != durable.print => {
+            let at = header.timestamp.to_rfc3339();
+            let found =
+                format!("{txid} was written at {at}, which is not the {txid} that this database stored");
+            (format!("it holds another history: {found}"), true)
+        }
+        Seen::Gone => (format!("{txid}, which was stored, is not there any more"), false),
+        Seen::Damaged(why) => (format!("{txid}, which was stored, can't be read any more: {why}"), false),
+        Seen::File(_) | Seen::NotAsked => return None,
+    };
+    Some(Mismatch { reason, stranger })
 }
 
 /// Checks with one small request whether the object of a durable point is still there: `None`, or
@@ -281,7 +293,7 @@ fn foreign(durable: &Point, seen: &Seen) -> Option<String> {
 ///
 /// # Errors
 /// Any error of the request that does not concern this one object.
-pub async fn confirm(store: &dyn Store, durable: &Point) -> Result<Option<String>, RemoteError> {
+pub async fn confirm(store: &dyn Store, durable: &Point) -> Result<Option<Mismatch>, RemoteError> {
     if durable.txid == Txid(0) || durable.print == 0 {
         return Ok(None);
     }

@@ -88,6 +88,10 @@ impl Store for FileStore {
         identity.rsplit_once('/').map_or_else(|| identity.clone(), |(above, _)| above.to_owned())
     }
 
+    fn is_local(&self) -> bool {
+        true
+    }
+
     fn list(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<Entry>>> {
         self.0.blocking(move |inner| inner.list(scope))
     }

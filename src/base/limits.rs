@@ -1,7 +1,10 @@
 //! Every maximum, interval and timeout of the program by name, with its unit and what happens when
-//! it is reached. Each section is one area. Relations between constants are asserted.
+//! it is reached. Each section is one area. Relations between constants are asserted. What bounds
+//! memory is in [`memory`](super::memory), with its sums.
 
 use std::time::Duration;
+
+pub use super::memory::*;
 
 // # Capture: from the WAL to page images
 
@@ -15,14 +18,6 @@ pub const WAL_REPORT_BYTES: u64 = 64 << 20;
 
 /// Bytes of the WAL of an idle database. A larger file is cut by a TRUNCATE checkpoint.
 pub const WAL_IDLE_BYTES: u64 = 16 << 20;
-
-/// Bytes of one read of the WAL at most. More frames take several reads.
-pub const TAIL_READ_BYTES: usize = 1 << 20;
-
-/// Bytes of page images of transactions whose commit frame has not been read yet. Beyond this only
-/// page numbers are kept, and the pages are read from the database when the batch is made. Frames
-/// that are not published are not kept and don't count here.
-pub const OPEN_BYTES: usize = 16 << 20;
 
 /// Interval of the look at every mapped wal-index header, which covers lost inotify events. A
 /// commit whose event is lost is captured up to this much later.
@@ -44,6 +39,14 @@ pub const OPENING: usize = 32;
 /// error in the log.
 pub const DATABASES_MAX: usize = 100_000;
 
+/// Time to wait for the locks of others when a database is opened. After this it fails as locked,
+/// and is tried again.
+pub const OPEN_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Names of new files in a directory that one hint keeps until they are taken. With more the whole
+/// directory is read instead.
+pub const ARRIVALS_MAX: usize = 4096;
+
 /// Time to wait for the lock of a database that another lsfast holds, which may be about to end.
 /// After this it is an error.
 pub const HOLD_WAIT: Duration = Duration::from_secs(10);
@@ -63,24 +66,13 @@ pub const IO_DEPTH: usize = 64;
 /// Threads of the plain I/O engine. Requests beyond that wait in its queue.
 pub const IO_THREADS: usize = 4;
 
+/// Processes of the host that are examined for open files. Further ones are ignored.
+pub const PROCESSES_MAX: usize = 10_000;
+
 /// Bytes of a config file. A longer one is an error.
 pub const CONFIG_BYTES: u64 = 16 << 20;
 
 // # Upload: batches, retries, end of the process
-
-/// Bytes of page images that wait in memory for one replica. Beyond this only page numbers are
-/// kept, and the pages are read from the database when the batch is made.
-pub const PENDING_BYTES: usize = 16 << 20;
-
-/// Bytes of page images from which on a batch is uploaded without waiting for `sync-interval`.
-/// Without this bound a fast writer would reach [`PENDING_BYTES`] within the interval. Its pages
-/// would then be read again, which would keep its WAL from starting over.
-pub const BATCH_BYTES: usize = 4 << 20;
-const _: () = assert!(BATCH_BYTES < PENDING_BYTES, "a batch leaves before its images are dropped");
-
-/// Page hashes of one batch in memory, each 16 bytes and a page number. Beyond this they wait for
-/// the store's answer in a file next to the database.
-pub const BATCH_HASHES: usize = 32 << 10;
 
 /// Uploads that may start at once after a quiet time. After these `sync-interval` spaces them.
 pub const SYNC_BURST: u32 = 10;
@@ -152,19 +144,8 @@ pub const CREATE_ONLY_BYTES: usize = 64 << 10;
 /// Bytes of one ranged GET. A longer range takes several.
 pub const GET_PART_BYTES: u64 = 8 << 20;
 
-/// Bytes of the smallest part of a multipart upload, by S3's rule. The last part may be smaller.
-pub const PART_BYTES_MIN: u64 = 5 << 20;
-
-/// Bytes of a part of a multipart upload. Parts are longer only where the object would otherwise
-/// have more than [`PARTS_MAX`].
-pub const PART_BYTES: u64 = 5 << 20;
-const _: () = assert!(PART_BYTES >= PART_BYTES_MIN, "S3 takes parts of this length");
-
 /// Parts of a multipart upload at most, by S3's rule.
 pub const PARTS_MAX: u64 = 10_000;
-
-/// Parts of an upload in flight at once; further ones wait. Up to two more are held in memory.
-pub const TRANSFERS: usize = 4;
 
 /// Objects that one DeleteObjects names, by S3's rule. More take several requests.
 pub const DELETE_BATCH: usize = 1_000;
@@ -300,7 +281,9 @@ pub const CLOCK_WITNESSES: usize = 16;
 pub const SHELF_OBJECTS: usize = 200_000;
 
 /// Raw batches that are kept for precise restores. Beyond this the oldest are deleted as soon as
-/// they are compacted and five minutes old.
+/// they are compacted and five minutes old. An explicit `l0-retention` is kept whatever their
+/// number: a file that the user asked to keep is not deleted early. Those beyond
+/// [`SHELF_OBJECTS`] then stay until the next start.
 pub const RAW_OBJECTS: usize = 100_000;
 const _: () = assert!(RAW_OBJECTS < SHELF_OBJECTS, "batches are deleted before they are forgotten");
 
@@ -314,27 +297,12 @@ pub const TIMES_BYTES: u64 = 3 << 20;
 /// Files that one merge reads. The rest becomes the next file of the level.
 pub const MERGE_INPUTS: usize = 256;
 
-/// Bytes of the inputs of one merge that are in memory at once. Further input is read when these
-/// are used.
-pub const MERGE_BYTES: usize = 16 << 20;
-
-/// Bytes of recent files that the process keeps so that merging them needs no GET. Beyond this the
-/// oldest are dropped.
-pub const CACHE_BYTES: usize = 8 << 20;
-
-/// Bytes of the longest recent file that the process keeps; a longer one takes a GET when merged.
-pub const CACHE_OBJECT_BYTES: usize = 1 << 20;
-const _: () = assert!(CACHE_OBJECT_BYTES <= CACHE_BYTES, "the cache holds at least one file");
-
 /// Merges, copies, images and deletions in progress at once, for all databases. Further ones wait.
 pub const HISTORY_JOBS: usize = 4;
 
 /// Large jobs among [`HISTORY_JOBS`]. Further large ones wait.
 pub const HISTORY_LARGE_JOBS: usize = 1;
 const _: () = assert!(HISTORY_LARGE_JOBS < HISTORY_JOBS, "small jobs pass large ones");
-
-/// Bytes beyond which a job counts as large.
-pub const HISTORY_LARGE_BYTES: u64 = 16 << 20;
 
 /// GETs in flight at once for the small inputs of one merge. Further ones wait.
 pub const HISTORY_TRANSFERS: usize = 4;
@@ -346,18 +314,7 @@ pub const HISTORY_REFUSED_REST: Duration = Duration::from_secs(24 * 3600);
 /// that batch. After this it is given up and retried, so that the WAL is not held back.
 pub const SNAPSHOT_POINT_WAIT: Duration = Duration::from_secs(10);
 
-/// Bytes of a page index under construction that are in memory. Beyond this they go to a file next
-/// to the database.
-pub const INDEX_BYTES: usize = 1 << 20;
-
 // # Restore
-
-/// Bytes of one ranged GET of a restore. Longer files take several. Stores that keep the parts of
-/// an upload as they arrived have less work for the same ranges.
-pub const RESTORE_PART_BYTES: u64 = PART_BYTES;
-
-/// Bytes of LTX files that a restore has requested and not decoded yet. Further requests wait.
-pub const RESTORE_BYTES: u64 = 8 * RESTORE_PART_BYTES;
 
 /// Listings of one restore whose files are removed or replaced while it reads them. One more is an
 /// error.
@@ -366,18 +323,9 @@ pub const RESTORE_LISTINGS: u32 = 8;
 /// Plans tried for one state if its files do not fit together. Each reads the whole database.
 pub const RESTORE_PLANS: usize = 8;
 
-/// Bytes of pages that a thread of a restore decodes in one go. More take several.
-pub const RESTORE_BATCH_BYTES: usize = 1 << 20;
-
-/// Bytes of one write of a restore; longer runs of pages take several, and more time.
-pub const RESTORE_WRITE_BYTES: usize = 256 << 10;
-
 /// Bytes after which a restore asks the kernel to start writing them to the disk. Less is left to
 /// the kernel and to the final flush.
 pub const RESTORE_WRITEBACK_BYTES: u64 = 16 << 20;
-
-/// Decoding threads of a restore at most; on fewer cores one for each.
-pub const RESTORE_THREADS: usize = 16;
 
 /// Requests in flight at once for one restore by default. The files after an image are many and
 /// small, and wait for round trips rather than for bytes.
@@ -397,9 +345,6 @@ pub const POINTS_MAX: usize = 1_000;
 pub const HEADERS_AT_ONCE: usize = 16;
 
 // # Verification
-
-/// Files of a replica that are verified at once. Further ones wait.
-pub const VERIFY_FILES: usize = 4;
 
 /// Bytes that each request of a paced verification counts as at least: many small files are as
 /// expensive as a large one.
@@ -483,9 +428,13 @@ pub const OBSERVE_HEAD_BYTES: usize = 16 << 10;
 /// Sockets that wait to be served. A socket that finds no place is not served, which is logged.
 pub const OBSERVE_QUEUE: usize = DATABASES_MAX;
 
-/// Bytes of a running process's answer about its state. A longer one is an error. A database with a
-/// replica takes about 1,500 bytes.
-pub const STATUS_BYTES: u64 = 64 << 20;
+/// Bytes of a running process's answer about its state. A longer one is an error.
+pub const STATUS_BYTES: u64 = 256 << 20;
+
+/// Bytes of one database in such an answer, with one replica and long paths. About 1,500 are
+/// usual.
+pub const STATUS_DATABASE_BYTES: u64 = 2_500;
+const _: () = assert!(DATABASES_MAX as u64 * STATUS_DATABASE_BYTES <= STATUS_BYTES, "each database is shown");
 
 /// Characters of one external text in a message, such as a store's error or an object's name. The
 /// rest is cut off.

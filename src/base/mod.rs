@@ -10,6 +10,7 @@ pub mod crc64;
 pub mod finding;
 mod ids;
 pub mod limits;
+mod memory;
 pub mod pages;
 pub mod untrusted;
 

@@ -8,12 +8,10 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use super::{Engine, IoChoice, read_small, sys};
+use crate::base::limits;
 
 /// Bytes of a file below `/proc`, or of `/etc/passwd`, at most. A longer one counts as missing.
 const PROC_BYTES: u64 = 1 << 20;
-
-/// Processes that are examined. Further ones are ignored.
-const PROCESSES_MAX: usize = 10_000;
 
 /// Facts about a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,7 +159,7 @@ pub fn look_at_processes(wanted: &[(u64, u64)]) -> Open {
     let (own, user) = (std::process::id(), user().unwrap_or(u32::MAX));
     let Ok(entries) = fs::read_dir("/proc") else { return open };
     let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
-    for pid in pids.take(PROCESSES_MAX) {
+    for pid in pids.take(limits::PROCESSES_MAX) {
         let folder = PathBuf::from(format!("/proc/{pid}"));
         let is_ours = fs::metadata(&folder).is_ok_and(|m| m.uid() == user);
         // We may not look into processes of other users, and some processes end meanwhile.

@@ -31,10 +31,6 @@ use crate::base::limits;
 /// Bytes of one read from the instance: some hundred events.
 const EVENTS_BYTES: usize = 16 << 10;
 
-/// Arrivals that one hint keeps by name until they are taken. With more, `lost` is set, and the
-/// watcher looks at the whole directory.
-const ARRIVALS_MAX: usize = 4096;
-
 /// Pause after each read, so that the events of a busy writer merge instead of being read one by
 /// one. A watcher that got a hint looks again by itself at shorter intervals than this.
 const READ_GAP: Duration = Duration::from_micros(200);
@@ -104,7 +100,7 @@ impl Hint {
 
     fn note_arrival(&self, path: PathBuf) {
         let mut arrivals = self.arrivals.borrow_mut();
-        if arrivals.paths.len() < ARRIVALS_MAX {
+        if arrivals.paths.len() < limits::ARRIVALS_MAX {
             arrivals.paths.insert(path);
         } else {
             arrivals.lost = true;
@@ -434,11 +430,11 @@ mod tests {
                 seen.extend(arrivals.paths);
             }
             assert_eq!(seen, [dir.path().join("app.db"), dir.path().join("sub")].into());
-            for n in 0..=ARRIVALS_MAX {
+            for n in 0..=limits::ARRIVALS_MAX {
                 hint.note_arrival(dir.path().join(n.to_string()));
             }
             let arrivals = hint.take_arrivals();
-            assert!(arrivals.lost && arrivals.paths.len() == ARRIVALS_MAX);
+            assert!(arrivals.lost && arrivals.paths.len() == limits::ARRIVALS_MAX);
         });
     }
 }

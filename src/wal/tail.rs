@@ -21,10 +21,6 @@ use super::index::WalIndexHeader;
 use crate::base::{FrameNo, PageSize, Salts, limits};
 use crate::io::File;
 
-/// Bytes that one walk through an old generation holds in memory at most (16 MiB). A longer walk
-/// ends without a proof.
-const WALK_BYTES_MAX: usize = 16 << 20;
-
 /// Why the WAL could not be read as the wal-index says.
 #[derive(Debug, thiserror::Error)]
 pub enum TailError {
@@ -349,7 +345,7 @@ impl Tail {
             let scanned = scan.finish();
             let end_of_file = bytes.len() < piece;
             if matches!(scanned.end, End::NeedBytes { .. }) && !end_of_file {
-                if piece >= WALK_BYTES_MAX {
+                if piece >= limits::WALK_BYTES {
                     return Ok(Walk { commits: 0, proven: false });
                 }
                 piece *= 4;

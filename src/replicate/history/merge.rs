@@ -30,6 +30,12 @@ const BLOCK_BYTES: usize = 1 << 20;
 /// Blocks that may wait to be uploaded.
 const BLOCKS: usize = 2;
 
+const _: () = assert!(
+    limits::MERGE_BYTES + (BLOCKS + 2) * BLOCK_BYTES + limits::UPLOAD_BYTES + limits::INDEX_BYTES
+        <= limits::LARGE_MERGE_BYTES,
+    "the blocks are part of the bound"
+);
+
 /// Lower bound of a frame's length in bytes: a header and an LZ4 block of the smallest page.
 const FRAME_BYTES_MIN: u64 = 16;
 

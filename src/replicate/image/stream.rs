@@ -28,6 +28,11 @@ const IN_FLIGHT: usize = 4;
 /// that are in memory, if chunks compress to half their size.
 const BLOCKS: usize = 2 * (limits::TRANSFERS + 2) * limits::PART_BYTES as usize / CHUNK_BYTES;
 
+const _: () = assert!(
+    limits::UPLOAD_BYTES + (IN_FLIGHT + 2) * CHUNK_BYTES <= limits::IMAGE_BYTES,
+    "the chunks are part of the bound"
+);
+
 /// Why a large batch could not be stored.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {

@@ -10,7 +10,7 @@ use rusqlite::{Connection, ErrorCode, ffi};
 use super::connect::{CONNECT_AGAIN, bare, connect_within, read_once};
 use super::file_id::FileId;
 use super::open_error::OpenError;
-use crate::base::PageSize;
+use crate::base::{PageSize, limits};
 use crate::io::File;
 use crate::io::link::target_of;
 use crate::sqlite::header::{DbHeader, HeaderError};
@@ -34,10 +34,6 @@ const ALONE_BYTES: u64 = SHARED_FIRST - ALONE_FIRST + SHARED_BYTES;
 /// Message of the error after another program cut the wal-index while our connection had it mapped.
 /// The result of the connection's work is not valid then.
 const CUT: &str = "another program cut the wal-index meanwhile";
-
-/// How long opening a database waits for the locks of others. After that it fails with
-/// [`OpenError::Locked`].
-const OPEN_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A database in WAL mode, held open.
 #[derive(Debug)]
@@ -100,7 +96,7 @@ impl Database {
     /// # Errors
     /// [`OpenError`]; each message says what to do.
     pub fn open(path: &Path) -> Result<Database, OpenError> {
-        Database::open_within(path, OPEN_BUSY_TIMEOUT)
+        Database::open_within(path, limits::OPEN_BUSY_TIMEOUT)
     }
 
     /// Like [`open`](Database::open), with `busy` as the time to wait for locks.

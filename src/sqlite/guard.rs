@@ -9,6 +9,8 @@
 //!   that was copied completely before.
 //! - *Turn*: at [`limits::TURN_FRAMES`] frames the guard lets the application checkpoint.
 //! - *Round*: the guard checkpoints itself.
+//! - *Arming*: a WAL that does not start over otherwise is copied to its end while no transaction
+//!   can begin.
 //!
 //! In a turn or round READ(k) is held in place of CKPT, so that no reset can come. This module
 //! moves locks and knows the phases; `capture` reads the WAL and proves each turn.
@@ -24,7 +26,11 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
+use super::arm::arm;
 use super::database::{CheckpointMode, Database};
+use super::pace::{ARM_FRAMES, Arming, rounds_after_loss};
+use super::threads::copy_and_lock;
+pub(crate) use super::threads::rebuild;
 use crate::base::{FrameNo, limits};
 use crate::io::urgently;
 use crate::wal::index::{LOCK_CKPT, READ_MARK_NOT_USED, lock_read};
@@ -45,20 +51,9 @@ const URGENT_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How many hindered turns and rounds may follow one another without a [`ROUND_PAUSE`].
 const ROUNDS_AT_ONCE: u32 = 3;
 
-/// After a lost turn a database uses only rounds for this time per [`ROUNDS_BYTES`] of its size. A
-/// lost turn costs one read of the database; rounds cost a longer WAL under steady writes.
-const ROUNDS_UNIT: Duration = Duration::from_secs(1);
-/// Bytes of the database for each [`ROUNDS_UNIT`].
-const ROUNDS_BYTES: u64 = 50_000_000;
-/// Longest time of rounds only after a lost turn.
-const ROUNDS_MAX: Duration = Duration::from_secs(3600);
-
-/// Another loss within this many times the length of the last rounds doubles that length.
-const CALM: u32 = 10;
-
-/// Waits in milliseconds between checks whether SQLite has rebuilt the wal-index. Nothing is stored
-/// meanwhile, and the application is not hindered.
-const HEAL_WAITS_MS: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+/// After a turn in which the application did not checkpoint, lsfast checkpoints for this time
+/// without waiting for it.
+const ABSENT: Duration = Duration::from_secs(30);
 
 /// Bytes of the WAL that the helper thread reads at the end of a turn.
 const AHEAD_BYTES: usize = 512 << 10;
@@ -90,6 +85,13 @@ pub enum Phase {
         /// The thread that checkpoints.
         work: Blocking,
     },
+    /// CKPT is held; a thread copies the last frames while no transaction can begin.
+    Arming {
+        /// The thread that copies.
+        work: Blocking,
+        /// When it began.
+        since: Instant,
+    },
     /// No lock is held: a thread runs lsfast's own TRUNCATE checkpoint of an idle WAL, then takes
     /// CKPT.
     GivingBack(Blocking),
@@ -115,6 +117,9 @@ pub struct Guard {
     rounds_until: Option<Instant>,
     rounds_for: Duration,
     rounds_in_a_row: u32,
+    arming: Arming,
+    /// Until then the application is not expected to checkpoint.
+    absent_until: Option<Instant>,
     /// Frames up to this one cannot be proven: until they are in the database file, a crash loses
     /// the commits in them and after them.
     urgent: Option<FrameNo>,
@@ -137,6 +142,8 @@ impl Guard {
             rounds_until: None,
             rounds_for: Duration::ZERO,
             rounds_in_a_row: 0,
+            arming: Arming::default(),
+            absent_until: None,
             urgent: None,
             urgent_pause: ROUND_PAUSE,
         })
@@ -157,13 +164,15 @@ impl Guard {
         matches!(self.phase, Phase::Cruise)
     }
 
-    /// Whether the WAL may be reset now, because READ(k) and CKPT are both free.
+    /// Whether the WAL may be reset now, because READ(k) and CKPT are both free, or because it may
+    /// be armed at any moment.
     #[must_use]
     pub fn is_open(&self) -> bool {
         // I2: these phases are its exceptions. Capture proves afterwards what happened in them.
         matches!(
             self.phase,
             Phase::Closing(_)
+                | Phase::Arming { .. }
                 | Phase::GivingBack(_)
                 | Phase::Round { slot: None, .. }
                 | Phase::Healing { held: false, .. }
@@ -186,6 +195,7 @@ impl Guard {
     pub fn log_was_reset(&mut self) {
         self.backfilled = FrameNo(0);
         self.rounds_in_a_row = 0;
+        self.arming.started_over();
         self.next_try = None;
         self.urgent = None;
     }
@@ -215,7 +225,7 @@ impl Guard {
     /// Any error of the locks.
     pub fn copy_before_capture(&mut self) -> io::Result<()> {
         self.shm().unlock(LOCK_CKPT)?;
-        copy_and_lock(&self.db)?;
+        copy_and_lock(&self.db, &[CheckpointMode::Passive])?;
         self.enter_cruise();
         Ok(())
     }
@@ -278,6 +288,12 @@ impl Guard {
         if !due {
             return self.copy_now(mx).map(|()| true);
         }
+        let is_short = mx.0 - self.backfilled.0.min(mx.0) <= ARM_FRAMES;
+        let may_arm = self.arming.may_begin(mx, now);
+        if may_arm && is_short && !self.is_urgent() {
+            self.begin_arming(mx, now);
+            return Ok(true);
+        }
         let Some(slot) = self.take_read()? else {
             if self.is_urgent() {
                 return self.copy_now(mx).map(|()| true);
@@ -288,7 +304,10 @@ impl Guard {
         // I2: CKPT is released only now that READ(k) is held.
         self.shm().unlock(LOCK_CKPT)?;
         self.wanted = mx;
-        if self.rounds_until.is_some_and(|t| now < t) {
+        if may_arm {
+            self.arming.round(now);
+        }
+        if may_arm || [self.rounds_until, self.absent_until].into_iter().flatten().any(|t| now < t) {
             self.phase = self.round(Some(slot));
         } else {
             self.phase = Phase::Turn { slot, since: now, backfilled: self.backfilled };
@@ -296,9 +315,23 @@ impl Guard {
         Ok(true)
     }
 
+    fn begin_arming(&mut self, mx: FrameNo, now: Instant) {
+        let db = Arc::clone(&self.db);
+        self.wanted = mx;
+        let work = tokio::task::spawn_blocking(move || {
+            Ok(arm(&db, mx).unwrap_or_else(|e| {
+                tracing::debug!(db = %db.path().display(), error = %e, "copying the last frames failed");
+                None
+            }))
+        });
+        self.phase = Phase::Arming { work, since: now };
+    }
+
     fn round(&self, slot: Option<usize>) -> Phase {
         let db = Arc::clone(&self.db);
-        let work = tokio::task::spawn_blocking(move || copy_and_lock(&db).map(|()| None));
+        let work = tokio::task::spawn_blocking(move || {
+            copy_and_lock(&db, &[CheckpointMode::Passive]).map(|()| None)
+        });
         Phase::Round { slot, work }
     }
 
@@ -315,6 +348,7 @@ impl Guard {
             // the two calls, the rarer an unseen second checkpoint. It also reads what was
             // committed meanwhile, before a fast writer overwrites it. On an overloaded machine an
             // ordinary thread would do both too late.
+            self.absent_until = None;
             let db = Arc::clone(&self.db);
             let work = tokio::task::spawn_blocking(move || {
                 urgently(|| {
@@ -334,6 +368,7 @@ impl Guard {
             return Ok(true);
         }
         if now.duration_since(since) >= TURN_WAIT || self.is_urgent() {
+            self.absent_until = Some(now + ABSENT);
             self.phase = self.round(Some(slot));
             return Ok(true);
         }
@@ -342,16 +377,19 @@ impl Guard {
 
     /// Notes that CKPT is held again. READ(k), if held, stays held until [`Guard::release_reads`].
     pub fn enter_cruise(&mut self) {
+        if let Phase::Arming { since, .. } = self.phase {
+            self.arming.ended(since, Instant::now());
+        }
         self.phase = Phase::Cruise;
         self.backfilled = self.shm().checkpoint_info().n_backfill;
     }
 
-    /// In cruise, with everything captured (I2): releases READ(k), and decides when the next turn
-    /// may begin if the WAL is not armed.
+    /// In cruise, with everything captured up to `mx` (I2): releases READ(k), and decides when the
+    /// next turn may begin if the WAL is not armed.
     ///
     /// # Errors
     /// Any error of the locks.
-    pub fn release_reads(&mut self, now: Instant) -> io::Result<()> {
+    pub fn release_reads(&mut self, mx: FrameNo, now: Instant) -> io::Result<()> {
         for slot in 1..=4 {
             self.shm().unlock(lock_read(slot))?;
         }
@@ -363,9 +401,12 @@ impl Guard {
             self.urgent_pause = (self.urgent_pause * 2).min(URGENT_PAUSE_MAX);
             return Ok(());
         }
+        self.arming.copied(self.backfilled == mx);
         if !hindered {
             self.rounds_in_a_row = 0;
-            self.next_try = None;
+            // The application is not waited for, so that lsfast would checkpoint without a pause.
+            let pause = self.absent_until.is_some_and(|t| now < t) && !self.arming.may_begin(mx, now);
+            self.next_try = pause.then(|| now + ROUND_PAUSE);
             return Ok(());
         }
         self.rounds_in_a_row += 1;
@@ -386,12 +427,7 @@ impl Guard {
         self.phase = Phase::GivingBack(tokio::task::spawn_blocking(move || {
             // The first copies the rest without a lock that a writer notices. The second needs the
             // writer's lock, and then holds it only for truncating the file.
-            for mode in [CheckpointMode::Passive, CheckpointMode::Truncate] {
-                if let Err(e) = db.checkpoint(mode) {
-                    tracing::debug!(db = %db.path().display(), error = %e, "own checkpoint failed");
-                }
-            }
-            db.shm().lock_blocking(LOCK_CKPT, LockKind::Exclusive).map(|()| None)
+            copy_and_lock(&db, &[CheckpointMode::Passive, CheckpointMode::Truncate]).map(|()| None)
         }));
         Ok(())
     }
@@ -437,60 +473,5 @@ impl Guard {
             Phase::Cruise => self.next_try,
             _ => None,
         }
-    }
-}
-
-/// Runs a PASSIVE checkpoint and takes CKPT.
-fn copy_and_lock(db: &Database) -> io::Result<()> {
-    // A failing checkpoint copies nothing, which `nBackfill` shows afterwards.
-    if let Err(e) = db.checkpoint(CheckpointMode::Passive) {
-        tracing::debug!(db = %db.path().display(), error = %e, "own checkpoint failed");
-    }
-    db.shm().lock_blocking(LOCK_CKPT, LockKind::Exclusive)
-}
-
-/// Waits until SQLite has rebuilt the wal-index, at the application's next statement or at a read
-/// of lsfast's own. Returns after half a second or so even if it was not rebuilt.
-pub(crate) fn rebuild(db: &Database) -> io::Result<()> {
-    for (i, wait) in HEAL_WAITS_MS.into_iter().enumerate() {
-        // While our own connection recovers the WAL, the application gets "database is locked" for
-        // some milliseconds. So if another process has the database open, only the last attempt is
-        // ours.
-        if (i + 1 == HEAL_WAITS_MS.len() || !db.is_in_use()?)
-            && let Err(e) = db.touch()
-        {
-            tracing::debug!(db = %db.path().display(), error = %e, "reading to rebuild the wal-index failed");
-        }
-        if db.shm().header().is_ok() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(wait));
-    }
-    Ok(())
-}
-
-/// How long rounds continue after a lost turn. `before`: time since the last rounds ended, and how
-/// long they lasted.
-fn rounds_after_loss(bytes: u64, before: Option<(Duration, Duration)>) -> Duration {
-    let units = u32::try_from(bytes / ROUNDS_BYTES + 1).unwrap_or(u32::MAX);
-    let base = ROUNDS_UNIT.saturating_mul(units);
-    let again = before.filter(|(calm, last)| *calm < last.saturating_mul(CALM)).map(|(_, last)| last * 2);
-    again.unwrap_or(base).max(base).min(ROUNDS_MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rounds_after_a_loss_cost_no_more_than_the_loss() {
-        let seconds = Duration::from_secs;
-        assert_eq!(rounds_after_loss(1 << 20, None), seconds(1));
-        assert_eq!(rounds_after_loss(1_000_000_000, None), seconds(21));
-        assert_eq!(rounds_after_loss(u64::MAX, None), ROUNDS_MAX);
-        // Again immediately, and after a calm time.
-        assert_eq!(rounds_after_loss(1 << 20, Some((seconds(9), seconds(1)))), seconds(2));
-        assert_eq!(rounds_after_loss(1 << 20, Some((seconds(10), seconds(1)))), seconds(1));
-        assert_eq!(rounds_after_loss(1 << 20, Some((seconds(0), ROUNDS_MAX))), ROUNDS_MAX);
     }
 }

@@ -50,6 +50,9 @@ pub const LEAD_BYTES: usize = HEADERS_BYTES + CHECKPOINT_BYTES;
 /// Offset of nBackfill, where [`CheckpointInfo`] begins.
 pub const CHECKPOINT_OFFSET: usize = HEADERS_BYTES;
 
+/// Offset of nBackfillAttempted.
+pub const ATTEMPTED_OFFSET: usize = CHECKPOINT_OFFSET + 32;
+
 /// The only version of the wal-index format.
 pub const VERSION: u32 = 3_007_000;
 

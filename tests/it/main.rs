@@ -11,6 +11,7 @@ mod errors;
 mod exec;
 mod fleet;
 mod follow;
+mod growth;
 mod guides;
 mod history;
 mod hostile;

@@ -368,7 +368,7 @@ impl Capture {
                 if self.closing.take().is_some() {
                     self.ahead = None;
                     // I2: each frame up to mxFrame is captured, so READ(k) may be released.
-                    self.guard.release_reads(now)?;
+                    self.guard.release_reads(mx, now)?;
                 }
                 if self.is_backfill_damaged(mx)? {
                     if self.board.pin_is_wanted() {

@@ -491,6 +491,7 @@ async fn helper(phase: &mut Phase) -> io::Result<Option<Ahead>> {
     match phase {
         Phase::Closing(work)
         | Phase::GivingBack(work)
+        | Phase::Arming { work, .. }
         | Phase::Round { work, .. }
         | Phase::Healing { work, .. } => work.await.map_err(io::Error::other)?,
         Phase::Cruise | Phase::Turn { .. } => std::future::pending().await,

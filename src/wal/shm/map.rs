@@ -299,6 +299,29 @@ impl Shm {
         written.map(|()| true)
     }
 
+    /// Notes that frames up to `to` may soon be in the database file. Only with CKPT held.
+    ///
+    /// # Errors
+    /// Any I/O error of the write, or `NotFound` after [`leave`](Shm::leave).
+    pub fn note_attempt(&self, to: FrameNo) -> io::Result<()> {
+        self.put(index::ATTEMPTED_OFFSET, to)
+    }
+
+    /// Publishes that frames up to `to` are in the database file. Only with CKPT and READ(0) held.
+    ///
+    /// # Errors
+    /// As for [`note_attempt`](Shm::note_attempt).
+    pub fn publish_backfilled(&self, to: FrameNo) -> io::Result<()> {
+        self.put(index::CHECKPOINT_OFFSET, to)
+    }
+
+    fn put(&self, offset: usize, frame: FrameNo) -> io::Result<()> {
+        if self.left.load(Ordering::SeqCst) {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the database was removed"));
+        }
+        self.file.write_all_at(&frame.0.to_ne_bytes(), offset as u64)
+    }
+
     /// After [`leave`](Shm::leave): turns the shared lock on DMS into an exclusive one. `Ok(false)`
     /// if another process uses the wal-index.
     ///

@@ -7,6 +7,7 @@ pub mod buffer_pool;
 pub mod checksum;
 pub mod clock;
 pub mod crc64;
+pub mod fields;
 pub mod finding;
 mod ids;
 pub mod limits;

@@ -2,6 +2,7 @@
 
 use super::LtxError;
 use crate::base::clock::Millis;
+use crate::base::fields::{Fields, Filler};
 use crate::base::{DatabaseChecksum, PageSize, Salts, Txid};
 
 /// Bit that is set in every stored checksum, so that 0 can mean "none".
@@ -122,25 +123,25 @@ impl Header {
     /// # Errors
     /// One for each rule of the table at [`Header`].
     pub fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Header, LtxError> {
-        let mut fields = Fields(bytes);
+        let mut fields = Fields::new(bytes);
         let magic = fields.take::<4>();
         if magic != MAGIC {
             return Err(LtxError::Magic { found: magic });
         }
-        let flags = fields.u32();
+        let flags = fields.be32();
         if flags & !NO_CHECKSUM != 0 {
             return Err(LtxError::HeaderFlags(flags));
         }
-        let page_size = fields.u32();
+        let page_size = fields.be32();
         let page_size = PageSize::new(page_size).map_err(|_| LtxError::PageSize(page_size))?;
-        let commit = fields.u32();
-        let (min, max) = (Txid(fields.u64()), Txid(fields.u64()));
-        let timestamp = Millis(fields.u64().cast_signed());
-        let pre_apply = fields.u64();
-        let (offset, size) = (fields.u64(), fields.u64());
-        let salts = Salts { one: fields.u32(), two: fields.u32() };
-        let node_id = fields.u64();
-        let (mark, checksum) = (fields.take::<4>(), DatabaseChecksum(fields.u64()));
+        let commit = fields.be32();
+        let (min, max) = (Txid(fields.be64()), Txid(fields.be64()));
+        let timestamp = Millis(fields.be64().cast_signed());
+        let pre_apply = fields.be64();
+        let (offset, size) = (fields.be64(), fields.be64());
+        let salts = Salts { one: fields.be32(), two: fields.be32() };
+        let node_id = fields.be64();
+        let (mark, checksum) = (fields.take::<4>(), DatabaseChecksum(fields.be64()));
         let checksum = (mark == DATABASE_CHECKSUM).then_some(checksum);
         let wal = WalRange { offset, size, salts };
         let no_checksum = flags & NO_CHECKSUM != 0;
@@ -177,22 +178,23 @@ impl Header {
     pub fn to_bytes(self) -> [u8; HEADER_LEN] {
         let flags = if self.no_checksum { NO_CHECKSUM } else { 0 };
         let mut out = [0; HEADER_LEN];
-        out[0..4].copy_from_slice(&MAGIC);
-        out[4..8].copy_from_slice(&flags.to_be_bytes());
-        out[8..12].copy_from_slice(&self.page_size.get().to_be_bytes());
-        out[12..16].copy_from_slice(&self.commit.to_be_bytes());
-        out[16..24].copy_from_slice(&self.min.0.to_be_bytes());
-        out[24..32].copy_from_slice(&self.max.0.to_be_bytes());
-        out[32..40].copy_from_slice(&self.timestamp.0.to_be_bytes());
-        out[40..48].copy_from_slice(&self.pre_apply.to_be_bytes());
-        out[48..56].copy_from_slice(&self.wal.offset.to_be_bytes());
-        out[56..64].copy_from_slice(&self.wal.size.to_be_bytes());
-        out[64..68].copy_from_slice(&self.wal.salts.one.to_be_bytes());
-        out[68..72].copy_from_slice(&self.wal.salts.two.to_be_bytes());
-        out[72..80].copy_from_slice(&self.node_id.to_be_bytes());
+        let mut fields = Filler::new(&mut out);
+        fields.put(MAGIC);
+        fields.put(flags.to_be_bytes());
+        fields.put(self.page_size.get().to_be_bytes());
+        fields.put(self.commit.to_be_bytes());
+        fields.put(self.min.0.to_be_bytes());
+        fields.put(self.max.0.to_be_bytes());
+        fields.put(self.timestamp.0.to_be_bytes());
+        fields.put(self.pre_apply.to_be_bytes());
+        fields.put(self.wal.offset.to_be_bytes());
+        fields.put(self.wal.size.to_be_bytes());
+        fields.put(self.wal.salts.one.to_be_bytes());
+        fields.put(self.wal.salts.two.to_be_bytes());
+        fields.put(self.node_id.to_be_bytes());
         if let Some(checksum) = self.checksum {
-            out[80..84].copy_from_slice(&DATABASE_CHECKSUM);
-            out[84..92].copy_from_slice(&checksum.0.to_be_bytes());
+            fields.put(DATABASE_CHECKSUM);
+            fields.put(checksum.0.to_be_bytes());
         }
         out
     }
@@ -211,8 +213,8 @@ impl Trailer {
     /// Parses a trailer. That proves nothing yet.
     #[must_use]
     pub fn parse(bytes: &[u8; TRAILER_LEN]) -> Trailer {
-        let mut fields = Fields(bytes);
-        Trailer { post_apply: fields.u64(), file_checksum: fields.u64() }
+        let mut fields = Fields::new(bytes);
+        Trailer { post_apply: fields.be64(), file_checksum: fields.be64() }
     }
 
     /// The bytes as they are stored.
@@ -220,8 +222,9 @@ impl Trailer {
     #[must_use]
     pub fn to_bytes(self) -> [u8; TRAILER_LEN] {
         let mut out = [0; TRAILER_LEN];
-        out[..8].copy_from_slice(&self.post_apply.to_be_bytes());
-        out[8..].copy_from_slice(&self.file_checksum.to_be_bytes());
+        let mut fields = Filler::new(&mut out);
+        fields.put(self.post_apply.to_be_bytes());
+        fields.put(self.file_checksum.to_be_bytes());
         out
     }
 
@@ -242,24 +245,5 @@ impl Trailer {
             stored | CHECKSUM_FLAG
         };
         if stored == computed { Ok(()) } else { Err(LtxError::PostApply { stored, computed }) }
-    }
-}
-
-/// Takes big-endian fields from the front of bytes of known length.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> [u8; N] {
-        let (field, rest) = self.0.split_first_chunk().expect("header and trailer hold their fields");
-        self.0 = rest;
-        *field
-    }
-
-    fn u32(&mut self) -> u32 {
-        u32::from_be_bytes(self.take())
-    }
-
-    fn u64(&mut self) -> u64 {
-        u64::from_be_bytes(self.take())
     }
 }

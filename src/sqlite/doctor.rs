@@ -11,6 +11,7 @@ use std::path::Path;
 
 use super::database::sibling;
 use super::header::{DbHeader, HEADER_BYTES, HeaderError};
+use crate::base::fields::Fields;
 use crate::base::finding::{Finding, Tell};
 use crate::base::limits;
 use crate::io::host::{self, FsKind};
@@ -95,12 +96,7 @@ fn journal(header: &DbHeader, tell: Tell<'_>) {
 
 /// Reports the SQLite version in the header. In WAL mode a newer version may be in the WAL.
 fn version(head: &[u8; HEADER_BYTES], tell: Tell<'_>) {
-    let number = u32::from_be_bytes([
-        head[VERSION_AT],
-        head[VERSION_AT + 1],
-        head[VERSION_AT + 2],
-        head[VERSION_AT + 3],
-    ]);
+    let number = Fields::new(&head[VERSION_AT..]).be32();
     let shown = format!("{}.{}.{}", number / 1_000_000, number / 1000 % 1000, number % 1000);
     if number == 0 {
         tell(Finding::ok("sqlite version", "the header does not say it"));

@@ -14,12 +14,20 @@
 use std::path::{Path, PathBuf};
 
 use crate::base::PageSize;
+use crate::base::fields::Fields;
 
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 100;
 
 /// The first 16 bytes of every database file.
 pub const MAGIC: [u8; 16] = *b"SQLite format 3\0";
+
+/// Bytes between the format versions and the change counter: unused bytes at the end of each page,
+/// and three fixed fractions.
+const BEFORE_COUNTER: usize = 4;
+
+/// Bytes between the size and the counter of its validity: 15 numbers that only SQLite needs.
+const BEFORE_VALID_FOR: usize = 15 * 4;
 
 /// Why a file is not a database that can be replicated. Each message begins with the file's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -123,21 +131,25 @@ impl DbHeader {
         let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
             return Err(HeaderError::Short { file: name(), found: bytes.len() });
         };
-        let page_size = u16::from_be_bytes([header[16], header[17]]);
-        let (write, read) = (header[18], header[19]);
+        let mut fields = Fields::new(header);
+        fields.skip(MAGIC.len());
+        let (page_size, write, read) = (fields.be16(), fields.byte(), fields.byte());
+        fields.skip(BEFORE_COUNTER);
+        let (change_counter, size_pages) = (fields.be32(), fields.be32());
+        fields.skip(BEFORE_VALID_FOR);
+        let valid_for = fields.be32();
         let journal = match (write, read) {
             // SQLite itself decides by the version for reading, and treats 0 like 1.
             (0..=2, 0..=1) => Journal::Rollback,
             (0..=2, 2) => Journal::Wal,
             _ => return Err(HeaderError::Version { file: name(), write, read }),
         };
-        let (change_counter, size_pages) = (be32(header, 24), be32(header, 28));
         Ok(DbHeader {
             page_size: PageSize::from_u16(page_size)
                 .map_err(|_| HeaderError::PageSize { file: name(), found: page_size })?,
             journal,
             change_counter,
-            size_pages: (size_pages != 0 && change_counter == be32(header, 92)).then_some(size_pages),
+            size_pages: (size_pages != 0 && change_counter == valid_for).then_some(size_pages),
         })
     }
 
@@ -146,10 +158,6 @@ impl DbHeader {
     pub const fn is_wal(&self) -> bool {
         matches!(self.journal, Journal::Wal)
     }
-}
-
-fn be32(bytes: &[u8; HEADER_BYTES], at: usize) -> u32 {
-    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
 #[cfg(test)]

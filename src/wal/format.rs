@@ -28,6 +28,7 @@
 //! frame 1 starts with the checksum of the header.
 
 use super::checksum::{self, Sum};
+use crate::base::fields::Fields;
 use crate::base::{FrameNo, PageSize, Pgno, Salts};
 
 /// Bytes of a WAL header.
@@ -44,6 +45,9 @@ pub const VERSION: u32 = 3_007_000;
 
 /// Bytes at the start of a frame header that the checksum covers.
 pub(super) const SUMMED_BYTES: usize = 8;
+
+/// Bytes of a stored checksum: two words, the last ones of a header.
+const SUM_BYTES: usize = 8;
 
 /// Why bytes are not the header of a WAL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -101,27 +105,24 @@ impl WalHeader {
         let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
             return Err(WalError::Short { found: bytes.len() });
         };
-        let magic = be32(header, 0);
+        let mut fields = Fields::new(header);
+        let (magic, version, page_size) = (fields.be32(), fields.be32(), fields.be32());
+        let checkpoint_seq = fields.be32();
+        let salts = Salts { one: fields.be32(), two: fields.be32() };
+        let stored = Sum(fields.be32(), fields.be32());
         if magic & !1 != MAGIC {
             return Err(WalError::Magic(magic));
         }
         let big_endian = magic & 1 == 1;
-        let computed = checksum::plain(big_endian, Sum::ZERO, &header[..24]);
-        let stored = Sum(be32(header, 24), be32(header, 28));
+        let computed = checksum::plain(big_endian, Sum::ZERO, &header[..HEADER_BYTES - SUM_BYTES]);
         if stored != computed {
             return Err(WalError::Checksum { stored, computed });
         }
-        if be32(header, 4) != VERSION {
-            return Err(WalError::Version(be32(header, 4)));
+        if version != VERSION {
+            return Err(WalError::Version(version));
         }
-        let page_size = PageSize::new(be32(header, 8)).map_err(|_| WalError::PageSize(be32(header, 8)))?;
-        Ok(WalHeader {
-            page_size,
-            big_endian,
-            checkpoint_seq: be32(header, 12),
-            salts: Salts { one: be32(header, 16), two: be32(header, 20) },
-            sum: stored,
-        })
+        let page_size = PageSize::new(page_size).map_err(|_| WalError::PageSize(page_size))?;
+        Ok(WalHeader { page_size, big_endian, checkpoint_seq, salts, sum: stored })
     }
 }
 
@@ -142,11 +143,12 @@ impl FrameHeader {
     /// Reads the fields, without validation.
     #[must_use]
     pub fn parse(bytes: &[u8; FRAME_HEADER_BYTES]) -> FrameHeader {
+        let mut fields = Fields::new(bytes);
         FrameHeader {
-            pgno: Pgno::new(be32(bytes, 0)),
-            commit: be32(bytes, 4),
-            salts: Salts { one: be32(bytes, 8), two: be32(bytes, 12) },
-            sum: Sum(be32(bytes, 16), be32(bytes, 20)),
+            pgno: Pgno::new(fields.be32()),
+            commit: fields.be32(),
+            salts: Salts { one: fields.be32(), two: fields.be32() },
+            sum: Sum(fields.be32(), fields.be32()),
         }
     }
 }
@@ -171,10 +173,6 @@ pub const fn frame_offset(page_size: PageSize, frame: FrameNo) -> u64 {
 #[must_use]
 pub const fn frame_end(page_size: PageSize, frame: FrameNo) -> u64 {
     HEADER_BYTES as u64 + frame.0 as u64 * frame_bytes(page_size) as u64
-}
-
-fn be32<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
-    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
 #[cfg(test)]

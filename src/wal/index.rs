@@ -36,6 +36,7 @@
 //! header that this commit publishes has all of them.
 
 use super::checksum::{self, Sum};
+use crate::base::fields::Fields;
 use crate::base::{FrameNo, PageSize, Salts};
 
 /// Bytes of both copies of the header.
@@ -107,6 +108,12 @@ pub const fn page_number_at(frame: FrameNo) -> (u64, u32) {
 /// Bytes in one copy of the header.
 const HEADER_BYTES: usize = 48;
 
+/// Bytes of the checksum at the end of each copy.
+const SUM_BYTES: usize = 8;
+
+/// Lock bytes between the read marks and what was attempted. Nothing is stored in them.
+const LOCK_BYTES: usize = 8;
+
 /// Why the header of a wal-index can't be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WalIndexError {
@@ -168,31 +175,30 @@ impl WalIndexHeader {
         if header != second {
             return Err(WalIndexError::Torn);
         }
-        if header[12] == 0 {
+        let mut fields = Fields::new(header);
+        let (version, _unused, change) = (fields.ne32(), fields.ne32(), fields.ne32());
+        let (initialised, big_endian, page_size) = (fields.byte(), fields.byte(), fields.ne16());
+        let (mx_frame, n_page) = (FrameNo(fields.ne32()), fields.ne32());
+        let frame_sum = Sum(fields.ne32(), fields.ne32());
+        let salts = Salts { one: fields.be32(), two: fields.be32() };
+        let stored = Sum(fields.ne32(), fields.ne32());
+        if initialised == 0 {
             return Err(WalIndexError::NotInitialised);
         }
-        let computed = checksum::plain(cfg!(target_endian = "big"), Sum::ZERO, &header[..40]);
-        let stored = Sum(ne32(header, 40), ne32(header, 44));
+        let summed = &header[..HEADER_BYTES - SUM_BYTES];
+        let computed = checksum::plain(cfg!(target_endian = "big"), Sum::ZERO, summed);
         if stored != computed {
             return Err(WalIndexError::Checksum { stored, computed });
         }
-        if ne32(header, 0) != VERSION {
-            return Err(WalIndexError::Version(ne32(header, 0)));
+        if version != VERSION {
+            return Err(WalIndexError::Version(version));
         }
-        let mx_frame = FrameNo(ne32(header, 16));
-        let page_size = match u16::from_ne_bytes([header[14], header[15]]) {
+        let page_size = match page_size {
             0 if mx_frame.0 == 0 => None,
             v => Some(PageSize::from_u16(v).map_err(|_| WalIndexError::PageSize(v))?),
         };
-        Ok(WalIndexHeader {
-            change: ne32(header, 8),
-            big_endian: header[13] != 0,
-            page_size,
-            mx_frame,
-            n_page: ne32(header, 20),
-            frame_sum: Sum(ne32(header, 24), ne32(header, 28)),
-            salts: Salts { one: ne32(header, 32).to_be(), two: ne32(header, 36).to_be() },
-        })
+        let big_endian = big_endian != 0;
+        Ok(WalIndexHeader { change, big_endian, page_size, mx_frame, n_page, frame_sum, salts })
     }
 }
 
@@ -212,16 +218,12 @@ impl CheckpointInfo {
     /// Reads a private copy of bytes 96..136.
     #[must_use]
     pub fn parse(bytes: &[u8; CHECKPOINT_BYTES]) -> CheckpointInfo {
-        CheckpointInfo {
-            n_backfill: FrameNo(ne32(bytes, 0)),
-            read_marks: std::array::from_fn(|slot| ne32(bytes, 4 + 4 * slot)),
-            n_backfill_attempted: FrameNo(ne32(bytes, 32)),
-        }
+        let mut fields = Fields::new(bytes);
+        let n_backfill = FrameNo(fields.ne32());
+        let read_marks = std::array::from_fn(|_| fields.ne32());
+        fields.skip(LOCK_BYTES);
+        CheckpointInfo { n_backfill, read_marks, n_backfill_attempted: FrameNo(fields.ne32()) }
     }
-}
-
-fn ne32(bytes: &[u8], at: usize) -> u32 {
-    u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@
 
 use super::index::{BLOCK_BYTES, BLOCK_FRAMES, FIRST_BLOCK_FRAMES, LEAD_BYTES};
 use crate::base::FrameNo;
+use crate::base::fields::Fields;
 
 /// Hash slots in a block.
 const SLOTS: usize = 8192;
@@ -45,14 +46,8 @@ pub fn finds_all(block: &[u8], number: u32, mx: FrameNo) -> bool {
         n => (FIRST_BLOCK_FRAMES + (n - 1) * BLOCK_FRAMES, BLOCK_FRAMES, 0),
     };
     let frames = mx.0.saturating_sub(before).min(capacity) as usize;
-    let page = |at: usize| {
-        let at = from + 4 * (at - 1);
-        u32::from_ne_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
-    };
-    let slot = |at: usize| {
-        let at = SLOTS_OFFSET + 2 * at;
-        usize::from(u16::from_ne_bytes([block[at], block[at + 1]]))
-    };
+    let page = |at: usize| Fields::new(&block[from + 4 * (at - 1)..]).ne32();
+    let slot = |at: usize| usize::from(Fields::new(&block[SLOTS_OFFSET + 2 * at..]).ne16());
     let Some(empty) = (0..SLOTS).find(|at| slot(*at) == 0) else { return false };
     let (mut found, mut count, mut used) = (vec![false; frames + 1], 0, 0);
     // From behind an empty slot, so that each run of used ones is seen from its beginning.

@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
-use lsfast::base::limits;
+use lsfast::base::{Pgno, limits};
 use lsfast::io::{Engine, IoChoice};
 use lsfast::replicate::state::page_hashes::hash_page;
 use lsfast::replicate::{
@@ -190,7 +190,9 @@ fn page_hash(c: &mut Criterion) {
         let mut page = vec![0; size];
         fastrand::Rng::with_seed(1).fill(&mut page);
         group.throughput(Throughput::Bytes(size as u64));
-        group.bench_function(BenchmarkId::from_parameter(size), |b| b.iter(|| hash_page(7, &page)));
+        group.bench_function(BenchmarkId::from_parameter(size), |b| {
+            b.iter(|| hash_page(7, Pgno::FIRST, &page));
+        });
     }
     group.finish();
 }

@@ -278,7 +278,9 @@ fn of_files() -> Vec<Kernel> {
         kernel("decode ranges", PAGES, move || _ = black_box(read_ranges(&by_ranges))),
         kernel("read alone", 2 * PAGES, move || alone.iter().for_each(|f| _ = black_box(read_stream(f)))),
         kernel("merge", 2 * PAGES, move || _ = black_box(merged(&files))),
-        kernel("page hash", PAGES, move || hashed.iter().for_each(|p| _ = black_box(hash_page(1, p)))),
+        kernel("page hash", PAGES, move || {
+            hashed.iter().for_each(|p| _ = black_box(hash_page(1, Pgno::FIRST, p)));
+        }),
         kernel("crc64", 1, move || _ = black_box(crc64(&flat))),
     ]
 }

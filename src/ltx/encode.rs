@@ -76,6 +76,27 @@ pub fn encode_file_into<'a>(
     Ok(())
 }
 
+/// Puts the checksum of the database into the header of an encoded file, and into `header`.
+///
+/// The checksum follows from hashes of the pages, which are made while the pages are compressed, so
+/// it is known only when the file is complete. `pages` is the number of pages in the file.
+pub fn set_checksum(file: &mut [u8], header: &mut Header, pages: usize, checksum: DatabaseChecksum) {
+    let before = crc64(&header.to_bytes());
+    header.checksum = Some(checksum);
+    let bytes = header.to_bytes();
+    file[..HEADER_LEN].copy_from_slice(&bytes);
+    let (rest, trailer) = file.split_last_chunk_mut::<TRAILER_LEN>().expect("a file has a trailer");
+    let index_len = rest.last_chunk().map_or(0, |len| u64::from_be_bytes(*len));
+    // What the file checksum covers after the header: uncompressed pages, and the end as it is.
+    let pages_len = (pages * (HEAD + header.page_size.bytes())) as u64;
+    let covered = pages_len + HEAD_SHORT as u64 + index_len + 8 + 8;
+    // A change of the header changes the CRC by the same amount whatever follows it.
+    let change = combine(before ^ crc64(&bytes), 0, covered);
+    let mut trailer_now = Trailer::parse(trailer);
+    trailer_now.file_checksum = (trailer_now.file_checksum ^ change) | CHECKSUM_FLAG;
+    *trailer = trailer_now.to_bytes();
+}
+
 /// Appends the trailer. `crc` covers the file up to `covered`; this function adds the rest.
 fn finish_file(out: &mut Vec<u8>, covered: usize, mut crc: Crc64) -> Trailer {
     let post_apply = 0u64;

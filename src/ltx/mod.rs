@@ -54,7 +54,7 @@ pub use check::{FileCheck, PartialCheck, decode_frames};
 pub use decode::{Decoder, Step};
 #[cfg(feature = "internals")]
 pub use encode::encode_file_into;
-pub use encode::{BlockBuilder, Encoder, FrameBlock, encode_file, encoded_len_max};
+pub use encode::{BlockBuilder, Encoder, FrameBlock, encode_file, encoded_len_max, set_checksum};
 pub use error::LtxError;
 pub use header::{CHECKSUM_FLAG, HEADER_LEN, Header, Trailer, WalRange};
 pub use index::{IndexEntry, Tail, TailState};

@@ -255,6 +255,24 @@ fn a_reader_that_failed_stays_failed() {
 }
 
 #[test]
+fn a_checksum_that_comes_late_makes_the_same_file() {
+    for (page_size, pages) in [(512, 1), (512, 2_000), (4096, 70), (65536, 3)] {
+        let mut header = header(size(page_size), pages, 2, 2);
+        let page = vec![7; page_size as usize];
+        let encode = |header: &Header| {
+            let numbers = (1..=pages).filter_map(Pgno::new);
+            encode_file(header, numbers.map(|p| (p, &page[..]))).unwrap()
+        };
+        let mut late = encode(&header);
+        for checksum in [DatabaseChecksum(7), DatabaseChecksum(u64::MAX)] {
+            set_checksum(&mut late, &mut header, pages as usize, checksum);
+            assert_eq!(header.checksum, Some(checksum));
+            assert!(late == encode(&header), "{pages} pages of {page_size} bytes");
+        }
+    }
+}
+
+#[test]
 fn an_index_that_went_through_a_file_is_the_same() {
     // More than twice the bound, at some eight bytes per page.
     let pages = 300_000;

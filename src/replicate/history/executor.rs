@@ -33,6 +33,7 @@ use crate::ltx::{Header, TimesId, times};
 use crate::replicate::image::stream::{Hashes, Stream};
 use crate::replicate::outage::{Name, Outages, Trouble};
 use crate::replicate::replica::resume;
+use crate::replicate::state::next_checksum::NextChecksum;
 use crate::restore;
 use crate::store::{Entry, ErrorKind, PutOptions, Store};
 
@@ -449,21 +450,20 @@ impl Keeper {
         let page_size = source.page_size();
         let before = self.feed.shelf(|s| s.level(Level::RAW).next_back().map(|s| s.created));
         let created = now.not_before(before.unwrap_or_default());
-        let wal = last_frame(page_size, &point.mark);
-        let header = Header::new(page_size, source.size_pages(), (Txid(1), point.txid), created, wal);
+        let (size_pages, wal) = (source.size_pages(), last_frame(page_size, &point.mark));
+        let header = Header::new(page_size, size_pages, (Txid(1), point.txid), created, wal);
         let id = image_id(point.txid);
-        let options = PutOptions { created, create_only: false };
         let stream = Stream {
             store: &*self.store,
             source: Arc::clone(&source),
             header,
             id,
-            options,
+            options: PutOptions { created, create_only: false },
             pin: &pin,
             spill: self.spill.clone(),
         };
-        let count = source.size_pages() as usize;
-        let size = stream.send(source.all_pages(), count, Hashes::None).await?;
+        let (all, checksum) = (source.all_pages(), NextChecksum::of_image(page_size, size_pages));
+        let size = stream.send(all, size_pages as usize, Hashes::None, Some(checksum)).await?.size;
         drop(pin);
         tracing::info!(db = self.name, replica = self.store.url(), txid = %point.txid, bytes = size, "snapshot stored");
         self.put(Stored { id, size, created, seen: created.min(now), exact: true });

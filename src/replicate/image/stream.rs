@@ -7,15 +7,17 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::source::PageSource;
 use crate::base::buffer_pool::{Spare, Spares};
+use crate::base::checksum::page_hash;
 use crate::base::pages::PageSet;
-use crate::base::{LtxId, PageSize, Pgno, limits};
+use crate::base::{DatabaseChecksum, LtxId, PageSize, Pgno, limits};
 use crate::ltx::{Encoder, FrameBlock, Header, LtxError, encoded_len_max};
 use crate::replicate::handoff::Pin;
-use crate::replicate::state::page_hashes::{Gathered, PageHashes, hash_page};
+use crate::replicate::state::next_checksum::NextChecksum;
+use crate::replicate::state::page_hashes::{Gathered, PageHashes, entry, hash_page, published};
 use crate::store::{PutOptions, Store, StoreError, Upload};
 
 /// Bytes of uncompressed pages in one chunk.
@@ -53,9 +55,18 @@ pub enum StreamError {
     Finish {
         /// The error of the request.
         source: StoreError,
-        /// Bytes of the object.
-        size: u64,
+        /// What was sent.
+        sent: Sent,
     },
+}
+
+/// What was sent as one object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// Bytes of the object.
+    pub size: u64,
+    /// The checksum in its header.
+    pub checksum: Option<DatabaseChecksum>,
 }
 
 /// Consecutive pages.
@@ -105,7 +116,7 @@ pub struct Stream<'a> {
 
 /// Where the hashes of the pages go.
 pub enum Hashes<'a> {
-    /// Nowhere; no hashes are computed.
+    /// Nowhere.
     None,
     /// Into memory or a temporary file; computed with this seed.
     Gather(&'a mut Gathered, u64),
@@ -133,7 +144,8 @@ impl Hashes<'_> {
 }
 
 impl Stream<'_> {
-    /// Stores `pages`, ascending, and notes their hashes. Returns the size of the object in bytes.
+    /// Stores `pages`, ascending, and notes their hashes. If the checksum of the database follows
+    /// from them, by `checksum`, it replaces that in the header.
     ///
     /// # Errors
     /// [`StreamError`]. After [`StreamError::Finish`] the object may exist.
@@ -142,18 +154,19 @@ impl Stream<'_> {
         pages: impl Iterator<Item = Pgno>,
         count: usize,
         hashes: Hashes<'_>,
-    ) -> Result<u64, StreamError> {
+        checksum: Option<NextChecksum>,
+    ) -> Result<Sent, StreamError> {
         let size_max = encoded_len_max(self.header.page_size, count) as u64;
         let mut upload = self.store.upload(self.id, size_max, self.options).await?;
-        match self.parts(&mut *upload, pages, hashes).await {
+        match self.parts(&mut *upload, pages, hashes, checksum).await {
             // All pages have been read: no later change affects them.
             Ok(_) if !self.pin.held() => {
                 upload.abort().await;
                 Err(StreamError::Void)
             }
-            Ok(size) => match upload.finish().await {
-                Ok(()) => Ok(size),
-                Err(source) => Err(StreamError::Finish { source, size }),
+            Ok(sent) => match upload.finish().await {
+                Ok(()) => Ok(sent),
+                Err(source) => Err(StreamError::Finish { source, sent }),
             },
             Err(e) => {
                 upload.abort().await;
@@ -167,10 +180,15 @@ impl Stream<'_> {
         upload: &mut dyn Upload,
         pages: impl Iterator<Item = Pgno>,
         mut hashes: Hashes<'_>,
-    ) -> Result<u64, StreamError> {
-        let seed = hashes.seed();
+        mut checksum: Option<NextChecksum>,
+    ) -> Result<Sent, StreamError> {
+        // Without a seed only the published half of a page's hash is needed, if any.
+        let seed = hashes.seed().map(Some).or(checksum.as_ref().map(|_| None));
         let (pages_spare, blocks_spare) = (Spares::new(IN_FLIGHT), Spares::new(BLOCKS));
         let (mut encoder, head) = Encoder::spilling(self.header, self.spill.clone())?;
+        if checksum.is_some() {
+            upload.hold_start();
+        }
         upload.write(head).await?;
         let mut runs = runs(self.header.page_size, pages);
         let mut in_flight: VecDeque<JoinHandle<Result<Chunk, StreamError>>> = VecDeque::new();
@@ -185,35 +203,45 @@ impl Stream<'_> {
             if !self.pin.held() {
                 return Err(StreamError::Void);
             }
+            if let Some(checksum) = &mut checksum {
+                checksum.take(&chunk.hashes);
+            }
             hashes.take(chunk.hashes)?;
             upload.write(encoder.push(chunk.block)?).await?;
+        }
+        let checksum = match checksum {
+            Some(next) => spawn_blocking(|| next.finish()).await.map_err(io::Error::other)?,
+            None => None,
+        };
+        if let Some(checksum) = checksum {
+            upload.replace_start(encoder.set_checksum(checksum)).await?;
         }
         let mut ending = encoder.end()?;
         while let Some(piece) = ending.piece()? {
             upload.write(piece).await?;
         }
-        Ok(ending.size())
+        Ok(Sent { size: ending.size(), checksum: checksum.or(self.header.checksum) })
     }
 
     fn begin(
         &self,
         run: Run,
-        seed: Option<u64>,
+        seed: Option<Option<u64>>,
         spares: Spares,
         block: Spare,
     ) -> JoinHandle<Result<Chunk, StreamError>> {
         let source = Arc::clone(&self.source);
-        tokio::task::spawn_blocking(move || {
+        spawn_blocking(move || {
             let mut bytes = spares.take();
             read_run(&source, run, &mut bytes)?;
             let page_size = source.page_size();
-            let pages = || {
-                let numbers = (run.first.get()..).filter_map(Pgno::new);
-                numbers.zip(bytes.chunks_exact(page_size.bytes()))
-            };
+            let pages = || pages(run, page_size, &bytes);
             let block = FrameBlock::encode_in(block, page_size, pages())?;
-            let hashed = |seed| pages().map(|(p, page)| (p, hash_page(seed, page))).collect();
-            let hashes = seed.map(hashed).unwrap_or_default();
+            let hashes = match seed {
+                Some(Some(seed)) => pages().map(|(p, page)| (p, hash_page(seed, p, page))).collect(),
+                Some(None) => pages().map(|(p, page)| (p, entry(0, page_hash(p, page)))).collect(),
+                None => Vec::new(),
+            };
             Ok(Chunk { block, hashes })
         })
     }
@@ -228,40 +256,100 @@ fn read_run(source: &PageSource, run: Run, bytes: &mut Vec<u8>) -> io::Result<()
     source.overlay(run.first, bytes, have)
 }
 
-/// Numbers of the source's pages whose hash is not the kept one. Incomplete if the pin was voided.
-///
-/// # Errors
-/// Any I/O error of reading the database or the hashes.
-pub async fn differing(source: &Arc<PageSource>, hashes: &PageHashes, pin: &Pin) -> io::Result<PageSet> {
-    let spares = Spares::new(IN_FLIGHT);
+/// Reads all pages of the source, and makes something of each run on worker threads. `take` gets
+/// the results in order. Incomplete if the pin was voided.
+async fn each_run<T: Send + 'static>(
+    source: &Arc<PageSource>,
+    pin: &Pin,
+    make: impl Fn(Run, &[u8]) -> io::Result<T> + Send + Sync + 'static,
+    mut take: impl FnMut(T) -> io::Result<()>,
+) -> io::Result<()> {
+    let (spares, make) = (Spares::new(IN_FLIGHT), Arc::new(make));
     let mut runs = runs(source.page_size(), source.all_pages());
-    let mut in_flight: VecDeque<JoinHandle<io::Result<Vec<Pgno>>>> = VecDeque::new();
-    let mut differ = PageSet::default();
+    let mut in_flight: VecDeque<JoinHandle<io::Result<T>>> = VecDeque::new();
     loop {
         while in_flight.len() < IN_FLIGHT
             && pin.held()
             && let Some(run) = runs.next()
         {
-            let (source, hashes, spares) = (Arc::clone(source), hashes.clone(), spares.clone());
-            in_flight.push_back(tokio::task::spawn_blocking(move || {
+            let (source, make, spares) = (Arc::clone(source), Arc::clone(&make), spares.clone());
+            in_flight.push_back(spawn_blocking(move || {
                 let mut bytes = spares.take();
                 read_run(&source, run, &mut bytes)?;
-                compare(&hashes, run, source.page_size(), &bytes)
+                make(run, &bytes)
             }));
         }
-        let Some(chunk) = in_flight.pop_front() else { return Ok(differ) };
-        chunk.await.map_err(io::Error::other)??.into_iter().for_each(|p| differ.insert(p));
+        let Some(made) = in_flight.pop_front() else { return Ok(()) };
+        take(made.await.map_err(io::Error::other)??)?;
     }
 }
 
-fn compare(hashes: &PageHashes, run: Run, page_size: PageSize, bytes: &[u8]) -> io::Result<Vec<Pgno>> {
-    let kept = hashes.read(run.first, run.count)?;
-    let pages = bytes.chunks_exact(page_size.bytes()).zip(kept);
-    let differs = |(i, (page, kept)): (usize, (&[u8], u128))| {
-        let equal = kept != 0 && kept == hash_page(hashes.seed(), page);
-        if equal { None } else { Pgno::new(run.first.get() + i as u32) }
+/// The pages of a run.
+fn pages(run: Run, page_size: PageSize, bytes: &[u8]) -> impl Iterator<Item = (Pgno, &[u8])> {
+    (run.first.get()..).filter_map(Pgno::new).zip(bytes.chunks_exact(page_size.bytes()))
+}
+
+/// Writes the hashes of all pages of the source into `hashes`, and returns the checksum of the
+/// database. Both are incomplete if the pin was voided.
+///
+/// # Errors
+/// Any I/O error of reading the database or writing the hashes.
+pub async fn hash_all(
+    source: &Arc<PageSource>,
+    hashes: &PageHashes,
+    pin: &Pin,
+) -> io::Result<DatabaseChecksum> {
+    let (page_size, seed) = (source.page_size(), hashes.seed());
+    let mut sum = DatabaseChecksum::default();
+    let make = move |run, bytes: &[u8]| {
+        Ok(pages(run, page_size, bytes).map(|(p, page)| (p, hash_page(seed, p, page))).collect::<Vec<_>>())
     };
-    Ok(pages.enumerate().filter_map(differs).collect())
+    let take = |entries: Vec<(Pgno, u128)>| {
+        entries.iter().for_each(|(_, entry)| sum.toggle(published(*entry)));
+        hashes.write(entries)
+    };
+    each_run(source, pin, make, take).await?;
+    Ok(sum)
+}
+
+/// Numbers of the source's pages whose hash is not the kept one, and the checksum of the database.
+/// Both are incomplete if the pin was voided.
+///
+/// # Errors
+/// Any I/O error of reading the database or the hashes.
+pub async fn differing(
+    source: &Arc<PageSource>,
+    hashes: &PageHashes,
+    pin: &Pin,
+) -> io::Result<(PageSet, DatabaseChecksum)> {
+    let (page_size, hashes) = (source.page_size(), hashes.clone());
+    let (mut differ, mut sum) = (PageSet::default(), DatabaseChecksum::default());
+    let take = |(numbers, part): (Vec<Pgno>, DatabaseChecksum)| {
+        numbers.into_iter().for_each(|p| differ.insert(p));
+        sum.toggle(part.0);
+        Ok(())
+    };
+    each_run(source, pin, move |run, bytes| compare(&hashes, run, page_size, bytes), take).await?;
+    Ok((differ, sum))
+}
+
+/// The pages of a run whose hash is not the kept one, and the checksum of the run.
+fn compare(
+    hashes: &PageHashes,
+    run: Run,
+    page_size: PageSize,
+    bytes: &[u8],
+) -> io::Result<(Vec<Pgno>, DatabaseChecksum)> {
+    let kept = hashes.read(run.first, run.count)?;
+    let (mut differ, mut sum) = (Vec::new(), DatabaseChecksum::default());
+    for ((pgno, page), kept) in pages(run, page_size, bytes).zip(kept) {
+        let entry = hash_page(hashes.seed(), pgno, page);
+        sum.toggle(published(entry));
+        if kept == 0 || kept != entry {
+            differ.push(pgno);
+        }
+    }
+    Ok((differ, sum))
 }
 
 #[cfg(test)]

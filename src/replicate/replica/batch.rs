@@ -7,9 +7,10 @@ use super::error::ReplicaError;
 use super::pipeline::Replica;
 use crate::base::clock::Millis;
 use crate::base::{FrameNo, LtxId, Pgno, Salts, Txid};
-use crate::ltx::{Header, LtxError, WalRange, encode_file};
+use crate::ltx::{Header, LtxError, WalRange, encode_file, set_checksum};
 use crate::replicate::handoff::Mark;
 use crate::replicate::pending::{Page, Pending};
+use crate::replicate::state::next_checksum::NextChecksum;
 use crate::replicate::state::page_hashes::hash_page;
 use crate::replicate::state::{Point, print_of};
 use crate::store::{ErrorKind, PutOptions};
@@ -29,9 +30,9 @@ struct Batch {
 }
 
 impl Batch {
-    fn new(header: &Header, mark: Mark, (bytes, hashes): Encoded) -> Batch {
-        let (pos, size_pages, print) = (mark.pos, mark.size_pages, print_of(header));
-        let point = Point { txid: header.max, pos, size_pages, print };
+    fn new(mark: Mark, (header, bytes, hashes): Encoded) -> Batch {
+        let (pos, size_pages, print) = (mark.pos, mark.size_pages, print_of(&header));
+        let point = Point { txid: header.max, pos, size_pages, print, checksum: header.checksum };
         let (id, created) = (LtxId::raw(header.max), header.timestamp);
         Batch { id, point, mark, created, bytes: bytes.into(), hashes }
     }
@@ -41,6 +42,8 @@ impl Batch {
 pub struct Prepared {
     /// The mark before that transaction.
     before: Mark,
+    /// The durable point when it was encoded, on which its checksum and its range of the WAL rest.
+    durable: Point,
     batch: Batch,
 }
 
@@ -49,19 +52,30 @@ fn sorted(pending: Pending, mark: &Mark) -> Vec<(Pgno, Page)> {
     pending.into_sorted(mark.size_pages)
 }
 
-/// The bytes of a file, and the hashes of its pages.
-type Encoded = (Vec<u8>, Vec<(Pgno, u128)>);
+/// The header and the bytes of a file, and the hashes of its pages.
+type Encoded = (Header, Vec<u8>, Vec<(Pgno, u128)>);
 
 /// Makes the file of a batch. Each page is hashed when it is compressed. Hashing later would read
 /// it from memory again, and would need all pages until the store has answered.
-fn encode(header: &Header, pages: &[(Pgno, Page)], seed: u64) -> Result<Encoded, LtxError> {
+fn encode(
+    mut header: Header,
+    pages: &[(Pgno, Page)],
+    seed: u64,
+    checksum: Option<NextChecksum>,
+) -> Result<Encoded, LtxError> {
     let mut hashes = Vec::with_capacity(pages.len());
     let hashed = pages.iter().map(|(p, page)| {
-        hashes.push((*p, hash_page(seed, page)));
+        hashes.push((*p, hash_page(seed, *p, page)));
         (*p, &**page)
     });
-    let bytes = encode_file(header, hashed)?;
-    Ok((bytes, hashes))
+    let mut bytes = encode_file(&header, hashed)?;
+    if let Some(mut checksum) = checksum {
+        checksum.take(&hashes);
+        if let Some(checksum) = checksum.finish() {
+            set_checksum(&mut bytes, &mut header, pages.len(), checksum);
+        }
+    }
+    Ok((header, bytes, hashes))
 }
 
 impl Replica {
@@ -86,7 +100,14 @@ impl Replica {
         self.vitals().take();
         let batch = match self.prepared.take() {
             // I3: exactly the transaction that this batch was prepared from has been published.
-            Some(p) if p.batch.mark == mark && p.batch.id.max == *next && pending.commits() == 1 => p.batch,
+            Some(p)
+                if p.batch.mark == mark
+                    && p.batch.id.max == *next
+                    && p.durable == self.local.state().durable
+                    && pending.commits() == 1 =>
+            {
+                p.batch
+            }
             _ => match self.encode(*next, mark, pending).await? {
                 Some(batch) => batch,
                 None => {
@@ -120,12 +141,16 @@ impl Replica {
         if known || near.mark.change != before.change.wrapping_add(1) || near.pages.len() > INLINE_PAGES {
             return Ok(());
         }
+        let checksum = self.local.next_checksum(near.mark.size_pages);
+        if checksum.as_ref().is_some_and(NextChecksum::is_long) {
+            return Ok(());
+        }
         let mut pending = Pending::new();
         near.pages.iter().for_each(|(p, page)| pending.insert(*p, page));
         let header = self.header(txid, &near.mark);
         let pages = sorted(pending, &near.mark);
-        let batch = Batch::new(&header, near.mark, encode(&header, &pages, self.local.seed())?);
-        self.prepared = Some(Prepared { before, batch });
+        let batch = Batch::new(near.mark, encode(header, &pages, self.local.seed(), checksum)?);
+        self.prepared = Some(Prepared { before, durable: self.local.state().durable, batch });
         Ok(())
     }
 
@@ -145,12 +170,14 @@ impl Replica {
         }
         let header = self.header(txid, &mark);
         let (pages, seed) = (sorted(pending, &mark), self.local.seed());
-        if pages.len() <= INLINE_PAGES {
-            return Ok(Some(Batch::new(&header, mark, encode(&header, &pages, seed)?)));
+        let checksum = self.local.next_checksum(mark.size_pages);
+        let is_long = checksum.as_ref().is_some_and(NextChecksum::is_long);
+        if pages.len() <= INLINE_PAGES && !is_long {
+            return Ok(Some(Batch::new(mark, encode(header, &pages, seed, checksum)?)));
         }
-        let encoded = tokio::task::spawn_blocking(move || encode(&header, &pages, seed));
+        let encoded = tokio::task::spawn_blocking(move || encode(header, &pages, seed, checksum));
         let encoded = encoded.await.map_err(|e| ReplicaError::Worker(e.to_string()))??;
-        Ok(Some(Batch::new(&header, mark, encoded)))
+        Ok(Some(Batch::new(mark, encoded)))
     }
 
     /// Uploads the same bytes under the same name until the store answers.

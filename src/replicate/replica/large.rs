@@ -19,16 +19,25 @@ use tokio::time::Instant;
 use super::error::ReplicaError;
 use super::pipeline::Replica;
 use crate::base::pages::PageSet;
-use crate::base::{LtxId, Pgno, Txid};
+use crate::base::{DatabaseChecksum, LtxId, Pgno, Txid};
 use crate::ltx::Header;
 use crate::replicate::handoff::{Mark, Pin};
 use crate::replicate::image::source::PageSource;
-use crate::replicate::image::stream::{Hashes, Stream, StreamError, differing};
+use crate::replicate::image::stream::{Hashes, Sent, Stream, StreamError, differing};
 use crate::replicate::pending::Pending;
+use crate::replicate::state::next_checksum::NextChecksum;
 use crate::replicate::state::page_hashes::{Gathered, PageHashes};
 use crate::replicate::state::{Point, print_of};
 use crate::replicate::vitals::ReplicaPhase;
 use crate::store::{ErrorKind, PutOptions, StoreError};
+
+/// The checksum of the database after a batch.
+enum Checksum {
+    /// All pages of the database were read.
+    Known(DatabaseChecksum),
+    /// It follows from the pages of the batch; `None` if it cannot be known.
+    Next(Option<NextChecksum>),
+}
 
 impl Replica {
     /// Stores a batch of which only the page numbers are known.
@@ -43,7 +52,7 @@ impl Replica {
             let pending = self.board.slot(self.index, |s| std::mem::take(&mut s.pending));
             self.vitals().take();
             let numbers = pending.into_numbers();
-            if self.store_pages(next, pin, mark, &numbers).await? {
+            if self.store_pages(next, pin, mark, &numbers, None).await? {
                 return Ok(());
             }
             self.put_back(&numbers);
@@ -65,11 +74,11 @@ impl Replica {
         });
     }
 
-    async fn pin(&self) -> Result<Pin, ReplicaError> {
+    pub(super) async fn pin(&self) -> Result<Pin, ReplicaError> {
         self.board.pin().await.ok_or(ReplicaError::CaptureEnded)
     }
 
-    async fn source(&self, mark: Mark) -> Result<Arc<PageSource>, StreamError> {
+    pub(super) async fn source(&self, mark: Mark) -> Result<Arc<PageSource>, StreamError> {
         let db = Arc::clone(&self.db);
         let source = tokio::task::spawn_blocking(move || PageSource::new(&db, &mark)).await;
         let source = source.map_err(std::io::Error::other)??;
@@ -81,13 +90,15 @@ impl Replica {
     }
 
     /// Reads the pages at `mark` under the pin, and stores them as the next batch. The pin is
-    /// dropped as soon as all is sent. `Ok(false)` if the attempt failed and may be repeated.
+    /// dropped as soon as all is sent. `known` is the checksum of the database at `mark`, if all of
+    /// it was read. `Ok(false)` if the attempt failed and may be repeated.
     async fn store_pages(
         &mut self,
         next: &mut Txid,
         pin: Pin,
         mark: Mark,
         pages: &PageSet,
+        known: Option<DatabaseChecksum>,
     ) -> Result<bool, ReplicaError> {
         let begun = Instant::now();
         let source = match self.source(mark).await {
@@ -97,11 +108,16 @@ impl Replica {
         let (mut hashes, seed) = (Gathered::new(self.local.dir()), self.local.seed());
         let size_pages = source.size_pages();
         let numbers = pages.iter().take_while(|p| p.get() <= size_pages);
-        let sent = self
-            .send(*next, mark, pin, &source, numbers, pages.len(), Hashes::Gather(&mut hashes, seed))
-            .await;
+        let checksum = match known {
+            Some(known) => Checksum::Known(known),
+            None => Checksum::Next(self.local.next_checksum(size_pages)),
+        };
+        let hashed = Hashes::Gather(&mut hashes, seed);
+        let sent = self.send(*next, mark, pin, &source, numbers, pages.len(), hashed, checksum).await;
         match sent {
             Ok((point, size)) => {
+                let begun = self.local.begin_hashes_of(point.txid);
+                self.noted(begun);
                 let noted = match self.local.hashes().cloned() {
                     Some(kept) => tokio::task::spawn_blocking(move || hashes.write_to(&kept))
                         .await
@@ -124,7 +140,12 @@ impl Replica {
     }
 
     /// Drops the pin before the wait, so that the WAL can start over meanwhile.
-    async fn retry_unpinned(&mut self, pin: Pin, e: StreamError, begun: Instant) -> Result<(), ReplicaError> {
+    pub(super) async fn retry_unpinned(
+        &mut self,
+        pin: Pin,
+        e: StreamError,
+        begun: Instant,
+    ) -> Result<(), ReplicaError> {
         let e = unless_void(&pin, e);
         // I6: a failing store must not keep the WAL from starting over.
         drop(pin);
@@ -141,12 +162,20 @@ impl Replica {
         pages: impl Iterator<Item = Pgno>,
         count: usize,
         hashes: Hashes<'_>,
+        checksum: Checksum,
     ) -> Result<(Point, u64), StreamError> {
         let size_pages = source.size_pages();
         let created = self.local.next_timestamp(self.history_options.clock.now());
-        let header =
+        let mut header =
             Header::new(source.page_size(), size_pages, (txid, txid), created, self.wal_range(&mark));
-        let point = Point { txid, pos: mark.pos, size_pages, print: print_of(&header) };
+        let next_checksum = match checksum {
+            Checksum::Known(known) => {
+                header.checksum = Some(known);
+                None
+            }
+            Checksum::Next(next) => next,
+        };
+        let point = Point { txid, pos: mark.pos, size_pages, print: print_of(&header), checksum: None };
         let said = self.local.intend(point);
         self.say_local(said);
         let id = LtxId::raw(txid);
@@ -161,18 +190,20 @@ impl Replica {
         };
         self.vigil.ask();
         self.board.begin_upload();
-        let sent = stream.send(pages, count, hashes).await;
+        let sent = stream.send(pages, count, hashes, next_checksum).await;
         self.board.end_upload();
         let sent = sent.map_err(|e| unless_void(&pin, e));
         // Nothing holds the WAL back while this waits, here or in the next attempt.
         drop(pin);
-        match sent {
-            Ok(size) => Ok((point, size)),
-            Err(StreamError::Finish { source, size }) => {
-                self.was_kept(id, size, source).await.map(|()| (point, size))
+        let Sent { size, checksum } = match sent {
+            Ok(sent) => sent,
+            Err(StreamError::Finish { source, sent }) => {
+                self.was_kept(id, sent.size, source).await?;
+                sent
             }
-            Err(e) => Err(e),
-        }
+            Err(e) => return Err(e),
+        };
+        Ok((Point { checksum, ..point }, size))
     }
 
     /// Checks whether an upload exists, after the answer to its last request was lost.
@@ -246,7 +277,7 @@ impl Replica {
 
     /// Takes over everything before this moment, which is part of the state that is read now:
     /// nothing is pending, and no gap counts.
-    fn take_over(&self) -> Mark {
+    pub(super) fn take_over(&self) -> Mark {
         self.board.slot(self.index, |s| {
             s.pending = Pending::new();
             s.gap = None;
@@ -265,7 +296,9 @@ impl Replica {
         let hashes = self.local.begin_hashes()?;
         let count = source.size_pages() as usize;
         let pages = source.all_pages();
-        let (point, size) = self.send(txid, mark, pin, &source, pages, count, Hashes::File(&hashes)).await?;
+        let checksum = Some(NextChecksum::of_image(source.page_size(), source.size_pages()));
+        let (hashed, checksum) = (Hashes::File(&hashes), Checksum::Next(checksum));
+        let (point, size) = self.send(txid, mark, pin, &source, pages, count, hashed, checksum).await?;
         Ok((point, size, hashes))
     }
 
@@ -284,7 +317,7 @@ impl Replica {
                 }
                 Err(e) => Err(e),
             };
-            let (source, differ) = match compared {
+            let (source, (differ, checksum)) = match compared {
                 Ok(compared) => compared,
                 Err(e) => {
                     self.board.slot(self.index, |s| s.gap = Some(reason.to_owned()));
@@ -301,7 +334,7 @@ impl Replica {
                 "compared page hashes; storing the pages that differ"
             );
             if differ.is_empty() && !shrunk {
-                let point = Point { pos: mark.pos, ..self.local.state().durable };
+                let point = Point { pos: mark.pos, checksum: Some(checksum), ..self.local.state().durable };
                 self.local.note_stamp(self.board.stamp());
                 let noted = self.local.acknowledge(point, []);
                 self.noted(noted);
@@ -309,7 +342,7 @@ impl Replica {
                 self.works();
                 return Ok(());
             }
-            if self.store_pages(next, pin, mark, &differ).await? {
+            if self.store_pages(next, pin, mark, &differ, Some(checksum)).await? {
                 return Ok(());
             }
             self.board.slot(self.index, |s| s.gap = Some(reason.to_owned()));

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `pipeline` | the loop of the replica |
 //! | `resume`, `own_file` | decide at the start how to continue, and whether an unknown file is our own |
+//! | `recognise` | compares the checksum of the database with that of the newest batch |
 //! | `batch` | stores a batch whose pages are all in memory |
 //! | `writer` | lets only one process write to a replica |
 //! | `large` | stores what is too large to hold in memory, through `image` |
@@ -22,6 +23,7 @@ mod lineage;
 pub(crate) mod own_file;
 pub mod pace;
 mod pipeline;
+mod recognise;
 pub(crate) mod resume;
 mod trouble;
 mod verify;

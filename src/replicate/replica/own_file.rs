@@ -39,6 +39,7 @@ pub async fn adopt(store: &dyn Store, local: &mut Local) -> Result<bool, RemoteE
         None => (local.begin_hashes().map_err(state_error)?, true),
     };
     if !is_new {
+        local.begin_hashes_of(intended.txid).map_err(state_error)?;
         hashes.shrink(header.commit).map_err(state_error)?;
     }
     for entries in parts(&tail.index) {
@@ -53,7 +54,9 @@ pub async fn adopt(store: &dyn Store, local: &mut Local) -> Result<bool, RemoteE
         && header.commit == intended.size_pages;
     let pos = if same { intended.pos } else { local.state().durable.pos };
     let print = print_of(&header);
-    let point = Point { txid: intended.txid, pos, size_pages: header.commit, print };
+    // Entries from before the batch may be gone already, but the file has the checksum.
+    let checksum = header.checksum;
+    let point = Point { txid: intended.txid, pos, size_pages: header.commit, print, checksum };
     local.not_before(header.timestamp, store.now());
     if is_new { local.acknowledge_image(point, hashes) } else { local.acknowledge(point, []) }
         .map_err(state_error)?;
@@ -88,7 +91,7 @@ async fn read_part(
         let mut found: Vec<(Pgno, u128)> = Vec::with_capacity(entries.len());
         let seed = hashes.seed();
         let part = decode_frames(&header, &bytes, from, &entries, |pgno, page| {
-            found.push((pgno, hash_page(seed, page)));
+            found.push((pgno, hash_page(seed, pgno, page)));
         });
         hashes.write(found).map(|()| part)
     };
@@ -102,7 +105,7 @@ mod tests {
 
     use super::*;
     use crate::base::clock::Millis;
-    use crate::base::{FrameNo, PageSize, Salts, Txid};
+    use crate::base::{DatabaseChecksum, FrameNo, PageSize, Salts, Txid};
     use crate::ltx::{WalRange, encode_file};
     use crate::replicate::replica::resume::{Start, decide, look};
     use crate::sqlite::database::FileId;
@@ -130,7 +133,7 @@ mod tests {
     /// The point of a batch that ends with this frame.
     fn point(txid: u64, frame: u32, size_pages: u32) -> Point {
         let pos = WalPos { salts: SALTS, frame: FrameNo(frame), sum: Sum(3, 4) };
-        Point { txid: Txid(txid), pos, size_pages, print: 0 }
+        Point { txid: Txid(txid), pos, size_pages, ..Point::default() }
     }
 
     /// Stores pages, all of one version, as a batch whose header names `point`.
@@ -138,6 +141,7 @@ mod tests {
         let end = format::frame_end(page_size(), point.pos.frame);
         let wal = WalRange { offset: 32, size: end - 32, salts: point.pos.salts };
         let header = Header::new(page_size(), point.size_pages, (point.txid, point.txid), Millis(1), wal);
+        let header = Header { checksum: point.checksum, ..header };
         let pages: Vec<_> = pages.iter().map(|&no| (Pgno::new(no).unwrap(), page(no, version))).collect();
         let file = encode_file(&header, pages.iter().map(|(no, page)| (*no, &page[..]))).unwrap();
         let options = PutOptions { created: Millis(1), create_only: true };
@@ -162,8 +166,9 @@ mod tests {
     fn hashes(local: &Local, pages: &[(u32, u8)]) {
         let hashes = local.hashes().unwrap();
         for &(no, version) in pages {
-            let expected = hash_page(hashes.seed(), &page(no, version));
-            assert_eq!(hashes.read(Pgno::new(no).unwrap(), 1).unwrap(), [expected], "page {no}");
+            let pgno = Pgno::new(no).unwrap();
+            let expected = hash_page(hashes.seed(), pgno, &page(no, version));
+            assert_eq!(hashes.read(pgno, 1).unwrap(), [expected], "page {no}");
         }
     }
 
@@ -190,19 +195,41 @@ mod tests {
         stored(&store, point(1, 7, 4), &[1, 2, 3, 4], 1).await;
         let mut local = open(dir.path());
         let begun = local.begin_hashes().unwrap();
-        let of_image = (1..=4).map(|no| (Pgno::new(no).unwrap(), hash_page(local.seed(), &page(no, 1))));
+        let of_image =
+            (1..=4).filter_map(Pgno::new).map(|no| (no, hash_page(local.seed(), no, &page(no.get(), 1))));
         begun.write(of_image).unwrap();
         local.acknowledge_image(point(1, 7, 4), begun).unwrap();
         // The database shrinks to three pages.
-        local.intend(point(2, 9, 3)).unwrap();
-        stored(&store, point(2, 9, 3), &[1, 3], 2).await;
+        let batch = Point { checksum: Some(DatabaseChecksum(5)), ..point(2, 9, 3) };
+        local.intend(batch).unwrap();
+        stored(&store, batch, &[1, 3], 2).await;
 
         let (start, local) = next_start(&store, dir.path(), Ok(())).await;
-        assert_eq!((start, known(&local)), (Start::Follow, point(2, 9, 3)));
+        assert_eq!((start, known(&local)), (Start::Follow, batch));
         hashes(&local, &[(1, 2), (2, 1), (3, 2)]);
         assert_eq!(local.hashes().unwrap().read(Pgno::new(4).unwrap(), 1).unwrap(), [0]);
         drop(local);
-        assert_eq!(known(&open(dir.path())), point(2, 9, 3));
+        assert_eq!(known(&open(dir.path())), batch);
+    }
+
+    /// lsfast was killed while it wrote the hashes of a batch; then the store lost that batch. Its
+    /// pages would look stored.
+    #[tokio::test]
+    async fn hashes_of_a_batch_that_is_gone_are_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = FileStore::new(dir.path().join("replica"));
+        stored(&store, point(1, 7, 1), &[1], 1).await;
+        let mut local = open(dir.path());
+        let begun = local.begin_hashes().unwrap();
+        begun.write([(Pgno::FIRST, 7)]).unwrap();
+        local.acknowledge_image(point(1, 7, 1), begun).unwrap();
+        local.intend(point(2, 9, 1)).unwrap();
+        let (start, _) = next_start(&store, dir.path(), Ok(())).await;
+        assert_eq!(start, Start::Follow, "the upload never came to the store");
+        local.begin_hashes_of(Txid(2)).unwrap();
+        let (start, local) = next_start(&store, dir.path(), Ok(())).await;
+        assert!(matches!(&start, Start::Image(why) if why.contains("was stored before")), "{start:?}");
+        assert!(local.hashes().is_none());
     }
 
     /// The store holds an earlier attempt of the same batch, or another program's: its content is

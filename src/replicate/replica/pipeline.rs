@@ -3,7 +3,7 @@
 //! # Overview
 //!
 //! ```text
-//! first_contact -> wait_for_a_sign -> decide -> Follow | Repair | Image
+//! first_contact -> wait_for_a_sign -> decide -> Follow | Repair | Recognise | Image
 //! then, until the stop: repair a gap | grant the history a state | store pending | wait
 //! ```
 //!
@@ -162,7 +162,9 @@ impl Replica {
         // made from a batch that has all pages.
         let ends = self.once.is_some() || self.board.is_closing();
         let start = match decision.start {
-            Start::Follow | Start::Repair(_) if ends && self.history.wants_whole_batch() => {
+            Start::Follow | Start::Repair(_) | Start::Recognise(..)
+                if ends && self.history.wants_whole_batch() =>
+            {
                 Start::Image(MISSING.to_owned())
             }
             start => start,
@@ -178,6 +180,7 @@ impl Replica {
                 self.vigil.arm(self.local.state().durable);
                 self.repair(&mut next, &reason).await?;
             }
+            Start::Recognise(newest, reason) => self.recognise(&mut next, &newest, &reason).await?,
             Start::Image(reason) => {
                 self.image(&mut next, &reason).await?;
                 whole = Some(self.local.state().durable.txid);

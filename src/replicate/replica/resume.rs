@@ -4,7 +4,7 @@
 //!
 //! [`decide`] compares three things: the newest object of the replica, the local state, and what
 //! the WAL says about that state. The result is a [`Start`]: follow the WAL, compare page hashes,
-//! or upload an image.
+//! compare the checksum of the whole database, or upload an image.
 //!
 //! # Failure and crash
 //!
@@ -45,6 +45,9 @@ pub enum Start {
     Follow,
     /// Compare page hashes, for this reason.
     Repair(String),
+    /// Read every page: if the database is the state after the batch with this header, nothing has
+    /// to be stored. Why it is not known otherwise.
+    Recognise(Header, String),
     /// Upload every page, for this reason.
     Image(String),
 }
@@ -197,9 +200,16 @@ pub async fn decide(
         _ if state.durable.print != 0 && durable <= remote.newest => see(store, LtxId::raw(durable)).await?,
         _ => Seen::NotAsked,
     };
-    if let Some(found) = foreign(&state.durable, &at_durable) {
+    // Without knowledge of the replica its newest state may still be this database.
+    let without_hashes = |local: &Local, reason: String| match file {
+        Some(header) if header.checksum.is_some() && !local.wants_image() => Start::Recognise(header, reason),
+        _ => Start::Image(reason),
+    };
+    if let Some(Mismatch { reason, .. }) = foreign(&state.durable, &at_durable) {
         local.distrust();
-        return Ok(Decision { start: Start::Image(found.reason), stranger: true });
+        let start =
+            if durable <= remote.newest { without_hashes(local, reason) } else { Start::Image(reason) };
+        return Ok(Decision { start, stranger: true });
     }
     let by_log = |local: &Local| match continuity {
         Ok(()) if local.hashes().is_some() => Decision::of(Start::Follow),
@@ -225,8 +235,15 @@ pub async fn decide(
         // meet.
         return Ok(Decision { start: Start::Image(reason), stranger: true });
     }
+    if local.hashes_of() > remote.newest {
+        // The store had answered for a batch that is not there any more.
+        local.distrust();
+        let stored = local.hashes_of();
+        return Ok(Decision::image(format!("it ends at {}, but {stored} was stored before", remote.newest)));
+    }
     if local.hashes().is_none() {
-        return Ok(Decision::image("there are no page hashes for it on this host".to_owned()));
+        let reason = "there are no page hashes for it on this host".to_owned();
+        return Ok(Decision::of(without_hashes(local, reason)));
     }
     if remote.newest == durable {
         return Ok(by_log(local));
@@ -251,7 +268,7 @@ pub async fn decide(
         None => {
             let reason = format!("it is at {}, and what changed since {durable} is not known", remote.newest);
             local.distrust();
-            Ok(Decision::image(reason))
+            Ok(Decision::of(without_hashes(local, reason)))
         }
     }
 }
@@ -279,6 +296,13 @@ fn foreign(durable: &Point, seen: &Seen) -> Option<Mismatch> {
             let at = header.timestamp.to_rfc3339();
             let found =
                 format!("{txid} was written at {at}, which is not the {txid} that this database stored");
+            (format!("it holds another history: {found}"), true)
+        }
+        Seen::File(Header { checksum: Some(there), .. })
+            if durable.checksum.is_some_and(|here| here != *there) =>
+        {
+            let here = durable.checksum.unwrap_or_default();
+            let found = format!("the database at {txid} has the checksum {there} there, and had {here} here");
             (format!("it holds another history: {found}"), true)
         }
         Seen::Gone => (format!("{txid}, which was stored, is not there any more"), false),

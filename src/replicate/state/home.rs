@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::clock::Millis;
 use crate::base::crc64::crc64;
-use crate::base::{FrameNo, PageSize, Salts, Txid};
+use crate::base::{DatabaseChecksum, FrameNo, PageSize, Salts, Txid};
 use crate::io::link::target_of;
 use crate::io::{File, OnDemand, Private, durable, read_small};
 use crate::ltx::Header;
@@ -38,12 +38,15 @@ pub struct Point {
     pub size_pages: u32,
     /// Identifies the batch's object in the store (see [`print_of`]); 0 if not known.
     pub print: u64,
+    /// Checksum of the database after the batch; `None` if it is not known.
+    pub checksum: Option<DatabaseChecksum>,
 }
 
-/// Identifies an object by its header. Never 0.
+/// Identifies an object by its header, without the database checksum, which is not known before the
+/// upload of a large batch. Never 0.
 #[must_use]
 pub fn print_of(header: &Header) -> u64 {
-    crc64(&header.to_bytes()).max(1)
+    crc64(&Header { checksum: None, ..*header }.to_bytes()).max(1)
 }
 
 /// The stored state of one replica.
@@ -57,7 +60,7 @@ pub struct State {
     pub db: FileId,
     /// Up to here the store has answered (I1).
     pub durable: Point,
-    /// The end of the upload that is, or was, under way.
+    /// The end of the upload that is, or was, under way. Its checksum is not kept.
     pub intended: Point,
     /// Seed of the page hashes.
     pub seed: u64,
@@ -69,8 +72,6 @@ pub struct State {
     pub print_synced: u64,
     /// Stamp of the database file after SQLite's last write; default if not known.
     pub stamp: Stamp,
-    /// Whether the file of page hashes contains its own TXID.
-    pub bound: bool,
 }
 
 /// The state folder of a database, locked for this process.
@@ -292,7 +293,10 @@ fn encode(sequence: u64, s: &State) -> [u8; SLOT_BYTES] {
     }
     out.extend_from_slice(&s.stamp.modified.to_le_bytes());
     out.extend_from_slice(&s.stamp.len.to_le_bytes());
-    out.extend_from_slice(&u64::from(s.bound).to_le_bytes());
+    let checksum = s.durable.checksum;
+    for word in [0, u64::from(checksum.is_some()), checksum.unwrap_or_default().0] {
+        out.extend_from_slice(&word.to_le_bytes());
+    }
     out.resize(SLOT_BYTES - 8, 0);
     out.extend_from_slice(&crc64(&out).to_le_bytes());
     out.try_into().expect("a slot has a fixed size")
@@ -323,7 +327,7 @@ impl Fields<'_> {
         let frame = FrameNo(self.u32());
         let size_pages = self.u32();
         let sum = Sum(self.u32(), self.u32());
-        Some(Point { txid, pos: WalPos { salts, frame, sum }, size_pages, print: 0 })
+        Some(Point { txid, pos: WalPos { salts, frame, sum }, size_pages, ..Point::default() })
     }
 }
 
@@ -346,11 +350,11 @@ fn decode(slot: &[u8]) -> Option<(u64, State)> {
         timestamp: Millis(f.u64().cast_signed()),
         print_synced: 0,
         stamp: Stamp::default(),
-        bound: false,
     };
     (state.durable.print, state.intended.print, state.print_synced) = (f.u64(), f.u64(), f.u64());
     state.stamp = Stamp { modified: f.u64().cast_signed(), len: f.u64() };
-    state.bound = f.u64() != 0;
+    let (_unused, known, checksum) = (f.u64(), f.u64(), DatabaseChecksum(f.u64()));
+    state.durable.checksum = (known == 1).then_some(checksum);
     Some((sequence, state))
 }
 
@@ -360,19 +364,19 @@ mod tests {
 
     fn sample(txid: u64) -> State {
         let pos = WalPos { salts: Salts { one: 1, two: 2 }, frame: FrameNo(3), sum: Sum(4, 5) };
-        let point = Point { txid: Txid(txid), pos, size_pages: 6, print: 13 };
+        let checksum = txid.is_multiple_of(2).then_some(DatabaseChecksum(17));
+        let point = Point { txid: Txid(txid), pos, size_pages: 6, print: 13, checksum };
         State {
             page_size: PageSize::new(4096).unwrap(),
             boot: [7; 16],
             db: FileId { dev: 8, ino: 9 },
             durable: point,
-            intended: Point { txid: Txid(txid + 1), ..point },
+            intended: Point { txid: Txid(txid + 1), checksum: None, ..point },
             seed: 10,
             hashes_synced: Txid(11),
             timestamp: Millis(-12),
             print_synced: 14,
             stamp: Stamp { modified: 15, len: 16 },
-            bound: true,
         }
     }
 

@@ -15,7 +15,8 @@
 //! `REPLICA` is a hash of the replica's identity, 16 hex digits.
 //!
 //! `home` opens the folder and reads and writes the slots, `record` is the state of one replica
-//! while it is followed, `page_hashes` the file of page hashes. A slot, all integers little-endian:
+//! while it is followed, `page_hashes` the file of page hashes, `next_checksum` the database
+//! checksum after a batch. A slot, all integers little-endian:
 //!
 //! | offset | size | field |
 //! |---|---|---|
@@ -35,12 +36,15 @@
 //! | 160 | 8 | print of the object as of which the page hashes are on disk |
 //! | 168 | 8 | modification time of the database file, in nanoseconds; 0 = not known |
 //! | 176 | 8 | length of the database file |
-//! | 184 | 8 | 1 if the file of page hashes begins with its own TXID, see `page_hashes` |
-//! | 192 | 312 | 0 |
+//! | 184 | 8 | not used |
+//! | 192 | 8 | 1 if the database checksum of the durable point is known |
+//! | 200 | 8 | that checksum |
+//! | 208 | 296 | 0 |
 //! | 504 | 8 | CRC-64/GO-ISO of bytes 0..504 |
 //!
 //! A point: TXID (8), salts (4 + 4), frame (4), database size in pages (4), running checksum (4 +
-//! 4). The *print* of its object is the CRC-64 of that object's LTX header. The header has the time
+//! 4). The *print* of its object is the CRC-64 of that object's LTX header without the database
+//! checksum. The header has the time
 //! to the millisecond, and the range of the WAL with its salts: no other database, and no other run
 //! of this one, makes the same print. States of earlier versions have zeros there, and their
 //! objects are trusted without this check.
@@ -49,8 +53,14 @@
 //!
 //! The state is written without fsync. After a crash of the process it is exact. After a crash of
 //! the host it is trusted only where the boot id and the TXID of the page hashes allow it.
+//!
+//! The page hashes get their new TXID before the first of their entries changes. So where their
+//! TXID is that of the durable point, they are exactly its pages, and the checksum of the durable
+//! point is the sum of their published halves. Otherwise, and after a crash of the host, the
+//! checksum is not known until all pages of the database were compared.
 
 mod home;
+pub mod next_checksum;
 pub mod page_hashes;
 pub(crate) mod record;
 

@@ -12,10 +12,12 @@
 //!
 //! # Format
 //!
-//! The file begins with the TXID that it belongs to (8 bytes) and `LSFPAGES`. An array of 16-byte
-//! entries follows: XXH3-128 of page 1, 2, ... with the seed of the state file, little-endian. An
-//! entry of 0, or beyond the end, means "not known". Files of earlier versions lack the first 16
-//! bytes.
+//! The file begins with the TXID that it belongs to (8 bytes) and `LSFPAGE2`. An array of 16-byte
+//! entries follows, for page 1, 2, ...: XXH3-64 of the page with the seed of the state file, and
+//! the page's hash in the database checksum ([`base::checksum`](crate::base::checksum)), both
+//! little-endian. A page is unchanged if both are equal. The seed is secret, so that pages cannot
+//! be made up to look unchanged. An entry of 0, or beyond the end, means "not known". A file that
+//! does not begin like this is ignored.
 //!
 //! A file that belongs to another TXID than the state next to it is a copy from another time. It
 //! could hide a page that has got its old content back since then, so such a file is ignored
@@ -25,20 +27,25 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use xxhash_rust::xxh3::xxh3_128_with_seed;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::replica_folder;
+use crate::base::checksum::page_hash;
 use crate::base::pages::PageSet;
 use crate::base::{Pgno, Txid, limits};
 use crate::io::durable::{self, temporary_beside};
 use crate::io::{File, OnDemand};
 
 const ENTRY_BYTES: usize = 16;
-const MAGIC: [u8; 8] = *b"LSFPAGES";
+const MAGIC: [u8; 8] = *b"LSFPAGE2";
 const NAME: &str = "pages";
 /// Name of a new file until it is complete.
 const NEW: &str = "pages.new";
 const MODE: u32 = 0o600;
+
+/// Entries that one read fetches where single ones are needed: those of pages close to each other
+/// cost one call.
+const WINDOW: usize = 256;
 
 /// Most entries in one write.
 const RUN_MAX: usize = 4096;
@@ -48,20 +55,29 @@ const RUN_MAX: usize = 4096;
 pub struct PageHashes {
     file: Arc<OnDemand>,
     seed: u64,
-    /// Entries before that of page 1: one for TXID and magic, or none in a file of an earlier
-    /// version.
-    before: u64,
 }
 
-/// XXH3-128 of a page.
+/// The entry of a page: its secret hash in the lower half, its published one in the upper half.
 #[must_use]
-pub fn hash_page(seed: u64, page: &[u8]) -> u128 {
-    xxh3_128_with_seed(page, seed)
+pub fn hash_page(seed: u64, pgno: Pgno, page: &[u8]) -> u128 {
+    entry(xxh3_64_with_seed(page, seed), page_hash(pgno, page))
+}
+
+/// An entry of both hashes of a page.
+#[must_use]
+pub fn entry(secret: u64, published: u64) -> u128 {
+    u128::from(published) << 64 | u128::from(secret)
+}
+
+/// The hash of a page in the database checksum, from its entry.
+#[must_use]
+pub const fn published(entry: u128) -> u64 {
+    (entry >> 64) as u64
 }
 
 impl PageHashes {
     /// Opens the page hashes in the folder of a replica. Returns also the TXID that they belong to;
-    /// `None` in a file of an earlier version. A missing file is created, empty.
+    /// `None` if they are not to be used. A missing file is created, empty.
     ///
     /// # Errors
     /// Any I/O error of opening or reading the file.
@@ -71,7 +87,7 @@ impl PageHashes {
         let have = file.get()?.pread(&mut head, 0)?;
         let (txid, magic) = head.split_first_chunk().expect("an entry is longer than a TXID");
         let bound = (have == ENTRY_BYTES && *magic == MAGIC).then(|| Txid(u64::from_le_bytes(*txid)));
-        Ok((PageHashes { file, seed, before: u64::from(bound.is_some()) }, bound))
+        Ok((PageHashes { file, seed }, bound))
     }
 
     /// Creates an empty file next to the present one. The caller fills it, then puts it in place
@@ -83,7 +99,7 @@ impl PageHashes {
         let folder = replica_folder(dir);
         let file = folder.open()?.create_anew(NEW, MODE)?;
         let file = Arc::new(OnDemand::new(folder, NEW, MODE).opened(file));
-        let hashes = PageHashes { file, seed, before: 1 };
+        let hashes = PageHashes { file, seed };
         hashes.bind(Txid(0))?;
         Ok(hashes)
     }
@@ -102,23 +118,15 @@ impl PageHashes {
     /// # Errors
     /// Any I/O error of the write.
     pub fn bind(&self, txid: Txid) -> io::Result<()> {
-        if self.before == 0 {
-            return Ok(());
-        }
         let mut head = [0; ENTRY_BYTES];
         head[..8].copy_from_slice(&txid.0.to_le_bytes());
         head[8..].copy_from_slice(&MAGIC);
         self.file.get()?.pwrite_all(&head, 0)
     }
 
-    /// Whether the file contains the TXID that it belongs to.
-    #[must_use]
-    pub fn is_bound(&self) -> bool {
-        self.before > 0
-    }
-
-    fn offset(&self, page_index: u64) -> u64 {
-        (page_index + self.before) * ENTRY_BYTES as u64
+    /// Offset of an entry. TXID and magic take the place of one.
+    const fn offset(page_index: u64) -> u64 {
+        (page_index + 1) * ENTRY_BYTES as u64
     }
 
     /// The seed of the hashes.
@@ -154,9 +162,31 @@ impl PageHashes {
     /// Any I/O error of the read.
     pub fn read(&self, first: Pgno, count: usize) -> io::Result<Vec<u128>> {
         let mut bytes = vec![0; count * ENTRY_BYTES];
-        self.file.get()?.pread(&mut bytes, self.offset(first.index() as u64))?;
+        self.file.get()?.pread(&mut bytes, PageHashes::offset(first.index() as u64))?;
         let entry = |b: &[u8]| u128::from_le_bytes(b.try_into().expect("an entry has 16 bytes"));
         Ok(bytes.chunks_exact(ENTRY_BYTES).map(entry).collect())
+    }
+
+    /// Calls `f` with the entry of each of these pages, which ascend; 0 for one that is not known.
+    ///
+    /// # Errors
+    /// Any I/O error of the reads.
+    pub fn visit(&self, pages: impl Iterator<Item = Pgno>, mut f: impl FnMut(u128)) -> io::Result<()> {
+        let file = self.file.get()?;
+        let mut window = [0; WINDOW * ENTRY_BYTES];
+        let mut known = 0..0;
+        for pgno in pages {
+            let index = pgno.index();
+            if !known.contains(&index) {
+                let have = file.pread(&mut window, PageHashes::offset(index as u64))?;
+                window[have..].fill(0);
+                known = index..index + WINDOW;
+            }
+            let at = (index - known.start) * ENTRY_BYTES;
+            let entry = window[at..].first_chunk().expect("the window has whole entries");
+            f(u128::from_le_bytes(*entry));
+        }
+        Ok(())
     }
 
     /// Writes entries in ascending order of pages; adjacent ones go out in one write.
@@ -180,7 +210,7 @@ impl PageHashes {
 
     fn write_run(&self, first: Option<Pgno>, run: &[u8]) -> io::Result<()> {
         match first {
-            Some(first) => self.file.get()?.pwrite_all(run, self.offset(first.index() as u64)),
+            Some(first) => self.file.get()?.pwrite_all(run, PageHashes::offset(first.index() as u64)),
             None => Ok(()),
         }
     }
@@ -190,7 +220,7 @@ impl PageHashes {
     /// # Errors
     /// Any I/O error of truncating the file.
     pub fn shrink(&self, size_pages: u32) -> io::Result<()> {
-        let len = self.offset(u64::from(size_pages));
+        let len = PageHashes::offset(u64::from(size_pages));
         let file = self.file.get()?;
         if file.len()? > len {
             file.std().set_len(len)?;
@@ -203,7 +233,7 @@ impl PageHashes {
     /// # Errors
     /// Any I/O error of reading the file's length.
     pub fn is_empty(&self) -> io::Result<bool> {
-        Ok(self.file.get()?.len()? <= self.offset(0))
+        Ok(self.file.get()?.len()? <= PageHashes::offset(0))
     }
 }
 
@@ -296,8 +326,17 @@ mod tests {
         assert!(h.is_empty().unwrap() && txid.is_none());
         h.write([(pg(2), 2), (pg(3), 3), (pg(9), 9)]).unwrap();
         assert_eq!(h.read(pg(1), 10).unwrap(), [0, 2, 3, 0, 0, 0, 0, 0, 9, 0]);
+        let seen = |pages: &[u32]| {
+            let mut entries = Vec::new();
+            h.visit(pages.iter().map(|p| pg(*p)), |e| entries.push(e)).unwrap();
+            entries
+        };
+        assert_eq!(seen(&[1, 2, 3, 9, 10, 5_000]), [0, 2, 3, 9, 0, 0]);
+        h.write([(pg(300), 300), (pg(5_000), 5_000)]).unwrap();
+        assert_eq!(seen(&[2, 257, 258, 300, 5_000, 5_001]), [2, 0, 0, 300, 5_000, 0]);
         h.shrink(2).unwrap();
         assert_eq!(h.read(pg(1), 10).unwrap(), [0, 2, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(seen(&[2, 3]), [2, 0]);
     }
 
     #[test]
@@ -342,11 +381,9 @@ mod tests {
         assert_eq!((txid, h.read(pg(1), 3).unwrap()), (Some(Txid(5)), vec![7, 8, 0]));
         h.shrink(1).unwrap();
         assert_eq!(h.read(pg(1), 2).unwrap(), [7, 0]);
-        let old: Vec<u8> = [7u128, 8].iter().flat_map(|e| e.to_le_bytes()).collect();
+        let mut old = std::fs::read(dir.path().join("pages")).unwrap();
+        old[8..16].copy_from_slice(b"LSFPAGES");
         std::fs::write(dir.path().join("pages"), old).unwrap();
-        let (h, txid) = PageHashes::of(dir.path(), 1).unwrap();
-        assert_eq!((txid, h.read(pg(1), 3).unwrap()), (None, vec![7, 8, 0]));
-        h.bind(Txid(5)).unwrap();
-        assert_eq!(h.read(pg(1), 1).unwrap(), [7], "there is no room for it in such a file");
+        assert_eq!(PageHashes::of(dir.path(), 1).unwrap().1, None, "its entries are other hashes");
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! intend: the state has the intended point, then the upload begins
-//! acknowledge: the store has answered; page hashes, then their TXID, then the durable point
+//! acknowledge: the store has answered; TXID of the page hashes, the hashes, then the durable point
 //! ```
 //!
 //! # Failure and crash
@@ -18,6 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::next_checksum::NextChecksum;
 use super::page_hashes::PageHashes;
 use crate::base::clock::Millis;
 use crate::base::{PageSize, Pgno, Txid};
@@ -49,6 +50,8 @@ pub struct Local {
     dir: PathBuf,
     file: StateFile,
     hashes: Option<PageHashes>,
+    /// The TXID that the page hashes belonged to when they were opened.
+    hashes_of: Txid,
     state: State,
     synced_at: Instant,
 }
@@ -71,7 +74,6 @@ impl Local {
             timestamp: Millis(0),
             print_synced: 0,
             stamp: Stamp::default(),
-            bound: false,
         };
         // A state without a durable point may still have a first image whose answer never came.
         let known = |s: &State| s.durable.txid != Txid(0) || s.intended.txid != Txid(0);
@@ -93,18 +95,22 @@ impl Local {
         let hashes = PageHashes::of(&dir, state.seed).ok().filter(|(hashes, of)| {
             // The hashes of the batch that was being acknowledged when the process or the host went
             // down are right, too.
-            let belongs = match of {
-                Some(of) => (state.durable.txid..=newest).contains(of),
-                None => !state.bound,
-            };
+            let belongs = of.is_some_and(|of| (state.durable.txid..=newest).contains(&of));
             belongs && state.durable.txid != Txid(0) && !hashes.is_empty().unwrap_or(true)
         });
-        let hashes = hashes.map(|(hashes, _)| hashes);
+        let (hashes, hashes_of) = match hashes {
+            Some((hashes, of)) => (Some(hashes), of.unwrap_or_default()),
+            None => (None, Txid(0)),
+        };
+        if hashes_of != state.durable.txid {
+            // Some of the entries are of the next batch.
+            state.durable.checksum = None;
+        }
         if state.db != db {
             state.durable.pos = Point::default().pos;
         }
         (state.boot, state.db) = (fresh.boot, fresh.db);
-        let local = Local { dir, file, hashes, state, synced_at: Instant::now() };
+        let local = Local { dir, file, hashes, hashes_of, state, synced_at: Instant::now() };
         local.rest();
         Ok(local)
     }
@@ -113,6 +119,12 @@ impl Local {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Whether `lsfast reset` requested a full image.
+    #[must_use]
+    pub fn wants_image(&self) -> bool {
+        state::image_wish(&self.dir).exists()
     }
 
     /// Whether `lsfast reset` requested a full image. Withdraws the request.
@@ -136,6 +148,23 @@ impl Local {
     #[must_use]
     pub fn hashes(&self) -> Option<&PageHashes> {
         self.hashes.as_ref()
+    }
+
+    /// The TXID that the page hashes belonged to at the start. If it is after the durable one,
+    /// entries may be of a batch that was being acknowledged.
+    #[must_use]
+    pub fn hashes_of(&self) -> Txid {
+        self.hashes_of
+    }
+
+    /// The checksum of the database after the next batch, to which the pages of that batch are
+    /// given; `None` if it cannot be known.
+    #[must_use]
+    pub fn next_checksum(&self, size_pages: u32) -> Option<NextChecksum> {
+        let durable = &self.state.durable;
+        let (sum, hashes) = (durable.checksum?, self.hashes.clone()?);
+        let sizes = (durable.size_pages, size_pages);
+        Some(NextChecksum::of_batch(sum, hashes, self.state.page_size, sizes))
     }
 
     /// The timestamp for a header that is written now. It never decreases, unless an earlier one
@@ -175,6 +204,16 @@ impl Local {
         self.file.write(&self.state)
     }
 
+    /// Called before page hashes are changed for the batch `txid`, other than by
+    /// [`Local::acknowledge`]: until that batch is acknowledged, they belong to no state.
+    ///
+    /// # Errors
+    /// Any I/O error of writing the TXID.
+    pub fn begin_hashes_of(&mut self, txid: Txid) -> io::Result<()> {
+        self.state.durable.checksum = None;
+        self.hashes.as_ref().map_or(Ok(()), |hashes| hashes.bind(txid))
+    }
+
     /// Notes that the store has answered for `point` (I1). `pages` are the hashes of its pages, in
     /// ascending order.
     ///
@@ -186,11 +225,11 @@ impl Local {
         pages: impl IntoIterator<Item = (Pgno, u128)>,
     ) -> io::Result<()> {
         if let Some(hashes) = &self.hashes {
+            hashes.bind(point.txid)?;
             if point.size_pages < self.state.durable.size_pages {
                 hashes.shrink(point.size_pages)?;
             }
             hashes.write(pages)?;
-            hashes.bind(point.txid)?;
         }
         self.state.durable = point;
         self.state.intended = point;
@@ -220,7 +259,6 @@ impl Local {
         // Between these two steps the hashes are newer than the state, which only makes the next
         // start look further.
         hashes.bind(point.txid)?;
-        self.state.bound = hashes.is_bound();
         self.hashes = Some(hashes.into_place(&self.dir)?);
         (self.state.hashes_synced, self.state.print_synced) = (Txid(0), 0);
         self.acknowledge(point, [])
@@ -287,6 +325,9 @@ impl Local {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::DatabaseChecksum;
+    use crate::replicate::state::page_hashes::hash_page;
+    use crate::replicate::state::read_state;
 
     /// A header from the future, left by a wrong clock or another writer, once passed its time on
     /// to each later batch.
@@ -305,6 +346,60 @@ mod tests {
         assert_eq!(local.next_timestamp(at(1_000_000)), at(1_000_000));
         assert_eq!(local.next_timestamp(at(6)), at(6));
         assert_eq!(local.next_timestamp(at(2)), at(6));
+    }
+
+    /// A process or host that goes down while a batch is acknowledged leaves page hashes of that
+    /// batch next to the state before it. A checksum made from both would be wrong.
+    #[test]
+    fn a_checksum_counts_only_with_the_hashes_of_its_own_point() {
+        let dir = tempfile::tempdir().unwrap();
+        let (size, db) = (PageSize::new(512).unwrap(), FileId { dev: 1, ino: 1 });
+        let open = || Local::open(dir.path().to_owned(), size, db).unwrap();
+        let entry = |fill| hash_page(1, Pgno::FIRST, &[fill; 512]);
+        let point = |txid, fill| {
+            let checksum = Some(DatabaseChecksum::of(size, &[fill; 512]));
+            Point { txid: Txid(txid), size_pages: 1, checksum, ..Point::default() }
+        };
+        let next = |local: &Local, fill| {
+            let mut next = local.next_checksum(1)?;
+            next.take(&[(Pgno::FIRST, entry(fill))]);
+            Some(next.finish())
+        };
+        let mut local = open();
+        assert_eq!(next(&local, 1), None, "nothing is known yet");
+        let begun = local.begin_hashes().unwrap();
+        begun.write([(Pgno::FIRST, entry(1))]).unwrap();
+        local.acknowledge_image(point(1, 1), begun).unwrap();
+        assert_eq!(next(&local, 2), Some(point(2, 2).checksum));
+        local.acknowledge(point(2, 2), [(Pgno::FIRST, entry(2))]).unwrap();
+        local.intend(point(3, 3)).unwrap();
+        assert_eq!(next(&open(), 4), Some(point(4, 4).checksum), "killed before the answer");
+
+        let files = || ["state", "pages"].map(|name| std::fs::read(dir.path().join(name)).unwrap());
+        let put = |state: &[u8], pages: &[u8]| {
+            std::fs::write(dir.path().join("state"), state).unwrap();
+            std::fs::write(dir.path().join("pages"), pages).unwrap();
+        };
+        let [before, _] = files();
+        local.begin_hashes_of(Txid(3)).unwrap();
+        assert_eq!(next(&local, 4), None, "the hashes are about to change");
+        let [_, bound] = files();
+        local.acknowledge(point(3, 3), [(Pgno::FIRST, entry(3))]).unwrap();
+        let [after, written] = files();
+        for pages in [&bound, &written] {
+            put(&before, pages);
+            let local = open();
+            assert!(local.hashes().is_some() && local.hashes_of() == Txid(3));
+            assert_eq!(next(&local, 4), None, "killed before the state");
+        }
+        put(&after, &written);
+        assert_eq!(next(&open(), 4), Some(point(4, 4).checksum));
+        // Another boot: the kernel wrote state and hashes when it liked.
+        let mut state = read_state(dir.path()).unwrap().unwrap();
+        (state.boot, state.hashes_synced) = ([9; 16], Txid(3));
+        StateFile::open(dir.path()).unwrap().0.write(&state).unwrap();
+        let local = open();
+        assert!(local.hashes().is_some() && next(&local, 4).is_none(), "the host went down");
     }
 
     #[test]

@@ -9,13 +9,15 @@ use tokio::task::JoinSet;
 use super::setup::Setup;
 use super::table::table;
 use super::{choose, flags, report, runtime};
-use crate::base::{Level, LtxId, limits};
-use crate::store::{Entry, Scope, Store};
+use crate::base::{DatabaseChecksum, Level, limits};
+use crate::ltx::{HEADER_LEN, Header};
+use crate::store::{Entry, ErrorKind, Scope, Store};
 
 /// List the files of a replica in the format of Litestream 0.5.
 ///
 /// Times are those of the listing: on S3 when a file was uploaded, which for compacted files is
-/// later than their content. --precise asks for the time of each file's state, one request each.
+/// later than their content. --precise reads the header of each file, one request each, for the
+/// time of its state and, with --json, the checksum of the database after it.
 #[derive(Debug, Args)]
 pub struct LtxArgs {
     /// A database of the config file by its path, or a replica: s3://BUCKET/PREFIX or file:///DIR
@@ -24,7 +26,7 @@ pub struct LtxArgs {
     /// Files of this level only, 0 to 9
     #[arg(long, value_name = "N", value_parser = level)]
     pub level: Option<Level>,
-    /// Ask for the exact time of each file
+    /// Read the exact time and the checksum of each file
     #[arg(long)]
     pub precise: bool,
     /// Print one JSON object instead of a table
@@ -42,35 +44,51 @@ pub(super) fn run(setup: &mut Setup, args: &LtxArgs) -> anyhow::Result<()> {
     let event_loop = runtime::event_loop()?;
     let location = event_loop.block_on(choose::location(setup, &args.url))?;
     let store = setup.open(&location)?;
-    let entries = event_loop.block_on(async {
+    let files = event_loop.block_on(async {
         let entries = store.list(args.level.map_or(Scope::All, Scope::Level)).await?;
-        if args.precise { exact(&store, entries).await } else { Ok(entries) }
+        match args.precise {
+            true => exact(&store, entries).await,
+            false => Ok(entries.into_iter().map(|entry| (entry, None)).collect()),
+        }
     })?;
-    let text = if args.json { to_json(store.url(), &entries) } else { to_table(&entries) };
+    let text = if args.json { to_json(store.url(), &files) } else { to_table(&files) };
     Ok(report::print_line(&text)?)
 }
 
-/// Replaces the times by those of the files' metadata. A file that was deleted in between is left
-/// out.
-async fn exact(store: &Arc<dyn Store>, entries: Vec<Entry>) -> anyhow::Result<Vec<Entry>> {
+/// A file, and the checksum of the database after it, if that is known.
+type Listed = (Entry, Option<DatabaseChecksum>);
+
+/// Replaces the times by those of the headers, and adds the checksums. A file that was deleted in
+/// between is left out; one without a readable header is listed as before.
+async fn exact(store: &Arc<dyn Store>, entries: Vec<Entry>) -> anyhow::Result<Vec<Listed>> {
     let mut found = Vec::with_capacity(entries.len());
-    let mut waiting = entries.into_iter().map(|e| e.id);
-    let mut tasks: JoinSet<crate::store::Result<Option<Entry>>> = JoinSet::new();
-    let ask = |tasks: &mut JoinSet<_>, id: LtxId| {
+    let mut waiting = entries.into_iter();
+    let mut tasks: JoinSet<crate::store::Result<Option<Listed>>> = JoinSet::new();
+    let ask = |tasks: &mut JoinSet<_>, entry: Entry| {
         let store = Arc::clone(store);
-        tasks.spawn(async move { store.head(id).await });
+        tasks.spawn(async move {
+            let bytes = match store.get(entry.id, 0..HEADER_LEN as u64).await {
+                Ok(bytes) => bytes,
+                Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+                Err(e) => return Err(e),
+            };
+            Ok(Some(match bytes.first_chunk().map(Header::parse) {
+                Some(Ok(header)) => (Entry { modified: header.timestamp, ..entry }, header.checksum),
+                _ => (entry, None),
+            }))
+        });
     };
-    waiting.by_ref().take(limits::TRANSFERS).for_each(|id| ask(&mut tasks, id));
+    waiting.by_ref().take(limits::TRANSFERS).for_each(|entry| ask(&mut tasks, entry));
     while let Some(answer) = tasks.join_next().await {
         found.extend(answer??);
-        waiting.by_ref().take(1).for_each(|id| ask(&mut tasks, id));
+        waiting.by_ref().take(1).for_each(|entry| ask(&mut tasks, entry));
     }
-    found.sort_by_key(|e| (e.id.level, e.id.min, e.id.max));
+    found.sort_by_key(|(e, _)| (e.id.level, e.id.min, e.id.max));
     Ok(found)
 }
 
-fn to_table(entries: &[Entry]) -> String {
-    let row = |e: &Entry| {
+fn to_table(files: &[Listed]) -> String {
+    let row = |(e, _): &Listed| {
         let id = e.id;
         vec![
             id.level.to_string(),
@@ -80,16 +98,17 @@ fn to_table(entries: &[Entry]) -> String {
             e.modified.to_rfc3339(),
         ]
     };
-    let rows: Vec<Vec<String>> = entries.iter().map(row).collect();
+    let rows: Vec<Vec<String>> = files.iter().map(row).collect();
     table(&["level", "min_txid", "max_txid", "size", "created"], &[3], &rows)
 }
 
-fn to_json(url: &str, entries: &[Entry]) -> String {
-    let file = |e: &Entry| {
+fn to_json(url: &str, files: &[Listed]) -> String {
+    let file = |(e, checksum): &Listed| {
         json!({
             "level": e.id.level.get(), "min_txid": e.id.min.to_string(), "max_txid": e.id.max.to_string(),
             "size": e.size, "created": e.modified.to_rfc3339(),
+            "checksum": checksum.map(|sum| sum.to_string()),
         })
     };
-    json!({ "url": url, "files": entries.iter().map(file).collect::<Vec<_>>() }).to_string()
+    json!({ "url": url, "files": files.iter().map(file).collect::<Vec<_>>() }).to_string()
 }

@@ -23,7 +23,8 @@ pub struct PointsArgs {
     /// List at most this many of the newest states; each may take a request of 100 bytes
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = limit)]
     pub limit: usize,
-    /// Print one JSON object with the names of all files instead of a table
+    /// Print one JSON object with the names of all files, and with checksums of the database where
+    /// they are known, instead of a table
     #[arg(long)]
     pub json: bool,
 }
@@ -68,12 +69,13 @@ fn to_table(points: &[Point]) -> String {
 }
 
 fn to_json(point: &Point) -> serde_json::Value {
-    let Point { created, state, files, file_count, bytes } = point;
+    let Point { created, checksum, state, files, file_count, bytes } = point;
     match state {
         PointState::Ltx { txid, level } => {
             let names: Vec<String> = files.iter().map(|e| object_name(&Object::Ltx(e.id))).collect();
             json!({
                 "format": "ltx", "time": created.to_rfc3339(), "txid": txid.to_string(), "level": level.get(),
+                "checksum": checksum.map(|sum| sum.to_string()),
                 "bytes": bytes, "file_count": file_count, "files": names,
             })
         }

@@ -15,7 +15,7 @@ use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, Txid};
 use crate::io::keep_heap;
 use crate::replicate::state::{Home, home_of};
-use crate::replicate::{DatabaseOptions, history};
+use crate::replicate::{DatabaseOptions, Once, history};
 use crate::restore::damage::Damaged;
 use crate::restore::{self, Object, RestoreError, VerifyOptions, VerifyReport, object_name};
 use crate::store::{Entry, Store};
@@ -148,7 +148,9 @@ fn update(global: &Global, database: &DatabaseOptions, found: &mut [Found]) -> a
         }
         None => false,
     });
-    replicate::once(global, vec![database])
+    // No file is known to be damaged where they only do not fit together.
+    let snapshot = found.iter().any(|f| f.before.wants_image);
+    replicate::once(global, vec![database], Once { snapshot, retention: false })
 }
 
 /// One replica, with what was found and what was repaired.
@@ -221,7 +223,8 @@ impl Found {
     fn wants_image(&self) -> bool {
         let newest = self.files.iter().map(|e| e.id).filter(|id| id.level == Level::RAW).max();
         let is_lost = self.damaged.plan(&self.files, restore::plan::Goal::Newest).is_err();
-        is_lost || newest.is_some_and(|id| self.damaged.has(id)) || self.before.newest.is_none()
+        let unfit = self.before.wants_image;
+        is_lost || unfit || newest.is_some_and(|id| self.damaged.has(id)) || self.before.newest.is_none()
     }
 
     /// Deletes files that hold nothing and that no plan needs, then verifies the result.
@@ -288,6 +291,7 @@ impl Found {
                 .iter()
                 .map(|(level, from, to)| format!("missing: level {level} lacks TXIDs {from} to {to}")),
         );
+        lines.extend(self.before.conflicts.iter().map(|conflict| format!("conflict: {conflict}")));
         if dry_run {
             lines.extend(self.mendable.iter().map(|id| format!("would write again: {}", name(id))));
             if self.wants_image() {
@@ -334,7 +338,7 @@ impl Found {
             .collect();
         let wants_image = dry_run && self.wants_image() && !self.is_sound();
         json!({
-            "url": self.store.url(), "dry_run": dry_run, "sound": self.is_sound(), "damaged": damaged,
+            "url": self.store.url(), "dry_run": dry_run, "sound": self.is_sound(), "damaged": damaged, "conflicts": self.before.conflicts,
             "rewritable": names(&self.mendable), "rewritten": names(&self.mended), "images": names(&self.images),
             "removed": names(&self.removed), "kept": names(&self.kept), "lost": lost, "needs_database": wants_image && database.is_none(),
             "would_store_image": wants_image && database.is_some(),

@@ -25,10 +25,11 @@ const NEWEST_LOST: u8 = 4;
 
 /// Read a replica end to end and report which states can be restored.
 ///
-/// Checks each file's checksum, name, page index and length, that no level has a hole, and that
-/// each page of the newest state is there. If the database exists here, the newest state is
-/// compared with it, page by page; the database may be in use and is not disturbed. Nothing is
-/// written. For what SQLite says of the pages, restore with `--integrity-check full`.
+/// Checks each file's checksum, name, page index and length, that no level has a hole, that each
+/// page of the newest state is there, and that its pages have the checksum that the database had at
+/// that transaction, if it was lsfast that replicated it. If the database exists here, the newest
+/// state is compared with it, page by page; the database may be in use and is not disturbed.
+/// Nothing is written. For what SQLite says of the pages, restore with `--integrity-check full`.
 ///
 /// Exit codes: 0 nothing is wrong; 1 the check could not be completed; 2 usage; 3 something is
 /// damaged, and the newest state can be restored; 4 the newest state cannot be restored; 5 it can,
@@ -119,6 +120,7 @@ fn to_text(found: &VerifyReport, url: &str) -> String {
     lines.extend(
         found.wrong_indexes.iter().map(|id| format!("wrong page index: {id}; it restores all the same")),
     );
+    lines.extend(found.conflicts.iter().map(|conflict| format!("conflict: {conflict}")));
     if found.vanished > 0 {
         lines.push(format!(
             "{} files were removed meanwhile, as happens when old ones are merged",
@@ -127,7 +129,11 @@ fn to_text(found: &VerifyReport, url: &str) -> String {
     }
     lines.push(match (&found.newest, &found.newest_lost) {
         (Some(n), _) if n.txid.0 > 0 => {
-            format!("newest: TXID {} of {}, {} bytes, can be restored", n.txid, n.created, n.bytes)
+            let proven = match n.checksum {
+                Some(sum) => format!("; it is what the database was then (checksum {sum})"),
+                None => "; its files have no checksum of the database to compare with".to_owned(),
+            };
+            format!("newest: TXID {} of {}, {} bytes, can be restored{proven}", n.txid, n.created, n.bytes)
         }
         (Some(n), _) => format!("newest: the state of {}, {} bytes, can be restored", n.created, n.bytes),
         (None, why) => {
@@ -180,7 +186,10 @@ fn to_json(found: &VerifyReport, url: &str) -> String {
         .collect();
     let newest = found
         .newest
-        .map(|n| json!({ "txid": n.txid.to_string(), "created": n.created.to_rfc3339(), "bytes": n.bytes }));
+        .map(|n| json!({
+            "txid": n.txid.to_string(), "created": n.created.to_rfc3339(), "bytes": n.bytes,
+            "checksum": n.checksum.map(|sum| sum.to_string()), "proof": if n.checksum.is_some() { "checksum" } else { "none" },
+        }));
     let compared = found.compared.as_ref().map(|c| {
         json!({
             "pages": c.pages, "left_out": c.left_out, "differ_count": c.differ_count, "at_position": c.at_position,
@@ -196,6 +205,7 @@ fn to_json(found: &VerifyReport, url: &str) -> String {
         "damaged_count": found.damaged_count,
         "damaged": damaged,
         "holes": holes,
+        "conflicts": found.conflicts,
         "wrong_indexes": found.wrong_indexes.iter().map(|id| format!("{}/{}", id.level, id.file_name())).collect::<Vec<_>>(),
         "vanished": found.vanished,
         "newest": newest,

@@ -1,6 +1,6 @@
 //! Errors of LTX files that are read or written.
 
-use crate::base::{Pgno, Txid};
+use crate::base::{DatabaseChecksum, Pgno, Txid};
 
 /// What is wrong. Variants with a page or an offset name the first one found.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,14 @@ pub enum LtxError {
     /// The header has a page size that SQLite does not support.
     #[error("LTX header has page size {0}, which is not a power of two from 512 to 65536")]
     PageSize(u32),
+    /// The pages of a file with all pages of a database are not those that its header names.
+    #[error("its pages make a database with checksum {computed}, and its header says {stored}")]
+    Pages {
+        /// The checksum in the header.
+        stored: DatabaseChecksum,
+        /// The checksum of the pages.
+        computed: DatabaseChecksum,
+    },
     /// The TXIDs in the header are not a range.
     #[error("LTX header has TXIDs {min}-{max}, which is not a range")]
     TxidRange {

@@ -235,6 +235,13 @@ impl Ltx<'_> {
             return Err(RestoreError::TooEarly { url, wanted, earliest });
         };
         let choice = self.plan(Goal::UpTo(last))?;
+        // An older state must not pass for the wanted one.
+        if let Some(reached) = choice.txid().filter(|_| !self.salvage)
+            && let Some(next) = super::plan::lost_after(&self.listing.files, reached, last)
+        {
+            let url = self.store.url().to_owned();
+            return Err(RestoreError::Plan { url, cause: PlanError::Gap { reached, next } });
+        }
         let made = times.at(choice.txid().unwrap_or_default(), self.damaged).await?;
         let choice = Choice { lookups: times.requests(), created: made, ..choice };
         Ok((choice, made.unwrap_or_default()))

@@ -25,7 +25,7 @@ impl Damaged {
     pub fn of_listing(files: &[Entry]) -> Damaged {
         let short = files.iter().filter(|e| e.size < FILE_LEN_MIN);
         let why = |e: &Entry| match e.size {
-            0 => "it is empty".to_owned(),
+            0 => "it is empty, or not a file".to_owned(),
             n => format!("it has only {n} bytes"),
         };
         Damaged(short.map(|e| (e.id, why(e))).collect())
@@ -202,7 +202,7 @@ mod tests {
         let mut files = [entry(9, 1, 1), entry(0, 2, 2), entry(0, 3, 3)];
         files[2].size = 0;
         let damaged = Damaged::of_listing(&files);
-        assert_eq!(damaged.iter().collect::<Vec<_>>(), [(&files[2].id, "it is empty")]);
+        assert_eq!(damaged.iter().collect::<Vec<_>>(), [(&files[2].id, "it is empty, or not a file")]);
     }
 
     proptest! {

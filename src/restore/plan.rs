@@ -121,6 +121,9 @@ pub fn plan(entries: &[Entry], goal: Goal) -> Result<Vec<Entry>, PlanError> {
     };
     match goal {
         Goal::Txid(wanted) if reached != wanted => {
+            if let Some(next) = lost_after(entries, reached, wanted) {
+                return Err(PlanError::Gap { reached, next });
+            }
             Err(PlanError::Txid { wanted, nearest: format!("the nearest state before it is {reached}") })
         }
         Goal::Newest => match entries.iter().map(|e| e.id).filter(|id| id.max > reached).min_by_key(order) {
@@ -129,6 +132,22 @@ pub fn plan(entries: &[Entry], goal: Goal) -> Result<Vec<Entry>, PlanError> {
         },
         Goal::Txid(_) | Goal::UpTo(_) => Ok(chain),
     }
+}
+
+/// The file that cannot be reached from `reached`, if that is why the state at `wanted` is lost: a
+/// file ends there, or none of those before and after it covers it. A state before the end of the
+/// first image is not lost: retention has removed the files that lead to it.
+pub(super) fn lost_after(entries: &[Entry], reached: Txid, wanted: Txid) -> Option<LtxId> {
+    let ids = || entries.iter().map(|e| e.id);
+    let first = ids().filter(|id| id.min.0 == 1).map(|id| id.max).min()?;
+    let newest = ids().map(|id| id.max).max()?;
+    if wanted <= first || wanted > newest || wanted <= reached {
+        return None;
+    }
+    let ends = ids().any(|id| id.max == wanted);
+    let inside = ids().any(|id| id.min <= wanted && wanted <= id.max);
+    let beyond = |id: &LtxId| id.min > reached.next();
+    ids().filter(beyond).min_by_key(order).filter(|_| ends || !inside)
 }
 
 /// The longest unbroken chain by the rules at the top of the module.

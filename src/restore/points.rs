@@ -12,7 +12,7 @@ use super::object::Object;
 use super::plan::Goal;
 use super::times::{self, Times};
 use crate::base::clock::Millis;
-use crate::base::{Level, Txid, limits};
+use crate::base::{DatabaseChecksum, Level, Txid, limits};
 use crate::legacy::{self, LegacyState};
 use crate::store::{Entry, Store};
 
@@ -21,6 +21,9 @@ use crate::store::{Entry, Store};
 pub struct Point {
     /// When the state was stored.
     pub created: Millis,
+    /// Checksum of the database in that state; `None` if its file has none, or if a list of times
+    /// made it needless to read the file's header.
+    pub checksum: Option<DatabaseChecksum>,
     /// The name of the state.
     pub state: PointState,
     /// The files that a restore of it reads, in the order in which they build on each other. Empty
@@ -89,11 +92,13 @@ pub async fn points(store: &Arc<dyn Store>, limit: usize) -> Result<(Vec<Point>,
         let created = times.at(last.max, &mut damaged).await?.unwrap_or_default();
         let state = PointState::Ltx { txid: last.max, level: last.level };
         let (file_count, bytes) = (files.len(), files.iter().map(|e| e.size).sum());
-        points.push(Point { created, state, files, file_count, bytes });
+        let checksum = times.checksum(last.max);
+        points.push(Point { created, checksum, state, files, file_count, bytes });
     }
     points.reverse();
     points.extend(legacy::states(&old).into_iter().rev().take(limit + 1).map(|state| Point {
         created: state.created,
+        checksum: None,
         state: PointState::Legacy(state),
         files: Vec::new(),
         file_count: state.files,

@@ -24,7 +24,7 @@ use super::RestoreError;
 use super::damage::{self, Damaged};
 use super::object::Object;
 use crate::base::clock::Millis;
-use crate::base::{LtxId, Txid, limits};
+use crate::base::{DatabaseChecksum, LtxId, Txid, limits};
 use crate::ltx::{HEADER_LEN, Header, LtxError, TimesId, times};
 use crate::store::{Entry, ErrorKind, Listing, SideId, Store};
 
@@ -40,6 +40,8 @@ pub(super) struct Times<'a> {
     lists: Vec<(TimesId, u64)>,
     /// Times read from headers and lists.
     known: BTreeMap<Txid, Millis>,
+    /// Checksums of the database, from the headers that were read.
+    sums: BTreeMap<Txid, DatabaseChecksum>,
     requests: u64,
     /// No state was stored later than this: the current time plus the tolerated clock difference.
     latest: Millis,
@@ -63,8 +65,8 @@ impl<'a> Times<'a> {
             _ => None,
         });
         let latest = Millis(store.now().0.saturating_add(limits::CLOCK_AHEAD.as_millis() as i64));
-        let (lists, known) = (lists.collect(), BTreeMap::new());
-        Times { store, files, ends, lists, known, requests: 0, latest, future_said: false }
+        let (lists, known, sums) = (lists.collect(), BTreeMap::new(), BTreeMap::new());
+        Times { store, files, ends, lists, known, sums, requests: 0, latest, future_said: false }
     }
 
     /// Number of requests made.
@@ -140,6 +142,12 @@ impl<'a> Times<'a> {
     pub(super) fn learn(&mut self, header: &Header) {
         self.requests += 1;
         self.known.insert(header.max, header.timestamp);
+        self.sums.extend(header.checksum.map(|sum| (header.max, sum)));
+    }
+
+    /// The checksum of a state, if a header that was read has it.
+    pub(super) fn checksum(&self, txid: Txid) -> Option<DatabaseChecksum> {
+        self.sums.get(&txid).copied()
     }
 
     /// The time of a state. A time in the future cannot be right: a state was stored no later than

@@ -4,18 +4,40 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use crate::base::PageSize;
+use crate::base::checksum::page_hash;
+use crate::base::{DatabaseChecksum, PageSize, Pgno};
 use crate::io::File;
 
 /// Number of pages that differ, including pages that only one file has.
 ///
-/// Checkpoints the WAL of `database` first; no other connection may use it any more.
-pub(super) fn differing_pages(database: &Path, restored: &Path, size: PageSize) -> anyhow::Result<usize> {
+/// Checkpoints the WAL of `database` first; no other connection may use it any more. `sum` is the
+/// checksum of the restored database: if that of the database equals it, no page has to be
+/// compared.
+pub(super) fn differing_pages(
+    database: &Path,
+    restored: &Path,
+    size: PageSize,
+    sum: Option<DatabaseChecksum>,
+) -> anyhow::Result<usize> {
     let connection = rusqlite::Connection::open(database).context("the database cannot be opened again")?;
     let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |r| r.get(0))?;
     anyhow::ensure!(busy == 0, "the WAL of the database cannot be written back: another process uses it");
     connection.close().map_err(|(_, e)| e)?;
+    if sum.is_some() && sum == Some(checksum(database, size).context("the database cannot be read")?) {
+        return Ok(0);
+    }
     compare(database, restored, size).context("the databases cannot be compared")
+}
+
+fn checksum(path: &Path, size: PageSize) -> std::io::Result<DatabaseChecksum> {
+    let file = File::open(path)?;
+    let pages = u32::try_from(file.len()? / u64::from(size.get())).unwrap_or(u32::MAX);
+    let (mut sum, mut page) = (DatabaseChecksum::default(), vec![0; size.bytes()]);
+    for pgno in (1..=pages).filter_map(Pgno::new).filter(|p| *p != size.lock_page()) {
+        file.pread_exact(&mut page, pgno.offset(size))?;
+        sum.toggle(page_hash(pgno, &page));
+    }
+    Ok(sum)
 }
 
 fn compare(left: &Path, right: &Path, size: PageSize) -> std::io::Result<usize> {
@@ -47,6 +69,7 @@ mod tests {
         std::fs::write(&left, &bytes).expect("a file");
         std::fs::write(&right, &bytes).expect("a file");
         assert_eq!(compare(&left, &right, size).expect("files"), 0);
+        assert_eq!(checksum(&left, size).expect("a file"), DatabaseChecksum::of(size, &bytes));
         bytes[512] = 8;
         bytes[512 * 4 - 1] = 8;
         bytes.extend([7; 512]);

@@ -190,7 +190,7 @@ async fn bench(
         time: report.time,
         pages: report.pages,
         page_size: report.page_size.get(),
-        pages_differing: compare::differing_pages(&db, &out, report.page_size)?,
+        pages_differing: compare::differing_pages(&db, &out, report.page_size, report.checksum)?,
     };
     let subject = Subject {
         replica: place.name.clone(),

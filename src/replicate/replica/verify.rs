@@ -18,8 +18,14 @@ impl Replica {
         let meter = self.vitals().verified_bytes.clone();
         let (name, folder) = (self.db_name().to_string(), self.local.dir().to_owned());
         let history = Rc::clone(&self.history);
-        let verifier = Verifier::new(Arc::clone(&self.store), options, name, folder, meter)
-            .telling_damage(Box::new(move |files| history.damaged(files)));
+        let verifier = Verifier::new(Arc::clone(&self.store), options, name, folder, meter).telling_damage(
+            Box::new(move |files, wants_image| {
+                history.damaged(files);
+                if wants_image {
+                    history.want_image();
+                }
+            }),
+        );
         let (board, index) = (Rc::clone(&self.board), self.index);
         let stored = {
             let board = Rc::clone(&board);

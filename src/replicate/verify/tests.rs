@@ -161,6 +161,37 @@ fn a_flipped_bit_is_a_fault_until_it_is_gone() {
     });
 }
 
+/// Each file is whole, and together they make another state than the one that was committed: only
+/// the database can help.
+#[test]
+fn files_that_do_not_fit_together_cause_an_image() {
+    run(async {
+        let case = Case::new().await;
+        let newest = LtxId::raw(Txid(case.world.txid()));
+        let bytes = case.store().file(newest);
+        use crate::ltx::PageSource as _;
+        let mut reader = crate::ltx::LtxReader::new(&bytes[..]).unwrap();
+        let mut header = *reader.header();
+        header.checksum = Some(crate::base::DatabaseChecksum(7));
+        let mut pages = Vec::new();
+        while let Some(pgno) = reader.advance().unwrap() {
+            pages.push((pgno, reader.page().to_vec()));
+        }
+        let wrong = crate::ltx::encode_file(&header, pages.iter().map(|(n, p)| (*n, &p[..]))).unwrap();
+        let modified = case.store().entries().iter().find(|e| e.id == newest).unwrap().modified;
+        case.store().replace(newest, wrong.into(), modified);
+        let told = Rc::new(RefCell::new(Vec::new()));
+        let tell = Rc::clone(&told);
+        let mut verifier = case.verifier();
+        verifier =
+            verifier.telling_damage(Box::new(move |files, image| tell.borrow_mut().push((files, image))));
+        let status = case.verified(&mut verifier).await;
+        let fault = status.fault.unwrap();
+        assert!(fault.contains("is not the one that was committed"), "{fault}");
+        assert_eq!(*told.borrow(), [(Vec::new(), true)]);
+    });
+}
+
 #[test]
 fn what_the_store_had_answered_for_must_be_there() {
     run(async {

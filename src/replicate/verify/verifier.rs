@@ -106,8 +106,9 @@ pub struct Verifier {
     said_error: Option<(Discriminant<RestoreError>, Option<ErrorKind>)>,
 }
 
-/// Receives damaged files, each with the reason.
-pub type TellDamage = Box<dyn Fn(Vec<(LtxId, String)>)>;
+/// Receives damaged files, each with the reason, and whether only a new image of the database makes
+/// the newest state right.
+pub type TellDamage = Box<dyn Fn(Vec<(LtxId, String)>, bool)>;
 
 impl Verifier {
     /// Reads the record of earlier verifications in `folder`.
@@ -186,8 +187,9 @@ impl Verifier {
                     Object::Legacy(_) | Object::Times(_) => None,
                 });
                 let files: Vec<_> = files.collect();
-                if let Some(tell) = self.damaged.as_ref().filter(|_| !files.is_empty()) {
-                    tell(files);
+                if let Some(tell) = self.damaged.as_ref().filter(|_| !files.is_empty() || report.wants_image)
+                {
+                    tell(files, report.wants_image);
                 }
             }
             Err(RestoreError::Empty { .. }) => self.found(begun, &[lost(None, stored)]).await,
@@ -282,6 +284,7 @@ fn faults(report: &VerifyReport, stored: Txid) -> Vec<String> {
         let why = report.newest_lost.as_deref().unwrap_or("no reason is known");
         faults.push(format!("the newest state cannot be restored: {why}"));
     }
+    faults.extend(report.conflicts.iter().cloned());
     faults.extend(report.damaged.iter().map(|d| format!("{}: {}", object_name(&d.object), d.cause)));
     let unnamed = report.damaged_count - report.damaged.len() as u64;
     faults.extend((0..unnamed).map(|_| "one more damaged file".to_owned()));

@@ -54,6 +54,12 @@ pub(super) fn apply(
         return Err(FollowError::Missing { file: *newest, txid: header.max, pages: header.commit, missing });
     }
     let made = Made::by(&header, newest.level);
+    apply.shorten(header.commit)?;
+    if let Err(found) = apply.checksum().must_be(header.checksum) {
+        let expected = header.checksum.unwrap_or_default();
+        let (file, oldest) = (*newest, *files.last().unwrap_or(newest));
+        return Err(FollowError::Checksum { url: url.to_owned(), file, oldest, position, expected, found });
+    }
     apply.finish(header.max, made, header.commit)?;
     Ok(Applied { header, made })
 }

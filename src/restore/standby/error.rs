@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::base::{LtxId, PageSize, Pgno, Txid};
+use crate::base::{DatabaseChecksum, LtxId, PageSize, Pgno, Txid};
 use crate::ltx::LtxError;
 use crate::restore::RestoreError;
 use crate::store::StoreError;
@@ -39,6 +39,26 @@ pub enum FollowError {
         min: Txid,
         /// Last TXID in the header.
         max: Txid,
+    },
+    /// The files do not make the state that was committed.
+    #[error(
+        "{file} of {url} does not make the state that was committed: after it the database would have checksum {found}, and \
+         the file says {expected}; it is of another database or another time, or the state of TXID {position} is: `lsfast verify \
+         {url}` looks for it"
+    )]
+    Checksum {
+        /// URL of the replica.
+        url: String,
+        /// The newest of the files that were applied together.
+        file: LtxId,
+        /// The oldest of them.
+        oldest: LtxId,
+        /// Position of the database.
+        position: Txid,
+        /// Checksum in the header of `file`.
+        expected: DatabaseChecksum,
+        /// Checksum of the pages.
+        found: DatabaseChecksum,
     },
     /// The replica has another history than the database, and no image to start from.
     #[error(
@@ -200,6 +220,7 @@ impl FollowError {
                 | FollowError::Store(_)
                 | FollowError::Corrupt { .. }
                 | FollowError::Order { .. }
+                | FollowError::Checksum { .. }
                 | FollowError::OtherHistory { .. }
                 | FollowError::Hole { .. }
                 | FollowError::Missing { .. }

@@ -26,11 +26,12 @@ pub(super) enum News {
 const NOTHING_LEADS_ON: &str = "nothing there leads on from here";
 const BEGAN_ANEW: &str = "the replica started over";
 const OTHER_HISTORY: &str = "the replica has another history than the database";
+const DOES_NOT_FIT: &str = "the next file does not fit the database, and one of the two is wrong";
 const UNPROVEN: &str = "nothing there proves that the replica still has the history of the database";
 
 impl Follower {
     /// Asks for the next file, or for a listing if `list` is set or needed.
-    pub(super) async fn look(&self, list: bool) -> Result<News, FollowError> {
+    pub(super) async fn look(&mut self, list: bool) -> Result<News, FollowError> {
         if !list && let Some(news) = self.probe().await? {
             return Ok(news);
         }
@@ -41,7 +42,7 @@ impl Follower {
     }
 
     /// The next file, if it builds on this database; `None` if only a listing can tell.
-    async fn probe(&self) -> Result<Option<News>, FollowError> {
+    async fn probe(&mut self) -> Result<Option<News>, FollowError> {
         let id = LtxId::raw(self.status.txid.next());
         if self.bad.contains(&id) {
             return Ok(None);
@@ -66,16 +67,26 @@ impl Follower {
     }
 
     /// Whether the raw file before `id` belongs to the history of this database.
-    async fn still_there_below(&self, id: LtxId) -> Result<bool, FollowError> {
+    async fn still_there_below(&mut self, id: LtxId) -> Result<bool, FollowError> {
         let Some(before) = id.min.0.checked_sub(1).filter(|n| *n > 0) else { return Ok(false) };
         let entry = Entry { id: LtxId::raw(Txid(before)), size: 0, modified: Millis::default() };
         Ok(self.witness(&entry).await? == Verdict::Same)
     }
 
     /// What the header of one file proves about the history.
-    async fn witness(&self, entry: &Entry) -> Result<Verdict, FollowError> {
+    async fn witness(&mut self, entry: &Entry) -> Result<Verdict, FollowError> {
         match times::header(&*self.store, entry).await {
-            Ok(header) => Ok(lineage::judge(self.status.txid, self.made, entry.id.level, &header)),
+            Ok(header) => {
+                let verdict = lineage::judge(self.status.txid, self.made, entry.id.level, &header);
+                // The database is at the state that this file ends with.
+                if verdict == Verdict::Same
+                    && header.max == self.status.txid
+                    && let (Some(replica), Some(checksum)) = (&mut self.replica, header.checksum)
+                {
+                    replica.learn(checksum);
+                }
+                Ok(verdict)
+            }
             Err(RestoreError::Store(e)) => Err(e.into()),
             Err(
                 e @ (RestoreError::Vanished { object: Object::Ltx(_), .. } | RestoreError::Corrupt { .. }),
@@ -88,7 +99,7 @@ impl Follower {
     }
 
     /// Whether the listed files belong to the history of the database.
-    async fn history(&self, entries: &[Entry]) -> Result<Verdict, FollowError> {
+    async fn history(&mut self, entries: &[Entry]) -> Result<Verdict, FollowError> {
         let newest = entries.iter().map(|e| e.id.max).max();
         if self.made.is_none() || newest.is_none_or(|newest| newest < self.status.txid) {
             return Ok(Verdict::Unknown);
@@ -137,6 +148,13 @@ impl Follower {
         if let Some(files) = image(&good, position) {
             return Ok(News::Image(files, NOTHING_LEADS_ON));
         }
+        // A whole image makes the database right, whatever is wrong with it now.
+        if self.doubted
+            && let Some(files) = image(entries, position)
+            && files.first().is_some_and(|f| !self.bad.contains(&f.id))
+        {
+            return Ok(News::Image(files, DOES_NOT_FIT));
+        }
         let onward = chain::onward(entries, position);
         if !onward.is_empty() {
             return Ok(News::Chain(onward));
@@ -154,6 +172,18 @@ impl Follower {
     /// Leaves out a file that cannot be applied, as long as others lead past it.
     pub(super) fn leave_out(&mut self, e: &FollowError) {
         let id = match *e {
+            FollowError::Checksum { file, oldest, .. } => {
+                self.doubted = true;
+                // Of several files, the one that does not fit is found first.
+                match oldest.min.0 == 1 {
+                    true => oldest,
+                    false if file != oldest && !self.one_by_one => {
+                        self.one_by_one = true;
+                        return;
+                    }
+                    false => file,
+                }
+            }
             FollowError::Corrupt { id, .. } | FollowError::Order { id, .. } => id,
             FollowError::Missing { file, .. } => file,
             _ => return,

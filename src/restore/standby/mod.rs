@@ -33,6 +33,7 @@
 
 mod apply;
 mod chain;
+mod checksum;
 mod error;
 mod files;
 #[cfg(fuzzing)]

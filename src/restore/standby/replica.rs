@@ -23,10 +23,12 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use super::FollowError;
+use super::checksum::Checksum;
 use super::files::{FOLLOW_MODE, position_path};
 use super::lineage::Made;
 use super::mark::{self, Mark, TXID_MAX};
-use crate::base::{PageSize, Pgno, Txid, limits};
+use crate::base::checksum::page_hash;
+use crate::base::{DatabaseChecksum, PageSize, Pgno, Txid, limits};
 use crate::io::File;
 use crate::restore::RestoreError;
 use crate::sqlite::database::{FileId, sibling};
@@ -53,6 +55,8 @@ pub(super) struct Replica {
     held: bool,
     version: i64,
     mark: Mark,
+    /// That of the present state.
+    checksum: Checksum,
     /// Length of the database in pages.
     pages: u32,
     page_size: PageSize,
@@ -65,8 +69,13 @@ pub(super) struct Replica {
 
 impl Replica {
     /// Opens the database and proves that no other program has changed it. A database without a
-    /// mark gets one, with `made` as the time of its state. Blocks its thread.
-    pub(super) fn open(path: &Path, made: Option<Made>) -> Result<Replica, FollowError> {
+    /// mark gets one, with `made` as the time of its state and `checksum` as its checksum. Blocks
+    /// its thread.
+    pub(super) fn open(
+        path: &Path,
+        made: Option<Made>,
+        checksum: Option<DatabaseChecksum>,
+    ) -> Result<Replica, FollowError> {
         let db = connect(path)?;
         let failed = |cause| FollowError::Sqlite { what: "read", path: path.to_owned(), cause };
         let page_size = db.query_row("PRAGMA page_size", [], |r| r.get::<_, u32>(0)).map_err(failed)?;
@@ -84,6 +93,7 @@ impl Replica {
             held: false,
             version: 0,
             mark,
+            checksum: Checksum::default(),
             pages: 0,
             page_size,
             position_file: None,
@@ -94,7 +104,8 @@ impl Replica {
         replica.version = replica.data_version()?;
         replica.pages = replica.page_count()?;
         let noted = replica.read(Pgno::FIRST)?.and_then(|page| Mark::of(&page));
-        let sum = replica.sum()?;
+        let sum;
+        (sum, replica.checksum) = replica.sum()?;
         match noted {
             Some(noted) if noted.sum != sum => {
                 Err(FollowError::Changed { path: replica.path, txid: noted.txid })
@@ -108,6 +119,7 @@ impl Replica {
             None => {
                 let txid = position_beside(&replica.path)?.ok_or_else(|| not_followed(&replica.path))?;
                 replica.mark = Mark { txid, made, sum };
+                checksum.iter().for_each(|whole| replica.checksum.learn(*whole));
                 let page = replica.read(Pgno::FIRST)?.ok_or_else(|| not_followed(&replica.path))?;
                 replica.write_last(page, replica.pages)?;
                 replica.batch("write to", "COMMIT")?;
@@ -134,6 +146,11 @@ impl Replica {
         self.pages
     }
 
+    /// Takes the checksum of the present state, if it is not known since the restart.
+    pub(super) fn learn(&mut self, whole: DatabaseChecksum) {
+        self.checksum.learn(whole);
+    }
+
     /// Takes the write lock, if it is not held, and checks that no other program has written in the
     /// meantime.
     pub(super) fn lock(&mut self) -> Result<(), FollowError> {
@@ -156,7 +173,7 @@ impl Replica {
             return Ok(());
         }
         // A checkpoint that emptied the WAL also changes the version.
-        if self.page_count()? != self.pages || self.sum()? != self.mark.sum {
+        if self.page_count()? != self.pages || self.sum()?.0 != self.mark.sum {
             return Err(FollowError::Changed { path: self.path.clone(), txid: self.mark.txid });
         }
         self.version = version;
@@ -166,7 +183,7 @@ impl Replica {
     /// Starts to apply files. Without [`Apply::finish`] the database stays as it is.
     pub(super) fn apply(&mut self) -> Result<Apply<'_>, FollowError> {
         self.lock()?;
-        Ok(Apply { sum: self.mark.sum, first: None, done: false, replica: self })
+        Ok(Apply { sum: self.mark.sum, checksum: self.checksum, first: None, done: false, replica: self })
     }
 
     fn read(&self, pgno: Pgno) -> Result<Option<Vec<u8>>, FollowError> {
@@ -175,35 +192,32 @@ impl Replica {
         page.map_err(|e| self.failed("read", e))
     }
 
-    /// The share of a page in the sum (0 if there is no such page), and whether the page equals
-    /// `with`.
-    fn compare(&self, pgno: Pgno, with: &[u8]) -> Result<(u64, bool), FollowError> {
+    /// The share of a page in the sum and its hash (0 if there is no such page), and whether the
+    /// page equals `with`.
+    fn compare(&self, pgno: Pgno, with: &[u8]) -> Result<(u64, u64, bool), FollowError> {
         let mut statement = self.db.prepare_cached(READ).map_err(|e| self.failed("read", e))?;
         let found = statement.query_row([pgno.get()], |row| {
             let page = row.get_ref(0)?.as_blob()?;
-            Ok((mark::share(pgno, page), page == with))
+            Ok((mark::share(pgno, page), page_hash(pgno, page), page == with))
         });
-        Ok(found.optional().map_err(|e| self.failed("read", e))?.unwrap_or((0, false)))
+        Ok(found.optional().map_err(|e| self.failed("read", e))?.unwrap_or((0, 0, false)))
     }
 
-    /// The share of a page in the sum; 0 if there is no such page.
-    fn share(&self, pgno: Pgno) -> Result<u64, FollowError> {
-        self.compare(pgno, &[]).map(|(share, _)| share)
-    }
-
-    /// The sum of all pages.
-    fn sum(&self) -> Result<u64, FollowError> {
+    /// The sum of all pages, and the checksum of all but the first.
+    fn sum(&self) -> Result<(u64, Checksum), FollowError> {
         let lock = self.page_size.lock_page();
         let sum = || {
             let mut statement = self.db.prepare("SELECT pgno, data FROM sqlite_dbpage")?;
             let mut rows = statement.query([])?;
-            let mut sum = 0;
+            let (mut sum, mut checksum) = (0, Checksum::default());
             while let Some(row) = rows.next()? {
                 if let Some(pgno) = Pgno::new(row.get(0)?).filter(|p| *p != lock) {
-                    sum ^= mark::share(pgno, row.get_ref(1)?.as_blob()?);
+                    let page = row.get_ref(1)?.as_blob()?;
+                    sum ^= mark::share(pgno, page);
+                    checksum.toggle(pgno, page);
                 }
             }
-            Ok(sum)
+            Ok((sum, checksum))
         };
         sum().map_err(|e| self.failed("read", e))
     }
@@ -324,6 +338,7 @@ impl Replica {
 pub(super) struct Apply<'a> {
     replica: &'a mut Replica,
     sum: u64,
+    checksum: Checksum,
     /// The new page 1.
     first: Option<Vec<u8>>,
     done: bool,
@@ -351,29 +366,45 @@ impl Apply<'_> {
     /// Writes a page. Each page may be written once.
     pub(super) fn page(&mut self, pgno: Pgno, page: &[u8]) -> Result<(), FollowError> {
         assert_eq!(page.len(), self.replica.page_size.bytes(), "pages have the size of the database's");
+        let (old, old_hash, same) = self.replica.compare(pgno, page)?;
         if pgno == Pgno::FIRST {
+            self.checksum.set_first(page);
             let mut page = page.to_vec();
             page[JOURNAL].fill(2);
-            self.sum ^= self.replica.share(pgno)? ^ mark::share(pgno, &page);
+            self.sum ^= old ^ mark::share(pgno, &page);
             self.first = Some(page);
             return Ok(());
         }
-        let (old, same) = self.replica.compare(pgno, page)?;
         // This happens if a full image is applied to a database that has most of its pages.
         if same {
             return Ok(());
         }
         self.sum ^= old ^ mark::share(pgno, page);
+        self.checksum.toggle_hash(pgno, old_hash);
+        self.checksum.toggle(pgno, page);
         let written = self.replica.db.prepare_cached(WRITE).and_then(|mut s| s.execute((pgno.get(), page)));
         written.map(|_| ()).map_err(|e| self.replica.failed("write to", e))
     }
 
-    /// Commits all pages at once.
-    pub(super) fn finish(mut self, txid: Txid, made: Made, pages: u32) -> Result<(), FollowError> {
+    /// Takes the pages out of the sums that the database loses when it gets this length. Call after
+    /// all pages are written.
+    pub(super) fn shorten(&mut self, pages: u32) -> Result<(), FollowError> {
         let lock = self.replica.page_size.lock_page();
         for pgno in (pages + 1..=self.replica.pages).filter_map(Pgno::new).filter(|p| *p != lock) {
-            self.sum ^= self.replica.share(pgno)?;
+            let (share, hash, _) = self.replica.compare(pgno, &[])?;
+            self.sum ^= share;
+            self.checksum.toggle_hash(pgno, hash);
         }
+        Ok(())
+    }
+
+    /// The checksum of the state that [`Apply::finish`] commits.
+    pub(super) fn checksum(&mut self) -> &mut Checksum {
+        &mut self.checksum
+    }
+
+    /// Commits all pages at once. Call after [`Apply::shorten`].
+    pub(super) fn finish(mut self, txid: Txid, made: Made, pages: u32) -> Result<(), FollowError> {
         let first = match self.first.take() {
             Some(page) => page,
             None => self.replica.read(Pgno::FIRST)?.ok_or_else(|| not_followed(&self.replica.path))?,
@@ -387,6 +418,7 @@ impl Apply<'_> {
             return Err(e);
         }
         self.done = true;
+        self.replica.checksum = self.checksum;
         self.replica.settle()?;
         // I5: the state has exactly the pages that its files say.
         assert_eq!(self.replica.pages, pages, "the database is as long as its files say");

@@ -50,7 +50,7 @@ fn a_database_grows_and_shrinks_across_the_lock_page() {
     file.set_len(u64::from(small) * 65_536).unwrap();
     drop(file);
 
-    let mut replica = Replica::open(&path, made(1)).unwrap();
+    let mut replica = Replica::open(&path, made(1), None).unwrap();
     assert_eq!((replica.pages(), replica.txid()), (small, Txid(1)));
     let empty = replica.mark.sum;
     let filled = |n: u32| (n, vec![u8::try_from(n % 251).unwrap(); 65_536]);
@@ -71,7 +71,7 @@ fn a_database_grows_and_shrinks_across_the_lock_page() {
     assert_eq!(replica.mark.sum, empty, "what was cut off counts no more");
     drop(replica);
     // Opening reads all pages, and their sum is that of the mark.
-    let replica = Replica::open(&path, None).unwrap();
+    let replica = Replica::open(&path, None, None).unwrap();
     assert_eq!((replica.pages(), replica.mark.sum, replica.made()), (small, empty, made(4)));
 }
 
@@ -81,7 +81,7 @@ fn a_long_log_is_emptied() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("db");
     let first = database(&path, 4096);
-    let mut replica = Replica::open(&path, made(1)).unwrap();
+    let mut replica = Replica::open(&path, made(1), None).unwrap();
     replica.db.busy_timeout(Duration::from_millis(1)).unwrap();
     let reader = Connection::open(&path).unwrap();
     reader.execute_batch("BEGIN").unwrap();
@@ -111,7 +111,7 @@ fn a_long_log_is_emptied() {
     assert!(replica.held);
     apply_file(&mut replica, 3, &[page(5)]);
     assert_eq!(replica.read(Pgno::new(3).unwrap()).unwrap(), Some(page(5).1));
-    assert_eq!(replica.sum().unwrap(), replica.mark.sum);
+    assert_eq!(replica.sum().unwrap().0, replica.mark.sum);
     let e = reader.execute("INSERT INTO t VALUES (1)", []).unwrap_err();
     assert_eq!(e.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy));
 }
@@ -121,7 +121,7 @@ fn what_there_is_no_room_for_is_refused_before_the_first_page() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("db");
     let first = database(&path, 65_536);
-    let mut replica = Replica::open(&path, made(1)).unwrap();
+    let mut replica = Replica::open(&path, made(1), None).unwrap();
     // The schema came from a store and is not trusted.
     let trusted = rusqlite::config::DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA;
     assert!(!replica.db.db_config(trusted).unwrap());

@@ -54,6 +54,8 @@ pub async fn follow(
         made: None,
         log_end: None,
         bad: BTreeSet::new(),
+        doubted: false,
+        one_by_one: false,
         status,
         trouble,
         stale: Duration::ZERO,
@@ -94,7 +96,7 @@ pub fn promote(output: &Path, patience: Duration) -> Result<Txid, FollowError> {
         return Err(FollowError::NotFollowed { path: output });
     }
     let lock = Lock::take_over(&output, patience)?;
-    let txid = Replica::open(&output, None)?.promote()?;
+    let txid = Replica::open(&output, None, None)?.promote()?;
     lock.remove()?;
     Ok(txid)
 }
@@ -121,6 +123,10 @@ pub(super) struct Follower {
     pub(super) log_end: Option<WalRange>,
     /// Files after the position that could not be applied.
     pub(super) bad: BTreeSet<LtxId>,
+    /// A file did not fit the database, so one of the two is wrong.
+    pub(super) doubted: bool,
+    /// Files are applied alone, to find the one that does not fit.
+    pub(super) one_by_one: bool,
     pub(super) status: FollowStatus,
     pub(super) trouble: Trouble,
     /// A warning is logged once the lag reaches this; doubles with each warning.

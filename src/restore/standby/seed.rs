@@ -25,7 +25,7 @@ impl Follower {
         let mut opened = None;
         if exists && !half {
             let path = path.clone();
-            match blocking(move || Replica::open(&path, None)).await? {
+            match blocking(move || Replica::open(&path, None, None)).await? {
                 Ok(replica) => opened = Some(replica),
                 Err(e) if self.options.force && !matches!(e, FollowError::NoDbpage) => {
                     tracing::warn!(reason = %e, "restoring again, as --force says");
@@ -107,6 +107,6 @@ impl Follower {
         let path = position_path(&report.output);
         durable::write(&path, format!("{}\n", report.txid).as_bytes(), FOLLOW_MODE)
             .map_err(|cause| FollowError::File { what: "write", path, cause })?;
-        blocking(move || Replica::open(&report.output, Some(made))).await?
+        blocking(move || Replica::open(&report.output, Some(made), report.checksum)).await?
     }
 }

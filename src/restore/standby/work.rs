@@ -25,6 +25,7 @@ impl Follower {
                 self.status.lag = Lag::none();
                 // The store has nothing newer, so the files that could not be applied are gone.
                 self.bad.clear();
+                (self.doubted, self.one_by_one) = (false, false);
                 self.trouble.over(&mut self.status, self.store.url());
                 self.tell();
                 return Ok(false);
@@ -50,7 +51,7 @@ impl Follower {
         };
         let mut rest = &files[..];
         while !rest.is_empty() && !*stop.borrow() && !self.lock.stop_wanted() {
-            let (batch, after) = rest.split_at(batch_len(rest));
+            let (batch, after) = rest.split_at(if self.one_by_one { 1 } else { batch_len(rest) });
             self.fetched(batch, stop).await?;
             rest = after;
         }
@@ -113,6 +114,7 @@ impl Follower {
         self.status.files += files;
         self.status.states += 1;
         tracing::debug!(txid = %header.max, files, pages = header.commit, "applied");
+        self.doubted = false;
         self.forget_bad();
         self.trouble.over(&mut self.status, self.store.url());
         self.tell();

@@ -20,8 +20,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 
-use xxhash_rust::xxh3::xxh3_64;
-
+use crate::base::checksum::page_hash;
 use crate::base::{FrameNo, PageSize, Pgno, limits};
 use crate::io::File;
 use crate::ltx::Header;
@@ -85,7 +84,7 @@ fn attempt(path: &Path, newest: &Header, hashes: &[u64]) -> Result<Option<Compar
             suspects.push(pgno);
             continue;
         }
-        if hashes.get(pgno.index()) != Some(&xxh3_64(&page)) {
+        if hashes.get(pgno.index()) != Some(&page_hash(pgno, &page)) {
             suspects.push(pgno);
         }
     }

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use super::stream::{self, Pace, Parts};
-use crate::base::Pgno;
+use crate::base::checksum::page_hash;
+use crate::base::{DatabaseChecksum, Pgno};
 use crate::ltx::shape::HEAD_SHORT;
 use crate::ltx::{
     FileCheck, FileEnd, FrameWalk, HEADER_LEN, Header, IndexCheck, IndexEntry, LtxError, Next, decode_frames,
@@ -30,6 +29,8 @@ pub(super) struct Checked {
 pub(super) struct Pages {
     /// The pages found so far; created with the first file.
     pub(super) claims: Option<Claims>,
+    /// The checksum of the pages found so far.
+    pub(super) sum: DatabaseChecksum,
     /// A hash of each page, by its index; `None` if the caller needs none.
     pub(super) hashes: Option<Vec<u64>>,
 }
@@ -148,6 +149,9 @@ impl<'a> Walk<'a> {
         let mut batch: Vec<IndexEntry> = Vec::with_capacity(BATCH_FRAMES);
         // For each frame of the batch, whether it is the newest image of its page.
         let mut newest: Vec<bool> = Vec::with_capacity(BATCH_FRAMES);
+        // A file that begins at TXID 1 has all pages, and so proves its own checksum.
+        let stored = header.checksum.filter(|_| header.is_snapshot());
+        let mut own = DatabaseChecksum::default();
         let mut used = 0;
         loop {
             let next = walk.step(&self.bytes[used..])?;
@@ -158,15 +162,22 @@ impl<'a> Walk<'a> {
                 batch.push(frame);
             }
             if batch.len() == BATCH_FRAMES || !matches!(next, Next::Frame(_)) {
-                let mut hashes = self.pages.as_mut().and_then(|p| p.hashes.as_mut());
+                let mut pages = self.pages.as_mut();
                 let mut newest = newest.drain(..);
                 let part = decode_frames(header, &self.bytes, self.offset, &batch, |pgno, page| {
-                    if newest.next() == Some(true)
-                        && let Some(hashes) = &mut hashes
-                    {
-                        // A claimed page is within the database, so `hashes` cannot outgrow it.
-                        hashes.resize(hashes.len().max(pgno.index() + 1), 0);
-                        hashes[pgno.index()] = xxh3_64(page);
+                    let counts = newest.next() == Some(true);
+                    if !counts && stored.is_none() {
+                        return;
+                    }
+                    let hash = page_hash(pgno, page);
+                    own.toggle(hash);
+                    if let Some(pages) = pages.as_mut().filter(|_| counts) {
+                        pages.sum.toggle(hash);
+                        if let Some(hashes) = &mut pages.hashes {
+                            // A claimed page is within the database, so `hashes` cannot outgrow it.
+                            hashes.resize(hashes.len().max(pgno.index() + 1), 0);
+                            hashes[pgno.index()] = hash;
+                        }
                     }
                 })?;
                 check.add(&part)?;
@@ -179,6 +190,9 @@ impl<'a> Walk<'a> {
                 Next::Frame(_) => {}
                 Next::Need(_) => self.more("pages")?,
                 Next::End => {
+                    if let Some(stored) = stored.filter(|stored| *stored != own) {
+                        return Err(Fault::Ltx(LtxError::Pages { stored, computed: own }));
+                    }
                     self.used(HEAD_SHORT);
                     return Ok(walk);
                 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::database::Compared;
 use super::stream::Meter;
 use crate::base::clock::Millis;
-use crate::base::{Level, LtxId, Txid, limits};
+use crate::base::{DatabaseChecksum, Level, LtxId, Txid, limits};
 use crate::ltx::WalRange;
 use crate::restore::object::Object;
 
@@ -69,6 +69,10 @@ pub struct VerifyReport {
     pub wrong_indexes: Vec<LtxId>,
     /// TXIDs that are missing between the files of a level, as first and last.
     pub holes: Vec<(Level, Txid, Txid)>,
+    /// Files that do not fit together, as sentences; at most [`limits::VERIFY_FINDINGS`].
+    pub conflicts: Vec<String>,
+    /// Only a new image of the database makes the newest state right, or sure.
+    pub wants_image: bool,
     /// Number of files that were removed during the verification.
     pub vanished: u64,
     /// The newest state, if it can be restored.
@@ -89,6 +93,8 @@ pub struct VerifyReport {
     pub time: Duration,
     /// For each level-0 file that was read, its range in the WAL.
     pub(super) raw: BTreeMap<Txid, WalRange>,
+    /// For each TXID that a file with a checksum ends at: the checksum, and the first such file.
+    pub(super) sums: BTreeMap<Txid, (DatabaseChecksum, LtxId)>,
 }
 
 /// The newest state of a replica.
@@ -100,6 +106,9 @@ pub struct Newest {
     pub created: Millis,
     /// Length of the database in bytes.
     pub bytes: u64,
+    /// The checksum of its pages, if it is that of the database at this transaction; `None` if its
+    /// last file has none, so that only its files are proven.
+    pub checksum: Option<DatabaseChecksum>,
 }
 
 impl VerifyReport {
@@ -109,10 +118,32 @@ impl VerifyReport {
         match self {
             _ if self.newest.is_none() => Health::NewestLost,
             _ if self.compared.as_ref().is_some_and(|c| c.differ_count > 0) => Health::Differs,
-            _ if self.damaged_count > 0 || !self.holes.is_empty() || !self.wrong_indexes.is_empty() => {
+            _ if self.damaged_count > 0
+                || !self.conflicts.is_empty()
+                || !self.holes.is_empty()
+                || !self.wrong_indexes.is_empty() =>
+            {
                 Health::Damaged
             }
             _ => Health::Sound,
+        }
+    }
+
+    pub(super) fn conflict(&mut self, sentence: String) {
+        if self.conflicts.len() < limits::VERIFY_FINDINGS {
+            self.conflicts.push(sentence);
+        }
+    }
+
+    /// Compares the checksum of a file with that of others that end with the same TXID.
+    pub(super) fn sum(&mut self, id: LtxId, sum: DatabaseChecksum) {
+        let (other, first) = *self.sums.entry(id.max).or_insert((sum, id));
+        if other != sum {
+            self.conflict(format!(
+                "after TXID {} the database has checksum {other} by {first}, and {sum} by {id}: one of the two is of another \
+                 database or another time",
+                id.max
+            ));
         }
     }
 

@@ -10,16 +10,17 @@ use tokio::task::JoinSet;
 use super::coverage::{holes, states};
 use super::database::Compared;
 use super::file::{Checked, Pages};
-use super::report::{Newest, VerifyOptions, VerifyReport};
+use super::report::{Health, Newest, VerifyOptions, VerifyReport};
 use super::stream::{Meter, Pace};
 use super::{database, file, histories, old};
 use crate::base::clock::Millis;
-use crate::base::{Level, LtxId, Salts, Txid, limits};
+use crate::base::{DatabaseChecksum, Level, LtxId, Pgno, Salts, Txid, limits};
 use crate::ltx::Header;
 use crate::restore::blocking::{blocking, join_error};
 use crate::restore::choose::{self, Files};
 use crate::restore::claims::Claims;
 use crate::restore::damage::{self, Damaged};
+use crate::restore::doubt::Doubts;
 use crate::restore::object::Object;
 use crate::restore::options::Selection;
 use crate::restore::plan::{self, Goal, PlanError};
@@ -46,7 +47,7 @@ pub async fn verify_replica(
         let mut read = read(store, &listing, &options, &pace, &gone).await;
         let suspect = match &read {
             Err(e) => damage::moved(e).is_some(),
-            Ok(report) => report.damaged_count > 0 || !report.holes.is_empty(),
+            Ok(report) => report.health() != Health::Sound,
         };
         if !suspect {
             return read.map(|report| VerifyReport { time: start.elapsed(), ..report });
@@ -129,7 +130,8 @@ async fn read(
     let choice = choose::of_listing(&**store, listing, Selection::from(Until::Newest), &mut damaged).await;
     if let Ok(Files::Legacy(plan)) = choice.as_ref().map(|c| &c.files) {
         let bytes = lost.iter().find(|g| g.generation == plan.generation).and_then(|g| g.bytes);
-        report.newest = bytes.map(|bytes| Newest { txid: Txid(0), created: plan.created(), bytes });
+        report.newest =
+            bytes.map(|bytes| Newest { txid: Txid(0), created: plan.created(), bytes, checksum: None });
         report.newest_lost =
             report.newest.is_none().then(|| format!("generation {} is damaged", plan.generation));
     } else if let Err(e) = choice
@@ -151,8 +153,10 @@ async fn newest_plan(
 ) -> Result<BTreeSet<LtxId>, RestoreError> {
     let files = listing.files.as_slice();
     let mut read: BTreeSet<LtxId> = bad.iter().map(|(id, _)| *id).collect();
+    let (mut doubts, mut other) = (Doubts::default(), None);
     loop {
-        let chain = match bad.plan(files, Goal::Newest) {
+        let planned = other.take().map_or_else(|| bad.plan(files, Goal::Newest), Ok);
+        let chain = match planned {
             Ok(chain) => chain,
             Err(cause) => {
                 report.newest_lost = Some(cause.to_string());
@@ -161,7 +165,7 @@ async fn newest_plan(
                 plan::plan(files, Goal::Txid(reached)).unwrap_or_default()
             }
         };
-        let mut pages = Pages { claims: None, hashes: database.map(|_| Vec::new()) };
+        let mut pages = Pages { hashes: database.map(|_| Vec::new()), ..Pages::default() };
         let mut newest = None;
         for entry in chain.iter().rev() {
             let (checked, with) = file::check(store, *entry, pace, Some(pages)).await?;
@@ -181,14 +185,30 @@ async fn newest_plan(
             }
         }
         let missing = pages.claims.as_ref().and_then(Claims::missing);
-        match (missing, newest) {
+        let wrong = wrong(store.url(), missing, newest.as_ref(), pages.sum);
+        match (wrong, newest) {
             _ if report.newest_lost.is_some() => {}
             _ if chain.iter().any(|e| bad.has(e.id)) => continue,
-            (Some(page), _) => report.newest_lost = Some(format!("page {page} is in none of its files")),
+            (Some(e), _) => match doubts.other_plan(e, &chain, files, bad) {
+                Ok(plan) => {
+                    other = Some(plan);
+                    continue;
+                }
+                Err(e) => {
+                    report.wants_image = true;
+                    report.newest_lost = Some(match e {
+                        RestoreError::MissingPage { missing, .. } => {
+                            format!("page {missing} is in none of its files")
+                        }
+                        e => e.to_string(),
+                    });
+                }
+            },
             (None, Some(h)) => {
                 let bytes = u64::from(h.commit) * u64::from(h.page_size.get());
                 let created = stored_at(store, listing, chain[chain.len() - 1].id, &h, bad).await?;
-                report.newest = Some(Newest { txid: h.max, created, bytes });
+                report.newest = Some(Newest { txid: h.max, created, bytes, checksum: h.checksum });
+                suspect(&doubts.suspects(&chain), report, bad);
                 if let (Some(path), Some(hashes)) = (database, pages.hashes) {
                     match compare(store, files, h, path.to_owned(), hashes).await {
                         Ok(compared) => report.compared = Some(compared),
@@ -200,6 +220,42 @@ async fn newest_plan(
             (None, None) => report.newest_lost = Some("it has no files".into()),
         }
         return Ok(read);
+    }
+}
+
+/// Why the pages of a plan are not the state that its newest header names; `None` if they are.
+fn wrong(
+    url: &str,
+    missing: Option<Pgno>,
+    newest: Option<&Header>,
+    found: DatabaseChecksum,
+) -> Option<RestoreError> {
+    let (url, newest) = (url.to_owned(), newest?);
+    match (missing, newest.checksum) {
+        (Some(missing), _) => Some(RestoreError::MissingPage { missing, commit: newest.commit, url }),
+        (None, Some(expected)) if expected != found => {
+            Some(RestoreError::Checksum { url, txid: newest.max, expected, found })
+        }
+        _ => None,
+    }
+}
+
+/// Enters files that the newest state is right without, and wrong with.
+fn suspect(suspects: &[(LtxId, String)], report: &mut VerifyReport, bad: &mut Damaged) {
+    match suspects {
+        [] => {}
+        [(id, why)] => {
+            bad.add(*id, why.clone());
+            report.damage(Object::Ltx(*id), why.clone());
+        }
+        several => {
+            report.wants_image = true;
+            let names: Vec<String> = several.iter().map(|(id, _)| id.to_string()).collect();
+            report.conflict(format!(
+                "with these files the newest state has another checksum than the committed one, without them the right one: {}",
+                names.join(", ")
+            ));
+        }
     }
 }
 
@@ -284,6 +340,9 @@ fn note(
         Ok(checked) => {
             if entry.id.level == Level::RAW {
                 report.raw.insert(entry.id.max, checked.header.wal);
+            }
+            if let Some(sum) = checked.header.checksum {
+                report.sum(entry.id, sum);
             }
             if !checked.index_is_right && report.wrong_indexes.len() < limits::VERIFY_FINDINGS {
                 report.wrong_indexes.push(entry.id);

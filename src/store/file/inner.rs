@@ -182,13 +182,24 @@ fn is_abandoned(folder: &Folder, name: &str) -> bool {
     seen.is_file && age > ABANDONED
 }
 
-/// The entry of one file; `None` if it does not exist or is not a file. A link to a file is listed,
-/// so that it is not silently missing, and is refused when it is read.
+/// The entry of one file; `None` if nothing has its name. A link to a file is listed, so that it is
+/// not silently missing, and is refused when it is read. Anything else that is not a file, such as
+/// a directory, is listed as empty: it cannot be what was stored, so readers count it as damaged.
 fn entry(id: LtxId, folder: &Folder) -> Result<Option<Entry>> {
     let name = id.file_name();
-    let seen = if_there(folder.look(OsStr::new(&name), true));
-    let seen = seen.map_err(|e| error("read", &folder.path().join(&name), &e))?.filter(|seen| seen.is_file);
-    Ok(seen.map(|seen| Entry { id, size: seen.len, modified: Millis::from_system(seen.modified) }))
+    let name = OsStr::new(&name);
+    let seen = match folder.look(name, true) {
+        // A link that leads nowhere, or in a circle.
+        Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ELOOP) => {
+            if_there(folder.look(name, false))
+        }
+        seen => seen.map(Some),
+    };
+    let seen = seen.map_err(|e| error("read", &folder.path().join(name), &e))?;
+    Ok(seen.map(|seen| {
+        let size = if seen.is_file { seen.len } else { 0 };
+        Entry { id, size, modified: Millis::from_system(seen.modified) }
+    }))
 }
 
 /// Classifies an I/O error, and names the operation, the path and the cause.
@@ -204,6 +215,10 @@ pub(super) fn error(what: &str, path: &Path, e: &io::Error) -> StoreError {
         K::PermissionDenied => (
             ErrorKind::Credentials,
             format!("cannot {what} {path}: permission denied; give this user the right to it"),
+        ),
+        K::IsADirectory => (
+            ErrorKind::Fatal,
+            format!("cannot {what} {path}: it is a directory, not a file; move it out of the replica"),
         ),
         K::NotADirectory => (
             ErrorKind::Fatal,

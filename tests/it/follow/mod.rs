@@ -19,6 +19,7 @@ mod beside;
 mod damage;
 mod faults;
 mod lineage;
+mod proof;
 mod requests;
 mod states;
 mod told;

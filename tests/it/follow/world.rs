@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
 use lsfast::base::clock::Millis;
-use lsfast::base::{Level, LtxId, PageSize, Pgno, Txid};
+use lsfast::base::{DatabaseChecksum, Level, LtxId, PageSize, Pgno, Txid};
 use lsfast::ltx::{Header, LtxReader, Merge, WalRange, encode_file};
 use lsfast::store::{FileStore, PutOptions, Store};
 use rusqlite::Connection;
@@ -26,7 +26,9 @@ pub struct World {
     pub page_size: u32,
     /// When its history began, in milliseconds.
     begun: i64,
-    image: Image,
+    pub image: Image,
+    /// Whether files have the checksum of the database.
+    pub sealed: bool,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -71,8 +73,18 @@ impl World {
         let runtime = runtime.expect("a runtime");
         // One made after another in a test is of a later history.
         let begun = 1_790_000_000_000 + WORLDS.fetch_add(1, Ordering::Relaxed) * 1_000_000;
-        let mut world =
-            World { dir, source, store, url, txid: 0, page_size, begun, image: Vec::new(), runtime };
+        let mut world = World {
+            dir,
+            source,
+            store,
+            url,
+            txid: 0,
+            page_size,
+            begun,
+            image: Vec::new(),
+            sealed: true,
+            runtime,
+        };
         for id in 1..=50 {
             world.insert(id);
         }
@@ -132,7 +144,8 @@ impl World {
         let commit = u32::try_from(image.len()).expect("few pages");
         let size = PageSize::new(self.page_size).expect("a page size");
         let made = Millis(self.begun + i64::try_from(self.txid).expect("small"));
-        let header = Header::new(size, commit, (id.min, id.max), made, WalRange::default());
+        let mut header = Header::new(size, commit, (id.min, id.max), made, WalRange::default());
+        header.checksum = self.sealed.then(|| DatabaseChecksum::of(size, &image.concat()));
         let pages = changed.into_iter().map(|(n, p)| (Pgno::new(n).expect("from 1"), p));
         let file = encode_file(&header, pages).expect("a file");
         self.put(id, file, made);
@@ -163,6 +176,18 @@ impl World {
         if remove {
             self.remove(&raw);
         }
+    }
+
+    /// Stores a full image of the newest state.
+    pub fn put_image(&self) {
+        let commit = u32::try_from(self.image.len()).expect("few pages");
+        let size = PageSize::new(self.page_size).expect("a page size");
+        let id = LtxId::new(Level::SNAPSHOT, Txid(1), Txid(self.txid)).expect("an id");
+        let made = Millis(self.begun + i64::try_from(self.txid).expect("small"));
+        let mut header = Header::new(size, commit, (id.min, id.max), made, WalRange::default());
+        header.checksum = Some(DatabaseChecksum::of(size, &self.image.concat()));
+        let pages = (1..).zip(&self.image).map(|(n, p)| (Pgno::new(n).expect("from 1"), &p[..]));
+        self.put(id, encode_file(&header, pages).expect("a file"), made);
     }
 
     pub fn remove(&self, ids: &[LtxId]) {

@@ -216,3 +216,88 @@ fn a_time_from_the_future_is_corrected_by_the_order() {
     assert_eq!(found.last().map(|p| p.created), Some(real(3)));
     assert_eq!(verified.newest.map(|n| n.created), Some(real(3)));
 }
+
+/// `lsfast` with these arguments after the replica's URL: its exit code and all that it prints.
+fn command(args: &[&str], dir: &Path) -> (Option<i32>, String) {
+    let mut command = program::command(args);
+    command.arg(format!("file://{}", dir.display()));
+    let output = program::run(command);
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned() + &program::stderr(&output))
+}
+
+/// With --txid or a time a hole was another kind of error than without, or an older state was
+/// restored.
+#[test]
+fn a_hole_is_a_loss_however_the_state_is_asked_for() {
+    let (dir, store, _) = replica();
+    for id in [id(1, 2, 4), id(9, 1, 5), id(0, 3, 3)] {
+        fs::remove_file(dir.path().join(format!("ltx/{}/{}", id.level, id.file_name()))).expect("removed");
+    }
+    let txid = |n| Until::Txid(Txid(n));
+    for until in [Until::Newest, txid(6), txid(4), txid(3), Until::Before(Millis(5_500))] {
+        let e = take(&store, until).map(|(r, _)| r).expect_err("a hole");
+        let words = "reach TXID 0000000000000002";
+        assert!(e.is_loss() && e.to_string().contains(words), "{until:?}: {e}");
+    }
+    let out = dir.path().join("out.db");
+    let out = out.to_str().expect("a path");
+    assert_eq!(command(&["restore", "-o", out, "--txid", "6"], dir.path()).0, Some(4));
+    // A state that never was is not lost, and what is before the hole can be had.
+    let e = take(&store, txid(7)).map(|(r, _)| r).expect_err("never there");
+    assert!(!e.is_loss(), "{e}");
+    assert_eq!(take(&store, txid(2)).expect("a state").0.txid, Txid(2));
+    assert_eq!(take(&store, Until::Before(Millis(2_500))).expect("a state").0.txid, Txid(2));
+    let (code, said) =
+        command(&["restore", "-o", out, "--txid", "6", "--salvage", "--integrity-check", "none"], dir.path());
+    assert!(code == Some(0) && said.contains("TXID 0000000000000002"), "{said}");
+}
+
+/// A directory with the name of the newest file was left out in silence, and an older state
+/// restored.
+#[test]
+fn what_is_not_a_file_is_named() {
+    let newest = id(0, 6, 6);
+    for kind in ["directory", "link to nothing", "pipe"] {
+        let (dir, store, _) = replica();
+        let path = dir.path().join(format!("ltx/0/{}", newest.file_name()));
+        fs::remove_file(&path).expect("removed");
+        match kind {
+            "directory" => fs::create_dir(&path).expect("a directory"),
+            "pipe" => {
+                let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo");
+                assert!(made.success());
+            }
+            _ => std::os::unix::fs::symlink("/nowhere/at/all", &path).expect("a link"),
+        }
+        let e = take(&store, Until::Newest).map(|(r, _)| r).expect_err("lost");
+        let named = e.to_string();
+        assert!(
+            e.is_loss() && named.contains("0000000000000006 is damaged") && named.contains("not a file"),
+            "{kind}: {e}"
+        );
+        let (code, said) = command(&["verify"], dir.path());
+        assert!(code == Some(4) && said.contains(&newest.file_name()), "{kind}: {said}");
+        let (report, _) = take(&store, Until::Txid(Txid(5))).expect("the state before");
+        assert!(!report.is_newest, "{kind}");
+    }
+}
+
+/// Exit code 1, and advice that does not fit, where an older file is of another database.
+#[test]
+fn a_file_of_another_page_size_is_a_loss() {
+    let (dir, store, _) = replica();
+    let other = PageSize::new(1024).expect("a size");
+    for name in [id(0, 1, 1), id(9, 1, 1), id(9, 1, 5)] {
+        let content = Step { commit: 3, pages: (1..=3).map(|n| (n, 5)).collect() };
+        let path = dir.path().join(format!("ltx/{}/{}", name.level, name.file_name()));
+        fs::write(path, file_of(other, name, &content)).expect("written");
+    }
+    let e = take(&store, Until::Newest).map(|(r, _)| r).expect_err("lost");
+    assert!(e.is_loss() && e.to_string().contains("it is of another database"), "{e}");
+    let out = dir.path().join("out.db");
+    let (code, said) = command(&["restore", "-o", out.to_str().expect("a path")], dir.path());
+    assert!(code == Some(4) && !out.exists(), "{said}");
+    // A standby that has no database yet ends in the same way.
+    let (code, said) = command(&["restore", "-f", "-o", out.to_str().expect("a path")], dir.path());
+    assert!(code == Some(4) && said.contains("another database"), "{said}");
+}

@@ -1,7 +1,7 @@
 //! Restores that prove themselves by the checksum of the database, which the files have.
 
 use lsfast::base::{DatabaseChecksum, Level, LtxId, PageSize};
-use lsfast::restore::ProvenBy;
+use lsfast::restore::{Health, Object, ProvenBy, VerifyOptions, VerifyReport, verify_replica};
 
 use super::made::{Step, file_with, image};
 use super::*;
@@ -189,5 +189,82 @@ fn a_page_that_is_missing_is_noticed() {
             Ok((_, found)) => assert!(!lost && found == sealed.newest(), "{name:?}"),
             Err(e) => assert!(lost && matches!(e, RestoreError::Checksum { .. }), "{name:?}: {e}"),
         }
+    }
+}
+
+fn verify(sealed: &Sealed) -> VerifyReport {
+    let store: Arc<dyn Store> = Arc::new(FileStore::new(sealed.dir.path()));
+    runtime().block_on(verify_replica(&store, VerifyOptions::default())).expect("a report")
+}
+
+/// Without the database, `verify` knows whether the newest state is the one that was committed.
+#[test]
+fn verify_proves_the_newest_state() {
+    let (sealed, other) = (Sealed::new(1), Sealed::new(2));
+    let sum = DatabaseChecksum::of(size(), &sealed.newest());
+    let found = verify(&sealed);
+    assert_eq!(
+        (found.health(), found.newest.and_then(|n| n.checksum)),
+        (Health::Sound, Some(sum)),
+        "{found:?}"
+    );
+    let (code, said) = command(&["verify", &sealed.url()]);
+    assert!(code == Some(0) && said.contains(&format!("(checksum {sum})")), "{said}");
+    let (_, said) = command(&["verify", "--json", &sealed.url()]);
+    let json: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(text(&json["newest"], "proof"), "checksum");
+
+    for exchanged in FILES.map(id) {
+        let sealed = Sealed::new(1);
+        sealed.exchange(exchanged, &other);
+        let found = verify(&sealed);
+        let newest = found.newest.and_then(|n| n.checksum);
+        assert_eq!(newest, Some(sum), "{exchanged}: the other files make the newest state: {found:?}");
+        // Nothing can tell where one file alone ends, and the plan does not need it.
+        let alone = [id((0, 2, 2)), id((0, 3, 3))].contains(&exchanged);
+        assert_eq!(found.health() == Health::Sound, alone, "{exchanged}: {found:?}");
+    }
+    for name in [(0, 1, 1), (9, 1, 1), (9, 1, 5)] {
+        sealed.exchange(id(name), &other);
+    }
+    let found = verify(&sealed);
+    assert!(found.health() == Health::NewestLost && found.wants_image, "{found:?}");
+    let why = found.newest_lost.expect("a reason");
+    assert!(why.contains(&sum.to_string()) && why.contains("is not the one that was committed"), "{why}");
+    assert_eq!(command(&["verify", &sealed.url()]).0, Some(4));
+}
+
+/// Any bit of any object, for what the CRC covers, and a checksum that is not that of the pages.
+#[test]
+fn verify_finds_what_is_changed_in_any_file() {
+    for name in FILES.map(id) {
+        let sealed = Sealed::new(1);
+        let bytes = fs::read(sealed.path(name)).expect("a file");
+        for at in [3, 20, 85, 90, bytes.len() / 2, bytes.len() - 20, bytes.len() - 1] {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            sealed.put(name, &changed);
+            let found = verify(&sealed);
+            assert!(found.damaged.iter().any(|d| d.object == Object::Ltx(name)), "{name} at {at}: {found:?}");
+        }
+        sealed.put(name, &file_with(size(), name, &sealed.content(name), Some(DatabaseChecksum(7))));
+        let found = verify(&sealed);
+        // Of each TXID there is another file, except of these.
+        let alone = [id((0, 2, 2)), id((0, 3, 3))].contains(&name);
+        assert_eq!(found.health() == Health::Sound, alone, "{name}: {found:?}");
+        assert!(alone || !found.conflicts.is_empty() || found.damaged_count == 1, "{name}: {found:?}");
+    }
+}
+
+/// The checksums are shown where headers are read.
+#[test]
+fn points_and_files_have_their_checksums() {
+    let sealed = Sealed::new(1);
+    let sum = DatabaseChecksum::of(size(), &sealed.newest()).to_string();
+    for (list, args) in [("points", &["points", "--json"][..]), ("files", &["ltx", "--json", "--precise"])] {
+        let (code, said) = command(&[args, &[&sealed.url()]].concat());
+        let json: Value = serde_json::from_str(&said).expect("JSON");
+        let has = |item: &Value| item["checksum"].as_str() == Some(&sum);
+        assert!(code == Some(0) && json[list].as_array().expect("a list").iter().any(has), "{said}");
     }
 }

@@ -9,6 +9,7 @@ mod api;
 pub mod credentials;
 mod error;
 pub mod file;
+mod forward;
 mod listing;
 mod open;
 pub mod progress;
@@ -19,6 +20,7 @@ pub use api::{BoxFuture, CreateOnly, PutOptions, Result, Scope, Store, Upload};
 pub use error::{ErrorKind, StoreError, is_file_limit};
 #[cfg(feature = "internals")]
 pub use file::FileStore;
+pub use forward::Forward;
 pub use listing::{Entry, Listing, SideEntry};
 pub use open::open;
 pub use s3::{ClientOptions, HostAnswer, RetryPolicy};

@@ -1,7 +1,6 @@
 //! A store that notes when each level-0 object was stored, and its content.
 
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::base::{Level, LtxId};
 use crate::io::monotonic;
-use crate::ltx::TimesId;
-use crate::store::{BoxFuture, Entry, Listing, PutOptions, Result, Scope, SideId, Store, Upload};
+use crate::store::{BoxFuture, Forward, PutOptions, Result, Store, Upload};
 
 /// One stored level-0 object.
 #[derive(Debug)]
@@ -30,7 +28,7 @@ pub(super) struct Stored {
 /// with the number of the last commit is among the first ones.
 const HEAD_BYTES: u64 = 256 << 10;
 
-/// Passes every call on to `inner`.
+/// Passes every call on to `inner`, and tells what was stored.
 pub(super) struct TimedStore {
     inner: Arc<dyn Store>,
     stored: UnboundedSender<Stored>,
@@ -48,17 +46,9 @@ impl fmt::Debug for TimedStore {
     }
 }
 
-impl Store for TimedStore {
-    fn url(&self) -> &str {
-        self.inner.url()
-    }
-
-    fn identity(&self) -> String {
-        self.inner.identity()
-    }
-
-    fn list(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<Entry>>> {
-        self.inner.list(scope)
+impl Forward for TimedStore {
+    fn inner(&self) -> &dyn Store {
+        &*self.inner
     }
 
     fn put<'a>(&'a self, id: LtxId, body: Vec<Bytes>, options: PutOptions) -> BoxFuture<'a, Result<()>> {
@@ -87,42 +77,6 @@ impl Store for TimedStore {
             let stored = (id.level == Level::RAW).then(|| self.stored.clone());
             Ok(Box::new(TimedUpload { inner, stored, head: Vec::new(), bytes: 0 }) as Box<dyn Upload>)
         })
-    }
-
-    fn get<'a>(&'a self, id: LtxId, range: Range<u64>) -> BoxFuture<'a, Result<Bytes>> {
-        self.inner.get(id, range)
-    }
-
-    fn head<'a>(&'a self, id: LtxId) -> BoxFuture<'a, Result<Option<Entry>>> {
-        self.inner.head(id)
-    }
-
-    fn delete<'a>(&'a self, ids: &'a [LtxId]) -> BoxFuture<'a, Result<()>> {
-        self.inner.delete(ids)
-    }
-
-    fn copy<'a>(&'a self, from: LtxId, to: LtxId, options: PutOptions) -> BoxFuture<'a, Result<()>> {
-        self.inner.copy(from, to, options)
-    }
-
-    fn prewarm(&self) -> BoxFuture<'_, ()> {
-        self.inner.prewarm()
-    }
-
-    fn list_all(&self) -> BoxFuture<'_, Result<Listing>> {
-        self.inner.list_all()
-    }
-
-    fn get_side<'a>(&'a self, id: SideId, range: Range<u64>) -> BoxFuture<'a, Result<Bytes>> {
-        self.inner.get_side(id, range)
-    }
-
-    fn put_times<'a>(&'a self, id: TimesId, body: Bytes) -> BoxFuture<'a, Result<()>> {
-        self.inner.put_times(id, body)
-    }
-
-    fn delete_times<'a>(&'a self, ids: &'a [TimesId]) -> BoxFuture<'a, Result<()>> {
-        self.inner.delete_times(ids)
     }
 }
 

@@ -1,7 +1,6 @@
 //! Random histories with crashes: every state that is offered, by `points`, by TXID and by time,
 //! comes back as it was, by lsfast and by the real Litestream.
 
-use std::ops::Range;
 use std::sync::Mutex;
 
 use bytes::Bytes;
@@ -11,7 +10,7 @@ use lsfast::ltx::TimesId;
 use lsfast::restore::{
     Integrity, PointState, RestoreOptions, Selection, Silent, Until, {self},
 };
-use lsfast::store::{BoxFuture, ErrorKind, Listing, Result, SideId, StoreError, Upload};
+use lsfast::store::{BoxFuture, ErrorKind, Forward, Result, StoreError, Upload};
 
 use super::*;
 
@@ -91,21 +90,9 @@ impl Upload for MortalUpload {
     }
 }
 
-impl Store for Mortal {
-    fn url(&self) -> &str {
-        self.inner.url()
-    }
-
-    fn identity(&self) -> String {
-        self.inner.identity()
-    }
-
-    fn list(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<Entry>>> {
-        self.inner.list(scope)
-    }
-
-    fn list_all(&self) -> BoxFuture<'_, Result<Listing>> {
-        self.inner.list_all()
+impl Forward for Mortal {
+    fn inner(&self) -> &dyn Store {
+        &*self.inner
     }
 
     fn put<'a>(&'a self, id: LtxId, body: Vec<Bytes>, options: PutOptions) -> BoxFuture<'a, Result<()>> {
@@ -124,18 +111,6 @@ impl Store for Mortal {
         })
     }
 
-    fn get<'a>(&'a self, id: LtxId, range: Range<u64>) -> BoxFuture<'a, Result<Bytes>> {
-        self.inner.get(id, range)
-    }
-
-    fn get_side<'a>(&'a self, id: SideId, range: Range<u64>) -> BoxFuture<'a, Result<Bytes>> {
-        self.inner.get_side(id, range)
-    }
-
-    fn head<'a>(&'a self, id: LtxId) -> BoxFuture<'a, Result<Option<Entry>>> {
-        self.inner.head(id)
-    }
-
     fn delete<'a>(&'a self, ids: &'a [LtxId]) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             for id in ids {
@@ -147,10 +122,6 @@ impl Store for Mortal {
 
     fn copy<'a>(&'a self, from: LtxId, to: LtxId, options: PutOptions) -> BoxFuture<'a, Result<()>> {
         Box::pin(self.changed(self.inner.copy(from, to, options)))
-    }
-
-    fn prewarm(&self) -> BoxFuture<'_, ()> {
-        self.inner.prewarm()
     }
 
     fn put_times<'a>(&'a self, id: TimesId, body: Bytes) -> BoxFuture<'a, Result<()>> {

@@ -20,6 +20,9 @@
 //! A turn leads to [`Phase::Closing`] when a checkpoint is seen running, to a round if none comes,
 //! and back to cruise if one has ended. Phases with a thread end once that thread holds CKPT.
 
+#[path = "early.rs"]
+mod early;
+
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,12 +31,13 @@ use tokio::task::JoinHandle;
 
 use super::arm::arm;
 use super::database::{CheckpointMode, Database};
-use super::pace::{ARM_FRAMES, Arming, rounds_after_loss};
+use super::pace::{ARM_FRAMES, Arming, EARLY_WAIT, Early, rounds_after_loss};
+use super::slots::take_read;
 use super::threads::copy_and_lock;
 pub(crate) use super::threads::rebuild;
 use crate::base::{FrameNo, limits};
 use crate::io::urgently;
-use crate::wal::index::{LOCK_CKPT, READ_MARK_NOT_USED, lock_read};
+use crate::wal::index::{CheckpointInfo, LOCK_CKPT, lock_read};
 use crate::wal::shm::{LockKind, Shm};
 use crate::wal::tail::Ahead;
 
@@ -51,8 +55,8 @@ const URGENT_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How many hindered turns and rounds may follow one another without a [`ROUND_PAUSE`].
 const ROUNDS_AT_ONCE: u32 = 3;
 
-/// After a turn in which the application did not checkpoint, lsfast checkpoints for this time
-/// without waiting for it.
+/// After a turn in which the application did not checkpoint, turns wait only [`ROUND_PAUSE`] for
+/// it, for this time.
 const ABSENT: Duration = Duration::from_secs(30);
 
 /// Bytes of the WAL that the helper thread reads at the end of a turn.
@@ -73,8 +77,10 @@ pub enum Phase {
         slot: usize,
         /// Start of the turn.
         since: Instant,
-        /// `nBackfill` at the start of the turn.
-        backfilled: FrameNo,
+        /// nBackfill and the read marks at the start of the turn.
+        before: CheckpointInfo,
+        /// The WAL is shorter than [`limits::TURN_FRAMES`], and no checkpoint is due.
+        early: bool,
     },
     /// The application checkpoints; no lock is held, a thread waits for CKPT.
     Closing(Blocking),
@@ -118,6 +124,7 @@ pub struct Guard {
     rounds_for: Duration,
     rounds_in_a_row: u32,
     arming: Arming,
+    early: Early,
     /// Until then the application is not expected to checkpoint.
     absent_until: Option<Instant>,
     /// Frames up to this one cannot be proven: until they are in the database file, a crash loses
@@ -143,6 +150,7 @@ impl Guard {
             rounds_for: Duration::ZERO,
             rounds_in_a_row: 0,
             arming: Arming::default(),
+            early: Early::default(),
             absent_until: None,
             urgent: None,
             urgent_pause: ROUND_PAUSE,
@@ -196,6 +204,7 @@ impl Guard {
         self.backfilled = FrameNo(0);
         self.rounds_in_a_row = 0;
         self.arming.started_over();
+        self.early.started_over();
         self.next_try = None;
         self.urgent = None;
     }
@@ -235,7 +244,7 @@ impl Guard {
     /// # Errors
     /// Any error of the locks.
     pub fn copy_now(&mut self, mx: FrameNo) -> io::Result<()> {
-        let slot = self.take_read()?;
+        let slot = take_read(self.shm())?;
         self.shm().unlock(LOCK_CKPT)?;
         self.wanted = mx;
         self.phase = self.round(slot);
@@ -249,32 +258,6 @@ impl Guard {
         self.rounds_until = Some(now + self.rounds_for);
     }
 
-    /// Takes READ(k) shared: on a slot whose mark is not used, or otherwise on the one with the
-    /// highest mark, which hinders checkpoints least. Marks stay when their readers leave, and only
-    /// checkpoints clear them; without the second choice no checkpoint might run again. `None` if
-    /// other connections hold all slots exclusively.
-    fn take_read(&self) -> io::Result<Option<usize>> {
-        for slot in (1..=4).rev() {
-            if !self.shm().try_lock(lock_read(slot), LockKind::Shared)? {
-                continue;
-            }
-            // A mark changes only under the exclusive lock of its slot, so it is stable now.
-            if self.shm().checkpoint_info().read_marks[slot] == READ_MARK_NOT_USED {
-                return Ok(Some(slot));
-            }
-            self.shm().unlock(lock_read(slot))?;
-        }
-        let marks = self.shm().checkpoint_info().read_marks;
-        let mut slots = [1, 2, 3, 4];
-        slots.sort_by_key(|slot| std::cmp::Reverse(marks[*slot]));
-        for slot in slots {
-            if self.shm().try_lock(lock_read(slot), LockKind::Shared)? {
-                return Ok(Some(slot));
-            }
-        }
-        Ok(None)
-    }
-
     /// In cruise, with everything captured up to `mx`: begins a turn or a round if the WAL is long
     /// enough and it is time. `Ok(true)` if it began.
     ///
@@ -282,6 +265,9 @@ impl Guard {
     /// Any error of the locks.
     pub fn maybe_turn(&mut self, mx: FrameNo, now: Instant) -> io::Result<bool> {
         let due = mx.0 >= limits::TURN_FRAMES && self.backfilled != mx;
+        if !due && !self.is_urgent() && self.early.may_begin(mx, self.backfilled) {
+            return self.begin_early(mx, now);
+        }
         if !(due || self.is_urgent()) || self.next_try.is_some_and(|t| now < t) {
             return Ok(false);
         }
@@ -294,7 +280,7 @@ impl Guard {
             self.begin_arming(mx, now);
             return Ok(true);
         }
-        let Some(slot) = self.take_read()? else {
+        let Some(slot) = take_read(self.shm())? else {
             if self.is_urgent() {
                 return self.copy_now(mx).map(|()| true);
             }
@@ -307,12 +293,18 @@ impl Guard {
         if may_arm {
             self.arming.round(now);
         }
-        if may_arm || [self.rounds_until, self.absent_until].into_iter().flatten().any(|t| now < t) {
+        if may_arm || self.rounds_until.is_some_and(|t| now < t) {
             self.phase = self.round(Some(slot));
         } else {
-            self.phase = Phase::Turn { slot, since: now, backfilled: self.backfilled };
+            let before = self.shm().checkpoint_info();
+            self.phase = Phase::Turn { slot, since: now, before, early: false };
         }
         Ok(true)
+    }
+
+    /// How long a turn waits for a checkpoint of the application.
+    fn turn_wait(&self, now: Instant) -> Duration {
+        if self.absent_until.is_some_and(|t| now < t) { ROUND_PAUSE } else { TURN_WAIT }
     }
 
     fn begin_arming(&mut self, mx: FrameNo, now: Instant) {
@@ -336,12 +328,17 @@ impl Guard {
     }
 
     /// In a turn, with everything captured up to `mx`: moves on when a checkpoint runs, has run, or
-    /// none has come in `TURN_WAIT`. `Ok(true)` if the guard moved on.
+    /// none has come in `TURN_WAIT`. An early turn ends after some time, or at once if cruise `is
+    /// wanted`. `Ok(true)` if the guard moved on.
     ///
     /// # Errors
     /// Any error of the locks.
-    pub fn step_turn(&mut self, mx: FrameNo, now: Instant) -> io::Result<bool> {
-        let Phase::Turn { slot, since, backfilled } = self.phase else { return Ok(false) };
+    pub fn step_turn(&mut self, mx: FrameNo, is_wanted: bool, now: Instant) -> io::Result<bool> {
+        let Phase::Turn { slot, since, before, early } = self.phase else { return Ok(false) };
+        if early && mx.0 >= limits::TURN_FRAMES {
+            self.phase = Phase::Turn { slot, since: now, before, early: false };
+            return self.step_turn(mx, is_wanted, now);
+        }
         if self.shm().held_by_other(LOCK_CKPT)? {
             // Release READ(k) while the checkpoint runs, so that the very next commit can reset the
             // WAL. The thread that then waits for CKPT releases it: the shorter the time between
@@ -349,6 +346,7 @@ impl Guard {
             // committed meanwhile, before a fast writer overwrites it. On an overloaded machine an
             // ordinary thread would do both too late.
             self.absent_until = None;
+            self.early.learn(mx);
             let db = Arc::clone(&self.db);
             let work = tokio::task::spawn_blocking(move || {
                 urgently(|| {
@@ -360,14 +358,19 @@ impl Guard {
             self.phase = Phase::Closing(work);
             return Ok(true);
         }
-        if self.shm().checkpoint_info().n_backfill != backfilled
+        if self.shm().checkpoint_info().n_backfill != before.n_backfill
             && self.shm().try_lock(LOCK_CKPT, LockKind::Exclusive)?
         {
             // The checkpoint ran between two looks. READ(k) kept the WAL from being reset.
+            self.early.learn(mx);
             self.enter_cruise();
             return Ok(true);
         }
-        if now.duration_since(since) >= TURN_WAIT || self.is_urgent() {
+        if early && !self.is_urgent() {
+            let over = is_wanted || now.duration_since(since) >= EARLY_WAIT;
+            return Ok(over && self.end_early(mx)?);
+        }
+        if now.duration_since(since) >= self.turn_wait(now) || self.is_urgent() {
             self.absent_until = Some(now + ABSENT);
             self.phase = self.round(Some(slot));
             return Ok(true);
@@ -404,9 +407,7 @@ impl Guard {
         self.arming.copied(self.backfilled == mx);
         if !hindered {
             self.rounds_in_a_row = 0;
-            // The application is not waited for, so that lsfast would checkpoint without a pause.
-            let pause = self.absent_until.is_some_and(|t| now < t) && !self.arming.may_begin(mx, now);
-            self.next_try = pause.then(|| now + ROUND_PAUSE);
+            self.next_try = None;
             return Ok(());
         }
         self.rounds_in_a_row += 1;
@@ -440,7 +441,7 @@ impl Guard {
     pub fn heal(&mut self) -> io::Result<bool> {
         let held = match self.phase {
             Phase::Turn { .. } => true,
-            Phase::Cruise => self.take_read()?.is_some(),
+            Phase::Cruise => take_read(self.shm())?.is_some(),
             _ => return Ok(false),
         };
         self.shm().unlock(LOCK_CKPT)?;
@@ -469,7 +470,8 @@ impl Guard {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Turn { since, .. } => Some(since + TURN_WAIT),
+            Phase::Turn { since, early: true, .. } => Some(since + EARLY_WAIT),
+            Phase::Turn { since, .. } => Some(since + self.turn_wait(Instant::now())),
             Phase::Cruise => self.next_try,
             _ => None,
         }

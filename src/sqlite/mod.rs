@@ -6,4 +6,5 @@ pub mod doctor;
 pub mod guard;
 pub mod header;
 mod pace;
+mod slots;
 mod threads;

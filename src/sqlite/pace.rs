@@ -88,6 +88,58 @@ pub(super) fn rounds_after_loss(bytes: u64, before: Option<(Duration, Duration)>
     again.unwrap_or(base).max(base).min(ROUNDS_MAX)
 }
 
+/// How long an early turn lasts if no checkpoint comes.
+pub(super) const EARLY_WAIT: Duration = Duration::from_secs(2);
+
+/// Frames in the WAL at which a turn begins to find out whether the application checkpoints early.
+const PROBE_FRAMES: u32 = 64;
+
+/// One of this many turns is such a probe.
+const PROBE_EVERY: u32 = 32;
+
+/// When to begin a turn early: an application with its own `wal_autocheckpoint`, or one that
+/// checkpoints explicitly, comes before the WAL has [`limits::TURN_FRAMES`] frames. While CKPT is
+/// held its checkpoint fails without a trace, so it is found only in a turn.
+#[derive(Debug, Default)]
+pub(super) struct Early {
+    /// Frames in the WAL at the last checkpoint that came early; 0 if the last came later.
+    seen: u32,
+    /// Number of turns in which a checkpoint was seen.
+    turns: u32,
+    /// mxFrame at the end of the last early turn in which no checkpoint came.
+    waited: FrameNo,
+}
+
+impl Early {
+    pub(super) fn may_begin(&self, mx: FrameNo, backfilled: FrameNo) -> bool {
+        let probe = self.turns.is_multiple_of(PROBE_EVERY);
+        let from = match self.seen {
+            0 if probe => PROBE_FRAMES,
+            0 => limits::TURN_FRAMES,
+            // Half, because explicit checkpoints come by time.
+            seen if probe => (seen / 2).min(PROBE_FRAMES),
+            seen => seen / 2,
+        };
+        mx.0 >= from.max(1) && mx > self.waited && mx != backfilled
+    }
+
+    /// A checkpoint came when the WAL had `mx` frames.
+    pub(super) fn learn(&mut self, mx: FrameNo) {
+        self.turns = self.turns.wrapping_add(1);
+        self.seen = if mx.0 < limits::TURN_FRAMES / 10 * 9 { mx.0 } else { 0 };
+    }
+
+    /// No checkpoint came until the WAL had `mx` frames.
+    pub(super) fn waited(&mut self, mx: FrameNo) {
+        self.waited = mx;
+    }
+
+    /// The WAL was reset.
+    pub(super) fn started_over(&mut self) {
+        self.waited = FrameNo(0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,5 +154,24 @@ mod tests {
         assert_eq!(rounds_after_loss(1 << 20, Some((seconds(9), seconds(1)))), seconds(2));
         assert_eq!(rounds_after_loss(1 << 20, Some((seconds(10), seconds(1)))), seconds(1));
         assert_eq!(rounds_after_loss(1 << 20, Some((seconds(0), ROUNDS_MAX))), ROUNDS_MAX);
+    }
+
+    #[test]
+    fn turns_begin_early_where_checkpoints_came_early() {
+        let mut early = Early::default();
+        let begins = |early: &Early| (1..=1000).find(|mx| early.may_begin(FrameNo(*mx), FrameNo(0)));
+        assert_eq!(begins(&early), Some(PROBE_FRAMES), "the first turn is a probe");
+        early.waited(FrameNo(200));
+        assert_eq!(begins(&early), Some(201), "not again before the next commit");
+        early.started_over();
+        early.learn(FrameNo(1004));
+        assert_eq!(begins(&early), Some(limits::TURN_FRAMES), "SQLite's default");
+        early.learn(FrameNo(100));
+        assert_eq!(begins(&early), Some(50));
+        assert!(!early.may_begin(FrameNo(70), FrameNo(70)), "all of it is copied");
+        for _ in 2..PROBE_EVERY {
+            early.learn(FrameNo(1004));
+        }
+        assert_eq!(begins(&early), Some(PROBE_FRAMES), "a probe again");
     }
 }

@@ -74,3 +74,40 @@ fn the_wal_of_a_steady_writer_starts_over() {
     lsfast::restore(&out, &place.url("db"), &[], &["--integrity-check", "full"]);
     assert_eq!(sqlite::dump_hash(&out), sqlite::dump_hash(&path));
 }
+
+/// A turn of the application came only at 1,000 frames: before that its checkpoints failed, and a
+/// smaller `wal_autocheckpoint` was no use.
+#[test]
+fn an_application_that_checkpoints_early_gets_its_turn_early() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = dir.path().join("app.db");
+    let place = Place::Dir(dir.path().join("replica"));
+    let app = sqlite::create(&path, 4096);
+    app.busy_timeout(Duration::from_secs(60)).expect("a timeout");
+    let process = lsfast::replicate(&path, &[place.url("db")], &[]);
+    process.wait_for_line("image stored");
+    let commits = |count: i64| {
+        for i in 0..count {
+            app.execute("INSERT INTO log VALUES(?, hex(randomblob(400)))", [i]).expect("a commit");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    app.pragma_update(None, "wal_autocheckpoint", 100).expect("a pragma");
+    commits(3000);
+    let frames = dir.path().join("app.db-wal").metadata().expect("a WAL").len() / (4096 + 24);
+    assert!(frames < 900, "{frames} frames\n{}", process.output());
+    app.pragma_update(None, "wal_autocheckpoint", 0).expect("a pragma");
+    let mut done = 0;
+    for _ in 0..20 {
+        commits(150);
+        let busy: i64 =
+            app.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |r| r.get(0)).expect("a checkpoint");
+        done += 1 - busy;
+    }
+    assert!(done >= 15, "{done} of 20 checkpoints succeeded\n{}", process.output());
+    let log = process.stop();
+    assert!(!log.contains("continuity of the WAL is not proven"), "{log}");
+    let out = dir.path().join("out.db");
+    lsfast::restore(&out, &place.url("db"), &[], &["--integrity-check", "full"]);
+    assert_eq!(sqlite::dump_hash(&out), sqlite::dump_hash(&path));
+}

@@ -215,7 +215,8 @@ impl Capture {
             return Ok(Look { more: true, ..look });
         }
         let followed = self.tail.is_followed()?;
-        let quiet = followed == Some(false) && self.guard.in_cruise() && self.closing.is_none();
+        let at_rest = self.guard.in_cruise() && self.closing.is_none() || self.guard.is_early();
+        let quiet = followed == Some(false) && at_rest;
         let near = followed == Some(true) && !look.captured && self.peek()?;
         Ok(Look { near, quiet, ..look })
     }
@@ -379,8 +380,9 @@ impl Capture {
                 self.step_cruise(mx, now)
             }
             Phase::Turn { .. } => {
-                let moved = self.guard.step_turn(mx, now)?;
-                if moved && self.guard.in_cruise() {
+                let (backfilled, wanted) = (self.guard.backfilled(), self.board.pin_is_wanted());
+                let moved = self.guard.step_turn(mx, wanted, now)?;
+                if moved && self.guard.in_cruise() && self.guard.backfilled() != backfilled {
                     self.closing = Some(Closing::Held);
                 }
                 Ok(moved)

@@ -149,7 +149,7 @@ impl Capture {
     /// checkpoints: a changed file was written to by another program than SQLite. `Ok(true)` if
     /// that is a loss.
     pub(super) fn was_edited(&mut self, now: Instant) -> Result<bool, TailError> {
-        if !self.guard.in_cruise() || self.closing.is_some() {
+        if self.closing.is_some() || !self.guard.is_still()? {
             self.edits.stamp = None;
             self.board.set_stamp(None);
             return Ok(false);
@@ -161,6 +161,12 @@ impl Capture {
         }
         self.edits.stamped_at = Some(now);
         let stamp = Stamp::of(self.db.file().std())?;
+        if !self.guard.is_still()? {
+            // A checkpoint began, and wrote to the file.
+            self.edits.stamp = None;
+            self.board.set_stamp(None);
+            return Ok(false);
+        }
         self.board.set_stamp(Some(stamp));
         if self.edits.stamp.replace(stamp).is_none_or(|before| before == stamp) {
             return Ok(false);
@@ -185,7 +191,7 @@ impl Capture {
         self.enter_anew(header, now)?;
         if self.lost.is_some() {
             // The guard is not in cruise yet, or the WAL changed meanwhile.
-            self.guard.step_turn(header.mx_frame, now)?;
+            self.guard.step_turn(header.mx_frame, true, now)?;
         }
         Ok(self.lost.is_none())
     }

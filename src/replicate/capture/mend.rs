@@ -49,6 +49,10 @@ impl Capture {
             return Ok(false);
         }
         self.index.check_at = Some(now + CHECK_AGAIN);
+        if self.guard.is_early() && !self.db.is_in_use()? && self.end_early_turn(now)? {
+            self.index.check_at = Some(now);
+            return Ok(true);
+        }
         if !self.guard.in_cruise() || self.closing.is_some() {
             return Ok(false);
         }

@@ -28,10 +28,12 @@
 //! | `taken` | how far capture has read |
 //! | `outcome` | the result of a look |
 //! | `loss` | a proof has failed: capture restarts from the present |
+//! | `early` | turns that began early, and what ends them |
 //! | `damage` | frames or a wal-index that cannot be proven |
 //! | `mend` | a wal-index that would mislead the next application |
 
 mod damage;
+mod early;
 mod look;
 mod loss;
 mod mend;

@@ -29,10 +29,12 @@ fn captured(path: &Path) -> Capture {
 
 /// Looks until there is nothing to take.
 fn look(capture: &mut Capture) -> Look {
+    let mut captured = false;
     loop {
         let look = capture.look(Instant::now()).unwrap();
+        captured |= look.captured;
         if !look.more {
-            return look;
+            return Look { captured, ..look };
         }
     }
 }
@@ -167,4 +169,81 @@ async fn pins_in_close_succession_leave_room_for_turns() {
         assert!(turned, "a turn that is due goes first");
         insert(&app, limits::TURN_FRAMES as usize);
     }
+}
+
+/// Takes the result of the helper thread, if there is one.
+async fn finish(capture: &mut Capture) {
+    if capture.is_waiting() {
+        let (Phase::Closing(work) | Phase::Round { work, .. } | Phase::Arming { work, .. }) = capture.phase()
+        else {
+            panic!("{:?}", capture.phase());
+        };
+        let result = work.await.unwrap();
+        capture.locked(result).unwrap();
+    }
+}
+
+/// While CKPT is held, a checkpoint of the application fails without a trace.
+#[tokio::test]
+async fn a_checkpoint_of_the_application_succeeds_before_the_wal_is_long() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let app = writer(&path);
+    let mut capture = captured(&path);
+    for (i, mode) in ["TRUNCATE", "PASSIVE", "RESTART", "FULL", "TRUNCATE"].into_iter().enumerate() {
+        insert(&app, 90);
+        look(&mut capture);
+        assert!(capture.guard.is_early(), "{mode}");
+        let of = path.clone();
+        let checkpoint = tokio::task::spawn_blocking(move || {
+            let app = Connection::open(of).unwrap();
+            app.busy_timeout(std::time::Duration::from_secs(60)).unwrap();
+            app.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |r| r.get::<_, i64>(0)).unwrap()
+        });
+        while !checkpoint.is_finished() || !capture.guard.in_cruise() {
+            look(&mut capture);
+            finish(&mut capture).await;
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(checkpoint.await.unwrap(), 0, "{mode}");
+        insert(&app, 1);
+        look(&mut capture);
+        let header = capture.db.shm().header().unwrap();
+        assert!(capture.lost.is_none(), "{mode}");
+        assert_eq!(capture.taken.change(), header.change, "each commit is captured ({i}, {mode})");
+    }
+}
+
+/// What needs the database file unchanged does not wait until an early turn ends by itself.
+#[tokio::test]
+async fn an_early_turn_ends_when_something_else_is_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let app = writer(&path);
+    let mut capture = captured(&path);
+    let board = Rc::clone(&capture.board);
+    insert(&app, 90);
+    assert!(look(&mut capture).quiet && capture.guard.is_early(), "looks wait for hints");
+    let (pin, ()) = tokio::join!(board.pin(), async {
+        while !board.pin_is_wanted() {
+            tokio::task::yield_now().await;
+        }
+        look(&mut capture);
+    });
+    assert!(pin.is_some() && capture.guard.in_cruise());
+    drop(pin);
+    look(&mut capture);
+    assert!(capture.guard.in_cruise(), "not again before the next commit");
+    insert(&app, 1);
+    look(&mut capture);
+    assert!(capture.guard.is_early() && capture.settles(Instant::now()), "a stop ends it");
+    insert(&app, 1);
+    look(&mut capture);
+    assert!(capture.guard.is_early());
+    // By another program than SQLite.
+    capture.db.file().pwrite_all(&[0], 100_000).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    look(&mut capture);
+    assert!(capture.lost.is_some(), "an edit is noticed");
+    drop(app);
 }

@@ -373,7 +373,7 @@ impl<'a> Follower<'a> {
                 tokio::task::yield_now().await;
                 continue;
             }
-            if stopping && !self.board.is_closing() && self.capture.is_settled() {
+            if stopping && !self.board.is_closing() && self.capture.settles(now) {
                 self.board.close();
             }
             if look.captured {
@@ -388,6 +388,7 @@ impl<'a> Follower<'a> {
             let odd = self.unexplained && gaps.are_used_up();
             self.unexplained &= !odd || look.near;
             if self.capture.mend_index(odd, now).map_err(|e| self.tail_error(e))? {
+                self.unexplained = true;
                 continue;
             }
             if odd && self.capture.is_overtaken().map_err(|e| self.tail_error(e))? {
@@ -408,7 +409,7 @@ impl<'a> Follower<'a> {
     fn next_look(&mut self, gaps: &mut Gaps, look: Look, now: Instant) -> Option<Instant> {
         let by_gaps = gaps.next(look, now);
         let by_guard = self.capture.deadline();
-        let by_turn = (self.capture.in_turn() && by_gaps.is_none_or(|t| t > now + TURN_GAP))
+        let by_turn = (self.capture.awaits_checkpoint() && by_gaps.is_none_or(|t| t > now + TURN_GAP))
             .then(|| now + TURN_GAP * 5);
         // The size of the WAL is not read while there is something to look at.
         self.idle_due = if by_gaps.is_none() { self.idle_at(look) } else { None };

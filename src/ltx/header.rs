@@ -218,7 +218,6 @@ impl Trailer {
     }
 
     /// The bytes as they are stored.
-    #[cfg(feature = "internals")]
     #[must_use]
     pub fn to_bytes(self) -> [u8; TRAILER_LEN] {
         let mut out = [0; TRAILER_LEN];

@@ -321,10 +321,9 @@ fn run(conn: &Connection, mode: CheckpointMode) -> Result<i64, rusqlite::Error> 
     let run = || conn.query_row(sql, [], |r| r.get(0));
     match mode {
         CheckpointMode::Passive => uncut(Some(conn), run),
-        // A TRUNCATE checkpoint cuts the WAL itself, even if it read zeros in place of the page
-        // numbers of frames to copy. So a fault here is not survived: a WAL that is cut too early
-        // is worse than a process that ends.
-        CheckpointMode::Truncate => run(),
+        // It cuts the WAL itself, even if it read zeros in place of the page numbers of frames to
+        // copy. A WAL that is cut too early would be worse than a process that ends.
+        CheckpointMode::Truncate => uncut_result(fault::survive_truncation(conn, run)),
     }
 }
 
@@ -351,7 +350,11 @@ fn uncut<T>(
     conn: Option<&Connection>,
     run: impl FnOnce() -> Result<T, rusqlite::Error>,
 ) -> Result<T, rusqlite::Error> {
-    match fault::survive_in(conn, run) {
+    uncut_result(fault::survive_in(conn, run))
+}
+
+fn uncut_result<T>(survived: io::Result<(Result<T, rusqlite::Error>, bool)>) -> Result<T, rusqlite::Error> {
+    match survived {
         Ok((done, false)) => done,
         Ok((_, true)) => Err(failure(ffi::SQLITE_IOERR_SHMMAP, CUT)),
         Err(e) => Err(failure(ffi::SQLITE_IOERR_SHMMAP, &e.to_string())),

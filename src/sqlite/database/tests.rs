@@ -93,3 +93,31 @@ fn a_checkpoint_copies_all_frames_although_the_tables_of_the_wal_index_were_dama
     assert_eq!(count(&Connection::open(&copy).unwrap()), 100);
     assert_eq!(count(&app), 100);
 }
+
+/// Another program cuts the wal-index while lsfast empties the WAL. Reading zeros, SQLite might
+/// skip frames and cut the WAL that has them. The process used to end with SIGBUS instead.
+#[test]
+fn a_wal_index_that_is_cut_ends_neither_the_process_nor_the_wal() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let app = Connection::open(&path).unwrap();
+    app.execute_batch("PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; CREATE TABLE t(x)").unwrap();
+    app.execute_batch("INSERT INTO t VALUES (randomblob(100000))").unwrap();
+    let db = Database::open(&path).unwrap();
+    let len = db.wal().len().unwrap();
+    let conn = db.connection().unwrap();
+    // Not with a descriptor of this process: closing it would drop the locks of SQLite.
+    let cut = std::process::Command::new("truncate").args(["-s", "0"]).arg(sibling(&path, "-shm")).status();
+    assert!(cut.unwrap().success());
+    let failed = run(&conn, CheckpointMode::Truncate).unwrap_err();
+    assert!(!matches!(failed.sqlite_error_code(), None | Some(ErrorCode::DatabaseBusy)), "{failed}");
+    assert_eq!(db.wal().len().unwrap(), len, "its frames may not be in the database file");
+    drop((conn, app));
+    let app = Connection::open(&path).unwrap();
+    let rows: i64 = app.query_row("SELECT count(*) FROM t", [], |r| r.get(0)).unwrap();
+    assert_eq!(rows, 1);
+    drop(app);
+    // Without the fault it is cut as before.
+    assert!(Database::open(&path).unwrap().checkpoint(CheckpointMode::Truncate).unwrap());
+    assert_eq!(sibling(&path, "-wal").metadata().unwrap().len(), 0);
+}

@@ -13,7 +13,9 @@
 //! Zeros are not a valid header, so SQLite considers the wal-index damaged. Nothing that it writes
 //! after that may reach other processes. A checkpoint that read zeros in place of page numbers
 //! would publish the frames it skipped as copied. So at the first fault the handler also makes the
-//! connection's page with the header private. The locks stay real.
+//! connection's page with the header private. The locks stay real. A TRUNCATE checkpoint would go
+//! on to cut the WAL, with frames that it did not copy. [`survive_truncation`] makes that call
+//! fail.
 //!
 //! # Other faults
 //!
@@ -38,7 +40,12 @@ struct Section {
     /// Address in the page to make private at the first fault; 0 for none.
     header: AtomicUsize,
     cut: AtomicBool,
+    /// While [`survive_truncation`] runs: SQLite's own function that cuts a file.
+    truncate: AtomicUsize,
 }
+
+/// SQLite's function that cuts a file.
+type Truncate = unsafe extern "C" fn(*mut ffi::sqlite3_file, ffi::sqlite3_int64) -> libc::c_int;
 
 thread_local! {
     // A constant with nothing to drop: the handler needs neither the heap nor a lock to reach it.
@@ -48,6 +55,7 @@ thread_local! {
             to: AtomicUsize::new(0),
             header: AtomicUsize::new(0),
             cut: AtomicBool::new(false),
+            truncate: AtomicUsize::new(0),
         }
     };
 }
@@ -100,6 +108,72 @@ pub(super) fn survive<T>(at: Range<usize>, work: impl FnOnce() -> T) -> (T, bool
 pub(crate) fn survive_in<T>(conn: Option<&Connection>, work: impl FnOnce() -> T) -> io::Result<(T, bool)> {
     watch()?;
     Ok(run(1..usize::MAX, conn.and_then(header_of).unwrap_or(0), work))
+}
+
+/// The same for a checkpoint of `conn` that cuts the WAL. After a fault it fails instead: it may
+/// have skipped frames, which only the WAL has then.
+///
+/// # Errors
+/// An error of installing the handler, or SQLite does not name its file of the WAL.
+pub(crate) fn survive_truncation<T>(conn: &Connection, work: impl FnOnce() -> T) -> io::Result<(T, bool)> {
+    watch()?;
+    let header = header_of(conn).unwrap_or(0);
+    let (file, own) = wal_of(conn).ok_or_else(|| io::Error::other("the connection has no WAL"))?;
+    // SAFETY: `file` is the WAL of an open connection, which only this thread uses; it stays open
+    // as long as the connection. The methods are SQLite's own, with one replaced. They live until
+    // `_back` has put SQLite's own ones back. Only SQLite's calls during `work` use them.
+    unsafe {
+        let Some(truncate) = (*own).xTruncate else { return Err(io::Error::other("the WAL cannot be cut")) };
+        let methods = ffi::sqlite3_io_methods { xTruncate: Some(truncate_unless_cut), ..*own };
+        SECTION.with(|section| section.truncate.store(truncate as usize, Ordering::Relaxed));
+        (*file).pMethods = &raw const methods;
+        let _back = Back { file, own };
+        Ok(run(1..usize::MAX, header, work))
+    }
+}
+
+/// Puts SQLite's own methods back, also if `work` panics.
+struct Back {
+    file: *mut ffi::sqlite3_file,
+    own: *const ffi::sqlite3_io_methods,
+}
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        // SAFETY: the connection, and with it the file, outlives this value.
+        unsafe { (*self.file).pMethods = self.own };
+    }
+}
+
+/// SQLite's file of the WAL, and its methods.
+fn wal_of(conn: &Connection) -> Option<(*mut ffi::sqlite3_file, *const ffi::sqlite3_io_methods)> {
+    let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
+    // SAFETY: as in `header_of`. JOURNAL_POINTER writes one pointer, to the WAL of a connection
+    // that has one open.
+    unsafe {
+        let rc = ffi::sqlite3_file_control(
+            conn.handle(),
+            c"main".as_ptr(),
+            ffi::SQLITE_FCNTL_JOURNAL_POINTER,
+            (&raw mut file).cast(),
+        );
+        let found = rc == ffi::SQLITE_OK && !file.is_null() && !(*file).pMethods.is_null();
+        found.then(|| (file, (*file).pMethods))
+    }
+}
+
+/// Cuts a file as SQLite would, unless the wal-index was cut since the section began.
+unsafe extern "C" fn truncate_unless_cut(
+    file: *mut ffi::sqlite3_file,
+    size: ffi::sqlite3_int64,
+) -> libc::c_int {
+    let (cut, own) = SECTION
+        .with(|section| (section.cut.load(Ordering::Relaxed), section.truncate.load(Ordering::Relaxed)));
+    if cut || own == 0 {
+        return ffi::SQLITE_IOERR_TRUNCATE;
+    }
+    // SAFETY: `survive_truncation` has stored SQLite's function for this very file, with this type.
+    unsafe { std::mem::transmute::<usize, Truncate>(own)(file, size) }
 }
 
 /// Ends the section, also if `work` panics.

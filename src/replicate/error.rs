@@ -20,12 +20,17 @@ pub enum ReplicateError {
     /// A failed assertion ended the replication of one database.
     #[error("{}: a defect of lsfast ended its replication", .0.display())]
     Panicked(PathBuf),
-    /// The last uploads took longer than the shutdown may.
+    /// The shutdown took longer than it may.
     #[error(
-        "not everything is stored: the last uploads took longer than {0:?} (--shutdown-timeout). Nothing is lost: the next start of lsfast \
-         stores what is missing"
+        "not everything is stored: after {limit:?} (--shutdown-timeout) {waits}. Nothing is lost: the next start of lsfast stores what is \
+         missing"
     )]
-    Timeout(Duration),
+    Timeout {
+        /// The time that it may take.
+        limit: Duration,
+        /// What it still waits for, in words.
+        waits: String,
+    },
     /// No store made progress for this time, with `--once`.
     #[error(
         "not everything is stored: no store has answered or taken a byte for {0:?}. Nothing is lost: the next start of lsfast stores what \

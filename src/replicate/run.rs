@@ -85,11 +85,47 @@ pub async fn run(options: Options, stop: Stop) -> Result<(), ReplicateError> {
                 if ends {
                     break;
                 }
-                return Err(ReplicateError::Timeout(limit));
+                return Err(ReplicateError::Timeout { limit, waits: waited_for(&vitals) });
             }
         }
     }
     fleet.into_error().map_or(Ok(()), Err)
+}
+
+/// What a shutdown still waits for, in words.
+fn waited_for(vitals: &Vitals) -> String {
+    let mut all = Vec::new();
+    for db in vitals.databases() {
+        let path = db.path.display();
+        match db.phase() {
+            DatabasePhase::Stopped => {}
+            DatabasePhase::Waiting => all.push(format!("{path} is waited for")),
+            DatabasePhase::Failed => {
+                let failure = db.failure().map_or_else(|| "it failed".to_owned(), |f| f.message);
+                all.push(format!("{path} is not replicated: {failure}"));
+            }
+            DatabasePhase::Following => all.extend(db.replicas.iter().filter_map(|r| {
+                let (url, failure) = (&r.url, r.failure().filter(|_| r.away_since().is_some()));
+                Some(match (r.phase(), failure) {
+                    (ReplicaPhase::Stopped, _) => return None,
+                    (_, Some(failure)) => format!("{url} does not work: {}", failure.message),
+                    (ReplicaPhase::Starting, None) => format!("{url} is being looked at"),
+                    (ReplicaPhase::Comparing, None) => format!("the pages of {path} are being compared"),
+                    (ReplicaPhase::Image, None) => format!("the image of {path} is being stored at {url}"),
+                    (ReplicaPhase::Following, None) if r.lag().commits > 0 => {
+                        format!("the last commits of {path} are being stored at {url}")
+                    }
+                    (ReplicaPhase::Following, None) => format!("{url} has everything, and is being checked"),
+                })
+            })),
+        }
+    }
+    let more = all.len().saturating_sub(1);
+    match all.into_iter().next() {
+        Some(first) if more > 0 => format!("{first}, and {more} others are not done"),
+        Some(first) => first,
+        None => "the process still ends".to_owned(),
+    }
 }
 
 /// Waits until no store has made any progress for [`limits::ONCE_STALL`], while something is left

@@ -46,6 +46,9 @@ const LOOKS: [Duration; 5] = [
 /// this number, the first salt of another database matches by chance once in a million times.
 const RESTARTS_MAX: u32 = 4096;
 
+/// If the newest object of a replica is younger than this, its writer may still run.
+const YOUNG: Duration = Duration::from_secs(3600);
+
 /// Time between two checks whether a proof of create-only PUTs is due, and between two attempts.
 const PROOF_AGAIN: Duration = Duration::from_secs(600);
 
@@ -105,9 +108,14 @@ impl Replica {
     /// Lets a newcomer look for a sign of life of another writer. Returns what the replica holds
     /// after that.
     pub(super) async fn wait_for_a_sign(&mut self, mut remote: Remote) -> Result<Remote, ReplicaError> {
-        if !self.is_newcomer(&remote) || self.has_its_wal(&remote).await? {
+        if !self.is_newcomer(&remote) {
             return Ok(remote);
         }
+        let mut newest = self.newest_header(&remote).await?;
+        if newest.is_some_and(|header| self.is_of_its_wal(&header)) {
+            return Ok(remote);
+        }
+        self.say_waiting(&remote);
         let continues = self.local.state().durable.txid != Txid(0);
         let begun = Instant::now();
         let mut said = false;
@@ -122,27 +130,56 @@ impl Replica {
                 );
             }
             remote = self.first_contact().await?;
+            newest = self.newest_header(&remote).await?;
         }
+        self.say_taken_over(&remote, newest);
         Ok(remote)
     }
 
-    /// Whether the newest object was made from the WAL of this database.
-    async fn has_its_wal(&mut self, remote: &Remote) -> Result<bool, ReplicaError> {
+    fn say_waiting(&self, remote: &Remote) {
+        tracing::info!(
+            db = %self.db_name(), replica = self.store.url(), txid = %remote.newest, longest = ?LOOKS[LOOKS.len() - 1],
+            "another program may be writing to this replica; waiting for a sign of it"
+        );
+    }
+
+    /// Warns of a replica that another program wrote to a short while ago: a copy of a database
+    /// with the configuration of the original takes its replica away from it.
+    fn say_taken_over(&self, remote: &Remote, newest: Option<Header>) {
+        let now = self.history_options.clock.now();
+        let young = YOUNG.as_millis();
+        let Some(written) = newest.map(|header| header.timestamp) else { return };
+        if i128::from(now.0) - i128::from(written.0) < young.cast_signed() {
+            tracing::warn!(
+                db = %self.db_name(), replica = self.store.url(), txid = %remote.newest, written = %written,
+                "this database takes over a replica that another program has just written to; if that program still runs, it stops with its \
+                 next upload: give one of them a path of its own"
+            );
+        }
+    }
+
+    /// The header of the newest object; `None` if it is not a readable level-0 file.
+    async fn newest_header(&mut self, remote: &Remote) -> Result<Option<Header>, ReplicaError> {
         if remote.newest_raw != remote.newest {
-            return Ok(false);
+            return Ok(None);
         }
         loop {
             let asked = Instant::now();
             match header_of(&*self.store, LtxId::raw(remote.newest)).await {
                 Ok(header) => {
                     self.works();
-                    return Ok(self.db.shm().header().is_ok_and(|now| goes_on_from(&header, &now)));
+                    return Ok(Some(header));
                 }
                 Err(RemoteError::Store(e)) if e.is_transient() => self.wait_out(e, asked).await?,
                 // `resume::decide` judges the file later.
-                Err(_) => return Ok(false),
+                Err(_) => return Ok(None),
             }
         }
+    }
+
+    /// Whether an object was made from the WAL of this database.
+    fn is_of_its_wal(&self, object: &Header) -> bool {
+        self.db.shm().header().is_ok_and(|now| goes_on_from(object, &now))
     }
 
     /// The replica holds another history, of the same length or shorter. Fails if its writer shows
@@ -152,6 +189,7 @@ impl Replica {
             // A newcomer has looked already.
             return Ok(());
         }
+        self.say_waiting(remote);
         match self.sign_of_life(remote).await? {
             Some(sign) => Err(other_writer(self.store.url(), sign).into()),
             None => Ok(()),

@@ -28,7 +28,7 @@ use crate::sqlite::database::Stamp;
 use crate::wal::tail::WalPos;
 
 /// The stamp while other programs may be writing to the database file; no file has it.
-const UNKNOWN: Stamp = Stamp { modified: -1, len: 0 };
+const UNKNOWN: Stamp = Stamp { modified: -1, len: 0, changed: 0 };
 
 /// The newest captured commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

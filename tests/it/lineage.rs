@@ -1,41 +1,41 @@
 //! A replica that is not what was stored there, and a database that is not what was followed:
 //! found, logged, and made good or refused. Never is one history put on top of another.
 
+use std::fs::Permissions;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use crate::support::fault::{Fault, FaultServer};
 use crate::support::process::{Process, until};
-use crate::support::s3::{self, S3Server};
 use crate::support::{lsfast, sqlite};
 
 /// A database `NAME.db` and its replica `NAME`, in one folder.
-struct Scene {
+pub struct Scene {
     dir: TempDir,
 }
 
 impl Scene {
-    fn new() -> Scene {
+    pub fn new() -> Scene {
         Scene { dir: tempfile::tempdir().expect("a temporary folder") }
     }
 
-    fn db(&self, name: &str) -> PathBuf {
+    pub fn db(&self, name: &str) -> PathBuf {
         self.dir.path().join(format!("{name}.db"))
     }
 
-    fn replica(&self, name: &str) -> PathBuf {
+    pub fn replica(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn url(&self, name: &str) -> String {
+    pub fn url(&self, name: &str) -> String {
         format!("file://{}", self.replica(name).display())
     }
 
     /// A database with rows of a text of its own.
-    fn create(&self, name: &str, page_size: u32) -> Connection {
+    pub fn create(&self, name: &str, page_size: u32) -> Connection {
         let app = sqlite::create(&self.db(name), page_size);
         app.execute_batch("BEGIN").expect("begin");
         for i in 0..300 {
@@ -45,27 +45,27 @@ impl Scene {
         app
     }
 
-    fn start(&self, db: &str, replica: &str) -> Process {
+    pub fn start(&self, db: &str, replica: &str) -> Process {
         let process = lsfast::replicate(&self.db(db), &[self.url(replica)], &[]);
         process.wait_for_line("replicating");
         process
     }
 
-    fn once(&self, db: &str, replica: &str) -> (bool, String) {
+    pub fn once(&self, db: &str, replica: &str) -> (bool, String) {
         let mut command = lsfast::command(["replicate", "--once", "--log-level", "debug"]);
         command.arg(self.db(db)).arg(self.url(replica));
         let output = lsfast::run(command);
         (output.status.success(), lsfast::stderr(&output))
     }
 
-    fn last_txid(&self, replica: &str) -> u64 {
+    pub fn last_txid(&self, replica: &str) -> u64 {
         let names = std::fs::read_dir(self.replica(replica).join("ltx/0")).into_iter().flatten().flatten();
         let max = |name: String| name.get(17..33).and_then(|hex| u64::from_str_radix(hex, 16).ok());
         names.filter_map(|e| max(e.file_name().into_string().ok()?)).max().unwrap_or(0)
     }
 
     /// The content of the newest state of a replica; `None` if it can't be restored.
-    fn restored(&self, replica: &str) -> Option<String> {
+    pub fn restored(&self, replica: &str) -> Option<String> {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let out = dir.path().join("out.db");
         let mut command = lsfast::command(["restore", "-o"]);
@@ -73,12 +73,12 @@ impl Scene {
         lsfast::run(command).status.success().then(|| sqlite::dump_hash(&out))
     }
 
-    fn assert_restores(&self, replica: &str, db: &str) {
+    pub fn assert_restores(&self, replica: &str, db: &str) {
         assert_eq!(self.restored(replica), Some(sqlite::dump_hash(&self.db(db))), "{replica} is not {db}");
     }
 
     /// Writes on until the newest state of the replica is that of the database.
-    fn write_until_restored(&self, app: &Connection, replica: &str, db: &str) {
+    pub fn write_until_restored(&self, app: &Connection, replica: &str, db: &str) {
         until("the replica to be healed", || {
             insert(app, "one more");
             let settled = self.last_txid(replica);
@@ -89,16 +89,16 @@ impl Scene {
     }
 }
 
-fn insert(app: &Connection, text: &str) {
+pub fn insert(app: &Connection, text: &str) {
     app.execute("INSERT INTO log VALUES(1, ?1 || hex(zeroblob(200)))", [text]).expect("a row");
 }
 
-fn copy_tree(from: &Path, to: &Path) {
+pub fn copy_tree(from: &Path, to: &Path) {
     let status = std::process::Command::new("cp").arg("-a").args([from, to]).status().expect("cp");
     assert!(status.success());
 }
 
-fn exchange(scene: &Scene, gone: &str, by: &str) {
+pub fn exchange(scene: &Scene, gone: &str, by: &str) {
     std::fs::remove_dir_all(scene.replica(gone)).expect("a replica");
     copy_tree(&scene.replica(by), &scene.replica(gone));
 }
@@ -204,86 +204,6 @@ fn files_deleted_under_a_running_process_are_missed_and_replaced() {
     });
 }
 
-/// At a stop the last check was up to 30 s ago, or made before the last upload: "everything is
-/// stored" was printed over a replica that was emptied, or over a mix of two databases.
-#[test]
-fn a_stop_notices_what_has_happened_to_the_replica() {
-    type Damage = fn(&Scene);
-    let emptied: Damage = |s| std::fs::remove_dir_all(s.replica("repa").join("ltx")).expect("a replica");
-    let exchanged: Damage = |s| exchange(s, "repa", "repb");
-    let newest: Damage = |s| {
-        let level = s.replica("repa").join("ltx/0");
-        let mut names: Vec<_> =
-            std::fs::read_dir(level).expect("a level").flatten().map(|e| e.path()).collect();
-        names.sort();
-        std::fs::remove_file(names.last().expect("a file")).expect("the newest file");
-    };
-    let run = |name: &str, damage: Damage, writes: bool, once_more: bool| {
-        let scene = Scene::new();
-        let (a, _b) = (scene.create("a", 4096), scene.create("b", 4096));
-        assert!(scene.once("b", "repb").0);
-        let process = scene.start("a", "repa");
-        process.wait_for_line("history written");
-        if once_more {
-            insert(&a, "another file");
-            process.wait_for_line("txid=0000000000000002 pages");
-        }
-        damage(&scene);
-        if writes {
-            insert(&a, "on top of it");
-            until("the last batch", || process.output().contains("pages=1").then_some(()));
-        }
-        let log = process.stop();
-        assert!(log.contains("the replica is not what was stored there"), "{name}: {log}");
-        scene.assert_restores("repa", "a");
-    };
-    std::thread::scope(|s| {
-        s.spawn(|| run("emptied", emptied, false, false));
-        s.spawn(|| run("emptied before an upload", emptied, true, false));
-        s.spawn(|| run("exchanged", exchanged, false, false));
-        s.spawn(|| run("exchanged before an upload", exchanged, true, false));
-        s.spawn(|| run("newest", newest, false, true));
-    });
-}
-
-/// A directory replica is looked at before each upload after a rest: the folder that replaces it
-/// gets no file put on top.
-#[test]
-fn a_folder_exchanged_in_a_short_rest_gets_no_file_put_on_top() {
-    let scene = Scene::new();
-    let (a, _b) = (scene.create("a", 4096), scene.create("b", 4096));
-    assert!(scene.once("b", "repb").0);
-    let process = scene.start("a", "repa");
-    process.wait_for_line("history written");
-    exchange(&scene, "repa", "repb");
-    // What is under test begins after this time.
-    std::thread::sleep(Duration::from_millis(1100));
-    insert(&a, "after");
-    process.wait_for_line("the replica is not what was stored there");
-    assert!(!process.output().contains("pages=1"), "{}", process.output());
-    process.stop();
-    scene.assert_restores("repa", "a");
-}
-
-/// The last check is for what was stored long ago: a store that does not answer it has acknowledged
-/// everything.
-#[test]
-fn a_stop_is_clean_if_only_the_last_check_has_no_answer() {
-    let server = S3Server::start();
-    let proxy = FaultServer::start(Some(server.addr));
-    let url = format!("{}&region=us-east-1&force-path-style=true", s3::url(proxy.addr, "db"));
-    let scene = Scene::new();
-    let _app = scene.create("app", 4096);
-    let mut command = lsfast::command(["replicate", "--log-level", "debug", "--shutdown-timeout", "6s"]);
-    command.arg(scene.db("app")).arg(url);
-    command.env("AWS_ACCESS_KEY_ID", s3::ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", s3::SECRET_KEY);
-    let process = Process::start("lsfast replicate", command);
-    process.wait_for_line("history written");
-    proxy.always(|_| Some(Fault::Stall));
-    let log = process.stop();
-    assert!(log.contains("could not be checked"), "{log}");
-}
-
 /// `cp` over a database that no application has open: the same file, an empty WAL, no event that
 /// SQLite would give. The old pages were "in sync".
 #[test]
@@ -326,6 +246,70 @@ fn a_database_overwritten_in_place_is_compared() {
             assert_eq!(scene.restored("replica"), Some(before), "pages of two sizes are not mixed");
         }
     }
+}
+
+/// A program that edits the file and sets its modification time back leaves its length and that
+/// time as they were. The pages counted as stored, and later ones were put on top of them.
+#[test]
+fn an_edit_with_the_time_set_back_is_found() {
+    for running in [true, false] {
+        let scene = Scene::new();
+        let app = scene.create("app", 4096);
+        insert(&app, "EDITME");
+        app.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").expect("a checkpoint");
+        drop(app);
+        let edit = || {
+            let file = std::fs::File::options().read(true).write(true).open(scene.db("app")).expect("a file");
+            let modified = file.metadata().and_then(|m| m.modified()).expect("a time");
+            let bytes = std::fs::read(scene.db("app")).expect("a file");
+            let at = bytes.windows(6).position(|w| w == b"EDITME").expect("the row");
+            file.write_all_at(b"edited", at as u64).expect("a write");
+            file.set_modified(modified).expect("a time");
+        };
+        let process = scene.start("app", "replica");
+        process.wait_for_line("image stored");
+        let process = if running {
+            edit();
+            process
+        } else {
+            process.stop();
+            edit();
+            scene.start("app", "replica")
+        };
+        until("the edited row to be stored", || {
+            (scene.restored("replica") == Some(sqlite::dump_hash(&scene.db("app")))).then_some(())
+        });
+        process.stop();
+    }
+}
+
+/// A new mode or owner changes the inode as an edit does. That is compared, but not each time, and
+/// nothing is wrong.
+#[test]
+fn a_new_mode_costs_a_comparison_once_in_a_while() {
+    let scene = Scene::new();
+    // Open, so that the WAL stays, and the next start can go on in it.
+    let app = scene.create("app", 4096);
+    let process = scene.start("app", "replica");
+    process.wait_for_line("image stored");
+    let set_mode =
+        |mode| std::fs::set_permissions(scene.db("app"), Permissions::from_mode(mode)).expect("mode");
+    let compared = |log: &str| log.matches("message=\"comparing page hashes").count();
+    set_mode(0o640);
+    // It is seen with the next look.
+    insert(&app, "after");
+    process.wait_for_line("message=\"comparing page hashes");
+    process.wait_for_line("compared page hashes");
+    // Without an edit, the stop has to compare what is not compared at once.
+    set_mode(0o600);
+    let log = process.stop();
+    assert!(compared(&log) == 2 && !log.contains("level=warn"), "{log}");
+    let (ended, log) = scene.once("app", "replica");
+    assert!(ended && !log.contains("only its mode"), "{log}");
+    set_mode(0o640);
+    let (ended, log) = scene.once("app", "replica");
+    assert!(ended && log.contains("only its mode") && log.contains("pages=0 of="), "{log}");
+    scene.assert_restores("replica", "app");
 }
 
 /// The checkpoint of a clean stop changes the database file; the next start must not take that for

@@ -9,6 +9,7 @@ mod credentials;
 mod damage;
 mod doctor;
 mod errors;
+mod exchanged;
 mod exec;
 mod fleet;
 mod follow;

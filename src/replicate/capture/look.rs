@@ -139,7 +139,8 @@ impl Capture {
     /// When the next look is due without a hint.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.guard.deadline().into_iter().chain(self.index.check_at).min()
+        let others = self.touched_due().into_iter().chain(self.index.check_at);
+        self.guard.deadline().into_iter().chain(others).min()
     }
 
     /// When capture last took a commit, or lost its position.

@@ -39,15 +39,36 @@ const EDIT_SETTLED: Duration = Duration::from_millis(300);
 /// Time between two warnings of a file that is changed repeatedly, as while it is copied.
 const EDITS_REPORT_AGAIN: Duration = Duration::from_secs(10);
 
+/// Shortest time between two comparisons of a file of which only the inode has changed: programs
+/// that set its mode or owner, or link to it, may do so again and again.
+const TOUCHED_AGAIN: Duration = Duration::from_secs(300);
+
+/// Bytes of the database for each second that [`TOUCHED_AGAIN`] is longer.
+const TOUCHED_BYTES: u64 = 10_000_000;
+
 /// What is known of the database file in cruise, when no program may write to it.
 #[derive(Debug, Default)]
 pub(super) struct Edits {
     stamp: Option<Stamp>,
+    /// When a file of which only the inode has changed is to be compared.
+    touched_due: Option<Instant>,
+    /// When that was last done.
+    touched_at: Option<Instant>,
+    /// The stop was requested: such a file is compared once more, however short the time.
+    last_chance: Option<bool>,
     stamped_at: Option<Instant>,
     /// When the latest change by another program was noticed; `None` if there was none, or it is
     /// settled.
     edited_at: Option<Instant>,
     said_at: Option<Instant>,
+}
+
+impl Edits {
+    /// A checkpoint may write to the file: nothing that follows from its stamp can be said.
+    fn is_written_to(&mut self, now: Instant) {
+        self.stamp = None;
+        self.touched_due = self.touched_due.map(|due| due.max(now + EDIT_SETTLED));
+    }
 }
 
 impl Capture {
@@ -150,11 +171,14 @@ impl Capture {
     /// that is a loss.
     pub(super) fn was_edited(&mut self, now: Instant) -> Result<bool, TailError> {
         if self.closing.is_some() || !self.guard.is_still()? {
-            self.edits.stamp = None;
+            self.edits.is_written_to(now);
             self.board.set_stamp(None);
             return Ok(false);
         }
+        let last_chance = self.edits.last_chance == Some(true);
         if self.edits.stamp.is_some()
+            && !last_chance
+            && self.edits.touched_due.is_none_or(|due| now < due)
             && self.edits.stamped_at.is_some_and(|t| now.saturating_duration_since(t) < STAMP_EVERY)
         {
             return Ok(false);
@@ -163,14 +187,37 @@ impl Capture {
         let stamp = Stamp::of(self.db.file().std())?;
         if !self.guard.is_still()? {
             // A checkpoint began, and wrote to the file.
-            self.edits.stamp = None;
+            self.edits.is_written_to(now);
             self.board.set_stamp(None);
             return Ok(false);
         }
-        self.board.set_stamp(Some(stamp));
-        if self.edits.stamp.replace(stamp).is_none_or(|before| before == stamp) {
-            return Ok(false);
+        let before = self.edits.stamp.replace(stamp).unwrap_or(stamp);
+        if !stamp.is_written(&before) {
+            if stamp.differs(&before) && self.edits.touched_due.is_none() {
+                let rest = TOUCHED_AGAIN + Duration::from_secs(stamp.len / TOUCHED_BYTES);
+                self.edits.touched_due = Some(self.edits.touched_at.map_or(now, |at| now.max(at + rest)));
+            }
+            let Some(due) = self.edits.touched_due else {
+                self.board.set_stamp(Some(stamp));
+                return Ok(false);
+            };
+            // Not compared yet: the next start must not take this for the file that was stored.
+            self.board.set_stamp(None);
+            if due > now && !last_chance {
+                return Ok(false);
+            }
+            if last_chance {
+                self.edits.last_chance = Some(false);
+            }
+            (self.edits.touched_due, self.edits.touched_at) = (None, Some(now));
+            self.edits.edited_at = Some(now);
+            let reason = "the database file was written to with its time set back, or only its mode, owner or name changed";
+            tracing::debug!(db = %self.db.path().display(), reason, "comparing page hashes and storing what differs");
+            self.lose_quietly(reason, now);
+            return Ok(true);
         }
+        self.board.set_stamp(Some(stamp));
+        self.edits.touched_due = None;
         self.edits.edited_at = Some(now);
         let reason = "the database file was changed outside SQLite, as by a copy over it";
         let again = self.edits.said_at.is_some_and(|t| now.duration_since(t) < EDITS_REPORT_AGAIN);
@@ -181,6 +228,18 @@ impl Capture {
             self.lose(reason, now);
         }
         Ok(true)
+    }
+
+    /// At the stop: a file of which only the inode has changed is compared now, and not later.
+    pub fn is_last_chance(&mut self, stopping: bool) {
+        if stopping {
+            self.edits.last_chance.get_or_insert(true);
+        }
+    }
+
+    /// When a file of which only the inode has changed is to be compared.
+    pub(super) fn touched_due(&self) -> Option<Instant> {
+        self.edits.touched_due.filter(|_| self.guard.in_cruise() && self.closing.is_none())
     }
 
     /// After a loss: tries to re-enter the WAL. `Ok(true)` if that succeeded.

@@ -11,7 +11,7 @@ use crate::replicate::capture::{READ_TRIES, by_index};
 use crate::replicate::handoff::Mark;
 use crate::replicate::pending::{OpenPages, Pending};
 use crate::replicate::state::{Point, State};
-use crate::sqlite::database::Database;
+use crate::sqlite::database::{Database, Stamp};
 use crate::sqlite::guard::{self, Guard};
 use crate::wal::index::{LOCK_CKPT, WalIndexHeader};
 use crate::wal::shm::LockKind;
@@ -22,6 +22,23 @@ const HEADER_WAIT: Duration = Duration::from_secs(5);
 
 /// Looks at an unreadable wal-index, a millisecond apart, before it counts as damaged.
 const HEADER_TRIES: u32 = 3;
+
+/// Reason for comparing page hashes: the WAL alone does not show what has changed.
+const EDITED: &str = "the database file was written to while lsfast was stopped";
+
+/// The same if its modification time and length are as before.
+const TOUCHED: &str = "the database file was changed while lsfast was stopped: written to with its time set back, or only its mode, owner \
+                       or name";
+
+/// Why the pages of a database file have to be compared that had the stamp `before` when it was
+/// last known, and has `now`; `None` if only SQLite can have written to it, or nothing is known.
+pub(super) fn edited(before: &Stamp, now: &Stamp) -> Option<&'static str> {
+    if *before == Stamp::default() {
+        return None;
+    }
+    let reason = if now.is_written(before) { EDITED } else { TOUCHED };
+    now.differs(before).then_some(reason)
+}
 
 /// A database whose guard is taken and whose WAL is read up to its newest commit.
 pub struct Opened {

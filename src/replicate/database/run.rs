@@ -42,7 +42,7 @@ use crate::replicate::handoff::Board;
 use crate::replicate::options::DatabaseOptions;
 use crate::replicate::outage::Outages;
 use crate::replicate::replica::pace::Pace;
-use crate::replicate::replica::{Replica, ReplicaError, Trouble, Vigil};
+use crate::replicate::replica::{Landmarks, Replica, ReplicaError, Trouble, Vigil};
 use crate::replicate::shutdown::Stop;
 use crate::replicate::state::record::Local;
 use crate::replicate::state::{HomeError, home_of};
@@ -58,9 +58,6 @@ pub(super) const BUSY_GAP: Duration = Duration::from_millis(1);
 
 /// Delay between looks in a turn: a checkpoint takes a millisecond at least.
 const TURN_GAP: Duration = Duration::from_micros(200);
-
-/// Reason for comparing page hashes: the WAL alone does not show what has changed.
-const EDITED: &str = "the database file was written to while lsfast was stopped";
 
 impl DatabaseOptions {
     /// Directory of the local state for `file`, to which the database's name leads: next to that
@@ -270,11 +267,11 @@ impl<'a> Follower<'a> {
             opened.map_err(|source| FollowError::Tail { db: path.to_owned(), source })?;
         // CKPT is held, so no checkpoint of SQLite changes the file after this.
         let stamp = Stamp::of(db.file().std()).map_err(io_error(path))?;
-        let edited = locals.iter().map(|l| l.state().stamp).map(|s| s != Stamp::default() && s != stamp);
+        let edited = locals.iter().map(|l| attach::edited(&l.state().stamp, &stamp));
         let since: Vec<_> = since
             .into_iter()
             .zip(edited)
-            .map(|(since, edited)| since.and_then(|p| if edited { Err(EDITED.to_owned()) } else { Ok(p) }))
+            .map(|(since, edited)| since.and_then(|p| edited.map_or(Ok(p), |why| Err(why.to_owned()))))
             .collect();
         let board = Rc::new(Board::seen(Arc::clone(vitals), Rc::clone(&hint)));
         let mut capture = Capture::new(Arc::clone(&db), tail, guard, Rc::clone(&board), mark, Instant::now());
@@ -285,7 +282,7 @@ impl<'a> Follower<'a> {
         for (index, ((replica, local), since)) in options.replicas.iter().zip(locals).zip(since).enumerate() {
             let first_level = replica.history.levels.first().map(|(_, interval)| *interval);
             let continuity = since.map(|pending| board.seed(index, pending));
-            tracing::info!(db = %path.display(), replica = replica.store.url(), "replicating");
+            tracing::debug!(db = %path.display(), replica = replica.store.url(), "the database is open");
             let replica = Replica {
                 index,
                 store: Arc::clone(&replica.store),
@@ -309,6 +306,7 @@ impl<'a> Follower<'a> {
                 verification: options.replicas[index].verification.clone(),
                 turns: shared.turns.clone(),
                 vigil: Vigil::new(shared.sweep.pauses().clone(), first_level),
+                landmarks: Landmarks::default(),
                 deadline: shared.leaving.deadline(),
             };
             replicas.spawn_local(replica.run());
@@ -368,6 +366,7 @@ impl<'a> Follower<'a> {
             // Read before the look, so that this look captures what was committed before the stop.
             let stopping = self.stop.is_asked();
             let now = Instant::now();
+            self.capture.is_last_chance(stopping);
             let look = self.capture.look(now).map_err(|source| self.tail_error(source))?;
             if look.more {
                 tokio::task::yield_now().await;

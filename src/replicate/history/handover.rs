@@ -187,6 +187,19 @@ impl Feed {
         self.shelf.borrow().is_broken()
     }
 
+    /// Files from which a later start can tell whether the replica was exchanged: the last one of
+    /// each level but level 0, the newest image, and the first of level 0.
+    #[must_use]
+    pub fn landmarks(&self) -> Vec<Stored> {
+        let shelf = self.shelf.borrow();
+        let last = Level::all().filter(|l| *l != Level::RAW).filter_map(|l| shelf.level(l).next_back());
+        let mut all: Vec<Stored> =
+            last.chain(shelf.newest_snapshot()).chain(shelf.level(Level::RAW).next()).copied().collect();
+        all.sort_unstable_by_key(|s| s.id);
+        all.dedup_by_key(|s| s.id);
+        all
+    }
+
     /// Whether the newest state can be restored from what is stored, as far as that is known.
     #[must_use]
     pub fn is_restorable(&self) -> bool {

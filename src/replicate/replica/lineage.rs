@@ -237,6 +237,18 @@ impl Replica {
         ReplicaError::Doubt(reason)
     }
 
+    /// At the start: looks for a file that was exchanged below the newest one, which is ours.
+    pub(super) async fn find_exchanged(&mut self) -> Result<(), ReplicaError> {
+        if let Some(found) = self.exchanged_landmark().await? {
+            tracing::warn!(
+                db = %self.db_name(), replica = self.store.url(), reason = found.reason,
+                "the replica has files that were not stored there; storing an image of the whole database"
+            );
+            self.vigil.graft = Some(found);
+        }
+        Ok(())
+    }
+
     /// What to do after [`resume::decide`] has judged the newest object, if a check has found that
     /// it was put on something else than what was stored: every page is stored again, and a full
     /// image that needs no other file.

@@ -11,6 +11,7 @@
 //! | `keep` | runs the history task of the replica, and supplies it with states of the database |
 //! | `verify` | starts the background verification |
 //! | `lineage` | checks that the replica still holds what was stored there |
+//! | `landmarks` | remembers some files, so that the next start finds out whether they were exchanged |
 //! | `pace` | spaces uploads |
 //! | `trouble` | how long to wait after a failed attempt, and when to end instead |
 //! | `error` | why the pipeline ends |
@@ -18,6 +19,7 @@
 mod batch;
 mod error;
 mod keep;
+mod landmarks;
 mod large;
 mod lineage;
 pub(crate) mod own_file;
@@ -30,6 +32,7 @@ mod verify;
 mod writer;
 
 pub use error::ReplicaError;
+pub use landmarks::Landmarks;
 pub use lineage::Vigil;
 pub use pipeline::Replica;
 pub use trouble::Trouble;

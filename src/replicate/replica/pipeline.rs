@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use super::batch::Prepared;
 use super::error::ReplicaError;
 use super::keep::Background;
+use super::landmarks::Landmarks;
 use super::lineage::Vigil;
 use super::pace::Pace;
 use super::resume::{self, Decision, Remote, RemoteError, Start};
@@ -96,6 +97,8 @@ pub struct Replica {
     pub turns: Turns,
     /// Checks that the replica still holds what was stored there.
     pub vigil: Vigil,
+    /// What is remembered of the stored files.
+    pub landmarks: Landmarks,
     /// When the shutdown ends.
     pub deadline: Deadline,
 }
@@ -152,6 +155,11 @@ impl Replica {
         let remote = self.first_contact().await?;
         let remote = self.wait_for_a_sign(remote).await?;
         let decision = self.decide(&remote).await?;
+        // Another program that went on with the replica may have written any of its files again.
+        let goes_on = matches!(decision.start, Start::Follow | Start::Repair(_));
+        if goes_on && remote.newest == self.local.state().durable.txid {
+            self.find_exchanged().await?;
+        }
         let decision = self.after_graft(decision);
         if decision.stranger {
             self.leave_a_living_writer_alone(&remote).await?;
@@ -190,6 +198,7 @@ impl Replica {
             }
         }
         self.vigil.arm(self.local.state().durable);
+        self.note_landmarks().await;
         loop {
             self.vitals().set_phase(ReplicaPhase::Following);
             if let Some(reason) = self.board.slot(self.index, |s| s.gap.clone()) {
@@ -239,6 +248,7 @@ impl Replica {
         self.local.note_stamp(self.board.stamp());
         let synced = self.local.sync(&self.engine).await;
         self.noted(synced);
+        self.note_landmarks().await;
         let txid = self.local.state().durable.txid;
         tracing::info!(db = %self.db_name(), replica = self.store.url(), txid = %txid, "everything is stored");
         Ok(())
@@ -250,6 +260,7 @@ impl Replica {
             () = self.board.changed(self.index) => {}
             () = self.board.closing() => {}
             () = sleep_until(due), if due.is_some() => {
+                self.note_landmarks().await;
                 if let Err(e) = self.local.sync(&self.engine).await {
                     tracing::warn!(db = %self.db_name(), error = %e, "cannot flush page hashes to the disk");
                 }
@@ -298,6 +309,7 @@ impl Replica {
                 Ok((remote, listing)) => {
                     self.works();
                     self.history.listed(&listing, self.history_options.clock.now());
+                    self.look_for_landmarks(&listing.files);
                     let damaged = self.history_options.damaged.iter();
                     self.history.damaged(damaged.map(|(id, why)| (*id, why.to_owned())));
                     self.store.prewarm().await;

@@ -297,6 +297,7 @@ fn encode(sequence: u64, s: &State) -> [u8; SLOT_BYTES] {
     for word in [0, u64::from(checksum.is_some()), checksum.unwrap_or_default().0] {
         out.extend_from_slice(&word.to_le_bytes());
     }
+    out.extend_from_slice(&s.stamp.changed.to_le_bytes());
     out.resize(SLOT_BYTES - 8, 0);
     out.extend_from_slice(&crc64(&out).to_le_bytes());
     out.try_into().expect("a slot has a fixed size")
@@ -352,9 +353,10 @@ fn decode(slot: &[u8]) -> Option<(u64, State)> {
         stamp: Stamp::default(),
     };
     (state.durable.print, state.intended.print, state.print_synced) = (f.u64(), f.u64(), f.u64());
-    state.stamp = Stamp { modified: f.u64().cast_signed(), len: f.u64() };
+    state.stamp = Stamp { modified: f.u64().cast_signed(), len: f.u64(), changed: 0 };
     let (_unused, known, checksum) = (f.u64(), f.u64(), DatabaseChecksum(f.u64()));
     state.durable.checksum = (known == 1).then_some(checksum);
+    state.stamp.changed = f.u64().cast_signed();
     Some((sequence, state))
 }
 
@@ -376,7 +378,7 @@ mod tests {
             hashes_synced: Txid(11),
             timestamp: Millis(-12),
             print_synced: 14,
-            stamp: Stamp { modified: 15, len: 16 },
+            stamp: Stamp { modified: 15, len: 16, changed: 17 },
         }
     }
 

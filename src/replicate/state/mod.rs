@@ -10,6 +10,7 @@
 //! | `REPLICA/pages` | page hashes, see `page_hashes` |
 //! | `REPLICA.image` | left by `lsfast reset`: a full image is stored after the first batch |
 //! | `REPLICA/verified` | when the replica was last verified, see `verify` |
+//! | `REPLICA/landmarks` | length and times of some stored files, see `replica` |
 //! | `REPLICA/create-only` | whether the store honours create-only PUTs, see `replica` |
 //!
 //! `REPLICA` is a hash of the replica's identity, 16 hex digits.
@@ -39,7 +40,8 @@
 //! | 184 | 8 | not used |
 //! | 192 | 8 | 1 if the database checksum of the durable point is known |
 //! | 200 | 8 | that checksum |
-//! | 208 | 296 | 0 |
+//! | 208 | 8 | when the inode of the database file was last changed, in nanoseconds; 0 = not known |
+//! | 216 | 288 | 0 |
 //! | 504 | 8 | CRC-64/GO-ISO of bytes 0..504 |
 //!
 //! A point: TXID (8), salts (4 + 4), frame (4), database size in pages (4), running checksum (4 +

@@ -6,13 +6,17 @@ use std::os::unix::fs::MetadataExt;
 use super::handle::Database;
 use crate::sqlite::header::DbHeader;
 
-/// What changes when a file is written to: its modification time, in nanoseconds, and its length.
+/// What changes when a file is written to. Times are in nanoseconds since 1970; 0 if that is not
+/// known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stamp {
-    /// Since 1970; 0 if that is not known.
+    /// Modification time, which any program can set back.
     pub modified: i64,
-    /// In bytes.
+    /// Length in bytes.
     pub len: u64,
+    /// When the inode was last changed. No program can set it, but a new mode, owner or name
+    /// changes it, too.
+    pub changed: i64,
 }
 
 impl Stamp {
@@ -22,8 +26,24 @@ impl Stamp {
     /// What the operating system says.
     pub fn of(file: &std::fs::File) -> io::Result<Stamp> {
         let m = file.metadata()?;
-        let modified = m.mtime().saturating_mul(1_000_000_000).saturating_add(m.mtime_nsec());
-        Ok(Stamp { modified, len: m.len() })
+        let nanos = |seconds: i64, nanos: i64| seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
+        Ok(Stamp {
+            modified: nanos(m.mtime(), m.mtime_nsec()),
+            len: m.len(),
+            changed: nanos(m.ctime(), m.ctime_nsec()),
+        })
+    }
+
+    /// Whether the content may have changed since `before`, as far as `before` tells.
+    #[must_use]
+    pub fn differs(&self, before: &Stamp) -> bool {
+        self.is_written(before) || before.changed != 0 && self.changed != before.changed
+    }
+
+    /// Whether the file was certainly written to since `before`.
+    #[must_use]
+    pub fn is_written(&self, before: &Stamp) -> bool {
+        (self.modified, self.len) != (before.modified, before.len)
     }
 }
 

@@ -166,6 +166,35 @@ fn repair_says_so_where_only_the_database_could_help() {
     case.restores();
 }
 
+/// Files of another database under the same names are whole. They were restored as if they were
+/// right, and nothing said so.
+#[test]
+fn files_of_another_database_are_found_and_an_image_repairs_the_newest_state() {
+    let (case, other) = (Case::new(), Case::new());
+    for level in [0, 9] {
+        let name = format!("replica/ltx/{level}/{0}-{0}.ltx", "0000000000000001");
+        std::fs::copy(other.dir.path().join(&name), case.dir.path().join(&name)).expect("a copy");
+    }
+    let out = case.dir.path().join("out.db");
+    std::fs::write(&out, "what was there").expect("written");
+    let said = case.must(&["restore", "--force", "-o", &out.display().to_string(), &case.url()], 4);
+    assert!(said.contains("is not the one that was committed"), "{said}");
+    assert_eq!(std::fs::read(&out).expect("a file"), b"what was there");
+    case.must(&["verify", &case.url()], 4);
+    let (config, db) = (case.config(), case.db().display().to_string());
+    let said = case.must(&["repair", "--dry-run", "--config", &config, &db], 4);
+    assert!(said.contains("would store: an image of"), "{said}");
+    let said = case.must(&["repair", "--config", &config, &db], 0);
+    assert!(said.contains("stored: an image"), "{said}");
+    case.restores();
+    let said = case.must(&["verify", &case.url()], 0);
+    assert!(said.contains("it is what the database was then"), "{said}");
+    // The states before the image are still not those that were committed.
+    let older = ["restore", "--force", "--txid", "2", "-o", &out.display().to_string(), &case.url()];
+    case.must(&older, 4);
+    assert_eq!(std::fs::read(&out).expect("a file"), b"what was there");
+}
+
 #[test]
 fn repair_is_refused_while_another_process_follows_the_database() {
     let case = Case::new();

@@ -71,6 +71,8 @@
 //!   committed frame, **nBackfill** the last one that a checkpoint has copied to the database file.
 //! - **Salts**: two numbers in the header of the WAL and in each frame. They name one *generation*
 //!   of it. A **reset** begins the next generation at frame 1.
+//! - **DMS**: the lock byte 128 of the wal-index, SQLite's "dead man switch". Each process holds it
+//!   shared while it has the file open, so that an abandoned wal-index is known as one.
 //! - **CKPT**, **READ(k)**: lock bytes of the wal-index. **Cruise**, **turn**, **round**: what the
 //!   guard does with them (`docs/design/guard.md`).
 //! - **Armed**: all of the WAL is in the database file, so that the next write resets it.
@@ -83,6 +85,8 @@
 //! - **Position**: how far a replica reaches: TXID, salts, frame and running checksum in the WAL
 //!   (`replicate::state::home::Point`).
 //! - **Captured**: read from the WAL and proven. **Durable**: the store has answered for it.
+//! - **Intended point**: the position after an upload that has begun. It is written to the local
+//!   state first, so that a restart knows the upload whose answer was lost.
 //! - **Repair**: finding changed pages by their hashes, when the WAL cannot prove that nothing was
 //!   missed.
 #![deny(unsafe_code)]

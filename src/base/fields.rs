@@ -53,6 +53,16 @@ impl<'a> Fields<'a> {
         u64::from_be_bytes(self.take())
     }
 
+    /// The next little-endian number of 32 bits.
+    pub fn le32(&mut self) -> u32 {
+        u32::from_le_bytes(self.take())
+    }
+
+    /// The next little-endian number of 64 bits.
+    pub fn le64(&mut self) -> u64 {
+        u64::from_le_bytes(self.take())
+    }
+
     /// The next number of 16 bits in the byte order of this host.
     #[inline]
     pub fn ne16(&mut self) -> u16 {
@@ -95,13 +105,15 @@ mod tests {
 
     #[test]
     fn fields_follow_each_other() {
-        let mut record = [0; 29];
+        let mut record = [0; 41];
         let mut filler = Filler::new(&mut record);
         filler.put(*b"ab");
         filler.put([7]);
         filler.put(0x0102_u16.to_be_bytes());
         filler.put(0x0102_0304_u32.to_be_bytes());
         filler.put(0x0102_0304_0506_0708_u64.to_be_bytes());
+        filler.put(0x0102_0304_u32.to_le_bytes());
+        filler.put(0x0102_0304_0506_0708_u64.to_le_bytes());
         filler.put(0x0102_u16.to_ne_bytes());
         filler.put(0x0102_0304_u32.to_ne_bytes());
         let mut fields = Fields::new(&record);
@@ -110,6 +122,7 @@ mod tests {
             (fields.be16(), fields.be32(), fields.be64()),
             (0x0102, 0x0102_0304, 0x0102_0304_0506_0708)
         );
+        assert_eq!((fields.le32(), fields.le64()), (0x0102_0304, 0x0102_0304_0506_0708));
         assert_eq!((fields.ne16(), fields.ne32()), (0x0102, 0x0102_0304));
         fields.skip(5);
         assert_eq!(fields.byte(), 0, "what was not put is zero");

@@ -3,67 +3,49 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use crate::support::place::Place;
+use crate::support::case::Case;
 use crate::support::process::Process;
 use crate::support::sqlite::{
     Workload, {self},
 };
 use crate::support::{litestream, lsfast, process};
 
-struct Case {
-    dir: tempfile::TempDir,
-    place: Place,
+/// The database around which the program runs.
+fn db(case: &Case) -> std::path::PathBuf {
+    case.path("app.db")
 }
 
-impl Case {
-    fn new() -> Case {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let place = Place::Dir(dir.path().to_path_buf());
-        Case { dir, place }
-    }
+fn url(case: &Case) -> String {
+    case.place.url("replica")
+}
 
-    fn db(&self) -> std::path::PathBuf {
-        self.dir.path().join("app.db")
-    }
-
-    fn url(&self) -> String {
-        self.place.url("replica")
-    }
-
-    fn replicate(&self, more: &[&str]) -> std::process::Command {
-        let mut command = lsfast::command([OsStr::new("replicate")]);
-        command.args(more).arg(self.db()).arg(self.url());
-        command
-    }
-
-    fn is_restored_as(&self, db: &Path) {
-        let out = self.dir.path().join("out.db");
-        lsfast::restore(&out, &self.url(), &[], &["--force"]);
-        assert_eq!(sqlite::dump_hash(&out), sqlite::dump_hash(db));
-    }
+fn replicate(case: &Case, more: &[&str]) -> std::process::Command {
+    let mut command = lsfast::command([OsStr::new("replicate")]);
+    command.args(more).arg(db(case)).arg(url(case));
+    command
 }
 
 #[test]
 fn the_status_of_the_program_is_that_of_lsfast_and_its_last_commit_is_stored() {
     let case = Case::new();
-    let connection = sqlite::create(&case.db(), 4096);
+    let connection = sqlite::create(&db(&case), 4096);
     let script =
         format!("sh -c 'while [ ! -e {}/go ]; do sleep 0.01; done; exit 7'", case.dir.path().display());
-    let mut process = Process::start("lsfast", case.replicate(&["-exec", &script]));
+    let mut process = Process::start("lsfast", replicate(&case, &["-exec", &script]));
     process.wait_for_line("replicating");
     Workload::new(1).run(&connection, 20);
     std::fs::write(case.dir.path().join("go"), b"").expect("a file");
     assert_eq!(process.wait().code(), Some(7));
-    case.is_restored_as(&case.db());
+    case.is_restored_as(&db(&case));
 }
 
 #[test]
 fn a_signal_goes_to_the_program_which_may_still_commit() {
     let case = Case::new();
-    let connection = sqlite::create(&case.db(), 4096);
+    let connection = sqlite::create(&db(&case), 4096);
     let script =
         r#"sh -c 'trap "echo asked" TERM; echo ready; while [ ! -e done ]; do sleep 0.01; done; kill -9 $$'"#;
-    let mut command = case.replicate(&["-exec", script]);
+    let mut command = replicate(&case, &["-exec", script]);
     command.current_dir(case.dir.path());
     let mut process = Process::start("lsfast", command);
     process.wait_for_line("ready");
@@ -74,14 +56,14 @@ fn a_signal_goes_to_the_program_which_may_still_commit() {
     std::fs::write(case.dir.path().join("done"), b"").expect("a file");
     // As a shell says it: 128 + SIGKILL.
     assert_eq!(process.wait().code(), Some(137));
-    case.is_restored_as(&case.db());
+    case.is_restored_as(&db(&case));
 }
 
 #[test]
 fn a_program_does_not_go_on_without_replication() {
     let case = Case::new();
-    std::fs::write(case.db(), vec![b'x'; 8192]).expect("a file");
-    let mut process = Process::start("lsfast", case.replicate(&["-exec", "sleep 1000"]));
+    std::fs::write(db(&case), vec![b'x'; 8192]).expect("a file");
+    let mut process = Process::start("lsfast", replicate(&case, &["-exec", "sleep 1000"]));
     assert_eq!(process.wait().code(), Some(1));
     let output = process.output();
     assert!(output.contains("not a SQLite database") && output.contains("SIGTERM"), "{output}");
@@ -90,7 +72,7 @@ fn a_program_does_not_go_on_without_replication() {
 #[test]
 fn a_program_that_cannot_be_started_is_named() {
     let case = Case::new();
-    let output = lsfast::run(case.replicate(&["-exec", "no-such-program x"]));
+    let output = lsfast::run(replicate(&case, &["-exec", "no-such-program x"]));
     assert_eq!(output.status.code(), Some(1));
     assert!(lsfast::stderr(&output).contains("error: --exec: no-such-program cannot be started"));
 }
@@ -98,18 +80,18 @@ fn a_program_that_cannot_be_started_is_named() {
 #[test]
 fn once_stores_what_is_there_and_ends() {
     let case = Case::new();
-    let output = lsfast::run(case.replicate(&["-once"]));
+    let output = lsfast::run(replicate(&case, &["-once"]));
     assert_eq!(output.status.code(), Some(1));
     let text = lsfast::stderr(&output);
     assert!(text.contains("app.db does not exist: there is nothing to replicate"), "{text}");
 
-    let connection = sqlite::create(&case.db(), 4096);
+    let connection = sqlite::create(&db(&case), 4096);
     let mut work = Workload::new(3);
     for _ in 0..3 {
         work.run(&connection, 10);
-        let output = lsfast::run(case.replicate(&["-once"]));
+        let output = lsfast::run(replicate(&case, &["-once"]));
         assert!(output.status.success(), "{}", lsfast::stderr(&output));
-        case.is_restored_as(&case.db());
+        case.is_restored_as(&db(&case));
     }
     assert_eq!(case.place.last_txid("replica", 0), 3);
 }
@@ -117,30 +99,30 @@ fn once_stores_what_is_there_and_ends() {
 #[test]
 fn once_with_a_full_image_leaves_one_of_the_newest_state() {
     let case = Case::new();
-    let connection = sqlite::create(&case.db(), 4096);
+    let connection = sqlite::create(&db(&case), 4096);
     let mut work = Workload::new(8);
     for n in 1..=3u64 {
         work.run(&connection, 10);
-        let output = lsfast::run(case.replicate(&["-once", "-force-snapshot", "-enforce-retention"]));
+        let output = lsfast::run(replicate(&case, &["-once", "-force-snapshot", "-enforce-retention"]));
         assert!(output.status.success(), "{}", lsfast::stderr(&output));
         assert_eq!(case.place.last_txid("replica", 9), n, "a full image of the state that was stored");
     }
     // Of three only the newest level 0 is needed as the position; the image alone gives the state.
-    case.is_restored_as(&case.db());
+    case.is_restored_as(&db(&case));
     let out = case.dir.path().join("litestream.db");
-    litestream::restore(case.dir.path(), &case.db(), &out, &case.place, "replica", None);
-    assert_eq!(sqlite::dump_hash(&out), sqlite::dump_hash(&case.db()));
-    let output = lsfast::run(case.replicate(&["-force-snapshot"]));
+    litestream::restore(case.dir.path(), &db(&case), &out, &case.place, "replica", None);
+    assert_eq!(sqlite::dump_hash(&out), sqlite::dump_hash(&db(&case)));
+    let output = lsfast::run(replicate(&case, &["-force-snapshot"]));
     assert_eq!(output.status.code(), Some(2), "only with --once");
 }
 
 #[test]
 fn an_empty_host_gets_its_database_before_the_program_runs() {
     let case = Case::new();
-    Workload::new(4).run(&sqlite::create(&case.db(), 4096), 20);
-    let expected = sqlite::dump_hash(&case.db());
+    Workload::new(4).run(&sqlite::create(&db(&case), 4096), 20);
+    let expected = sqlite::dump_hash(&db(&case));
     // Nothing is stored yet: nothing to restore, and no error.
-    let mut process = Process::start("lsfast", case.replicate(&["-restore-if-db-not-exists"]));
+    let mut process = Process::start("lsfast", replicate(&case, &["-restore-if-db-not-exists"]));
     case.place.wait_for_txid("replica", 0, 1);
     process.signal("TERM");
     assert!(process.wait().success());
@@ -148,8 +130,8 @@ fn an_empty_host_gets_its_database_before_the_program_runs() {
         // The last two are gone if lsfast was the last connection.
         _ = std::fs::remove_file(case.dir.path().join(name));
     }
-    let script = format!("cp {} {}/seen.db", case.db().display(), case.dir.path().display());
-    let output = lsfast::run(case.replicate(&["-restore-if-db-not-exists", "-exec", &script]));
+    let script = format!("cp {} {}/seen.db", db(&case).display(), case.dir.path().display());
+    let output = lsfast::run(replicate(&case, &["-restore-if-db-not-exists", "-exec", &script]));
     assert!(output.status.success(), "{}", lsfast::stderr(&output));
     assert_eq!(sqlite::dump_hash(&case.dir.path().join("seen.db")), expected);
 }
@@ -157,8 +139,8 @@ fn an_empty_host_gets_its_database_before_the_program_runs() {
 #[test]
 fn one_place_for_two_replicas_is_refused() {
     let case = Case::new();
-    let mut command = case.replicate(&[]);
-    command.arg(format!("{}/", case.url()));
+    let mut command = replicate(&case, &[]);
+    command.arg(format!("{}/", url(&case)));
     let output = lsfast::run(command);
     assert_eq!(output.status.code(), Some(1));
     assert!(lsfast::stderr(&output).contains("is named twice"), "{}", lsfast::stderr(&output));
@@ -167,25 +149,25 @@ fn one_place_for_two_replicas_is_refused() {
 #[test]
 fn the_last_commits_of_a_removed_database_are_stored_and_a_new_one_is_followed() {
     let case = Case::new();
-    let connection = sqlite::create(&case.db(), 4096);
-    let process = Process::start("lsfast", case.replicate(&["-log-level", "debug"]));
+    let connection = sqlite::create(&db(&case), 4096);
+    let process = Process::start("lsfast", replicate(&case, &["-log-level", "debug"]));
     case.place.wait_for_txid("replica", 0, 1);
     Workload::new(5).run(&connection, 50);
-    let before = sqlite::dump_hash(&case.db());
+    let before = sqlite::dump_hash(&db(&case));
     for name in ["app.db", "app.db-wal", "app.db-shm"] {
         std::fs::remove_file(case.dir.path().join(name)).expect("a file");
     }
     process.wait_for_line("the database was replaced or removed; waiting");
     let out = case.dir.path().join("old.db");
-    lsfast::restore(&out, &case.url(), &[], &[]);
+    lsfast::restore(&out, &url(&case), &[], &[]);
     assert_eq!(sqlite::dump_hash(&out), before);
     drop(connection);
-    let connection = sqlite::create(&case.db(), 4096);
+    let connection = sqlite::create(&db(&case), 4096);
     Workload::new(6).run(&connection, 20);
     process::until("the new database to be stored", || {
         let out = case.dir.path().join("new.db");
-        lsfast::restore(&out, &case.url(), &[], &["--force"]);
-        (sqlite::dump_hash(&out) == sqlite::dump_hash(&case.db())).then_some(())
+        lsfast::restore(&out, &url(&case), &[], &["--force"]);
+        (sqlite::dump_hash(&out) == sqlite::dump_hash(&db(&case))).then_some(())
     });
     process.stop();
 }
@@ -195,7 +177,7 @@ fn the_last_commits_of_a_removed_database_are_stored_and_a_new_one_is_followed()
 #[test]
 fn the_program_has_its_own_environment_and_limits_and_does_not_outlive_lsfast() {
     let case = Case::new();
-    drop(sqlite::create(&case.db(), 4096));
+    drop(sqlite::create(&db(&case), 4096));
     let child = "env > env.new; ulimit -Sn > files; ulimit -Sc > core; mv env.new env; exec sleep 1000";
     let mut command = std::process::Command::new("sh");
     // Limits that lsfast changes for itself.
@@ -203,8 +185,8 @@ fn the_program_has_its_own_environment_and_limits_and_does_not_outlive_lsfast() 
         .args(["-c", "ulimit -Sn 300 && ulimit -Sc \"$(ulimit -Hc)\" && exec \"$@\"", "sh"])
         .arg(env!("CARGO_BIN_EXE_lsfast"))
         .args(["replicate", "--exec", &format!("sh -c '{child}'")])
-        .arg(case.db())
-        .arg(case.url())
+        .arg(db(&case))
+        .arg(url(&case))
         .current_dir(case.dir.path())
         .env("LITESTREAM_ACCESS_KEY_ID", "AKIDHUSH")
         .env("LITESTREAM_SECRET_ACCESS_KEY", "hush")
@@ -232,8 +214,8 @@ fn the_program_has_its_own_environment_and_limits_and_does_not_outlive_lsfast() 
 #[test]
 fn a_killed_guardian_is_noticed() {
     let case = Case::new();
-    drop(sqlite::create(&case.db(), 4096));
-    let mut process = Process::start("lsfast", case.replicate(&["-exec", "sleep 1000"]));
+    drop(sqlite::create(&db(&case), 4096));
+    let mut process = Process::start("lsfast", replicate(&case, &["-exec", "sleep 1000"]));
     let line = process.wait_for_line("the program runs");
     let pid: u32 = line.split("pid=").nth(1).and_then(|l| l.split(' ').next()?.parse().ok()).expect("a pid");
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the program runs");
@@ -247,14 +229,14 @@ fn a_killed_guardian_is_noticed() {
         // Where nothing waits for it, it stays as a zombie.
         (stat.is_empty() || stat.contains(") Z ")).then_some(())
     });
-    case.is_restored_as(&case.db());
+    case.is_restored_as(&db(&case));
 }
 
 /// As process 1 of a container lsfast is the parent of all orphans; they stayed as zombies.
 #[test]
 fn orphans_are_waited_for_by_process_1_and_the_status_of_the_program_is_not_lost() {
     let case = Case::new();
-    drop(sqlite::create(&case.db(), 4096));
+    drop(sqlite::create(&db(&case), 4096));
     let wrapped = |program: &OsStr, args: &[&OsStr]| {
         let mut command = std::process::Command::new("unshare");
         command.args(["--pid", "--fork", "--map-root-user", "--mount-proc"]).arg(program).args(args);
@@ -268,7 +250,7 @@ fn orphans_are_waited_for_by_process_1_and_the_status_of_the_program_is_not_lost
     // zombie or otherwise.
     let script = "for i in 1 2 3; do (sleep 0.05 &); done; while grep -q '(sleep)' /proc/[0-9]*/stat; do sleep 0.01; done; exit 7";
     let exec = format!("sh -c \"{script}\"");
-    let (db, url) = (case.db(), case.url());
+    let (db, url) = (db(&case), url(&case));
     let args = ["replicate", "--exec", &exec].map(OsStr::new);
     let args = [&args[..], &[db.as_os_str(), OsStr::new(&url)]].concat();
     let mut process = Process::start("lsfast", wrapped(OsStr::new(env!("CARGO_BIN_EXE_lsfast")), &args));
@@ -278,13 +260,13 @@ fn orphans_are_waited_for_by_process_1_and_the_status_of_the_program_is_not_lost
 #[test]
 fn what_needs_a_shell_is_refused_or_warned_of() {
     let case = Case::new();
-    drop(sqlite::create(&case.db(), 4096));
-    let output = lsfast::run(case.replicate(&["-exec", "echo migrated && false"]));
+    drop(sqlite::create(&db(&case), 4096));
+    let output = lsfast::run(replicate(&case, &["-exec", "echo migrated && false"]));
     assert_eq!(output.status.code(), Some(1));
     let text = lsfast::stderr(&output);
     assert!(text.contains("&& needs a shell") && text.contains("sh -c"), "{text}");
     assert!(!case.dir.path().join("replica").exists(), "nothing is begun");
-    let output = lsfast::run(case.replicate(&["-exec", "echo $HOME > log"]));
+    let output = lsfast::run(replicate(&case, &["-exec", "echo $HOME > log"]));
     assert!(output.status.success(), "{}", lsfast::stderr(&output));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "$HOME\n");
     let warnings = lsfast::stderr(&output).matches("level=warn").count();

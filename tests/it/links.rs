@@ -2,59 +2,28 @@
 //! change.
 
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
 
-use crate::support::place::Place;
+use crate::support::case::Case;
 use crate::support::process::Process;
 use crate::support::sqlite::{
     Workload, {self},
 };
 use crate::support::{lsfast, process};
 
-struct Case {
-    dir: tempfile::TempDir,
-    place: Place,
-}
-
-impl Case {
-    fn new() -> Case {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let place = Place::Dir(dir.path().to_path_buf());
-        Case { dir, place }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn database(&self, name: &str, seed: u64) {
-        std::fs::create_dir_all(self.path(name).parent().expect("a folder")).expect("a folder");
-        Workload::new(seed).run(&sqlite::create(&self.path(name), 4096), 20);
-    }
-
-    fn until_restored_as(&self, replica: &str, name: &str) {
-        let expected = sqlite::dump_hash(&self.path(name));
-        process::until("the database to be stored", || {
-            let out = self.path("out.db");
-            lsfast::restore(&out, &self.place.url(replica), &[], &["--force"]);
-            (sqlite::dump_hash(&out) == expected).then_some(())
-        });
-    }
-
-    fn start(&self, name: &str) -> Process {
-        lsfast::replicate(&self.path(name), &[self.place.url("replica")], &[])
-    }
+fn database(case: &Case, name: &str, seed: u64) {
+    std::fs::create_dir_all(case.path(name).parent().expect("a folder")).expect("a folder");
+    Workload::new(seed).run(&sqlite::create(&case.path(name), 4096), 20);
 }
 
 /// lsfast looked for `-wal` and `-shm` next to the link, and waited for ever.
 #[test]
 fn a_link_is_followed_to_its_file_and_followed_again_when_it_leads_elsewhere() {
     let case = Case::new();
-    case.database("releases/1/real.db", 1);
-    case.database("releases/2/real.db", 2);
+    database(&case, "releases/1/real.db", 1);
+    database(&case, "releases/2/real.db", 2);
     symlink("releases/1", case.path("current")).expect("a link");
     symlink("current/real.db", case.path("app.db")).expect("a link");
-    let process = case.start("app.db");
+    let process = case.replicate("app.db");
     case.place.wait_for_txid("replica", 0, 1);
     let connection = sqlite::open(&case.path("app.db"));
     Workload::new(3).run(&connection, 10);
@@ -79,9 +48,9 @@ fn a_link_is_followed_to_its_file_and_followed_again_when_it_leads_elsewhere() {
 #[test]
 fn a_directory_that_is_exchanged_is_noticed() {
     let case = Case::new();
-    case.database("data/app.db", 1);
-    case.database("new/app.db", 2);
-    let process = case.start("data/app.db");
+    database(&case, "data/app.db", 1);
+    database(&case, "new/app.db", 2);
+    let process = case.replicate("data/app.db");
     case.place.wait_for_txid("replica", 0, 1);
     std::fs::rename(case.path("data"), case.path("old")).expect("a move");
     std::fs::rename(case.path("new"), case.path("data")).expect("a move");
@@ -96,8 +65,8 @@ fn a_directory_that_is_exchanged_is_noticed() {
 #[test]
 fn in_a_watched_directory_root_follows_no_link_that_leads_out() {
     let case = Case::new();
-    case.database("tenants/a.db", 1);
-    case.database("secret/root.db", 2);
+    database(&case, "tenants/a.db", 1);
+    database(&case, "secret/root.db", 2);
     symlink("../secret/root.db", case.path("tenants/out.db")).expect("a link");
     symlink("a.db", case.path("tenants/again.db")).expect("a link");
     let config = case.path("lsfast.yml");

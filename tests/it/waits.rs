@@ -2,52 +2,14 @@
 //! folder, half a file, a lock, no watches.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
 use std::process::Command;
 
-use crate::support::place::Place;
+use crate::support::case::Case;
+use crate::support::lsfast;
 use crate::support::process::Process;
 use crate::support::sqlite::{
     Workload, {self},
 };
-use crate::support::{lsfast, process};
-
-struct Case {
-    dir: tempfile::TempDir,
-    place: Place,
-}
-
-impl Case {
-    fn new() -> Case {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let place = Place::Dir(dir.path().to_path_buf());
-        Case { dir, place }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn replicate(&self, db: &str) -> Process {
-        lsfast::replicate(&self.path(db), &[self.place.url("replica")], &[])
-    }
-
-    fn is_restored_as(&self, name: &str) {
-        let out = self.path("out.db");
-        lsfast::restore(&out, &self.place.url("replica"), &[], &["--force"]);
-        assert_eq!(sqlite::dump_hash(&out), sqlite::dump_hash(&self.path(name)), "{name}");
-    }
-
-    /// Waits until the replica is as the database.
-    fn until_restored_as(&self, name: &str) {
-        let expected = sqlite::dump_hash(&self.path(name));
-        process::until("the database to be stored", || {
-            let out = self.path("out.db");
-            lsfast::restore(&out, &self.place.url("replica"), &[], &["--force"]);
-            (sqlite::dump_hash(&out) == expected).then_some(())
-        });
-    }
-}
 
 /// It ended with "No such file or directory": a fresh volume, on which the application makes the
 /// folder at its first start.
@@ -61,7 +23,7 @@ fn a_folder_that_is_not_there_yet_is_waited_for_and_not_made() {
     Workload::new(1).run(&sqlite::create(&case.path("data/sub/app.db"), 4096), 20);
     case.place.wait_for_txid("replica", 0, 1);
     process.stop();
-    case.is_restored_as("data/sub/app.db");
+    case.is_restored_as(&case.path("data/sub/app.db"));
 }
 
 /// "malformed", or "not a database", ended the process.
@@ -80,7 +42,7 @@ fn a_file_that_is_being_copied_in_is_waited_for() {
         process.wait_for_line("waiting for the database");
         std::fs::write(case.path(&name), &whole).expect("a file");
         case.place.wait_for_txid("replica", 0, 1);
-        case.until_restored_as(&name);
+        case.until_restored_as("replica", &name);
         process.stop();
         std::fs::remove_dir_all(case.path("replica")).expect("the replica");
     }
@@ -105,7 +67,7 @@ fn a_database_that_is_locked_at_the_start_is_waited_for() {
     drop(connection);
     case.place.wait_for_txid("replica", 0, 1);
     process.stop();
-    case.is_restored_as("app.db");
+    case.is_restored_as(&case.path("app.db"));
 }
 
 /// What can't be a database at all is said at once: who has misspelt a name should not wait.
@@ -154,7 +116,7 @@ fn without_inotify_the_clock_finds_commits_removals_and_new_databases() {
         assert!(line.contains("level=warn") && line.contains("fs.inotify.max_user_"), "{line}");
         case.place.wait_for_txid("replica", 0, 1);
         Workload::new(4).run(&connection, 10);
-        case.until_restored_as("app.db");
+        case.until_restored_as("replica", "app.db");
         // One that comes, and one that is exchanged.
         Workload::new(5).run(&sqlite::create(&case.path("tenants/new.db"), 4096), 10);
         case.place.wait_for_txid("tenant-replicas/new.db", 0, 1);
@@ -165,7 +127,7 @@ fn without_inotify_the_clock_finds_commits_removals_and_new_databases() {
         }
         std::fs::rename(case.path("other.db"), case.path("app.db")).expect("a move");
         process.wait_for_line("the database was replaced or removed");
-        case.until_restored_as("app.db");
+        case.until_restored_as("replica", "app.db");
         let log = process.stop();
         assert_eq!(log.matches("by the clock").count(), 1, "{log}");
     }

@@ -37,7 +37,7 @@ const NOT_IN_SOURCE: [&str; 10] = [
 const NOT_IN_TEXTS: [&str; 4] = ["anybody", "everybody", "stands", "cannot be had"];
 
 /// Flags of other programs that the documents show.
-const FLAGS_OF_OTHERS: [&str; 4] = ["unix-socket", "port", "release", "path"];
+const FLAGS_OF_OTHERS: [&str; 5] = ["unix-socket", "port", "release", "path", "locked"];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

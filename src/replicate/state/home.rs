@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::clock::Millis;
 use crate::base::crc64::crc64;
+use crate::base::fields::Fields;
 use crate::base::{DatabaseChecksum, FrameNo, PageSize, Salts, Txid};
 use crate::io::link::target_of;
 use crate::io::{File, OnDemand, Private, durable, read_small};
@@ -303,60 +304,41 @@ fn encode(sequence: u64, s: &State) -> [u8; SLOT_BYTES] {
     out.try_into().expect("a slot has a fixed size")
 }
 
-/// Takes little-endian fields in order.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> [u8; N] {
-        let (head, rest) = self.0.split_first_chunk::<N>().expect("a slot has all its fields");
-        self.0 = rest;
-        *head
-    }
-
-    fn u32(&mut self) -> u32 {
-        u32::from_le_bytes(self.take())
-    }
-
-    fn u64(&mut self) -> u64 {
-        u64::from_le_bytes(self.take())
-    }
-
-    /// `None` if the TXID is one that no replica can have.
-    fn point(&mut self) -> Option<Point> {
-        let txid = Txid::checked(self.u64())?;
-        let salts = Salts { one: self.u32(), two: self.u32() };
-        let frame = FrameNo(self.u32());
-        let size_pages = self.u32();
-        let sum = Sum(self.u32(), self.u32());
-        Some(Point { txid, pos: WalPos { salts, frame, sum }, size_pages, ..Point::default() })
-    }
+/// `None` if the TXID is one that no replica can have.
+fn point(f: &mut Fields<'_>) -> Option<Point> {
+    let txid = Txid::checked(f.le64())?;
+    let salts = Salts { one: f.le32(), two: f.le32() };
+    let frame = FrameNo(f.le32());
+    let size_pages = f.le32();
+    let sum = Sum(f.le32(), f.le32());
+    Some(Point { txid, pos: WalPos { salts, frame, sum }, size_pages, ..Point::default() })
 }
 
 fn decode(slot: &[u8]) -> Option<(u64, State)> {
     let (body, crc) = slot.split_at_checked(SLOT_BYTES - 8)?;
-    let mut f = Fields(body);
-    if crc != crc64(body).to_le_bytes() || f.take() != MAGIC || f.u32() != VERSION {
+    let mut f = Fields::new(body);
+    if crc != crc64(body).to_le_bytes() || f.take() != MAGIC || f.le32() != VERSION {
         return None;
     }
-    let page_size = PageSize::new(f.u32()).ok()?;
-    let sequence = f.u64();
+    let page_size = PageSize::new(f.le32()).ok()?;
+    let sequence = f.le64();
     let mut state = State {
         page_size,
         boot: f.take(),
-        db: FileId { dev: f.u64(), ino: f.u64() },
-        durable: f.point()?,
-        intended: f.point()?,
-        seed: f.u64(),
-        hashes_synced: Txid::checked(f.u64())?,
-        timestamp: Millis(f.u64().cast_signed()),
+        db: FileId { dev: f.le64(), ino: f.le64() },
+        durable: point(&mut f)?,
+        intended: point(&mut f)?,
+        seed: f.le64(),
+        hashes_synced: Txid::checked(f.le64())?,
+        timestamp: Millis(f.le64().cast_signed()),
         print_synced: 0,
         stamp: Stamp::default(),
     };
-    (state.durable.print, state.intended.print, state.print_synced) = (f.u64(), f.u64(), f.u64());
-    state.stamp = Stamp { modified: f.u64().cast_signed(), len: f.u64(), changed: 0 };
-    let (_unused, known, checksum) = (f.u64(), f.u64(), DatabaseChecksum(f.u64()));
+    (state.durable.print, state.intended.print, state.print_synced) = (f.le64(), f.le64(), f.le64());
+    state.stamp = Stamp { modified: f.le64().cast_signed(), len: f.le64(), changed: 0 };
+    let (_unused, known, checksum) = (f.le64(), f.le64(), DatabaseChecksum(f.le64()));
     state.durable.checksum = (known == 1).then_some(checksum);
-    state.stamp.changed = f.u64().cast_signed();
+    state.stamp.changed = f.le64().cast_signed();
     Some((sequence, state))
 }
 

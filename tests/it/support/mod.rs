@@ -1,6 +1,7 @@
 //! Shared by the tests of this folder.
 
 pub mod canned;
+pub mod case;
 pub mod fault;
 pub mod http;
 pub mod litestream;

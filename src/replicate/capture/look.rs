@@ -215,7 +215,7 @@ impl Capture {
         if moved {
             return Ok(Look { more: true, ..look });
         }
-        let followed = self.tail.is_followed()?;
+        let followed = self.is_followed(now)?;
         let at_rest = self.guard.in_cruise() && self.closing.is_none() || self.guard.is_early();
         let quiet = followed == Some(false) && at_rest;
         let near = followed == Some(true) && !look.captured && self.peek()?;

@@ -230,6 +230,20 @@ impl Capture {
         Ok(true)
     }
 
+    /// Whether anything follows the captured frames in the WAL. Before that, in cruise, takes the
+    /// stamp of the file if it is not known: from here on only another program can change it. The
+    /// next look may be late, and would take an edit before it for what SQLite has left.
+    pub(super) fn is_followed(&mut self, now: Instant) -> Result<Option<bool>, TailError> {
+        if self.edits.stamp.is_none() && self.closing.is_none() && self.guard.is_still()? {
+            let stamp = Stamp::of(self.db.file().std())?;
+            if self.guard.is_still()? {
+                (self.edits.stamp, self.edits.stamped_at) = (Some(stamp), Some(now));
+                self.board.set_stamp(Some(stamp).filter(|_| self.edits.touched_due.is_none()));
+            }
+        }
+        Ok(self.tail.is_followed()?)
+    }
+
     /// At the stop: a file of which only the inode has changed is compared now, and not later.
     pub fn is_last_chance(&mut self, stopping: bool) {
         if stopping {

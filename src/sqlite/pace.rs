@@ -95,15 +95,20 @@ pub(super) const EARLY_WAIT: Duration = Duration::from_secs(2);
 const PROBE_FRAMES: u32 = 64;
 
 /// One of this many turns is such a probe.
-const PROBE_EVERY: u32 = 32;
+const PROBE_EVERY: u32 = 8;
+
+/// After this many late checkpoints in a row, turns no longer begin early.
+const LATE: u32 = 8;
 
 /// When to begin a turn early: an application with its own `wal_autocheckpoint`, or one that
 /// checkpoints explicitly, comes before the WAL has [`limits::TURN_FRAMES`] frames. While CKPT is
 /// held its checkpoint fails without a trace, so it is found only in a turn.
 #[derive(Debug, Default)]
 pub(super) struct Early {
-    /// Frames in the WAL at the last checkpoint that came early; 0 if the last came later.
+    /// Frames in the WAL at the last checkpoint that came early; 0 if none did lately.
     seen: u32,
+    /// Checkpoints since then that came late.
+    late: u32,
     /// Number of turns in which a checkpoint was seen.
     turns: u32,
     /// mxFrame at the end of the last early turn in which no checkpoint came.
@@ -126,7 +131,14 @@ impl Early {
     /// A checkpoint came when the WAL had `mx` frames.
     pub(super) fn learn(&mut self, mx: FrameNo) {
         self.turns = self.turns.wrapping_add(1);
-        self.seen = if mx.0 < limits::TURN_FRAMES / 10 * 9 { mx.0 } else { 0 };
+        if mx.0 < limits::TURN_FRAMES / 10 * 9 {
+            (self.seen, self.late) = (mx.0, 0);
+            return;
+        }
+        self.late += 1;
+        if self.late >= LATE {
+            (self.seen, self.late) = (0, 0);
+        }
     }
 
     /// No checkpoint came until the WAL had `mx` frames.
@@ -169,7 +181,13 @@ mod tests {
         early.learn(FrameNo(100));
         assert_eq!(begins(&early), Some(50));
         assert!(!early.may_begin(FrameNo(70), FrameNo(70)), "all of it is copied");
-        for _ in 2..PROBE_EVERY {
+        early.learn(FrameNo(1004));
+        assert_eq!(begins(&early), Some(50), "a late one is no reason to forget");
+        for _ in 1..LATE {
+            early.learn(FrameNo(1004));
+        }
+        assert_eq!(begins(&early), Some(limits::TURN_FRAMES), "several are");
+        while !early.turns.is_multiple_of(PROBE_EVERY) {
             early.learn(FrameNo(1004));
         }
         assert_eq!(begins(&early), Some(PROBE_FRAMES), "a probe again");

@@ -5,7 +5,7 @@ use std::fmt;
 use super::location::{Kind, Location, S3Location};
 use super::quirks::{Addressing, Checksum, SignPayload};
 use super::sourced::{Origin, Sourced};
-use super::{CredentialSource, ReplicaFields};
+use super::{CredentialSource, Proxies, ReplicaFields};
 
 /// One line: a name, its value, and its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +69,9 @@ impl S3Location {
             ),
             Line::new("path", format!("{:?}", self.prefix), place(&self.fields.path)),
         ];
+        if let Some(proxy) = Proxies::of_process().on_the_way_to(&self.endpoint_url()) {
+            lines.push(Line::new("proxy", proxy.place(), proxy.variable()));
+        }
         let style = match self.addressing.value {
             Addressing::VirtualHost => "in the host name",
             Addressing::Path => "in the path",

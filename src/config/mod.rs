@@ -1,9 +1,9 @@
 //! The user's settings as values: durations, replica URLs, endpoints and credentials, each with its
 //! origin.
 //!
-//! Apart from `file`, which reads the config file, this module has no side effects: the environment
-//! is passed in as an [`Env`], other files are named but not read, and no name is looked up in the
-//! network.
+//! Apart from `file`, which reads the config file, and [`Proxies::of_process`], this module has no
+//! side effects: the environment is passed in as an [`Env`], other files are named but not read,
+//! and no name is looked up in the network.
 
 mod address;
 mod ambiguity;
@@ -21,6 +21,7 @@ mod host;
 mod location;
 mod names;
 mod provider;
+mod proxy;
 mod query;
 mod quirks;
 mod resolve;
@@ -43,6 +44,7 @@ pub use explain::Line;
 pub use fields::ReplicaFields;
 pub use file::Config;
 pub use location::{Kind, Location, S3Location};
+pub use proxy::{Proxies, Proxy, ProxyKind};
 pub use quirks::{Addressing, Checksum, SignPayload, TlsOptions};
 pub use resolve::Overrides;
 pub use sourced::{Origin, Sourced};

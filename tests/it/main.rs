@@ -24,6 +24,7 @@ mod links;
 mod ltx;
 mod maps;
 mod peers;
+mod proxies;
 mod repair;
 mod replicate;
 mod restore;

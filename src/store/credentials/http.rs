@@ -103,7 +103,7 @@ impl Web {
 
     fn connector(&self, encrypted: bool) -> Result<Arc<dyn Connect>, NoAnswer> {
         if !encrypted {
-            return Ok(Arc::new(Network::plain(self.names.clone())));
+            return Ok(Arc::new(Network::direct(self.names.clone())));
         }
         let mut made = self.encrypted.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(connector) = &*made {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
+use http::header::PROXY_AUTHORIZATION;
 use http::uri::{Authority, PathAndQuery, Scheme as HttpScheme};
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
@@ -23,7 +24,7 @@ use super::http::{Connect, Network, find, innermost, tls_config};
 use super::pool::{Conn, Pool};
 use super::resolve::{HostAnswer, Names};
 pub(super) use super::wire::Wire;
-use crate::config::{Endpoint, EndpointUrl, S3Location, Scheme, TlsOptions};
+use crate::config::{Endpoint, EndpointUrl, Proxy, S3Location, Scheme, TlsOptions};
 use crate::store::StoreError;
 
 /// The clients of a process, one for each endpoint and way of checking certificates.
@@ -272,10 +273,17 @@ impl Client {
         let (body, taken) = wire.payload.body();
         let mut request = Request::new(body);
         *request.method_mut() = wire.method.clone();
-        *request.uri_mut() = wire.path.parse().map_err(|e: http::uri::InvalidUri| {
+        let target = match pool.forwarder() {
+            Some(_) => format!("{}://{}{}", wire.scheme.as_str(), wire.authority, wire.path),
+            None => wire.path,
+        };
+        *request.uri_mut() = target.parse().map_err(|e: http::uri::InvalidUri| {
             Failure::new(Class::Final(crate::store::ErrorKind::Fatal), format!("the key makes no URL: {e}"))
         })?;
         *request.headers_mut() = wire.headers;
+        if let Some(auth) = pool.forwarder().and_then(Proxy::basic_auth) {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, auth.clone());
+        }
 
         let sending = conn.sender.send_request(request);
         let watched = watch(sending, &taken, wire.payload.len(), wire.stall, deadline);

@@ -15,47 +15,53 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, InvalidMessage, RootCertStore, SignatureScheme,
 };
-use tower_service::Service;
 
 use super::failure::{Class, Failure};
+use super::proxy::{self, ProxyError};
 use super::race::Race;
 use super::resolve::Names;
+use super::stream::{BoxError, Io, open};
 use crate::base::{limits, untrusted};
-use crate::config::TlsOptions;
+use crate::config::{Proxies, Proxy, ProxyKind, TlsOptions};
 use crate::io::read_small;
 use crate::store::api::BoxFuture;
 use crate::store::{ErrorKind, StoreError};
-
-/// A byte stream to a server.
-pub trait Io: hyper::rt::Read + hyper::rt::Write + Send + Unpin {}
-
-impl<T: hyper::rt::Read + hyper::rt::Write + Send + Unpin> Io for T {}
-
-type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// Opens connections: to the network in production, to a simulation in tests.
 pub trait Connect: Send + Sync + fmt::Debug {
     /// Opens a stream to the scheme, host and port of `to`, TLS included.
     fn connect(&self, to: &Uri) -> BoxFuture<'_, Result<Box<dyn Io>, BoxError>>;
+
+    /// The HTTP proxy that the streams to `to` end at. Requests to it need the whole URL.
+    fn forwarder(&self, _to: &Uri) -> Option<Proxy> {
+        None
+    }
 }
 
 /// Connects over the network.
 #[derive(Clone)]
 pub(in crate::store) struct Network {
     http: Race,
-    tls: Option<HttpsConnector<Race>>,
+    tls: Option<(HttpsConnector<Race>, Arc<ClientConfig>)>,
+    proxies: &'static Proxies,
 }
 
 impl Network {
     /// Uses TLS where the scheme asks for it.
     pub(in crate::store) fn new(tls: Arc<ClientConfig>, names: Names) -> Network {
         let plain = Network::plain(names);
-        Network { tls: Some(HttpsConnector::from((plain.http.clone(), tls))), http: plain.http }
+        let connector = HttpsConnector::from((plain.http.clone(), Arc::clone(&tls)));
+        Network { tls: Some((connector, tls)), ..plain }
     }
 
     /// Without TLS; the system's certificates are not read.
     pub(in crate::store) fn plain(names: Names) -> Network {
-        Network { http: Race::new(names), tls: None }
+        Network { http: Race::new(names), tls: None, proxies: Proxies::of_process() }
+    }
+
+    /// Like `plain`, for services of this host and its link, which no proxy reaches.
+    pub(in crate::store) fn direct(names: Names) -> Network {
+        Network { proxies: Proxies::none(), ..Network::plain(names) }
     }
 }
 
@@ -69,23 +75,21 @@ impl Connect for Network {
     fn connect(&self, to: &Uri) -> BoxFuture<'_, Result<Box<dyn Io>, BoxError>> {
         let (network, to) = (self.clone(), to.clone());
         Box::pin(async move {
+            if let Some(proxy) = network.proxies.on_the_way(&to) {
+                return proxy::connect(&proxy, network.http, network.tls.map(|(_, tls)| tls), to).await;
+            }
             match (network.tls, to.scheme_str()) {
-                (Some(tls), _) => open(tls, to).await,
+                (Some((tls, _)), _) => open(tls, to).await,
                 (None, Some("http")) => open(network.http, to).await,
                 (None, _) => Err("this endpoint was opened without TLS".into()),
             }
         })
     }
-}
 
-async fn open<C>(mut connector: C, to: Uri) -> Result<Box<dyn Io>, BoxError>
-where
-    C: Service<Uri>,
-    C::Response: Io + 'static,
-    C::Error: Into<BoxError>,
-{
-    std::future::poll_fn(|cx| connector.poll_ready(cx)).await.map_err(Into::into)?;
-    Ok(Box::new(connector.call(to).await.map_err(Into::into)?))
+    fn forwarder(&self, to: &Uri) -> Option<Proxy> {
+        let proxy = self.proxies.on_the_way(to).filter(|_| to.scheme_str() == Some("http"))?;
+        matches!(proxy.kind(), ProxyKind::Http { .. }).then_some(proxy)
+    }
 }
 
 /// The TLS configuration for `options`.
@@ -195,6 +199,10 @@ pub(super) fn connect_failure(to: &Uri, error: BoxError) -> Failure {
         return Failure::new(class, message).with_source(error);
     }
     let text = innermost(error.as_ref());
+    if let Some(at_proxy) = find::<ProxyError>(error.as_ref()) {
+        let message = format!("no connection to {place}: {}", at_proxy.words(&text));
+        return Failure::new(Class::Unreachable, message).with_source(error);
+    }
     if chain(error.as_ref()).any(|e| e.to_string().starts_with("dns error")) {
         let message =
             format!("the name {host} cannot be resolved ({text}): check the endpoint and the name service");

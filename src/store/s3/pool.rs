@@ -21,11 +21,14 @@ use super::body::Chunks;
 use super::failure::{Class, Failure};
 use super::http::{Connect, connect_failure};
 use crate::base::limits;
+use crate::config::Proxy;
 
 /// Connections to one scheme, host and port.
 #[derive(Debug)]
 pub(super) struct Pool {
     to: Uri,
+    /// The HTTP proxy that the connections end at.
+    forwarder: Option<Proxy>,
     connector: Arc<dyn Connect>,
     idle: Mutex<Vec<Idle>>,
     idle_time: Duration,
@@ -65,6 +68,7 @@ impl Pool {
     /// `to` has a scheme and an authority. `spare` keeps one more connection open than is in use.
     pub(super) fn new(to: Uri, connector: Arc<dyn Connect>, spare: bool, idle_time: Duration) -> Arc<Pool> {
         Arc::new(Pool {
+            forwarder: connector.forwarder(&to),
             to,
             connector,
             idle: Mutex::default(),
@@ -75,6 +79,11 @@ impl Pool {
             opened: AtomicU64::new(0),
             places: Semaphore::new(limits::POOL_REQUESTS),
         })
+    }
+
+    /// The HTTP proxy that the connections end at. Requests to it need the whole URL.
+    pub(super) fn forwarder(&self) -> Option<&Proxy> {
+        self.forwarder.as_ref()
     }
 
     /// Number of connections opened so far.

@@ -11,7 +11,7 @@ use super::http::{Connect, Network, chain, tls_config};
 use super::resolve::{HostAnswer, Names};
 use super::{encode, xml};
 use crate::base::limits;
-use crate::config::{Ambiguity, EndpointUrl, Scheme, TlsOptions};
+use crate::config::{Ambiguity, EndpointUrl, Proxy, Scheme, TlsOptions};
 
 /// Error codes that only S3 servers send. An unsigned request to an existing bucket is refused, or
 /// redirected, with one of them.
@@ -137,9 +137,17 @@ async fn ask(
         Err(e) => return Err(unanswered(e.as_ref())),
     };
     let (mut sender, connection) = http1::handshake(stream).await.map_err(|e| unanswered(&e))?;
-    let mut path = format!("{}/", endpoint.path);
+    let forwarder = network.forwarder(&to);
+    let mut path = match &forwarder {
+        Some(_) => format!("{}://{}{}/", endpoint.scheme.as_str(), endpoint.authority(), endpoint.path),
+        None => format!("{}/", endpoint.path),
+    };
     encode::push_path(&mut path, bucket);
-    let request = Request::get(path)
+    let mut request = Request::get(path);
+    if let Some(auth) = forwarder.as_ref().and_then(Proxy::basic_auth) {
+        request = request.header(header::PROXY_AUTHORIZATION, auth.clone());
+    }
+    let request = request
         .header(header::HOST, endpoint.authority())
         .header(header::USER_AGENT, concat!("lsfast/", env!("CARGO_PKG_VERSION")))
         .body(Empty::<Bytes>::new())

@@ -12,6 +12,7 @@ pub mod memory;
 pub mod peers;
 pub mod place;
 pub mod process;
+pub mod proxy;
 pub mod s3;
 pub mod sqlite;
 pub mod standin;

@@ -15,7 +15,7 @@ use super::certificate::Certificate;
 use crate::base::clock::Millis;
 use crate::base::finding::{Finding, Tell};
 use crate::base::limits;
-use crate::config::{Addressing, EndpointUrl, Scheme, TlsOptions};
+use crate::config::{Addressing, EndpointUrl, Proxies, Proxy, Scheme, TlsOptions};
 use crate::store::s3::client::Wire;
 use crate::store::s3::http::{connect_words, tls_config};
 use crate::store::s3::http_date;
@@ -44,12 +44,43 @@ pub(super) fn host_of(inner: &Inner) -> EndpointUrl {
 /// Checks DNS, TCP, certificate and clock. Returns false if the server is unreachable.
 pub(super) async fn reach(inner: &Inner, tell: Tell<'_>) -> bool {
     let url = host_of(inner);
+    if let Some(proxy) = Proxies::of_process().on_the_way_to(&url) {
+        return by_proxy(inner, &url, &proxy, tell).await && clock(inner, &url, tell).await;
+    }
     let Some(addresses) = resolve(inner, &url, tell).await else { return false };
     let Some(address) = connect(&url, &addresses, tell).await else { return false };
     if url.scheme == Scheme::Https && !encrypt(&url, address, &inner.location.tls, tell).await {
         return false;
     }
     clock(inner, &url, tell).await
+}
+
+/// Checks the way through a proxy. The name of the store need not be known on this host.
+async fn by_proxy(inner: &Inner, url: &EndpointUrl, proxy: &Proxy, tell: Tell<'_>) -> bool {
+    let began = Instant::now();
+    let pool = match inner.client.pool(url.scheme, &url.authority()) {
+        Ok(pool) => pool,
+        Err(failure) => {
+            tell(Finding::fail("proxy", failure.message));
+            return false;
+        }
+    };
+    match pool.prewarm().await {
+        Ok(()) => {
+            let ms = began.elapsed().as_secs_f64() * 1e3;
+            let what = if url.scheme == Scheme::Https {
+                "connected to the store, TLS checked,"
+            } else {
+                "connected"
+            };
+            tell(Finding::ok("proxy", format!("{what} through {proxy} in {ms:.1} ms")));
+            true
+        }
+        Err(failure) => {
+            tell(Finding::fail("proxy", failure.message));
+            false
+        }
+    }
 }
 
 async fn resolve(inner: &Inner, url: &EndpointUrl, tell: Tell<'_>) -> Option<Vec<SocketAddr>> {

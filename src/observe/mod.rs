@@ -15,7 +15,7 @@
 //! - at `addr` of the config file.
 //!
 //! The last two show all databases. All of them answer the same GET requests: `/status` (JSON),
-//! `/metrics`, `/`. They accept no commands and show no secrets.
+//! `/metrics`, `/healthz`, `/readyz`, `/`. They accept no commands and show no secrets.
 
 mod client;
 mod database_sockets;
@@ -25,6 +25,7 @@ mod metrics;
 mod observatory;
 mod offline;
 mod page;
+mod readiness;
 mod scope;
 mod server;
 mod sizes;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -23,8 +23,10 @@ use tokio::task::AbortHandle;
 use super::heartbeat::{self, Heartbeat};
 use super::scope::Scope;
 use super::standbys::Followers;
-use super::{metrics, page, snapshot};
+use super::status::Status;
+use super::{metrics, page, readiness, snapshot};
 use crate::base::limits;
+use crate::config::parse_duration;
 use crate::replicate::Vitals;
 
 /// Wait before a failed bind to the address is retried.
@@ -157,20 +159,23 @@ async fn bind(addr: &str) -> TcpListener {
     }
 }
 
+/// A port without a host means this machine only: there is no password. `0.0.0.0` or `[::]` has to
+/// be written.
 async fn try_bind(addr: &str) -> io::Result<TcpListener> {
     let Some(port) = addr.strip_prefix(':') else { return TcpListener::bind(addr).await };
-    match TcpListener::bind(format!("[::]:{port}")).await {
-        Ok(listener) => Ok(listener),
-        Err(e) if e.kind() == io::ErrorKind::AddrInUse => Err(e),
-        // The host has no IPv6.
-        Err(_) => TcpListener::bind(format!("0.0.0.0:{port}")).await,
+    match TcpListener::bind(format!("127.0.0.1:{port}")).await {
+        // The host has no IPv4.
+        Err(e) if e.kind() == io::ErrorKind::AddrNotAvailable => {
+            TcpListener::bind(format!("[::1]:{port}")).await
+        }
+        bound => bound,
     }
 }
 
 /// Handles one request and its response.
 async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, desk: Desk, _permit: OwnedSemaphorePermit) {
     let service = service_fn(|request: Request<hyper::body::Incoming>| {
-        let answer = answer(&desk, request.method(), request.uri().path());
+        let answer = answer(&desk, request.method(), request.uri());
         async { Ok::<_, Infallible>(answer) }
     });
     let mut server = http1::Builder::new();
@@ -181,7 +186,7 @@ async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, desk: Desk, _permit: 
             .await;
 }
 
-fn answer(desk: &Desk, method: &Method, path: &str) -> Response<Full<Bytes>> {
+fn answer(desk: &Desk, method: &Method, uri: &Uri) -> Response<Full<Bytes>> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         let mut refusal =
             plain(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET is answered\n".into());
@@ -189,7 +194,10 @@ fn answer(desk: &Desk, method: &Method, path: &str) -> Response<Full<Bytes>> {
         return refusal;
     }
     let Desk { vitals, followers, scope, .. } = desk;
-    match path {
+    match uri.path() {
+        // That this thread answers is all that it says.
+        "/healthz" => plain(StatusCode::OK, "text/plain", "ok\n".into()),
+        "/readyz" => ready(&snapshot::of(vitals, followers, scope), uri.query()),
         "/metrics" => plain(StatusCode::OK, metrics::CONTENT_TYPE, metrics::text(vitals, followers, scope)),
         "/status" => {
             let status = serde_json::to_string(&snapshot::of(vitals, followers, scope)).unwrap_or_default();
@@ -201,8 +209,28 @@ fn answer(desk: &Desk, method: &Method, path: &str) -> Response<Full<Bytes>> {
             page::html(&snapshot::of(vitals, followers, scope)),
         ),
         "/style.css" => plain(StatusCode::OK, "text/css", page::STYLE.to_owned()),
-        _ => plain(StatusCode::NOT_FOUND, "text/plain", "here are /, /status and /metrics\n".into()),
+        _ => plain(
+            StatusCode::NOT_FOUND,
+            "text/plain",
+            "here are /, /status, /metrics, /healthz and /readyz\n".into(),
+        ),
     }
+}
+
+/// The answer to `/readyz?behind=DURATION`.
+fn ready(status: &Status, query: Option<&str>) -> Response<Full<Bytes>> {
+    let behind = query.and_then(|q| q.split('&').find_map(|p| p.strip_prefix("behind=")));
+    let behind = match behind.map(parse_duration) {
+        None => readiness::BEHIND_MAX,
+        Some(Ok(behind)) => behind,
+        Some(Err(e)) => return plain(StatusCode::BAD_REQUEST, "text/plain", format!("behind: {e}\n")),
+    };
+    let reasons = readiness::reasons(status, behind);
+    if reasons.is_empty() {
+        return plain(StatusCode::OK, "text/plain", "ok\n".into());
+    }
+    let body = reasons.iter().map(|r| format!("{r}\n")).collect();
+    plain(StatusCode::SERVICE_UNAVAILABLE, "text/plain", body)
 }
 
 fn plain(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
@@ -212,7 +240,10 @@ fn plain(status: StatusCode, content_type: &'static str, body: String) -> Respon
         (CONTENT_TYPE, content_type),
         (CACHE_CONTROL, "no-store"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'self'"),
+        (
+            CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+        ),
     ] {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }

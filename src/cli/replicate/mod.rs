@@ -7,6 +7,7 @@ mod observe;
 mod plan;
 mod program;
 mod run;
+mod service;
 mod verification;
 
 pub use args::ReplicateArgs;

@@ -10,6 +10,9 @@ use crate::config::{Config, Kind, Location, Origin, Secret, Sourced};
 /// Prefixes of lsfast's own variables.
 const OWN: [&str; 2] = ["LITESTREAM_", "LSFAST_"];
 
+/// Variables by which a service manager and its service speak. They are meant for lsfast alone.
+const OF_THE_SERVICE: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
 /// Suffix of those that hold only a path. They stay, because a script may call `lsfast status`.
 const NAMES_CONFIG: &str = "_CONFIG";
 
@@ -25,7 +28,7 @@ pub(super) fn prepare(line: &str, config: Option<&Config>) -> anyhow::Result<Com
     let secrets = config.map(secrets).unwrap_or_default();
     for (name, value) in std::env::vars_os() {
         // I7: the program does not inherit the keys of the replication.
-        if is_ours(&name, &value, &secrets) {
+        if is_ours(&name, &value, &secrets) || OF_THE_SERVICE.iter().any(|own| name == *own) {
             command.env_remove(name);
         }
     }

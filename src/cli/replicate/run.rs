@@ -9,7 +9,7 @@ use anyhow::Context as _;
 
 use super::args::ReplicateArgs;
 use super::plan::Plan;
-use super::{fill, observe, program};
+use super::{fill, observe, program, service};
 use crate::base::limits;
 use crate::cli::global::Global;
 use crate::cli::setup::Setup;
@@ -158,7 +158,14 @@ fn without_end(timeout: Duration) -> Duration {
 
 fn serve(event_loop: tokio::runtime::Runtime, options: Options, stop: Stop) -> anyhow::Result<()> {
     let local = tokio::task::LocalSet::new();
-    let result = local.block_on(&event_loop, replicate::run(options, stop));
+    let told = service::report(options.databases.len(), stop.clone());
+    let result = local.block_on(&event_loop, async {
+        tokio::select! {
+            biased;
+            result = replicate::run(options, stop) => result,
+            never = told => match never {},
+        }
+    });
     // A helper thread may be waiting for a lock that the application holds. The end of the process
     // releases everything.
     event_loop.shutdown_background();

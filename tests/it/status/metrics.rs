@@ -117,6 +117,9 @@ fn two_databases_a_page_metrics_and_a_heartbeat_without_a_secret() {
     assert!(status == 200 && page.contains("one.db") && page.contains("two.db"), "{page}");
     assert_eq!(get(addr, "/nothing").0, 404);
     assert_eq!(http::request(addr, "POST", "/status", b"{}").expect("an answer").0, 405);
+    assert_eq!(get(addr, "/healthz"), (200, "ok\n".to_owned()));
+    assert_eq!(get(addr, "/readyz?behind=1m"), (200, "ok\n".to_owned()));
+    assert_eq!(get(addr, "/readyz?behind=soon").0, 400);
     let socket = dir.path().join("all.sock");
     let by_socket = printed(["status", "--json", "--socket", socket.to_str().expect("UTF-8")]);
     let by_socket: Value = serde_json::from_str(&by_socket).expect("JSON");
@@ -135,6 +138,30 @@ fn two_databases_a_page_metrics_and_a_heartbeat_without_a_secret() {
     }
     assert!(!socket.exists());
     assert_eq!(heart.seen().len(), 1, "one in each interval");
+}
+
+/// A replica whose store was never reached is not ready, and the answer says why.
+#[test]
+fn what_is_not_replicated_is_not_ready() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let _app = sqlite::create(&dir.path().join("app.db"), 4096);
+    let (addr, store) = (canned::nobody(), canned::nobody());
+    let config = dir.path().join("lsfast.yml");
+    let (path, keys) =
+        (dir.path().display(), format!("access-key-id: x\n    secret-access-key: {SECRET_KEY}"));
+    let url = s3::url(store, "db");
+    let text = format!("addr: {addr}\ndbs:\n- path: {path}/app.db\n  replica:\n    url: {url}\n    {keys}\n");
+    std::fs::write(&config, text).expect("a config file");
+    let mut process = start(&config, &[]);
+    process.wait_for_line("serving metrics");
+    let body = until("a reason", || {
+        let (status, body) = get(addr, "/readyz");
+        (status == 503 && body.contains("nothing listens")).then_some(body)
+    });
+    assert!(body.contains("app.db -> s3://bucket/db") && !body.contains(SECRET_KEY), "{body}");
+    assert_eq!(get(addr, "/healthz").0, 200);
+    process.signal("KILL");
+    process.wait();
 }
 
 #[test]

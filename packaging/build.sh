@@ -1,0 +1,45 @@
+#!/bin/sh
+# Builds the release program for one target and puts it, with checksums, into dist/.
+#
+#     packaging/build.sh [TARGET]
+#
+# TARGET is x86_64-unknown-linux-gnu (the default is that of this machine), aarch64-unknown-linux-gnu,
+# or one of the -musl targets for a static program. A static program has no io_uring: tokio-uring does
+# not build with musl. It makes plain calls instead, with the same results.
+#
+# A target of another architecture, or musl, needs its C compiler: musl-tools, or cargo-zigbuild
+# with zig, which is used if it is installed.
+set -eu
+cd "$(dirname "$0")/.."
+host=$(rustc -vV | sed -n 's/^host: //p')
+target=${1:-$host}
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+
+# The same source makes the same bytes: no paths of this machine, no time of the build.
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 0)
+RUSTFLAGS="--remap-path-prefix=$PWD=/lsfast --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+CFLAGS="-ffile-prefix-map=$PWD=/lsfast -ffile-prefix-map=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+export SOURCE_DATE_EPOCH RUSTFLAGS CFLAGS
+
+features=""
+case $target in
+  *-musl) features="--no-default-features" ;;
+esac
+build="cargo build"
+if [ "$target" != "$host" ] && command -v cargo-zigbuild >/dev/null; then
+  build="cargo zigbuild"
+fi
+rustup target add "$target" >/dev/null 2>&1 || true
+# shellcheck disable=SC2086  # $build and $features are words
+$build --release --locked --target "$target" $features
+
+name="lsfast-$version-$target"
+rm -rf "dist/$name"
+mkdir -p "dist/$name"
+cp "target/$target/release/lsfast" README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE \
+  packaging/lsfast.service packaging/lsfast.yml "dist/$name/"
+tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" \
+  -C dist -cf - "$name" | gzip -n > "dist/$name.tar.gz"
+rm -rf "dist/$name"
+(cd dist && sha256sum "$name.tar.gz" > "$name.tar.gz.sha256")
+echo "dist/$name.tar.gz"

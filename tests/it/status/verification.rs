@@ -59,8 +59,8 @@ impl Verified {
     }
 }
 
-/// Flips a bit of the file's checksum. One of the header, which is the middle of a small file, makes
-/// another object of it.
+/// Flips a bit of the file's checksum. One of the header makes another object of the file, and the
+/// middle of a small file is its header.
 fn flip(path: &Path) {
     let mut bytes = std::fs::read(path).expect("a file");
     *bytes.last_mut().expect("a byte") ^= 0x10;

@@ -17,14 +17,14 @@ fn of_database(db: &DatabaseStatus, behind_max: Duration) -> Vec<String> {
     let mut reasons = Vec::new();
     let path = &db.path;
     match &db.follows {
-        Some(follows) if follows.state == "following" => {
-            if follows.lag_seconds.is_some_and(|lag| lag > behind_max.as_secs_f64()) {
-                let lag = follows.lag_seconds.unwrap_or_default();
-                reasons.push(format!("{path}: the standby has not been up to date for {lag:.0} s"));
-            }
+        Some(follows) if follows.state != "following" => {
+            reasons.push(format!("{path}: {}{}", follows.state, because(follows.error.as_ref())));
         }
         Some(follows) => {
-            reasons.push(format!("{path}: {}{}", follows.state, because(follows.error.as_ref())))
+            let late = follows.lag_seconds.filter(|lag| *lag > behind_max.as_secs_f64());
+            reasons.extend(
+                late.map(|lag| format!("{path}: the standby has not been up to date for {lag:.0} s")),
+            );
         }
         None if db.state != "following" => {
             reasons.push(format!("{path}: {}{}", db.state, because(db.error.as_ref())));

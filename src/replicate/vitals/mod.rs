@@ -6,10 +6,12 @@
 //! fails or a step of a history ends.
 //!
 //! `database` has the numbers of a database and the list of all of them, `replica` those of a
-//! replica.
+//! replica, `cells` what both are made of.
 
+mod cells;
 mod database;
 mod replica;
 
-pub use database::{DatabasePhase, DatabaseVitals, Failure, Vitals};
+pub use cells::Failure;
+pub use database::{DatabasePhase, DatabaseVitals, Vitals};
 pub use replica::{LATENCY_MS, Lag, ReplicaPhase, ReplicaVitals};

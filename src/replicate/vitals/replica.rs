@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64};
 use std::time::{Duration, Instant};
 
-use super::database::{Amount, Failure, Place, lock, micros};
+use super::cells::{Amount, Failure, Place, lock, micros};
 use crate::base::clock::Millis;
 use crate::base::{Salts, Txid};
 use crate::replicate::history::HistoryStatus;

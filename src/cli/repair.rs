@@ -15,7 +15,7 @@ use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, Txid};
 use crate::io::keep_heap;
 use crate::replicate::state::{Home, home_of};
-use crate::replicate::{DatabaseOptions, Once, history};
+use crate::replicate::{DatabaseOptions, history};
 use crate::restore::damage::Damaged;
 use crate::restore::{self, Object, RestoreError, VerifyOptions, VerifyReport, object_name};
 use crate::store::{Entry, Store};
@@ -143,14 +143,14 @@ fn update(global: &Global, database: &DatabaseOptions, found: &mut [Found]) -> a
     database.replicas.retain_mut(|replica| match wanting(&replica.store.identity()) {
         Some(found) => {
             replica.history.damaged = found.damaged.clone();
+            // No file is known to be damaged where they only do not fit together.
+            replica.history.wants_image = found.before.wants_image;
             replica.verification = None;
             true
         }
         None => false,
     });
-    // No file is known to be damaged where they only do not fit together.
-    let snapshot = found.iter().any(|f| f.before.wants_image);
-    replicate::once(global, vec![database], Once { snapshot, retention: false })
+    replicate::once(global, vec![database])
 }
 
 /// One replica, with what was found and what was repaired.

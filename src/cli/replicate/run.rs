@@ -132,12 +132,12 @@ pub(crate) fn database(
 }
 
 /// Updates replicas to the current state of their databases.
-pub(crate) fn once(global: &Global, databases: Vec<DatabaseOptions>, once: Once) -> anyhow::Result<()> {
+pub(crate) fn once(global: &Global, databases: Vec<DatabaseOptions>) -> anyhow::Result<()> {
     let (stopper, stop) = replicate::stop();
     let options = Options {
         databases,
         directories: Vec::new(),
-        once: Some(once),
+        once: Some(Once::default()),
         safety_tick: limits::SAFETY_TICK,
         engine: runtime::engine(global)?,
         // A full image has no time limit.

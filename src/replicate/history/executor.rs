@@ -434,10 +434,11 @@ impl Keeper {
         self.merge(&chain, image_id(last.id.max), Some(created), now).await
     }
 
-    /// The files from which the newest state is restored; empty if that is not possible.
+    /// The files from which the newest state is restored; empty if they do not make it.
     fn chain(&self) -> Vec<Stored> {
         self.feed.shelf(|shelf: &mut Shelf| {
-            let Ok(mut files) = shelf.newest_plan() else { return Vec::new() };
+            let plan = shelf.newest_plan().ok().filter(|_| !shelf.is_broken());
+            let Some(mut files) = plan else { return Vec::new() };
             files.truncate(limits::MERGE_INPUTS);
             let of = |id: LtxId| shelf.level(id.level).find(|s| s.id == id).copied();
             files.iter().filter_map(|e| of(e.id)).collect()

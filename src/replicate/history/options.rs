@@ -54,6 +54,9 @@ pub struct HistoryOptions {
     pub precision: Precision,
     /// Files of the replica that are known to be damaged.
     pub damaged: Damaged,
+    /// The files of the replica do not make its newest state, though none is known to be damaged:
+    /// the next start stores a full image of the database.
+    pub wants_image: bool,
     /// The clock by which the history is kept.
     pub clock: Arc<dyn Timeline>,
 }
@@ -70,6 +73,7 @@ impl Default for HistoryOptions {
             retention_enabled: true,
             precision: Precision { grain: SECOND, window: DAY },
             damaged: Damaged::default(),
+            wants_image: false,
             clock: Arc::new(SystemTimeline),
         }
     }

@@ -312,6 +312,9 @@ impl Replica {
                     self.look_for_landmarks(&listing.files);
                     let damaged = self.history_options.damaged.iter();
                     self.history.damaged(damaged.map(|(id, why)| (*id, why.to_owned())));
+                    if self.history_options.wants_image {
+                        self.history.want_image();
+                    }
                     self.store.prewarm().await;
                     return Ok(remote);
                 }

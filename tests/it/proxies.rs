@@ -54,11 +54,7 @@ fn a_store_over_plain_http_is_reached_by_whole_urls() {
     let proxy = ForwardProxy::start(Speaks::Http, s3.addr);
     let url = format!("s3://{BUCKET}/db?endpoint=http://store.internal:9000");
     round_trip(dir.path(), &url, &[("http_proxy", format!("http://user:hush@{}", proxy.addr))]);
-    assert!(
-        proxy.seen().iter().all(|l| l.contains(" http://store.internal:9000/")),
-        "{:?}",
-        proxy.seen()
-    );
+    assert!(proxy.seen().iter().all(|l| l.contains(" http://store.internal:9000/")), "{:?}", proxy.seen());
 }
 
 #[test]

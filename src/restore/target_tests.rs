@@ -77,6 +77,20 @@ fn a_file_that_appears_meanwhile_is_not_overwritten() {
     assert_eq!(names(dir.path()), ["a.db"]);
 }
 
+/// The check of the finished file reads it by its name: that must be the file that is installed.
+#[test]
+fn a_file_that_was_exchanged_is_not_installed() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("a.db");
+    let target = Target::examine(&out, false).unwrap();
+    let pending = new_file(&target, 3);
+    let path = pending.path().to_owned();
+    fs::rename(&path, dir.path().join("moved")).unwrap();
+    fs::write(&path, "theirs").unwrap();
+    assert!(matches!(target.install(pending), Err(RestoreError::Exchanged { .. })));
+    assert!(!out.exists());
+}
+
 /// After each step until the rename, the state of the old database is there, including its WAL.
 #[test]
 fn the_old_database_is_whole_until_the_new_one_is_there() {

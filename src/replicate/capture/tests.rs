@@ -1,17 +1,25 @@
+use std::mem::ManuallyDrop;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rusqlite::Connection;
 
 use super::*;
 use crate::replicate::database::attach::{Opened, open};
+use crate::sqlite::database::sibling;
+use crate::wal::index::{HEADERS_BYTES, LOCK_CKPT, lock_read};
+use crate::wal::shm::LockKind;
 
 fn writer(path: &Path) -> Connection {
+    let app = writer_of(path);
+    app.execute_batch("CREATE TABLE t(x)").unwrap();
+    app
+}
+
+fn writer_of(path: &Path) -> Connection {
     let app = Connection::open(path).unwrap();
     // A cache so small that an open transaction is written to the WAL long before its commit.
-    app.execute_batch(
-        "PRAGMA journal_mode=wal; PRAGMA cache_size=2; PRAGMA wal_autocheckpoint=0; CREATE TABLE t(x)",
-    )
-    .unwrap();
+    app.execute_batch("PRAGMA journal_mode=wal; PRAGMA cache_size=2; PRAGMA wal_autocheckpoint=0").unwrap();
     app
 }
 
@@ -246,4 +254,170 @@ async fn an_early_turn_ends_when_something_else_is_wanted() {
     look(&mut capture);
     assert!(capture.lost.is_some(), "an edit is noticed");
     drop(app);
+}
+
+/// A transaction is prepared as soon as it is whole, and taken when the wal-index publishes it:
+/// until then SQLite may take it back.
+#[test]
+fn a_whole_transaction_is_not_taken_before_it_is_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let app = writer(&path);
+    let mut capture = captured(&path);
+    look(&mut capture);
+    // Closing it would drop the locks of `app`.
+    let shm = ManuallyDrop::new(std::fs::File::options().read(true).write(true).open(sibling(&path, "-shm")));
+    let shm = shm.as_ref().unwrap();
+    let header = || {
+        let mut bytes = [0; HEADERS_BYTES];
+        shm.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    };
+    let before = header();
+    insert(&app, 1);
+    let after = header();
+    shm.write_all_at(&before, 0).unwrap();
+    for _ in 0..2 {
+        assert_eq!(look(&mut capture), Look { near: true, ..Look::default() });
+        assert!(capture.board.near().is_some());
+    }
+    shm.write_all_at(&after, 0).unwrap();
+    assert!(look(&mut capture).captured);
+}
+
+/// After a crash of the host a WAL may have other frames than before, with the same salts and an
+/// unbroken chain of checksums.
+#[tokio::test]
+async fn frames_that_are_not_the_published_ones_are_not_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let [path, other] = ["app.db", "other.db"].map(|name| dir.path().join(name));
+    let app = writer(&path);
+    let mut capture = captured(&path);
+    look(&mut capture);
+    for suffix in ["", "-wal"] {
+        std::fs::copy(sibling(&path, suffix), sibling(&other, suffix)).unwrap();
+    }
+    let wal = |of: &Path| std::fs::read(sibling(of, "-wal")).unwrap();
+    let begin = wal(&path).len();
+    let elsewhere = writer_of(&other);
+    insert(&app, 1);
+    insert(&elsewhere, 1);
+    let (here, there) = (wal(&path), wal(&other));
+    assert!(here.len() == there.len() && here[..begin] == there[..begin] && here[begin..] != there[begin..]);
+    let file = std::fs::File::options().write(true).open(sibling(&path, "-wal")).unwrap();
+    file.write_all_at(&there[begin..], begin as u64).unwrap();
+    for _ in 0..=crate::replicate::capture::READ_TRIES {
+        assert!(!look(&mut capture).captured);
+    }
+    assert!(capture.is_damaged());
+}
+
+/// Readers may use all read slots. SQLite needs CKPT all the same to rebuild a damaged wal-index.
+#[tokio::test]
+async fn a_damaged_wal_index_does_not_wait_for_a_read_slot() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let app = writer(&path);
+    let mut capture = captured(&path);
+    let readers = Database::open(&path).unwrap();
+    for slot in 1..=4 {
+        assert!(readers.shm().try_lock(lock_read(slot), LockKind::Exclusive).unwrap());
+    }
+    assert!(capture.db.shm().invalidate().unwrap());
+    let now = Instant::now();
+    for at in [now, now + std::time::Duration::from_secs(1)] {
+        capture.look(at).unwrap();
+    }
+    let Phase::Healing { held: false, work } = capture.phase() else { panic!("CKPT is not released") };
+    (1..=4).for_each(|slot| readers.shm().unlock(lock_read(slot)).unwrap());
+    let result = work.await.unwrap();
+    capture.locked(result).unwrap();
+    assert!(capture.lost.is_some(), "the WAL may have started over meanwhile");
+    insert(&app, 1);
+    look(&mut capture);
+    assert!(capture.lost.is_none());
+}
+
+/// READ(k) is held before CKPT is released. Otherwise the next commit starts the WAL over before
+/// its last frames are captured.
+#[tokio::test]
+async fn in_a_turn_a_checkpoint_does_not_let_the_wal_start_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let app = writer(&path);
+    let mut capture = captured(&path);
+    insert(&app, limits::TURN_FRAMES as usize);
+    while capture.guard.in_cruise() {
+        assert!(capture.look(Instant::now()).unwrap().more, "a turn is due");
+    }
+    app.execute_batch("PRAGMA wal_checkpoint(PASSIVE)").unwrap();
+    assert!(capture.db.shm().checkpoint_info().n_backfill >= capture.tail.last(), "CKPT is free");
+    insert(&app, 1);
+    assert_eq!(capture.db.shm().header().unwrap().salts, capture.tail.salts());
+}
+
+/// At the end of a turn, for a moment no lock is held. One restart of the WAL in it can be proven.
+/// With two of them, the commits between are nowhere to be read.
+#[test]
+fn a_restart_of_the_wal_without_locks_is_proven_or_a_loss() {
+    for (restarts, counts) in [(1, true), (2, true), (1, false), (2, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.db");
+        let app = writer(&path);
+        // What follows the captured frames is older than they are.
+        insert(&app, 50);
+        app.execute_batch("PRAGMA wal_checkpoint(RESTART)").unwrap();
+        let mut capture = captured(&path);
+        insert(&app, 3);
+        assert!(look(&mut capture).captured);
+        capture.counts = counts;
+        capture.guard.enter_cruise();
+        (1..=4).map(lock_read).chain([LOCK_CKPT]).for_each(|lock| capture.db.shm().unlock(lock).unwrap());
+        for _ in 0..restarts {
+            app.execute_batch("PRAGMA wal_checkpoint(RESTART)").unwrap();
+            insert(&app, 1);
+        }
+        capture.db.shm().lock_blocking(LOCK_CKPT, LockKind::Exclusive).unwrap();
+        capture.closing = Some(Closing::Prove);
+        look(&mut capture);
+        assert_eq!(
+            capture.lost.is_some(),
+            restarts == 2,
+            "{restarts} restarts, {counts}: {:?}",
+            capture.lost
+        );
+    }
+}
+
+/// Readers of the database that come one after the other, each before the last one has ended, would
+/// keep the WAL from ever starting over.
+#[tokio::test]
+async fn no_further_pin_joins_one_that_holds_back_a_large_wal() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let app = Connection::open(&path).unwrap();
+    app.execute_batch(
+        "PRAGMA page_size=65536; PRAGMA journal_mode=wal; PRAGMA wal_autocheckpoint=0; CREATE TABLE t(x)",
+    )
+    .unwrap();
+    let mut capture = captured(&path);
+    let board = Rc::clone(&capture.board);
+    let (pin, _) = tokio::join!(board.pin(), async { look(&mut capture) });
+    let joins = |capture: &mut Capture| {
+        let mut wanted = Box::pin(board.pin());
+        let waker = &mut std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(wanted.as_mut().poll(waker).is_pending());
+        look(capture);
+        wanted.as_mut().poll(waker).is_ready()
+    };
+    assert!(joins(&mut capture), "the WAL is short");
+    let rows = limits::WAL_REPORT_BYTES / 65536 + 1;
+    app.execute_batch("BEGIN").unwrap();
+    for _ in 0..rows {
+        app.execute("INSERT INTO t VALUES(zeroblob(64000))", []).unwrap();
+    }
+    app.execute_batch("COMMIT").unwrap();
+    while capture.look(Instant::now()).unwrap().more {}
+    assert!(!joins(&mut capture));
+    drop(pin);
 }

@@ -376,3 +376,22 @@ async fn the_next_burst_of_a_fleet_opens_no_connection() {
     // were closed.
     assert!(server.connections() <= 101, "{opened} {}", server.connections());
 }
+
+/// A GET that broke off goes on where it ended. If the object was replaced meanwhile, its rest is
+/// that of another one.
+#[tokio::test]
+async fn an_object_that_is_replaced_while_it_is_read_is_an_error() {
+    let server = S3Server::start();
+    let proxy = FaultServer::start(Some(server.addr));
+    let store = open(&url(proxy.addr, "db"), &patient());
+    store.put(raw(1), vec![content(1000, 1)], new()).await.unwrap();
+    let rest = [("etag", "\"another\""), ("content-range", "bytes 400-999/1000")];
+    proxy.push("GET", Fault::Truncate(400));
+    proxy.push("GET", answer(206, &rest, &"x".repeat(600)));
+    let e = store.get(raw(1), 0..1000).await.unwrap_err();
+    assert!(
+        e.kind() == ErrorKind::Corrupt && e.to_string().contains("was replaced while it was read"),
+        "{e}"
+    );
+    assert_eq!(proxy.faults_left(), 0);
+}

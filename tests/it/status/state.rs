@@ -56,7 +56,7 @@ fn positions_agree_with_the_store() {
 fn a_store_that_is_away_shows_lag_and_error_and_comes_back() {
     let case = Case::new();
     let process = case.start();
-    case.synced();
+    let stored = case.synced()["replicas"][0]["durable"]["txid"].clone();
     case.take_away();
     case.write(4);
     let said =
@@ -67,6 +67,8 @@ fn a_store_that_is_away_shows_lag_and_error_and_comes_back() {
     let said = until("all four commits to wait", || {
         Some(case.status()).filter(|s| s["replicas"][0]["lag"]["commits"] == 4)
     });
+    // I1: what is under way is not stored.
+    assert_eq!(said["replicas"][0]["durable"]["txid"], stored);
     let lag = &said["replicas"][0]["lag"];
     // Each of them changed one page at least.
     assert!(lag["bytes"].as_u64() >= Some(4 * 4096) && lag["seconds"].as_f64() > Some(0.0), "{said}");

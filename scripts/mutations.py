@@ -1,0 +1,1176 @@
+#!/usr/bin/env python3
+"""Takes out one fix or invariant after the other, and expects a test that fails.
+
+    scripts/mutations.py                     all faults of the list
+    scripts/mutations.py NAME...             only these; a part of a name will do
+    scripts/mutations.py --list              names, and what each one stands for
+    scripts/mutations.py --budget SECONDS    begins no further fault after this time
+    scripts/mutations.py --plain NAME...     with the replacement alone, without the switch described below
+    scripts/mutations.py --table             the rows of docs/reliability.md, from the latest results
+
+It needs cargo-nextest (cargo install cargo-nextest --locked). Everything happens in target/mutations: a copy of the
+source tree, with a target folder of its own. The working tree is never changed.
+
+A build takes minutes, a test seconds. So the copy is built once with all faults in it, each behind a switch:
+`if crate::mutation("NAME") { NEW } else { OLD }`. The file target/mutations/active names the fault that is switched
+on; it has to be a file, because tests start lsfast with an empty environment. First all tests that the list names run
+with no fault switched on, and must pass. A fault that cannot be put behind an `if`, such as one of a constant, is
+built alone.
+
+One line for each fault says by which test it is found. The exit code is 1 if one is not found, 2 if the list is wrong:
+a text that is not there exactly once, a fault that does not compile, a filter without tests, a test that fails
+without a fault.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PLACE = ROOT / "target" / "mutations"
+TREE = PLACE / "tree"
+ACTIVE = PLACE / "active"
+RESULTS = PLACE / "results.json"
+
+# What is appended to the copy of src/lib.rs.
+SWITCH = """
+/// Whether this fault is switched on.
+#[allow(clippy::disallowed_methods)]
+pub fn mutation(name: &str) -> bool {
+    static ACTIVE: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    let read = || std::fs::read_to_string("PATH").unwrap_or_default();
+    ACTIVE.get_or_init(read) == name
+}
+"""
+
+# What is appended to the copy of .cargo/config.toml: the build takes longer than the tests.
+CARGO = """
+[profile.dev.package.lsfast]
+opt-level = 0
+debug = false
+"""
+
+# A test that hangs because of a fault is ended sooner than in other runs.
+PROFILE = """
+[profile.mutations]
+inherits = "default"
+fail-fast = true
+slow-timeout = { period = "25s", terminate-after = 4 }
+"""
+
+
+class WrongList(Exception):
+    """The list does not fit the source."""
+
+
+@dataclass
+class Mutation:
+    name: str
+    fault: str
+    # Of (file below src, old text, new text). Where part of the old text is marked as in `if «self.is_full()» {`, only
+    # that part is replaced, and the rest says which place is meant.
+    edits: list
+    tests: str  # a filter of nextest
+    alone: bool = False  # it cannot be put behind an `if`
+
+
+MUTATIONS = []
+
+
+def mutation(name, fault, file, old, new, tests, alone=False):
+    MUTATIONS.append(Mutation(name, fault, [(file, old, new)], tests, alone))
+
+
+def mutations(name, fault, edits, tests, alone=False):
+    MUTATIONS.append(Mutation(name, fault, edits, tests, alone))
+
+
+# A. Wrong data, unbounded loss
+
+mutation(
+    "unproven-frames-are-waited-for",
+    "a published frame that does not verify is damage after some tries, and is not waited for",
+    "replicate/capture/damage.rs",
+    "self.read_tries >= READ_TRIES && !self.guard.is_open()",
+    "false",
+    "test(what_cant_be_proven_is_checkpointed)",
+)
+mutation(
+    "unproven-frames-stay-in-an-idle-wal",
+    "an idle WAL with unproven frames is truncated within seconds",
+    "replicate/database/idle.rs",
+    'if «self.capture.is_damaged()» {\n            return',
+    'false',
+    "test(/^damage::/)",
+)
+mutation(
+    "unproven-frames-stop-the-start",
+    "frames that cannot be proven are no obstacle at the start",
+    "replicate/database/attach.rs",
+    'guard.copy_before_capture()?;',
+    'return Err(TailError::Io(std::io::Error::other("frames that cannot be proven")));',
+    "test(damage_that_is_there_at_the_start)",
+)
+mutation(
+    "damaged-wal-index-keeps-its-locks",
+    "CKPT is released for a damaged wal-index, so that SQLite rebuilds it",
+    "replicate/capture/loss.rs",
+    "now.duration_since(since) >= DAMAGED_AFTER && self.guard.heal()?",
+    "now < since",
+    "test(whatever_is_damaged_in_a_wal_index)",
+)
+mutation(
+    "damaged-wal-index-waits-for-a-slot",
+    "CKPT is released for a damaged wal-index even if no read slot is free",
+    "sqlite/guard.rs",
+    'Phase::Cruise => «take_read(self.shm())?.is_some()»,',
+    '{\n                if take_read(self.shm())?.is_none() {\n                    return Ok(false);\n                }\n                true\n            }',
+    "test(a_damaged_wal_index_does_not_wait)",
+)
+mutation(
+    "backfill-count-is-believed",
+    "a count of copied frames beyond the end of the WAL is damage",
+    "replicate/capture/loss.rs",
+    "mx.0 < limits::TURN_FRAMES || self.db.shm().checkpoint_info().n_backfill <= mx",
+    "mx.0 < u32::MAX",
+    "test(whatever_is_damaged_in_a_wal_index)",
+)
+mutation(
+    "lookup-tables-are-believed",
+    "a wal-index that hides frames is rebuilt before the next application opens the database",
+    "replicate/capture/mend.rs",
+    "self.db.shm().is_sound()?",
+    "true",
+    "test(a_wal_index_that_hides_frames)",
+)
+mutation(
+    "cut-wal-index-is-a-bus-error",
+    "a wal-index that is cut while it is mapped does not end the process",
+    "wal/shm/map.rs",
+    "fault::survive(from..from + MAPPED, read)",
+    "fault::survive(from..from, read)",
+    "test(a_wal_index_that_is_cut_ends_nothing)",
+)
+mutation(
+    "removed-database-keeps-its-locks",
+    "all locks go as soon as the path names another file",
+    "replicate/capture/loss.rs",
+    "self.db.shm().leave()",
+    "Ok::<(), std::io::Error>(())",
+    "test(a_database_that_is_removed_and_begun_again)",
+)
+mutation(
+    "moved-database-is-not-made-whole",
+    "a database that was moved elsewhere gets what is in its WAL",
+    "replicate/database/abandon.rs",
+    "make_whole(&db, &header)?;",
+    "let _ = &header;",
+    "test(a_database_that_is_moved_elsewhere)",
+)
+mutation(
+    "arriving-database-is-opened",
+    "a file that may still be arriving is not opened",
+    "replicate/database/arrival.rs",
+    'if «settled» ||',
+    'true',
+    "test(a_database_that_is_copied_slowly) or test(a_wal_that_arrives_after_its_database)",
+)
+mutation(
+    "late-wal-is-not-seen",
+    "a WAL that arrives after its database was opened is seen",
+    "replicate/capture/loss.rs",
+    "(other || unpublished) && !self.db.is_in_use()? && self.db.shm().header() == Ok(header)",
+    "other && unpublished && false",
+    "test(a_wal_that_arrives_after_its_database)",
+)
+mutation(
+    "another-history-is-gone-on-with",
+    "the object at the durable point is the one that was stored there",
+    "replicate/replica/resume.rs",
+    "durable.print != 0 && print_of(header) != durable.print",
+    "false",
+    "test(another_history_at_the_place)",
+)
+mutation(
+    "another-history-after-a-pause",
+    "after a pause or an outage the replica is looked at before the next upload",
+    "replicate/replica/lineage.rs",
+    "self.armed && («self.outage || paused || self.uploaded.elapsed() >= pause»)",
+    "paused && false",
+    "test(a_replica_exchanged_while_the_process_was_stopped) or test(a_pause_after_the_request)",
+)
+mutation(
+    "shorter-history-is-gone-on-with",
+    "a replica that ends before the durable point is not continued",
+    "replicate/replica/resume.rs",
+    'if «remote.newest < durable» {',
+    'false',
+    "test(/^lineage::/)",
+)
+mutation(
+    "missing-files-are-not-missed",
+    "files that a restore needs are looked for while the process runs",
+    "replicate/replica/lineage.rs",
+    "let what = Mismatch { reason, stranger: false };\n    Ok(«history.has(id)».then_some",
+    "false",
+    "test(files_deleted_under_a_running_process)",
+)
+mutations(
+    "durable-object-is-not-looked-for",
+    "the object of the durable point is looked for while the process runs",
+    [
+        ("replicate/replica/lineage.rs", "Finding::at(true, «resume::confirm(store, &anchor).await?»)", "None"),
+        ("replicate/replica/lineage.rs", "Finding::at(false, «resume::confirm(store, &durable).await?»)", "None"),
+    ],
+    "test(/^lineage::/)",
+)
+mutation(
+    "overwritten-database-is-not-compared",
+    "a database file that is written to outside SQLite is compared",
+    "replicate/capture/look.rs",
+    "self.was_edited(now)?",
+    "false",
+    "test(a_database_overwritten_in_place)",
+)
+mutation(
+    "database-overwritten-while-stopped",
+    "a database file that is written to while lsfast is stopped is compared",
+    "replicate/database/attach.rs",
+    "«now.differs(before)».then_some(reason)",
+    "false",
+    "test(a_database_overwritten_in_place)",
+)
+mutation(
+    "page-hashes-of-another-time",
+    "page hashes count only with the TXID that they belong to",
+    "replicate/state/record.rs",
+    "of.is_some_and(|of| «(state.durable.txid..=newest).contains(&of)»)",
+    "of.0 < u64::MAX",
+    "test(page_hashes_of_another_time)",
+)
+mutation(
+    "two-names-of-one-file",
+    "one file is followed under one name",
+    "replicate/fleet/open_files.rs",
+    "files.get(&id)",
+    "None",
+    "test(two_names_of_one_file)",
+)
+mutation(
+    "one-place-for-two-databases",
+    "one place is the replica of one database",
+    "replicate/fleet/open_files.rs",
+    "places.get(&identity)",
+    "None",
+    "test(a_place_is_the_replica_of_one_database) or test(one_place_for_two_replicas)",
+)
+mutation(
+    "exchanged-folder-is-not-noticed",
+    "a folder that is exchanged above the database is noticed",
+    "replicate/fleet/sweep.rs",
+    "FileId::at(path).is_ok_and(|now| now != Some(*id))",
+    "FileId::at(path).is_ok_and(|now| now != now)",
+    "test(a_folder_exchanged_above_the_database) or test(a_directory_that_is_exchanged_is_noticed)",
+)
+mutation(
+    "second-writer-at-a-store-without-conditions",
+    "where a store ignores conditions, a LIST shows the objects of another writer",
+    "store/s3/owner.rs",
+    "!written.is(etag, *size)",
+    "false && !written.is(etag, *size)",
+    "test(a_store_that_ignores_conditions) or test(of_two_writers)",
+)
+mutation(
+    "ignored-conditions-are-not-found-out",
+    "a second PUT proves whether the store honours create-only",
+    "store/s3/owner.rs",
+    "answer = Some(reply);\n                    false",
+    "answer = Some(reply);\n                    true",
+    "test(a_store_that_ignores_conditions) or test(of_two_writers)",
+)
+mutation(
+    "newcomer-writes-at-once",
+    "a newcomer waits for a sign of life of another writer",
+    "replicate/replica/writer.rs",
+    "if «!self.is_newcomer(&remote)» {",
+    "true",
+    "test(of_two_writers)",
+)
+mutation(
+    "overlapping-deployment-is-refused",
+    "a deployment that overlaps for seconds goes through",
+    "replicate/replica/writer.rs",
+    "!continues || begun.elapsed() >= limits::OVERLAP",
+    "!continues || begun.elapsed() < limits::OVERLAP",
+    "test(a_deployment_may_overlap)",
+)
+mutation(
+    "verify-takes-mixed-histories",
+    "verify finds files of two writers",
+    "restore/verify/histories.rs",
+    'if «returns || overlaps» {',
+    'false',
+    "test(files_of_two_writers)",
+)
+mutation(
+    "taken-key-is-always-ours",
+    "a create-only PUT of other content is a conflict",
+    "store/s3/taken_key.rs",
+    "if same { self.note_own(key, found) } else { Err(self.conflict(key, payload.len(), found)) }",
+    "self.note_own(key, found)",
+    "test(a_taken_key_is_ours_or_a_conflict)",
+)
+mutation(
+    "lost-answer-is-a-conflict",
+    "after a lost answer the content decides whose object it is",
+    "store/s3/put.rs",
+    'if let Some(found) = self.head(key).await? {\n                    «return self.settle(key, &payload, &found).await;»',
+    'return Err(self.conflict(key, payload.len(), &found));',
+    "test(a_reset_after_the_put) or test(a_taken_key_is_ours_or_a_conflict)",
+)
+mutation(
+    "every-success-is-believed",
+    "a response of 200 that stored nothing is no success",
+    "store/s3/put.rs",
+    "let Some(failure) = «self.believe(key, &payload, &reply).await?» else",
+    "None",
+    "test(what_was_answered_but_not_stored)",
+)
+mutation(
+    "first-object-is-not-looked-for",
+    "the first object of a process is looked for",
+    "store/s3/plausible.rs",
+    '«self.prove_there(key, size).await?;»\n            self.client',
+    '',
+    "test(the_first_object_is_looked_for)",
+)
+mutation(
+    "renamed-keys-are-not-found-out",
+    "a store that renames keys is found out at the first object",
+    "store/s3/plausible.rs",
+    "self.prove_listed(key, size).await?;",
+    "",
+    "test(a_store_that_renames_keys)",
+)
+mutation(
+    "parts-are-not-looked-for",
+    "an object made of parts is looked for before it counts as stored",
+    "store/s3/multipart.rs",
+    "self.inner.prove_parts(&self.key, &print, doubtful || of_parts).await",
+    "Ok::<(), StoreError>(())",
+    "test(an_upload_in_parts_is_looked_for)",
+)
+mutation(
+    "page-without-token-ends-a-listing",
+    "a page that says that there is more, without a token, does not end a listing",
+    "store/s3/pages.rs",
+    "!page.truncated.unwrap_or(full)",
+    "!page.truncated.unwrap_or(full) || page.token.is_none()",
+    "test(a_listing_without_tokens_is_whole) or test(without_a_token_it_goes_on)",
+)
+mutation(
+    "tokens-lead-in-a-circle",
+    "a listing whose tokens lead in a circle is an error",
+    "store/s3/pages.rs",
+    "!self.tokens.insert(self.hasher.hash_one(token))",
+    "self.tokens.insert(self.hasher.hash_one(token)) && false",
+    "test(tokens_lead_on_but_not_in_a_circle) or test(the_same_page_again_and_again)",
+)
+mutation(
+    "listing-has-no-bound",
+    "a listing has a bounded number of pages",
+    "store/s3/pages.rs",
+    "self.pages >= limits::LIST_PAGES || self.idle >= limits::LIST_IDLE_PAGES",
+    "false",
+    "test(it_ends) or test(a_listing_that_has_no_end)",
+)
+mutation(
+    "open-transaction-in-memory",
+    "a transaction of any length is captured in bounded memory",
+    "replicate/pending.rs",
+    "self.numbers.is_empty() && self.bytes + len <= limits::OPEN_BYTES",
+    "self.numbers.is_empty()",
+    "test(a_transaction_of_any_length)",
+)
+mutation(
+    "backlog-in-memory",
+    "pages that wait for the store hold a bounded number of bytes",
+    "replicate/pending.rs",
+    "self.bytes >= limits::PENDING_BYTES",
+    "false",
+    "test(beyond_the_bound_only_numbers)",
+)
+mutation(
+    "merge-reads-whole-files",
+    "the inputs of a merge hold a bounded number of bytes",
+    "replicate/history/inputs.rs",
+    "share.clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX)",
+    "share.max(u64::MAX)",
+    "test(inputs_of_a_merge)",
+)
+mutation(
+    "damaged-file-stops-a-restore",
+    "a restore uses another file instead of a damaged one",
+    "restore/search.rs",
+    'return if «self.damaged.add(id, why)» {',
+    'false',
+    "test(other_files_are_used_whatever_is_damaged)",
+)
+mutation(
+    "older-state-in-silence",
+    "an older state is not restored in place of one that is lost",
+    "restore/damage.rs",
+    'if «reached == Some(wanted)» {',
+    'reached.is_some()',
+    "test(an_older_state_is_not)",
+)
+mutation(
+    "empty-file-is-no-damage",
+    "a file that is too short for its format is damaged",
+    "restore/damage.rs",
+    '|e| «e.size < FILE_LEN_MIN»)',
+    'false',
+    "test(what_is_empty_is_known_by_the_listing) or test(an_empty_file_is_known) or test(empty_newest_file)",
+)
+mutation(
+    "vanished-file-stops-a-restore",
+    "a file that vanishes during a restore leads to another listing",
+    "restore/search.rs",
+    'if «self.listings == limits::RESTORE_LISTINGS» {',
+    'true',
+    "test(a_store_that_fails_at_any_request)",
+)
+mutation(
+    "database-checksum-is-not-compared",
+    "a restore is compared with the checksum of the database",
+    "restore/run.rs",
+    'Some(expected) if «expected != found» =>',
+    'false',
+    "test(restore::proof)",
+)
+mutation(
+    "no-other-plan-is-tried",
+    "where a checksum is wrong, other files for the same state are tried",
+    "restore/search.rs",
+    "!matches!(e, RestoreError::Checksum { .. } | RestoreError::MissingPage { .. })",
+    "true",
+    "test(restore::proof)",
+)
+mutation(
+    "covered-hole-is-damage",
+    "a hole that files of higher levels cover is no damage",
+    "restore/verify/coverage.rs",
+    '&& «!is_covered(files, level, (end.next(), Txid(id.min.0 - 1)))»',
+    'true',
+    "test(a_hole_that_other_files_lead_over)",
+)
+mutation(
+    "damaged-input-stops-compaction",
+    "a damaged file does not stop compaction",
+    "restore/damage.rs",
+    "files.iter().filter(|e| !self.has(e.id)).copied().collect()",
+    "files.to_vec()",
+    "test(history::tests::damage)",
+)
+mutation(
+    "time-from-the-future-is-believed",
+    "a header from the future is corrected by the order of TXIDs",
+    "restore/times.rs",
+    'if «own <= self.latest» {',
+    'true',
+    "test(a_time_from_the_future)",
+)
+mutation(
+    "time-from-the-future-is-gone-on-from",
+    "a header from the future does not freeze later times",
+    "replicate/state/record.rs",
+    'if «timestamp.is_ahead_of(now)» {',
+    'false',
+    "test(a_time_from_the_future)",
+)
+mutation(
+    "zone-name-is-utc",
+    "TZ=Europe/Berlin means Berlin",
+    "cli/zone.rs",
+    'let named = «db().get(name).ok()»;',
+    'Some(TimeZone::UTC)',
+    "test(all_forms_of_the_variable)",
+)
+mutation(
+    "clean-stop-leaves-the-wal",
+    "after a clean stop the database file alone is whole",
+    "replicate/database/leave.rs",
+    "self.copy(&db, mode, limit).await",
+    "{ let _ = mode; None }",
+    "test(the_file_alone_is_whole)",
+)
+mutation(
+    "restore-over-a-locked-database",
+    "a restore does not replace a database that a process has locked, even by force",
+    "restore/target.rs",
+    "file.locked_by(from, len).map_err(|e| RestoreError::output(\"look at\", path, 0, e))?",
+    "{ let _ = (file, from, len); None }",
+    "test(a_database_in_use_is_refused) or test(a_database_that_somebody_has_open)",
+)
+mutation(
+    "restore-over-an-open-database",
+    "a restore does not replace a database that a process has open without a lock",
+    "restore/target.rs",
+    'match «self.opened_by(&sidecars)?» {',
+    'None',
+    "test(a_database_in_use_is_refused) or test(a_database_that_somebody_has_open)",
+)
+
+# B. Out of control
+
+mutation(
+    "refusal-is-retried-soon",
+    "an error that does not heal by itself waits for minutes",
+    "store/error.rs",
+    "backoff.fail_for_good()",
+    "backoff.fail()",
+    "test(waits_fit_the_cause)",
+)
+mutation(
+    "waits-do-not-grow",
+    "waits grow with each failure",
+    "base/backoff.rs",
+    "spread(wait.min(self.most))",
+    "spread(self.first.min(wait))",
+    "test(five_attempts_in_the_first_minute) or test(waits_reach_minutes)",
+)
+mutation(
+    "each-failure-is-logged",
+    "an outage is logged once for all databases",
+    "replicate/outage.rs",
+    'let fresh = «!state.kinds.contains(&e.kind())»;',
+    'true',
+    "test(an_outage_of_a_hundred_replicas)",
+)
+mutation(
+    "outage-is-not-reminded-of",
+    "an outage is logged again after 1, 10 and 60 minutes",
+    "replicate/outage.rs",
+    "!state.reminders.take(age)",
+    "age < Duration::MAX || !state.reminders.take(age)",
+    "test(an_outage_of_a_hundred_replicas)",
+)
+mutation(
+    "end-of-an-outage-wakes-none",
+    "a replica that works again wakes those at the same store",
+    "replicate/outage.rs",
+    "member.outage.works.notify_waiters();",
+    "",
+    "test(a_replica_that_works_wakes_the_others)",
+)
+mutation(
+    "once-waits-for-ever",
+    "--once ends at a store that does not work",
+    "replicate/replica/trouble.rs",
+    '«!e.is_transient() || self.once.is_some() && since.elapsed() >= limits::ONCE_OUTAGE»',
+    '!e.is_transient()',
+    "test(once_ends_whatever_the_store_does)",
+)
+mutation(
+    "database-that-never-came-is-stored",
+    "a database that never came is an error at the end",
+    "replicate/database/run.rs",
+    "Err(FollowError::NeverCame(path.clone()))",
+    "Ok(Ended::Stopped)",
+    "test(a_database_that_never_came)",
+)
+mutation(
+    "hang-up-kills",
+    "SIGHUP leads to a final sync",
+    "cli/signals.rs",
+    "*n != libc::SIGHUP || !is_ignored(*n)",
+    "*n != libc::SIGHUP",
+    "test(a_hang_up)",
+)
+mutation(
+    "nohup-is-overruled",
+    "a SIGHUP that was ignored at the start stays ignored",
+    "cli/signals.rs",
+    "*n != libc::SIGHUP || «!is_ignored(*n)»",
+    "true",
+    "test(a_hang_up_that_nohup_ignores)",
+)
+mutation(
+    "stop-has-no-end",
+    "a stop ends within its timeout, whatever the store does",
+    "replicate/run.rs",
+    '() = sleep_until(deadline), if «deadline.is_some()» =>',
+    'false',
+    "test(sigterm_ends_in_time)",
+)
+mutation(
+    "failed-open-ends-it",
+    "a database that cannot be opened yet is waited for",
+    "replicate/database/wait.rs",
+    'Err(e) if «e.is_too_early()» =>',
+    'false',
+    "test(/^waits::/)",
+)
+mutation(
+    "incomplete-file-ends-it",
+    "a file that is still being copied in is waited for",
+    "replicate/database/wait.rs",
+    'Err(e) if «is_incomplete(&e)» =>',
+    'false',
+    "test(a_file_that_is_being_copied_in)",
+)
+mutation(
+    "no-inotify-no-commits",
+    "without inotify the clock finds commits",
+    "io/watch.rs",
+    "self.0.by_clock.borrow_mut().push(watcher);",
+    "drop(watcher);",
+    "test(without_inotify_the_clock) or test(without_a_watch_the_clock)",
+)
+mutation(
+    "full-inotify-ends-it",
+    "a limit of inotify is no error",
+    "io/watch.rs",
+    "matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOSPC | libc::ENOMEM))",
+    "e.raw_os_error().is_none()",
+    "test(without_inotify_the_clock) or test(without_a_watch_the_clock)",
+)
+mutation(
+    "missing-folder-is-made",
+    "a folder that does not exist yet is waited for, and not made",
+    "replicate/database/wait.rs",
+    "(«dir.is_dir() || options.home.is_some()»)",
+    "true",
+    "test(a_folder_that_is_not_there_yet)",
+)
+mutation(
+    "link-is-not-followed",
+    "a database that is named by a link is followed by its real path",
+    "io/link.rs",
+    '0..«LINKS_MAX»',
+    '0',
+    "test(/^links::/)",
+)
+mutation(
+    "restore-replaces-the-link",
+    "a restore writes to the file that a link leads to",
+    "restore/place.rs",
+    '«path = target;»\n    }',
+    'return Ok(path);',
+    "test(links_lead_to_where_the_database) or test(links_are_replaced_where_they_lead_to)",
+)
+mutation(
+    "foreign-link-leads-root",
+    "a link of another user does not lead root to where that user may not write",
+    "restore/place.rs",
+    "trusted(&path, &link, &target)?;",
+    "let _ = &link;",
+    "test(a_link_of_another_user)",
+)
+mutation(
+    "refused-header-is-final",
+    "a header that the store refuses is left out from then on",
+    "store/s3/optional_headers.rs",
+    'if «!may_be_refusal(&failure)» {',
+    'true',
+    "test(a_store_without_conditional_writes) or test(a_store_without_checksums)",
+)
+mutation(
+    "checksum-mode-is-always-sent",
+    "a HEAD without the checksum mode is tried where it is refused",
+    "store/s3/head.rs",
+    "asks && done.as_ref().is_err_and(may_be_refusal)",
+    "false",
+    "test(a_store_that_refuses_the_checksum_mode)",
+)
+mutation(
+    "required-md5-is-not-sent",
+    "Content-MD5 goes along where the store requires it",
+    "store/s3/optional_headers.rs",
+    "!self.now.md5 && asks_for_md5(&failure)",
+    "false",
+    "test(content_md5_goes_along)",
+)
+mutation(
+    "failed-copy-is-final",
+    "a copy that fails for good goes through this host",
+    "store/s3/copy.rs",
+    'Err(failure) if «another_way_may_do(&failure)» =>',
+    'false',
+    "test(a_copy_that_fails_for_good)",
+)
+mutation(
+    "dead-address-is-waited-for",
+    "an address that does not answer costs little",
+    "store/s3/race.rs",
+    "waiting.len() > 0",
+    "waiting.len() > usize::MAX - 1",
+    "test(an_address_that_does_not_answer)",
+)
+
+# Invariants
+
+mutation(
+    "position-before-the-answer",
+    "I1: the position moves only when the store has answered the PUT",
+    "replicate/replica/batch.rs",
+    "self.put(&batch).await?;",
+    "let early = self.local.acknowledge(batch.point, batch.hashes.clone()); self.noted(early); "
+    "self.vitals().known(&batch.point, batch.created); self.put(&batch).await?;",
+    "test(a_store_that_is_away_shows_lag)",
+)
+mutation(
+    "read-lock-is-not-held-in-a-turn",
+    "I2: CKPT is released only when READ(k) is held",
+    "sqlite/guard.rs",
+    '// I2: CKPT is released only now that READ(k) is held.\n        «self.shm().unlock(LOCK_CKPT)?;»',
+    'self.shm().unlock(lock_read(slot))?; self.shm().unlock(LOCK_CKPT)?;',
+    "test(in_a_turn_a_checkpoint_does_not)",
+)
+mutation(
+    "unproven-restart-is-taken",
+    "I2: a restart of the WAL without locks is proven, or repaired",
+    "replicate/capture/look.rs",
+    'if «by_count.unwrap_or(by_locks)» {',
+    'true',
+    "test(a_restart_of_the_wal_without_locks)",
+)
+mutations(
+    "uncommitted-frames-are-read",
+    "I3: nothing beyond mxFrame is read",
+    [
+        ("wal/tail.rs", "let frames = «(limit.0 - chain.last().0) as usize»;", "1000"),
+        ("wal/tail.rs", "chain.scan(bytes, «limit»)", "FrameNo(limit.0.saturating_add(1000))"),
+    ],
+    "test(/^tail::/)",
+)
+mutation(
+    "prepared-batch-leaves-early",
+    "I3: a batch that was prepared leaves only when its transaction is published",
+    "replicate/capture/look.rs",
+    "header.mx_frame == end.last() && header.frame_sum == end.sum && header.salts == end.salts",
+    "header.mx_frame <= end.last()",
+    "test(a_whole_transaction_is_not_taken)",
+)
+mutation(
+    "published-checksum-is-not-compared",
+    "I3: the last frame taken has the published checksum",
+    "wal/tail.rs",
+    "c.last() == header.mx_frame && c.sum != header.frame_sum",
+    "c.last() == header.mx_frame && false",
+    "test(frames_that_are_not_the_published_ones)",
+)
+mutation(
+    "merge-with-a-hole",
+    "I4: the TXIDs of a merge are contiguous",
+    "ltx/merge.rs",
+    "after.min.0 > before.max.0.saturating_add(1) || after.max <= before.max",
+    "after.max <= before.max",
+    "test(merges_that_may_not_be)",
+)
+mutation(
+    "newest-batch-is-deleted",
+    "I4: the newest level-0 file is never deleted",
+    "replicate/history/retain.rs",
+    "objects.len().saturating_sub(1)",
+    "objects.len()",
+    "test(every_offered_state_is_what_it_claims)",
+)
+mutation(
+    "missing-page-is-restored",
+    "I5: each page of a restored state is in one of its files",
+    "restore/walk.rs",
+    "self.claims.as_ref().and_then(Claims::missing)",
+    "None",
+    "test(a_page_that_no_file_has) or test(a_page_that_is_missing_is_noticed)",
+)
+mutation(
+    "page-from-before-a-shrink",
+    "I5: no page comes back from before a shrink",
+    "ltx/merge.rs",
+    "pgno.get() <= self.inputs[newest].ceiling",
+    "true",
+    "test(a_page_cut_off_does_not_come_back)",
+)
+mutation(
+    "read-mixes-two-versions",
+    "I5: one read never mixes two versions of an object",
+    "store/s3/get.rs",
+    "got.etag.is_some() && got.etag != etag",
+    "false",
+    "test(an_object_that_is_replaced_while_it_is_read)",
+)
+mutation(
+    "other-range-is-taken",
+    "I5: only the requested bytes are accepted",
+    "store/s3/get.rs",
+    "first != wanted.start || last + 1 != end",
+    "false",
+    "test(an_answer_that_holds_another_range) or test(answers_that_do_not)",
+)
+mutation(
+    "exchanged-file-is-installed",
+    "I5: the file that was verified is the one that is installed",
+    "restore/target.rs",
+    "!pending.is_itself()",
+    "false",
+    "test(a_file_that_was_exchanged)",
+)
+mutation(
+    "file-checksum-is-not-compared",
+    "I5: a file counts only with the right CRC",
+    "ltx/decode.rs",
+    "trailer.verify(&open.header, crc.value(), open.database.unwrap_or(0))?;",
+    "",
+    "test(a_changed_byte_is_noticed) or test(database_checksums_are_verified)",
+)
+mutation(
+    "pages-in-any-order",
+    "I5: the pages of a file ascend",
+    "ltx/order.rs",
+    '&& «pgno <= last»',
+    'false',
+    "test(page_numbers_that_may_not_be) or test(blocks_out_of_order) or test(ranges_out_of_order)",
+)
+mutation(
+    "pins-hold-a-large-wal",
+    "I6: a large WAL gets no further pin, so that it can start over",
+    "replicate/capture/look.rs",
+    "wanted && bytes < limits::WAL_REPORT_BYTES",
+    "wanted && bytes < u64::MAX",
+    "test(no_further_pin_joins)",
+)
+mutation(
+    "failed-upload-keeps-its-pin",
+    "I6: an upload that waits for the store holds no pin",
+    "replicate/replica/large.rs",
+    'in the next attempt.\n        «drop(pin);»',
+    'std::mem::forget(pin);',
+    "test(a_store_that_is_unreachable_does_not_make_the_log_grow)",
+)
+mutation(
+    "credentials-in-debug-output",
+    "I7: Debug output has neither keys nor tokens",
+    "config/credentials.rs",
+    'f.debug_struct("Credentials")\n            .field("access_key_id", &«self.abbreviated_id()»)',
+    'self.secret_access_key.0.clone()',
+    "test(debug_hides_the_secret)",
+)
+mutation(
+    "environment-in-debug-output",
+    "I7: Debug output has names of variables only",
+    "config/env.rs",
+    "f.debug_set().entries(self.vars.keys()).finish()",
+    "f.debug_map().entries(self.vars.iter()).finish()",
+    "test(empty_is_unset_and_debug_shows_names_only)",
+)
+mutation(
+    "program-inherits-the-keys",
+    "I7: the program of --exec does not inherit the keys of the replication",
+    "cli/replicate/program.rs",
+    'if «is_ours(&name, &value, &secrets)» ||',
+    'false',
+    "test(the_program_has_its_own_environment) or test(keys_that_the_config_takes)",
+)
+
+# Others
+
+mutation(
+    "late-request-is-not-hedged",
+    "a small request whose answer is late is sent once more",
+    "store/s3/hedge.rs",
+    'None if «self.spend()» =>',
+    'false',
+    "test(a_late_request_is_sent_once_more)",
+)
+mutation(
+    "hedges-have-no-bound",
+    "at most one request in twenty is sent twice",
+    "store/s3/hedge.rs",
+    "times.saved.checked_sub(ONE_IN)",
+    "Some(times.saved)",
+    "test(a_store_that_is_slow_as_a_whole)",
+)
+mutation(
+    "first-failure-of-a-hedge-counts",
+    "a hedged request has failed when both attempts have",
+    "store/s3/hedge.rs",
+    "matches!(failure.class, Class::Stale | Class::Transient | Class::Unreachable)",
+    "failure.class == Class::Precondition && false",
+    "test(a_failure_counts_when_both_have_failed)",
+)
+mutation(
+    "text-of-a-store-moves-the-terminal",
+    "text of a store cannot move the terminal",
+    "base/untrusted.rs",
+    'c if «c.is_ascii() || !prints(c)» =>',
+    'false',
+    "test(nothing_moves_the_terminal)",
+)
+mutation(
+    "state-folder-behind-a-link",
+    "no link is followed to the folder of the state",
+    "io/private.rs",
+    "flags | OFlags::NOFOLLOW",
+    "flags",
+    "test(no_link_is_followed_at_any_level) or test(no_link_in_the_folder_is_followed)",
+)
+mutation(
+    "program-outlives-lsfast",
+    "the program of --exec ends when lsfast is killed",
+    "io/guardian.rs",
+    'if «!*ended» {',
+    '!*ended && lives',
+    "test(the_program_has_its_own_environment_and_limits_and_does_not_outlive_lsfast)",
+)
+mutation(
+    "killed-guardian-is-not-noticed",
+    "the program of --exec ends when its guardian is killed",
+    "io/sys.rs",
+    'PR_SET_PDEATHSIG, «libc::SIGTERM»',
+    '0',
+    "test(a_killed_guardian_is_noticed)",
+)
+mutation(
+    "standby-goes-on-with-another-history",
+    "a standby notices that its replica has begun again",
+    "restore/standby/look.rs",
+    '_ if «newest < position» =>',
+    'false',
+    "test(follow::lineage)",
+)
+mutation(
+    "own-object-is-anothers",
+    "an upload whose answer never came is adopted by the next start",
+    "replicate/replica/resume.rs",
+    "is_next && remote.newest_raw == remote.newest && may_be_ours",
+    "false",
+    "test(replica::own_file)",
+)
+
+
+def sources():
+    """All files of the working tree that git knows or would add."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, check=True, capture_output=True,
+    ).stdout.decode()
+    return [name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def marked(old):
+    """The text before the part that is replaced, that part, and the text after it: `before «part» after`."""
+    if "«" not in old:
+        return "", old, ""
+    before, _, rest = old.partition("«")
+    part, _, after = rest.partition("»")
+    return before, part, after
+
+
+def apply(texts, mutation, switched):
+    """Puts a fault into `texts`, which maps names of files to their contents."""
+    for file, old, new in mutation.edits:
+        name = "src/" + file
+        text = texts.setdefault(name, (ROOT / name).read_text())
+        whole = old.replace("«", "").replace("»", "")
+        found = text.count(whole)
+        if found != 1:
+            raise WrongList(f"{mutation.name}: the text occurs {found} times in {name}: {whole!r}")
+        before, part, after = marked(old)
+        if switched:
+            new = f'if crate::mutation("{mutation.name}") {{ {new} }} else {{ {part} }}'
+            if after.startswith(" else"):  # of a `let ... else`
+                new = f"({new})"
+        texts[name] = text.replace(whole, before + new + after)
+
+
+def check(chosen):
+    """Each text is there exactly once, also where other faults are in the same file."""
+    wrong = []
+    for mutation in chosen:
+        try:
+            apply({}, mutation, False)
+        except (WrongList, OSError) as e:
+            wrong.append(str(e))
+    names = [m.name for m in MUTATIONS]
+    wrong += [f"{name}: the name occurs twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    if wrong:
+        raise WrongList("\n".join(wrong))
+
+
+def prepare(chosen, switched):
+    """Makes the copy: the working tree with these faults. Only files that differ are written, for cargo's sake."""
+    texts = {}
+    # The longest text goes first, so that a fault within the text of another one is still found as it is written.
+    for mutation in sorted(chosen, key=lambda m: -max(len(marked(old)[1]) for _, old, _ in m.edits)):
+        apply(texts, mutation, switched)
+    if switched:
+        lib = texts.setdefault("src/lib.rs", (ROOT / "src/lib.rs").read_text())
+        texts["src/lib.rs"] = lib + SWITCH.replace("PATH", str(ACTIVE))
+    for name, more in ((".config/nextest.toml", PROFILE), (".cargo/config.toml", CARGO)):
+        texts[name] = (ROOT / name).read_text() + more
+    wanted = set()
+    for name in sources():
+        wanted.add(name)
+        content = texts[name].encode() if name in texts else (ROOT / name).read_bytes()
+        at = TREE / name
+        if not at.is_file() or at.read_bytes() != content:
+            at.parent.mkdir(parents=True, exist_ok=True)
+            at.write_bytes(content)
+            shutil.copymode(ROOT / name, at)
+    for folder, folders, files in os.walk(TREE):
+        folders[:] = [f for f in folders if f not in ("target", ".git")]
+        for file in files:
+            at = Path(folder) / file
+            if str(at.relative_to(TREE)) not in wanted:
+                at.unlink()
+    peers = TREE / "target" / "peers"
+    if (ROOT / "target" / "peers").is_dir() and not peers.exists():
+        peers.parent.mkdir(exist_ok=True)
+        peers.symlink_to(ROOT / "target" / "peers")
+
+
+def nextest(tests, *more):
+    """Runs tests in the copy. Returns the exit code and the output."""
+    environment = dict(os.environ, CARGO_TARGET_DIR=str(PLACE / "target"), CARGO_TERM_COLOR="never")
+    command = ["cargo", "nextest", "run", "--profile", "mutations", "--lib", "--test", "it", "-E", tests, *more]
+    done = subprocess.run(
+        command, cwd=TREE, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    return done.returncode, done.stdout
+
+
+def failed_tests(output):
+    lines = re.findall(r"^ *(?:TRY \d+ )?(?:FAIL|TIMEOUT|SIG\w+|ABORT|LEAK-FAIL) \[[^\]]*\] (?:\([^)]*\) )?\S+ (\S+)", output, re.M)
+    return list(dict.fromkeys(lines))
+
+
+def build(what):
+    """Builds the copy, or raises what the compiler says."""
+    began = time.monotonic()
+    code, output = nextest("none()", "--no-tests=pass")
+    if code != 0:
+        (PLACE / "build.txt").write_text(output)
+        at = re.search(r"^error", output, re.M)
+        raise WrongList(f"{what} does not compile:\n{output[at.start() if at else 0:][:6000]}")
+    print(f"# {what}: built in {time.monotonic() - began:.0f} s", flush=True)
+
+
+def baseline(chosen):
+    """With no fault switched on, all these tests pass, if need be after a retry on a loaded machine."""
+    ACTIVE.write_text("")
+    began = time.monotonic()
+    tests = " or ".join(f"({t})" for t in dict.fromkeys(m.tests for m in chosen))
+    code, output = nextest(tests, "--no-fail-fast", "--retries", "2")
+    if code != 0:
+        raise WrongList(f"without a fault these tests fail: {failed_tests(output)}\n{output[-6000:]}")
+    count = re.search(r"(\d+) tests? run", output)
+    print(f"# without a fault {count[1] if count else '?'} tests pass, in {time.monotonic() - began:.0f} s", flush=True)
+
+
+def try_one(mutation, results):
+    began = time.monotonic()
+    ACTIVE.write_text(mutation.name)
+    try:
+        code, output = nextest(mutation.tests)
+    finally:
+        ACTIVE.write_text("")
+    (PLACE / "logs").mkdir(exist_ok=True)
+    (PLACE / "logs" / f"{mutation.name}.txt").write_text(output)
+    seconds = time.monotonic() - began
+    failed = failed_tests(output)
+    if code == 4:
+        raise WrongList(f"{mutation.name}: no test has the filter {mutation.tests}")
+    if code == 0:
+        found = None
+        print(f"{mutation.name}: NOT FOUND ({seconds:.0f} s)", flush=True)
+    elif failed:
+        found = failed[0]
+        print(f"{mutation.name}: found by {found} ({seconds:.0f} s)", flush=True)
+    else:
+        raise WrongList(f"{mutation.name}: nextest ended with {code}\n{output[-4000:]}")
+    results[mutation.name] = {"found": found, "date": date.today().isoformat()}
+    RESULTS.write_text(json.dumps(results, indent=1))
+    return found is not None
+
+
+def table(results):
+    for m in MUTATIONS:
+        seen = results.get(m.name)
+        if seen and seen["found"]:
+            print(f"| `{m.name}` | {m.fault} | `{seen['found'].rsplit('::', 1)[-1]}` |")
+
+
+def choose(names):
+    unknown = [n for n in names if not any(n in m.name for m in MUTATIONS)]
+    if unknown:
+        raise WrongList(f"no fault has this name: {', '.join(unknown)} (see --list)")
+    exact = [m for m in MUTATIONS if m.name in names]
+    rest = [n for n in names if not any(m.name == n for m in exact)]
+    return [m for m in MUTATIONS if not names or m in exact or any(n in m.name for n in rest)]
+
+
+def run(chosen, budget, plain):
+    check(MUTATIONS)
+    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    PLACE.mkdir(parents=True, exist_ok=True)
+    ACTIVE.write_text("")
+    began, missed, tried = time.monotonic(), [], 0
+    together = [m for m in chosen if not m.alone and not plain]
+    single = [m for m in chosen if m.alone or plain]
+    if together:
+        # Always with all of them, so that another choice of names needs no other build.
+        prepare([m for m in MUTATIONS if not m.alone], True)
+        build(f"{sum(not m.alone for m in MUTATIONS)} faults behind switches")
+    if chosen and not plain:
+        baseline(chosen)
+    for mutation in together + single:
+        if budget and time.monotonic() - began >= budget:
+            break
+        if mutation in single:
+            prepare([mutation], False)
+            build(mutation.name)
+        tried += 1
+        if not try_one(mutation, results):
+            missed.append(mutation.name)
+    left = len(chosen) - tried
+    print(f"# {tried - len(missed)} found, {len(missed)} not found" + (f", {left} not tried" if left else ""))
+    if missed:
+        print(f"# not found: {' '.join(missed)}")
+    return 1 if missed else 0
+
+
+def main():
+    about, _, more = __doc__.partition("\n\n")
+    parser = argparse.ArgumentParser(description=about, epilog=more, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="faults to try (default: all)")
+    parser.add_argument("--list", action="store_true", help="print the list and end")
+    parser.add_argument("--budget", type=float, metavar="SECONDS", help="begin no further fault after this time")
+    parser.add_argument("--plain", action="store_true", help="build each fault by itself, without the switch")
+    parser.add_argument("--table", action="store_true", help="print the rows of docs/reliability.md")
+    args = parser.parse_args()
+    try:
+        chosen = choose(args.names)
+        if args.list:
+            for m in chosen:
+                print(f"{m.name}: {m.fault}\n    {m.tests}")
+            return 0
+        if args.table:
+            table(json.loads(RESULTS.read_text()) if RESULTS.is_file() else {})
+            return 0
+        return run(chosen, args.budget, args.plain)
+    except WrongList as e:
+        print(f"mutations.py: {e}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -95,6 +95,20 @@ def mutations(name, fault, edits, tests, alone=False):
 
 # A. Wrong data, unbounded loss
 
+mutations(
+    "unproven-frames-keep-the-checkpoint-lock",
+    "frames that cannot be proven are moved to the database file at once",
+    [
+        (
+            "replicate/capture/damage.rs",
+            "if self.guard.in_cruise() && self.board.void_pins_once() {\n"
+            "            self.guard.copy_now(header.mx_frame)?;\n        }",
+            "let _ = &header;",
+        ),
+        ("replicate/capture/damage.rs", "self.guard.must_copy(header.mx_frame);", ""),
+    ],
+    "test(frames_that_are_not_the_published_ones)",
+)
 mutation(
     "unproven-frames-are-waited-for",
     "a published frame that does not verify is damage after some tries, and is not waited for",
@@ -191,12 +205,13 @@ mutation(
     "other && unpublished && false",
     "test(a_wal_that_arrives_after_its_database)",
 )
-mutation(
+mutations(
     "another-history-is-gone-on-with",
     "the object at the durable point is the one that was stored there",
-    "replicate/replica/resume.rs",
-    "durable.print != 0 && print_of(header) != durable.print",
-    "false",
+    [
+        ("replicate/replica/resume.rs", "if «durable.print != 0 && print_of(header) != durable.print» =>", "false"),
+        ("replicate/replica/resume.rs", "is_some_and(|here| «here != *there»)", "false"),
+    ],
     "test(another_history_at_the_place)",
 )
 mutation(
@@ -914,6 +929,14 @@ mutation(
     'c if «c.is_ascii() || !prints(c)» =>',
     'false',
     "test(nothing_moves_the_terminal)",
+)
+mutation(
+    "text-of-a-store-in-errors",
+    "the message of an error is escaped, whatever part of it comes from a store",
+    "store/error.rs",
+    "untrusted::escape(&message.into()).into_owned()",
+    "message.into()",
+    "test(a_message_moves_no_terminal)",
 )
 mutation(
     "state-folder-behind-a-link",

@@ -156,6 +156,13 @@ mod tests {
         assert_eq!(wait(&asked), Duration::from_secs(7));
     }
 
+    /// Text of a server is quoted where it is read; this holds where that was forgotten.
+    #[test]
+    fn a_message_moves_no_terminal() {
+        let e = StoreError::new(ErrorKind::Fatal, "bucket \u{1b}[31m\u{202e}");
+        assert!(!e.to_string().contains(['\u{1b}', '\u{202e}']), "{e}");
+    }
+
     /// In a long-running process, the first call to an unreachable store makes four attempts, and
     /// each later call makes one.
     #[test]

@@ -310,6 +310,7 @@ async fn frames_that_are_not_the_published_ones_are_not_taken() {
         assert!(!look(&mut capture).captured);
     }
     assert!(capture.is_damaged());
+    assert!(matches!(capture.phase(), Phase::Round { .. }), "they are copied to the database file at once");
 }
 
 /// Readers may use all read slots. SQLite needs CKPT all the same to rebuild a damaged wal-index.

@@ -9,10 +9,10 @@ use bytes::Bytes;
 /// The pool of one job: dropped buffers return to it. Its memory is freed when the last clone of
 /// the pool and the last of its buffers are dropped.
 #[derive(Debug, Clone)]
-pub struct Spares(Arc<Mutex<Shelf>>);
+pub struct Spares(Arc<Mutex<Free>>);
 
 #[derive(Debug)]
-struct Shelf {
+struct Free {
     spares: Vec<Vec<u8>>,
     /// Number of buffers that may still be created for the pool.
     left: usize,
@@ -23,24 +23,24 @@ impl Spares {
     /// when dropped. Each buffer keeps the largest capacity that it ever had.
     #[must_use]
     pub fn new(max: usize) -> Spares {
-        Spares(Arc::new(Mutex::new(Shelf { spares: Vec::new(), left: max })))
+        Spares(Arc::new(Mutex::new(Free { spares: Vec::new(), left: max })))
     }
 
     /// The buffer that was returned last, with its old contents. An empty buffer if none is in the
     /// pool.
     #[must_use]
     pub fn take(&self) -> Spare {
-        let mut shelf = self.lock();
-        if let Some(bytes) = shelf.spares.pop() {
+        let mut free = self.lock();
+        if let Some(bytes) = free.spares.pop() {
             return Spare { bytes, home: Some(self.clone()) };
         }
-        let home = (shelf.left > 0).then(|| self.clone());
-        shelf.left = shelf.left.saturating_sub(1);
+        let home = (free.left > 0).then(|| self.clone());
+        free.left = free.left.saturating_sub(1);
         Spare { bytes: Vec::new(), home }
     }
 
     // A panic elsewhere can't leave the state half changed, so a poisoned lock is used as it is.
-    fn lock(&self) -> MutexGuard<'_, Shelf> {
+    fn lock(&self) -> MutexGuard<'_, Free> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

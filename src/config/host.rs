@@ -48,7 +48,7 @@ const FILES: [&str; 5] = [".db", ".sqlite", ".sqlite3", ".db3", ".sqlite-wal"];
 
 /// What a URL names.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum HostReading {
     /// A bucket at an endpoint that is set elsewhere, or at AWS.
     Bucket { bucket: String, prefix: String },
     /// A bucket at a server named in the URL.
@@ -72,7 +72,7 @@ pub(super) struct Parts<'a> {
 }
 
 /// Interprets the host. `explicit` is an endpoint that is set next to the URL.
-pub(super) fn place(parts: Parts<'_>, explicit: Option<&EndpointUrl>) -> Result<Place, ConfigError> {
+pub(super) fn place(parts: Parts<'_>, explicit: Option<&EndpointUrl>) -> Result<HostReading, ConfigError> {
     let Parts { url, scheme, authority, path, .. } = parts;
     if authority.starts_with("arn:") {
         return Err(ConfigError::AccessPoint { arn: authority.to_owned(), why: "it needs the scheme s3://" });
@@ -90,7 +90,7 @@ pub(super) fn place(parts: Parts<'_>, explicit: Option<&EndpointUrl>) -> Result<
         && named_elsewhere.is_none()
         && (explicit.is_some() || !host.contains('.'))
     {
-        return Ok(Place::Bucket { bucket: authority.to_owned(), prefix: path.to_owned() });
+        return Ok(HostReading::Bucket { bucket: authority.to_owned(), prefix: path.to_owned() });
     }
     let text = match scheme {
         Some(scheme) => format!("{}://{authority}", scheme.as_str()),
@@ -161,7 +161,11 @@ fn is_decided(parts: Parts<'_>, address: &EndpointUrl) -> bool {
 }
 
 /// A bucket of this server: before its host, or first in the path.
-fn server(parts: Parts<'_>, address: EndpointUrl, bucket: Option<String>) -> Result<Place, ConfigError> {
+fn server(
+    parts: Parts<'_>,
+    address: EndpointUrl,
+    bucket: Option<String>,
+) -> Result<HostReading, ConfigError> {
     let host = address.host.clone();
     let mut server = recognise(address).map_err(|why| ConfigError::Server { host: host.clone(), why })?;
     let mut path = parts.path;
@@ -183,7 +187,7 @@ fn server(parts: Parts<'_>, address: EndpointUrl, bucket: Option<String>) -> Res
             (bucket, prefix) => (bucket.to_owned(), prefix),
         },
     };
-    Ok(Place::Server { server: Box::new(server), bucket, prefix: prefix.to_owned() })
+    Ok(HostReading::Server { server: Box::new(server), bucket, prefix: prefix.to_owned() })
 }
 
 /// All readings of a name with dots.

@@ -13,7 +13,7 @@ use super::aws::{self, AccessPoint};
 use super::bucket::check_bucket;
 use super::endpoint::{Recognised, recognise};
 use super::error::ConfigError;
-use super::host::{Parts, Place, place};
+use super::host::{HostReading, Parts, place};
 use super::location::{Kind, Location, S3Location};
 use super::query::Query;
 use super::quirks::{Addressing, TlsOptions};
@@ -180,7 +180,7 @@ fn s3_url(
     if scheme.is_none() && whole.starts_with("arn:") {
         let (point, path) = access_point(whole)?;
         let prefix = unescaped(path, url)?;
-        return finish(Place::AccessPoint { point, prefix }, fields, env);
+        return finish(HostReading::AccessPoint { point, prefix }, fields, env);
     }
     let (authority, path) = whole.split_at(whole.find('/').unwrap_or(whole.len()));
     let path = unescaped(path, url)?;
@@ -210,17 +210,17 @@ fn s3_fields(fields: ReplicaFields, env: &Env) -> Result<Location, ConfigError> 
             let why = "write what follows the access point's name under the key path";
             return Err(ConfigError::AccessPoint { arn: bucket.to_owned(), why });
         }
-        return finish(Place::AccessPoint { point, prefix }, fields, env);
+        return finish(HostReading::AccessPoint { point, prefix }, fields, env);
     }
     let bucket = bucket.to_owned();
-    finish(Place::Bucket { bucket, prefix }, fields, env)
+    finish(HostReading::Bucket { bucket, prefix }, fields, env)
 }
 
 fn endpoint_url(endpoint: &Sourced<String>) -> Result<EndpointUrl, ConfigError> {
     EndpointUrl::parse(&endpoint.value, &what("endpoint", &endpoint.origin))
 }
 
-fn finish(place: Place, fields: ReplicaFields, env: &Env) -> Result<Location, ConfigError> {
+fn finish(place: HostReading, fields: ReplicaFields, env: &Env) -> Result<Location, ConfigError> {
     let from_env = ReplicaFields::of_env(env);
     let found = find(place, &fields, &from_env)?;
     check_text("bucket", &found.bucket)?;
@@ -271,11 +271,11 @@ fn provider_name(found: &Found) -> Option<&'static str> {
     if found.endpoint.value.is_aws() { Some("AWS") } else { found.server.provider.map(|p| p.name) }
 }
 
-fn find(place: Place, fields: &ReplicaFields, from_env: &ReplicaFields) -> Result<Found, ConfigError> {
+fn find(place: HostReading, fields: &ReplicaFields, from_env: &ReplicaFields) -> Result<Found, ConfigError> {
     let (named, bucket, prefix, access_point) = match place {
-        Place::Bucket { bucket, prefix } => (None, bucket, prefix, None),
-        Place::Server { server, bucket, prefix } => (Some(server), bucket, prefix, None),
-        Place::AccessPoint { point, prefix } => {
+        HostReading::Bucket { bucket, prefix } => (None, bucket, prefix, None),
+        HostReading::Server { server, bucket, prefix } => (Some(server), bucket, prefix, None),
+        HostReading::AccessPoint { point, prefix } => {
             let address =
                 EndpointUrl { scheme: Scheme::Https, host: point.host(), port: None, path: String::new() };
             let server = Recognised {

@@ -23,7 +23,7 @@ const ARM_MIN: Duration = Duration::from_micros(1);
 
 /// The waits of one single-threaded runtime.
 #[derive(Clone, Debug)]
-pub struct Naps(Rc<Shared>);
+pub struct Timers(Rc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -38,15 +38,16 @@ struct Waits {
     armed_for: Option<Instant>,
 }
 
-impl Naps {
+impl Timers {
     /// Creates the timer and spawns its driver on the present `LocalSet`.
     ///
     /// # Errors
     /// Any error of `timerfd_create(2)`, or of registering the timer with the runtime.
-    pub fn new() -> io::Result<Naps> {
-        let naps = Naps(Rc::new(Shared { timer: sys::readable(sys::timer()?)?, waits: RefCell::default() }));
-        tokio::task::spawn_local(drive(Rc::downgrade(&naps.0)));
-        Ok(naps)
+    pub fn new() -> io::Result<Timers> {
+        let timers =
+            Timers(Rc::new(Shared { timer: sys::readable(sys::timer()?)?, waits: RefCell::default() }));
+        tokio::task::spawn_local(drive(Rc::downgrade(&timers.0)));
+        Ok(timers)
     }
 
     /// A future that completes at `deadline`.
@@ -105,7 +106,7 @@ async fn drive(shared: std::rc::Weak<Shared>) {
     }
 }
 
-/// A wait; see [`Naps::until`].
+/// A wait; see [`Timers::until`].
 #[derive(Debug)]
 pub struct Nap {
     shared: Rc<Shared>,
@@ -154,14 +155,14 @@ mod tests {
     #[test]
     fn waits_end_in_order_of_their_deadlines_and_not_early() {
         on_local(|| async {
-            let naps = Naps::new().unwrap();
+            let timers = Timers::new().unwrap();
             let order = Rc::new(RefCell::new(Vec::new()));
             let start = Instant::now();
             let mut tasks = Vec::new();
             for us in [900u64, 100, 500] {
-                let (naps, order) = (naps.clone(), order.clone());
+                let (timers, order) = (timers.clone(), order.clone());
                 tasks.push(tokio::task::spawn_local(async move {
-                    naps.until(start + Duration::from_micros(us)).await;
+                    timers.until(start + Duration::from_micros(us)).await;
                     assert!(start.elapsed() >= Duration::from_micros(us));
                     order.borrow_mut().push(us);
                 }));
@@ -176,14 +177,14 @@ mod tests {
     #[test]
     fn a_dropped_wait_leaves_nothing_behind() {
         on_local(|| async {
-            let naps = Naps::new().unwrap();
+            let timers = Timers::new().unwrap();
             let far = Instant::now() + Duration::from_secs(3600);
             tokio::select! {
                 biased;
-                () = naps.until(far) => unreachable!(),
-                () = naps.until(Instant::now() + Duration::from_micros(200)) => {}
+                () = timers.until(far) => unreachable!(),
+                () = timers.until(Instant::now() + Duration::from_micros(200)) => {}
             }
-            assert!(naps.0.waits.borrow().by_deadline.is_empty());
+            assert!(timers.0.waits.borrow().by_deadline.is_empty());
         });
     }
 }

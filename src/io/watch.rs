@@ -25,7 +25,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 use super::sys;
-use super::timer::Naps;
+use super::timer::Timers;
 use crate::base::limits;
 
 /// Bytes of one read from the instance: some hundred events.
@@ -140,11 +140,11 @@ impl Watches {
     ///
     /// # Errors
     /// Any error of registering the instance with the runtime.
-    pub fn new(naps: &Naps) -> io::Result<Watches> {
-        Watches::with(Inotify::init(), naps)
+    pub fn new(timers: &Timers) -> io::Result<Watches> {
+        Watches::with(Inotify::init(), timers)
     }
 
-    fn with(instance: io::Result<Inotify>, naps: &Naps) -> io::Result<Watches> {
+    fn with(instance: io::Result<Inotify>, timers: &Timers) -> io::Result<Watches> {
         let instance = instance.map_err(|e| explain(&e, "max_user_instances"));
         let shared = Shared {
             watches: instance.as_ref().ok().map(|i| RefCell::new(i.watches())),
@@ -157,7 +157,7 @@ impl Watches {
         match instance {
             Ok(inotify) => {
                 let inotify = sys::readable(inotify)?;
-                tokio::task::spawn_local(read_events(inotify, Rc::downgrade(&watches.0), naps.clone()));
+                tokio::task::spawn_local(read_events(inotify, Rc::downgrade(&watches.0), timers.clone()));
             }
             Err(e) => watches.0.report(&e),
         }
@@ -242,12 +242,12 @@ impl Drop for Watch {
     }
 }
 
-async fn read_events(mut inotify: AsyncFd<Inotify>, shared: Weak<Shared>, naps: Naps) {
+async fn read_events(mut inotify: AsyncFd<Inotify>, shared: Weak<Shared>, timers: Timers) {
     let mut buffer = vec![0; EVENTS_BYTES];
     let mut not_before = Instant::now();
     loop {
         let Ok(mut ready) = inotify.readable_mut().await else { return };
-        naps.until(not_before).await;
+        timers.until(not_before).await;
         let Some(shared) = shared.upgrade() else { return };
         // Most commits are complete when the first of their events is read. The second read then
         // finds no more events, so no wake-up after the pause is wasted.
@@ -360,7 +360,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("log");
             std::fs::write(&path, b"a").unwrap();
-            let watches = Watches::new(&Naps::new().unwrap()).unwrap();
+            let watches = Watches::new(&Timers::new().unwrap()).unwrap();
             let (first, second) = (Rc::new(Hint::default()), Rc::new(Hint::default()));
             let one = watches.add(&path, Of::File, &first).unwrap();
             let _two = watches.add(&path, Of::File, &second).unwrap();
@@ -379,7 +379,7 @@ mod tests {
         let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         tokio::task::LocalSet::new().block_on(&rt, async {
             let dir = tempfile::tempdir().unwrap();
-            let watches = Watches::new(&Naps::new().unwrap()).unwrap();
+            let watches = Watches::new(&Timers::new().unwrap()).unwrap();
             let hint = Rc::new(Hint::default());
             let _watch = watches.add(dir.path(), Of::Directory, &hint).unwrap();
             std::fs::write(dir.path().join("app.db"), b"x").unwrap();
@@ -394,7 +394,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("app.db");
             let limit = io::Error::from_raw_os_error(libc::EMFILE);
-            let watches = Watches::with(Err(limit), &Naps::new().unwrap()).unwrap();
+            let watches = Watches::with(Err(limit), &Timers::new().unwrap()).unwrap();
             let (file, arrivals) = (Rc::new(Hint::default()), Rc::new(Hint::default()));
             let missing = watches.add(&path, Of::File, &file).unwrap_err();
             assert_eq!(missing.kind(), io::ErrorKind::NotFound);
@@ -415,7 +415,7 @@ mod tests {
         let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         tokio::task::LocalSet::new().block_on(&rt, async {
             let dir = tempfile::tempdir().unwrap();
-            let watches = Watches::new(&Naps::new().unwrap()).unwrap();
+            let watches = Watches::new(&Timers::new().unwrap()).unwrap();
             let hint = Rc::new(Hint::default());
             let _watch = watches.add(dir.path(), Of::Arrivals, &hint).unwrap();
             for name in ["app.db-wal", "app.db-shm", "app.db-journal", "app.db"] {

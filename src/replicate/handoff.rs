@@ -67,7 +67,7 @@ pub struct Near {
 
 /// The state that capture and the pipelines of one database share.
 #[derive(Debug)]
-pub struct Board {
+pub struct Handoff {
     slots: RefCell<Vec<Slot>>,
     changed: Vec<Notify>,
     mark: Cell<Mark>,
@@ -86,19 +86,19 @@ pub struct Board {
     vitals: Arc<DatabaseVitals>,
 }
 
-impl Board {
-    /// A board for `replicas` replicas whose numbers are not shown; `hint` wakes capture.
+impl Handoff {
+    /// A handoff for `replicas` replicas whose numbers are not shown; `hint` wakes capture.
     #[cfg(feature = "internals")]
     #[must_use]
-    pub fn new(replicas: usize, hint: Rc<Hint>) -> Board {
-        Board::seen(DatabaseVitals::unseen(replicas), hint)
+    pub fn new(replicas: usize, hint: Rc<Hint>) -> Handoff {
+        Handoff::seen(DatabaseVitals::unseen(replicas), hint)
     }
 
-    /// A board that publishes its numbers in `vitals`, with a place there for each replica.
+    /// A handoff that publishes its numbers in `vitals`, with a place there for each replica.
     #[must_use]
-    pub fn seen(vitals: Arc<DatabaseVitals>, hint: Rc<Hint>) -> Board {
+    pub fn seen(vitals: Arc<DatabaseVitals>, hint: Rc<Hint>) -> Handoff {
         let replicas = vitals.replicas.len();
-        Board {
+        Handoff {
             slots: RefCell::new((0..replicas).map(|_| Slot::default()).collect()),
             changed: (0..replicas).map(|_| Notify::new()).collect(),
             mark: Cell::default(),
@@ -247,7 +247,7 @@ impl Board {
         for request in self.pin_requests.take() {
             self.pins.set(self.pins.get() + 1);
             // If the request was given up, the pin returns by being dropped.
-            let _ = request.send(Pin { board: Rc::clone(self), epoch: self.epoch.get() });
+            let _ = request.send(Pin { handoff: Rc::clone(self), epoch: self.epoch.get() });
         }
     }
 
@@ -287,13 +287,13 @@ impl Board {
         self.wake_all();
     }
 
-    /// Whether [`Board::close`] was called.
+    /// Whether [`Handoff::close`] was called.
     #[must_use]
     pub fn is_closing(&self) -> bool {
         *self.closing.borrow()
     }
 
-    /// Waits for [`Board::close`].
+    /// Waits for [`Handoff::close`].
     pub async fn closing(&self) {
         // The sender lives in `self`, so waiting cannot fail.
         let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
@@ -320,7 +320,7 @@ impl Board {
 /// where they are.
 #[derive(Debug)]
 pub struct Pin {
-    board: Rc<Board>,
+    handoff: Rc<Handoff>,
     epoch: u64,
 }
 
@@ -328,16 +328,16 @@ impl Pin {
     /// Whether the pin is still valid. If not, what was read under it must be discarded.
     #[must_use]
     pub fn held(&self) -> bool {
-        self.board.epoch.get() == self.epoch
+        self.handoff.epoch.get() == self.epoch
     }
 }
 
 impl Drop for Pin {
     fn drop(&mut self) {
         if self.held() {
-            self.board.pins.set(self.board.pins.get() - 1);
-            self.board.indebted.set(false);
+            self.handoff.pins.set(self.handoff.pins.get() - 1);
+            self.handoff.indebted.set(false);
         }
-        self.board.hint.give();
+        self.handoff.hint.give();
     }
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::handoff::Board;
+use super::handoff::Handoff;
 use crate::base::backoff::Reminders;
 use crate::store::{ErrorKind, StoreError};
 
@@ -53,8 +53,8 @@ struct State {
 /// A member of an outage.
 struct Waiting {
     id: u64,
-    /// Board and index of the replica whose backlog is counted; `None` if the activity has none.
-    backlog: Option<(Rc<Board>, usize)>,
+    /// Handoff and index of the replica whose backlog is counted; `None` if the activity has none.
+    backlog: Option<(Rc<Handoff>, usize)>,
 }
 
 impl std::fmt::Debug for Waiting {
@@ -90,7 +90,7 @@ impl Outages {
     }
 
     /// Joins the outage of a place; begins it if there is none.
-    fn join(&self, place: &str, backlog: Option<(Rc<Board>, usize)>) -> Member {
+    fn join(&self, place: &str, backlog: Option<(Rc<Handoff>, usize)>) -> Member {
         let fresh =
             || Rc::new(Outage { began: Instant::now(), state: RefCell::default(), works: Notify::new() });
         let outage = Rc::clone(self.0.borrow_mut().entry(place.to_owned()).or_insert_with(fresh));
@@ -160,7 +160,7 @@ impl Trouble {
         &mut self,
         outages: &Outages,
         place: &str,
-        backlog: Option<(Rc<Board>, usize)>,
+        backlog: Option<(Rc<Handoff>, usize)>,
         name: Name<'_>,
         e: &StoreError,
     ) {
@@ -253,7 +253,7 @@ impl Trouble {
         }
         let lags = || {
             let with_backlog = state.members.iter().filter_map(|m| m.backlog.as_ref());
-            with_backlog.map(|(board, replica)| board.vitals(*replica).lag())
+            with_backlog.map(|(handoff, replica)| handoff.vitals(*replica).lag())
         };
         let (commits, bytes): (u64, u64) = (lags().map(|l| l.commits).sum(), lags().map(|l| l.bytes).sum());
         let (replicas, error) = (lags().count(), &state.error);
@@ -360,29 +360,29 @@ mod tests {
         assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
     }
 
-    /// A keeper of the history that meets an outage first has no line of its own, and does not hold
-    /// up the end.
+    /// An executor of the history that meets an outage first has no line of its own, and does not
+    /// hold up the end.
     #[tokio::test]
-    async fn a_keeper_is_in_the_outage_of_the_pipelines() {
+    async fn an_executor_is_in_the_outage_of_the_pipelines() {
         let lines = Lines::default();
         let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(lines.clone()));
         let outages = Outages::default();
-        let board = Rc::new(Board::new(1, Rc::default()));
-        let (mut keeper, mut pipeline) = (Trouble::default(), Trouble::default());
+        let handoff = Rc::new(Handoff::new(1, Rc::default()));
+        let (mut executor, mut pipeline) = (Trouble::default(), Trouble::default());
         let fail = |trouble: &mut Trouble, backlog| {
             trouble.failed(&outages, "s3://b", backlog, NAME, &error(ErrorKind::Transient, "503"));
         };
-        fail(&mut keeper, None);
-        assert!(!outages.is_out("s3://b"), "the keeper itself tries again");
-        fail(&mut pipeline, Some((Rc::clone(&board), 0)));
+        fail(&mut executor, None);
+        assert!(!outages.is_out("s3://b"), "the executor itself tries again");
+        fail(&mut pipeline, Some((Rc::clone(&handoff), 0)));
         assert!(outages.is_out("s3://b"));
         assert_eq!(lines.take().len(), 1);
         pipeline.over(NAME);
         assert_eq!(lines.take().len(), 1, "the end");
         assert!(outages.0.borrow().is_empty());
-        fail(&mut keeper, None);
+        fail(&mut executor, None);
         assert_eq!(lines.take().len(), 1, "it still fails: another outage");
-        keeper.over(NAME);
+        executor.over(NAME);
         pipeline.over(NAME);
         assert_eq!(lines.take().len(), 1);
     }

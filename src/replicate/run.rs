@@ -11,7 +11,7 @@ use super::shutdown::Stop;
 use super::vitals::{DatabasePhase, DatabaseVitals, ReplicaPhase, Vitals};
 use super::{database, history, outage, verify};
 use crate::base::limits;
-use crate::io::timer::Naps;
+use crate::io::timer::Timers;
 use crate::io::watch::Watches;
 use crate::store::progress;
 
@@ -24,15 +24,15 @@ use crate::store::progress;
 /// The first [`ReplicateError`]. All other databases have been stopped as if a stop had been
 /// requested.
 pub async fn run(options: Options, stop: Stop) -> Result<(), ReplicateError> {
-    let naps = Naps::new()?;
-    let watches = Watches::new(&naps)?;
+    let timers = Timers::new()?;
+    let watches = Watches::new(&timers)?;
     let directories = directories::Directories::new(options.directories, &watches, options.once.is_some());
     let shared = database::Shared {
         engine: options.engine,
         observer: options.observer,
         vitals: options.vitals,
         watches,
-        naps,
+        timers,
         sweep: sweep::Sweep::start(options.safety_tick),
         opening: Arc::new(Semaphore::new(limits::OPENING)),
         files: open_files::Files::default(),

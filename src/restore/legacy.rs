@@ -16,7 +16,7 @@ use crate::legacy::{Applied, Apply, ApplyError, LegacyFile, LegacyPlan};
 use crate::store::Store;
 
 /// The files that the pages are written to.
-pub(super) struct Place {
+pub(super) struct OutputFolder {
     pub(super) database: File,
     /// Holds one WAL at a time.
     pub(super) scratch: File,
@@ -30,7 +30,7 @@ pub(super) struct Place {
 pub(super) async fn pages(
     store: &Arc<dyn Store>,
     plan: &LegacyPlan,
-    place: Place,
+    place: OutputFolder,
     parallel: usize,
     progress: &dyn Progress,
 ) -> Result<Applied, RestoreError> {
@@ -50,7 +50,7 @@ pub(super) async fn pages(
 fn apply(
     url: &str,
     files: &[LegacyFile],
-    place: &Place,
+    place: &OutputFolder,
     mut parts: mpsc::Receiver<Part>,
 ) -> Result<Applied, RestoreError> {
     let mut apply = Apply::new(place.database.clone(), place.scratch.clone());

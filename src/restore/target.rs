@@ -172,11 +172,11 @@ impl Target {
     pub(super) fn scratch(
         &self,
         database: &Pending,
-    ) -> Result<(Pending, super::legacy::Place), RestoreError> {
+    ) -> Result<(Pending, super::legacy::OutputFolder), RestoreError> {
         let failed = |e| RestoreError::output("write", &self.path, 0, e);
         let scratch = Pending::create_beside(&self.path, MODE).map_err(failed)?;
         scratch.file().std().lock().map_err(failed)?;
-        let place = super::legacy::Place {
+        let place = super::legacy::OutputFolder {
             database: database.file().clone(),
             scratch: scratch.file().clone(),
             path: database.path().to_owned(),

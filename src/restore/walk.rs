@@ -47,7 +47,7 @@ impl Shape {
 }
 
 /// Where in a file the walk is.
-enum Place {
+enum WalkPosition {
     /// Before the end of the header.
     Header,
     Frames(Open, FrameWalk),
@@ -65,7 +65,7 @@ struct Open {
 pub(super) struct Walk<'a> {
     url: &'a str,
     files: &'a [Entry],
-    place: Place,
+    place: WalkPosition,
     /// The beginning of a header or a frame that continues in the next part.
     carry: Vec<u8>,
     /// Number of files that were read to their end.
@@ -78,7 +78,7 @@ pub(super) struct Walk<'a> {
 impl<'a> Walk<'a> {
     pub(super) fn new(url: &'a str, files: &'a [Entry]) -> Walk<'a> {
         let (carry, proofs) = (Vec::new(), Vec::new());
-        Walk { url, files, place: Place::Header, carry, begun: 0, shape: None, claims: None, proofs }
+        Walk { url, files, place: WalkPosition::Header, carry, begun: 0, shape: None, claims: None, proofs }
     }
 
     /// Takes the next part and passes its batches to `send`, which returns whether it accepts more.
@@ -125,13 +125,13 @@ impl<'a> Walk<'a> {
         hold: &Arc<OwnedSemaphorePermit>,
         send: &mut impl FnMut(Batch) -> bool,
     ) -> Result<(), Wrong> {
-        if matches!(self.place, Place::Header) {
+        if matches!(self.place, WalkPosition::Header) {
             if !self.fill(bytes, HEADER_LEN) {
                 return Ok(());
             }
             self.begin_file(entry)?;
         }
-        while let Place::Frames(..) = self.place {
+        while let WalkPosition::Frames(..) = self.place {
             let more = if self.carry.is_empty() {
                 self.frames_in_place(bytes, hold, send)?
             } else {
@@ -141,7 +141,7 @@ impl<'a> Walk<'a> {
                 return Ok(());
             }
         }
-        if let Place::End(_, end) = &mut self.place {
+        if let WalkPosition::End(_, end) = &mut self.place {
             end.push(bytes);
         }
         Ok(())
@@ -162,7 +162,7 @@ impl<'a> Walk<'a> {
         claims.next_file(header.commit);
         let proof = Arc::new(Proof::new(entry.id, check));
         self.proofs.push(Arc::clone(&proof));
-        self.place = Place::Frames(Open { shape, header, proof, batches: 0 }, FrameWalk::new(&header));
+        self.place = WalkPosition::Frames(Open { shape, header, proof, batches: 0 }, FrameWalk::new(&header));
         Ok(())
     }
 
@@ -174,7 +174,9 @@ impl<'a> Walk<'a> {
         hold: &Arc<OwnedSemaphorePermit>,
         send: &mut impl FnMut(Batch) -> bool,
     ) -> Result<bool, Wrong> {
-        let Place::Frames(open, walk) = &mut self.place else { unreachable!("called among frames only") };
+        let WalkPosition::Frames(open, walk) = &mut self.place else {
+            unreachable!("called among frames only")
+        };
         let claims = self.claims.as_mut().expect("made with the first file");
         let batch_frames = (limits::RESTORE_BATCH_BYTES / open.header.page_size.bytes()).max(1);
         let (mut frames, mut wanted) = (Vec::new(), Vec::new());
@@ -219,7 +221,9 @@ impl<'a> Walk<'a> {
         send: &mut impl FnMut(Batch) -> bool,
     ) -> Result<bool, Wrong> {
         loop {
-            let Place::Frames(open, walk) = &mut self.place else { unreachable!("called among frames only") };
+            let WalkPosition::Frames(open, walk) = &mut self.place else {
+                unreachable!("called among frames only")
+            };
             let offset = walk.offset();
             match walk.step(&self.carry)? {
                 Next::Need(n) => {
@@ -245,19 +249,20 @@ impl<'a> Walk<'a> {
 
     /// Called just after the terminator. `bytes` still begins with it, unless it is empty.
     fn begin_end(&mut self, bytes: &mut Bytes) {
-        let Place::Frames(open, walk) = std::mem::replace(&mut self.place, Place::Header) else {
+        let WalkPosition::Frames(open, walk) = std::mem::replace(&mut self.place, WalkPosition::Header)
+        else {
             unreachable!("called among frames only")
         };
         drop(bytes.split_to(bytes.len().min(crate::ltx::shape::HEAD_SHORT)));
-        self.place = Place::End(open, Box::new(FileEnd::new(&walk)));
+        self.place = WalkPosition::End(open, Box::new(FileEnd::new(&walk)));
     }
 
     fn end_file(&mut self, entry: &Entry) -> Result<(), RestoreError> {
         let cut = |part| Wrong::Ltx(LtxError::Truncated { len: entry.size, part });
-        let ended = match std::mem::replace(&mut self.place, Place::Header) {
-            Place::Header => Err(cut("header")),
-            Place::Frames(..) => Err(cut("pages")),
-            Place::End(open, end) => open.proof.end(open.batches, *end).map_err(Wrong::Ltx),
+        let ended = match std::mem::replace(&mut self.place, WalkPosition::Header) {
+            WalkPosition::Header => Err(cut("header")),
+            WalkPosition::Frames(..) => Err(cut("pages")),
+            WalkPosition::End(open, end) => open.proof.end(open.batches, *end).map_err(Wrong::Ltx),
         };
         self.begun += 1;
         ended.map_err(|e| e.into_error(self.url, entry))

@@ -110,6 +110,23 @@ pub enum Phase {
     },
 }
 
+impl Phase {
+    /// Waits for the helper thread of the phase; forever if it has none.
+    ///
+    /// # Errors
+    /// Any error of the locks or the checkpoint.
+    pub async fn ended(&mut self) -> io::Result<Option<Ahead>> {
+        match self {
+            Phase::Closing(work)
+            | Phase::GivingBack(work)
+            | Phase::Arming { work, .. }
+            | Phase::Round { work, .. }
+            | Phase::Healing { work, .. } => work.await.map_err(io::Error::other)?,
+            Phase::Cruise | Phase::Turn { .. } => std::future::pending().await,
+        }
+    }
+}
+
 /// The locks and the phase.
 #[derive(Debug)]
 pub struct Guard {

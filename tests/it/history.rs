@@ -15,7 +15,7 @@ use lsfast::base::clock::Millis;
 use lsfast::base::{Level, LtxId, PageSize, Pgno, Txid};
 use lsfast::ltx::{HEADER_LEN, Header, WalRange, encode_file};
 use lsfast::replicate::HistoryOptions;
-use lsfast::replicate::history::{Cache, Feed, Keeper};
+use lsfast::replicate::history::{Cache, Executor, Feed};
 use lsfast::restore::plan::{Goal, PlanError, plan};
 use lsfast::store::{Entry, FileStore, PutOptions, Scope, Store};
 use rusqlite::Connection;
@@ -34,7 +34,7 @@ struct Scene {
     dir: TempDir,
     place: Place,
     store: Arc<dyn Store>,
-    keeper: Keeper,
+    executor: Executor,
     feed: Rc<Feed>,
     cache: Cache,
     options: HistoryOptions,
@@ -70,11 +70,12 @@ impl Scene {
         let place = Place::Dir(dir.path().join("replica"));
         let store = wrap(FileStore::new(dir.path().join("replica/db")));
         let cache = Cache::default();
-        let (keeper, feed) = start(&store, &options, &cache);
+        let (executor, feed) = start(&store, &options, &cache);
         let hour = HOUR.as_millis() as i64;
         let now = Millis((Millis::now().0 - ago.as_millis() as i64).div_euclid(hour) * hour + 80_000 - hour);
         let (states, workload) = (BTreeMap::new(), Workload::new(7));
-        let mut scene = Scene { dir, place, store, keeper, feed, cache, options, app, workload, now, states };
+        let mut scene =
+            Scene { dir, place, store, executor, feed, cache, options, app, workload, now, states };
         scene.list().await;
         scene.write(3).await;
         scene
@@ -82,7 +83,7 @@ impl Scene {
 
     /// The process dies, and another one takes over.
     async fn restart(&mut self) {
-        (self.keeper, self.feed) = start(&self.store, &self.options, &self.cache);
+        (self.executor, self.feed) = start(&self.store, &self.options, &self.cache);
         self.list().await;
     }
 
@@ -141,13 +142,13 @@ impl Scene {
     /// Lets time pass, and does all that falls due.
     async fn pass(&mut self, time: Duration) {
         let end = Millis(self.now.0 + time.as_millis() as i64);
-        while let Some(at) = self.keeper.catch_up(self.now).await
+        while let Some(at) = self.executor.catch_up(self.now).await
             && at <= end
         {
             self.now = at;
         }
         self.now = end;
-        let status = self.keeper.status(self.now);
+        let status = self.executor.status(self.now);
         assert_eq!(status.last_error, None);
     }
 
@@ -216,9 +217,9 @@ fn before(entries: &[Entry], wanted: Millis) -> Result<Vec<Entry>, PlanError> {
     plan(&earlier, Goal::UpTo(Txid(u64::MAX)))
 }
 
-fn start(store: &Arc<dyn Store>, options: &HistoryOptions, cache: &Cache) -> (Keeper, Rc<Feed>) {
-    let feed = Rc::new(Feed::new(cache.shelf()));
-    (Keeper::new(Arc::clone(store), options.clone(), Rc::clone(&feed), "app.db".to_owned()), feed)
+fn start(store: &Arc<dyn Store>, options: &HistoryOptions, cache: &Cache) -> (Executor, Rc<Feed>) {
+    let feed = Rc::new(Feed::new(cache.inventory()));
+    (Executor::new(Arc::clone(store), options.clone(), Rc::clone(&feed), "app.db".to_owned()), feed)
 }
 
 fn run(test: impl Future<Output = ()>) {

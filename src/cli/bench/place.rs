@@ -13,7 +13,7 @@ use crate::store::{PutOptions, Scope, Store};
 
 /// A local folder, and two replicas: one for the pipeline and one for raw PUTs.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct BenchFiles {
     /// Folder of the database and the restored database.
     pub(super) local: PathBuf,
     /// The location of the replica, for the output.
@@ -26,9 +26,9 @@ pub(super) struct Place {
     directory: Option<PathBuf>,
 }
 
-impl Place {
+impl BenchFiles {
     /// Creates the folder. `url` is where the replica goes; without one, it goes into the folder.
-    pub(super) fn new(setup: &mut Setup, url: Option<&str>) -> anyhow::Result<Place> {
+    pub(super) fn new(setup: &mut Setup, url: Option<&str>) -> anyhow::Result<BenchFiles> {
         let unique = format!("lsfast-bench-{:08x}", fastrand::u32(..));
         let local = std::env::temp_dir().join(&unique);
         let (name, replica, raw, directory) = match url {
@@ -49,7 +49,7 @@ impl Place {
         };
         let (replica, raw) = (setup.open(&replica)?, setup.open(&raw)?);
         std::fs::create_dir(&local).with_context(|| format!("cannot make the folder {}", local.display()))?;
-        Ok(Place { local, name, replica, raw, directory })
+        Ok(BenchFiles { local, name, replica, raw, directory })
     }
 
     /// Lists and writes once, because replication would retry forever if either is impossible.

@@ -13,7 +13,7 @@ use super::child::Child;
 use super::load::{Load, Rate, Synchronous, parse_rate};
 use super::measure::{Measured, Meter, Plan};
 use super::outcome::{Outcome, Restored, Subject};
-use super::place::Place;
+use super::place::BenchFiles;
 use super::timed::TimedStore;
 use super::{compare, plot, writer};
 use crate::base::limits;
@@ -154,7 +154,7 @@ pub(crate) fn run(
     let (stopper, interrupted) = replicate::stop();
     signals::watch(stopper, false).context("signals cannot be caught")?;
     let engine = runtime::engine(global)?;
-    let place = Place::new(setup, args.url.as_deref())?;
+    let place = BenchFiles::new(setup, args.url.as_deref())?;
     let event_loop = runtime::event_loop()?;
     let local = tokio::task::LocalSet::new();
     let outcome = local.block_on(&event_loop, async {
@@ -179,7 +179,7 @@ pub(crate) fn run(
 async fn bench(
     args: &BenchArgs,
     engine: &Engine,
-    place: &Place,
+    place: &BenchFiles,
     interrupted: Stop,
 ) -> anyhow::Result<Outcome> {
     let [db, _] = writer::databases(&place.local);
@@ -206,7 +206,7 @@ async fn bench(
 async fn replicated(
     args: &BenchArgs,
     engine: &Engine,
-    place: &Place,
+    place: &BenchFiles,
     interrupted: Stop,
 ) -> anyhow::Result<Measured> {
     let plan = args.plan();

@@ -77,7 +77,7 @@ fn overlap(a: &Directory, b: &Directory) -> bool {
 }
 
 /// A replica, and the directory whose databases are written below it.
-struct Place<'c> {
+struct ReplicaPlace<'c> {
     replica: &'c ReplicaConfig,
     directory: Option<&'c Directory>,
     identity: String,
@@ -87,14 +87,19 @@ fn places(config: &Config) -> Result<(), FileError> {
     let of_databases = config.databases.iter().flat_map(|d| d.replicas.iter().map(move |r| (r, None)));
     let of_directories =
         config.directories.iter().flat_map(|d| d.settings().replicas.iter().map(move |r| (r, Some(d))));
-    let mut places: Vec<Place<'_>> = of_databases
+    let mut places: Vec<ReplicaPlace<'_>> = of_databases
         .chain(of_directories)
-        .map(|(replica, directory)| Place { replica, directory, identity: replica.location.identity() })
+        .map(|(replica, directory)| ReplicaPlace {
+            replica,
+            directory,
+            identity: replica.location.identity(),
+        })
         .collect();
     places.sort_by_key(|p| p.replica.line);
     // There may be thousands of databases, but few directories, so only directories are compared
     // with every other entry.
-    let (mut databases, mut directories) = (HashMap::with_capacity(places.len()), Vec::<&Place<'_>>::new());
+    let (mut databases, mut directories) =
+        (HashMap::with_capacity(places.len()), Vec::<&ReplicaPlace<'_>>::new());
     for (i, second) in places.iter().enumerate() {
         let first = match second.directory {
             None => {
@@ -122,7 +127,7 @@ fn places(config: &Config) -> Result<(), FileError> {
     Ok(())
 }
 
-fn collide(a: &Place<'_>, b: &Place<'_>) -> bool {
+fn collide(a: &ReplicaPlace<'_>, b: &ReplicaPlace<'_>) -> bool {
     match (a.directory, b.directory) {
         (None, None) => a.identity == b.identity,
         // Two entries for one directory with different patterns: no file is in both.

@@ -13,13 +13,13 @@
 //! file. So capture neither waits for such a frame nor holds anything back for it:
 //!
 //! 1. A checkpoint of lsfast's own copies all frames into the database file immediately, under
-//!    READ(k). Readers with a pin give way ([`Board::void_pins_once`]).
+//!    READ(k). Readers with a pin give way ([`Handoff::void_pins_once`]).
 //! 2. Capture continues at the position that the wal-index publishes, whose checksum proves the
 //!    next frame. Replicas compare page hashes.
 //! 3. The next commit starts the WAL over, because all of it is in the database file. If none
 //!    comes, lsfast truncates the WAL.
 //!
-//! [`Board::void_pins_once`]: crate::replicate::handoff::Board::void_pins_once
+//! [`Handoff::void_pins_once`]: crate::replicate::handoff::Handoff::void_pins_once
 
 use std::time::{Duration, Instant};
 
@@ -95,8 +95,8 @@ impl Capture {
         self.taken.open.clear();
         self.near = None;
         self.last_change = now;
-        self.board.lose(reason);
-        if self.guard.in_cruise() && self.board.void_pins_once() {
+        self.handoff.lose(reason);
+        if self.guard.in_cruise() && self.handoff.void_pins_once() {
             self.guard.copy_now(header.mx_frame)?;
         }
         Ok(())
@@ -123,7 +123,7 @@ impl Capture {
         let logged = logged || before.is_some_and(|d| d.logged);
         let since = before.map_or(now, |d| d.since);
         self.damages.present = Some(Damage { salts: header.salts, to: header.mx_frame, since, logged });
-        self.board.wal_damaged(reason);
+        self.handoff.wal_damaged(reason);
         self.guard.must_copy(header.mx_frame);
     }
 
@@ -132,7 +132,7 @@ impl Capture {
         let Some(damage) = self.damages.present.filter(|_| !self.damages.is_in(header)) else { return };
         self.damages.present = None;
         self.guard.need_not_copy();
-        self.board.wal_sound();
+        self.handoff.wal_sound();
         if damage.logged {
             let ms = damage.since.elapsed().as_millis();
             tracing::info!(db = %self.db.path().display(), ms, "the WAL is sound again: the frames that could not be proven are in the database file");

@@ -25,7 +25,7 @@ use super::taken::{Taken, pos_of};
 use crate::base::{FrameNo, Salts, limits};
 use crate::io::urgency_refused;
 use crate::replicate::capture::outcome::{Closing, Look, images};
-use crate::replicate::handoff::{Board, Mark, Near};
+use crate::replicate::handoff::{Handoff, Mark, Near};
 use crate::replicate::pending::{OpenPages, PgnoSet};
 use crate::sqlite::database::Database;
 use crate::sqlite::guard::{Guard, Phase};
@@ -52,7 +52,7 @@ pub struct Capture {
     pub(super) db: Arc<Database>,
     pub(super) tail: Tail,
     pub(super) guard: Guard,
-    pub(super) board: Rc<Board>,
+    pub(super) handoff: Rc<Handoff>,
     pub(super) taken: Taken,
     /// A transaction that was read, verified and copied before it was published, and the chain at
     /// its end.
@@ -88,24 +88,24 @@ impl Capture {
         db: Arc<Database>,
         tail: Tail,
         guard: Guard,
-        board: Rc<Board>,
+        handoff: Rc<Handoff>,
         mark: Mark,
         now: Instant,
     ) -> Capture {
-        board.set_mark(mark);
+        handoff.set_mark(mark);
         Capture {
             db,
             tail,
             guard,
             taken: Taken {
-                board: Rc::clone(&board),
+                handoff: Rc::clone(&handoff),
                 open: OpenPages::default(),
                 seen: PgnoSet::default(),
                 commits: 0,
                 count_base: mark.change,
                 by_index: mark.by_index,
             },
-            board,
+            handoff,
             near: None,
             long: None,
             closing: None,
@@ -172,10 +172,10 @@ impl Capture {
         };
         self.damaged_since = None;
         self.end_damage(&header);
-        if self.board.is_closing() {
+        if self.handoff.is_closing() {
             // The last look is over. What is committed now is for the next start; large batches
             // still get their pins.
-            self.board.grant_pins();
+            self.handoff.grant_pins();
             return Ok(Look::default());
         }
         if self.lost.is_some() && !self.is_back(&header, now)? {
@@ -227,7 +227,7 @@ impl Capture {
         let captured = self.taken.commits != before;
         if captured {
             self.last_change = now;
-            self.board.wake_all();
+            self.handoff.wake_all();
         }
         Look { captured, ..Look::default() }
     }
@@ -373,15 +373,15 @@ impl Capture {
                     self.guard.release_reads(mx, now)?;
                 }
                 if self.is_backfill_damaged(mx)? {
-                    if self.board.pin_is_wanted() {
-                        self.board.grant_pins();
+                    if self.handoff.pin_is_wanted() {
+                        self.handoff.grant_pins();
                     }
                     return Ok(false);
                 }
                 self.step_cruise(mx, now)
             }
             Phase::Turn { .. } => {
-                let (backfilled, wanted) = (self.guard.backfilled(), self.board.pin_is_wanted());
+                let (backfilled, wanted) = (self.guard.backfilled(), self.handoff.pin_is_wanted());
                 let moved = self.guard.step_turn(mx, wanted, now)?;
                 if moved && self.guard.in_cruise() && self.guard.backfilled() != backfilled {
                     self.closing = Some(Closing::Held);
@@ -396,12 +396,12 @@ impl Capture {
     /// store is unreachable, do not keep the WAL from starting over. Only [`TURNS_BEFORE_PIN`]
     /// turns go first, so that a WAL that is never armed does not keep pins from being granted.
     fn step_cruise(&mut self, mx: FrameNo, now: Instant) -> Result<bool, TailError> {
-        let wanted = self.board.pin_is_wanted();
-        if self.board.is_pinned() {
+        let wanted = self.handoff.pin_is_wanted();
+        if self.handoff.is_pinned() {
             let bytes = u64::from(mx.0) * u64::from(self.db.page_size().get());
             // I6: no further pin while the WAL is large, so that it can start over.
             if wanted && bytes < limits::WAL_REPORT_BYTES {
-                self.board.grant_pins();
+                self.handoff.grant_pins();
             }
             return Ok(false);
         }
@@ -414,7 +414,7 @@ impl Capture {
         }
         if wanted {
             self.turns_before_pin = 0;
-            self.board.grant_pins();
+            self.handoff.grant_pins();
         }
         Ok(false)
     }
@@ -463,7 +463,7 @@ impl Capture {
             Peeked::Begun => {}
             Peeked::Long => self.long = Some(pos),
             Peeked::Whole(whole) => {
-                self.board.show_near(Some(whole.0.clone()));
+                self.handoff.show_near(Some(whole.0.clone()));
                 self.near = Some(whole);
             }
         }
@@ -492,7 +492,7 @@ impl Capture {
     /// # Errors
     /// Any error of the lock.
     pub fn give_back_log(&mut self) -> Result<(), TailError> {
-        if self.is_settled() && self.counts && !self.board.is_pinned() {
+        if self.is_settled() && self.counts && !self.handoff.is_pinned() {
             self.guard.give_back()?;
         }
         Ok(())

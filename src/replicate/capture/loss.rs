@@ -97,7 +97,7 @@ impl Capture {
         let since = *self.damaged_since.get_or_insert(now);
         if now.duration_since(since) >= DAMAGED_AFTER && self.guard.heal()? {
             self.damaged_since = None;
-            self.board.void_pins();
+            self.handoff.void_pins();
             if self.damage_reported.is_none_or(|t| now.duration_since(t) >= DAMAGE_REPORT_AGAIN) {
                 self.damage_reported = Some(now);
                 tracing::warn!(
@@ -160,7 +160,7 @@ impl Capture {
         }
         let current = header.salts == self.tail.salts() || matches!(self.follow_reset(&header), Ok(true));
         match current.then(|| self.take_all(&header)) {
-            Some(Ok(())) => self.board.wake_all(),
+            Some(Ok(())) => self.handoff.wake_all(),
             Some(Err(e)) => self.lose(&e.to_string(), Instant::now()),
             None => {}
         }
@@ -172,7 +172,7 @@ impl Capture {
     pub(super) fn was_edited(&mut self, now: Instant) -> Result<bool, TailError> {
         if self.closing.is_some() || !self.guard.is_still()? {
             self.edits.is_written_to(now);
-            self.board.set_stamp(None);
+            self.handoff.set_stamp(None);
             return Ok(false);
         }
         let last_chance = self.edits.last_chance == Some(true);
@@ -188,7 +188,7 @@ impl Capture {
         if !self.guard.is_still()? {
             // A checkpoint began, and wrote to the file.
             self.edits.is_written_to(now);
-            self.board.set_stamp(None);
+            self.handoff.set_stamp(None);
             return Ok(false);
         }
         let before = self.edits.stamp.replace(stamp).unwrap_or(stamp);
@@ -198,11 +198,11 @@ impl Capture {
                 self.edits.touched_due = Some(self.edits.touched_at.map_or(now, |at| now.max(at + rest)));
             }
             let Some(due) = self.edits.touched_due else {
-                self.board.set_stamp(Some(stamp));
+                self.handoff.set_stamp(Some(stamp));
                 return Ok(false);
             };
             // Not compared yet: the next start must not take this for the file that was stored.
-            self.board.set_stamp(None);
+            self.handoff.set_stamp(None);
             if due > now && !last_chance {
                 return Ok(false);
             }
@@ -216,7 +216,7 @@ impl Capture {
             self.lose_quietly(reason, now);
             return Ok(true);
         }
-        self.board.set_stamp(Some(stamp));
+        self.handoff.set_stamp(Some(stamp));
         self.edits.touched_due = None;
         self.edits.edited_at = Some(now);
         let reason = "the database file was changed outside SQLite, as by a copy over it";
@@ -238,7 +238,7 @@ impl Capture {
             let stamp = Stamp::of(self.db.file().std())?;
             if self.guard.is_still()? {
                 (self.edits.stamp, self.edits.stamped_at) = (Some(stamp), Some(now));
-                self.board.set_stamp(Some(stamp).filter(|_| self.edits.touched_due.is_none()));
+                self.handoff.set_stamp(Some(stamp).filter(|_| self.edits.touched_due.is_none()));
             }
         }
         Ok(self.tail.is_followed()?)
@@ -285,7 +285,7 @@ impl Capture {
         if self.db.is_resized()? {
             tracing::warn!(db = %self.db.path().display(), "the database was overwritten by one with another page size; opening it again");
             self.edits.edited_at = Some(now);
-            self.board.file_moved();
+            self.handoff.file_moved();
             return Ok(true);
         }
         self.edits.edited_at = None;
@@ -306,8 +306,8 @@ impl Capture {
         self.taken.open.clear();
         self.near = None;
         self.last_change = now;
-        self.board.void_pins();
-        self.board.lose(reason);
+        self.handoff.void_pins();
+        self.handoff.lose(reason);
     }
 
     /// After a loss: reads the present generation without capturing anything, and continues after
@@ -337,7 +337,7 @@ impl Capture {
         self.lost = None;
         self.closing = Some(Closing::Held);
         self.guard.enter_cruise();
-        self.board.set_mark(mark);
+        self.handoff.set_mark(mark);
         Ok(())
     }
 }

@@ -88,7 +88,7 @@ impl Capture {
                 "another program damaged the wal-index; letting SQLite rebuild it before the next application opens the database"
             );
         }
-        self.board.void_pins();
+        self.handoff.void_pins();
         Ok(self.guard.heal()?)
     }
 }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::base::FrameNo;
-use crate::replicate::handoff::{Board, Mark};
+use crate::replicate::handoff::{Handoff, Mark};
 use crate::replicate::pending::{OpenPages, PgnoSet};
 use crate::wal::frames::{Chain, CommittedRun};
 use crate::wal::tail::{Found, WalPos};
@@ -11,7 +11,7 @@ use crate::wal::tail::{Found, WalPos};
 /// The pages taken from the WAL, and how far capture has read.
 #[derive(Debug)]
 pub(super) struct Taken {
-    pub(super) board: Rc<Board>,
+    pub(super) handoff: Rc<Handoff>,
     /// Pages of a transaction whose commit has not been read yet.
     pub(super) open: OpenPages,
     /// Page numbers seen in a run; kept to reuse the memory.
@@ -45,11 +45,11 @@ impl Taken {
         }
     }
 
-    /// Hands the open pages to the board as `commits` whole transactions.
+    /// Hands the open pages to the handoff as `commits` whole transactions.
     pub(super) fn committed(&mut self, commits: u32, size_pages: u32, end: Chain) {
         self.commits = self.commits.wrapping_add(commits);
         let mark = Mark { pos: pos_of(&end), size_pages, change: self.change(), by_index: self.by_index };
-        self.board.commit(&mut self.open, u64::from(commits), mark);
+        self.handoff.commit(&mut self.open, u64::from(commits), mark);
     }
 
     /// The wal-index's count of commits, if none was missed.

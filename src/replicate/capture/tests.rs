@@ -32,7 +32,7 @@ fn insert(app: &Connection, pages: usize) {
 fn captured(path: &Path) -> Capture {
     let db = Arc::new(Database::open(path).unwrap());
     let Opened { guard, tail, mark, .. } = open(&db, &[]).unwrap();
-    Capture::new(db, tail, guard, Rc::new(Board::new(0, Rc::default())), mark, Instant::now())
+    Capture::new(db, tail, guard, Rc::new(Handoff::new(0, Rc::default())), mark, Instant::now())
 }
 
 /// Looks until there is nothing to take.
@@ -107,8 +107,8 @@ async fn a_transaction_of_any_length_is_captured_in_bounded_memory() {
     let app = writer(&path);
     let db = Arc::new(Database::open(&path).unwrap());
     let Opened { guard, tail, mark, .. } = open(&db, &[]).unwrap();
-    let board = Rc::new(Board::new(1, Rc::default()));
-    let mut capture = Capture::new(db, tail, guard, Rc::clone(&board), mark, Instant::now());
+    let handoff = Rc::new(Handoff::new(1, Rc::default()));
+    let mut capture = Capture::new(db, tail, guard, Rc::clone(&handoff), mark, Instant::now());
     app.execute_batch("BEGIN").unwrap();
     insert(&app, 3 * limits::OPEN_BYTES / 4096);
     assert!(!look(&mut capture).captured, "frames that are not published are not taken");
@@ -123,9 +123,9 @@ async fn a_transaction_of_any_length_is_captured_in_bounded_memory() {
         }
     }
     assert!(captured);
-    let (pages, bytes) = board.slot(0, |s| (s.pending.len(), s.pending.bytes()));
+    let (pages, bytes) = handoff.slot(0, |s| (s.pending.len(), s.pending.bytes()));
     assert!(pages > 3 * limits::OPEN_BYTES / 4096 && bytes == 0, "{pages} pages, {bytes} bytes");
-    assert!(board.slot(0, |s| s.pending.has_numbers_only()));
+    assert!(handoff.slot(0, |s| s.pending.has_numbers_only()));
     insert(&app, 1);
     assert!(look(&mut capture).captured);
     assert!(capture.taken.open.is_empty());
@@ -139,9 +139,9 @@ async fn pins_in_close_succession_leave_room_for_turns() {
     let path = dir.path().join("app.db");
     let app = writer(&path);
     let mut capture = captured(&path);
-    let board = Rc::clone(&capture.board);
+    let handoff = Rc::clone(&capture.handoff);
     let mut pin = {
-        let (wanted, granted) = (board.pin(), async { look(&mut capture) });
+        let (wanted, granted) = (handoff.pin(), async { look(&mut capture) });
         let (pin, _) = tokio::join!(wanted, granted);
         pin.unwrap()
     };
@@ -153,11 +153,11 @@ async fn pins_in_close_succession_leave_room_for_turns() {
     for _ in 0..3 {
         drop(pin);
         let mut turned = false;
-        let (wanted, granted) = (board.pin(), async {
-            while !board.pin_is_wanted() {
+        let (wanted, granted) = (handoff.pin(), async {
+            while !handoff.pin_is_wanted() {
                 tokio::task::yield_now().await;
             }
-            while board.pin_is_wanted() {
+            while handoff.pin_is_wanted() {
                 let in_turn = !capture.guard.in_cruise();
                 turned |= in_turn;
                 if in_turn {
@@ -229,11 +229,11 @@ async fn an_early_turn_ends_when_something_else_is_wanted() {
     let path = dir.path().join("app.db");
     let app = writer(&path);
     let mut capture = captured(&path);
-    let board = Rc::clone(&capture.board);
+    let handoff = Rc::clone(&capture.handoff);
     insert(&app, 90);
     assert!(look(&mut capture).quiet && capture.guard.is_early(), "looks wait for hints");
-    let (pin, ()) = tokio::join!(board.pin(), async {
-        while !board.pin_is_wanted() {
+    let (pin, ()) = tokio::join!(handoff.pin(), async {
+        while !handoff.pin_is_wanted() {
             tokio::task::yield_now().await;
         }
         look(&mut capture);

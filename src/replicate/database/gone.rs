@@ -14,14 +14,14 @@ impl Follower<'_> {
     /// descriptors: stores them if that takes no longer than [`LAST_WORDS`]. Returns whether all of
     /// it is stored.
     pub(super) async fn store_the_last(&mut self) -> bool {
-        self.board.close();
-        let (board, hint, replicas) = (&self.board, &self.hint, &mut self.replicas);
+        self.handoff.close();
+        let (handoff, hint, replicas) = (&self.handoff, &self.hint, &mut self.replicas);
         let all = async {
             let mut stored = true;
             loop {
                 // No lock of ours keeps the files as they are. No program writes to them either, or
                 // reading them shows it.
-                board.grant_pins();
+                handoff.grant_pins();
                 tokio::select! {
                     ended = replicas.join_next() => match ended {
                         Some(ended) => stored &= matches!(ended, Ok(Ok(()))),

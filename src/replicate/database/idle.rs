@@ -53,7 +53,7 @@ impl Follower<'_> {
         if self.wal_reported {
             return;
         }
-        let frames = u64::from(self.board.mark().pos.frame.0);
+        let frames = u64::from(self.handoff.mark().pos.frame.0);
         let bytes = frames * u64::from(self.capture.db().page_size().get());
         if bytes > limits::WAL_REPORT_BYTES {
             self.wal_reported = true;

@@ -31,16 +31,16 @@ const NEAR_MAX: Duration = Duration::from_secs(30);
 
 /// The schedule of looks since the last hint.
 #[derive(Debug, Default)]
-pub(crate) struct Gaps {
+pub(crate) struct LookSchedule {
     next: usize,
     near_since: Option<Instant>,
     /// There was no hint since [`GAPS`] were used up.
     quiet: bool,
 }
 
-impl Gaps {
+impl LookSchedule {
     pub(crate) fn restart(&mut self) {
-        *self = Gaps::default();
+        *self = LookSchedule::default();
     }
 
     /// Whether the last hint was followed by all the looks that a commit can need.
@@ -51,7 +51,7 @@ impl Gaps {
     /// The time of the next look after `look`; `None` to wait for a hint.
     pub(crate) fn next(&mut self, look: Look, now: Instant) -> Option<Instant> {
         if look.quiet {
-            *self = Gaps { quiet: true, ..Gaps::default() };
+            *self = LookSchedule { quiet: true, ..LookSchedule::default() };
         }
         if self.quiet && !look.near {
             return None;
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn looks_end_unless_a_commit_is_near() {
         let (nothing, near) = (Look::default(), Look { near: true, ..Look::default() });
-        let mut gaps = Gaps::default();
+        let mut gaps = LookSchedule::default();
         let start = Instant::now();
         let count = std::iter::from_fn(|| gaps.next(nothing, start)).count();
         assert_eq!(count, GAPS.len());
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn a_look_that_shows_nothing_under_way_is_the_last_until_a_hint() {
         let quiet = Look { quiet: true, ..Look::default() };
-        let mut gaps = Gaps::default();
+        let mut gaps = LookSchedule::default();
         let start = Instant::now();
         assert_eq!(gaps.next(Look::default(), start), Some(start + GAPS[0]));
         assert_eq!(gaps.next(quiet, start), None);

@@ -27,18 +27,18 @@ use super::attach::{self, Opened};
 use super::error::FollowError;
 use super::hold::Held;
 use super::leave::Leaving;
-use super::look_schedule::{GAPS, Gaps};
+use super::look_schedule::{GAPS, LookSchedule};
 use super::notice::Notice;
 use super::wait::{Waited, wait_for};
 use crate::io::Engine;
 use crate::io::link::target_of;
-use crate::io::timer::Naps;
+use crate::io::timer::Timers;
 use crate::io::watch::{Hint, Watches};
 use crate::replicate::capture::{Capture, Look};
 use crate::replicate::event::Observer;
-use crate::replicate::fleet::open_files::{Files, Place, Places};
+use crate::replicate::fleet::open_files::{Files, Places, Reservation};
 use crate::replicate::fleet::sweep::Sweep;
-use crate::replicate::handoff::Board;
+use crate::replicate::handoff::Handoff;
 use crate::replicate::options::DatabaseOptions;
 use crate::replicate::outage::Outages;
 use crate::replicate::replica::pace::Pace;
@@ -50,8 +50,7 @@ use crate::replicate::verify::Turns;
 use crate::replicate::vitals::{DatabasePhase, DatabaseVitals, Vitals};
 use crate::replicate::{Once, history};
 use crate::sqlite::database::{Database, FileId, Stamp};
-use crate::sqlite::guard::Phase;
-use crate::wal::tail::{Ahead, TailError};
+use crate::wal::tail::TailError;
 
 /// Delay between looks while all replicas are uploading: commits gather for the next upload anyway.
 pub(super) const BUSY_GAP: Duration = Duration::from_millis(1);
@@ -74,7 +73,7 @@ pub struct Shared {
     pub(crate) engine: Engine,
     pub(crate) observer: Observer,
     pub(crate) vitals: Arc<Vitals>,
-    pub(crate) naps: Naps,
+    pub(crate) timers: Timers,
     pub(crate) watches: Watches,
     pub(crate) sweep: Sweep,
     /// Limits how many databases are opened at once.
@@ -213,7 +212,7 @@ pub(super) struct Follower<'a> {
     pub(super) id: FileId,
     stop: &'a Stop,
     pub(super) capture: Capture,
-    pub(super) board: Rc<Board>,
+    pub(super) handoff: Rc<Handoff>,
     pub(super) hint: Rc<Hint>,
     pub(super) replicas: JoinSet<Result<(), ReplicaError>>,
     last_error: Option<ReplicaError>,
@@ -232,7 +231,7 @@ pub(super) struct Follower<'a> {
     _sweep: Rc<crate::replicate::fleet::sweep::Entry>,
     /// State folders of the replicas.
     pub(super) folders: Vec<PathBuf>,
-    _places: Vec<Place>,
+    _places: Vec<Reservation>,
     _held: Held,
 }
 
@@ -273,21 +272,22 @@ impl<'a> Follower<'a> {
             .zip(edited)
             .map(|(since, edited)| since.and_then(|p| edited.map_or(Ok(p), |why| Err(why.to_owned()))))
             .collect();
-        let board = Rc::new(Board::seen(Arc::clone(vitals), Rc::clone(&hint)));
-        let mut capture = Capture::new(Arc::clone(&db), tail, guard, Rc::clone(&board), mark, Instant::now());
+        let handoff = Rc::new(Handoff::seen(Arc::clone(vitals), Rc::clone(&hint)));
+        let mut capture =
+            Capture::new(Arc::clone(&db), tail, guard, Rc::clone(&handoff), mark, Instant::now());
         if let Some((reason, header)) = damage {
             capture.opened_damaged(&reason, &header, Instant::now());
         }
         let mut replicas = JoinSet::new();
         for (index, ((replica, local), since)) in options.replicas.iter().zip(locals).zip(since).enumerate() {
             let first_level = replica.history.levels.first().map(|(_, interval)| *interval);
-            let continuity = since.map(|pending| board.seed(index, pending));
+            let continuity = since.map(|pending| handoff.seed(index, pending));
             tracing::debug!(db = %path.display(), replica = replica.store.url(), "the database is open");
             let replica = Replica {
                 index,
                 store: Arc::clone(&replica.store),
                 engine: shared.engine.clone(),
-                board: Rc::clone(&board),
+                handoff: Rc::clone(&handoff),
                 db: Arc::clone(&db),
                 local,
                 continuity,
@@ -296,7 +296,7 @@ impl<'a> Follower<'a> {
                 strict: shared.alone,
                 prepared: None,
                 local_failed: false,
-                history: Rc::new(history::Feed::new(shared.history.cache.shelf())),
+                history: Rc::new(history::Feed::new(shared.history.cache.inventory())),
                 history_options: replica.history.clone().by_store(&replica.store),
                 once: shared.once,
                 common: shared.history.clone(),
@@ -317,7 +317,7 @@ impl<'a> Follower<'a> {
             shared,
             stop,
             capture,
-            board,
+            handoff,
             replicas,
             last_error: None,
             wal_reported: false,
@@ -347,7 +347,7 @@ impl<'a> Follower<'a> {
             *stored = readable && self.store_the_last().await;
         }
         // No pipeline may wait for a pin that can no longer come.
-        self.board.refuse_pins();
+        self.handoff.refuse_pins();
         self.replicas.shutdown().await;
         if !matches!(end, Ok(End::Replaced { .. })) {
             self.leave().await;
@@ -356,7 +356,7 @@ impl<'a> Follower<'a> {
     }
 
     async fn look_on(&mut self) -> Result<End, FollowError> {
-        let mut gaps = Gaps::default();
+        let mut gaps = LookSchedule::default();
         loop {
             // Comes first: while our locks are on its wal-index, the application cannot begin a new
             // database under this name.
@@ -372,8 +372,8 @@ impl<'a> Follower<'a> {
                 tokio::task::yield_now().await;
                 continue;
             }
-            if stopping && !self.board.is_closing() && self.capture.settles(now) {
-                self.board.close();
+            if stopping && !self.handoff.is_closing() && self.capture.settles(now) {
+                self.handoff.close();
             }
             if look.captured {
                 gaps.restart();
@@ -405,7 +405,7 @@ impl<'a> Follower<'a> {
     }
 
     /// When to look again without a hint.
-    fn next_look(&mut self, gaps: &mut Gaps, look: Look, now: Instant) -> Option<Instant> {
+    fn next_look(&mut self, gaps: &mut LookSchedule, look: Look, now: Instant) -> Option<Instant> {
         let by_gaps = gaps.next(look, now);
         let by_guard = self.capture.deadline();
         let by_turn = (self.capture.awaits_checkpoint() && by_gaps.is_none_or(|t| t > now + TURN_GAP))
@@ -418,11 +418,15 @@ impl<'a> Follower<'a> {
     /// All replicas are uploading, and the guard waits for nothing: what comes now joins the next
     /// upload.
     fn no_hurry(&self) -> bool {
-        self.board.all_busy() && !self.capture.in_turn()
+        self.handoff.all_busy() && !self.capture.in_turn()
     }
 
     /// Waits for a hint, a helper thread, the end of a replica, the stop, or `at`.
-    async fn wait(&mut self, mut at: Option<Instant>, gaps: &mut Gaps) -> Result<Option<End>, FollowError> {
+    async fn wait(
+        &mut self,
+        mut at: Option<Instant>,
+        gaps: &mut LookSchedule,
+    ) -> Result<Option<End>, FollowError> {
         let now = Instant::now();
         let pause = if self.capture.in_turn() { TURN_GAP } else { BUSY_GAP };
         let by_clock = matches!(self.notice, Notice::Clock);
@@ -430,26 +434,26 @@ impl<'a> Follower<'a> {
             at = Some(now + BUSY_GAP);
         } else if by_clock {
             at = Some(now + pause);
-            nap_until(&self.shared.naps, at).await;
+            nap_until(&self.shared.timers, at).await;
         }
         if self.no_hurry() {
             at = at.map(|t| t.max(now + pause));
         }
         self.give_back_idle_log(now)?;
         tokio::select! {
-            result = helper(self.capture.phase()) => {
+            result = self.capture.phase().ended() => {
                 self.capture.locked(result).map_err(|e| FollowError::Tail { db: self.capture.db().path().to_owned(), source: e })?;
             }
             () = self.hint.wait() => {
                 if !by_clock && self.no_hurry() {
-                    self.shared.naps.until(now + pause).await;
+                    self.shared.timers.until(now + pause).await;
                 }
                 gaps.restart();
                 self.unexplained = true;
             }
-            () = nap_until(&self.shared.naps, at), if at.is_some() => {}
+            () = nap_until(&self.shared.timers, at), if at.is_some() => {}
             joined = self.replicas.join_next() => return self.replica_ended(joined),
-            () = self.stop.asked(), if !self.board.is_closing() => {}
+            () = self.stop.asked(), if !self.handoff.is_closing() => {}
         }
         Ok(None)
     }
@@ -480,20 +484,8 @@ impl<'a> Follower<'a> {
     }
 }
 
-async fn nap_until(naps: &Naps, at: Option<Instant>) {
+async fn nap_until(timers: &Timers, at: Option<Instant>) {
     if let Some(at) = at {
-        naps.until(at).await;
-    }
-}
-
-/// Waits for the helper thread of the phase; forever if it has none.
-async fn helper(phase: &mut Phase) -> io::Result<Option<Ahead>> {
-    match phase {
-        Phase::Closing(work)
-        | Phase::GivingBack(work)
-        | Phase::Arming { work, .. }
-        | Phase::Round { work, .. }
-        | Phase::Healing { work, .. } => work.await.map_err(io::Error::other)?,
-        Phase::Cruise | Phase::Turn { .. } => std::future::pending().await,
+        timers.until(at).await;
     }
 }

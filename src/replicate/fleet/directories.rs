@@ -434,7 +434,7 @@ fn is_searched(dir: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::timer::Naps;
+    use crate::io::timer::Timers;
 
     /// The hint is for something else: the event that reports the removal of the directory has not
     /// been read yet.
@@ -448,7 +448,7 @@ mod tests {
                 std::fs::create_dir(&path).unwrap();
                 let choose: Choose = Arc::new(|_| None);
                 let options = DirectoryOptions { path: path.clone(), recursive: true, watch: true, choose };
-                let watches = Watches::new(&Naps::new().unwrap()).unwrap();
+                let watches = Watches::new(&Timers::new().unwrap()).unwrap();
                 let mut directories = Directories::new(vec![options], &watches, false);
                 assert!(directories.next().await.is_empty());
                 std::fs::remove_dir(&path).unwrap();

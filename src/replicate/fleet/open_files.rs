@@ -46,7 +46,7 @@ pub struct Places(Rc<RefCell<HashMap<String, PathBuf>>>);
 
 /// The right to write to one store location; returned when dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct Reservation {
     identity: String,
     places: Places,
 }
@@ -56,18 +56,18 @@ impl Places {
     ///
     /// # Errors
     /// [`FollowError::SharedPlace`] if another database has taken it.
-    pub fn take(&self, store: &dyn Store, db: &Path) -> Result<Place, FollowError> {
+    pub fn take(&self, store: &dyn Store, db: &Path) -> Result<Reservation, FollowError> {
         let (identity, mut places) = (store.identity(), self.0.borrow_mut());
         if let Some(other) = places.get(&identity) {
             let (db, other, url) = (db.to_owned(), other.clone(), store.url().to_owned());
             return Err(FollowError::SharedPlace { db, other, url });
         }
         places.insert(identity.clone(), db.to_owned());
-        Ok(Place { identity, places: self.clone() })
+        Ok(Reservation { identity, places: self.clone() })
     }
 }
 
-impl Drop for Place {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.places.0.borrow_mut().remove(&self.identity);
     }

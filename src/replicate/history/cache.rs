@@ -27,7 +27,7 @@ pub struct Cache(Arc<Mutex<Inner>>);
 
 /// The files of one replica. Dropping it removes them.
 #[derive(Debug)]
-pub struct Shelved {
+pub struct ReplicaCache {
     cache: Cache,
     owner: Owner,
 }
@@ -35,9 +35,9 @@ pub struct Shelved {
 impl Cache {
     /// A part of the cache for one replica.
     #[must_use]
-    pub fn shelf(&self) -> Shelved {
+    pub fn inventory(&self) -> ReplicaCache {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        Shelved { cache: self.clone(), owner: NEXT.fetch_add(1, Ordering::Relaxed) }
+        ReplicaCache { cache: self.clone(), owner: NEXT.fetch_add(1, Ordering::Relaxed) }
     }
 
     /// Bytes held for all replicas.
@@ -61,7 +61,7 @@ impl Inner {
     }
 }
 
-impl Shelved {
+impl ReplicaCache {
     /// Adds a file unless it is too long. Copies the bytes, because the buffer that they are part
     /// of may be larger.
     pub fn put(&self, id: LtxId, bytes: &Bytes) {
@@ -102,13 +102,13 @@ impl Shelved {
     }
 }
 
-impl Drop for Shelved {
+impl Drop for ReplicaCache {
     fn drop(&mut self) {
         self.forget_all();
     }
 }
 
-impl Shelved {
+impl ReplicaCache {
     /// Removes all files of this replica.
     pub fn forget_all(&self) {
         let mut inner = self.cache.lock();
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn the_oldest_go_first_and_owners_do_not_mix() {
         let cache = Cache::default();
-        let (a, b) = (cache.shelf(), cache.shelf());
+        let (a, b) = (cache.inventory(), cache.inventory());
         let file = Bytes::from(vec![7; limits::CACHE_OBJECT_BYTES]);
         let room = (limits::CACHE_BYTES / limits::CACHE_OBJECT_BYTES) as u64;
         for n in 1..=room + 3 {
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn names_of_what_is_gone_do_not_pile_up() {
         let cache = Cache::default();
-        let a = cache.shelf();
+        let a = cache.inventory();
         for n in 1..=10_000 {
             a.put(id(n), &Bytes::from_static(b"x"));
             a.forget(id(n));

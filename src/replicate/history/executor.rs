@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::handover::{Feed, Live, last_frame};
-use super::inventory::{Shelf, Stored};
+use super::inventory::{Inventory, Stored};
 use super::merge::MergeJob;
 use super::options::HistoryOptions;
 use super::plan::{Job, Kind, Next, Planner, image_id};
@@ -64,7 +64,7 @@ impl Default for Rest {
 }
 
 /// The executor of one replica's history.
-pub struct Keeper {
+pub struct Executor {
     store: Arc<dyn Store>,
     options: HistoryOptions,
     ticks: Ticks,
@@ -80,20 +80,20 @@ pub struct Keeper {
     trouble: Trouble,
 }
 
-impl Keeper {
+impl Executor {
     /// An executor for a replica whose listing will come through `feed`.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, options: HistoryOptions, feed: Rc<Feed>, name: String) -> Keeper {
+    pub fn new(store: Arc<dyn Store>, options: HistoryOptions, feed: Rc<Feed>, name: String) -> Executor {
         let ticks = Ticks::of(&store.identity());
         let (spill, live, rests, status) = (None, None, HashMap::new(), HistoryStatus::default());
         let (outages, trouble) = (Outages::default(), Trouble::default());
-        Keeper { store, options, ticks, feed, name, spill, live, rests, status, outages, trouble }
+        Executor { store, options, ticks, feed, name, spill, live, rests, status, outages, trouble }
     }
 
     /// Sets the known outages: no step is tried while the store is unreachable.
     #[must_use]
-    pub fn with_outages(self, outages: Outages) -> Keeper {
-        Keeper { outages, ..self }
+    pub fn with_outages(self, outages: Outages) -> Executor {
+        Executor { outages, ..self }
     }
 
     /// Whether a pipeline waits for the store, so that steps would fail, too.
@@ -104,19 +104,19 @@ impl Keeper {
 
     /// Sets the live database.
     #[must_use]
-    pub fn with_live(self, live: Live) -> Keeper {
-        Keeper { live: Some(live), ..self }
+    pub fn with_live(self, live: Live) -> Executor {
+        Executor { live: Some(live), ..self }
     }
 
     /// Sets the folder for a temporary file with a large page index.
     #[must_use]
-    pub fn with_folder(self, spill: PathBuf) -> Keeper {
-        Keeper { spill: Some(spill), ..self }
+    pub fn with_folder(self, spill: PathBuf) -> Executor {
+        Executor { spill: Some(spill), ..self }
     }
 
     #[cfg(test)]
-    pub(super) fn on_time(self) -> Keeper {
-        Keeper { ticks: Ticks::on_time(), ..self }
+    pub(super) fn on_time(self) -> Executor {
+        Executor { ticks: Ticks::on_time(), ..self }
     }
 
     /// The next job, or when one will be due.
@@ -130,8 +130,8 @@ impl Keeper {
 
     fn plan<T>(&self, now: Millis, f: impl FnOnce(Planner<'_>) -> T) -> T {
         let resting = |kind| self.rests.get(&kind).map(|r| r.until).filter(|t| *t > now);
-        self.feed.shelf(|shelf| {
-            f(Planner { shelf, options: &self.options, ticks: self.ticks, now, resting: &resting })
+        self.feed.inventory(|inventory| {
+            f(Planner { inventory, options: &self.options, ticks: self.ticks, now, resting: &resting })
         })
     }
 
@@ -149,7 +149,7 @@ impl Keeper {
             Next::Job(_) => Some(now),
             Next::Wait(at) => at,
         };
-        self.feed.shelf(|shelf| self.status.count(shelf));
+        self.feed.inventory(|inventory| self.status.count(inventory));
         &self.status
     }
 
@@ -205,7 +205,7 @@ impl Keeper {
     pub(super) fn is_large(&self, job: &Job) -> bool {
         let bytes = match job {
             Job::Merge { inputs, .. } | Job::Heal { inputs, .. } => inputs.iter().map(|s| s.size).sum(),
-            Job::Snapshot => self.feed.shelf(|s| s.newest_snapshot().map_or(u64::MAX, |s| s.size)),
+            Job::Snapshot => self.feed.inventory(|s| s.newest_snapshot().map_or(u64::MAX, |s| s.size)),
             Job::Copy { .. } | Job::Delete { .. } | Job::Times | Job::DropTimes(_) => 0,
         };
         bytes > limits::HISTORY_LARGE_BYTES
@@ -258,7 +258,7 @@ impl Keeper {
             let entry = Entry { id: s.id, size: s.size, modified: s.created };
             let Err(e) = restore::prove_file(&self.store, entry).await else { continue };
             let Some((id, why)) = restore::damage::fault(&e) else { continue };
-            found |= self.feed.shelf(|shelf| shelf.damage(id, why.clone()));
+            found |= self.feed.inventory(|inventory| inventory.damage(id, why.clone()));
             let broken = self.feed.is_broken();
             tracing::warn!(
                 db = self.name, replica = self.store.url(), file = %id, reason = why, newest_lost = broken,
@@ -294,7 +294,7 @@ impl Keeper {
         }
         let age = Duration::from_millis(u64::try_from(now.0 - rest.since.0).unwrap_or(0));
         let cause = (std::mem::discriminant(e), e.store_error().map(|e| e.kind()));
-        // An outage of the store is one for all, whether a pipeline meets it first or a keeper.
+        // An outage of the store is one for all, whether a pipeline meets it first or an executor.
         let outage = e.store_error().filter(|e| e.is_transient());
         rest.outage = outage.is_some();
         if let Some(e) = outage {
@@ -333,7 +333,7 @@ impl Keeper {
             Job::Times => self.times().await,
             Job::DropTimes(ids) => {
                 self.store.delete_times(&ids).await?;
-                self.feed.shelf(|s| s.remove_times(&ids));
+                self.feed.inventory(|s| s.remove_times(&ids));
                 Ok(())
             }
         }
@@ -341,7 +341,7 @@ impl Keeper {
 
     fn put(&self, stored: Stored) {
         tracing::debug!(db = self.name, replica = self.store.url(), file = %stored.id, bytes = stored.size, "history written");
-        self.feed.shelf(|s| s.put(stored));
+        self.feed.inventory(|s| s.put(stored));
     }
 
     async fn merge(
@@ -399,7 +399,7 @@ impl Keeper {
     /// Makes a full image from the newest batch if that has all pages, as a new start stores it
     /// where files are damaged.
     async fn image_of_whole_batch(&self, now: Millis) -> Result<(), HistoryError> {
-        let Some(newest) = self.feed.shelf(|s| s.level(Level::RAW).next_back().copied()) else {
+        let Some(newest) = self.feed.inventory(|s| s.level(Level::RAW).next_back().copied()) else {
             return Err(HistoryError::NoImage("nothing is stored".to_owned()));
         };
         let (spill, inputs) = (self.spill.clone(), [newest]);
@@ -436,11 +436,11 @@ impl Keeper {
 
     /// The files from which the newest state is restored; empty if they do not make it.
     fn chain(&self) -> Vec<Stored> {
-        self.feed.shelf(|shelf: &mut Shelf| {
-            let plan = shelf.newest_plan().ok().filter(|_| !shelf.is_broken());
+        self.feed.inventory(|inventory: &mut Inventory| {
+            let plan = inventory.newest_plan().ok().filter(|_| !inventory.is_broken());
             let Some(mut files) = plan else { return Vec::new() };
             files.truncate(limits::MERGE_INPUTS);
-            let of = |id: LtxId| shelf.level(id.level).find(|s| s.id == id).copied();
+            let of = |id: LtxId| inventory.level(id.level).find(|s| s.id == id).copied();
             files.iter().filter_map(|e| of(e.id)).collect()
         })
     }
@@ -449,7 +449,7 @@ impl Keeper {
     async fn image(&self, live: &Live, now: Millis) -> Result<(), HistoryError> {
         let (pin, point, source) = live.point(&self.feed).await.map_err(HistoryError::NoImage)?;
         let page_size = source.page_size();
-        let before = self.feed.shelf(|s| s.level(Level::RAW).next_back().map(|s| s.created));
+        let before = self.feed.inventory(|s| s.level(Level::RAW).next_back().map(|s| s.created));
         let created = now.not_before(before.unwrap_or_default());
         let (size_pages, wal) = (source.size_pages(), last_frame(page_size, &point.mark));
         let header = Header::new(page_size, size_pages, (Txid(1), point.txid), created, wal);
@@ -472,7 +472,7 @@ impl Keeper {
     }
 
     async fn delete(&self, ids: &[LtxId]) -> Result<(), HistoryError> {
-        let newest = self.feed.shelf(|s| s.position());
+        let newest = self.feed.inventory(|s| s.position());
         // I4: without the newest level-0 file Litestream would begin again at TXID 1.
         assert!(!ids.contains(&LtxId::raw(newest)), "the newest level-0 file is the position of the replica");
         self.feed.without(ids, self.store.delete(ids)).await?;
@@ -483,7 +483,7 @@ impl Keeper {
 
     async fn times(&self) -> Result<(), HistoryError> {
         let (entries, position) =
-            self.feed.shelf(|s| (s.unlisted_times(limits::TIMES_ENTRIES), s.position()));
+            self.feed.inventory(|s| (s.unlisted_times(limits::TIMES_ENTRIES), s.position()));
         let all = entries.len() < limits::TIMES_ENTRIES;
         let mut through = entries.last().map_or(position, |(txid, _)| *txid);
         if all {
@@ -492,9 +492,9 @@ impl Keeper {
         if !entries.is_empty() {
             let (id, bytes): (TimesId, Vec<u8>) = times::encode(&entries)?;
             self.store.put_times(id, bytes.into()).await?;
-            self.feed.shelf(|s| s.put_times(id));
+            self.feed.inventory(|s| s.put_times(id));
         }
-        self.feed.shelf(|s| s.times_through = s.times_through.max(through));
+        self.feed.inventory(|s| s.times_through = s.times_through.max(through));
         Ok(())
     }
 }

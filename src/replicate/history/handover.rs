@@ -24,12 +24,12 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::cache::Shelved;
-use super::inventory::{Shelf, Stored};
+use super::cache::ReplicaCache;
+use super::inventory::{Inventory, Stored};
 use crate::base::clock::Millis;
 use crate::base::{FrameNo, Level, LtxId, PageSize, Txid, limits};
 use crate::ltx::WalRange;
-use crate::replicate::handoff::{Board, Mark, Pin};
+use crate::replicate::handoff::{Handoff, Mark, Pin};
 use crate::replicate::image::source::PageSource;
 use crate::store::{Listing, SideId};
 use crate::wal::format;
@@ -67,20 +67,20 @@ impl Wish {
 
 /// What the pipeline of a replica and the executor of its history share.
 pub struct Feed {
-    shelf: RefCell<Shelf>,
+    inventory: RefCell<Inventory>,
     /// Whether the listing has come.
     ready: Cell<bool>,
     changed: Notify,
     wish: RefCell<Option<Wish>>,
-    cache: Shelved,
+    cache: ReplicaCache,
 }
 
 impl Feed {
     /// The feed of a replica that is not listed yet.
     #[must_use]
-    pub fn new(cache: Shelved) -> Feed {
+    pub fn new(cache: ReplicaCache) -> Feed {
         Feed {
-            shelf: RefCell::default(),
+            inventory: RefCell::default(),
             ready: Cell::new(false),
             changed: Notify::new(),
             wish: RefCell::default(),
@@ -91,15 +91,15 @@ impl Feed {
     /// Takes what the store has. The pipeline calls it with the first listing, and it is called
     /// again when a file is found to be missing. Batches stored after the listing stay known.
     pub fn listed(&self, listing: &Listing, now: Millis) {
-        let known = self.shelf.take();
-        let mut shelf = Shelf::without(&listing.files, known.damaged(), now);
-        known.beyond(Level::RAW, shelf.position()).into_iter().for_each(|s| shelf.put(s));
+        let known = self.inventory.take();
+        let mut inventory = Inventory::without(&listing.files, known.damaged(), now);
+        known.beyond(Level::RAW, inventory.position()).into_iter().for_each(|s| inventory.put(s));
         for side in &listing.sides {
             if let SideId::Times(id) = side.id {
-                shelf.put_times(id);
+                inventory.put_times(id);
             }
         }
-        self.shelf.replace(shelf);
+        self.inventory.replace(inventory);
         self.ready.set(true);
         self.changed.notify_one();
     }
@@ -108,7 +108,7 @@ impl Feed {
     /// again.
     pub fn forget(&self) {
         self.ready.set(false);
-        self.shelf.take();
+        self.inventory.take();
         self.wish.take();
         self.cache.forget_all();
     }
@@ -116,7 +116,7 @@ impl Feed {
     /// Whether a file is known to be stored.
     #[must_use]
     pub fn has(&self, id: LtxId) -> bool {
-        self.shelf.borrow().find(id).is_some()
+        self.inventory.borrow().find(id).is_some()
     }
 
     /// Runs the deletion of files. They are not known from its beginning on, so that a check that
@@ -126,10 +126,10 @@ impl Feed {
         ids: &[LtxId],
         deletion: impl Future<Output = Result<(), E>>,
     ) -> Result<(), E> {
-        let known: Vec<Stored> = self.shelf(|s| ids.iter().filter_map(|id| s.remove(*id)).collect());
+        let known: Vec<Stored> = self.inventory(|s| ids.iter().filter_map(|id| s.remove(*id)).collect());
         let deleted = deletion.await;
         if deleted.is_err() {
-            self.shelf(|s| known.into_iter().for_each(|k| s.put(k)));
+            self.inventory(|s| known.into_iter().for_each(|k| s.put(k)));
         }
         deleted
     }
@@ -138,12 +138,12 @@ impl Feed {
     /// file of one level, a different level for each `turn`.
     #[must_use]
     pub fn needed(&self, turn: usize) -> Vec<Stored> {
-        let shelf = self.shelf.borrow();
-        let first = || shelf.all().filter(|s| s.id.min == Txid(1)).max_by_key(|s| s.id.max);
-        let image = shelf.newest_snapshot().or_else(first);
+        let inventory = self.inventory.borrow();
+        let first = || inventory.all().filter(|s| s.id.min == Txid(1)).max_by_key(|s| s.id.max);
+        let image = inventory.newest_snapshot().or_else(first);
         let levels: Vec<_> = (1..9)
             .filter_map(|n| Level::new(n).ok())
-            .filter_map(|l| shelf.level(l).next_back())
+            .filter_map(|l| inventory.level(l).next_back())
             .filter(|s| image.is_none_or(|i| s.id.max > i.id.max))
             .collect();
         let of_levels = levels.get(turn % levels.len().max(1)).copied();
@@ -152,10 +152,10 @@ impl Feed {
 
     /// Notes a durable batch. `bytes` are those of the file, if they are in memory.
     pub fn stored(&self, id: LtxId, size: u64, created: Millis, now: Millis, bytes: Option<&Bytes>) {
-        let mut shelf = self.shelf.borrow_mut();
+        let mut inventory = self.inventory.borrow_mut();
         // While something waits to be compacted, the executor knows when to look again.
-        let first = shelf.nothing_waits();
-        shelf.put(Stored { id, size, created, seen: created.min(now), exact: true });
+        let first = inventory.nothing_waits();
+        inventory.put(Stored { id, size, created, seen: created.min(now), exact: true });
         if let Some(bytes) = bytes {
             self.cache.put(id, bytes);
         }
@@ -166,9 +166,9 @@ impl Feed {
 
     /// Notes files that were found to be damaged.
     pub fn damaged(&self, files: impl IntoIterator<Item = (LtxId, String)>) {
-        let mut shelf = self.shelf.borrow_mut();
-        let found = files.into_iter().filter(|(id, why)| shelf.damage(*id, why.clone())).count();
-        drop(shelf);
+        let mut inventory = self.inventory.borrow_mut();
+        let found = files.into_iter().filter(|(id, why)| inventory.damage(*id, why.clone())).count();
+        drop(inventory);
         if found > 0 {
             self.changed.notify_one();
         }
@@ -177,24 +177,27 @@ impl Feed {
     /// Whether only a batch with all pages makes the newest state restorable again.
     #[must_use]
     pub fn wants_whole_batch(&self) -> bool {
-        let shelf = self.shelf.borrow();
-        shelf.is_broken() || shelf.position_is_damaged()
+        let inventory = self.inventory.borrow();
+        inventory.is_broken() || inventory.position_is_damaged()
     }
 
     /// Whether the newest state cannot be restored from what is stored.
     #[must_use]
     pub fn is_broken(&self) -> bool {
-        self.shelf.borrow().is_broken()
+        self.inventory.borrow().is_broken()
     }
 
     /// Files from which a later start can tell whether the replica was exchanged: the last one of
     /// each level but level 0, the newest image, and the first of level 0.
     #[must_use]
     pub fn landmarks(&self) -> Vec<Stored> {
-        let shelf = self.shelf.borrow();
-        let last = Level::all().filter(|l| *l != Level::RAW).filter_map(|l| shelf.level(l).next_back());
-        let mut all: Vec<Stored> =
-            last.chain(shelf.newest_snapshot()).chain(shelf.level(Level::RAW).next()).copied().collect();
+        let inventory = self.inventory.borrow();
+        let last = Level::all().filter(|l| *l != Level::RAW).filter_map(|l| inventory.level(l).next_back());
+        let mut all: Vec<Stored> = last
+            .chain(inventory.newest_snapshot())
+            .chain(inventory.level(Level::RAW).next())
+            .copied()
+            .collect();
         all.sort_unstable_by_key(|s| s.id);
         all.dedup_by_key(|s| s.id);
         all
@@ -203,14 +206,15 @@ impl Feed {
     /// Whether the newest state can be restored from what is stored, as far as that is known.
     #[must_use]
     pub fn is_restorable(&self) -> bool {
-        let shelf = self.shelf.borrow();
-        let forgets = Level::all().any(|l| shelf.level(l).len() >= limits::SHELF_OBJECTS);
-        !shelf.is_broken() && (forgets || shelf.position() == Txid(0) || shelf.newest_plan().is_ok())
+        let inventory = self.inventory.borrow();
+        let forgets = Level::all().any(|l| inventory.level(l).len() >= limits::SHELF_OBJECTS);
+        !inventory.is_broken()
+            && (forgets || inventory.position() == Txid(0) || inventory.newest_plan().is_ok())
     }
 
     /// Requests a full image as soon as possible.
     pub fn want_image(&self) {
-        self.shelf.borrow_mut().want_image();
+        self.inventory.borrow_mut().want_image();
         self.changed.notify_one();
     }
 
@@ -230,12 +234,12 @@ impl Feed {
     }
 
     /// Runs `f` on the inventory.
-    pub(super) fn shelf<T>(&self, f: impl FnOnce(&mut Shelf) -> T) -> T {
-        f(&mut self.shelf.borrow_mut())
+    pub(super) fn inventory<T>(&self, f: impl FnOnce(&mut Inventory) -> T) -> T {
+        f(&mut self.inventory.borrow_mut())
     }
 
     /// The files that are kept in memory.
-    pub(super) fn cache(&self) -> &Shelved {
+    pub(super) fn cache(&self) -> &ReplicaCache {
         &self.cache
     }
 }
@@ -243,8 +247,8 @@ impl Feed {
 /// The executor's access to the live database.
 pub struct Live {
     /// Grants pins, and wakes the pipeline.
-    pub board: Rc<Board>,
-    /// Index of the replica on the board.
+    pub handoff: Rc<Handoff>,
+    /// Index of the replica on the handoff.
     pub index: usize,
 }
 
@@ -253,12 +257,12 @@ impl Live {
     pub(super) async fn point(&self, feed: &Feed) -> Result<(Pin, Point, Arc<PageSource>), String> {
         let wait = limits::SNAPSHOT_POINT_WAIT;
         let pin =
-            timeout(wait, self.board.pin()).await.map_err(|_| "the database keeps changing".to_owned())?;
+            timeout(wait, self.handoff.pin()).await.map_err(|_| "the database keeps changing".to_owned())?;
         let pin = pin.ok_or("capture of the database has ended")?;
         let (give, get) = oneshot::channel();
         *feed.wish.borrow_mut() = Some(Wish { give, pin });
         let _withdraw = Withdraw(feed);
-        self.board.wake(self.index);
+        self.handoff.wake(self.index);
         let given = timeout(wait, get).await.map_err(|_| "batches are held up".to_owned())?;
         let (pin, mut point) = given.map_err(|_| "the database is being repaired".to_owned())?;
         let source = (&mut point.source).await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
@@ -267,7 +271,7 @@ impl Live {
     }
 
     async fn durable(&self, feed: &Feed, txid: Txid) {
-        while feed.shelf(|s| s.position()) < txid {
+        while feed.inventory(|s| s.position()) < txid {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -282,7 +286,7 @@ impl Drop for Withdraw<'_> {
     }
 }
 
-impl Shelf {
+impl Inventory {
     fn nothing_waits(&self) -> bool {
         let compacted = (1..9).filter_map(|n| Level::new(n).ok()).map(|l| self.max(l)).max();
         let image = self.newest_snapshot().map(|s| s.id.max);

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::HistoryError;
-use super::cache::Shelved;
+use super::cache::ReplicaCache;
 use super::inventory::Stored;
 use crate::base::{LtxId, limits};
 use crate::ltx::LtxReader;
@@ -47,7 +47,7 @@ impl Inputs {
     /// Any error of a request, or a file that is shorter than its inventory says.
     pub(super) async fn begin(
         store: &Arc<dyn Store>,
-        cache: &Shelved,
+        cache: &ReplicaCache,
         files: &[Stored],
         wanted: &watch::Receiver<()>,
     ) -> Result<Inputs, HistoryError> {

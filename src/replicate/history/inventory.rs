@@ -30,7 +30,7 @@ pub struct Stored {
 /// A level holds at most [`limits::SHELF_OBJECTS`]; beyond that the oldest are forgotten here, and
 /// stay in the store.
 #[derive(Debug, Default)]
-pub struct Shelf {
+pub struct Inventory {
     levels: [VecDeque<Stored>; 10],
     times: Vec<TimesId>,
     /// Lists of times cover the TXIDs up to this one, where their times are known.
@@ -42,28 +42,28 @@ pub struct Shelf {
     damaged: Damaged,
 }
 
-impl Shelf {
+impl Inventory {
     /// The inventory after a listing.
     #[cfg(test)]
-    pub fn new(entries: &[Entry], now: Millis) -> Shelf {
-        Shelf::without(entries, &Damaged::default(), now)
+    pub fn new(entries: &[Entry], now: Millis) -> Inventory {
+        Inventory::without(entries, &Damaged::default(), now)
     }
 
     /// The inventory after a listing, without files that are known to be damaged.
     #[must_use]
-    pub(super) fn without(entries: &[Entry], known: &Damaged, now: Millis) -> Shelf {
-        let mut shelf = Shelf { damaged: Damaged::of_listing(entries), ..Shelf::default() };
+    pub(super) fn without(entries: &[Entry], known: &Damaged, now: Millis) -> Inventory {
+        let mut inventory = Inventory { damaged: Damaged::of_listing(entries), ..Inventory::default() };
         for (id, why) in known.iter().filter(|(id, _)| entries.iter().any(|e| e.id == **id)) {
-            shelf.damaged.add(*id, why.to_owned());
+            inventory.damaged.add(*id, why.to_owned());
         }
-        if !entries.is_empty() && shelf.damaged.plan(entries, Goal::Newest).is_err() {
-            shelf.broken = entries.iter().map(|e| e.id.max).max();
+        if !entries.is_empty() && inventory.damaged.plan(entries, Goal::Newest).is_err() {
+            inventory.broken = entries.iter().map(|e| e.id.max).max();
         }
-        for e in entries.iter().filter(|e| !shelf.damaged.has(e.id)).collect::<Vec<_>>() {
+        for e in entries.iter().filter(|e| !inventory.damaged.has(e.id)).collect::<Vec<_>>() {
             let (created, seen) = (e.modified, e.modified.min(now));
-            shelf.put(Stored { id: e.id, size: e.size, created, seen, exact: false });
+            inventory.put(Stored { id: e.id, size: e.size, created, seen, exact: false });
         }
-        shelf
+        inventory
     }
 
     /// Adds an object, or replaces what is known of it.
@@ -299,24 +299,24 @@ mod tests {
 
     #[test]
     fn objects_stay_in_order_however_they_come() {
-        let mut shelf = Shelf::default();
+        let mut inventory = Inventory::default();
         for n in [3, 1, 2, 9, 5, 5] {
-            shelf.put(stored(0, n, n));
+            inventory.put(stored(0, n, n));
         }
-        shelf.remove(stored(0, 9, 9).id);
-        shelf.remove(stored(0, 8, 8).id);
-        assert_eq!(shelf.level(Level::RAW).map(|s| s.id.max.0).collect::<Vec<_>>(), [1, 2, 3, 5]);
-        assert_eq!(shelf.position(), Txid(5));
-        assert_eq!(shelf.beyond(Level::RAW, Txid(2)).len(), 2);
-        assert_eq!(shelf.changed_since(Txid(2)), Some(Millis(3)));
-        assert_eq!(shelf.changed_since(Txid(5)), None);
+        inventory.remove(stored(0, 9, 9).id);
+        inventory.remove(stored(0, 8, 8).id);
+        assert_eq!(inventory.level(Level::RAW).map(|s| s.id.max.0).collect::<Vec<_>>(), [1, 2, 3, 5]);
+        assert_eq!(inventory.position(), Txid(5));
+        assert_eq!(inventory.beyond(Level::RAW, Txid(2)).len(), 2);
+        assert_eq!(inventory.changed_since(Txid(2)), Some(Millis(3)));
+        assert_eq!(inventory.changed_since(Txid(5)), None);
     }
 
     #[test]
     fn an_object_from_the_future_was_seen_now() {
         let id = LtxId::raw(Txid(1));
-        let shelf = Shelf::new(&[Entry { id, size: 700, modified: Millis(100) }], Millis(10));
-        let only = *shelf.all().next().unwrap();
+        let inventory = Inventory::new(&[Entry { id, size: 700, modified: Millis(100) }], Millis(10));
+        let only = *inventory.all().next().unwrap();
         assert_eq!((only.created, only.seen, only.exact), (Millis(100), Millis(10), false));
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::cache::Cache;
 use super::error::HistoryError;
-use super::executor::Keeper;
+use super::executor::Executor;
 use super::handover::Feed;
-use super::inventory::Shelf;
+use super::inventory::Inventory;
 use super::options::HistoryOptions;
 use crate::base::LtxId;
 use crate::base::clock::Millis;
@@ -26,17 +26,17 @@ pub async fn mend(
     damaged: Damaged,
     now: Millis,
 ) -> Result<Vec<LtxId>, HistoryError> {
-    let feed = Rc::new(Feed::new(Cache::default().shelf()));
+    let feed = Rc::new(Feed::new(Cache::default().inventory()));
     feed.listed(listing, now);
     feed.damaged(damaged.iter().map(|(id, why)| (*id, why.to_owned())));
     let name = store.url().to_owned();
-    Keeper::new(store, HistoryOptions::off(), feed, name).mend(now).await
+    Executor::new(store, HistoryOptions::off(), feed, name).mend(now).await
 }
 
 /// The damaged files of a listing whose content other files have.
 #[must_use]
 pub fn mendable(files: &[Entry], damaged: &Damaged) -> Vec<LtxId> {
-    let shelf = Shelf::without(files, damaged, Millis::now());
-    let has = |id: &LtxId| !shelf.replacement(*id).is_empty();
+    let inventory = Inventory::without(files, damaged, Millis::now());
+    let has = |id: &LtxId| !inventory.replacement(*id).is_empty();
     damaged.iter().map(|(id, _)| *id).filter(has).collect()
 }

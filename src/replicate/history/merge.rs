@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
 use super::HistoryError;
-use super::cache::Shelved;
+use super::cache::ReplicaCache;
 use super::inputs::{Input, Inputs};
 use super::inventory::Stored;
 use crate::base::clock::Millis;
@@ -52,7 +52,7 @@ pub(super) struct MergeJob<'a> {
     /// The store of the inputs and the output.
     pub store: &'a Arc<dyn Store>,
     /// Files in memory.
-    pub cache: &'a Shelved,
+    pub cache: &'a ReplicaCache,
     /// The inputs, in order and without gaps.
     pub inputs: &'a [Stored],
     /// Name of the output.

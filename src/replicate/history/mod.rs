@@ -40,7 +40,7 @@ mod ticks;
 pub use cache::Cache;
 pub use clock::{SystemTimeline, Timeline};
 pub use error::HistoryError;
-pub use executor::Keeper;
+pub use executor::Executor;
 pub use handover::{Feed, Live, Point, Wish};
 pub use inventory::Stored;
 pub use mend::{mend, mendable};

@@ -18,7 +18,7 @@
 
 use std::time::Duration;
 
-use super::inventory::{Shelf, Stored};
+use super::inventory::{Inventory, Stored};
 use super::options::HistoryOptions;
 use super::retain;
 use super::ticks::Ticks;
@@ -122,7 +122,7 @@ pub enum Next {
 /// The input of the plan.
 pub struct Planner<'a> {
     /// What the store holds.
-    pub shelf: &'a Shelf,
+    pub inventory: &'a Inventory,
     /// What the user wants.
     pub options: &'a HistoryOptions,
     /// The delay of this database.
@@ -164,12 +164,12 @@ impl Planner<'_> {
     /// When the next snapshot is due; `None` if nothing has changed since the last.
     #[must_use]
     pub fn snapshot_due(&self) -> Option<Millis> {
-        if self.shelf.is_broken() {
+        if self.inventory.is_broken() {
             return Some(self.now);
         }
         let interval = self.options.snapshot_interval?;
-        let last = self.shelf.newest_snapshot().map(|s| s.id.max).unwrap_or_default();
-        let changed = self.shelf.changed_since(last)?;
+        let last = self.inventory.newest_snapshot().map(|s| s.id.max).unwrap_or_default();
+        let changed = self.inventory.changed_since(last)?;
         Some(self.ticks.after(interval, changed))
     }
 
@@ -177,11 +177,11 @@ impl Planner<'_> {
     /// is such an image, or nothing is stored.
     #[must_use]
     pub fn image_now(&self) -> Option<Job> {
-        let position = self.shelf.position();
-        if position == Txid(0) || self.shelf.newest_snapshot().is_some_and(|s| s.id.max == position) {
+        let position = self.inventory.position();
+        if position == Txid(0) || self.inventory.newest_snapshot().is_some_and(|s| s.id.max == position) {
             return None;
         }
-        let same = self.shelf.all().find(|s| s.id.min.0 == 1 && s.id.max == position);
+        let same = self.inventory.all().find(|s| s.id.min.0 == 1 && s.id.max == position);
         Some(same.map_or(Job::Snapshot, |&from| Job::Copy { from, to: image_id(position) }))
     }
 
@@ -203,20 +203,20 @@ impl Planner<'_> {
     }
 
     pub(super) fn healing(&self) -> Option<(Vec<Stored>, LtxId)> {
-        let made = self.shelf.damaged().iter().map(|(id, _)| (self.shelf.replacement(*id), *id));
+        let made = self.inventory.damaged().iter().map(|(id, _)| (self.inventory.replacement(*id), *id));
         made.into_iter().find(|(inputs, _)| !inputs.is_empty())
     }
 
     fn base(&self) -> Next {
-        if self.options.is_off() || self.shelf.newest_snapshot().is_some() {
+        if self.options.is_off() || self.inventory.newest_snapshot().is_some() {
             return Next::Wait(None);
         }
         let kind = Kind::Write(Level::SNAPSHOT);
-        let whole = self.shelf.all().filter(|s| s.id.min.0 == 1);
+        let whole = self.inventory.all().filter(|s| s.id.min.0 == 1);
         // Of several files the one that ends earliest: it is the base of the most states.
         match whole.min_by_key(|s| (s.id.max, std::cmp::Reverse(s.id.level))) {
             Some(&from) => self.at(kind, self.now, || Job::Copy { from, to: image_id(from.id.max) }),
-            None if self.shelf.position() == Txid(0) => Next::Wait(None),
+            None if self.inventory.position() == Txid(0) => Next::Wait(None),
             None => self.at(kind, self.now, || Job::Snapshot),
         }
     }
@@ -224,7 +224,7 @@ impl Planner<'_> {
     fn levels(&self) -> Next {
         let mut wake = None;
         // Without a base, the levels would have to contain it.
-        let Some(base) = self.shelf.snapshots().find(|s| s.id.min.0 == 1).map(|s| s.id.max) else {
+        let Some(base) = self.inventory.snapshots().find(|s| s.id.min.0 == 1).map(|s| s.id.max) else {
             return Next::Wait(None);
         };
         for &(level, interval) in &self.options.levels {
@@ -241,11 +241,11 @@ impl Planner<'_> {
 
     /// The files that the next file of a level is made from: one run without gaps.
     fn inputs(&self, level: Level, base: Txid) -> Vec<Stored> {
-        let mut position = self.shelf.max(level);
-        if self.shelf.level(level).len() == 0 {
+        let mut position = self.inventory.max(level);
+        if self.inventory.level(level).len() == 0 {
             position = base;
         }
-        let candidates = self.shelf.beyond(self.options.below(level), position);
+        let candidates = self.inventory.beyond(self.options.below(level), position);
         let mut run: Vec<Stored> = Vec::new();
         for s in candidates {
             if s.id.max <= position {
@@ -270,8 +270,8 @@ impl Planner<'_> {
 
     fn snapshot(&self) -> Next {
         let Some(due) = self.snapshot_due() else { return Next::Wait(None) };
-        let position = self.shelf.position();
-        let same = self.shelf.all().find(|s| s.id.min.0 == 1 && s.id.max == position);
+        let position = self.inventory.position();
+        let same = self.inventory.all().find(|s| s.id.min.0 == 1 && s.id.max == position);
         self.at(Kind::Write(Level::SNAPSHOT), due, || match same {
             Some(&from) => Job::Copy { from, to: image_id(position) },
             None => Job::Snapshot,
@@ -282,7 +282,7 @@ impl Planner<'_> {
         if self.options.is_off() {
             return Next::Wait(None);
         }
-        match self.shelf.unlisted_since(TIMES_MIN) {
+        match self.inventory.unlisted_since(TIMES_MIN) {
             Some(since) => self.at(Kind::Times, self.ticks.after(TIMES_EVERY, since), || Job::Times),
             None => Next::Wait(None),
         }
@@ -294,7 +294,7 @@ impl Planner<'_> {
             return Next::Wait(None);
         }
         let mut wake = None;
-        let stale = if self.options.retention_enabled { self.shelf.stale_times() } else { Vec::new() };
+        let stale = if self.options.retention_enabled { self.inventory.stale_times() } else { Vec::new() };
         if !stale.is_empty() {
             match self.at(Kind::Retain, self.now, || Job::DropTimes(stale)) {
                 Next::Job(job) => return Next::Job(job),
@@ -302,8 +302,8 @@ impl Planner<'_> {
             }
         }
         for (kind, found) in [
-            (Kind::RetainRaw, retain::raw(self.shelf, self.options, self.now)),
-            (Kind::Retain, retain::compacted(self.shelf, self.options, self.now)),
+            (Kind::RetainRaw, retain::raw(self.inventory, self.options, self.now)),
+            (Kind::Retain, retain::compacted(self.inventory, self.options, self.now)),
         ] {
             if found.ids.is_empty() {
                 wake = earlier(wake, found.again);

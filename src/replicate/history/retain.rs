@@ -20,7 +20,7 @@
 //! a chain offers no states; with a hole it would offer states that are older than they claim to
 //! be.
 
-use super::inventory::{Shelf, Stored};
+use super::inventory::{Inventory, Stored};
 use super::options::{HistoryOptions, RAW_RETENTION_MIN};
 use super::ticks::{later, ms};
 use crate::base::clock::Millis;
@@ -40,11 +40,11 @@ pub(super) struct Deletable {
 }
 
 /// Deletions on level 0.
-pub(super) fn raw(shelf: &Shelf, options: &HistoryOptions, now: Millis) -> Deletable {
+pub(super) fn raw(inventory: &Inventory, options: &HistoryOptions, now: Millis) -> Deletable {
     let (Some(retention), Some((first, _))) = (options.raw_retention(), options.levels.first()) else {
         return Deletable::default();
     };
-    let objects = shelf.level(Level::RAW);
+    let objects = inventory.level(Level::RAW);
     // I4: all but the newest, which is the position of the replica.
     let older = objects.len().saturating_sub(1);
     // The precision gives way if the objects become too many; an explicit retention does not.
@@ -53,10 +53,10 @@ pub(super) fn raw(shelf: &Shelf, options: &HistoryOptions, now: Millis) -> Delet
         Some(_) => 0,
     };
     let grain = ms(options.l0_check).max(ms(retention) / CHECKS).max(1);
-    let image = shelf.snapshots().map(|s| s.id.max).min().unwrap_or_default();
+    let image = inventory.snapshots().map(|s| s.id.max).min().unwrap_or_default();
     let mut found = Deletable::default();
     let mut raw = objects.take(older).enumerate().peekable();
-    for end in shelf.level(*first).map(|s| s.id.max) {
+    for end in inventory.level(*first).map(|s| s.id.max) {
         let mut group = Vec::new();
         let mut due = Millis(i64::MIN);
         while let Some((i, s)) = raw.next_if(|(_, s)| s.id.max <= end) {
@@ -80,20 +80,20 @@ pub(super) fn raw(shelf: &Shelf, options: &HistoryOptions, now: Millis) -> Delet
 }
 
 /// Deletions on the other levels.
-pub(super) fn compacted(shelf: &Shelf, options: &HistoryOptions, now: Millis) -> Deletable {
+pub(super) fn compacted(inventory: &Inventory, options: &HistoryOptions, now: Millis) -> Deletable {
     if !options.retention_enabled {
         return Deletable::default();
     }
     let retention = options.snapshot_retention;
     let old = |s: &&Stored| later(s.seen, retention) <= now;
     let whole = |s: &&Stored| s.id.min.0 == 1;
-    let younger = shelf.snapshots().filter(whole).find(|s| !old(s)).map(|s| later(s.seen, retention));
-    let Some(base) = shelf.snapshots().filter(whole).filter(old).map(|s| s.id.max).max() else {
+    let younger = inventory.snapshots().filter(whole).find(|s| !old(s)).map(|s| later(s.seen, retention));
+    let Some(base) = inventory.snapshots().filter(whole).filter(old).map(|s| s.id.max).max() else {
         return Deletable { again: younger, ..Deletable::default() };
     };
-    let is_last = |s: &Stored| shelf.level(s.id.level).next_back().is_some_and(|last| last.id == s.id);
-    let images = shelf.snapshots().filter(|s| s.id.max < base);
-    let levels = || (1..9).filter_map(|n| Level::new(n).ok()).flat_map(|l| shelf.level(l));
+    let is_last = |s: &Stored| inventory.level(s.id.level).next_back().is_some_and(|last| last.id == s.id);
+    let images = inventory.snapshots().filter(|s| s.id.max < base);
+    let levels = || (1..9).filter_map(|n| Level::new(n).ok()).flat_map(|l| inventory.level(l));
     let past = || levels().filter(|s| s.id.max < base && !is_last(s));
     let mut ids: Vec<LtxId> = images.chain(past().filter(whole)).map(|s| s.id).collect();
     if ids.is_empty() {

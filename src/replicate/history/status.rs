@@ -1,6 +1,6 @@
 //! The state of a replica's history, for status and metrics.
 
-use super::inventory::Shelf;
+use super::inventory::Inventory;
 use crate::base::clock::Millis;
 use crate::base::{Level, Txid};
 
@@ -36,15 +36,15 @@ pub struct LevelStatus {
 
 impl HistoryStatus {
     /// Takes the numbers from the inventory.
-    pub(super) fn count(&mut self, shelf: &Shelf) {
+    pub(super) fn count(&mut self, inventory: &Inventory) {
         for level in Level::all() {
-            let objects = shelf.level(level);
+            let objects = inventory.level(level);
             self.levels[usize::from(level.get())] = LevelStatus {
                 objects: objects.len() as u64,
                 bytes: objects.map(|s| s.size).sum(),
-                newest: shelf.max(level),
+                newest: inventory.max(level),
             };
         }
-        self.snapshot = shelf.newest_snapshot().map(|s| (s.id.max, s.created));
+        self.snapshot = inventory.newest_snapshot().map(|s| (s.id.max, s.created));
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::cache::Cache;
 use super::clock::Timeline;
-use super::executor::Keeper;
+use super::executor::Executor;
 use super::handover::Feed;
 use super::plan::{Job, Next};
 use super::status::HistoryStatus;
@@ -49,7 +49,7 @@ pub type Tell = Box<dyn Fn(&HistoryStatus)>;
 /// Keeps the history until it is dropped. Dropping it at any moment is like a crash, which does no
 /// harm.
 pub async fn keep(
-    mut keeper: Keeper,
+    mut executor: Executor,
     feed: std::rc::Rc<Feed>,
     common: Common,
     clock: Arc<dyn Timeline>,
@@ -66,25 +66,25 @@ pub async fn keep(
         let news = match told {
             None => feed.is_ready(),
             // The first change since the last image makes the next one due.
-            Some(due) => !due && keeper.next_snapshot(now).is_some(),
+            Some(due) => !due && executor.next_snapshot(now).is_some(),
         };
         if news {
-            told = tell(keeper.status(now));
+            told = tell(executor.status(now));
         }
-        match keeper.next(now) {
+        match executor.next(now) {
             // The pipeline finds out when the store works again.
-            Next::Job(_) if keeper.store_is_out() => {
+            Next::Job(_) if executor.store_is_out() => {
                 clock.until(later(now, limits::BACKOFF_UNREACHABLE)).await;
             }
             Next::Job(job) => {
-                let large = keeper.is_large(&job);
+                let large = executor.is_large(&job);
                 let _place = common.place(large).await;
                 // The plan may have changed during the wait.
                 let now = clock.now();
-                if let Some(job) = same_size(keeper.next(now), &keeper, large) {
-                    keeper.run(job, now).await;
+                if let Some(job) = same_size(executor.next(now), &executor, large) {
+                    executor.run(job, now).await;
                 }
-                told = tell(keeper.status(clock.now()));
+                told = tell(executor.status(clock.now()));
             }
             Next::Wait(None) => feed.changed().await,
             Next::Wait(Some(at)) => {
@@ -97,9 +97,9 @@ pub async fn keep(
     }
 }
 
-fn same_size(next: Next, keeper: &Keeper, large: bool) -> Option<Job> {
+fn same_size(next: Next, executor: &Executor, large: bool) -> Option<Job> {
     match next {
-        Next::Job(job) if !keeper.is_large(&job) || large => Some(job),
+        Next::Job(job) if !executor.is_large(&job) || large => Some(job),
         _ => None,
     }
 }

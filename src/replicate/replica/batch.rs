@@ -92,11 +92,11 @@ impl Replica {
 
     /// Stores the pending pages as the next batch.
     pub(super) async fn store_pending(&mut self, next: &mut Txid) -> Result<(), ReplicaError> {
-        if self.board.slot(self.index, |s| s.pending.has_numbers_only()) {
+        if self.handoff.slot(self.index, |s| s.pending.has_numbers_only()) {
             return self.store_numbers(next).await;
         }
-        let mark = self.board.mark();
-        let pending = self.board.slot(self.index, |s| std::mem::take(&mut s.pending));
+        let mark = self.handoff.mark();
+        let pending = self.handoff.slot(self.index, |s| std::mem::take(&mut s.pending));
         self.vitals().take();
         let batch = match self.prepared.take() {
             // I3: exactly the transaction that this batch was prepared from has been published.
@@ -121,7 +121,7 @@ impl Replica {
         self.say_local(said);
         self.put(&batch).await?;
         let (pages, body) = (batch.hashes.len(), Some((batch.created, &batch.bytes)));
-        self.local.note_stamp(self.board.stamp());
+        self.local.note_stamp(self.handoff.stamp());
         // I1: the position moves only now that the store has answered the PUT.
         let noted = self.local.acknowledge(batch.point, batch.hashes);
         self.noted(noted);
@@ -135,8 +135,8 @@ impl Replica {
     /// Prepares the next batch from a transaction whose commit is near, while its writer waits for
     /// the disk. It is sent once the wal-index publishes the transaction (I3).
     pub(super) fn prepare(&mut self, txid: Txid) -> Result<(), ReplicaError> {
-        let before = self.board.mark();
-        let Some(near) = self.board.near() else { return Ok(()) };
+        let before = self.handoff.mark();
+        let Some(near) = self.handoff.near() else { return Ok(()) };
         let known = self.prepared.as_ref().is_some_and(|p| p.batch.mark == near.mark && p.before == before);
         if known || near.mark.change != before.change.wrapping_add(1) || near.pages.len() > INLINE_PAGES {
             return Ok(());
@@ -183,11 +183,11 @@ impl Replica {
     /// Uploads the same bytes under the same name until the store answers.
     async fn put(&mut self, batch: &Batch) -> Result<(), ReplicaError> {
         let options = PutOptions { created: batch.created, create_only: true };
-        self.board.begin_upload();
+        self.handoff.begin_upload();
         let result = loop {
             if let Err(e) = self.still_ours().await {
                 // The pages of this batch are no longer pending.
-                self.board.slot(self.index, |s| s.gap = Some(e.to_string()));
+                self.handoff.slot(self.index, |s| s.gap = Some(e.to_string()));
                 break Err(e);
             }
             let begun = Instant::now();
@@ -196,7 +196,7 @@ impl Replica {
                 Ok(()) if self.vigil.was_paused() => {
                     let ours = self.still_ours().await;
                     if let Err(e) = &ours {
-                        self.board.slot(self.index, |s| s.gap = Some(e.to_string()));
+                        self.handoff.slot(self.index, |s| s.gap = Some(e.to_string()));
                     }
                     break ours;
                 }
@@ -210,7 +210,7 @@ impl Replica {
                 }
             }
         };
-        self.board.end_upload();
+        self.handoff.end_upload();
         if result.is_ok() {
             self.works();
         }

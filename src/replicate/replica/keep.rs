@@ -10,7 +10,7 @@ use super::error::ReplicaError;
 use super::pipeline::Replica;
 use crate::base::Txid;
 use crate::replicate::event::Event;
-use crate::replicate::history::{self, Keeper, Live, Once, Point, Wish};
+use crate::replicate::history::{self, Executor, Live, Once, Point, Wish};
 use crate::replicate::image::source::PageSource;
 
 /// A task that is aborted when its replica ends.
@@ -42,37 +42,43 @@ impl Replica {
         if options.is_off() || self.once.is_some() {
             return Background::none();
         }
-        let live = Live { board: Rc::clone(&self.board), index: self.index };
+        let live = Live { handoff: Rc::clone(&self.handoff), index: self.index };
         let (feed, name) = (Rc::clone(&self.history), self.db_name().to_string());
-        let keeper = Keeper::new(Arc::clone(&self.store), options.clone(), Rc::clone(&feed), name)
+        let executor = Executor::new(Arc::clone(&self.store), options.clone(), Rc::clone(&feed), name)
             .with_live(live)
             .with_outages(self.outages.clone())
             .with_folder(self.local.dir().to_owned());
         let (observer, db, replica) = (Arc::clone(&self.observer), self.db.path().to_owned(), self.index);
-        let board = Rc::clone(&self.board);
+        let handoff = Rc::clone(&self.handoff);
         let tell = Box::new(move |status: &_| {
-            board.vitals(replica).set_history(status);
+            handoff.vitals(replica).set_history(status);
             observer(&Event::History { db: &db, replica, status });
         });
-        Background::spawn(history::keep(keeper, feed, self.common.clone(), Arc::clone(&options.clock), tell))
+        Background::spawn(history::keep(
+            executor,
+            feed,
+            self.common.clone(),
+            Arc::clone(&options.clock),
+            tell,
+        ))
     }
 
     /// Does the steps that are due or were requested, once everything is stored.
     pub(super) async fn finish_history(&self, once: Once) -> Result<(), ReplicaError> {
         let (options, feed) = (self.history_options.clone(), Rc::clone(&self.history));
         let now = options.clock.now();
-        let mut keeper = Keeper::new(Arc::clone(&self.store), options, feed, self.db_name().to_string())
+        let mut executor = Executor::new(Arc::clone(&self.store), options, feed, self.db_name().to_string())
             .with_folder(self.local.dir().to_owned());
-        Ok(keeper.finish(once, now).await?)
+        Ok(executor.finish(once, now).await?)
     }
 
     /// Grants the executor a state of the database that belongs to a TXID. Pending pages become a
     /// batch for that purpose.
     pub(super) async fn grant(&mut self, wish: Wish, next: &mut Txid) -> Result<(), ReplicaError> {
         // No other task runs on this thread between reading the mark and taking the pending pages.
-        let mark = self.board.mark();
+        let mark = self.handoff.mark();
         let (empty, numbers) =
-            self.board.slot(self.index, |s| (s.pending.is_empty(), s.pending.has_numbers_only()));
+            self.handoff.slot(self.index, |s| (s.pending.is_empty(), s.pending.has_numbers_only()));
         let unusable = !empty && (numbers || mark.size_pages == 0);
         if unusable {
             self.still_ours().await?;

@@ -9,7 +9,7 @@
 //! # Failure and crash
 //!
 //! If the pin was voided, or the store or the database fails, the attempt begins again from the
-//! newest commit. The pin is dropped before any wait (I6). What was taken from the board for a
+//! newest commit. The pin is dropped before any wait (I6). What was taken from the handoff for a
 //! failed attempt is pending again, or the slot has a gap, so that no change is forgotten.
 
 use std::sync::Arc;
@@ -48,8 +48,8 @@ impl Replica {
                 // These pages without the missed ones would make a state that never existed.
                 return Ok(());
             }
-            let mark = self.board.mark();
-            let pending = self.board.slot(self.index, |s| std::mem::take(&mut s.pending));
+            let mark = self.handoff.mark();
+            let pending = self.handoff.slot(self.index, |s| std::mem::take(&mut s.pending));
             self.vitals().take();
             let numbers = pending.into_numbers();
             if self.store_pages(next, pin, mark, &numbers, None).await? {
@@ -61,12 +61,12 @@ impl Replica {
 
     /// Whether frames were missed, so that the pending pages are not all that changed.
     pub(super) fn has_gap(&self) -> bool {
-        self.board.slot(self.index, |s| s.gap.is_some())
+        self.handoff.slot(self.index, |s| s.gap.is_some())
     }
 
     /// Makes pages that could not be stored pending again.
     fn put_back(&self, numbers: &PageSet) {
-        self.board.slot(self.index, |s| {
+        self.handoff.slot(self.index, |s| {
             let mut again = Pending::new();
             numbers.iter().for_each(|p| again.insert_number(p));
             again.merge(std::mem::take(&mut s.pending));
@@ -75,7 +75,7 @@ impl Replica {
     }
 
     pub(super) async fn pin(&self) -> Result<Pin, ReplicaError> {
-        self.board.pin().await.ok_or(ReplicaError::CaptureEnded)
+        self.handoff.pin().await.ok_or(ReplicaError::CaptureEnded)
     }
 
     pub(super) async fn source(&self, mark: Mark) -> Result<Arc<PageSource>, StreamError> {
@@ -126,7 +126,7 @@ impl Replica {
                     None => Ok(()),
                 };
                 self.noted(noted);
-                self.local.note_stamp(self.board.stamp());
+                self.local.note_stamp(self.handoff.stamp());
                 // I1: the store has answered for the whole object.
                 let noted = self.local.acknowledge(point, []);
                 self.noted(noted);
@@ -189,9 +189,9 @@ impl Replica {
             spill: Some(self.local.dir().to_owned()),
         };
         self.vigil.ask();
-        self.board.begin_upload();
+        self.handoff.begin_upload();
         let sent = stream.send(pages, count, hashes, next_checksum).await;
-        self.board.end_upload();
+        self.handoff.end_upload();
         let sent = sent.map_err(|e| unless_void(&pin, e));
         // Nothing holds the WAL back while this waits, here or in the next attempt.
         drop(pin);
@@ -239,7 +239,7 @@ impl Replica {
                 let ours = self.still_ours().await;
                 if let Err(e) = &ours {
                     // The pages of this batch are no longer pending.
-                    self.board.slot(self.index, |s| s.gap = Some(e.to_string()));
+                    self.handoff.slot(self.index, |s| s.gap = Some(e.to_string()));
                 }
                 ours
             }
@@ -260,7 +260,7 @@ impl Replica {
             let begun = Instant::now();
             match self.image_once(*next, mark, pin).await {
                 Ok((point, size, hashes)) => {
-                    self.local.note_stamp(self.board.stamp());
+                    self.local.note_stamp(self.handoff.stamp());
                     let noted = self.local.acknowledge_image(point, hashes);
                     self.noted(noted);
                     self.report(&mark, point.txid, size, point.size_pages as usize, None);
@@ -278,12 +278,12 @@ impl Replica {
     /// Takes over everything before this moment, which is part of the state that is read now:
     /// nothing is pending, and no gap counts.
     pub(super) fn take_over(&self) -> Mark {
-        self.board.slot(self.index, |s| {
+        self.handoff.slot(self.index, |s| {
             s.pending = Pending::new();
             s.gap = None;
         });
         self.vitals().take();
-        self.board.mark()
+        self.handoff.mark()
     }
 
     async fn image_once(
@@ -320,7 +320,7 @@ impl Replica {
             let (source, (differ, checksum)) = match compared {
                 Ok(compared) => compared,
                 Err(e) => {
-                    self.board.slot(self.index, |s| s.gap = Some(reason.to_owned()));
+                    self.handoff.slot(self.index, |s| s.gap = Some(reason.to_owned()));
                     self.retry_unpinned(pin, e, Instant::now()).await?;
                     continue;
                 }
@@ -335,7 +335,7 @@ impl Replica {
             );
             if differ.is_empty() && !shrunk {
                 let point = Point { pos: mark.pos, checksum: Some(checksum), ..self.local.state().durable };
-                self.local.note_stamp(self.board.stamp());
+                self.local.note_stamp(self.handoff.stamp());
                 let noted = self.local.acknowledge(point, []);
                 self.noted(noted);
                 self.report(&mark, point.txid, 0, 0, None);
@@ -345,7 +345,7 @@ impl Replica {
             if self.store_pages(next, pin, mark, &differ, Some(checksum)).await? {
                 return Ok(());
             }
-            self.board.slot(self.index, |s| s.gap = Some(reason.to_owned()));
+            self.handoff.slot(self.index, |s| s.gap = Some(reason.to_owned()));
         }
     }
 }

@@ -269,7 +269,7 @@ impl Replica {
         let files = self.history.needed(vigil.turn);
         let (store, history, durable) =
             (Arc::clone(&self.store), Rc::clone(&self.history), self.local.state().durable);
-        let (found, board, index) = (Rc::clone(&vigil.found), Rc::clone(&self.board), self.index);
+        let (found, handoff, index) = (Rc::clone(&vigil.found), Rc::clone(&self.handoff), self.index);
         let anchor = Rc::clone(&vigil.anchor);
         vigil.check = Background::spawn(async move {
             let proven = prove(&*store, &history, (anchor.get(), durable), false).await;
@@ -284,7 +284,7 @@ impl Replica {
             }
             if finding.is_some() {
                 *found.borrow_mut() = finding;
-                board.wake(index);
+                handoff.wake(index);
             }
         });
     }

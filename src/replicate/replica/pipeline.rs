@@ -36,7 +36,7 @@ use crate::base::clock::Millis;
 use crate::base::{LtxId, Txid, limits};
 use crate::io::Engine;
 use crate::replicate::event::{Event, Observer};
-use crate::replicate::handoff::{Board, Mark};
+use crate::replicate::handoff::{Handoff, Mark};
 use crate::replicate::history::{self, HistoryOptions, Once};
 use crate::replicate::outage::Outages;
 use crate::replicate::shutdown::Deadline;
@@ -51,14 +51,14 @@ const MISSING: &str = "files that its newest state needs are damaged or missing"
 
 /// One replica of one database.
 pub struct Replica {
-    /// Index of this replica on the board.
+    /// Index of this replica on the handoff.
     pub index: usize,
     /// The store that holds the replica.
     pub store: Arc<dyn Store>,
     /// Does the file I/O.
     pub engine: Engine,
     /// What capture hands over.
-    pub board: Rc<Board>,
+    pub handoff: Rc<Handoff>,
     /// The database.
     pub db: Arc<Database>,
     /// The replica's state in the folder next to the database.
@@ -109,7 +109,7 @@ impl Replica {
     }
 
     pub(super) fn vitals(&self) -> &ReplicaVitals {
-        self.board.vitals(self.index)
+        self.handoff.vitals(self.index)
     }
 
     /// Runs until the stop is requested and everything captured by then is stored, or until an
@@ -118,9 +118,9 @@ impl Replica {
     /// # Errors
     /// [`ReplicaError`], if the pipeline ends before everything is stored.
     pub async fn run(self) -> Result<(), ReplicaError> {
-        let (board, index) = (Rc::clone(&self.board), self.index);
+        let (handoff, index) = (Rc::clone(&self.handoff), self.index);
         let result = self.work().await;
-        let vitals = board.vitals(index);
+        let vitals = handoff.vitals(index);
         vitals.set_phase(ReplicaPhase::Stopped);
         if let Err(e) = &result {
             vitals.fail(&e.to_string());
@@ -132,8 +132,8 @@ impl Replica {
         let _verifier = self.verify();
         self.recall_create_only();
         loop {
-            let mut keeper = self.keep_history();
-            let reason = match self.begin_and_go_on(&mut keeper).await {
+            let mut executor = self.keep_history();
+            let reason = match self.begin_and_go_on(&mut executor).await {
                 Err(ReplicaError::Doubt(reason)) => reason,
                 result => return result,
             };
@@ -142,7 +142,7 @@ impl Replica {
                 "the replica is not what was stored there; looking at all of it again"
             );
             self.vitals().fail(&format!("the replica was changed by another program: {reason}"));
-            drop(keeper);
+            drop(executor);
             self.history.forget();
             self.vigil.disarm();
             self.prepared = None;
@@ -151,7 +151,7 @@ impl Replica {
         }
     }
 
-    async fn begin_and_go_on(&mut self, keeper: &mut Background) -> Result<(), ReplicaError> {
+    async fn begin_and_go_on(&mut self, executor: &mut Background) -> Result<(), ReplicaError> {
         let remote = self.first_contact().await?;
         let remote = self.wait_for_a_sign(remote).await?;
         let decision = self.decide(&remote).await?;
@@ -168,7 +168,7 @@ impl Replica {
         let mut next = self.next_txid(&remote);
         // With `--once`, and at the stop, no executor reads the database for images: an image is
         // made from a batch that has all pages.
-        let ends = self.once.is_some() || self.board.is_closing();
+        let ends = self.once.is_some() || self.handoff.is_closing();
         let start = match decision.start {
             Start::Follow | Start::Repair(_) | Start::Recognise(..)
                 if ends && self.history.wants_whole_batch() =>
@@ -201,7 +201,7 @@ impl Replica {
         self.note_landmarks().await;
         loop {
             self.vitals().set_phase(ReplicaPhase::Following);
-            if let Some(reason) = self.board.slot(self.index, |s| s.gap.clone()) {
+            if let Some(reason) = self.handoff.slot(self.index, |s| s.gap.clone()) {
                 self.still_ours().await?;
                 self.repair(&mut next, &reason).await?;
                 continue;
@@ -210,8 +210,8 @@ impl Replica {
                 self.grant(wish, &mut next).await?;
                 continue;
             }
-            let waiting = self.board.slot(self.index, |s| !s.pending.is_empty()) || self.is_doubted();
-            let stopping = self.board.is_closing();
+            let waiting = self.handoff.slot(self.index, |s| !s.pending.is_empty()) || self.is_doubted();
+            let stopping = self.handoff.is_closing();
             if waiting {
                 if !stopping && !self.wait_for_pace().await {
                     continue;
@@ -227,7 +227,7 @@ impl Replica {
                 if let Some(once) = self.once {
                     self.finish_history(once).await?;
                 } else if !self.history.is_restorable() {
-                    *keeper = Background::none();
+                    *executor = Background::none();
                     if whole != Some(self.local.state().durable.txid) {
                         self.image(&mut next, MISSING).await?;
                         whole = Some(self.local.state().durable.txid);
@@ -245,7 +245,7 @@ impl Replica {
     }
 
     async fn finish(&mut self) -> Result<(), ReplicaError> {
-        self.local.note_stamp(self.board.stamp());
+        self.local.note_stamp(self.handoff.stamp());
         let synced = self.local.sync(&self.engine).await;
         self.noted(synced);
         self.note_landmarks().await;
@@ -257,8 +257,8 @@ impl Replica {
     async fn wait_for_work(&mut self) {
         let due = self.local.sync_due().map(Instant::from_std);
         tokio::select! {
-            () = self.board.changed(self.index) => {}
-            () = self.board.closing() => {}
+            () = self.handoff.changed(self.index) => {}
+            () = self.handoff.closing() => {}
             () = sleep_until(due), if due.is_some() => {
                 self.note_landmarks().await;
                 if let Err(e) = self.local.sync(&self.engine).await {
@@ -276,13 +276,13 @@ impl Replica {
         if at <= now {
             return true;
         }
-        self.board.begin_upload();
+        self.handoff.begin_upload();
         let timer = tokio::time::sleep_until(at);
         let rest = tokio::time::sleep(limits::SYNC_REST);
         tokio::pin!(timer, rest);
         let may_rest = self.pace.may_rest(now);
         let waited = loop {
-            if self.board.slot(self.index, |s| s.pending.is_worth_a_batch()) {
+            if self.handoff.slot(self.index, |s| s.pending.is_worth_a_batch()) {
                 break true;
             }
             tokio::select! {
@@ -291,11 +291,11 @@ impl Replica {
                     self.pace.rest(Instant::now());
                     break true;
                 }
-                () = self.board.closing() => break false,
-                () = self.board.changed(self.index) => rest.as_mut().reset(Instant::now() + limits::SYNC_REST),
+                () = self.handoff.closing() => break false,
+                () = self.handoff.changed(self.index) => rest.as_mut().reset(Instant::now() + limits::SYNC_REST),
             }
         };
-        self.board.end_upload();
+        self.handoff.end_upload();
         waited
     }
 
@@ -385,7 +385,7 @@ impl Replica {
         }
         let state = self.local.state();
         self.vitals().known(&state.durable, state.timestamp);
-        self.vitals().answered(bytes, self.board.slot(self.index, |s| s.pending.since()));
+        self.vitals().answered(bytes, self.handoff.slot(self.index, |s| s.pending.since()));
         tracing::debug!(db = %self.db_name(), replica = self.store.url(), txid = %txid, pages, bytes, "stored");
         (self.observer)(&Event::Durable {
             db: self.db.path(),

@@ -58,7 +58,7 @@ impl Replica {
             }
             let point =
                 Point { txid, pos: mark.pos, size_pages, print: print_of(newest), checksum: expected };
-            self.local.note_stamp(self.board.stamp());
+            self.local.note_stamp(self.handoff.stamp());
             let noted = self.local.acknowledge_image(point, hashes);
             self.noted(noted);
             self.report(&mark, txid, 0, 0, None);

@@ -29,7 +29,7 @@ impl Replica {
     pub(super) async fn wait_out(&mut self, e: StoreError, begun: Instant) -> Result<(), ReplicaError> {
         self.vitals().fail(&e.to_string());
         let since = *self.trouble.since.get_or_insert(begun);
-        let ending = self.once.is_some() || self.board.is_closing();
+        let ending = self.once.is_some() || self.handoff.is_closing();
         if ending && (!e.is_transient() || self.once.is_some() && since.elapsed() >= limits::ONCE_OUTAGE) {
             return Err(ReplicaError::Unstored(e));
         }
@@ -48,7 +48,7 @@ impl Replica {
         if self.once.is_some() && since.elapsed() >= limits::ONCE_OUTAGE {
             return Err(ReplicaError::Unstored(e));
         }
-        let ending = self.once.is_some() || self.board.is_closing();
+        let ending = self.once.is_some() || self.handoff.is_closing();
         self.pause(&e, &place, ending).await;
         Ok(())
     }
@@ -57,7 +57,7 @@ impl Replica {
         let mut trouble = std::mem::take(&mut self.trouble);
         let (db, url) = (self.db_name().to_string(), self.store.url().to_owned());
         let name = Name { db: &db, replica: &url };
-        let backlog = Some((Rc::clone(&self.board), self.index));
+        let backlog = Some((Rc::clone(&self.handoff), self.index));
         trouble.outage.failed(&self.outages, place, backlog, name, e);
         let mut wait = e.wait(&mut trouble.backoff);
         if ending {
@@ -66,7 +66,7 @@ impl Replica {
         tokio::select! {
             () = trouble.outage.wait(wait, name) => {}
             // The stop allows one more attempt, immediately.
-            () = self.board.closing(), if !ending => {}
+            () = self.handoff.closing(), if !ending => {}
         }
         self.trouble = trouble;
     }

@@ -26,16 +26,16 @@ impl Replica {
                 }
             }),
         );
-        let (board, index) = (Rc::clone(&self.board), self.index);
+        let (handoff, index) = (Rc::clone(&self.handoff), self.index);
         let stored = {
-            let board = Rc::clone(&board);
+            let handoff = Rc::clone(&handoff);
             move || {
-                let vitals = board.vitals(index);
+                let vitals = handoff.vitals(index);
                 let follows = vitals.phase() == ReplicaPhase::Following;
                 vitals.durable().filter(|_| follows).map(|(txid, ..)| txid)
             }
         };
-        let tell = move |status| board.vitals(index).set_verification(status);
+        let tell = move |status| handoff.vitals(index).set_verification(status);
         Background::spawn(verify::keep(verifier, self.turns.clone(), stored, tell))
     }
 }

@@ -77,7 +77,7 @@ impl Replica {
     pub(super) async fn prove_create_only(&mut self, id: LtxId, created: Millis, body: &Bytes) {
         let now = Instant::now();
         let due = self.proof_due.is_none_or(|due| now >= due);
-        if !due || body.len() > limits::CREATE_ONLY_BYTES || self.board.is_closing() {
+        if !due || body.len() > limits::CREATE_ONLY_BYTES || self.handoff.is_closing() {
             return;
         }
         self.proof_due = Some(now + PROOF_AGAIN);

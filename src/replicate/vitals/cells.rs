@@ -24,12 +24,12 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A position in the WAL, readable from any thread.
 #[derive(Debug, Default)]
-pub(super) struct Place {
+pub(super) struct WalPlace {
     salts: AtomicU64,
     end: AtomicU64,
 }
 
-impl Place {
+impl WalPlace {
     pub(super) fn set(&self, salts: Salts, frame: u32, pages: u32) {
         self.salts.store(u64::from(salts.one) << 32 | u64::from(salts.two), Relaxed);
         self.end.store(u64::from(frame) << 32 | u64::from(pages), Relaxed);

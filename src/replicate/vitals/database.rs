@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::cells::{Failure, Place, lock, micros};
+use super::cells::{Failure, WalPlace, lock, micros};
 use super::replica::ReplicaVitals;
 use crate::base::clock::Millis;
 use crate::base::{PageSize, Salts};
@@ -91,7 +91,7 @@ pub struct DatabaseVitals {
     phase: AtomicU8,
     page_size: AtomicU32,
     commits: AtomicU64,
-    mark: Place,
+    mark: WalPlace,
     failure: Mutex<Option<Failure>>,
     wal_damage: Mutex<Option<Failure>>,
     wal_damages: AtomicU64,
@@ -107,14 +107,14 @@ impl DatabaseVitals {
             phase: AtomicU8::new(DatabasePhase::Waiting as u8),
             page_size: AtomicU32::new(0),
             commits: AtomicU64::new(0),
-            mark: Place::default(),
+            mark: WalPlace::default(),
             failure: Mutex::default(),
             wal_damage: Mutex::default(),
             wal_damages: AtomicU64::new(0),
         }
     }
 
-    /// Numbers for a board that no status shows.
+    /// Numbers for a handoff that no status shows.
     #[cfg(feature = "internals")]
     pub(crate) fn unseen(replicas: usize) -> Arc<DatabaseVitals> {
         Arc::new(DatabaseVitals::new(Path::new(""), Path::new(""), &vec![""; replicas], Instant::now()))
@@ -273,7 +273,7 @@ mod tests {
             database.replicas[0].set_phase(phase);
             assert_eq!(database.replicas[0].phase(), phase);
         }
-        let place = Place::default();
+        let place = WalPlace::default();
         place.set(Salts { one: u32::MAX, two: 7 }, 9, u32::MAX);
         assert_eq!(place.get(), (Salts { one: u32::MAX, two: 7 }, 9, u32::MAX));
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64};
 use std::time::{Duration, Instant};
 
-use super::cells::{Amount, Failure, Place, lock, micros};
+use super::cells::{Amount, Failure, WalPlace, lock, micros};
 use crate::base::clock::Millis;
 use crate::base::{Salts, Txid};
 use crate::replicate::history::HistoryStatus;
@@ -79,7 +79,7 @@ pub struct ReplicaVitals {
     /// none.
     pub(super) behind_since: AtomicU64,
     txid: AtomicU64,
-    place: Place,
+    place: WalPlace,
     time: AtomicI64,
     batches: AtomicU64,
     batch_bytes: AtomicU64,
@@ -104,7 +104,7 @@ impl ReplicaVitals {
             durable: Amount::default(),
             behind_since: AtomicU64::new(0),
             txid: AtomicU64::new(0),
-            place: Place::default(),
+            place: WalPlace::default(),
             time: AtomicI64::new(0),
             batches: AtomicU64::new(0),
             batch_bytes: AtomicU64::new(0),

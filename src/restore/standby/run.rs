@@ -20,7 +20,7 @@ use super::trouble::Trouble;
 use crate::base::clock::Millis;
 use crate::base::{LtxId, Txid, limits};
 use crate::io::Engine;
-use crate::io::timer::Naps;
+use crate::io::timer::Timers;
 use crate::io::watch::{Hint, Of, Watch, Watches};
 use crate::ltx::WalRange;
 use crate::restore::progress::Progress;
@@ -243,7 +243,7 @@ impl Wake {
     fn new(replica: Option<&Path>) -> Wake {
         let hint = Rc::new(Hint::default());
         let watch = replica.and_then(|replica| {
-            let watches = Watches::new(&Naps::new().ok()?).ok()?;
+            let watches = Watches::new(&Timers::new().ok()?).ok()?;
             let watch = watches.add(&replica.join("ltx").join("0"), Of::Directory, &hint).ok()?;
             Some((watches, watch))
         });

@@ -7,7 +7,7 @@
 
 use super::fetch::{Fetch, Fetched, Stamp};
 use super::http::{Web, failed};
-use super::place::Place;
+use super::place::AwsRegion;
 use super::plan::{Plan, plan};
 use super::profiles::Files;
 use super::sts::{self, Role};
@@ -35,7 +35,7 @@ pub struct Looked {
 #[derive(Debug)]
 pub(super) struct Chain {
     env: Env,
-    place: Place,
+    place: AwsRegion,
     web: Web,
     is_aws: bool,
 }
@@ -48,7 +48,7 @@ impl Chain {
         tls: &TlsOptions,
         answers: &[HostAnswer],
     ) -> Chain {
-        Chain { env: env.clone(), place: Place::new(env, region), web: Web::new(tls, answers), is_aws }
+        Chain { env: env.clone(), place: AwsRegion::new(env, region), web: Web::new(tls, answers), is_aws }
     }
 
     /// Whether to ask the metadata service: on AWS, or where a variable sets its address.

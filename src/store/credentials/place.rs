@@ -4,22 +4,22 @@ use crate::config::{Endpoint, Env};
 
 /// The region, and the addresses for it.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct AwsRegion {
     pub(super) region: String,
     env: Env,
 }
 
-impl Place {
+impl AwsRegion {
     /// Takes the region from the environment; without one there, `region`.
-    pub(super) fn new(env: &Env, region: &str) -> Place {
+    pub(super) fn new(env: &Env, region: &str) -> AwsRegion {
         let named = env.first(&["AWS_REGION", "AWS_DEFAULT_REGION"]).map(|(_, r)| r.to_owned());
-        Place { region: named.unwrap_or_else(|| region.to_owned()), env: env.clone() }
+        AwsRegion { region: named.unwrap_or_else(|| region.to_owned()), env: env.clone() }
     }
 
     /// The same addresses for another region, if one is given.
-    pub(super) fn in_region(&self, region: Option<&str>) -> Place {
+    pub(super) fn in_region(&self, region: Option<&str>) -> AwsRegion {
         let region = region.map_or_else(|| self.region.clone(), str::to_owned);
-        Place { region, env: self.env.clone() }
+        AwsRegion { region, env: self.env.clone() }
     }
 
     /// Address of STS, for roles.
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn by_region_partition_and_variable() {
-        let place = Place::new(&Env::default(), "eu-central-1");
+        let place = AwsRegion::new(&Env::default(), "eu-central-1");
         assert_eq!(place.sts(), "https://sts.eu-central-1.amazonaws.com");
         assert_eq!(place.sso(), "https://portal.sso.eu-central-1.amazonaws.com");
         assert_eq!(place.in_region(Some("us-east-2")).sso_oidc(), "https://oidc.us-east-2.amazonaws.com");
@@ -64,7 +64,7 @@ mod tests {
             ("AWS_ENDPOINT_URL", "http://localhost:1/"),
             ("AWS_ENDPOINT_URL_STS", "http://localhost:2"),
         ]);
-        let place = Place::new(&env, "eu-central-1");
+        let place = AwsRegion::new(&env, "eu-central-1");
         assert_eq!((place.region.as_str(), place.sts().as_str()), ("us-west-2", "http://localhost:2"));
         assert_eq!(place.sso(), "http://localhost:1");
     }

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use super::answer::fetched;
 use super::fetch::Fetched;
 use super::http::{Ask, Web, failed, for_now};
-use super::place::Place;
+use super::place::AwsRegion;
 use crate::base::clock::Millis;
 use crate::base::limits;
 use crate::config::{CredentialError, Secret};
@@ -89,7 +89,7 @@ pub(super) async fn keys(
     sso: &Sso,
     profile: &str,
     folder: &Path,
-    place: &Place,
+    place: &AwsRegion,
     web: &Web,
 ) -> Result<Fetched, CredentialError> {
     let login = match &sso.session {
@@ -127,7 +127,7 @@ async fn role_keys(
     sso: &Sso,
     access: &str,
     login: &str,
-    place: &Place,
+    place: &AwsRegion,
     web: &Web,
 ) -> Result<Fetched, CredentialError> {
     let at = place.sso();
@@ -162,7 +162,7 @@ async fn role_keys(
 }
 
 /// Gets another token with the refresh token, and writes it to the file.
-async fn renew(token: &mut Token, file: &Path, place: &Place, web: &Web) -> Result<(), CredentialError> {
+async fn renew(token: &mut Token, file: &Path, place: &AwsRegion, web: &Web) -> Result<(), CredentialError> {
     let at = place.sso_oidc();
     let service = format!("IAM Identity Center at {at}");
     let (Some(refresh), Some(id), Some(secret)) =

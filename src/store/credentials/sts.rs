@@ -10,7 +10,7 @@ use sha2::Digest as _;
 use super::answer::fetched;
 use super::fetch::Fetched;
 use super::http::{Ask, Said, Web, failed, for_now};
-use super::place::Place;
+use super::place::AwsRegion;
 use crate::base::clock::Millis;
 use crate::base::limits;
 use crate::config::{CredentialError, Credentials, Secret};
@@ -66,7 +66,7 @@ impl Form {
 pub(super) async fn web_identity(
     role: &Role,
     file: &PathBuf,
-    place: &Place,
+    place: &AwsRegion,
     web: &Web,
 ) -> Result<Fetched, CredentialError> {
     let bytes = read_small(Path::new(file), limits::CREDENTIAL_BYTES as u64)
@@ -94,7 +94,7 @@ pub(super) async fn web_identity(
 pub(super) async fn assume(
     role: &Role,
     base: &Credentials,
-    place: &Place,
+    place: &AwsRegion,
     web: &Web,
 ) -> Result<Fetched, CredentialError> {
     let mut form = role.form("AssumeRole");

@@ -32,12 +32,12 @@ use crate::store::StoreError;
 pub struct Clients(Arc<Registry>);
 
 /// The endpoint (`None` for AWS) and how its certificate is checked.
-type Place = (Option<EndpointUrl>, TlsOptions);
+type ClientKey = (Option<EndpointUrl>, TlsOptions);
 
 #[derive(Default)]
 struct Registry {
     connector: Option<Arc<dyn Connect>>,
-    clients: Mutex<HashMap<Place, Arc<Client>>>,
+    clients: Mutex<HashMap<ClientKey, Arc<Client>>>,
 }
 
 impl Clients {

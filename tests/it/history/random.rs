@@ -181,7 +181,7 @@ async fn history(seed: u64) -> Scene {
 async fn live(scene: &mut Scene, store: &Mortal, time: Duration) {
     let end = Millis(scene.now.0 + time.as_millis() as i64);
     loop {
-        let next = scene.keeper.catch_up(scene.now).await;
+        let next = scene.executor.catch_up(scene.now).await;
         if store.is_dead() {
             eprintln!("the process dies at {}", scene.now);
             store.set(None);

@@ -78,7 +78,7 @@ fn a_damaged_batch_does_not_stop_the_levels_and_its_loss_is_known() {
         let compacted = world.store.level(1);
         assert!(compacted.iter().any(|(_, to)| *to == lost - 1), "{compacted:?}");
         assert!(compacted.iter().any(|(from, to)| *from == lost + 1 && *to == lost + 3), "{compacted:?}");
-        assert!(world.keeper.next_snapshot(world.now).is_some_and(|due| due <= world.now));
+        assert!(world.executor.next_snapshot(world.now).is_some_and(|due| due <= world.now));
         // A batch with all pages is enough for an image, and the image for the newest state.
         world.write_all().await;
         // The attempts without it have failed: the next one may come only after the longest wait.

@@ -65,7 +65,7 @@ fn an_hour_at_rest_makes_no_request() {
         world.pass(1000 * HOUR).await;
         assert_eq!(world.store.counts(), before);
         world.verify();
-        let status = world.keeper.status(world.now);
+        let status = world.executor.status(world.now);
         assert_eq!((status.next_snapshot, &status.last_error), (None, &None));
     });
 }
@@ -174,7 +174,7 @@ fn a_store_that_refuses_deletions_is_asked_once_a_day_and_all_else_goes_on() {
             world.pass(20 * MINUTE).await;
         }
         assert_eq!(world.store.counts().deletes, 1);
-        let status = world.keeper.status(world.now).clone();
+        let status = world.executor.status(world.now).clone();
         assert!(status.deletions_refused && status.last_error.is_none(), "{status:?}");
         assert_eq!(world.store.level(1).last().unwrap().1, 31, "compaction goes on");
         world.pass(25 * HOUR).await;
@@ -197,7 +197,7 @@ fn a_file_that_is_gone_costs_one_listing_and_is_said() {
         assert_eq!(since(before, world.store.counts()).lists, 1);
         // Without a live database nothing fills the hole. The rest is compacted around it, and the
         // status shows it.
-        let status = world.keeper.status(world.now);
+        let status = world.executor.status(world.now);
         assert!(status.last_error.as_ref().is_some_and(|e| e.contains("cannot write level 9")), "{status:?}");
         assert_eq!(world.store.level(1), [(2, 2), (4, 5)]);
     });

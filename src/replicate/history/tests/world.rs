@@ -12,7 +12,7 @@ use crate::base::clock::Millis;
 use crate::base::{LtxId, PageSize, Pgno, Txid};
 use crate::ltx::{Header, LtxReader, Merge, WalRange, encode_file};
 use crate::replicate::history::cache::Cache;
-use crate::replicate::history::executor::Keeper;
+use crate::replicate::history::executor::Executor;
 use crate::replicate::history::plan::Next;
 use crate::replicate::history::{Feed, HistoryOptions};
 use crate::restore::plan::{Goal, PlanError, plan};
@@ -40,7 +40,7 @@ pub struct World {
     pub now: Millis,
     /// By TXID.
     pub batches: BTreeMap<u64, Batch>,
-    pub keeper: Keeper,
+    pub executor: Executor,
     pub feed: Rc<Feed>,
     pub cache: Cache,
     image: Image,
@@ -56,13 +56,13 @@ impl World {
     pub async fn new(options: HistoryOptions, pages: usize, seed: u64) -> World {
         let store = MemoryStore::default();
         let cache = Cache::default();
-        let (keeper, feed) = World::start(&store, &options, &cache);
+        let (executor, feed) = World::start(&store, &options, &cache);
         let mut world = World {
             store,
             options,
             now: START,
             batches: BTreeMap::new(),
-            keeper,
+            executor,
             feed,
             cache,
             image: vec![vec![0; PAGE]; pages],
@@ -74,10 +74,10 @@ impl World {
         world
     }
 
-    fn start(store: &MemoryStore, options: &HistoryOptions, cache: &Cache) -> (Keeper, Rc<Feed>) {
-        let feed = Rc::new(Feed::new(cache.shelf()));
+    fn start(store: &MemoryStore, options: &HistoryOptions, cache: &Cache) -> (Executor, Rc<Feed>) {
+        let feed = Rc::new(Feed::new(cache.inventory()));
         let shared: Arc<dyn Store> = Arc::new(store.clone());
-        (Keeper::new(shared, options.clone(), Rc::clone(&feed), "app.db".to_owned()).on_time(), feed)
+        (Executor::new(shared, options.clone(), Rc::clone(&feed), "app.db".to_owned()).on_time(), feed)
     }
 
     async fn list(&mut self) {
@@ -88,7 +88,7 @@ impl World {
     /// The process dies, and another takes over.
     pub async fn restart(&mut self) {
         self.store.revive();
-        (self.keeper, self.feed) = World::start(&self.store, &self.options, &self.cache);
+        (self.executor, self.feed) = World::start(&self.store, &self.options, &self.cache);
         self.list().await;
     }
 
@@ -150,8 +150,8 @@ impl World {
             if self.store.is_dead() {
                 break;
             }
-            match self.keeper.next(self.now) {
-                Next::Job(job) => self.keeper.run(job, self.now).await,
+            match self.executor.next(self.now) {
+                Next::Job(job) => self.executor.run(job, self.now).await,
                 Next::Wait(Some(at)) if at <= end => {
                     assert!(at > self.now, "a time to wait for lies ahead");
                     self.now = at;

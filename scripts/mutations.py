@@ -101,7 +101,7 @@ mutations(
     [
         (
             "replicate/capture/damage.rs",
-            "if self.guard.in_cruise() && self.board.void_pins_once() {\n"
+            "if self.guard.in_cruise() && self.handoff.void_pins_once() {\n"
             "            self.guard.copy_now(header.mx_frame)?;\n        }",
             "let _ = &header;",
         ),

@@ -180,11 +180,11 @@ impl FrameBlock {
         FrameBlock::encode_in(Spare::default(), page_size, pages)
     }
 
-    /// Like [`FrameBlock::encode`], in the memory of `buffer`, which returns to its pool once the
-    /// bytes of the block are dropped.
+    /// Compresses pages into the memory of `buffer`, which returns to its pool once the bytes of
+    /// the block are dropped.
     ///
     /// # Errors
-    /// The same as for [`FrameBlock::encode`].
+    /// [`LtxError::PageLength`]. Everything else is checked when the block is pushed.
     pub fn encode_in<'a>(
         buffer: Spare,
         page_size: PageSize,
@@ -293,9 +293,9 @@ impl Encoder {
         Encoder::spilling(header, None)
     }
 
-    /// Like [`Encoder::new`], for a file of any number of pages. The part of the page index beyond
-    /// [`limits::INDEX_BYTES`](crate::base::limits::INDEX_BYTES) goes to a temporary file in
-    /// `place`, an existing folder. Finish such a file with [`Encoder::end`].
+    /// Begins a file of any number of pages. The returned bytes are its first ones. The part of the
+    /// page index beyond [`limits::INDEX_BYTES`](crate::base::limits::INDEX_BYTES) goes to a
+    /// temporary file in `place`, an existing folder. Finish such a file with [`Encoder::end`].
     ///
     /// # Errors
     /// The header is not one of a replica.

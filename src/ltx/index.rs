@@ -11,8 +11,8 @@
 //! most 10 bytes.
 //!
 //! The index does not decide whether a file is valid: Litestream restores files whose index is
-//! empty or wrong. So a reader that uses the index has to expect [`LtxError::is_index_fault`], and
-//! then read from the beginning.
+//! empty or wrong. So a reader that uses the index has to expect that it is
+//! wrong, and then read from the beginning.
 
 use std::io;
 use std::path::PathBuf;

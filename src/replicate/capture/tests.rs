@@ -279,7 +279,7 @@ fn a_whole_transaction_is_not_taken_before_it_is_published() {
     shm.write_all_at(&before, 0).unwrap();
     for _ in 0..2 {
         assert_eq!(look(&mut capture), Look { near: true, ..Look::default() });
-        assert!(capture.board.near().is_some());
+        assert!(capture.handoff.near().is_some());
     }
     shm.write_all_at(&after, 0).unwrap();
     assert!(look(&mut capture).captured);
@@ -402,10 +402,10 @@ async fn no_further_pin_joins_one_that_holds_back_a_large_wal() {
     )
     .unwrap();
     let mut capture = captured(&path);
-    let board = Rc::clone(&capture.board);
-    let (pin, _) = tokio::join!(board.pin(), async { look(&mut capture) });
+    let handoff = Rc::clone(&capture.handoff);
+    let (pin, _) = tokio::join!(handoff.pin(), async { look(&mut capture) });
     let joins = |capture: &mut Capture| {
-        let mut wanted = Box::pin(board.pin());
+        let mut wanted = Box::pin(handoff.pin());
         let waker = &mut std::task::Context::from_waker(std::task::Waker::noop());
         assert!(wanted.as_mut().poll(waker).is_pending());
         look(capture);

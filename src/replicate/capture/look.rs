@@ -252,8 +252,7 @@ impl Capture {
         let taken = &mut self.taken;
         let whole = self.tail.read_to(header.mx_frame, LOOK_BYTES, |found| taken.found(found))?;
         if whole {
-            // I3: the last frame taken is the published one, with the published checksum.
-            self.tail.check_published(header)?;
+            self.check_published(header)?;
         }
         Ok(whole)
     }

@@ -292,6 +292,15 @@ impl Capture {
         Ok(false)
     }
 
+    /// Compares the checksum after the last frame taken with the published one.
+    pub(super) fn check_published(&self, header: &WalIndexHeader) -> Result<(), TailError> {
+        // I3: the last frame taken is the published one, with the published checksum.
+        self.tail.check_published(header).inspect_err(|e| {
+            // The pages are handed over already, and a pipeline may be awake.
+            self.handoff.lose(&e.to_string());
+        })
+    }
+
     pub(super) fn lose(&mut self, reason: &str, now: Instant) {
         tracing::warn!(
             db = %self.db.path().display(),

@@ -32,7 +32,7 @@ fn insert(app: &Connection, pages: usize) {
 fn captured(path: &Path) -> Capture {
     let db = Arc::new(Database::open(path).unwrap());
     let Opened { guard, tail, mark, .. } = open(&db, &[]).unwrap();
-    Capture::new(db, tail, guard, Rc::new(Handoff::new(0, Rc::default())), mark, Instant::now())
+    Capture::new(db, tail, guard, Rc::new(Handoff::new(1, Rc::default())), mark, Instant::now())
 }
 
 /// Looks until there is nothing to take.
@@ -308,6 +308,8 @@ async fn frames_that_are_not_the_published_ones_are_not_taken() {
     file.write_all_at(&there[begin..], begin as u64).unwrap();
     for _ in 0..=crate::replicate::capture::READ_TRIES {
         assert!(!look(&mut capture).captured);
+        // I3: no pipeline can store them meanwhile.
+        assert!(capture.handoff.slot(0, |s| s.gap.is_some() && s.pending.commits() == 0));
     }
     assert!(capture.is_damaged());
     assert!(matches!(capture.phase(), Phase::Round { .. }), "they are copied to the database file at once");

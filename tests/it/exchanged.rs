@@ -51,6 +51,42 @@ fn a_stop_notices_what_has_happened_to_the_replica() {
     });
 }
 
+/// Files that the newest state needs are deleted between the newest one and the first: no check
+/// asks for them by name, so the stop looks at the listing of a directory.
+#[test]
+fn a_stop_misses_a_file_in_the_middle() {
+    let scene = Scene::new();
+    let a = scene.create("a", 4096);
+    let process = scene.start("a", "repa");
+    process.wait_for_line("history written");
+    for txid in 2..=4 {
+        insert(&a, "one more");
+        process.wait_for_line(&format!("txid=000000000000000{txid} pages"));
+    }
+    let third = "0000000000000003-0000000000000003.ltx";
+    std::fs::remove_file(scene.replica("repa").join("ltx/0").join(third)).expect("the file");
+    let log = process.stop();
+    assert!(log.contains("the replica is not what was stored there"), "{log}");
+    scene.assert_restores("repa", "a");
+}
+
+/// The newest file is gone at the start. The image that follows has a TXID after the gap, so only
+/// an image on level 9 can be restored.
+#[test]
+fn an_image_after_a_gap_can_be_restored_at_once() {
+    let scene = Scene::new();
+    let a = scene.create("a", 4096);
+    for _ in 1..=3 {
+        insert(&a, "one more");
+        assert!(scene.once("a", "repa").0);
+    }
+    let newest = "0000000000000003-0000000000000003.ltx";
+    std::fs::remove_file(scene.replica("repa").join("ltx/0").join(newest)).expect("the file");
+    insert(&a, "after it");
+    assert!(scene.once("a", "repa").0);
+    scene.assert_restores("repa", "a");
+}
+
 /// A directory replica is looked at before each upload after a rest: the folder that replaces it
 /// gets no file put on top.
 #[test]

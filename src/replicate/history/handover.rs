@@ -212,6 +212,13 @@ impl Feed {
             && (forgets || inventory.position() == Txid(0) || inventory.newest_plan().is_ok())
     }
 
+    /// The files from which the newest state is restored; empty if there is no way.
+    #[must_use]
+    pub fn newest_files(&self) -> Vec<LtxId> {
+        let plan = self.inventory.borrow().newest_plan().unwrap_or_default();
+        plan.iter().map(|e| e.id).collect()
+    }
+
     /// Requests a full image as soon as possible.
     pub fn want_image(&self) {
         self.inventory.borrow_mut().want_image();

@@ -24,6 +24,7 @@
 //! comparison, or with an image.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +39,7 @@ use crate::base::{LtxId, Txid, limits};
 use crate::replicate::fleet::sweep::Pauses;
 use crate::replicate::history::{Feed, Stored};
 use crate::replicate::state::Point;
-use crate::store::{ErrorKind, Store, StoreError};
+use crate::store::{ErrorKind, Scope, Store, StoreError};
 
 /// Time without an upload after which the next upload waits for a check.
 const PAUSE: Duration = limits::LINEAGE_EVERY;
@@ -198,6 +199,17 @@ async fn missed(store: &dyn Store, history: &Feed, file: Stored) -> Result<Optio
     Ok(history.has(id).then_some(Finding { what, below: true }))
 }
 
+/// The first file that the newest state needs and that is not listed.
+async fn missing(store: &dyn Store, history: &Feed) -> Result<Option<Finding>, StoreError> {
+    let needed = history.newest_files();
+    let listed: HashSet<LtxId> = store.list(Scope::All).await?.iter().map(|e| e.id).collect();
+    let lost = needed.into_iter().find(|id| !listed.contains(id) && history.has(*id));
+    Ok(lost.map(|id| {
+        let reason = format!("{id}, which was stored, is not there any more");
+        Finding { what: Mismatch { reason, stranger: false }, below: true }
+    }))
+}
+
 impl Replica {
     /// Before an upload: makes sure that it continues what was stored, if there is reason for
     /// doubt.
@@ -303,6 +315,8 @@ impl Replica {
         let check = async {
             let found = prove(&*self.store, &self.history, points, true).await?;
             match (found, files.first()) {
+                // A listing is cheap there, and any file may be missing.
+                (None, _) if self.store.is_local() => Ok(missing(&*self.store, &self.history).await?),
                 (None, Some(file)) => Ok(missed(&*self.store, &self.history, *file).await?),
                 (found, _) => Ok::<_, RemoteError>(found),
             }

@@ -192,7 +192,8 @@ impl Replica {
             Start::Image(reason) => {
                 self.image(&mut next, &reason).await?;
                 whole = Some(self.local.state().durable.txid);
-                if self.local.take_wish_for_image() {
+                // Where files before it are missing, only an image of level 9 can be restored.
+                if self.local.take_wish_for_image() || !self.history.is_restorable() {
                     self.history.want_image();
                 }
             }

@@ -3,7 +3,7 @@
 
     scripts/mutations.py                     all faults of the list
     scripts/mutations.py NAME...             only these; a part of a name will do
-    scripts/mutations.py --list              names, and what each one stands for
+    scripts/mutations.py --list              names, and the fix that each one takes out
     scripts/mutations.py --budget SECONDS    begins no further fault after this time
     scripts/mutations.py --plain NAME...     with the replacement alone, without the switch described below
     scripts/mutations.py --table             the rows of docs/reliability.md, from the latest results

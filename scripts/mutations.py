@@ -1055,7 +1055,7 @@ def prepare(chosen, switched):
             at = Path(folder) / file
             if str(at.relative_to(TREE)) not in wanted:
                 at.unlink()
-    peers = TREE / "target" / "peers"
+    peers = PLACE / "target" / "peers"
     if (ROOT / "target" / "peers").is_dir() and not peers.exists():
         peers.parent.mkdir(exist_ok=True)
         peers.symlink_to(ROOT / "target" / "peers")

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::replicate::replica::ReplicaError;
 use crate::replicate::state::HomeError;
@@ -180,4 +180,10 @@ impl FollowError {
     pub(in crate::replicate) fn is_no_database(&self) -> bool {
         matches!(self, FollowError::Open(OpenError::Header(_) | OpenError::NotAFile(..)))
     }
+}
+
+/// Turns an I/O error outside the WAL into one of this database.
+pub(super) fn io_error(path: &Path) -> impl Fn(io::Error) -> FollowError + use<> {
+    let db = path.to_owned();
+    move |source| FollowError::Io { db: db.clone(), source }
 }

@@ -1,15 +1,24 @@
 //! The state folder of a database, locked for this process.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::run::Shared;
+use super::shared::Shared;
 use crate::base::limits;
 use crate::replicate::event::{Event, Observer};
 use crate::replicate::options::DatabaseOptions;
 use crate::replicate::shutdown::Stop;
-use crate::replicate::state::{Home, HomeError};
+use crate::replicate::state::{Home, HomeError, home_of};
+
+impl DatabaseOptions {
+    /// Directory of the local state for `file`, to which the database's name leads: next to that
+    /// file, where SQLite also keeps `-wal` and `-shm`, unless the options name another.
+    #[must_use]
+    pub fn home_dir(&self, file: &Path) -> PathBuf {
+        self.home.clone().unwrap_or_else(|| home_of(file))
+    }
+}
 
 impl Shared {
     /// Takes the state folder of a database for this process, and tells the observer.

@@ -12,75 +12,14 @@
 //! A WAL with frames that cannot be proven is checkpointed in any case, because a recovery would
 //! end before these frames.
 
-use std::cell::RefCell;
-use std::collections::HashSet;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::run::Follower;
-use crate::replicate::shutdown::Deadline;
 use crate::replicate::state::record::note_checkpoint;
 use crate::sqlite::database::{CheckpointMode, Database, Stamp};
 use crate::wal::index::LOCK_DMS;
-
-/// Longest time of the last checkpoint. A longer one is interrupted, and the WAL stays as it is.
-pub(in crate::replicate) const LEAVE_TIME: Duration = Duration::from_secs(5);
-
-/// The databases that have stored what they could and now checkpoint. The shutdown waits for none
-/// of them beyond its end, and none of them means that something is not stored.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Leaving(Rc<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    databases: RefCell<HashSet<PathBuf>>,
-    until: Deadline,
-}
-
-/// While this exists, the database counts as leaving.
-#[derive(Debug)]
-pub(crate) struct Leaves {
-    leaving: Leaving,
-    db: PathBuf,
-}
-
-impl Leaving {
-    /// Sets the end of the shutdown.
-    pub(in crate::replicate) fn ends_at(&self, until: Instant) {
-        self.0.until.set(until);
-    }
-
-    /// The end of the shutdown, shared.
-    pub(super) fn deadline(&self) -> Deadline {
-        self.0.until.clone()
-    }
-
-    /// Whether a database is leaving.
-    pub(in crate::replicate) fn has(&self, db: &Path) -> bool {
-        self.0.databases.borrow().contains(db)
-    }
-
-    pub(in crate::replicate) fn enter(&self, db: &Path) -> Leaves {
-        self.0.databases.borrow_mut().insert(db.to_owned());
-        Leaves { leaving: self.clone(), db: db.to_owned() }
-    }
-
-    /// Time left of the shutdown, [`LEAVE_TIME`] at most.
-    fn time_left(&self) -> Duration {
-        self.0.until.time_left(LEAVE_TIME)
-    }
-}
-
-impl Drop for Leaves {
-    fn drop(&mut self) {
-        self.leaving.0.databases.borrow_mut().remove(&self.db);
-    }
-}
 
 impl Follower<'_> {
     /// Copies the WAL into the database file, if that is useful here (see the top of the file).
@@ -165,26 +104,4 @@ fn mode(db: &Database, damaged: bool) -> io::Result<Option<CheckpointMode>> {
     }
     let copied = db.shm().header().is_ok_and(|h| db.shm().checkpoint_info().n_backfill >= h.mx_frame);
     Ok((!in_use && !copied).then_some(CheckpointMode::Passive))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_checkpoint_takes_no_longer_than_the_shutdown_may() {
-        let (leaving, second) = (Leaving::default(), Duration::from_secs(1));
-        assert_eq!(leaving.time_left(), LEAVE_TIME);
-        leaving.ends_at(Instant::now() + 60 * second);
-        assert_eq!(leaving.time_left(), LEAVE_TIME);
-        leaving.ends_at(Instant::now() + second);
-        assert!(leaving.time_left() <= second);
-        leaving.ends_at(Instant::now());
-        assert_eq!(leaving.time_left(), Duration::ZERO);
-        let db = Path::new("app.db");
-        let leaves = leaving.enter(db);
-        assert!(leaving.has(db) && !leaving.has(Path::new("other.db")));
-        drop(leaves);
-        assert!(!leaving.has(db));
-    }
 }

@@ -4,7 +4,7 @@
 //! # Failure and crash
 //!
 //! If the path names another file, or none, the loop releases all locks and stores what was
-//! captured ([`End::Replaced`]); [`follow`] then waits for the database again. A replica that fails
+//! captured ([`End::Replaced`]); `follow` then waits for the database again. A replica that fails
 //! does not stop the others, and the error of the last one ends the loop.
 //!
 //! # Cancellation
@@ -12,7 +12,6 @@
 //! After a stop one more look captures what was committed before it. The pipelines store that, and
 //! the loop ends when all of them have.
 
-use std::cell::Cell;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -20,89 +19,32 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::attach::{self, Opened};
-use super::error::FollowError;
+use super::error::{FollowError, io_error};
 use super::hold::Held;
-use super::leave::Leaving;
 use super::look_schedule::{GAPS, LookSchedule};
-use super::notice::Notice;
-use super::wait::{Waited, wait_for};
-use crate::io::Engine;
-use crate::io::link::target_of;
+use super::notice::{BUSY_GAP, Notice};
+use super::shared::Shared;
 use crate::io::timer::Timers;
-use crate::io::watch::{Hint, Watches};
+use crate::io::watch::Hint;
 use crate::replicate::capture::{Capture, Look};
-use crate::replicate::event::Observer;
-use crate::replicate::fleet::open_files::{Files, Places, Reservation};
-use crate::replicate::fleet::sweep::Sweep;
+use crate::replicate::fleet::open_files::Reservation;
+use crate::replicate::fleet::sweep::Entry;
 use crate::replicate::handoff::Handoff;
+use crate::replicate::history;
 use crate::replicate::options::DatabaseOptions;
-use crate::replicate::outage::Outages;
 use crate::replicate::replica::pace::Pace;
 use crate::replicate::replica::{Landmarks, Replica, ReplicaError, Trouble, Vigil};
 use crate::replicate::shutdown::Stop;
 use crate::replicate::state::record::Local;
-use crate::replicate::state::{HomeError, home_of};
-use crate::replicate::verify::Turns;
-use crate::replicate::vitals::{DatabasePhase, DatabaseVitals, Vitals};
-use crate::replicate::{Once, history};
+use crate::replicate::vitals::DatabaseVitals;
 use crate::sqlite::database::{Database, FileId, Stamp};
 use crate::wal::tail::TailError;
 
-/// Delay between looks while all replicas are uploading: commits gather for the next upload anyway.
-pub(super) const BUSY_GAP: Duration = Duration::from_millis(1);
-
 /// Delay between looks in a turn: a checkpoint takes a millisecond at least.
 const TURN_GAP: Duration = Duration::from_micros(200);
-
-impl DatabaseOptions {
-    /// Directory of the local state for `file`, to which the database's name leads: next to that
-    /// file, where SQLite also keeps `-wal` and `-shm`, unless the options name another.
-    #[must_use]
-    pub fn home_dir(&self, file: &Path) -> PathBuf {
-        self.home.clone().unwrap_or_else(|| home_of(file))
-    }
-}
-
-/// What all databases of the process share.
-#[derive(Clone)]
-pub struct Shared {
-    pub(crate) engine: Engine,
-    pub(crate) observer: Observer,
-    pub(crate) vitals: Arc<Vitals>,
-    pub(crate) timers: Timers,
-    pub(crate) watches: Watches,
-    pub(crate) sweep: Sweep,
-    /// Limits how many databases are opened at once.
-    pub(crate) opening: Arc<Semaphore>,
-    /// Which file is followed under which name.
-    pub(crate) files: Files,
-    /// Which store location is the replica of which database.
-    pub(crate) places: Places,
-    pub(crate) history: history::Common,
-    pub(crate) outages: Outages,
-    /// Whether it was logged that the limit of open files keeps databases from being followed.
-    pub(crate) file_limit_said: Rc<Cell<bool>>,
-    pub(crate) turns: Turns,
-    pub(crate) leaving: Leaving,
-    /// The process has only one replica: if its store refuses at the first contact, the process
-    /// ends with that error.
-    pub(crate) alone: bool,
-    /// Set with `--once`: store what is there, and wait for nothing.
-    pub(crate) once: Option<Once>,
-}
-
-/// How following a database ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// As requested, with everything stored.
-    Stopped,
-    /// The database was removed, and is not waited for.
-    Gone,
-}
 
 /// How following one opening of a database ended.
 pub(super) enum End {
@@ -114,79 +56,6 @@ pub(super) enum End {
     },
 }
 
-/// Follows a database until the stop is requested and everything is stored. Sets `followed` once
-/// the database is followed.
-///
-/// # Errors
-/// [`FollowError`], if the database cannot be followed or not everything could be stored.
-pub async fn follow(
-    options: &DatabaseOptions,
-    shared: &Shared,
-    stop: &Stop,
-    followed: &Cell<bool>,
-) -> Result<Ended, FollowError> {
-    let path = &options.path;
-    let urls: Vec<&str> = options.replicas.iter().map(|r| r.store.url()).collect();
-    let mut before: Option<PathBuf> = None;
-    // Whether all of the previous opening was stored; `None` before the first.
-    let mut ended: Option<bool> = None;
-    loop {
-        let vitals_of = |file: &Path| shared.vitals.database(path, &options.home_dir(file), &urls);
-        vitals_of(&target_of(path)).set_phase(DatabasePhase::Waiting);
-        let (db, _file, held) = match wait_for(options, shared, stop).await? {
-            Waited::Opened(db, file, held) => (db, file, held),
-            Waited::Stopped => {
-                return match ended {
-                    Some(true) => Ok(Ended::Stopped),
-                    Some(false) => Err(FollowError::LastCommits(path.clone())),
-                    None => Err(FollowError::NeverCame(path.clone())),
-                };
-            }
-            Waited::Gone => return Ok(Ended::Gone),
-        };
-        if let Some(before) = before.replace(db.path().to_owned()).filter(|b| b != db.path()) {
-            tracing::warn!(
-                db = %path.display(), from = %before.display(), to = %db.path().display(),
-                "the link leads to another file than before, which is followed from now on"
-            );
-        } else if db.path() != path {
-            tracing::info!(db = %path.display(), file = %db.path().display(), "the database is a link to this file");
-        }
-        if db.was_switched() {
-            tracing::info!(db = %path.display(), "switched the database to WAL mode (journal_mode=WAL)");
-        }
-        let held = match held {
-            Some(held) => held,
-            None => match shared.hold_in_time(options, db.path(), stop).await {
-                Err(HomeError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,
-                held => held?,
-            },
-        };
-        let vitals = vitals_of(db.path());
-        let end = match Follower::begin(options, shared, stop, db, held, &vitals).await {
-            Ok(follower) => {
-                followed.set(true);
-                follower.run().await?
-            }
-            // The file was removed between its opening and the first watch.
-            Err(FollowError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                End::Replaced { stored: ended.unwrap_or(true) }
-            }
-            Err(e) => return Err(e),
-        };
-        match end {
-            End::Stopped => return Ok(Ended::Stopped),
-            End::Replaced { .. } if options.leave_when_gone => {
-                tracing::info!(db = %path.display(), "the database was replaced or removed");
-            }
-            End::Replaced { stored } => {
-                ended = Some(stored);
-                tracing::warn!(db = %path.display(), "the database was replaced or removed; waiting for it to come back");
-            }
-        }
-    }
-}
-
 /// Warns of hard links. SQLite names the files next to a database by the name it is opened by: two
 /// programs that use two names corrupt the database.
 fn say_other_names(db: &Database) {
@@ -196,11 +65,6 @@ fn say_other_names(db: &Database) {
             "the database file has other names (hard links): commits of a program that opens it by another name can't be followed, and corrupt it"
         );
     }
-}
-
-pub(super) fn io_error(path: &Path) -> impl Fn(io::Error) -> FollowError + use<> {
-    let db = path.to_owned();
-    move |source| FollowError::Io { db: db.clone(), source }
 }
 
 /// One opening of a database.
@@ -228,7 +92,7 @@ pub(super) struct Follower<'a> {
     pub(super) log_is_large: Option<(bool, Instant)>,
     pub(super) notice: Notice,
     // The fields from here are dropped last; `_held`, the lock, is the very last.
-    _sweep: Rc<crate::replicate::fleet::sweep::Entry>,
+    _sweep: Rc<Entry>,
     /// State folders of the replicas.
     pub(super) folders: Vec<PathBuf>,
     _places: Vec<Reservation>,
@@ -236,7 +100,8 @@ pub(super) struct Follower<'a> {
 }
 
 impl<'a> Follower<'a> {
-    async fn begin(
+    /// Opens what the pipelines need, and starts them.
+    pub(super) async fn begin(
         options: &'a DatabaseOptions,
         shared: &'a Shared,
         stop: &'a Stop,
@@ -339,7 +204,8 @@ impl<'a> Follower<'a> {
         self.capture.db().path()
     }
 
-    async fn run(mut self) -> Result<End, FollowError> {
+    /// Runs until the stop, or until the path names another file or none.
+    pub(super) async fn run(mut self) -> Result<End, FollowError> {
         let mut end = self.look_on().await;
         // Nothing can be read through this opening if pages of another size replaced the content.
         let readable = !self.capture.db().is_resized().unwrap_or(false);

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use rusqlite::ErrorCode;
 
-use super::FollowError;
 use super::arrival::Arrival;
+use super::error::{FollowError, io_error};
 use super::hold::Held;
-use super::run::{Shared, io_error};
+use super::shared::Shared;
 use crate::base::limits;
 use crate::io::durable::directory_of;
 use crate::io::link::{is_inside, is_open_inside, target_of};

@@ -950,9 +950,33 @@ mutation(
     "program-outlives-lsfast",
     "the program of --exec ends when lsfast is killed",
     "io/guardian.rs",
-    'if «!*ended» {',
-    '!*ended && lives',
+    'ended.send(pid, «libc::SIGTERM»);',
+    '0',
     "test(the_program_has_its_own_environment_and_limits_and_does_not_outlive_lsfast)",
+)
+mutation(
+    "stubborn-program-outlives-lsfast",
+    "a program of --exec that ignores SIGTERM is killed when lsfast is killed",
+    "io/guardian.rs",
+    'ended.send(pid, «libc::SIGKILL»);',
+    'libc::SIGTERM',
+    "test(a_program_that_ignores_the_signal_does_not_outlive_lsfast)",
+)
+mutation(
+    "stop-waits-for-a-stubborn-program",
+    "--shutdown-timeout bounds the wait for the program of --exec",
+    "cli/signals.rs",
+    'program.send(«libc::SIGKILL», "SIGKILL")',
+    'libc::SIGTERM',
+    "test(a_program_that_ignores_the_signal_is_killed)",
+)
+mutation(
+    "children-outlive-the-killed-program",
+    "what the program of --exec has started is killed with it",
+    "io/tree.rs",
+    'for id in found {',
+    'for id in [root] {',
+    "test(the_children_of_a_program_are_killed_with_it)",
 )
 mutation(
     "killed-guardian-is-not-noticed",

@@ -114,6 +114,14 @@ pub const BACKOFF_STOPPING: Duration = Duration::from_secs(2);
 /// Longest wait between two attempts of one request in a command that a user waits for.
 pub const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// Time that the program of `--exec` has to end after lsfast was killed, if `--shutdown-timeout` is
+/// not shorter. Then the guardian kills it, because its commits are stored nowhere.
+pub const ORPHANED_PROGRAM: Duration = Duration::from_secs(10);
+
+/// Time to wait for the program of `--exec` after it was killed. After this lsfast ends without it:
+/// it is stuck in the kernel, or belongs to another user.
+pub const KILLED_PROGRAM: Duration = Duration::from_secs(5);
+
 /// Time without a successful upload after which `--once` without `--shutdown-timeout` gives up a
 /// store.
 pub const ONCE_OUTAGE: Duration = Duration::from_secs(20);

@@ -11,7 +11,9 @@
 //! # With a program
 //!
 //! Signals are passed on to the program, by way of its guardian (see [`guardian`]). Its end asks
-//! for the final sync, because it may commit until then.
+//! for the final sync, because it may commit until then. From SIGINT or SIGTERM on it has the time
+//! of `--shutdown-timeout`; then it is killed. The final sync has the same time again. Ctrl-C is
+//! not counted, because an interactive program may use it for something else.
 //!
 //! # In both cases
 //!
@@ -28,7 +30,9 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
+use crate::base::limits;
 use crate::io::guardian::{self, News};
 use crate::io::host::is_ignored;
 use crate::io::{own, reap_orphans};
@@ -112,14 +116,19 @@ pub(super) fn watch(stopper: Stopper, stays: bool) -> io::Result<()> {
     })
 }
 
-/// Starts `command`, passes signals on to it, and asks `stopper` when it has ended.
+/// Starts `command`, passes signals on to it, and asks `stopper` when it has ended. A program that
+/// has been asked to end is killed after the time `limit`.
 ///
 /// # Errors
 /// The I/O error if the program cannot be started.
-pub(super) fn watch_with(command: &std::process::Command, stopper: Stopper) -> io::Result<Program> {
+pub(super) fn watch_with(
+    command: &std::process::Command,
+    limit: Duration,
+    stopper: Stopper,
+) -> io::Result<Program> {
     let runtime = runtime()?;
     let mut signals = Signals::catch(&runtime, &[&END[..], &[HANG_UP, QUIT], &USER[..]].concat())?;
-    let (guardian, socket, its) = guardian::around(command)?;
+    let (guardian, socket, its) = guardian::around(command, limit.min(limits::ORPHANED_PROGRAM))?;
     let entered = runtime.enter();
     let (child, own) = own(|| Command::from(guardian).kill_on_drop(false).spawn(), Child::id)?;
     // From here on only the guardian holds it, so the end of the guardian closes it.
@@ -133,9 +142,10 @@ pub(super) fn watch_with(command: &std::process::Command, stopper: Stopper) -> i
     let (end, asked) = oneshot::channel();
     thread(move || {
         runtime.block_on(async {
-            let status = until_ended(&mut program, &mut signals, asked).await;
-            // Either it has ended, or nothing is known of it any more.
-            _ = program.child.wait().await;
+            let status = until_ended(&mut program, &mut signals, limit, asked).await;
+            // Either it has ended, or nothing is known of it any more. A program that does not even
+            // end when it is killed is not waited for.
+            _ = tokio::time::timeout(limits::KILLED_PROGRAM, program.child.wait()).await;
             drop(own);
             match &status {
                 Ok(status) => tracing::info!(%status, "the program has ended: final sync"),
@@ -178,9 +188,42 @@ impl Guarded {
     }
 
     async fn hand_on(&mut self, number: i32, name: &str) {
-        match self.socket.write_all(&[u8::try_from(number).unwrap_or(0)]).await {
-            Ok(()) => tracing::info!(signal = name, "handed on to the program"),
-            Err(e) => tracing::warn!(signal = name, error = %e, "the program cannot be sent a signal"),
+        if self.send(number, name).await {
+            tracing::info!(signal = name, "handed on to the program");
+        }
+    }
+
+    async fn send(&mut self, number: i32, name: &str) -> bool {
+        let sent = self.socket.write_all(&[u8::try_from(number).unwrap_or(0)]).await;
+        if let Err(e) = &sent {
+            tracing::warn!(signal = name, error = %e, "the program cannot be sent a signal");
+        }
+        sent.is_ok()
+    }
+}
+
+/// How far the end of the program has come.
+enum End {
+    /// Nothing has asked for it.
+    Unasked,
+    /// The program is killed at this time.
+    Asked(Instant),
+    /// The program was killed. It is given up at this time.
+    Killed(Instant),
+}
+
+impl End {
+    /// The program has been asked to end; the first time counts.
+    fn ask(&mut self, limit: Duration) {
+        if matches!(self, End::Unasked) {
+            *self = End::Asked(Instant::now() + limit);
+        }
+    }
+
+    async fn is_due(&self) {
+        match self {
+            End::Unasked => std::future::pending().await,
+            End::Asked(at) | End::Killed(at) => tokio::time::sleep_until(*at).await,
         }
     }
 }
@@ -188,10 +231,12 @@ impl Guarded {
 async fn until_ended(
     program: &mut Guarded,
     signals: &mut Signals,
+    limit: Duration,
     mut asked: oneshot::Receiver<()>,
 ) -> io::Result<ExitStatus> {
     let mut wants_end = 0;
     let mut may_ask = true;
+    let mut end = End::Unasked;
     loop {
         tokio::select! {
             // It is the last message and short, so none of it is lost if another branch is taken.
@@ -211,11 +256,26 @@ async fn until_ended(
                     continue;
                 }
                 program.hand_on(number, name).await;
+                if ends {
+                    end.ask(limit);
+                }
+            }
+            () = end.is_due() => {
+                if matches!(end, End::Killed(_)) {
+                    return Err(io::Error::other("it has been killed (SIGKILL), and still does not end"));
+                }
+                tracing::warn!(
+                    after = ?limit,
+                    "the program does not end in time (--shutdown-timeout): killing it and what it has started"
+                );
+                program.send(libc::SIGKILL, "SIGKILL").await;
+                end = End::Killed(Instant::now() + limits::KILLED_PROGRAM);
             }
             result = &mut asked, if may_ask => {
                 may_ask = false;
                 if result.is_ok() {
                     program.hand_on(libc::SIGTERM, "SIGTERM").await;
+                    end.ask(limit);
                 }
             }
         }

@@ -6,16 +6,17 @@
 //! A killed process can do nothing about that, so lsfast starts the program by way of another
 //! process: itself, with [`FLAG`]. That one holds an end of a socket. When lsfast has ended, for
 //! whatever reason, the socket is closed, and the guardian sends SIGTERM to the program and waits
-//! for it. So the program leaves no zombie, even where process 1 does not wait for orphans.
+//! for it. After a time it kills the program. So the program leaves no zombie, even where process 1
+//! does not wait for orphans.
 //!
 //! The kernel could send that signal alone (`PR_SET_PDEATHSIG`), but a program that changes its
 //! user would not get it. It is set all the same, for the case that the guardian itself is killed.
 //!
 //! # Messages
 //!
-//! lsfast sends one byte for each signal that is meant for the program. The guardian answers with
-//! [`News`]: five bytes, a tag and a number. As the parent of the program it knows until when the
-//! process id is that of the program.
+//! lsfast sends one byte for each signal that is meant for the program. SIGKILL is for what the
+//! program has started, too. The guardian answers with [`News`]: five bytes, a tag and a number. As
+//! the parent of the program it knows until when the process id is that of the program.
 //!
 //! # Signals
 //!
@@ -28,14 +29,16 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Command, ExitCode, ExitStatus};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
-use super::{child, sys};
+use super::{child, sys, tree};
 
 /// First argument of lsfast when it is started as a guardian. The number of the socket's descriptor
-/// follows, then the program and its arguments.
+/// follows, then the milliseconds that the program has to end in, then the program and its
+/// arguments.
 pub const FLAG: &str = "--guard-the-program-of-exec";
 
 /// Bytes of a message to lsfast.
@@ -79,11 +82,12 @@ impl News {
 }
 
 /// The command that starts a guardian for `program`, and lsfast's end of the socket. The program
-/// gets the limits that lsfast was started with. Keep the third value until the guardian runs.
+/// gets the limits that lsfast was started with. When lsfast has ended, the program has the time
+/// `grace` to end, too. Keep the third value until the guardian runs.
 ///
 /// # Errors
 /// Any error of creating the socket.
-pub fn around(program: &Command) -> io::Result<(Command, UnixStream, UnixStream)> {
+pub fn around(program: &Command, grace: Duration) -> io::Result<(Command, UnixStream, UnixStream)> {
     let (ours, its) = UnixStream::pair()?;
     // The file that this process was started from, even if an upgrade has replaced it since.
     let mut command = Command::new("/proc/self/exe");
@@ -91,6 +95,7 @@ pub fn around(program: &Command) -> io::Result<(Command, UnixStream, UnixStream)
         .arg0("lsfast")
         .arg(FLAG)
         .arg(its.as_raw_fd().to_string())
+        .arg(grace.as_millis().to_string())
         .arg(program.get_program())
         .args(program.get_args());
     for (name, value) in program.get_envs() {
@@ -111,10 +116,16 @@ pub fn run_if_asked() -> Option<ExitCode> {
         return None;
     }
     let socket = arguments.next()?.to_str()?.parse().ok()?;
-    Some(run(socket, arguments.next()?, arguments).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS))
+    let grace = Duration::from_millis(arguments.next()?.to_str()?.parse().ok()?);
+    Some(run(socket, grace, arguments.next()?, arguments).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS))
 }
 
-fn run(socket: i32, program: OsString, arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
+fn run(
+    socket: i32,
+    grace: Duration,
+    program: OsString,
+    arguments: impl Iterator<Item = OsString>,
+) -> io::Result<()> {
     let mut socket = UnixStream::from(sys::inherited(socket)?);
     let mask = sys::block_signals()?;
     let mut command = Command::new(program);
@@ -130,33 +141,58 @@ fn run(socket: i32, program: OsString, arguments: impl Iterator<Item = OsString>
     let pid = program.id();
     // Fails only if lsfast has ended. The thread below sees that, too.
     let _ = socket.write_all(&News::Runs(pid).to_bytes());
-    let has_ended = Arc::new(Mutex::new(false));
-    let (signals, ended) = (socket.try_clone()?, Arc::clone(&has_ended));
-    std::thread::Builder::new().spawn(move || hand_on(signals, pid, &ended))?;
+    let ended = Arc::new(Ended::default());
+    let (signals, seen) = (socket.try_clone()?, Arc::clone(&ended));
+    std::thread::Builder::new().spawn(move || hand_on(signals, pid, grace, &seen))?;
     let id = Pid::from_raw(pid.cast_signed()).ok_or(io::ErrorKind::InvalidData)?;
     // The program stays a zombie until no signal can be sent to its process id any more.
     while waitid(WaitId::Pid(id), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).is_err() {}
-    *has_ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    ended.note();
     let status = program.wait()?;
     let _ = socket.write_all(&News::Ended(status).to_bytes());
     Ok(())
 }
 
-/// Hands signals on to the program, and asks it to end when lsfast has ended.
-fn hand_on(mut signals: UnixStream, pid: u32, ended: &Mutex<bool>) {
-    loop {
-        let mut signal = [0];
-        let lives = signals.read_exact(&mut signal).is_ok();
-        let signal = if lives { i32::from(signal[0]) } else { libc::SIGTERM };
-        let ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*ended {
-            // The program may refuse signals, as one of another user does.
-            let _ = sys::kill(pid, signal);
-        }
-        if !lives {
-            return;
+/// Whether the program has ended. While the lock is held, its process id stays its own.
+#[derive(Debug, Default)]
+struct Ended(Mutex<bool>, Condvar);
+
+impl Ended {
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self) {
+        *self.lock() = true;
+        self.1.notify_all();
+    }
+
+    /// Sends a signal to the program, which may refuse it, as one of another user does.
+    fn send(&self, pid: u32, signal: i32) {
+        let ended = self.lock();
+        match signal {
+            _ if *ended => {}
+            libc::SIGKILL => tree::kill(pid),
+            _ => drop(sys::kill(pid, signal)),
         }
     }
+
+    /// Waits for the end, for the time `grace` at most.
+    fn wait(&self, grace: Duration) {
+        let wait = self.1.wait_timeout_while(self.lock(), grace, |ended| !*ended);
+        drop(wait.unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// Hands signals on to the program, and ends it when lsfast has ended.
+fn hand_on(mut signals: UnixStream, pid: u32, grace: Duration, ended: &Ended) {
+    let mut signal = [0];
+    while signals.read_exact(&mut signal).is_ok() {
+        ended.send(pid, i32::from(signal[0]));
+    }
+    ended.send(pid, libc::SIGTERM);
+    ended.wait(grace);
+    ended.send(pid, libc::SIGKILL);
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ mod sys;
 #[cfg(test)]
 mod tests;
 pub mod timer;
+mod tree;
 #[cfg(feature = "uring")]
 mod uring;
 #[cfg(feature = "internals")]

@@ -209,6 +209,53 @@ fn the_program_has_its_own_environment_and_limits_and_does_not_outlive_lsfast() 
     process::until("the end of the program", || (!Path::new(&format!("/proc/{pid}")).exists()).then_some(()));
 }
 
+/// Whether a process runs. Where nothing waits for it, it stays as a zombie.
+fn lives(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !(stat.is_empty() || stat.contains(") Z "))
+}
+
+/// A script that ignores SIGTERM, and starts another one. They write their process ids to `pids`.
+const STUBBORN: &str = r#"sh -c 'trap "" TERM; (while :; do sleep 0.05; done) & echo $$ $! > pids.new; mv pids.new pids; while :; do sleep 0.05; done'"#;
+
+fn stubborn(case: &Case, more: &[&str]) -> (Process, Vec<String>) {
+    let mut command = replicate(case, &["-exec", STUBBORN]);
+    command.args(more).current_dir(case.dir.path());
+    let process = Process::start("lsfast", command);
+    let pids = process::until("the program to have begun", || {
+        std::fs::read_to_string(case.dir.path().join("pids")).ok()
+    });
+    (process, pids.split_whitespace().map(str::to_owned).collect())
+}
+
+/// `--shutdown-timeout` did not bound the wait for the program, so lsfast never ended.
+#[test]
+fn a_program_that_ignores_the_signal_is_killed_and_its_last_commit_is_stored() {
+    let case = Case::new();
+    let connection = sqlite::create(&db(&case), 4096);
+    let (mut process, pids) = stubborn(&case, &["-shutdown-timeout", "3s"]);
+    case.place.wait_for_txid("replica", 0, 1);
+    process.signal("TERM");
+    process.wait_for_line("handed on to the program");
+    Workload::new(9).run(&connection, 20);
+    assert_eq!(process.wait().code(), Some(137), "{}", process.output());
+    assert_eq!(process.output().matches("does not end in time").count(), 1, "{}", process.output());
+    assert!(process.output().contains("stopped: everything is stored"), "{}", process.output());
+    process::until("the end of both", || (!pids.iter().any(|pid| lives(pid))).then_some(()));
+    case.is_restored_as(&db(&case));
+}
+
+/// It went on for ever, without replication.
+#[test]
+fn a_program_that_ignores_the_signal_does_not_outlive_lsfast() {
+    let case = Case::new();
+    drop(sqlite::create(&db(&case), 4096));
+    let (mut process, pids) = stubborn(&case, &["-shutdown-timeout", "500ms"]);
+    process.signal("KILL");
+    process.wait();
+    process::until("the end of both", || (!pids.iter().any(|pid| lives(pid))).then_some(()));
+}
+
 /// The guardian of the program is killed: lsfast stores what is there and says so, and the program
 /// ends.
 #[test]

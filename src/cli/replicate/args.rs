@@ -28,7 +28,8 @@ pub struct ReplicateArgs {
     #[arg(value_name = "URL")]
     pub urls: Vec<String>,
     /// Run this command alongside the replication and end with it, after a final sync and with its
-    /// exit status; signals are handed on to it
+    /// exit status; signals are handed on to it. If it has not ended in the time of
+    /// --shutdown-timeout after SIGTERM or SIGINT, it is killed
     #[arg(long, value_name = "COMMAND")]
     pub exec: Option<String>,
     /// Store what is committed now, and end

@@ -94,7 +94,7 @@ pub(crate) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
         return Ok(ExitCode::SUCCESS);
     };
     let name = command.get_program().to_owned();
-    let program = signals::watch_with(&command, stopper)
+    let program = signals::watch_with(&command, shutdown_timeout, stopper)
         .with_context(|| format!("--exec: {} cannot be started", name.display()))?;
     let served = serve(event_loop, options, stop);
     // If replication failed, the program must not continue without it.

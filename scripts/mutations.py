@@ -597,7 +597,7 @@ mutation(
 mutation(
     "database-that-never-came-is-stored",
     "a database that never came is an error at the end",
-    "replicate/database/run.rs",
+    "replicate/database/follow.rs",
     "Err(FollowError::NeverCame(path.clone()))",
     "Ok(Ended::Stopped)",
     "test(a_database_that_never_came)",

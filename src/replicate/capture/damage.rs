@@ -23,9 +23,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::look::Capture;
 use super::outcome::Look;
-use crate::base::{FrameNo, Salts};
+use super::state::{Capture, Damage, Damages, State};
 use crate::wal::index::WalIndexHeader;
 use crate::wal::tail::TailError;
 
@@ -34,23 +33,6 @@ pub(in crate::replicate) const READ_TRIES: u32 = 5;
 
 /// Damage within this time after the last logged one is not logged.
 const LOG_AGAIN: Duration = Duration::from_secs(60);
-
-/// Frames in the present generation of the WAL that cannot be proven.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Damage {
-    salts: Salts,
-    /// The last of these frames.
-    to: FrameNo,
-    since: Instant,
-    logged: bool,
-}
-
-/// The damage met so far, in this and earlier generations.
-#[derive(Debug, Default)]
-pub(super) struct Damages {
-    present: Option<Damage>,
-    logged_at: Option<Instant>,
-}
 
 impl Damages {
     /// Whether the present generation has frames that cannot be proven.
@@ -91,7 +73,7 @@ impl Capture {
     /// Handles damage: the frames up to mxFrame cannot be proven.
     fn meet(&mut self, reason: &str, header: &WalIndexHeader, now: Instant) -> Result<(), TailError> {
         self.note_damage(reason, header, now);
-        self.lost = Some(reason.to_owned());
+        self.state = State::Lost(reason.to_owned());
         self.taken.open.clear();
         self.near = None;
         self.last_change = now;

@@ -2,8 +2,7 @@
 
 use std::time::Instant;
 
-use super::look::Capture;
-use super::outcome::Closing;
+use super::state::{Capture, Closing};
 use crate::wal::tail::TailError;
 
 impl Capture {
@@ -28,7 +27,7 @@ impl Capture {
         let backfilled = self.guard.backfilled();
         let moved = self.guard.step_turn(self.tail.last(), true, now)? && self.guard.in_cruise();
         if moved && self.guard.backfilled() != backfilled {
-            self.closing = Some(Closing::Held);
+            self.close(Closing::Held);
         }
         Ok(moved)
     }

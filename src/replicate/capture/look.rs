@@ -8,30 +8,22 @@
 //!
 //! # State
 //!
-//! - `lost`: the position is not proven. Nothing is taken until capture has entered the WAL again.
-//! - `closing`: CKPT is held again after a turn, a round or a checkpoint, and READ(k) is released,
-//!   or the proof made, once everything is captured.
-//! - `near`: a whole transaction that is not published yet. It is taken only when the wal-index
-//!   publishes exactly its last frame.
+//! [`State`] says what is proven of the position. `near` is a whole transaction that is not
+//! published yet; it is taken only when the wal-index publishes exactly its last frame.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::damage::Damages;
-use super::loss::Edits;
-use super::mend::Index;
-use super::taken::{Taken, pos_of};
+use super::outcome::{Look, images};
+use super::state::{Capture, Closing, State};
+use super::taken::pos_of;
 use crate::base::{FrameNo, Salts, limits};
 use crate::io::urgency_refused;
-use crate::replicate::capture::outcome::{Closing, Look, images};
-use crate::replicate::handoff::{Handoff, Mark, Near};
-use crate::replicate::pending::{OpenPages, PgnoSet};
+use crate::replicate::handoff::{Mark, Near};
 use crate::sqlite::database::Database;
-use crate::sqlite::guard::{Guard, Phase};
-use crate::wal::frames::Chain;
+use crate::sqlite::guard::Phase;
 use crate::wal::index::WalIndexHeader;
-use crate::wal::tail::{Ahead, Peeked, Tail, TailError, WalPos};
+use crate::wal::tail::{Ahead, Peeked, TailError};
 
 #[cfg(test)]
 #[path = "tests.rs"]
@@ -46,85 +38,7 @@ const TURNS_BEFORE_PIN: u32 = 3;
 /// Most frames of a transaction that capture reads before they are published.
 const PEEK_FRAMES: usize = 32;
 
-/// The capture of one database.
-#[derive(Debug)]
-pub struct Capture {
-    pub(super) db: Arc<Database>,
-    pub(super) tail: Tail,
-    pub(super) guard: Guard,
-    pub(super) handoff: Rc<Handoff>,
-    pub(super) taken: Taken,
-    /// A transaction that was read, verified and copied before it was published, and the chain at
-    /// its end.
-    pub(super) near: Option<(Near, Chain)>,
-    /// Start of an unpublished transaction of more than [`PEEK_FRAMES`] frames.
-    long: Option<WalPos>,
-    pub(super) closing: Option<Closing>,
-    /// What followed the captured frames at the end of the turn that is to be proven.
-    ahead: Option<Ahead>,
-    /// Why the present position is not proven; `None` again once capture has re-entered the WAL.
-    pub(super) lost: Option<String>,
-    /// Whether the count can be relied on. It cannot after a recovery, until it is set again, and
-    /// never with a writer that pads.
-    pub(super) counts: bool,
-    pub(super) padded: bool,
-    /// A recovery restarted SQLite's count: adopt it when everything is captured.
-    pub(super) recount: bool,
-    pub(super) damaged_since: Option<Instant>,
-    pub(super) damage_reported: Option<Instant>,
-    pub(super) read_tries: u32,
-    pub(super) damages: Damages,
-    pub(super) last_change: Instant,
-    /// Turns since a pin was requested.
-    turns_before_pin: u32,
-    pub(super) edits: Edits,
-    pub(super) index: Index,
-}
-
 impl Capture {
-    /// Continues from a tail that is positioned at a captured commit, `mark`, with CKPT held.
-    #[must_use]
-    pub fn new(
-        db: Arc<Database>,
-        tail: Tail,
-        guard: Guard,
-        handoff: Rc<Handoff>,
-        mark: Mark,
-        now: Instant,
-    ) -> Capture {
-        handoff.set_mark(mark);
-        Capture {
-            db,
-            tail,
-            guard,
-            taken: Taken {
-                handoff: Rc::clone(&handoff),
-                open: OpenPages::default(),
-                seen: PgnoSet::default(),
-                commits: 0,
-                count_base: mark.change,
-                by_index: mark.by_index,
-            },
-            handoff,
-            near: None,
-            long: None,
-            closing: None,
-            ahead: None,
-            lost: None,
-            counts: true,
-            padded: false,
-            recount: false,
-            damaged_since: None,
-            damage_reported: None,
-            read_tries: 0,
-            damages: Damages::default(),
-            last_change: now,
-            turns_before_pin: 0,
-            edits: Edits::default(),
-            index: Index::default(),
-        }
-    }
-
     /// The database.
     #[must_use]
     pub fn db(&self) -> &Arc<Database> {
@@ -178,7 +92,7 @@ impl Capture {
             self.handoff.grant_pins();
             return Ok(Look::default());
         }
-        if self.lost.is_some() && !self.is_back(&header, now)? {
+        if self.is_lost() && !self.is_back(&header, now)? {
             return Ok(Look { near: true, ..Look::default() });
         }
         if self.was_edited(now)? {
@@ -216,7 +130,7 @@ impl Capture {
             return Ok(Look { more: true, ..look });
         }
         let followed = self.is_followed(now)?;
-        let at_rest = self.guard.in_cruise() && self.closing.is_none() || self.guard.is_early();
+        let at_rest = self.guard.in_cruise() && !self.is_closing() || self.guard.is_early();
         let quiet = followed == Some(false) && at_rest;
         let near = followed == Some(true) && !look.captured && self.peek()?;
         Ok(Look { near, quiet, ..look })
@@ -264,7 +178,7 @@ impl Capture {
             // The end of a turn: decided when CKPT is held again.
             return Ok(false);
         }
-        if self.closing == Some(Closing::Prove) {
+        if self.state == State::Closing(Closing::Prove) {
             return self.prove(header);
         }
         if self.guard.in_cruise() && self.guard.backfilled() == self.tail.last() && self.taken.open.is_empty()
@@ -312,9 +226,9 @@ impl Capture {
             self.lose(&format!("the WAL could not be read after its restart: {e}"), Instant::now());
             return Ok(false);
         }
-        let by_count = self.counts.then(|| self.count_matches(&after));
+        let by_count = self.counts().then(|| self.count_matches(&after));
         if by_count.unwrap_or(by_locks) {
-            self.closing = None;
+            self.state = State::Following;
             tracing::trace!(db = %self.db.path().display(), walked = walk.commits, "restart of the WAL proven");
             return Ok(true);
         }
@@ -348,16 +262,15 @@ impl Capture {
     /// In cruise, with everything taken, the two counts must agree. If they do not, this database's
     /// writers count commits differently, and the count is not used.
     fn check_count(&mut self, header: &WalIndexHeader) {
-        if !self.guard.in_cruise() || self.closing.is_some() {
+        if !self.guard.in_cruise() || self.is_closing() {
             return;
         }
         if std::mem::take(&mut self.recount) {
             self.taken.count_base = header.change.wrapping_sub(self.taken.commits);
-            self.counts = !self.padded;
         }
-        if self.counts && !self.count_matches(header) {
+        if self.counts() && !self.count_matches(header) {
             tracing::debug!(db = %self.db.path().display(), "commit frames and commits are counted differently; going by locks alone");
-            (self.counts, self.padded) = (false, true);
+            self.padded = true;
         }
     }
 
@@ -366,7 +279,8 @@ impl Capture {
     fn step_guard(&mut self, mx: FrameNo, now: Instant) -> Result<bool, TailError> {
         match self.guard.phase() {
             Phase::Cruise => {
-                if self.closing.take().is_some() {
+                if self.is_closing() {
+                    self.state = State::Following;
                     self.ahead = None;
                     // I2: each frame up to mxFrame is captured, so READ(k) may be released.
                     self.guard.release_reads(mx, now)?;
@@ -383,7 +297,7 @@ impl Capture {
                 let (backfilled, wanted) = (self.guard.backfilled(), self.handoff.pin_is_wanted());
                 let moved = self.guard.step_turn(mx, wanted, now)?;
                 if moved && self.guard.in_cruise() && self.guard.backfilled() != backfilled {
-                    self.closing = Some(Closing::Held);
+                    self.close(Closing::Held);
                 }
                 Ok(moved)
             }
@@ -430,7 +344,7 @@ impl Capture {
         };
         let open = self.guard.is_open();
         self.guard.enter_cruise();
-        self.closing = Some(if open { Closing::Prove } else { Closing::Held });
+        self.close(if open { Closing::Prove } else { Closing::Held });
         match healed {
             Some(true) => self.recount_after_recovery()?,
             Some(false) => {
@@ -473,7 +387,7 @@ impl Capture {
     /// then can an idle WAL be truncated or capture end.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.guard.in_cruise() && self.closing.is_none() && self.lost.is_none() && self.taken.open.is_empty()
+        self.guard.in_cruise() && self.state == State::Following && self.taken.open.is_empty()
     }
 
     /// At shutdown, when nothing is captured any more: releases CKPT, so that others may
@@ -491,7 +405,7 @@ impl Capture {
     /// # Errors
     /// Any error of the lock.
     pub fn give_back_log(&mut self) -> Result<(), TailError> {
-        if self.is_settled() && self.counts && !self.handoff.is_pinned() {
+        if self.is_settled() && self.counts() && !self.handoff.is_pinned() {
             self.guard.give_back()?;
         }
         Ok(())

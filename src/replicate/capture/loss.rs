@@ -3,15 +3,15 @@
 //!
 //! # State
 //!
-//! A *loss* sets `lost`, voids all pins, and makes every replica compare page hashes. Capture then
-//! re-enters the WAL in cruise ([`Capture::enter_anew`]), and continues at what is published there.
-//! An *edit* is a loss because another program wrote to the database file; re-entering waits until
-//! the file no longer changes.
+//! A *loss* makes the state [`State::Lost`], voids all pins, and makes every replica compare page
+//! hashes. Capture then re-enters the WAL in cruise ([`Capture::enter_anew`]), and continues at what
+//! is published there. An *edit* is a loss because another program wrote to the database file;
+//! re-entering waits until the file no longer changes.
 
 use std::time::{Duration, Instant};
 
-use super::look::Capture;
-use super::outcome::{Closing, Look};
+use super::outcome::Look;
+use super::state::{Capture, Closing, Edits, State};
 use crate::base::{FrameNo, limits};
 use crate::replicate::handoff::Mark;
 use crate::sqlite::database::{Database, Stamp};
@@ -46,23 +46,6 @@ const TOUCHED_AGAIN: Duration = Duration::from_secs(300);
 /// Bytes of the database for each second that [`TOUCHED_AGAIN`] is longer.
 const TOUCHED_BYTES: u64 = 10_000_000;
 
-/// What is known of the database file in cruise, when no program may write to it.
-#[derive(Debug, Default)]
-pub(super) struct Edits {
-    stamp: Option<Stamp>,
-    /// When a file of which only the inode has changed is to be compared.
-    touched_due: Option<Instant>,
-    /// When that was last done.
-    touched_at: Option<Instant>,
-    /// The stop was requested: such a file is compared once more, however short the time.
-    last_chance: Option<bool>,
-    stamped_at: Option<Instant>,
-    /// When the latest change by another program was noticed; `None` if there was none, or it is
-    /// settled.
-    edited_at: Option<Instant>,
-    said_at: Option<Instant>,
-}
-
 impl Edits {
     /// A checkpoint may write to the file: nothing that follows from its stamp can be said.
     fn is_written_to(&mut self, now: Instant) {
@@ -77,7 +60,7 @@ impl Capture {
     pub(super) fn recount_after_recovery(&mut self) -> Result<(), TailError> {
         self.near = None;
         // The rebuilt count is not comparable before everything is captured.
-        (self.counts, self.recount) = (false, true);
+        self.recount = true;
         match self.db.shm().header() {
             Ok(h)
                 if h.salts == self.tail.salts()
@@ -155,7 +138,7 @@ impl Capture {
             tracing::debug!(db = %self.db.path().display(), error = %e, "releasing the locks failed");
         }
         let Ok(header) = self.db.shm().header() else { return };
-        if self.lost.is_some() || header.mx_frame < self.tail.last() && header.salts == self.tail.salts() {
+        if self.is_lost() || header.mx_frame < self.tail.last() && header.salts == self.tail.salts() {
             return;
         }
         let current = header.salts == self.tail.salts() || matches!(self.follow_reset(&header), Ok(true));
@@ -170,7 +153,7 @@ impl Capture {
     /// checkpoints: a changed file was written to by another program than SQLite. `Ok(true)` if
     /// that is a loss.
     pub(super) fn was_edited(&mut self, now: Instant) -> Result<bool, TailError> {
-        if self.closing.is_some() || !self.guard.is_still()? {
+        if self.is_closing() || !self.guard.is_still()? {
             self.edits.is_written_to(now);
             self.handoff.set_stamp(None);
             return Ok(false);
@@ -234,7 +217,7 @@ impl Capture {
     /// stamp of the file if it is not known: from here on only another program can change it. The
     /// next look may be late, and would take an edit before it for what SQLite has left.
     pub(super) fn is_followed(&mut self, now: Instant) -> Result<Option<bool>, TailError> {
-        if self.edits.stamp.is_none() && self.closing.is_none() && self.guard.is_still()? {
+        if self.edits.stamp.is_none() && !self.is_closing() && self.guard.is_still()? {
             let stamp = Stamp::of(self.db.file().std())?;
             if self.guard.is_still()? {
                 (self.edits.stamp, self.edits.stamped_at) = (Some(stamp), Some(now));
@@ -253,7 +236,7 @@ impl Capture {
 
     /// When a file of which only the inode has changed is to be compared.
     pub(super) fn touched_due(&self) -> Option<Instant> {
-        self.edits.touched_due.filter(|_| self.guard.in_cruise() && self.closing.is_none())
+        self.edits.touched_due.filter(|_| self.guard.in_cruise() && !self.is_closing())
     }
 
     /// After a loss: tries to re-enter the WAL. `Ok(true)` if that succeeded.
@@ -262,11 +245,11 @@ impl Capture {
             return Ok(false);
         }
         self.enter_anew(header, now)?;
-        if self.lost.is_some() {
+        if self.is_lost() {
             // The guard is not in cruise yet, or the WAL changed meanwhile.
             self.guard.step_turn(header.mx_frame, true, now)?;
         }
-        Ok(self.lost.is_none())
+        Ok(!self.is_lost())
     }
 
     /// After an edit: whether the file may still be changing, as while it is copied; what is read
@@ -311,7 +294,7 @@ impl Capture {
     }
 
     fn lose_quietly(&mut self, reason: &str, now: Instant) {
-        self.lost = Some(reason.to_owned());
+        self.state = State::Lost(reason.to_owned());
         self.taken.open.clear();
         self.near = None;
         self.last_change = now;
@@ -342,9 +325,8 @@ impl Capture {
         self.taken.by_index = mark.by_index;
         self.taken.commits = 0;
         self.taken.count_base = header.change;
-        self.counts = !self.padded;
-        self.lost = None;
-        self.closing = Some(Closing::Held);
+        self.recount = false;
+        self.state = State::Closing(Closing::Held);
         self.guard.enter_cruise();
         self.handoff.set_mark(mark);
         Ok(())

@@ -17,7 +17,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::look::Capture;
+use super::state::Capture;
 use crate::wal::format::{HEADER_BYTES, WalHeader};
 use crate::wal::tail::TailError;
 
@@ -26,14 +26,6 @@ const CHECK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Time between two warnings of a wal-index that is damaged repeatedly.
 const REPORT_AGAIN: Duration = Duration::from_secs(600);
-
-/// What is known of the wal-index.
-#[derive(Debug, Default)]
-pub(super) struct Index {
-    /// When to check again a wal-index that was found damaged.
-    pub(super) check_at: Option<Instant>,
-    reported: Option<Instant>,
-}
 
 impl Capture {
     /// Checks the file of the wal-index, if `hinted` (no commit explains a hint) or if a check is
@@ -53,7 +45,7 @@ impl Capture {
             self.index.check_at = Some(now);
             return Ok(true);
         }
-        if !self.guard.in_cruise() || self.closing.is_some() {
+        if !self.guard.in_cruise() || self.is_closing() {
             return Ok(false);
         }
         if self.db.shm().is_sound()? {
@@ -73,7 +65,7 @@ impl Capture {
     /// Unless another process has the database open: makes SQLite rebuild the wal-index. `Ok(true)`
     /// if that began.
     pub(super) fn forget_index(&mut self, reason: &str, now: Instant) -> Result<bool, TailError> {
-        if !self.guard.in_cruise() || self.closing.is_some() || self.db.is_in_use()? {
+        if !self.guard.in_cruise() || self.is_closing() || self.db.is_in_use()? {
             return Ok(false);
         }
         if !self.db.shm().invalidate()? {

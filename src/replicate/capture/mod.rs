@@ -25,6 +25,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | `look` | one look at the WAL: takes new commits, follows the guard |
+//! | `state` | what capture knows of one database |
 //! | `taken` | how far capture has read |
 //! | `outcome` | the result of a look |
 //! | `loss` | a proof has failed: capture restarts from the present |
@@ -38,9 +39,10 @@ mod look;
 mod loss;
 mod mend;
 mod outcome;
+mod state;
 mod taken;
 
 pub(super) use damage::READ_TRIES;
-pub use look::Capture;
 pub(super) use loss::by_index;
 pub use outcome::Look;
+pub use state::Capture;

@@ -18,16 +18,6 @@ pub struct Look {
     pub quiet: bool,
 }
 
-/// What has to be done once CKPT is held again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Closing {
-    /// READ(k) was held throughout, so nothing has to be proven. Release it when everything is
-    /// captured.
-    Held,
-    /// For a moment no lock was held: prove that nothing was missed.
-    Prove,
-}
-
 /// Copies of the frames of a transaction, in order.
 pub(super) fn images<'a>(run: &CommittedRun<'a>) -> impl Iterator<Item = (Pgno, Page)> + use<'a> {
     run.frames().map(|(_, pgno, page)| (pgno, Page::from(page)))

@@ -1,11 +1,13 @@
 use std::mem::ManuallyDrop;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::rc::Rc;
 
 use rusqlite::Connection;
 
 use super::*;
 use crate::replicate::database::attach::{Opened, open};
+use crate::replicate::handoff::Handoff;
 use crate::sqlite::database::sibling;
 use crate::wal::index::{HEADERS_BYTES, LOCK_CKPT, lock_read};
 use crate::wal::shm::LockKind;
@@ -217,7 +219,7 @@ async fn a_checkpoint_of_the_application_succeeds_before_the_wal_is_long() {
         insert(&app, 1);
         look(&mut capture);
         let header = capture.db.shm().header().unwrap();
-        assert!(capture.lost.is_none(), "{mode}");
+        assert!(!capture.is_lost(), "{mode}");
         assert_eq!(capture.taken.change(), header.change, "each commit is captured ({i}, {mode})");
     }
 }
@@ -252,7 +254,7 @@ async fn an_early_turn_ends_when_something_else_is_wanted() {
     capture.db.file().pwrite_all(&[0], 100_000).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(5));
     look(&mut capture);
-    assert!(capture.lost.is_some(), "an edit is noticed");
+    assert!(capture.is_lost(), "an edit is noticed");
     drop(app);
 }
 
@@ -335,10 +337,10 @@ async fn a_damaged_wal_index_does_not_wait_for_a_read_slot() {
     (1..=4).for_each(|slot| readers.shm().unlock(lock_read(slot)).unwrap());
     let result = work.await.unwrap();
     capture.locked(result).unwrap();
-    assert!(capture.lost.is_some(), "the WAL may have started over meanwhile");
+    assert!(capture.is_lost(), "the WAL may have started over meanwhile");
     insert(&app, 1);
     look(&mut capture);
-    assert!(capture.lost.is_none());
+    assert!(!capture.is_lost());
 }
 
 /// READ(k) is held before CKPT is released. Otherwise the next commit starts the WAL over before
@@ -373,7 +375,7 @@ fn a_restart_of_the_wal_without_locks_is_proven_or_a_loss() {
         let mut capture = captured(&path);
         insert(&app, 3);
         assert!(look(&mut capture).captured);
-        capture.counts = counts;
+        capture.padded = !counts;
         capture.guard.enter_cruise();
         (1..=4).map(lock_read).chain([LOCK_CKPT]).for_each(|lock| capture.db.shm().unlock(lock).unwrap());
         for _ in 0..restarts {
@@ -381,14 +383,9 @@ fn a_restart_of_the_wal_without_locks_is_proven_or_a_loss() {
             insert(&app, 1);
         }
         capture.db.shm().lock_blocking(LOCK_CKPT, LockKind::Exclusive).unwrap();
-        capture.closing = Some(Closing::Prove);
+        capture.state = State::Closing(Closing::Prove);
         look(&mut capture);
-        assert_eq!(
-            capture.lost.is_some(),
-            restarts == 2,
-            "{restarts} restarts, {counts}: {:?}",
-            capture.lost
-        );
+        assert_eq!(capture.is_lost(), restarts == 2, "{restarts} restarts, {counts}: {:?}", capture.state);
     }
 }
 

@@ -4,8 +4,8 @@
 //! # State
 //!
 //! A *loss* makes the state [`State::Lost`], voids all pins, and makes every replica compare page
-//! hashes. Capture then re-enters the WAL in cruise ([`Capture::enter_anew`]), and continues at what
-//! is published there. An *edit* is a loss because another program wrote to the database file;
+//! hashes. Capture then re-enters the WAL in cruise ([`Capture::enter_anew`]), and continues at
+//! what is published there. An *edit* is a loss because another program wrote to the database file;
 //! re-entering waits until the file no longer changes.
 
 use std::time::{Duration, Instant};

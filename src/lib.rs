@@ -21,6 +21,7 @@
 //! | `legacy` | replicas of Litestream 0.3, read only |
 //! | `store` | where replicas live: directory, S3; credentials |
 //! | `restore` | plan, fetch, decode, write, verify; standbys (`restore::standby`) |
+//! | `view` | pages of one state on demand, and the files between two states |
 //! | `replicate` | guard, capture, batches, uploads, history; one pipeline for each database and replica |
 //! | `observe` | status, metrics, page, heartbeat, from snapshots of state |
 //! | `cli` | one file for each command |
@@ -120,6 +121,8 @@ mod sqlite;
 #[cfg(not(feature = "internals"))]
 mod store;
 #[cfg(not(feature = "internals"))]
+mod view;
+#[cfg(not(feature = "internals"))]
 mod wal;
 
 #[cfg(feature = "internals")]
@@ -144,5 +147,7 @@ pub mod restore;
 pub mod sqlite;
 #[cfg(feature = "internals")]
 pub mod store;
+#[cfg(feature = "internals")]
+pub mod view;
 #[cfg(feature = "internals")]
 pub mod wal;

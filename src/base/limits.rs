@@ -352,6 +352,26 @@ pub const POINTS_MAX: usize = 1_000;
 /// File headers that are read at once for a list of restore points. Further ones wait.
 pub const HEADERS_AT_ONCE: usize = 16;
 
+// # View: pages on demand
+
+/// Requests in flight at once for one reader of pages. Further ones wait.
+pub const VIEW_TRANSFERS: usize = 16;
+
+/// Bytes of a file up to which it is read whole, so that its checksum proves it. Of longer files
+/// only parts are read.
+pub const VIEW_WHOLE_BYTES: u64 = 128 << 10;
+
+/// Bytes at the beginning of a longer file that are read with its header.
+pub const VIEW_HEAD_BYTES: u64 = 64 << 10;
+
+/// Bytes at the end of a longer file that are read for its page index. A longer index takes another
+/// request.
+pub const VIEW_END_BYTES: u64 = 64 << 10;
+const _: () = assert!(VIEW_HEAD_BYTES + VIEW_END_BYTES <= VIEW_WHOLE_BYTES, "both are in the file");
+
+/// Bytes of the frames that one request reads, if they follow the wanted one.
+pub const VIEW_AHEAD_BYTES: u64 = 64 << 10;
+
 // # Verification
 
 /// Bytes that each request of a paced verification counts as at least: many small files are as

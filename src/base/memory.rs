@@ -18,6 +18,7 @@
 //! | a restore | files requested and not decoded | [`RESTORE_BYTES`] 40 |
 //! | | each of up to 16 threads: pages decoded and written | 1.25 |
 //! | a verification | two parts of each of four files | 40 |
+//! | a reader of pages | recent pages | [`VIEW_PAGE_BYTES`] 64 |
 //!
 //! Sums: one database with one replica and its history [`REPLICATE_BYTES`] 176; a restore or a
 //! verification [`READ_BYTES`] 96.
@@ -138,6 +139,12 @@ pub const RESTORE_THREADS: usize = 16;
 
 /// Files of a replica that are verified at once. Further ones wait.
 pub const VERIFY_FILES: usize = 4;
+
+// # View
+
+/// Bytes of recent pages that the readers of one replica share. With more, those that were not used
+/// for the longest time are read again when they are wanted.
+pub const VIEW_PAGE_BYTES: usize = 64 * MIB;
 
 // # Sums
 

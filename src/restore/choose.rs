@@ -72,6 +72,12 @@ impl Choice {
         self.wanted().iter().map(|w| fetch::requests(w.size)).sum()
     }
 
+    /// When the state was stored; `None` if the header of its last file says so.
+    #[must_use]
+    pub fn known_time(&self) -> Option<Millis> {
+        self.created
+    }
+
     /// The last TXID; `None` for files of Litestream 0.3.
     #[must_use]
     pub fn txid(&self) -> Option<Txid> {
@@ -96,7 +102,12 @@ pub async fn choose(store: &dyn Store, selection: Selection) -> Result<Choice, R
     Ok(choice)
 }
 
-pub(super) async fn of_listing(
+/// Chooses from a listing. Reads headers only where times decide, and notes files that turn out to
+/// be damaged.
+///
+/// # Errors
+/// [`RestoreError`], if the state cannot be restored.
+pub async fn of_listing(
     store: &dyn Store,
     listing: &Listing,
     selection: Selection,

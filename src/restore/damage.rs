@@ -120,7 +120,8 @@ pub fn fault(e: &RestoreError) -> Option<(LtxId, String)> {
 }
 
 /// The file, if the error says that it is missing or shorter than its listing.
-pub(super) fn moved(e: &RestoreError) -> Option<(LtxId, &'static str)> {
+#[must_use]
+pub fn moved(e: &RestoreError) -> Option<(LtxId, &'static str)> {
     match e {
         RestoreError::Vanished { object: Object::Ltx(id), .. } => {
             Some((*id, "it is listed, but is not there"))
@@ -135,7 +136,8 @@ pub(super) fn moved(e: &RestoreError) -> Option<(LtxId, &'static str)> {
 /// Turns a store's error into one about a file: wrong content and a missing file have their own
 /// variants, everything else passes through. A refused request is not damage, even if it concerns
 /// only one file: the file may be sound, so the error ends the command.
-pub(super) fn of_read(store: &dyn Store, object: Object, e: crate::store::StoreError) -> RestoreError {
+#[must_use]
+pub fn of_read(store: &dyn Store, object: Object, e: crate::store::StoreError) -> RestoreError {
     let url = || store.url().to_owned();
     match (e.kind(), object) {
         (ErrorKind::NotFound, _) => RestoreError::Vanished { object, url: url() },

@@ -68,7 +68,7 @@ mod verify;
 mod walk;
 mod write;
 
-pub use choose::{Choice, Files, choose};
+pub use choose::{Choice, Files, choose, of_listing};
 pub use error::{CompareError, RestoreError};
 pub use fetch::requests;
 pub use integrity::{Integrity, Verdict};

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module may use those before it in this list, never those after it.
-const LAYERS: [&str; 12] = [
+const LAYERS: [&str; 13] = [
     "base",
     "io",
     "config",
@@ -15,6 +15,7 @@ const LAYERS: [&str; 12] = [
     "legacy",
     "store",
     "restore",
+    "view",
     "replicate",
     "observe",
     "cli",

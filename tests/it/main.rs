@@ -36,6 +36,7 @@ mod stress;
 mod support;
 mod tail;
 mod vectors;
+mod view;
 mod waits;
 mod wal;
 mod walindex;

@@ -1,0 +1,131 @@
+//! The files between two states.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::source::Source;
+use super::stored_file::StoredFile;
+use super::{Replica, ViewError};
+use crate::base::clock::Millis;
+use crate::base::{Level, Txid};
+use crate::store::Entry;
+
+/// The files that lead from one state to another, oldest first, in steps as small as the replica
+/// has them.
+#[derive(Debug)]
+pub struct History {
+    changes: Vec<Change>,
+}
+
+/// What one file changes: the pages that differ between the states before and after it, and
+/// perhaps some that do not.
+#[derive(Debug, Clone)]
+pub struct Change {
+    replica: Replica,
+    file: Arc<StoredFile>,
+}
+
+impl History {
+    /// Finds the files of the TXIDs after `from` up to `to`. Lists the replica once, and reads the
+    /// page index of each file. `from` 0 means from the beginning.
+    ///
+    /// # Errors
+    /// [`ViewError::NoHistory`], if the files leave a gap or do not begin or end there.
+    pub fn files(replica: &Replica, from: Txid, to: Txid) -> Result<History, ViewError> {
+        let mut source = Source::list(replica)?;
+        loop {
+            let chain = chain(&source.sound(), from, to).map_err(|reached| {
+                let url = replica.store().url().to_owned();
+                ViewError::NoHistory { url, from, to, reached }
+            })?;
+            match replica.files(&chain) {
+                Ok(files) => {
+                    let of = |file| Change { replica: replica.clone(), file };
+                    return Ok(History { changes: files.into_iter().map(of).collect() });
+                }
+                Err(e) => source.around(replica, e)?,
+            }
+        }
+    }
+
+    /// The files, oldest first. Each begins at the TXID after the last one of the file before.
+    #[must_use]
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+}
+
+impl Change {
+    /// The file in the listing, with its level and its TXIDs.
+    #[must_use]
+    pub fn entry(&self) -> Entry {
+        self.file.entry()
+    }
+
+    /// When the file was made. For files of levels below 9 that is the time of their last state.
+    #[must_use]
+    pub fn time(&self) -> Millis {
+        self.file.header().timestamp
+    }
+
+    /// Pages of the database after this file.
+    #[must_use]
+    pub fn page_count(&self) -> u32 {
+        self.file.header().commit
+    }
+
+    /// Bytes of a page.
+    #[must_use]
+    pub fn page_size(&self) -> u32 {
+        self.file.header().page_size.get()
+    }
+
+    /// The numbers of the pages that the file has, ascending.
+    #[must_use]
+    pub fn numbers(&self) -> Vec<u32> {
+        self.file.numbers()
+    }
+
+    /// The image of a page after this file, which must be one of [`Change::numbers`].
+    ///
+    /// # Errors
+    /// [`ViewError`], if the page cannot be read, or if the file does not have it.
+    pub fn page(&self, number: u32) -> Result<Arc<[u8]>, ViewError> {
+        let Some(entry) = self.file.locate(number) else {
+            let id = self.file.entry().id;
+            return Err(ViewError::NotChanged { number, txids: format!("{}-{}", id.min, id.max) });
+        };
+        Ok(self.replica.read(&self.file, entry)?)
+    }
+}
+
+/// The files that lead from `from` to `to` without images, the smallest steps first; the last TXID
+/// that is reached if they do not lead there.
+fn chain(files: &[Entry], from: Txid, to: Txid) -> Result<Vec<Entry>, Txid> {
+    let fits = |e: &&Entry| e.id.min > from && e.id.max <= to && e.id.level != Level::SNAPSHOT;
+    let mut fitting: Vec<&Entry> = files.iter().filter(fits).collect();
+    // Of the files that begin at one TXID, the one that ends first.
+    fitting.sort_unstable_by_key(|e| (e.id.min, e.id.max, e.id.level));
+    let mut reached = from;
+    let mut chain: Vec<Entry> = Vec::new();
+    // A smaller step may lead nowhere, where a larger one goes on. So the search begins at the end.
+    let mut best: BTreeMap<Txid, (usize, Entry)> = BTreeMap::new();
+    for entry in fitting.iter().rev() {
+        let steps =
+            if entry.id.max == to { Some(0) } else { best.get(&entry.id.max.next()).map(|(n, _)| *n) };
+        let Some(steps) = steps else { continue };
+        let known = best.get(&entry.id.min).map(|(n, _)| *n);
+        if known.is_none_or(|n| steps + 1 >= n) {
+            best.insert(entry.id.min, (steps + 1, **entry));
+        }
+    }
+    while reached < to {
+        let Some((_, next)) = best.get(&reached.next()) else {
+            let follows = fitting.iter().filter(|e| e.id.min == reached.next()).map(|e| e.id.max).max();
+            return Err(follows.unwrap_or(reached));
+        };
+        chain.push(*next);
+        reached = next.id.max;
+    }
+    Ok(chain)
+}

@@ -1,0 +1,147 @@
+//! One state of a replica.
+
+use std::sync::Arc;
+
+use super::source::Source;
+use super::stored_file::StoredFile;
+use super::{At, Pages, Replica, ViewError};
+use crate::base::clock::Millis;
+use crate::base::{PageSize, Pgno, Txid};
+use crate::ltx::{Header, IndexEntry};
+use crate::restore::{RestoreError, Until};
+use crate::store::Entry;
+
+/// One state of a replica, whose pages are read on demand.
+#[derive(Debug)]
+pub struct Snapshot {
+    replica: Replica,
+    source: Source,
+    /// The files of the plan, newest first.
+    files: Vec<Arc<StoredFile>>,
+    /// Header of the newest file.
+    header: Header,
+    created: Millis,
+    is_newest: bool,
+}
+
+/// Opens a state. Lists the replica once, and reads the small files of the plan and the page
+/// indexes of the others.
+///
+/// # Errors
+/// [`ViewError`], if the state cannot be reached.
+pub fn open(replica: &Replica, at: At) -> Result<Snapshot, ViewError> {
+    Snapshot::open(replica, at)
+}
+
+impl Snapshot {
+    fn open(replica: &Replica, at: At) -> Result<Snapshot, ViewError> {
+        let mut source = Source::list(replica)?;
+        loop {
+            let (choice, plan) = source.choose(replica, at.into())?;
+            match files(replica, &plan) {
+                Ok(files) => {
+                    let header = *files.first().ok_or(RestoreError::Interrupted)?.header();
+                    let created = choice.known_time().unwrap_or(header.timestamp);
+                    let (replica, is_newest) = (replica.clone(), choice.is_newest);
+                    return Ok(Snapshot { replica, source, files, header, created, is_newest });
+                }
+                Err(e) => source.around(replica, e)?,
+            }
+        }
+    }
+
+    /// The last TXID of the state.
+    #[must_use]
+    pub fn txid(&self) -> Txid {
+        self.header.max
+    }
+
+    /// When the state was stored.
+    #[must_use]
+    pub fn time(&self) -> Millis {
+        self.created
+    }
+
+    /// Whether the replica held no newer state when this one was opened.
+    #[must_use]
+    pub fn is_newest(&self) -> bool {
+        self.is_newest
+    }
+
+    /// The files of the plan, in the order in which they build on each other.
+    #[must_use]
+    pub fn files(&self) -> Vec<Entry> {
+        self.files.iter().rev().map(|file| file.entry()).collect()
+    }
+
+    /// The newest file that has a page, and where.
+    fn locate(&self, number: u32) -> Result<(Arc<StoredFile>, IndexEntry), RestoreError> {
+        for file in &self.files {
+            if let Some(entry) = file.locate(number) {
+                return Ok((Arc::clone(file), entry));
+            }
+        }
+        Err(RestoreError::MissingPage {
+            missing: Pgno::new(number).unwrap_or(Pgno::FIRST),
+            commit: self.header.commit,
+            url: self.replica.store().url().to_owned(),
+        })
+    }
+
+    fn try_page(&self, number: u32) -> Result<Arc<[u8]>, RestoreError> {
+        let (file, entry) = self.locate(number)?;
+        self.replica.read(&file, entry)
+    }
+}
+
+impl Pages for Snapshot {
+    fn page_size(&self) -> u32 {
+        self.header.page_size.get()
+    }
+
+    fn page_count(&self) -> u32 {
+        self.header.commit
+    }
+
+    fn page(&mut self, number: u32) -> Result<Arc<[u8]>, ViewError> {
+        let (count, txid) = (self.header.commit, self.header.max);
+        if number == 0 || number > count {
+            return Err(ViewError::NoPage { number, count, txid });
+        }
+        if number == self.header.page_size.lock_page().get() {
+            return Ok(vec![0; self.header.page_size.bytes()].into());
+        }
+        loop {
+            match self.try_page(number) {
+                Ok(page) => return Ok(page),
+                Err(e) => self.source.around(&self.replica, e)?,
+            }
+            // The same state by other files.
+            loop {
+                let (_, plan) = self.source.choose(&self.replica, Until::Txid(txid))?;
+                match files(&self.replica, &plan) {
+                    Ok(files) => {
+                        self.files = files;
+                        break;
+                    }
+                    Err(e) => self.source.around(&self.replica, e)?,
+                }
+            }
+        }
+    }
+}
+
+/// Opens the files of a plan, newest first. All have the page size of the newest.
+pub(super) fn files(replica: &Replica, plan: &[Entry]) -> Result<Vec<Arc<StoredFile>>, RestoreError> {
+    let newest_first: Vec<Entry> = plan.iter().rev().copied().collect();
+    let files = replica.files(&newest_first)?;
+    let size: Option<PageSize> = files.first().map(|f| f.header().page_size);
+    for file in &files {
+        let found = file.header().page_size;
+        if let Some(expected) = size.filter(|size| *size != found) {
+            let (object, url) = (file.entry().id, replica.store().url().to_owned());
+            return Err(RestoreError::PageSize { object, url, found, expected });
+        }
+    }
+    Ok(files)
+}

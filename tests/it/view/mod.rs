@@ -1,0 +1,3 @@
+//! Pages of a replica on demand.
+
+mod pages;

@@ -274,7 +274,7 @@ mutation(
 mutation(
     "two-names-of-one-file",
     "one file is followed under one name",
-    "replicate/fleet/open_files.rs",
+    "replicate/database/open_files.rs",
     "files.get(&id)",
     "None",
     "test(two_names_of_one_file)",
@@ -282,7 +282,7 @@ mutation(
 mutation(
     "one-place-for-two-databases",
     "one place is the replica of one database",
-    "replicate/fleet/open_files.rs",
+    "replicate/database/open_files.rs",
     "places.get(&identity)",
     "None",
     "test(a_place_is_the_replica_of_one_database) or test(one_place_for_two_replicas)",
@@ -290,7 +290,7 @@ mutation(
 mutation(
     "exchanged-folder-is-not-noticed",
     "a folder that is exchanged above the database is noticed",
-    "replicate/fleet/sweep.rs",
+    "replicate/sweep.rs",
     "FileId::at(path).is_ok_and(|now| now != Some(*id))",
     "FileId::at(path).is_ok_and(|now| now != now)",
     "test(a_folder_exchanged_above_the_database) or test(a_directory_that_is_exchanged_is_noticed)",

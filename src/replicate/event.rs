@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::history::HistoryStatus;
+use super::vitals::HistoryStatus;
 use crate::base::Txid;
 
 /// An event for those who measure or show replication.

@@ -20,30 +20,14 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::pending::{OpenPages, Page, Pending};
+use super::pending::{Mark, OpenPages, Page, Pending};
 use super::vitals::{DatabaseVitals, ReplicaVitals};
-use crate::base::{FrameNo, Pgno};
+use crate::base::Pgno;
 use crate::io::watch::Hint;
 use crate::sqlite::database::Stamp;
-use crate::wal::tail::WalPos;
 
 /// The stamp while other programs may be writing to the database file; no file has it.
 const UNKNOWN: Stamp = Stamp { modified: -1, len: 0, changed: 0 };
-
-/// The newest captured commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Mark {
-    /// Position of its end in the WAL.
-    pub pos: WalPos,
-    /// Pages in the database after it; 0 if the WAL has no commit, so that the file's length
-    /// counts.
-    pub size_pages: u32,
-    /// SQLite's counter of commits after it.
-    pub change: u32,
-    /// Frames up to this one were not proven: only the wal-index says which pages they hold. 0 if
-    /// all are proven.
-    pub by_index: FrameNo,
-}
 
 /// What capture keeps for one replica.
 #[derive(Debug, Default)]

@@ -15,6 +15,8 @@
 //! | [`history`] | compacts and removes what is stored |
 //! | [`verify`] | reads back what is stored |
 //! | `outage` | reports an unreachable store once for all its replicas |
+//! | `remote` | reads single files of a replica |
+//! | `sweep` | looks at all wal-indexes from time to time, in case a hint was lost |
 //! | [`vitals`] | numbers that status and metrics read |
 
 pub mod capture;
@@ -30,19 +32,21 @@ pub mod image;
 mod options;
 mod outage;
 pub mod pending;
+mod remote;
 mod replica;
 mod run;
 mod shutdown;
 pub mod state;
+mod sweep;
 pub mod verify;
 pub mod vitals;
 
 pub use event::{Event, Observer};
-pub use fleet::directories::{Choose, DirectoryOptions, files_in};
-pub use history::{HistoryOptions, HistoryStatus, Once};
-pub use options::{DatabaseOptions, Options, ReplicaOptions};
+pub use fleet::directories::files_in;
+pub use history::{HistoryOptions, Once};
+pub use options::{Choose, DatabaseOptions, DirectoryOptions, Options, ReplicaOptions};
 
 pub use run::run;
 pub use shutdown::{Stop, Stopper, stop};
-pub use verify::{Verification, VerificationStatus};
-pub use vitals::Vitals;
+pub use verify::Verification;
+pub use vitals::{HistoryStatus, VerificationStatus, Vitals};

@@ -1,11 +1,11 @@
 //! What to replicate, and how.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::event::Observer;
-use super::fleet::directories::DirectoryOptions;
 use super::history::{HistoryOptions, Once};
 use super::verify::Verification;
 use super::vitals::Vitals;
@@ -55,6 +55,32 @@ impl DatabaseOptions {
             home: None,
             busy_timeout: None,
         }
+    }
+}
+
+/// Decides about a file: `None` if it is not to be replicated, otherwise how, or why it cannot be.
+pub type Choose = Arc<dyn Fn(&Path) -> Option<Result<DatabaseOptions, String>> + Send + Sync>;
+
+/// A directory whose databases are replicated.
+#[derive(Clone)]
+pub struct DirectoryOptions {
+    /// Path of the directory.
+    pub path: PathBuf,
+    /// Whether its subdirectories are searched, too.
+    pub recursive: bool,
+    /// Whether databases that appear later are followed.
+    pub watch: bool,
+    /// Selects the files, and says how to replicate each.
+    pub choose: Choose,
+}
+
+impl fmt::Debug for DirectoryOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DirectoryOptions")
+            .field("path", &self.path)
+            .field("recursive", &self.recursive)
+            .field("watch", &self.watch)
+            .finish_non_exhaustive()
     }
 }
 

@@ -6,7 +6,23 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::base::pages::PageSet;
-use crate::base::{Pgno, limits};
+use crate::base::{FrameNo, Pgno, limits};
+use crate::wal::tail::WalPos;
+
+/// The newest captured commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mark {
+    /// Position of its end in the WAL.
+    pub pos: WalPos,
+    /// Pages in the database after it; 0 if the WAL has no commit, so that the file's length
+    /// counts.
+    pub size_pages: u32,
+    /// SQLite's counter of commits after it.
+    pub change: u32,
+    /// Frames up to this one were not proven: only the wal-index says which pages they hold. 0 if
+    /// all are proven.
+    pub by_index: FrameNo,
+}
 
 /// The image of one page.
 pub type Page = Arc<[u8]>;

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use super::database::open_files;
 use super::error::ReplicateError;
-use super::fleet::{directories, open_files, supervisor, sweep};
+use super::fleet::{directories, supervisor};
 use super::options::Options;
 use super::shutdown::Stop;
+use super::sweep;
 use super::vitals::{DatabasePhase, DatabaseVitals, ReplicaPhase, Vitals};
 use super::{database, history, outage, verify};
 use crate::base::limits;

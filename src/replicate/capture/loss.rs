@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::outcome::Look;
 use super::state::{Capture, Closing, Edits, State};
 use crate::base::{FrameNo, limits};
-use crate::replicate::handoff::Mark;
+use crate::replicate::pending::Mark;
 use crate::sqlite::database::{Database, Stamp};
 use crate::wal::format::{self, HEADER_BYTES, WalHeader};
 use crate::wal::index::{WalIndexError, WalIndexHeader};

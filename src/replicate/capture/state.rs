@@ -19,8 +19,8 @@ use std::time::Instant;
 
 use super::taken::Taken;
 use crate::base::{FrameNo, Salts};
-use crate::replicate::handoff::{Handoff, Mark, Near};
-use crate::replicate::pending::{OpenPages, PgnoSet};
+use crate::replicate::handoff::{Handoff, Near};
+use crate::replicate::pending::{Mark, OpenPages, PgnoSet};
 use crate::sqlite::database::{Database, Stamp};
 use crate::sqlite::guard::Guard;
 use crate::wal::frames::Chain;

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use crate::base::FrameNo;
-use crate::replicate::handoff::{Handoff, Mark};
-use crate::replicate::pending::{OpenPages, PgnoSet};
+use crate::replicate::handoff::Handoff;
+use crate::replicate::pending::{Mark, OpenPages, PgnoSet};
 use crate::wal::frames::{Chain, CommittedRun};
 use crate::wal::tail::{Found, WalPos};
 

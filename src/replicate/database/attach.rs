@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::{FrameNo, Txid};
 use crate::replicate::capture::{READ_TRIES, by_index};
-use crate::replicate::handoff::Mark;
-use crate::replicate::pending::{OpenPages, Pending};
+use crate::replicate::pending::{Mark, OpenPages, Pending};
 use crate::replicate::state::{Point, State};
 use crate::sqlite::database::{Database, Stamp};
 use crate::sqlite::guard::{self, Guard};

@@ -11,6 +11,7 @@
 //! | `idle` | empties the large WAL of an idle database |
 //! | `gone`, `abandon` | the path names another file, or none |
 //! | `leave`, `leaving` | the last checkpoint, at shutdown |
+//! | `open_files` | keeps a file from being followed twice, and a replica from having two databases |
 //! | `shared` | what the databases of the process share |
 //! | `error` | why a database is not followed |
 
@@ -27,6 +28,7 @@ mod leave;
 mod leaving;
 pub(crate) mod look_schedule;
 mod notice;
+pub(super) mod open_files;
 mod run;
 mod shared;
 mod wait;

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::leaving::Leaving;
+use super::open_files::{Files, Places};
 use crate::io::Engine;
 use crate::io::timer::Timers;
 use crate::io::watch::Watches;
 use crate::replicate::event::Observer;
-use crate::replicate::fleet::open_files::{Files, Places};
-use crate::replicate::fleet::sweep::Sweep;
 use crate::replicate::outage::Outages;
+use crate::replicate::sweep::Sweep;
 use crate::replicate::verify::Turns;
 use crate::replicate::vitals::Vitals;
 use crate::replicate::{Once, history};

@@ -3,45 +3,18 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
-use std::{fmt, io};
 
 use tokio::time::Instant;
 
 use crate::base::backoff::Backoff;
 use crate::base::limits;
 use crate::io::watch::{Hint, Of, Watch, Watches};
-use crate::replicate::options::DatabaseOptions;
-
-/// Decides about a file: `None` if it is not to be replicated, otherwise how, or why it cannot be.
-pub type Choose = Arc<dyn Fn(&Path) -> Option<Result<DatabaseOptions, String>> + Send + Sync>;
-
-/// A directory whose databases are replicated.
-#[derive(Clone)]
-pub struct DirectoryOptions {
-    /// Path of the directory.
-    pub path: PathBuf,
-    /// Whether its subdirectories are searched, too.
-    pub recursive: bool,
-    /// Whether databases that appear later are followed.
-    pub watch: bool,
-    /// Selects the files, and says how to replicate each.
-    pub choose: Choose,
-}
-
-impl fmt::Debug for DirectoryOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DirectoryOptions")
-            .field("path", &self.path)
-            .field("recursive", &self.recursive)
-            .field("watch", &self.watch)
-            .finish_non_exhaustive()
-    }
-}
+use crate::replicate::options::{DatabaseOptions, DirectoryOptions};
 
 /// A result of searching a directory.
 #[derive(Debug)]
@@ -433,8 +406,11 @@ fn is_searched(dir: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::io::timer::Timers;
+    use crate::replicate::options::Choose;
 
     /// The hint is for something else: the event that reports the removal of the directory has not
     /// been read yet.

@@ -5,7 +5,7 @@ use crate::base::LtxId;
 use crate::ltx::LtxError;
 use crate::ltx::times::TimesError;
 use crate::replicate::image::stream::StreamError;
-use crate::replicate::replica::resume::RemoteError;
+use crate::replicate::remote::RemoteError;
 use crate::store::{ErrorKind, StoreError};
 
 /// Why a step of the history failed.

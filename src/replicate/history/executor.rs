@@ -23,7 +23,6 @@ use super::inventory::{Inventory, Stored};
 use super::merge::MergeJob;
 use super::options::HistoryOptions;
 use super::plan::{Job, Kind, Next, Planner, image_id};
-use super::status::HistoryStatus;
 use super::ticks::{Ticks, later};
 use super::{HistoryError, Once};
 use crate::base::backoff::{Backoff, Reminders};
@@ -32,8 +31,9 @@ use crate::base::{Level, LtxId, Txid, limits};
 use crate::ltx::{Header, TimesId, times};
 use crate::replicate::image::stream::{Hashes, Stream};
 use crate::replicate::outage::{Name, Outages, Trouble};
-use crate::replicate::replica::resume;
+use crate::replicate::remote::header_of;
 use crate::replicate::state::next_checksum::NextChecksum;
+use crate::replicate::vitals::HistoryStatus;
 use crate::restore;
 use crate::store::{Entry, ErrorKind, PutOptions, Store};
 
@@ -367,7 +367,7 @@ impl Executor {
 
     async fn copy(&mut self, from: Stored, to: LtxId, now: Millis) -> Result<(), HistoryError> {
         let created =
-            if from.exact { from.created } else { resume::header_of(&*self.store, from.id).await?.timestamp };
+            if from.exact { from.created } else { header_of(&*self.store, from.id).await?.timestamp };
         let options = PutOptions { created, create_only: false };
         self.store.copy(from.id, to, options).await?;
         let cache = self.feed.cache();

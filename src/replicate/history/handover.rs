@@ -29,8 +29,9 @@ use super::inventory::{Inventory, Stored};
 use crate::base::clock::Millis;
 use crate::base::{FrameNo, Level, LtxId, PageSize, Txid, limits};
 use crate::ltx::WalRange;
-use crate::replicate::handoff::{Handoff, Mark, Pin};
+use crate::replicate::handoff::{Handoff, Pin};
 use crate::replicate::image::source::PageSource;
+use crate::replicate::pending::Mark;
 use crate::store::{Listing, SideId};
 use crate::wal::format;
 

@@ -14,7 +14,7 @@
 //! | `executor` | carries the plan out, one step at a time |
 //! | `merge`, `inputs`, `cache` | read several files and write one, in bounded memory |
 //! | `mend` | rewrites the damaged files of a replica that no process replicates to |
-//! | `status` | what status and metrics show of the history |
+//! | `status` | counts what the history holds, for status and metrics |
 //! | `error` | why a step failed |
 //! | `task` | the loop of one replica; bounds the steps that run at once in the process |
 
@@ -45,6 +45,5 @@ pub use handover::{Feed, Live, Point, Wish};
 pub use inventory::Stored;
 pub use mend::{mend, mendable};
 pub use options::{HistoryOptions, Once};
-pub use status::HistoryStatus;
 pub use task::{Common, keep};
 pub(super) use ticks::later;

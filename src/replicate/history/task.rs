@@ -10,9 +10,9 @@ use super::clock::Timeline;
 use super::executor::Executor;
 use super::handover::Feed;
 use super::plan::{Job, Next};
-use super::status::HistoryStatus;
 use super::ticks::later;
 use crate::base::limits;
+use crate::replicate::vitals::HistoryStatus;
 
 /// What all histories of the process share.
 #[derive(Debug, Clone)]

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::{FrameNo, PageSize, Pgno, Salts, limits};
 use crate::io::File;
-use crate::replicate::handoff::Mark;
+use crate::replicate::pending::Mark;
 use crate::sqlite::database::Database;
 use crate::wal::format::{self, FrameHeader};
 

@@ -1,8 +1,8 @@
 //! Why the pipeline of one replica ends.
 
-use super::resume::RemoteError;
 use crate::ltx::LtxError;
 use crate::replicate::history::HistoryError;
+use crate::replicate::remote::RemoteError;
 use crate::store::StoreError;
 
 /// Why replication to a replica has ended.

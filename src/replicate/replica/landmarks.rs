@@ -22,10 +22,11 @@ use tokio::time::Instant;
 
 use super::error::ReplicaError;
 use super::pipeline::Replica;
-use super::resume::{Mismatch, RemoteError, header_of};
+use super::resume::Mismatch;
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, Txid};
 use crate::replicate::history::Stored;
+use crate::replicate::remote::{RemoteError, header_of};
 use crate::replicate::state::replica_folder;
 use crate::store::Entry;
 

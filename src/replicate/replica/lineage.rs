@@ -34,11 +34,12 @@ use tokio::time::Instant;
 use super::error::ReplicaError;
 use super::keep::Background;
 use super::pipeline::Replica;
-use super::resume::{self, Decision, Mismatch, RemoteError, Start};
+use super::resume::{self, Decision, Mismatch, Start};
 use crate::base::{LtxId, Txid, limits};
-use crate::replicate::fleet::sweep::Pauses;
 use crate::replicate::history::{Feed, Stored};
+use crate::replicate::remote::RemoteError;
 use crate::replicate::state::Point;
+use crate::replicate::sweep::Pauses;
 use crate::store::{ErrorKind, Scope, Store, StoreError};
 
 /// Time without an upload after which the next upload waits for a check.

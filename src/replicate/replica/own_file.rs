@@ -9,9 +9,9 @@ use std::io;
 
 use tokio::task::spawn_blocking;
 
-use super::resume::{RemoteError, state_error, tail_of};
 use crate::base::{LtxId, Pgno, limits};
 use crate::ltx::{FileCheck, HEADER_LEN, Header, IndexEntry, LtxError, PartialCheck, decode_frames};
+use crate::replicate::remote::{RemoteError, state_error, tail_of};
 use crate::replicate::state::page_hashes::{PageHashes, hash_page};
 use crate::replicate::state::record::Local;
 use crate::replicate::state::{Point, print_of};

@@ -23,11 +23,12 @@ use tokio::time::Instant;
 
 use super::error::ReplicaError;
 use super::pipeline::Replica;
-use super::resume::{Remote, RemoteError, header_of};
+use super::resume::Remote;
 use crate::base::clock::Millis;
 use crate::base::{LtxId, Salts, Txid, limits};
 use crate::io::{durable, read_small};
 use crate::ltx::Header;
+use crate::replicate::remote::{RemoteError, header_of};
 use crate::store::{CreateOnly, ErrorKind, PutOptions, StoreError};
 use crate::wal::format;
 use crate::wal::index::WalIndexHeader;

@@ -17,4 +17,4 @@ mod verifier;
 
 #[cfg(fuzzing)]
 pub(crate) use verifier::parse_record_for_fuzzing;
-pub use verifier::{Turns, Verification, VerificationStatus, Verifier, keep};
+pub use verifier::{Turns, Verification, Verifier, keep};

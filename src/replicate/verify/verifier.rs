@@ -24,6 +24,7 @@ use crate::base::backoff::Backoff;
 use crate::base::clock::Millis;
 use crate::base::{LtxId, Txid, limits};
 use crate::replicate::history::{Timeline, later};
+use crate::replicate::vitals::VerificationStatus;
 use crate::restore::{self, Health, Meter, Object, RestoreError, VerifyOptions, VerifyReport, object_name};
 use crate::store::{ErrorKind, Store};
 
@@ -49,23 +50,6 @@ impl std::fmt::Debug for Verification {
             .field("bytes_per_second", &self.bytes_per_second)
             .finish_non_exhaustive()
     }
-}
-
-/// The results of a replica's verifications.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct VerificationStatus {
-    /// When the last completed verification began.
-    pub last: Option<Millis>,
-    /// When the last verification that found no fault began.
-    pub sound: Option<Millis>,
-    /// The worst faults of the last verification, as text; `None` if there are none.
-    pub fault: Option<String>,
-    /// Number of faults.
-    pub faults: u64,
-    /// Why the last attempt did not complete.
-    pub error: Option<String>,
-    /// When the next one is due; `None` while one is under way.
-    pub next: Option<Millis>,
 }
 
 /// Limits how many verifications run at once in the process.

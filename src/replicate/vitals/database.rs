@@ -11,7 +11,7 @@ use super::cells::{Failure, WalPlace, lock, micros};
 use super::replica::ReplicaVitals;
 use crate::base::clock::Millis;
 use crate::base::{PageSize, Salts};
-use crate::replicate::handoff::Mark;
+use crate::replicate::pending::Mark;
 
 /// The state of a database's replication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,12 +6,16 @@
 //! fails or a step of a history ends.
 //!
 //! `database` has the numbers of a database and the list of all of them, `replica` those of a
-//! replica, `cells` what both are made of.
+//! replica, with its `history` and `verification`, `cells` what they are made of.
 
 mod cells;
 mod database;
+mod history;
 mod replica;
+mod verification;
 
 pub use cells::Failure;
 pub use database::{DatabasePhase, DatabaseVitals, Vitals};
+pub use history::{HistoryStatus, LevelStatus};
 pub use replica::{LATENCY_MS, Lag, ReplicaPhase, ReplicaVitals};
+pub use verification::VerificationStatus;

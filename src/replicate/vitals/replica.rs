@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64};
 use std::time::{Duration, Instant};
 
 use super::cells::{Amount, Failure, WalPlace, lock, micros};
+use super::history::HistoryStatus;
+use super::verification::VerificationStatus;
 use crate::base::clock::Millis;
 use crate::base::{Salts, Txid};
-use crate::replicate::history::HistoryStatus;
 use crate::replicate::state::Point;
-use crate::replicate::verify::VerificationStatus;
 use crate::restore::Meter;
 
 /// Upper bounds of the latency histogram, in milliseconds.

@@ -7,8 +7,8 @@
 # or one of the -musl targets for a static program. A static program has no io_uring: tokio-uring does
 # not build with musl. It makes plain calls instead, with the same results.
 #
-# A target of another architecture, or musl, needs its C compiler: musl-tools, or cargo-zigbuild
-# with zig, which is used if it is installed.
+# musl needs musl-tools. Another architecture needs its C compiler (gcc-aarch64-linux-gnu), or
+# cargo-zigbuild with zig, which is used if it is installed.
 set -eu
 cd "$(dirname "$0")/.."
 host=$(rustc -vV | sed -n 's/^host: //p')
@@ -20,6 +20,11 @@ SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 0)
 RUSTFLAGS="--remap-path-prefix=$PWD=/lsfast --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
 CFLAGS="-ffile-prefix-map=$PWD=/lsfast -ffile-prefix-map=${CARGO_HOME:-$HOME/.cargo}=/cargo"
 export SOURCE_DATE_EPOCH RUSTFLAGS CFLAGS
+case $target in
+  "$host") ;;
+  aarch64-unknown-linux-gnu)
+    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER="${CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER:-aarch64-linux-gnu-gcc}" ;;
+esac
 
 features=""
 case $target in
@@ -41,5 +46,7 @@ cp "target/$target/release/lsfast" README.md CHANGELOG.md LICENSE-MIT LICENSE-AP
 tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" \
   -C dist -cf - "$name" | gzip -n > "dist/$name.tar.gz"
 rm -rf "dist/$name"
-(cd dist && sha256sum "$name.tar.gz" > "$name.tar.gz.sha256")
+# shellcheck disable=SC2086
+packaging/sbom.py "$target" $features > "dist/$name.cdx.json"
+(cd dist && for file in "$name.tar.gz" "$name.cdx.json"; do sha256sum "$file" > "$file.sha256"; done)
 echo "dist/$name.tar.gz"

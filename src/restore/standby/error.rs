@@ -191,8 +191,8 @@ pub enum FollowError {
     },
     /// This build of SQLite has no `sqlite_dbpage`.
     #[error(
-        "this lsfast cannot follow: its SQLite was built without sqlite_dbpage; build it with \
-         LIBSQLITE3_FLAGS=-DSQLITE_ENABLE_DBPAGE_VTAB, as the .cargo/config.toml of the sources does"
+        "this lsfast cannot follow: its SQLite was built without sqlite_dbpage; build lsfast \
+         without LIBSQLITE3_SYS_USE_PKG_CONFIG, with the SQLite of its own sources"
     )]
     NoDbpage,
     /// An operation on a file next to the database failed.

@@ -7,8 +7,8 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 use super::args::{Cli, Command};
 use super::setup::Setup;
 use super::{
-    bench, databases, doctor, explain, flags, generations, log, ltx, manual, points, promote, repair,
-    replicate, report, reset, restore, status, verify, version,
+    bench, databases, doctor, examples, explain, flags, generations, log, ltx, manual, points, promote,
+    repair, replicate, report, reset, restore, status, verify, version,
 };
 use crate::io::{forbid_core_files, guardian};
 
@@ -18,7 +18,7 @@ pub fn run() -> ExitCode {
     if let Some(code) = guardian::run_if_asked() {
         return code;
     }
-    let command = Cli::command();
+    let command = examples::added_to(Cli::command());
     let matches = command.clone().get_matches_from(flags::normalise(&command, std::env::args_os()));
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     report::install_panic_hook();
@@ -68,7 +68,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Doctor(args) => doctor::run(&mut setup, &args),
         Command::Version(args) => version::run(&args),
-        Command::Man(args) => manual::man(Cli::command(), &args),
+        Command::Man(args) => manual::man(examples::added_to(Cli::command()), &args),
         Command::Completions(args) => manual::completions(Cli::command(), &args),
     }
 }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use clap::Args;
 
 use super::report::print_line;
@@ -41,7 +42,14 @@ pub(super) fn all(config: &Config) -> anyhow::Result<Vec<DatabaseConfig>> {
             watch: false,
             choose,
         };
-        for path in files_in(&options)? {
+        let files = match files_in(&options) {
+            // `replicate` waits for it.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            files => files.with_context(|| {
+                format!("the directory {} cannot be read", directory.path.value.display())
+            })?,
+        };
+        for path in files {
             let relative = path.strip_prefix(&directory.path.value)?;
             if directory.matches(relative) {
                 databases.push(directory.database(relative)?);

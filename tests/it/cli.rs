@@ -279,3 +279,21 @@ fn a_bench_that_makes_no_sense_is_a_usage_error() {
         assert!(output.status.code() == Some(2) && said.contains(why), "{args}: {said}");
     }
 }
+
+/// It said "No such file or directory", and of nothing else.
+#[test]
+fn a_watched_directory_that_does_not_exist_yet_has_no_databases() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let config = dir.path().join("lsfast.yml");
+    let text = "dbs:\n  - path: DIR/app.db\n  - dir: DIR/tenants\n    pattern: '*.db'\n    watch: true\n    replica:\n      path: DIR/all\n";
+    std::fs::write(&config, text.replace("DIR", &dir.path().display().to_string())).expect("a file");
+    for command in ["databases", "status"] {
+        let output = lsfast::run(lsfast::command([command, "--config", &config.display().to_string()]));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &lsfast::stderr(&output);
+        assert!(text.contains("app.db") && !text.contains("os error"), "{command}: {text}");
+    }
+    std::fs::write(dir.path().join("tenants"), "not a directory").expect("a file");
+    let output = lsfast::run(lsfast::command(["databases", "--config", &config.display().to_string()]));
+    let text = lsfast::stderr(&output);
+    assert!(text.contains("tenants") && !output.status.success(), "{text}");
+}

@@ -14,6 +14,7 @@ mod exec;
 mod fleet;
 mod follow;
 mod growth;
+mod guide_pages;
 mod guides;
 mod history;
 mod hostile;

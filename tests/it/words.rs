@@ -37,7 +37,17 @@ const NOT_IN_SOURCE: [&str; 10] = [
 const NOT_IN_TEXTS: [&str; 4] = ["anybody", "everybody", "stands", "cannot be had"];
 
 /// Flags of other programs that the documents show.
-const FLAGS_OF_OTHERS: [&str; 5] = ["unix-socket", "port", "release", "path", "locked"];
+const FLAGS_OF_OTHERS: [&str; 9] = [
+    "unix-socket",
+    "port",
+    "release",
+    "path",
+    "locked",
+    "now",
+    "from",
+    "from-literal",
+    "no-install-recommends",
+];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -207,8 +217,14 @@ fn commands_and_flags_of_the_documents_exist() {
     let (flags, commands) = (flags(), commands());
     assert!(flags.len() > 40 && commands.len() > 15, "{flags:?} {commands:?}");
     let mut wrong = Vec::new();
-    for name in ["README.md", "docs/config.md", "docs/logs.md", "docs/metrics.md", "docs/security.md"] {
-        let text = fs::read_to_string(root().join(name)).expect("a document");
+    let reference = ["README.md", "docs/config.md", "docs/logs.md", "docs/metrics.md", "docs/security.md"];
+    let reference = reference.map(|name| {
+        let path = root().join(name);
+        let text = fs::read_to_string(&path).expect("a document");
+        (path, text)
+    });
+    for (path, text) in reference.into_iter().chain(files_below(&root().join("docs/guide"), ".md")) {
+        let name = path.display();
         for flag in text.split("--").skip(1) {
             let flag: String = flag.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
             let flag = flag.trim_end_matches('-');

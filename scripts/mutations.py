@@ -217,7 +217,7 @@ mutations(
 mutation(
     "another-history-after-a-pause",
     "after a pause or an outage the replica is looked at before the next upload",
-    "replicate/replica/lineage.rs",
+    "replicate/replica/vigil.rs",
     "self.armed && («self.outage || paused || self.uploaded.elapsed() >= pause»)",
     "paused && false",
     "test(a_replica_exchanged_while_the_process_was_stopped) or test(a_pause_after_the_request)",
@@ -589,7 +589,7 @@ mutation(
 mutation(
     "once-waits-for-ever",
     "--once ends at a store that does not work",
-    "replicate/replica/trouble.rs",
+    "replicate/replica/retry.rs",
     '«!e.is_transient() || self.once.is_some() && since.elapsed() >= limits::ONCE_OUTAGE»',
     '!e.is_transient()',
     "test(once_ends_whatever_the_store_does)",
@@ -736,7 +736,7 @@ mutation(
 mutation(
     "position-before-the-answer",
     "I1: the position moves only when the store has answered the PUT",
-    "replicate/replica/batch.rs",
+    "replicate/replica/upload.rs",
     "self.put(&batch).await?;",
     "let early = self.local.acknowledge(batch.point, batch.hashes.clone()); self.noted(early); "
     "self.vitals().known(&batch.point, batch.created); self.put(&batch).await?;",

@@ -4,35 +4,13 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::task::AbortHandle;
-
+use super::background::Background;
 use super::error::ReplicaError;
-use super::pipeline::Replica;
+use super::task::Replica;
 use crate::base::Txid;
 use crate::replicate::event::Event;
 use crate::replicate::history::{self, Executor, Live, Once, Point, Wish};
 use crate::replicate::image::source::PageSource;
-
-/// A task that is aborted when its replica ends.
-pub(super) struct Background(Option<AbortHandle>);
-
-impl Background {
-    pub(super) fn none() -> Background {
-        Background(None)
-    }
-
-    pub(super) fn spawn(task: impl Future<Output = ()> + 'static) -> Background {
-        Background(Some(tokio::task::spawn_local(task).abort_handle()))
-    }
-}
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        if let Some(task) = &self.0 {
-            task.abort();
-        }
-    }
-}
 
 impl Replica {
     /// Starts the executor of the history, if there is anything to do. It waits for the listing.

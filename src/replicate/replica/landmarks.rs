@@ -14,45 +14,39 @@
 //! The list is written after the start, when the state is flushed, and at the stop. A file that is
 //! not in the list, or no longer in the listing, is not judged. An unreadable list counts as none.
 
-use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
-use super::error::ReplicaError;
-use super::pipeline::Replica;
-use super::resume::Mismatch;
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, Txid};
 use crate::replicate::history::Stored;
-use crate::replicate::remote::{RemoteError, header_of};
 use crate::replicate::state::replica_folder;
 use crate::store::Entry;
 
 /// File in the folder of the replica's state.
-const NAME: &str = "landmarks";
+pub(super) const NAME: &str = "landmarks";
 
 /// Permissions of the file, as in the rest of the folder.
-const MODE: u32 = 0o600;
+pub(super) const MODE: u32 = 0o600;
 
 /// Most bytes that are read of the file; it has twelve entries of some 100 bytes at most.
 const BYTES: u64 = 16 << 10;
 
 /// A file that was stored, as it was last known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Landmark {
-    id: LtxId,
-    size: u64,
+pub(super) struct Landmark {
+    pub(super) id: LtxId,
+    pub(super) size: u64,
     /// Time in its header; `None` if it was only seen in a listing.
-    created: Option<Millis>,
+    pub(super) created: Option<Millis>,
     /// Time in the listing of the store; `None` if it was not listed since it was stored.
     listed: Option<Millis>,
 }
 
 /// An entry of the file; times in milliseconds since 1970.
 #[derive(Serialize, Deserialize)]
-struct Written {
+pub(super) struct Written {
     level: u8,
     min: u64,
     max: u64,
@@ -85,7 +79,7 @@ impl Landmark {
         entry.size != self.size || self.listed.is_some_and(|listed| listed != entry.modified)
     }
 
-    fn written(&self) -> Written {
+    pub(super) fn written(&self) -> Written {
         let (level, min, max) = (self.id.level.get(), self.id.min.0, self.id.max.0);
         let [created, listed] = [self.created, self.listed].map(|t| t.map(|t| t.0));
         Written { level, min, max, size: self.size, created, listed }
@@ -101,84 +95,29 @@ impl Landmark {
 /// The landmarks of a replica, and what the last listing said of them.
 #[derive(Debug, Default)]
 pub struct Landmarks {
-    known: Vec<Landmark>,
+    pub(super) known: Vec<Landmark>,
     /// Landmarks that are listed otherwise than they are known.
-    changed: Vec<(Landmark, Entry)>,
+    pub(super) changed: Vec<(Landmark, Entry)>,
 }
 
 impl Landmarks {
-    fn of(folder: &Path) -> Landmarks {
+    pub(super) fn of(folder: &Path) -> Landmarks {
         let bytes = replica_folder(folder).open().and_then(|f| f.read_small(NAME, BYTES));
         let written: Vec<Written> = serde_json::from_slice(&bytes.unwrap_or_default()).unwrap_or_default();
         Landmarks { known: written.iter().filter_map(Landmark::read).collect(), changed: Vec::new() }
     }
 
     /// Compares with a listing, which is sorted.
-    fn compare(&mut self, files: &[Entry]) {
+    pub(super) fn compare(&mut self, files: &[Entry]) {
         let listed = |id: LtxId| files.binary_search_by_key(&id, |e| e.id).ok().map(|at| files[at]);
         let changed = |lm: &Landmark| listed(lm.id).filter(|e| lm.is_changed(e)).map(|e| (*lm, e));
         self.changed = self.known.iter().filter_map(changed).collect();
     }
 
     /// Takes over what is stored now. Returns whether anything is new.
-    fn update(&mut self, stored: &[Stored], is_local: bool) -> bool {
+    pub(super) fn update(&mut self, stored: &[Stored], is_local: bool) -> bool {
         let new = stored.iter().map(|s| Landmark::of(s, is_local));
         let new = new.map(|lm| self.known.iter().fold(lm, Landmark::with)).collect();
         std::mem::replace(&mut self.known, new) != self.known
-    }
-}
-
-impl Replica {
-    /// Compares the listing of the start with what is remembered.
-    pub(super) fn look_for_landmarks(&mut self, files: &[Entry]) {
-        let mut landmarks = Landmarks::of(self.local.dir());
-        landmarks.compare(files);
-        self.landmarks = landmarks;
-    }
-
-    /// Judges the landmarks that are listed otherwise than they are known, by their headers.
-    /// Returns the first one that is another file than was stored.
-    pub(super) async fn exchanged_landmark(&mut self) -> Result<Option<Mismatch>, ReplicaError> {
-        for (landmark, entry) in std::mem::take(&mut self.landmarks.changed) {
-            let header = loop {
-                let begun = Instant::now();
-                match header_of(&*self.store, landmark.id).await {
-                    Ok(header) => break Some(header),
-                    Err(RemoteError::Store(e)) if e.is_transient() => self.wait_out(e, begun).await?,
-                    // It is damaged or gone; the history deals with that.
-                    Err(_) => break None,
-                }
-            };
-            self.works();
-            let same = match (header, landmark.created) {
-                (None, _) => true,
-                (Some(header), Some(created)) => header.timestamp == created,
-                // Nothing is known of its content. A copy of a bucket has new times.
-                (Some(_), None) => entry.size == landmark.size,
-            };
-            if !same {
-                let reason = format!(
-                    "{} is not the file that was stored: it has {} bytes instead of {}, or another time",
-                    landmark.id, entry.size, landmark.size
-                );
-                return Ok(Some(Mismatch { reason, stranger: false }));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Remembers what is stored now.
-    pub(super) async fn note_landmarks(&mut self) {
-        let (stored, is_local) = (self.history.landmarks(), self.store.is_local());
-        if !self.landmarks.update(&stored, is_local) {
-            return;
-        }
-        let written: Vec<Written> = self.landmarks.known.iter().map(Landmark::written).collect();
-        let folder = replica_folder(self.local.dir());
-        let write = move || folder.open()?.write(NAME, &serde_json::to_vec(&written)?, MODE);
-        let noted = tokio::task::spawn_blocking(write).await.map_err(io::Error::other).flatten();
-        if let Err(e) = noted {
-            tracing::debug!(db = %self.db_name(), error = %e, "cannot remember which files are stored");
-        }
     }
 }

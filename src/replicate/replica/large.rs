@@ -17,7 +17,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::error::ReplicaError;
-use super::pipeline::Replica;
+use super::task::Replica;
 use crate::base::pages::PageSet;
 use crate::base::{DatabaseChecksum, LtxId, Pgno, Txid};
 use crate::ltx::Header;

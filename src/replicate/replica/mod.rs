@@ -2,22 +2,25 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `pipeline` | the loop of the replica |
+//! | `task` | what the task of the replica knows |
+//! | `pipeline` | its loop |
 //! | `resume`, `own_file` | decide at the start how to continue, and whether an unknown file is our own |
 //! | `recognise` | compares the checksum of the database with that of the newest batch |
-//! | `batch` | stores a batch whose pages are all in memory |
+//! | `batch`, `upload` | make and store a batch whose pages are all in memory |
 //! | `writer` | lets only one process write to a replica |
 //! | `large` | stores what is too large to hold in memory, through `image` |
 //! | `keep` | runs the history task of the replica, and supplies it with states of the database |
 //! | `verify` | starts the background verification |
-//! | `lineage` | checks that the replica still holds what was stored there |
-//! | `landmarks` | remembers some files, so that the next start finds out whether they were exchanged |
+//! | `lineage`, `vigil` | check that the replica still holds what was stored there |
+//! | `landmarks`, `exchanged` | remember some files, so that the next start finds out whether they were exchanged |
 //! | `pace` | spaces uploads |
-//! | `trouble` | how long to wait after a failed attempt, and when to end instead |
+//! | `trouble`, `retry` | how long to wait after a failed attempt, and when to end instead |
 //! | `error` | why the pipeline ends |
 
+mod background;
 mod batch;
 mod error;
+mod exchanged;
 mod keep;
 mod landmarks;
 mod large;
@@ -27,12 +30,16 @@ pub mod pace;
 mod pipeline;
 mod recognise;
 pub(crate) mod resume;
+mod retry;
+mod task;
 mod trouble;
+mod upload;
 mod verify;
+mod vigil;
 mod writer;
 
 pub use error::ReplicaError;
 pub use landmarks::Landmarks;
-pub use lineage::Vigil;
-pub use pipeline::Replica;
+pub use task::Replica;
 pub use trouble::Trouble;
+pub use vigil::Vigil;

@@ -13,7 +13,7 @@
 use tokio::time::Instant;
 
 use super::error::ReplicaError;
-use super::pipeline::Replica;
+use super::task::Replica;
 use crate::base::{DatabaseChecksum, Txid};
 use crate::ltx::Header;
 use crate::replicate::handoff::Pin;

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::keep::Background;
-use super::pipeline::Replica;
+use super::background::Background;
+use super::task::Replica;
 use crate::replicate::verify::{self, Verifier};
 use crate::replicate::vitals::ReplicaPhase;
 

@@ -22,8 +22,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::error::ReplicaError;
-use super::pipeline::Replica;
 use super::resume::Remote;
+use super::task::Replica;
 use crate::base::clock::Millis;
 use crate::base::{LtxId, Salts, Txid, limits};
 use crate::io::{durable, read_small};

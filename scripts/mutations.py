@@ -155,7 +155,7 @@ mutation(
     "replicate/capture/loss.rs",
     "mx.0 < limits::TURN_FRAMES || self.db.shm().checkpoint_info().n_backfill <= mx",
     "mx.0 < u32::MAX",
-    "test(whatever_is_damaged_in_a_wal_index)",
+    "test(a_count_of_copied_frames)",
 )
 mutation(
     "lookup-tables-are-believed",
@@ -179,7 +179,7 @@ mutation(
     "replicate/capture/loss.rs",
     "self.db.shm().leave()",
     "Ok::<(), std::io::Error>(())",
-    "test(a_database_that_is_removed_and_begun_again)",
+    "test(all_locks_are_released)",
 )
 mutation(
     "moved-database-is-not-made-whole",
@@ -236,7 +236,7 @@ mutation(
     "replicate/replica/lineage.rs",
     "let what = Mismatch { reason, stranger: false };\n    Ok(«history.has(id)».then_some",
     "false",
-    "test(files_deleted_under_a_running_process)",
+    "test(a_file_that_is_gone_or_has_another_length)",
 )
 mutations(
     "durable-object-is-not-looked-for",
@@ -261,7 +261,7 @@ mutation(
     "replicate/database/attach.rs",
     "«now.differs(before)».then_some(reason)",
     "false",
-    "test(a_database_overwritten_in_place)",
+    "test(a_file_with_another_stamp)",
 )
 mutation(
     "page-hashes-of-another-time",
@@ -269,7 +269,7 @@ mutation(
     "replicate/state/record.rs",
     "of.is_some_and(|of| «(state.durable.txid..=newest).contains(&of)»)",
     "of.0 < u64::MAX",
-    "test(page_hashes_of_another_time)",
+    "test(hashes_of_another_txid)",
 )
 mutation(
     "two-names-of-one-file",
@@ -323,9 +323,9 @@ mutation(
     "overlapping-deployment-is-refused",
     "a deployment that overlaps for seconds goes through",
     "replicate/replica/writer.rs",
-    "!continues || begun.elapsed() >= limits::OVERLAP",
-    "!continues || begun.elapsed() < limits::OVERLAP",
-    "test(a_deployment_may_overlap)",
+    "continues && waited < limits::OVERLAP",
+    "false",
+    "test(only_a_deployment_of_the_same_database)",
 )
 mutation(
     "verify-takes-mixed-histories",
@@ -507,8 +507,8 @@ mutation(
     "time-from-the-future-is-gone-on-from",
     "a header from the future does not freeze later times",
     "replicate/state/record.rs",
-    'if «timestamp.is_ahead_of(now)» {',
-    'false',
+    "self.state.timestamp = «now.not_before(before)»;",
+    "now.max(before)",
     "test(a_time_from_the_future)",
 )
 mutation(
@@ -590,9 +590,9 @@ mutation(
     "once-waits-for-ever",
     "--once ends at a store that does not work",
     "replicate/replica/retry.rs",
-    '«!e.is_transient() || self.once.is_some() && since.elapsed() >= limits::ONCE_OUTAGE»',
-    '!e.is_transient()',
-    "test(once_ends_whatever_the_store_does)",
+    "!transient || once && failing >= limits::ONCE_OUTAGE",
+    "!transient",
+    "test(once_ends_at_a_store_that_keeps_failing)",
 )
 mutation(
     "database-that-never-came-is-stored",
@@ -974,8 +974,8 @@ mutation(
     "children-outlive-the-killed-program",
     "what the program of --exec has started is killed with it",
     "io/tree.rs",
-    'for id in found {',
-    'for id in [root] {',
+    'let found = «descendants(root)»;',
+    'BTreeSet::from([root])',
     "test(the_children_of_a_program_are_killed_with_it)",
 )
 mutation(
@@ -990,8 +990,8 @@ mutation(
     "standby-goes-on-with-another-history",
     "a standby notices that its replica has begun again",
     "restore/standby/look.rs",
-    '_ if «newest < position» =>',
-    'false',
+    "if let Some(why) = «anew» {",
+    "None",
     "test(follow::lineage)",
 )
 mutation(

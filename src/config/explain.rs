@@ -65,9 +65,9 @@ impl S3Location {
             Line::new(
                 "bucket",
                 self.access_point.as_ref().unwrap_or(&self.bucket),
-                place(&self.fields.bucket),
+                place(&self.origins.bucket),
             ),
-            Line::new("path", format!("{:?}", self.prefix), place(&self.fields.path)),
+            Line::new("path", format!("{:?}", self.prefix), place(&self.origins.path)),
         ];
         if let Some(proxy) = Proxies::of_process().on_the_way_to(&self.endpoint_url()) {
             lines.push(Line::new("proxy", proxy.place(), proxy.variable()));
@@ -77,7 +77,7 @@ impl S3Location {
             Addressing::Path => "in the path",
         };
         lines.push(Line::new("addressing", style, &self.addressing.origin));
-        lines.extend(self.explain_fields(&self.fields));
+        lines.extend(self.explain_fields(&self.origins));
         lines.push(self.explain_credentials());
         lines
     }

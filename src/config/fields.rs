@@ -103,6 +103,26 @@ impl ReplicaFields {
         self.or(global)
     }
 
+    /// The secrets that the config file holds, or takes from variables.
+    pub(super) fn file_secrets(&self) -> Vec<Secret> {
+        let is_in_file = |origin: &Origin| matches!(origin, Origin::File { .. });
+        let id = self.access_key_id.as_ref().filter(|id| is_in_file(&id.origin));
+        let hidden = [&self.secret_access_key, &self.session_token, &self.sse_customer_key];
+        let hidden = hidden.into_iter().flatten().filter(|secret| is_in_file(&secret.origin));
+        id.map(|id| Secret::new(&*id.value)).into_iter().chain(hidden.map(|s| s.value.clone())).collect()
+    }
+
+    /// The same fields with empty secrets.
+    #[must_use]
+    pub(super) fn without_secrets(mut self) -> ReplicaFields {
+        for secret in [&mut self.secret_access_key, &mut self.session_token, &mut self.sse_customer_key] {
+            if let Some(secret) = secret {
+                secret.value = Secret::new("");
+            }
+        }
+        self
+    }
+
     /// The fields in the parameters of a URL.
     pub(super) fn of_query(query: &Query) -> Result<ReplicaFields, ConfigError> {
         let text = |name: &str| query.get(name).map(|v| Sourced::new(v.to_owned(), Origin::Url));

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use super::error::ConfigError;
 use super::fields::ReplicaFields;
 use super::quirks::{Addressing, Quirks, TlsOptions};
+use super::settings::{CustomerKey, S3Settings};
 use super::sourced::Sourced;
-use super::{CredentialSource, Endpoint, EndpointUrl};
+use super::{CredentialSource, Endpoint, EndpointUrl, Secret};
 
 /// A bucket and everything needed to reach it.
 #[derive(Debug, Clone)]
@@ -32,9 +33,15 @@ pub struct S3Location {
     pub access_point: Option<String>,
     /// Source of the credentials.
     pub credentials: CredentialSource,
-    /// All settings of this replica, with their origins. Settings without a field of their own are
-    /// read from here.
-    pub fields: Box<ReplicaFields>,
+    /// Settings that become headers or limits.
+    pub settings: S3Settings,
+    /// The customer's key for encryption by the server (SSE-C).
+    pub customer_key: Option<CustomerKey>,
+    /// Secrets that the config file holds or takes from variables: a program of `--exec` does not
+    /// inherit variables with these values.
+    pub file_secrets: Vec<Secret>,
+    /// All settings of this replica but its secrets, with their origins; read only to explain them.
+    pub origins: Box<ReplicaFields>,
 }
 
 impl S3Location {

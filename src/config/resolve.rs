@@ -18,7 +18,8 @@ use super::location::{Kind, Location, S3Location};
 use super::query::Query;
 use super::quirks::{Addressing, TlsOptions};
 use super::settings::{
-    Found, addressing, check_header, check_region, check_text, quirks, region, static_keys, what,
+    CustomerKey, Found, S3Settings, addressing, check_header, check_region, check_text, quirks, region,
+    static_keys, what,
 };
 use super::sourced::{Origin, Sourced};
 use super::text::{clean, decode, has_user_info, shown};
@@ -255,7 +256,10 @@ fn finish(place: HostReading, fields: ReplicaFields, env: &Env) -> Result<Locati
         quirks,
         provider: provider_name(&found),
         credentials,
-        fields: Box::new(ReplicaFields { ca_cert, ..fields }),
+        settings: S3Settings::of(&fields),
+        customer_key: CustomerKey::of(&fields),
+        file_secrets: fields.file_secrets(),
+        origins: Box::new(ReplicaFields { ca_cert, ..fields }.without_secrets()),
         endpoint: found.endpoint,
         bucket: found.bucket,
         prefix: found.prefix,

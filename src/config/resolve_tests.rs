@@ -211,7 +211,7 @@ fn certificates_named_by_the_environment() {
     let location = Location::resolve("s3://bucket/p", &Overrides::default(), &vars).unwrap();
     let s3 = s3_of(&location);
     assert_eq!(s3.tls.ca_cert, Some(PathBuf::from("/b.pem")));
-    assert_eq!(s3.fields.ca_cert.as_ref().unwrap().origin, Origin::Env("AWS_CA_BUNDLE"));
+    assert_eq!(s3.origins.ca_cert.as_ref().unwrap().origin, Origin::Env("AWS_CA_BUNDLE"));
     let flags = Overrides { ca_cert: Some("/c.pem".into()), ..Overrides::default() };
     let location = Location::resolve("s3://bucket/p?ca-cert=/d.pem", &flags, &vars).unwrap();
     assert_eq!(s3_of(&location).tls.ca_cert, Some(PathBuf::from("/c.pem")));

@@ -1,15 +1,74 @@
 //! The settings of a resolved bucket (region, style, quirks, keys), and checks of their values.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::endpoint::Recognised;
 use super::error::ConfigError;
 use super::quirks::{Addressing, Checksum, Quirks, SignPayload};
 use super::sourced::{Origin, Sourced};
-use super::{CredentialSource, Credentials, Endpoint, ReplicaFields, provider};
+use super::{CredentialSource, Credentials, Endpoint, ReplicaFields, Secret, provider};
 use crate::base::limits;
 
 const REGION_DEFAULT: &str = "us-east-1";
+
+/// Settings of a bucket that become headers or limits. None of them is secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct S3Settings {
+    /// Whether the requester pays for requests to the bucket.
+    pub requester_pays: bool,
+    /// The account that the bucket must belong to.
+    pub expected_bucket_owner: Option<String>,
+    /// Storage class of uploaded objects.
+    pub storage_class: Option<String>,
+    /// Id of an AWS KMS key.
+    pub sse_kms_key_id: Option<String>,
+    /// How many parts are in flight at the same time.
+    pub concurrency: Option<u32>,
+}
+
+impl S3Settings {
+    pub(super) fn of(fields: &ReplicaFields) -> S3Settings {
+        let text = |field: &Option<Sourced<String>>| field.as_ref().map(|f| f.value.clone());
+        S3Settings {
+            requester_pays: fields.requester_pays.as_ref().is_some_and(|pays| pays.value),
+            expected_bucket_owner: text(&fields.expected_bucket_owner),
+            storage_class: text(&fields.storage_class),
+            sse_kms_key_id: text(&fields.sse_kms_key_id),
+            concurrency: fields.concurrency.as_ref().map(|c| c.value),
+        }
+    }
+}
+
+/// A key of the customer for encryption by the server (SSE-C).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CustomerKey {
+    /// The algorithm, as in the header.
+    pub algorithm: String,
+    /// The key, or where it is.
+    pub place: KeyPlace,
+}
+
+/// Where a customer's key is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyPlace {
+    /// Given in the configuration.
+    Text(Secret),
+    /// In a file.
+    File(PathBuf),
+}
+
+impl CustomerKey {
+    pub(super) fn of(fields: &ReplicaFields) -> Option<CustomerKey> {
+        let place = match (&fields.sse_customer_key, &fields.sse_customer_key_path) {
+            (Some(key), _) => KeyPlace::Text(key.value.clone()),
+            (None, Some(path)) => KeyPlace::File(path.value.clone()),
+            (None, None) => return None,
+        };
+        let algorithm = fields.sse_customer_algorithm.as_ref().map_or("AES256", |a| &a.value).to_owned();
+        Some(CustomerKey { algorithm, place })
+    }
+}
 
 /// The endpoint and what its name reveals, with bucket and prefix.
 pub(super) struct Found {

@@ -61,18 +61,11 @@ fn secrets(config: &Config) -> Vec<String> {
 
 fn keys(location: &Location) -> Vec<String> {
     let Kind::S3(s3) = &location.kind else { return Vec::new() };
-    let fields = &s3.fields;
-    let id = fields.access_key_id.as_ref().filter(|id| is_in_file(&id.origin)).map(|id| id.value.clone());
-    let hidden = [&fields.secret_access_key, &fields.session_token, &fields.sse_customer_key];
-    id.into_iter().chain(hidden.into_iter().flatten().filter_map(in_file)).collect()
+    s3.file_secrets.iter().map(|secret| secret.expose().trim().to_owned()).collect()
 }
 
 fn in_file(secret: &Sourced<Secret>) -> Option<String> {
-    is_in_file(&secret.origin).then(|| secret.value.expose().trim().to_owned())
-}
-
-fn is_in_file(origin: &Origin) -> bool {
-    matches!(origin, Origin::File { .. })
+    matches!(secret.origin, Origin::File { .. }).then(|| secret.value.expose().trim().to_owned())
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use super::*;
 use crate::replicate::database::attach::{Opened, open};
 use crate::replicate::handoff::Handoff;
 use crate::sqlite::database::sibling;
-use crate::wal::index::{HEADERS_BYTES, LOCK_CKPT, lock_read};
-use crate::wal::shm::LockKind;
+use crate::wal::index::{CHECKPOINT_OFFSET, HEADERS_BYTES, LOCK_CKPT, lock_read};
+use crate::wal::shm::{LockKind, Shm};
 
 fn writer(path: &Path) -> Connection {
     let app = writer_of(path);
@@ -420,4 +420,39 @@ async fn no_further_pin_joins_one_that_holds_back_a_large_wal() {
     while capture.look(Instant::now()).unwrap().more {}
     assert!(!joins(&mut capture));
     drop(pin);
+}
+
+/// No checkpoint copies anything while the wal-index says that more is copied than the WAL has.
+#[test]
+fn a_count_of_copied_frames_beyond_the_end_of_the_wal_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let app = writer(&path);
+    insert(&app, 1_100);
+    let mut capture = captured(&path);
+    look(&mut capture);
+    assert!(capture.guard.in_cruise() && capture.db.shm().header().is_ok());
+    let mx = capture.db.shm().header().unwrap().mx_frame;
+    // Closing this descriptor would drop the locks of `app`.
+    let shm =
+        ManuallyDrop::new(std::fs::OpenOptions::new().write(true).open(sibling(&path, "-shm")).unwrap());
+    shm.write_all_at(&(mx.0 + 7).to_ne_bytes(), CHECKPOINT_OFFSET as u64).unwrap();
+    capture.look(Instant::now()).unwrap();
+    assert!(capture.db.shm().header().is_err(), "SQLite rebuilds the wal-index");
+}
+
+/// While locks of ours are on the old wal-index, an application that begins the database anew under
+/// its name gets errors.
+#[test]
+fn all_locks_are_released_when_the_path_names_another_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let app = writer(&path);
+    let mut capture = captured(&path);
+    insert(&app, 1);
+    look(&mut capture);
+    let other = ManuallyDrop::new(Shm::open(&sibling(&path, "-shm")).unwrap());
+    assert!(!other.try_lock(LOCK_CKPT, LockKind::Exclusive).unwrap());
+    capture.leave();
+    assert!(other.try_lock(LOCK_CKPT, LockKind::Exclusive).unwrap());
 }

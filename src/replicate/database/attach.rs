@@ -187,3 +187,20 @@ fn begins_in(state: &State, header: &WalIndexHeader) -> Result<Pending, String> 
         Ok(Pending::new())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file that was written to while lsfast was stopped is compared, even if its time was set
+    /// back.
+    #[test]
+    fn a_file_with_another_stamp_was_edited() {
+        let before = Stamp { modified: 5, len: 4096, changed: 5 };
+        assert_eq!(edited(&before, &before), None);
+        assert_eq!(edited(&before, &Stamp { modified: 6, ..before }), Some(EDITED));
+        assert_eq!(edited(&before, &Stamp { len: 8192, ..before }), Some(EDITED));
+        assert_eq!(edited(&before, &Stamp { changed: 6, ..before }), Some(TOUCHED));
+        assert_eq!(edited(&Stamp::default(), &before), None, "nothing is known");
+    }
+}

@@ -236,3 +236,35 @@ impl Replica {
         self.vigil.found.borrow().is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::Millis;
+    use crate::replicate::history::Cache;
+    use crate::store::{FileStore, PutOptions};
+
+    /// The history deletes files too: only one that it still counts on is missed.
+    #[tokio::test]
+    async fn a_file_that_is_gone_or_has_another_length_is_missed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = FileStore::new(dir.path());
+        let id = LtxId::raw(Txid(3));
+        let put = async |bytes: &'static [u8]| {
+            let options = PutOptions { created: Millis(1), create_only: false };
+            store.put(id, vec![bytes.into()], options).await.unwrap();
+        };
+        put(b"seven b").await;
+        let history = Feed::new(Cache::default().inventory());
+        history.listed(&store.list_all().await.unwrap(), Millis(1));
+        let [file] = history.landmarks()[..] else { panic!("one file") };
+        let missed = async || missed(&store, &history, file).await.unwrap().map(|found| found.what.reason);
+        assert_eq!(missed().await, None);
+        put(b"eight by").await;
+        assert!(missed().await.unwrap().contains("8 bytes"));
+        store.delete(&[id]).await.unwrap();
+        assert!(missed().await.unwrap().contains("not there any more"));
+        history.forget();
+        assert_eq!(missed().await, None);
+    }
+}

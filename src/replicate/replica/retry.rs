@@ -2,6 +2,7 @@
 
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -20,7 +21,7 @@ impl Replica {
         self.vitals().fail(&e.to_string());
         let since = *self.trouble.since.get_or_insert(begun);
         let ending = self.once.is_some() || self.handoff.is_closing();
-        if ending && (!e.is_transient() || self.once.is_some() && since.elapsed() >= limits::ONCE_OUTAGE) {
+        if ending && is_final(e.is_transient(), self.once.is_some(), since.elapsed()) {
             return Err(ReplicaError::Unstored(e));
         }
         let place = self.store.place();
@@ -70,5 +71,24 @@ impl Replica {
         self.trouble.outage.over(Name { db: &db, replica: &replica });
         self.trouble.backoff.reset();
         self.vitals().back();
+    }
+}
+
+/// Whether a pipeline that is about to end makes no further attempt. With `--once` attempts go on
+/// for [`limits::ONCE_OUTAGE`] at most; at a stop the shutdown timeout ends them.
+fn is_final(transient: bool, once: bool, failing: Duration) -> bool {
+    !transient || once && failing >= limits::ONCE_OUTAGE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn once_ends_at_a_store_that_keeps_failing() {
+        let short = limits::ONCE_OUTAGE / 2;
+        assert!(!is_final(true, true, short) && is_final(true, true, limits::ONCE_OUTAGE));
+        assert!(!is_final(true, false, limits::ONCE_OUTAGE), "the shutdown timeout ends that");
+        assert!(is_final(false, true, short) && is_final(false, false, short));
     }
 }

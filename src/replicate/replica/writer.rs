@@ -121,7 +121,7 @@ impl Replica {
         let begun = Instant::now();
         let mut said = false;
         while let Some(sign) = self.sign_of_life(&remote).await? {
-            if !continues || begun.elapsed() >= limits::OVERLAP {
+            if !may_overlap(continues, begun.elapsed()) {
                 return Err(other_writer(self.store.url(), sign).into());
             }
             if !std::mem::replace(&mut said, true) {
@@ -231,6 +231,12 @@ fn goes_on_from(object: &Header, now: &WalIndexHeader) -> bool {
     (1..=RESTARTS_MAX).contains(&now.salts.one.wrapping_sub(then.salts.one))
 }
 
+/// Whether a newcomer waits for the living writer of a replica to end. One whose database `continues`
+/// the replica does for [`limits::OVERLAP`]: deployments overlap.
+fn may_overlap(continues: bool, waited: Duration) -> bool {
+    continues && waited < limits::OVERLAP
+}
+
 fn other_writer(url: &str, sign: LtxId) -> StoreError {
     let message = format!(
         "{url}: TXID {} exists already, written by another program since this lsfast started: another program writes to this \
@@ -289,6 +295,13 @@ mod tests {
         assert!(!goes_on_from(&object, &now(salts(99, 5), 20)), "an earlier one");
         assert!(!goes_on_from(&object, &now(salts(u32::MAX / 2, 5), 20)));
         assert!(!goes_on_from(&at(Salts::default(), 0), &now(Salts::default(), 0)), "no WAL at all");
+    }
+
+    #[test]
+    fn only_a_deployment_of_the_same_database_waits_for_the_other_to_end() {
+        assert!(may_overlap(true, Duration::ZERO) && may_overlap(true, limits::OVERLAP / 2));
+        assert!(!may_overlap(true, limits::OVERLAP), "it does not end");
+        assert!(!may_overlap(false, Duration::ZERO), "another database");
     }
 
     #[test]

@@ -348,6 +348,27 @@ mod tests {
         assert_eq!(local.next_timestamp(at(2)), at(6));
     }
 
+    /// A copy of the state folder from a backup may have page hashes of another time.
+    #[test]
+    fn hashes_of_another_txid_count_as_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let (size, db) = (PageSize::new(512).unwrap(), FileId { dev: 1, ino: 1 });
+        let open = || Local::open(dir.path().to_owned(), size, db).unwrap();
+        let point = |txid| Point { txid: Txid(txid), size_pages: 1, ..Point::default() };
+        let pages = dir.path().join("pages");
+        let mut local = open();
+        let begun = local.begin_hashes().unwrap();
+        begun.write([(Pgno::FIRST, hash_page(1, Pgno::FIRST, &[1; 512]))]).unwrap();
+        local.acknowledge_image(point(1), begun).unwrap();
+        let old = std::fs::read(&pages).unwrap();
+        for txid in [2, 3] {
+            local.acknowledge(point(txid), [(Pgno::FIRST, hash_page(1, Pgno::FIRST, &[2; 512]))]).unwrap();
+        }
+        assert!(open().hashes.is_some());
+        std::fs::write(&pages, old).unwrap();
+        assert!(open().hashes.is_none());
+    }
+
     /// A process or host that goes down while a batch is acknowledged leaves page hashes of that
     /// batch next to the state before it. A checksum made from both would be wrong.
     #[test]

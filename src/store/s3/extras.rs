@@ -14,7 +14,7 @@ use md5::{Digest as _, Md5};
 
 use super::call::Call;
 use crate::base::limits;
-use crate::config::{ReplicaFields, S3Location, Scheme, Secret};
+use crate::config::{CustomerKey, KeyPlace, S3Location, Scheme, Secret};
 use crate::io::read_small;
 use crate::store::{ErrorKind, StoreError};
 
@@ -38,27 +38,27 @@ impl Extras {
     /// # Errors
     /// A customer's key that cannot be read or is invalid, and a value that no header can hold.
     pub(super) fn new(location: &S3Location) -> Result<Extras, StoreError> {
-        let fields = &location.fields;
+        let settings = &location.settings;
         let mut extras = Extras::default();
-        if fields.requester_pays.as_ref().is_some_and(|pays| pays.value) {
+        if settings.requester_pays {
             extras.every.push(header("x-amz-request-payer", "requester")?);
         }
-        if let Some(owner) = &fields.expected_bucket_owner {
-            extras.every.push(header("x-amz-expected-bucket-owner", &owner.value)?);
-            extras.copy_source.push(header("x-amz-source-expected-bucket-owner", &owner.value)?);
+        if let Some(owner) = &settings.expected_bucket_owner {
+            extras.every.push(header("x-amz-expected-bucket-owner", owner)?);
+            extras.copy_source.push(header("x-amz-source-expected-bucket-owner", owner)?);
         }
-        if let Some(class) = &fields.storage_class {
-            extras.creation.push(header("x-amz-storage-class", &class.value)?);
+        if let Some(class) = &settings.storage_class {
+            extras.creation.push(header("x-amz-storage-class", class)?);
         }
-        if let Some(key) = &fields.sse_kms_key_id {
+        if let Some(key) = &settings.sse_kms_key_id {
             extras.creation.push(header("x-amz-server-side-encryption", "aws:kms")?);
-            extras.creation.push(header("x-amz-server-side-encryption-aws-kms-key-id", &key.value)?);
+            extras.creation.push(header("x-amz-server-side-encryption-aws-kms-key-id", key)?);
         }
-        if let Some(key) = customer_key(fields)? {
+        if let Some(customer) = &location.customer_key {
+            let key = bytes_of(customer)?;
             refuse_over_plain_http(location)?;
-            let algorithm = fields.sse_customer_algorithm.as_ref().map_or("AES256", |a| a.value.as_str());
-            extras.content = customer_headers(CUSTOMER, algorithm, &key)?;
-            extras.copy_source.extend(customer_headers(COPY_SOURCE, algorithm, &key)?);
+            extras.content = customer_headers(CUSTOMER, &customer.algorithm, &key)?;
+            extras.copy_source.extend(customer_headers(COPY_SOURCE, &customer.algorithm, &key)?);
         }
         Ok(extras)
     }
@@ -123,12 +123,11 @@ fn customer_headers(
 }
 
 /// The customer's key: 32 raw bytes, or Base64 of them.
-fn customer_key(fields: &ReplicaFields) -> Result<Option<Vec<u8>>, StoreError> {
-    let text = match (&fields.sse_customer_key, &fields.sse_customer_key_path) {
-        (None, None) => return Ok(None),
-        (Some(key), _) => key.value.expose().as_bytes().to_vec(),
-        (None, Some(path)) => read_small(&path.value, limits::CA_BYTES)
-            .map_err(|e| refused(format!("the file of the customer's key {}: {e}", path.value.display())))?,
+fn bytes_of(customer: &CustomerKey) -> Result<Vec<u8>, StoreError> {
+    let text = match &customer.place {
+        KeyPlace::Text(key) => key.expose().as_bytes().to_vec(),
+        KeyPlace::File(path) => read_small(path, limits::CA_BYTES)
+            .map_err(|e| refused(format!("the file of the customer's key {}: {e}", path.display())))?,
     };
     let text = Secret::new(String::from_utf8_lossy(&text).into_owned());
     let exposed = text.expose().trim_end_matches(['\r', '\n']);
@@ -141,7 +140,7 @@ fn customer_key(fields: &ReplicaFields) -> Result<Option<Vec<u8>>, StoreError> {
             )));
         }
     };
-    Ok(Some(key))
+    Ok(key)
 }
 
 /// Each request carries the key, so it must not cross a network in plain text.
@@ -160,7 +159,7 @@ fn refuse_over_plain_http(location: &S3Location) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Env, Kind, Location, Origin, Overrides, Sourced};
+    use crate::config::{Env, Kind, Location, Origin, Overrides, ReplicaFields, Sourced};
 
     fn location(url: &str, fill: impl FnOnce(&mut ReplicaFields)) -> S3Location {
         let mut fields = ReplicaFields::of_url(url);

@@ -49,9 +49,8 @@ impl S3Store {
         let client = options.clients.get(location, &options.answers, options.spare, options.idle)?;
         let extras = extras::Extras::new(location)?;
         let mut options = options.clone();
-        if let Some(wanted) = &location.fields.concurrency {
-            options.transfers =
-                usize::try_from(wanted.value).map_or(TRANSFERS_MAX, |n| n.clamp(1, TRANSFERS_MAX));
+        if let Some(wanted) = location.settings.concurrency {
+            options.transfers = usize::try_from(wanted).map_or(TRANSFERS_MAX, |n| n.clamp(1, TRANSFERS_MAX));
         }
         let (url, location, signing_key) = (url.to_owned(), location.clone(), SigningKey::default());
         let (listed, written) = (AtomicBool::new(false), Mutex::default());

@@ -765,7 +765,7 @@ mutations(
         ("wal/tail.rs", "let frames = «(limit.0 - chain.last().0) as usize»;", "1000"),
         ("wal/tail.rs", "chain.scan(bytes, «limit»)", "FrameNo(limit.0.saturating_add(1000))"),
     ],
-    "test(/^tail::/)",
+    "test(nothing_beyond_what_is_published)",
 )
 mutation(
     "prepared-batch-leaves-early",

@@ -47,7 +47,7 @@ pub use location::{Kind, Location, S3Location};
 pub use proxy::{Proxies, Proxy, ProxyKind};
 pub use quirks::{Addressing, Checksum, SignPayload, TlsOptions};
 pub use resolve::Overrides;
-pub use settings::{CustomerKey, KeyPlace, S3Settings};
+pub use settings::{CustomerKey, KeyPlace};
 pub use sourced::{Origin, Sourced};
 pub use text::{connection_path, database_path};
 pub use values::parse_rate;

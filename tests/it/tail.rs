@@ -170,3 +170,28 @@ fn what_was_read_ahead_survives_being_written_over() {
     assert_eq!(walk(&mut later, Some(&earlier)), (3, 3), "captured further since");
     assert_eq!(walk(&mut other, Some(&elsewhere)), (0, 0), "what was read at another place is not used");
 }
+
+/// Frames that are in the WAL, whole and with right checksums, but not published by the wal-index
+/// may be rolled back: a recovery of SQLite publishes them, or a writer writes over them.
+#[test]
+fn nothing_beyond_what_is_published_is_taken() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = dir.path().join("app.db");
+    let app = sqlite::create(&path, 4096);
+    app.execute_batch("PRAGMA wal_autocheckpoint=0").expect("a pragma");
+    let commit = || app.execute("INSERT INTO log VALUES(1, 'x')", []).expect("a row");
+    commit();
+    let db = Database::open(&path).expect("the database");
+    let published = db.shm().header().expect("a header");
+    commit();
+    commit();
+    let mut tail = Tail::new(db.wal().clone(), db.page_size(), published.salts);
+    let mut ends = Vec::new();
+    let whole = tail.read_to(published.mx_frame, usize::MAX, |found| {
+        if let Found::Committed(_, run) = found {
+            ends.push(run.end.last());
+        }
+    });
+    assert!(whole.expect("frames") && tail.last() == published.mx_frame);
+    assert_eq!(ends, [published.mx_frame]);
+}

@@ -430,14 +430,12 @@ fn a_count_of_copied_frames_beyond_the_end_of_the_wal_is_damage() {
     let app = writer(&path);
     insert(&app, 1_100);
     let mut capture = captured(&path);
-    look(&mut capture);
-    assert!(capture.guard.in_cruise() && capture.db.shm().header().is_ok());
     let mx = capture.db.shm().header().unwrap().mx_frame;
     // Closing this descriptor would drop the locks of `app`.
     let shm =
         ManuallyDrop::new(std::fs::OpenOptions::new().write(true).open(sibling(&path, "-shm")).unwrap());
     shm.write_all_at(&(mx.0 + 7).to_ne_bytes(), CHECKPOINT_OFFSET as u64).unwrap();
-    capture.look(Instant::now()).unwrap();
+    look(&mut capture);
     assert!(capture.db.shm().header().is_err(), "SQLite rebuilds the wal-index");
 }
 

@@ -254,14 +254,14 @@ mod tests {
             let options = PutOptions { created: Millis(1), create_only: false };
             store.put(id, vec![bytes.into()], options).await.unwrap();
         };
-        put(b"seven b").await;
+        put(&[7; 700]).await;
         let history = Feed::new(Cache::default().inventory());
         history.listed(&store.list_all().await.unwrap(), Millis(1));
         let [file] = history.landmarks()[..] else { panic!("one file") };
         let missed = async || missed(&store, &history, file).await.unwrap().map(|found| found.what.reason);
         assert_eq!(missed().await, None);
-        put(b"eight by").await;
-        assert!(missed().await.unwrap().contains("8 bytes"));
+        put(&[7; 800]).await;
+        assert!(missed().await.unwrap().contains("800 bytes"));
         store.delete(&[id]).await.unwrap();
         assert!(missed().await.unwrap().contains("not there any more"));
         history.forget();

@@ -231,8 +231,8 @@ fn goes_on_from(object: &Header, now: &WalIndexHeader) -> bool {
     (1..=RESTARTS_MAX).contains(&now.salts.one.wrapping_sub(then.salts.one))
 }
 
-/// Whether a newcomer waits for the living writer of a replica to end. One whose database `continues`
-/// the replica does for [`limits::OVERLAP`]: deployments overlap.
+/// Whether a newcomer waits for the living writer of a replica to end. One whose database
+/// `continues` the replica does for [`limits::OVERLAP`]: deployments overlap.
 fn may_overlap(continues: bool, waited: Duration) -> bool {
     continues && waited < limits::OVERLAP
 }

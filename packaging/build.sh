@@ -16,7 +16,7 @@ target=${1:-$host}
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
 # The same source makes the same bytes: no paths of this machine, no time of the build.
-SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 0)
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 RUSTFLAGS="--remap-path-prefix=$PWD=/lsfast --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
 CFLAGS="-ffile-prefix-map=$PWD=/lsfast -ffile-prefix-map=${CARGO_HOME:-$HOME/.cargo}=/cargo"
 export SOURCE_DATE_EPOCH RUSTFLAGS CFLAGS

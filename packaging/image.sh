@@ -15,7 +15,7 @@ case $target in
   aarch64-*) architecture=arm64 ;;
   *) echo "no name for the architecture of $target" >&2; exit 1 ;;
 esac
-SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 0)
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 
 box=$(buildah from --arch "$architecture" scratch)
 trap 'buildah rm "$box" >/dev/null' EXIT

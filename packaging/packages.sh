@@ -23,7 +23,7 @@ runs=$program
 "$runs" completions zsh > "$stage/completions/_lsfast"
 "$runs" completions fish > "$stage/completions/lsfast.fish"
 
-SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 0)
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 export SOURCE_DATE_EPOCH
 cargo deb --no-build --no-strip --target "$target" --output dist/
 cargo generate-rpm --target "$target" --output dist/

@@ -48,7 +48,7 @@ pub(super) fn arm(timer: &OwnedFd, wait: Duration) {
     let spec = libc::itimerspec {
         it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
         it_value: libc::timespec {
-            tv_sec: libc::time_t::try_from(wait.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_sec: wait.as_secs().try_into().unwrap_or(i32::MAX.into()),
             tv_nsec: libc::c_long::from(wait.subsec_nanos() as i32),
         },
     };
@@ -200,7 +200,7 @@ pub(super) fn make_ordinary() -> io::Result<()> {
 }
 
 fn set_scheduler(policy: libc::c_int, priority: libc::c_int) -> io::Result<()> {
-    let priority = libc::sched_param { sched_priority: priority };
+    // The kernel's `sched_param` is this one number. That of a C library may have more fields.
     // In some C libraries the function of this name sets the policy of the process, so this is the
     // system call.
     // SAFETY: 0 means the calling thread; `priority` is only read.

@@ -20,6 +20,7 @@ pub mod file;
 mod host;
 mod location;
 mod names;
+mod no_proxy;
 mod provider;
 mod proxy;
 mod query;

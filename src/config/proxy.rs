@@ -5,12 +5,13 @@
 //! metadata service of a cloud) are reached directly, without any entry in `NO_PROXY`.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::OnceLock;
 
 use http::{HeaderValue, Uri};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 
+use super::no_proxy::{NoProxy, bare};
 use super::{EndpointUrl, Env};
 
 /// The variables that name a proxy, for destinations over TLS, over plain HTTP, and for all.
@@ -21,7 +22,7 @@ const ALL: [&str; 2] = ["ALL_PROXY", "all_proxy"];
 const NO: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
 /// Address of the metadata service of AWS, over IPv6.
-const METADATA_V6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254));
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
 /// No proxy at all.
 static NONE: Proxies = Proxies(None);
@@ -33,6 +34,7 @@ pub struct Proxies(Option<Named>);
 #[derive(Debug)]
 struct Named {
     matcher: Matcher,
+    no: NoProxy,
     /// Variable of the proxy for TLS, and of that for plain HTTP.
     variables: [&'static str; 2],
     /// Variables whose value is not the URL of a proxy.
@@ -70,21 +72,14 @@ impl Proxies {
             return Proxies(None);
         }
         let broken = [https, http, all].into_iter().flatten().filter(|(_, value)| !is_proxy(value));
-        // `*.example.com` is written for what the rules call `example.com`.
-        let no = first(NO).map_or("", |(_, v)| v).split(',').map(|e| {
-            let entry = e.trim();
-            entry.strip_prefix("*.").unwrap_or(entry)
-        });
-        let value = |named: Option<(&'static str, &str)>| named.map_or("", |(_, value)| value).to_owned();
-        let matcher = Matcher::builder()
-            .https(value(https))
-            .http(value(http))
-            .all(value(all))
-            .no(no.collect::<Vec<_>>().join(","))
-            .build();
+        let value = |named: Option<(&'static str, &str)>| {
+            named.and_then(|(_, value)| normal(value)).unwrap_or_default()
+        };
+        let matcher = Matcher::builder().https(value(https)).http(value(http)).all(value(all)).build();
+        let no = NoProxy::parse(first(NO).map_or("", |(_, list)| list));
         let name = |named: Option<(&'static str, &str)>| named.or(all).map_or("", |(name, _)| name);
         let variables = [name(https), name(http)];
-        Proxies(Some(Named { matcher, variables, broken: broken.map(|(name, _)| name).collect() }))
+        Proxies(Some(Named { matcher, no, variables, broken: broken.map(|(name, _)| name).collect() }))
     }
 
     /// The proxies that the environment of this process names, read once. Warns of values that are
@@ -122,7 +117,9 @@ impl Proxies {
     #[must_use]
     pub fn on_the_way(&self, to: &Uri) -> Option<Proxy> {
         let named = self.0.as_ref()?;
-        if is_near(to.host()?) {
+        let host = to.host()?;
+        let port = to.port_u16().unwrap_or(if to.scheme_str() == Some("https") { 443 } else { 80 });
+        if is_near(host) || named.no.contains(host, port) {
             return None;
         }
         let intercept = named.matcher.intercept(to).filter(|i| kind(i).is_some())?;
@@ -206,17 +203,41 @@ fn kind(intercept: &Intercept) -> Option<ProxyKind> {
 
 /// Whether the value of a variable is the URL of a proxy that can be used.
 fn is_proxy(value: &str) -> bool {
-    let matcher = Matcher::builder().http(value.to_owned()).build();
+    let Some(value) = normal(value) else { return false };
+    let matcher = Matcher::builder().http(value).build();
     matcher.intercept(&Uri::from_static("http://host.invalid/")).is_some_and(|i| kind(&i).is_some())
+}
+
+/// The value of a variable as the library reads it right; `None` if it is not the URL of a proxy.
+///
+/// I7: the library takes all that follows the first `@`, or that precedes the first `/`, for the
+/// host, and shows it. A password that holds these characters unescaped would be shown in part.
+fn normal(value: &str) -> Option<String> {
+    let (scheme, rest) = value.trim().split_once("://").unwrap_or(("http", value.trim()));
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (login, place) = authority.rsplit_once('@').map_or((None, authority), |(l, p)| (Some(l), p));
+    let (host, port) = match place.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (place, None),
+    };
+    if path.contains('@') || host.is_empty() || port.is_some_and(|p| p.parse::<u16>().is_err()) {
+        return None;
+    }
+    Some(match login {
+        Some(login) => format!("{scheme}://{}@{place}", login.replace('@', "%40")),
+        None => format!("{scheme}://{place}"),
+    })
 }
 
 /// Whether a host is this one, or on the same link.
 fn is_near(host: &str) -> bool {
-    let name = host.trim_matches(['[', ']']).trim_end_matches('.');
-    match name.parse() {
-        Ok(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_link_local(),
-        Ok(IpAddr::V6(ip)) => ip.is_loopback() || ip.is_unicast_link_local() || IpAddr::V6(ip) == METADATA_V6,
-        Err(_) => name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost"),
+    let name = bare(host);
+    match name.parse().map(|ip: IpAddr| ip.to_canonical()) {
+        Ok(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_link_local() || ip.is_unspecified(),
+        Ok(IpAddr::V6(ip)) => {
+            ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unspecified() || ip == METADATA_V6
+        }
+        Err(_) => name == "localhost" || name.ends_with(".localhost"),
     }
 }
 
@@ -259,7 +280,14 @@ mod tests {
         let all = proxies(&[("ALL_PROXY", "socks5h://proxy:1080"), ("HTTP_PROXY", "")]);
         assert_eq!(to(&all, "http://s3.example.com/"), "socks5h://proxy:1080 (ALL_PROXY)");
         let star = proxies(&[("ALL_PROXY", "http://proxy"), ("NO_PROXY", "*")]);
-        assert_eq!(to(&star, "https://s3.example.com/"), "direct");
+        for direct in ["https://s3.example.com/", "http://192.0.2.1:9000/", "http://[2001:db8::1]/"] {
+            assert_eq!(to(&star, direct), "direct", "{direct}");
+        }
+        let port = proxies(&[("ALL_PROXY", "http://proxy"), ("NO_PROXY", "minio:9000,store.example:443")]);
+        assert_eq!(to(&port, "http://minio:9000/"), "direct");
+        assert_eq!(to(&port, "https://store.example/"), "direct");
+        assert_eq!(to(&port, "http://minio/"), "http://proxy (ALL_PROXY)");
+        assert_eq!(to(&port, "http://store.example/"), "http://proxy (ALL_PROXY)");
     }
 
     #[test]
@@ -272,13 +300,30 @@ mod tests {
         assert_eq!(broken.broken(), ["HTTPS_PROXY", "HTTP_PROXY"]);
     }
 
-    /// I7: user and password of a proxy are in no text.
+    /// I7: user and password of a proxy are in no text, whatever characters they hold.
     #[test]
     fn the_password_of_a_proxy_is_in_no_text() {
-        let proxies = proxies(&[("HTTPS_PROXY", "http://user:hush@proxy:3128")]);
-        let proxy = proxies.on_the_way(&Uri::from_static("https://s3.example.com/")).unwrap();
-        assert!(proxy.basic_auth().is_some());
-        let text = format!("{proxy} {proxy:?} {proxies:?}");
-        assert!(!text.contains("hush") && !text.contains("user"), "{text}");
+        for (value, login) in [
+            ("http://user:hush@proxy:3128", Some("Basic dXNlcjpodXNo")),
+            ("user:hush@proxy:3128", Some("Basic dXNlcjpodXNo")),
+            ("http://user:hush@hush:hush@proxy:3128", Some("Basic dXNlcjpodXNoQGh1c2g6aHVzaA==")),
+            ("user:hush%40hush@proxy:3128/", Some("Basic dXNlcjpodXNoQGh1c2g=")),
+            ("http://user:hush/hush@proxy:3128", None),
+            ("http://user:hush?hush@proxy:3128", None),
+            ("http://user:hush#hush@proxy:3128", None),
+            ("http://user:hush", None),
+            ("user:hush/", None),
+            ("http://user:hush@", None),
+            ("http://user:hush@proxy:hush", None),
+        ] {
+            let proxies = proxies(&[("HTTPS_PROXY", value)]);
+            let proxy = proxies.on_the_way(&Uri::from_static("https://s3.example.com/"));
+            assert_eq!(proxy.as_ref().and_then(|p| p.basic_auth()?.to_str().ok()), login, "{value}");
+            assert_eq!(proxies.broken().is_empty(), login.is_some(), "{value}");
+            let text =
+                format!("{proxies:?} {proxy:?} {}", proxy.as_ref().map_or(String::new(), Proxy::place));
+            assert!(!text.contains("hush") && !text.contains("user"), "{value}: {text}");
+            assert!(login.is_none() || text.ends_with("http://proxy:3128"), "{value}: {text}");
+        }
     }
 }

@@ -439,11 +439,11 @@ pub const FOLLOW_LINE: Duration = Duration::from_secs(3600);
 
 // # Status and messages
 
-/// Connections at once to the metrics address, and to the socket of the process. Further ones wait
-/// in the kernel's queue.
+/// Connections at once to the metrics address, and to the socket of the process. A further one ends
+/// the oldest.
 pub const OBSERVE_CONNECTIONS: usize = 16;
 
-/// Connections at once to the socket of one database. Further ones wait in the kernel's queue.
+/// Connections at once to the socket of one database. A further one ends the oldest.
 pub const OBSERVE_HOME_CONNECTIONS: usize = 4;
 
 /// Time for a connection to send its request and receive the answer. After this the connection is

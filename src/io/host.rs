@@ -92,6 +92,12 @@ pub fn user_name(uid: u32) -> String {
     found.unwrap_or_else(|| format!("number {uid}"))
 }
 
+/// The name of this host; `None` without `/proc`.
+#[must_use]
+pub fn name() -> Option<String> {
+    Some(text(Path::new("/proc/sys/kernel/hostname"))?.trim().to_owned())
+}
+
 /// The number in a file below `/proc/sys`; `None` if the kernel has no such setting.
 #[must_use]
 pub fn setting(name: &str) -> Option<u64> {

@@ -32,6 +32,7 @@ mod sizes;
 mod snapshot;
 mod standbys;
 mod status;
+mod visitors;
 
 pub use client::ask;
 pub use database_sockets::SOCKET;

@@ -1,9 +1,6 @@
 //! What a listener shows, and to how many at once.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use tokio::sync::Semaphore;
 
 use crate::base::limits;
 
@@ -25,12 +22,12 @@ impl Scope {
         }
     }
 
-    /// Permits for concurrent connections. Each listener has its own, so a client that uses up one
-    /// listener does not block the others.
-    pub(super) fn places(&self) -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(match self {
+    /// Connections at once. Each listener has its own limit, so a client that uses up one listener
+    /// does not block the others.
+    pub(super) fn connections_max(&self) -> usize {
+        match self {
             Scope::Process => limits::OBSERVE_CONNECTIONS,
             Scope::Home(_) => limits::OBSERVE_HOME_CONNECTIONS,
-        }))
+        }
     }
 }

@@ -10,20 +10,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::heartbeat::{self, Heartbeat};
 use super::scope::Scope;
 use super::standbys::Followers;
 use super::status::Status;
+use super::visitors::{Connections, is_for_this_machine};
 use super::{metrics, page, readiness, snapshot};
 use crate::base::limits;
 use crate::config::parse_duration;
@@ -50,7 +51,8 @@ struct Desk {
     scope: Scope,
     vitals: Arc<Vitals>,
     followers: Arc<Followers>,
-    places: Arc<Semaphore>,
+    /// Whether only this machine can connect over the network.
+    is_local: bool,
 }
 
 /// Takes over the socket of the process, unless another process answers there.
@@ -77,7 +79,7 @@ pub(super) async fn run(
     let desk = |scope: Scope| Desk {
         vitals: Arc::clone(&vitals),
         followers: Arc::clone(&followers),
-        places: scope.places(),
+        is_local: false,
         scope,
     };
     if let Some(addr) = addr {
@@ -109,35 +111,28 @@ pub(super) async fn run(
     }
 }
 
-/// A permit for one more connection. The semaphore is never closed.
-async fn place(desk: &Desk) -> Option<OwnedSemaphorePermit> {
-    Arc::clone(&desk.places).acquire_owned().await.ok()
-}
-
 async fn serve_socket(listener: UnixListener, desk: Desk) {
+    let mut connections = Connections::new(desk.scope.connections_max());
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                let Some(permit) = place(&desk).await else { return };
-                tokio::spawn(talk(stream, desk.clone(), permit));
-            }
+            Ok((stream, _)) => connections.admit(tokio::spawn(talk(stream, desk.clone())).abort_handle()),
             Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
         }
     }
 }
 
-async fn serve_address(addr: String, desk: Desk) {
+async fn serve_address(addr: String, mut desk: Desk) {
     let listener = bind(&addr).await;
-    match listener.local_addr() {
+    let mut connections = Connections::new(desk.scope.connections_max());
+    let at = listener.local_addr();
+    desk.is_local = at.as_ref().is_ok_and(|at| at.ip().is_loopback());
+    match at {
         Ok(at) => tracing::info!(url = format!("http://{at}/metrics"), "serving metrics"),
         Err(e) => tracing::info!(addr, error = %e, "serving metrics"),
     }
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                let Some(permit) = place(&desk).await else { return };
-                tokio::spawn(talk(stream, desk.clone(), permit));
-            }
+            Ok((stream, _)) => connections.admit(tokio::spawn(talk(stream, desk.clone())).abort_handle()),
             Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
         }
     }
@@ -173,9 +168,9 @@ async fn try_bind(addr: &str) -> io::Result<TcpListener> {
 }
 
 /// Handles one request and its response.
-async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, desk: Desk, _permit: OwnedSemaphorePermit) {
+async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, desk: Desk) {
     let service = service_fn(|request: Request<hyper::body::Incoming>| {
-        let answer = answer(&desk, request.method(), request.uri());
+        let answer = answer(&desk, request.method(), request.uri(), request.headers());
         async { Ok::<_, Infallible>(answer) }
     });
     let mut server = http1::Builder::new();
@@ -186,12 +181,16 @@ async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, desk: Desk, _permit: 
             .await;
 }
 
-fn answer(desk: &Desk, method: &Method, uri: &Uri) -> Response<Full<Bytes>> {
+fn answer(desk: &Desk, method: &Method, uri: &Uri, headers: &HeaderMap) -> Response<Full<Bytes>> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         let mut refusal =
             plain(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET is answered\n".into());
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refusal;
+    }
+    if desk.is_local && !is_for_this_machine(uri, headers) {
+        let why = "this address is for programs on this machine: ask for localhost or 127.0.0.1\n";
+        return plain(StatusCode::MISDIRECTED_REQUEST, "text/plain", why.into());
     }
     let Desk { vitals, followers, scope, .. } = desk;
     match uri.path() {

@@ -1,0 +1,106 @@
+//! Who is answered at a listener: how many connections at once, and requests for which host.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use http::header::HOST;
+use http::{HeaderMap, Uri};
+use tokio::task::AbortHandle;
+
+use crate::io::host;
+
+/// The open connections of a listener. One more than allowed ends the oldest: a client that opens
+/// connections and sends nothing keeps no other client waiting.
+#[derive(Debug)]
+pub(super) struct Connections {
+    max: usize,
+    open: VecDeque<AbortHandle>,
+}
+
+impl Connections {
+    pub(super) fn new(max: usize) -> Connections {
+        Connections { max, open: VecDeque::new() }
+    }
+
+    /// Adds the task of a new connection.
+    pub(super) fn admit(&mut self, task: AbortHandle) {
+        if self.open.len() >= self.max {
+            self.open.retain(|task| !task.is_finished());
+        }
+        if self.open.len() >= self.max
+            && let Some(oldest) = self.open.pop_front()
+        {
+            oldest.abort();
+        }
+        self.open.push_back(task);
+    }
+}
+
+/// Whether a request for `uri` names this machine: by an address, by `localhost` or its host name,
+/// or by a name without a dot. Where only this machine can connect, other names come from web pages
+/// in a browser here, whose name their owner has let lead to this machine (DNS rebinding).
+pub(super) fn is_for_this_machine(uri: &Uri, headers: &HeaderMap) -> bool {
+    let is_own = |name: &str| {
+        let bare = name.trim_matches(['[', ']']).trim_end_matches('.');
+        bare.parse::<IpAddr>().is_ok()
+            || !bare.contains('.')
+            || bare.to_ascii_lowercase().ends_with(".localhost")
+            || host::name().is_some_and(|name| bare.eq_ignore_ascii_case(&name))
+    };
+    let in_headers = headers.get_all(HOST).iter().all(|host| {
+        let authority = host.to_str().ok().and_then(|h| h.parse::<http::uri::Authority>().ok());
+        authority.is_some_and(|a| is_own(a.host()))
+    });
+    in_headers && uri.host().is_none_or(is_own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_from_elsewhere_is_known_by_its_host() {
+        let asked = |uri: &str, hosts: &[&str]| {
+            let mut headers = HeaderMap::new();
+            hosts.iter().for_each(|h| _ = headers.append(HOST, h.parse().unwrap()));
+            is_for_this_machine(&uri.parse().unwrap(), &headers)
+        };
+        let own = host::name().unwrap_or("localhost".into());
+        for host in [
+            "127.0.0.1:9090",
+            "[::1]:9090",
+            "localhost",
+            "LocalHost:1",
+            "lsfast.localhost",
+            "lsfast:90",
+            &own,
+        ] {
+            assert!(asked("/status", &[host]), "{host}");
+        }
+        assert!(asked("/status", &[]), "HTTP/1.0, which no browser speaks");
+        for host in
+            ["evil.example", "evil.example:9090", "127.0.0.1.evil.example", "a@evil.example", "evil.example."]
+        {
+            assert!(!asked("/status", &[host]), "{host}");
+            assert!(!asked("/status", &["localhost", host]), "{host}");
+        }
+        assert!(!asked("http://evil.example/status", &["localhost"]));
+        assert!(!asked("/status", &["localhost\u{e9}"]) && !asked("/status", &[""]));
+    }
+
+    #[tokio::test]
+    async fn one_connection_more_than_allowed_ends_the_oldest() {
+        let mut connections = Connections::new(2);
+        let mut tasks: Vec<_> = (0..3).map(|_| tokio::spawn(std::future::pending::<()>())).collect();
+        connections.admit(tasks[0].abort_handle());
+        connections.admit(tasks[1].abort_handle());
+        connections.admit(tasks[2].abort_handle());
+        assert!(tasks.remove(0).await.unwrap_err().is_cancelled());
+        let done = tokio::spawn(async {});
+        connections.admit(done.abort_handle());
+        assert!(tasks.remove(0).await.unwrap_err().is_cancelled());
+        done.await.unwrap();
+        connections.admit(tokio::spawn(std::future::pending::<()>()).abort_handle());
+        assert!(!tasks[0].is_finished(), "one that had ended made room");
+    }
+}

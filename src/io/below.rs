@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, linkat, mkdirat, openat, statat};
 use rustix::io::Errno;
 
-use super::durable::Pending;
+use super::durable::{Pending, directory_of};
 use super::file::File;
 use super::private::{Folder, sync};
 
@@ -88,12 +88,23 @@ impl Folder {
         }
     }
 
+    /// Opens the file at `path` for reading and writing. A user named its directory; its own name
+    /// is lsfast's. If it is missing and `create` has mode bits, an empty file is created.
+    ///
+    /// # Errors
+    /// As [`Folder::open_or_create`].
+    pub fn open_beside(path: &Path, create: Option<u32>) -> io::Result<File> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let folder = Folder::named(directory_of(path))?;
+        folder.own(File::open_in(folder.fd.as_fd(), name, true, create)?)
+    }
+
     /// Opens a regular file in it for reading, never through a link.
     ///
     /// # Errors
     /// As [`File::open_itself`].
-    pub fn open_file(&self, name: &str) -> io::Result<File> {
-        File::open_in(self.fd.as_fd(), OsStr::new(name), false, None)
+    pub fn open_file(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
+        File::open_in(self.fd.as_fd(), name.as_ref(), false, None)
     }
 
     /// What a name in it means: with `follow`, what a link leads to.

@@ -106,6 +106,12 @@ impl Pending {
         named.is_ok_and(|named| self.file.metadata().is_ok_and(|m| (m.dev(), m.ino()) == named))
     }
 
+    /// The directory of the file, as it was opened.
+    #[must_use]
+    pub fn directory(&self) -> Directory {
+        Directory(self.directory.clone())
+    }
+
     fn stat(&self, name: &OsStr) -> io::Result<(u64, u64)> {
         let found = statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
         Ok((found.st_dev, found.st_ino))
@@ -128,6 +134,47 @@ impl Pending {
         }
         self.temporary = None;
         self.directory.std().sync_all()
+    }
+}
+
+/// An open directory. Files in it are named by their path, of which only the last name counts: if
+/// the path of the directory leads elsewhere meanwhile, nothing is renamed or removed there.
+#[derive(Debug)]
+pub struct Directory(File);
+
+impl Directory {
+    /// Removes a file. A missing one is not an error.
+    ///
+    /// # Errors
+    /// Any error of `unlink(2)`.
+    pub fn remove(&self, path: &Path) -> io::Result<()> {
+        match unlinkat(&self.0, name_of(path)?, AtFlags::empty()) {
+            Err(e) if e != Errno::NOENT => Err(e.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Renames a file within the directory, and replaces one that has the new name.
+    ///
+    /// # Errors
+    /// Any error of `rename(2)`.
+    pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Ok(renameat(&self.0, name_of(from)?, &self.0, name_of(to)?)?)
+    }
+
+    /// Whether the path still leads to it.
+    #[must_use]
+    pub fn is_at(&self, path: &Path) -> bool {
+        let here = self.0.metadata().map(|m| (m.dev(), m.ino()));
+        here.is_ok_and(|here| std::fs::metadata(path).is_ok_and(|m| (m.dev(), m.ino()) == here))
+    }
+
+    /// Flushes the names in it.
+    ///
+    /// # Errors
+    /// Any error of `fsync(2)`.
+    pub fn sync(&self) -> io::Result<()> {
+        self.0.std().sync_all()
     }
 }
 
@@ -177,14 +224,6 @@ pub fn temporary_prefix(target: &Path) -> OsString {
     prefix.push(OsStr::from_bytes(&name[..name.len().min(NAME_BYTES_MAX)]));
     prefix.push(".");
     prefix
-}
-
-/// Flushes the directory that contains `path`.
-///
-/// # Errors
-/// Any error of `open(2)` and `fsync(2)`.
-pub fn sync_dir_of(path: &Path) -> io::Result<()> {
-    sync_dir(directory_of(path))
 }
 
 /// Flushes a directory.

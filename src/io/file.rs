@@ -88,6 +88,7 @@ impl File {
     ///
     /// # Errors
     /// Any error of `open(2)`; `AlreadyExists` if the name is taken.
+    #[cfg(any(test, feature = "internals"))]
     pub fn create_new(path: &Path, mode: u32) -> io::Result<File> {
         OpenOptions::new()
             .read(true)
@@ -97,17 +98,6 @@ impl File {
             .open(path)
             .map(File::from)
             .map_err(explain_open)
-    }
-
-    /// Opens a file for reading and writing. Creates an empty one if it is missing; an existing
-    /// file keeps its content. Refuses a symbolic link.
-    ///
-    /// # Errors
-    /// As [`File::open_itself`].
-    pub fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(mode);
-        open(&mut options, path, Links::Refuse)
     }
 
     /// Creates a file in an open directory.
@@ -415,6 +405,7 @@ pub(super) fn read_up_to(file: &std::fs::File, path: &Path, max: u64) -> io::Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::Folder;
 
     fn fifo(path: &Path) {
         let made = std::process::Command::new("mkfifo").arg(path).status().unwrap();
@@ -432,7 +423,7 @@ mod tests {
                 ("open_rw", File::open_rw(&at).map(drop)),
                 ("open_itself", File::open_itself(&at).map(drop)),
                 ("open_rw_itself", File::open_rw_itself(&at).map(drop)),
-                ("open_or_create", File::open_or_create(&at, 0o600).map(drop)),
+                ("open_beside", Folder::open_beside(&at, Some(0o600)).map(drop)),
                 ("read_small", read_small(&at, 100).map(drop)),
                 ("read_small_itself", read_small_itself(&at, 100).map(drop)),
             ]
@@ -467,14 +458,14 @@ mod tests {
         for opened in [
             File::open_itself(&link).map(drop),
             File::open_rw_itself(&link).map(drop),
-            File::open_or_create(&link, 0o600).map(drop),
+            Folder::open_beside(&link, Some(0o600)).map(drop),
             read_small_itself(&link, 10).map(drop),
         ] {
             let e = opened.unwrap_err().to_string();
             assert!(e.contains("symbolic link"), "{e}");
         }
         std::fs::remove_file(&file).unwrap();
-        assert!(File::open_or_create(&link, 0o600).is_err());
+        assert!(Folder::open_beside(&link, Some(0o600)).is_err());
         assert!(!file.exists(), "nothing is made where a link leads");
     }
 }

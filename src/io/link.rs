@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::durable::directory_of;
@@ -35,13 +36,22 @@ pub fn is_inside(path: &Path, directory: &Path) -> io::Result<bool> {
     Ok(path.canonicalize()?.starts_with(directory.canonicalize()?))
 }
 
-/// Whether an open file is in `directory` or below it, even if its path has changed since.
+/// Whether `path`, which is below `directory`, may have led to the open `file`, even if the path
+/// has changed since. Between them there may be one link, as the last name of `path`, if it belongs
+/// to root or to the owner of the file, and leads to a file in `directory`. Other users could have
+/// made any other link, to a file that they may not read themselves.
 ///
 /// # Errors
-/// Any error of resolving either path, for example without `/proc`.
-pub fn is_open_inside(file: &File, directory: &Path) -> io::Result<bool> {
+/// Any error of resolving the paths, for example without `/proc`.
+pub fn is_open_inside(file: &File, path: &Path, directory: &Path) -> io::Result<bool> {
     let link = Path::new("/proc/self/fd").join(file.std().as_raw_fd().to_string());
-    Ok(std::fs::read_link(link)?.starts_with(directory.canonicalize()?))
+    let (real, root) = (std::fs::read_link(link)?, directory.canonicalize()?);
+    if path.strip_prefix(directory).is_ok_and(|below| root.join(below) == real) {
+        return Ok(true);
+    }
+    let found = std::fs::symlink_metadata(path)?;
+    let may_lead = found.uid() == 0 || found.uid() == file.metadata()?.uid();
+    Ok(found.is_symlink() && may_lead && real.starts_with(root))
 }
 
 #[cfg(test)]
@@ -68,9 +78,33 @@ mod tests {
         assert!(is_inside(&at("volume/app.db"), &at("volume/..")).unwrap());
         symlink("/etc/passwd", at("volume/out")).unwrap();
         assert!(!is_inside(&at("volume/out"), &at("volume")).unwrap());
-        let file = File::open(&at("two")).unwrap();
-        assert!(is_open_inside(&file, &at("volume")).unwrap());
+    }
+
+    #[test]
+    fn a_link_between_a_path_and_its_file_belongs_to_the_owner_of_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(at("root/a/deep")).unwrap();
+        std::fs::create_dir_all(at("root/b")).unwrap();
         std::fs::create_dir(at("other")).unwrap();
-        assert!(!is_open_inside(&file, &at("other")).unwrap());
+        std::fs::write(at("root/b/app.db"), b"x").unwrap();
+        symlink(at("root"), at("named")).unwrap();
+        symlink("../b/app.db", at("root/a/link.db")).unwrap();
+        symlink("../../b", at("root/a/deep/directory")).unwrap();
+        let opened = |path: &str, root: &str| {
+            let file = File::open(&at(path)).unwrap();
+            is_open_inside(&file, &at(path), &at(root)).unwrap()
+        };
+        assert!(opened("root/b/app.db", "root") && opened("named/b/app.db", "named"));
+        assert!(opened("root/a/link.db", "root"));
+        assert!(!opened("root/a/link.db", "root/a") && !opened("root/b/app.db", "other"));
+        assert!(!opened("root/a/deep/directory/app.db", "root"), "a link in place of a directory");
+        // Links of others are another matter. Only root can make one here.
+        let tenant = 65534;
+        if std::os::unix::fs::lchown(at("root/a/link.db"), Some(tenant), None).is_ok() {
+            assert!(!opened("root/a/link.db", "root"));
+            std::os::unix::fs::chown(at("root/b/app.db"), Some(tenant), None).unwrap();
+            assert!(opened("root/a/link.db", "root"));
+        }
     }
 }

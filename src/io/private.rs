@@ -227,7 +227,7 @@ impl Folder {
 
     /// Refuses a file with a second name in a folder of another user, who may have put a hard link
     /// to a file of ours there. In our own folder no other user can do that.
-    fn own(&self, file: File) -> io::Result<File> {
+    pub(super) fn own(&self, file: File) -> io::Result<File> {
         if self.owner != geteuid().as_raw() && file.metadata()?.nlink() > 1 {
             let message =
                 "it has another name elsewhere (a hard link), and is not opened in a folder of another user";
@@ -267,8 +267,8 @@ impl Folder {
     ///
     /// # Errors
     /// Any error of `unlink(2)`, for example if it is a directory.
-    pub fn remove(&self, name: &str) -> io::Result<()> {
-        self.remove_name(OsStr::new(name))
+    pub fn remove(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
+        self.remove_name(name.as_ref())
     }
 
     pub(super) fn remove_name(&self, name: &OsStr) -> io::Result<()> {

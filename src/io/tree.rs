@@ -1,8 +1,12 @@
 //! A program and what it has started, as `/proc` lists them.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
-use super::sys;
+use super::{read_small, sys};
+
+/// Bytes of `/proc/PID/stat` at most. A longer one counts as missing.
+const STAT_BYTES: u64 = 4096;
 
 /// Rounds of stopping processes. Each one finds what was started before the round before it, so
 /// more are needed only for a program that starts processes as fast as they are stopped.
@@ -60,7 +64,8 @@ fn descendants(root: u32) -> BTreeSet<u32> {
 fn processes() -> Vec<Process> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let ids = entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    ids.filter_map(|id| parse(id, &std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?)).collect()
+    let stat = |id| read_small(Path::new(&format!("/proc/{id}/stat")), STAT_BYTES).ok();
+    ids.filter_map(|id| parse(id, &String::from_utf8_lossy(&stat(id)?))).collect()
 }
 
 /// The name of the program, which may hold anything, is in parentheses before these fields.

@@ -41,8 +41,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{RestoreError, place};
 use crate::base::untrusted;
-use crate::io::durable::{self, Existing, Pending};
-use crate::io::{File, host};
+use crate::io::durable::{self, Directory, Existing, Pending};
+use crate::io::{File, Folder, host};
 
 /// Suffixes of the files that SQLite keeps next to a database.
 const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
@@ -162,7 +162,9 @@ impl Target {
         // Tells other restores that this file is in use. The kernel drops the lock when the process
         // ends.
         pending.file().std().lock().map_err(failed)?;
-        if let Ok(old) = std::fs::metadata(&self.path) {
+        if let Ok(old) = std::fs::symlink_metadata(&self.path)
+            && old.is_file()
+        {
             take_over(&old, pending.file());
         }
         Ok(pending)
@@ -186,15 +188,16 @@ impl Target {
     }
 
     fn sweep(&self, directory: &Path) {
-        let Ok(entries) = std::fs::read_dir(directory) else { return };
+        // Opened once: its path may lead elsewhere a moment later.
+        let Ok(folder) = Folder::below(directory, Path::new("")) else { return };
+        let Ok(names) = folder.names() else { return };
         let prefix = durable::temporary_prefix(&self.path).into_encoded_bytes();
-        for entry in entries.flatten() {
-            let other = entry.file_name();
+        for other in names {
             let ours =
                 other.as_encoded_bytes().strip_prefix(&prefix[..]).and_then(|r| r.strip_suffix(b".tmp"));
             let ours = ours.is_some_and(|r| r.iter().all(|b| b.is_ascii_digit() || *b == b'-'));
-            if ours && File::open_itself(&entry.path()).is_ok_and(|f| f.std().try_lock().is_ok()) {
-                let _ = std::fs::remove_file(entry.path());
+            if ours && folder.open_file(&other).is_ok_and(|f| f.std().try_lock().is_ok()) {
+                let _ = folder.remove(&other);
             }
         }
     }
@@ -203,7 +206,8 @@ impl Target {
     pub(super) fn install(&self, pending: Pending) -> Result<(), RestoreError> {
         self.may_replace()?;
         // I5: the name must still mean the file that was written and verified.
-        if !pending.is_itself() {
+        let there = pending.directory();
+        if !pending.is_itself() || !there.is_at(durable::directory_of(&self.path)) {
             return Err(RestoreError::Exchanged { path: pending.path().to_owned() });
         }
         let failed = |e| RestoreError::output("replace", &self.path, 0, e);
@@ -218,31 +222,28 @@ impl Target {
                 _ => failed(e),
             });
         }
-        let aside = if self.path.exists() { self.settle()? } else { Vec::new() };
+        let aside = if self.path.exists() { self.settle(&there)? } else { Vec::new() };
+        // The names are those in the directory that was opened first. If its path leads elsewhere
+        // now, other databases keep their WAL.
         for sidecar in SIDECARS.map(|s| self.sidecar(s)) {
-            match std::fs::remove_file(&sidecar) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    return Err(RestoreError::output("remove", &sidecar, 0, e));
-                }
-                _ => {}
-            }
+            there.remove(&sidecar).map_err(|e| RestoreError::output("remove", &sidecar, 0, e))?;
         }
-        durable::sync_dir_of(&self.path).map_err(failed)?;
+        there.sync().map_err(failed)?;
         if let Err(e) = pending.commit(&self.path, Existing::Replace) {
             for (from, to) in &aside {
-                let _ = std::fs::rename(to, from);
+                let _ = there.rename(to, from);
             }
             return Err(failed(e));
         }
         for (_, to) in &aside {
-            let _ = std::fs::remove_file(to);
+            let _ = there.remove(to);
         }
         Ok(())
     }
 
     /// Step 2 at the top of the module. Returns the old and the new names of the files it put
     /// aside.
-    fn settle(&self) -> Result<Vec<(PathBuf, PathBuf)>, RestoreError> {
+    fn settle(&self, there: &Directory) -> Result<Vec<(PathBuf, PathBuf)>, RestoreError> {
         let logs = ["-wal", "-journal"].map(|s| self.sidecar(s));
         if !logs.iter().any(|l| l.exists()) {
             return Ok(Vec::new());
@@ -252,18 +253,22 @@ impl Target {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 Err(RestoreError::InUse { path: self.path.clone(), by: "another process".into() })
             }
-            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => self.put_aside(&logs),
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => self.put_aside(there, &logs),
             _ => Err(RestoreError::Settle { path: self.path.clone(), cause }),
         }
     }
 
-    fn put_aside(&self, logs: &[PathBuf]) -> Result<Vec<(PathBuf, PathBuf)>, RestoreError> {
+    fn put_aside(
+        &self,
+        there: &Directory,
+        logs: &[PathBuf],
+    ) -> Result<Vec<(PathBuf, PathBuf)>, RestoreError> {
         let mut aside = Vec::new();
         for log in logs {
             let mut name = OsString::from(log.as_os_str());
             name.push("-replaced");
             let to = PathBuf::from(name);
-            match std::fs::rename(log, &to) {
+            match there.rename(log, &to) {
                 Ok(()) => aside.push((log.clone(), to)),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(RestoreError::output("rename", log, 0, e)),
@@ -299,9 +304,10 @@ fn busy() -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY), None)
 }
 
-/// Copies owner, group and mode of the old file to the new one, as far as this process may.
+/// Copies owner, group and mode of the old file to the new one, as far as this process may. A
+/// database is never run, so it gets no setuid or setgid bit.
 fn take_over(old: &Metadata, new: &File) {
-    let mode = std::fs::Permissions::from_mode(old.permissions().mode() & 0o7777);
+    let mode = std::fs::Permissions::from_mode(old.permissions().mode() & 0o777);
     let _ = std::os::unix::fs::fchown(new.std(), Some(old.uid()), Some(old.gid()));
     let _ = new.std().set_permissions(mode);
 }

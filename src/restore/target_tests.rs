@@ -91,6 +91,28 @@ fn a_file_that_was_exchanged_is_not_installed() {
     assert!(!out.exists());
 }
 
+/// The owner of the directory above can put a link to another database's directory in its place.
+#[test]
+fn another_database_keeps_its_log_if_the_directory_is_exchanged() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    for name in ["ours", "theirs"] {
+        fs::create_dir(at(name)).unwrap();
+        crashed(&at(name), "a.db", 20);
+    }
+    let target = Target::examine(&at("ours/a.db"), true).unwrap();
+    let pending = new_file(&target, 7);
+    let there = pending.directory();
+    fs::rename(at("ours"), at("moved")).unwrap();
+    std::os::unix::fs::symlink(at("theirs"), at("ours")).unwrap();
+    there.remove(&at("ours/a.db-shm")).unwrap();
+    there.rename(&at("ours/a.db-wal"), &at("ours/a.db-wal-replaced")).unwrap();
+    assert!(at("moved/a.db-wal-replaced").exists() && !at("moved/a.db-shm").exists());
+    assert!(matches!(target.install(pending), Err(RestoreError::Exchanged { .. })));
+    assert_eq!(names(&at("theirs")), ["a.db", "a.db-shm", "a.db-wal"]);
+    assert_eq!(names(&at("moved")), ["a.db", "a.db-wal-replaced"]);
+}
+
 /// After each step until the rename, the state of the old database is there, including its WAL.
 #[test]
 fn the_old_database_is_whole_until_the_new_one_is_there() {
@@ -98,7 +120,7 @@ fn the_old_database_is_whole_until_the_new_one_is_there() {
     let out = crashed(dir.path(), "a.db", 20);
     let target = Target::examine(&out, true).unwrap();
     let pending = new_file(&target, 7);
-    target.settle().unwrap();
+    target.settle(&pending.directory()).unwrap();
     assert_eq!(names(dir.path()).iter().filter(|n| !n.starts_with('.')).collect::<Vec<_>>(), ["a.db"]);
     assert_eq!(fs::metadata(&out).unwrap().len() % 4096, 0);
     let copy = tempfile::tempdir().unwrap();

@@ -70,10 +70,11 @@ pub enum FollowError {
         /// Its other name.
         other: PathBuf,
     },
-    /// A link leads out of a directory that is watched with the rights of root.
+    /// A link in a directory that is watched with the rights of root leads out of it, or to a file
+    /// of another user than that of the link.
     #[error(
-        "{db} leads out of {root}: with the rights of root, links in a watched directory are not followed out of it. Name the database itself \
-         under dbs, or run lsfast as the user who owns it"
+        "{db} is reached by a link that leads out of {root}, or to a file of another user than the link's: with the rights of root, such links in a \
+         watched directory are not followed. Name the database itself under dbs, or run lsfast as the user who owns it"
     )]
     Outside {
         /// The file that the link leads to.

@@ -187,8 +187,11 @@ async fn attempt(options: &DatabaseOptions, path: &Path, shared: &Shared) -> Res
         _ if !is_same => Ok(Attempt::Again),
         Ok(db) if FileId::of(db.file().std()).is_ok_and(|opened| opened == id) => {
             if let Some(root) = &options.inside
-                && !is_open_inside(db.file(), root).map_err(io_error(path))?
+                && !is_open_inside(db.file(), &options.path, root).map_err(io_error(path))?
             {
+                if FileId::at(&options.path).ok().flatten() != Some(id) {
+                    return Ok(Attempt::Again);
+                }
                 return Err(FollowError::Outside { db: path.to_owned(), root: root.clone() });
             }
             Ok(Attempt::Opened(Arc::new(db), file))

@@ -22,8 +22,9 @@ use super::next_checksum::NextChecksum;
 use super::page_hashes::PageHashes;
 use crate::base::clock::Millis;
 use crate::base::{PageSize, Pgno, Txid};
-use crate::io::Engine;
-use crate::replicate::state::{self, Point, State, StateFile, boot_id};
+use crate::io::durable::directory_of;
+use crate::io::{Engine, Folder};
+use crate::replicate::state::{self, Point, State, StateFile, boot_id, home_folder};
 use crate::sqlite::database::{FileId, Stamp};
 
 /// How often page hashes and state are flushed to disk while they change, so that a crash of the
@@ -124,12 +125,19 @@ impl Local {
     /// Whether `lsfast reset` requested a full image.
     #[must_use]
     pub fn wants_image(&self) -> bool {
-        state::image_wish(&self.dir).exists()
+        self.wish(|home, name| home.inode(name).map(drop))
     }
 
     /// Whether `lsfast reset` requested a full image. Withdraws the request.
     pub fn take_wish_for_image(&self) -> bool {
-        std::fs::remove_file(state::image_wish(&self.dir)).is_ok()
+        self.wish(|home, name| home.inode(name).and_then(|_| home.remove(name)))
+    }
+
+    /// Asks about, or removes, the file of such a request.
+    fn wish(&self, ask: impl FnOnce(&Folder, &str) -> io::Result<()>) -> bool {
+        let wish = state::image_wish(&self.dir);
+        let name = wish.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        home_folder(directory_of(&wish)).open().is_ok_and(|home| ask(&home, name).is_ok())
     }
 
     /// The present state.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::FollowError;
 use super::files::FOLLOW_MODE;
-use crate::io::File;
+use crate::io::{File, Folder};
 use crate::sqlite::database::sibling;
 
 /// First words of the content.
@@ -37,7 +37,7 @@ impl Lock {
     pub(super) fn take(database: &Path) -> Result<Lock, FollowError> {
         let path = sibling(database, "-follow");
         let failed = |cause| FollowError::File { what: "open", path: path.clone(), cause };
-        let file = File::open_or_create(&path, FOLLOW_MODE).map_err(failed)?;
+        let file = Folder::open_beside(&path, Some(FOLLOW_MODE)).map_err(failed)?;
         match file.std().try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {
@@ -63,7 +63,7 @@ impl Lock {
                 return Err(FollowError::DoesNotStop { path: database.to_owned(), by, seconds });
             }
             let path = sibling(database, "-follow");
-            let asked = File::open_rw_itself(&path).and_then(|f| write(&f, STOP));
+            let asked = Folder::open_beside(&path, None).and_then(|f| write(&f, STOP));
             asked.map_err(|cause| FollowError::File { what: "write", path, cause })?;
             std::thread::sleep(TRY_EVERY);
         }
@@ -111,7 +111,8 @@ fn words(file: &File) -> Vec<String> {
 }
 
 fn holder(file: &File) -> String {
-    match words(file).get(1) {
+    // Others may write to the file, so only a number is repeated.
+    match words(file).get(1).and_then(|word| word.parse::<u32>().ok()) {
         Some(pid) => format!("process {pid}"),
         None => "another process".to_owned(),
     }

@@ -29,7 +29,7 @@ use super::lineage::Made;
 use super::mark::{self, Mark, TXID_MAX};
 use crate::base::checksum::page_hash;
 use crate::base::{DatabaseChecksum, PageSize, Pgno, Txid, limits};
-use crate::io::File;
+use crate::io::{File, Folder};
 use crate::restore::RestoreError;
 use crate::sqlite::database::{FileId, sibling};
 
@@ -285,7 +285,7 @@ impl Replica {
         let path = position_path(&self.path);
         let file = match self.position_file.take() {
             Some(file) => Ok(file),
-            None => File::open_or_create(&path, FOLLOW_MODE),
+            None => Folder::open_beside(&path, Some(FOLLOW_MODE)),
         };
         let noted = file.and_then(|file| {
             file.pwrite_all(format!("{}\n", self.mark.txid).as_bytes(), 0)?;

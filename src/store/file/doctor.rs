@@ -2,24 +2,41 @@
 //! deleted in the end.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::base::finding::{Finding, Tell};
 use crate::io::host::{self, FsKind};
-use crate::io::{File, durable, read_small};
+use crate::io::{Folder, durable};
 
 /// Less free space than this, in bytes, is reported.
 const SPACE_MIN: u64 = 256 << 20;
 
 const CONTENT: &[u8] = b"lsfast doctor was here";
 
-/// A folder that is deleted on drop.
-struct Scratch(PathBuf);
+/// A folder with a new name, which is deleted on drop. Another user who may write next to it can
+/// put a link in its place: every step goes by descriptors.
+struct Scratch {
+    above: Folder,
+    name: String,
+    folder: Folder,
+}
+
+impl Scratch {
+    fn new(there: &Path) -> io::Result<Scratch> {
+        let name = format!(".lsfast-doctor-{:016x}", fastrand::u64(..));
+        let folder = Folder::make_below(there, Path::new(&name), 0o700)?;
+        Ok(Scratch { above: Folder::below(there, Path::new(""))?, name, folder })
+    }
+
+    fn delete(&self) -> io::Result<()> {
+        self.above.remove_folder(&self.name)
+    }
+}
 
 impl Drop for Scratch {
     fn drop(&mut self) {
         // Best effort: a fault of the directory has been reported already.
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = self.delete();
     }
 }
 
@@ -97,24 +114,23 @@ fn file_system(there: &Path, tell: Tell<'_>) {
 
 /// Checks write, flush, rename with and without replacing, and read.
 fn write(there: &Path, tell: Tell<'_>) -> Result<(), (&'static str, io::Error)> {
-    let scratch = Scratch(there.join(format!(".lsfast-doctor-{:016x}", fastrand::u64(..))));
-    std::fs::create_dir(&scratch.0).map_err(|e| ("write", e))?;
-    let (temporary, target) = (scratch.0.join("a.tmp"), scratch.0.join("a"));
-    let file = File::create_new(&temporary, 0o600).map_err(|e| ("write", e))?;
+    let scratch = Scratch::new(there).map_err(|e| ("write", e))?;
+    let folder = &scratch.folder;
+    let file = folder.create_anew("a.tmp", 0o600).map_err(|e| ("write", e))?;
     file.pwrite_all(CONTENT, 0).map_err(|e| ("write", e))?;
     tell(Finding::ok("write", "a scratch file"));
-    file.std().sync_all().and_then(|()| durable::sync_dir(&scratch.0)).map_err(|e| ("fsync", e))?;
+    file.std().sync_all().and_then(|()| folder.sync()).map_err(|e| ("fsync", e))?;
     tell(Finding::ok("fsync", "file and directory"));
     drop(file);
-    std::fs::rename(&temporary, &target).map_err(|e| ("rename", e))?;
-    durable::write(&target, CONTENT, 0o600).map_err(|e| ("rename", e))?;
+    folder.rename("a.tmp", "a").map_err(|e| ("rename", e))?;
+    folder.write("a", CONTENT, 0o600).map_err(|e| ("rename", e))?;
     tell(Finding::ok("rename", "also over what is there"));
-    match read_small(&target, 1 << 10) {
+    match folder.read_small("a", 1 << 10) {
         Ok(read) if read == CONTENT => tell(Finding::ok("read", "the same bytes")),
         Ok(_) => return Err(("read", io::Error::other("other bytes came back"))),
         Err(e) => return Err(("read", e)),
     }
-    std::fs::remove_dir_all(&scratch.0).map_err(|e| ("delete", e))
+    scratch.delete().map_err(|e| ("delete", e))
 }
 
 #[cfg(test)]

@@ -148,7 +148,7 @@ impl Inner {
             }
             let of_level = folders.iter().find(|(level, _)| *level == id.level);
             if let Some((_, Some(folder))) = of_level {
-                folder.remove(&id.file_name()).map_err(failed)?;
+                folder.remove(id.file_name()).map_err(failed)?;
             }
         }
         for folder in folders.into_iter().filter_map(|(_, folder)| folder) {

@@ -37,7 +37,7 @@ impl Inner {
             _ => error("copy", &source, &e),
         };
         let folder = self.folder(&level_path(from.level)).map_err(failed)?;
-        let original = folder.open_file(&from.file_name()).map_err(failed)?;
+        let original = folder.open_file(from.file_name()).map_err(failed)?;
         let modified = original.metadata().and_then(|m| m.modified()).map_err(failed)?;
         if Millis::from_system(modified) == options.created
             && self.link((&folder, &from.file_name(), &original), to, options)?

@@ -13,6 +13,9 @@ const OWN: [&str; 2] = ["LITESTREAM_", "LSFAST_"];
 /// Variables by which a service manager and its service speak. They are meant for lsfast alone.
 const OF_THE_SERVICE: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
+/// From this length on, in bytes, a key is looked for inside the values of variables, too.
+const SECRET_BYTES_MIN: usize = 8;
+
 /// Suffix of those that hold only a path. They stay, because a script may call `lsfast status`.
 const NAMES_CONFIG: &str = "_CONFIG";
 
@@ -41,7 +44,12 @@ fn is_ours(name: &OsStr, value: &OsStr, secrets: &[String]) -> bool {
     let name = name.to_string_lossy();
     let named = OWN.iter().any(|own| name.starts_with(own)) && !name.ends_with(NAMES_CONFIG);
     let value = value.to_string_lossy();
-    named || secrets.iter().any(|secret| *secret == value.trim())
+    // A short one may be part of anything.
+    let holds = |secret: &String| match secret.len() {
+        0..SECRET_BYTES_MIN => *secret == value.trim(),
+        _ => value.contains(secret.as_str()),
+    };
+    named || secrets.iter().any(holds)
 }
 
 /// Keys that the config file holds, or takes from variables.
@@ -76,7 +84,7 @@ mod tests {
     #[test]
     fn keys_that_the_config_takes_from_variables_are_hidden() {
         let text = "access-key-id: $AWS_ACCESS_KEY_ID\nsecret-access-key: ${APP_BACKUP_SECRET}\ndbs:\n- path: /a.db\n  replica:\n    url: s3://bucket/a\n";
-        let vars = [("AWS_ACCESS_KEY_ID", "AKID"), ("APP_BACKUP_SECRET", "hush")];
+        let vars = [("AWS_ACCESS_KEY_ID", "AKID"), ("APP_BACKUP_SECRET", "hush-hush")];
         let config = Config::load(text, "app.yml", &Overrides::default(), &Env::new(vars), true).unwrap();
         let secrets = secrets(&config);
         let ours = |name: &str, value: &str| is_ours(name.as_ref(), value.as_ref(), &secrets);
@@ -84,6 +92,7 @@ mod tests {
             assert!(ours(name, value), "{name}");
         }
         assert!(ours("LITESTREAM_SECRET_ACCESS_KEY", "x") && ours("LSFAST_ANYTHING", ""));
+        assert!(ours("BACKUP_KEYS", "AKID:hush-hush") && !ours("BACKUP_ID", "AKID:other"));
         for name in ["AWS_SECRET_ACCESS_KEY", "PATH", "LSFAST_CONFIG", "LITESTREAM_CONFIG"] {
             assert!(!ours(name, "other"), "{name}");
         }

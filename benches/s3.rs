@@ -1,5 +1,5 @@
-//! The S3 client: a signature, a page of a listing, and a PUT beside the same PUT on a bare hyper
-//! connection.
+//! The S3 client: a signature, also by AWS's own crate, a page of a listing, and a PUT beside the
+//! same PUT on a bare hyper connection.
 //!
 //! `cargo bench --bench s3`. Only ratios of one run mean something.
 
@@ -8,9 +8,15 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::SystemTime;
 
+use aws_sigv4::http_request::{
+    self, PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings,
+    UriPathNormalizationMode,
+};
+use aws_sigv4::sign::v4;
+use aws_smithy_runtime_api::client::identity::Identity;
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use http::{HeaderMap, HeaderValue, Method, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use http_body_util::{BodyExt, Full};
 use lsfast::base::clock::Millis;
 use lsfast::base::{LtxId, Txid};
@@ -22,6 +28,32 @@ use lsfast::store::{ClientOptions, PutOptions, S3Store, Store};
 const HOST: &str = "bucket.s3.eu-central-1.amazonaws.com";
 const PATH: &str = "/db/0000/0000000000000001-0000000000000001.ltx";
 
+/// Signs with AWS's own crate, set up for S3 as its SDK does it.
+fn sign_by_aws(identity: &Identity, method: &str, url: &str, headers: &mut HeaderMap) {
+    let mut settings = SigningSettings::default();
+    settings.percent_encoding_mode = PercentEncodingMode::Single;
+    settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+    settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+    let params = v4::SigningParams::builder()
+        .identity(identity)
+        .region("eu-central-1")
+        .name("s3")
+        .time(SystemTime::now())
+        .settings(settings)
+        .build()
+        .expect("parameters")
+        .into();
+    let plain = headers.iter().map(|(n, v)| (n.as_str(), v.to_str().expect("text")));
+    let request = SignableRequest::new(method, url, plain, SignableBody::UnsignedPayload).expect("a request");
+    let (signed, _) = http_request::sign(request, &params).expect("a signature").into_parts();
+    for header in signed.into_parts().0 {
+        let value = HeaderValue::from_str(header.value()).expect("a value");
+        headers.insert(HeaderName::from_static(header.name()), value);
+    }
+}
+
+/// With the key of the day kept, derived each time, and by AWS's own crate, which derives it each
+/// time.
 fn signature(c: &mut Criterion) {
     let credentials = Credentials {
         access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
@@ -30,21 +62,44 @@ fn signature(c: &mut Criterion) {
         origin: "a bench".into(),
         expires: None,
     };
-    let mut headers = HeaderMap::new();
-    headers.insert("content-type", HeaderValue::from_static("application/octet-stream"));
-    headers.insert("x-amz-checksum-crc32", HeaderValue::from_static("y/Q5Jg=="));
-    headers.insert("x-amz-meta-litestream-timestamp", HeaderValue::from_static("2026-11-21T21:14:10.801Z"));
-    let kept = SigningKey::default();
-    c.bench_function("sign", |b| {
-        b.iter(|| {
+    let identity: Identity = aws_credential_types::Credentials::new(
+        "AKIAIOSFODNN7EXAMPLE",
+        "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+        None,
+        None,
+        "a bench",
+    )
+    .into();
+    let mut put = HeaderMap::new();
+    put.insert("content-type", HeaderValue::from_static("application/octet-stream"));
+    put.insert("x-amz-checksum-crc32", HeaderValue::from_static("y/Q5Jg=="));
+    put.insert("x-amz-meta-litestream-timestamp", HeaderValue::from_static("2026-11-21T21:14:10.801Z"));
+    let mut get = HeaderMap::new();
+    get.insert("range", HeaderValue::from_static("bytes=0-4095"));
+    let url = format!("https://{HOST}{PATH}");
+    let mut group = c.benchmark_group("sign");
+    for (method, headers) in [(Method::PUT, put), (Method::GET, get)] {
+        let kept = SigningKey::default();
+        let own = |kept: &SigningKey| {
             let mut headers = headers.clone();
             let (region, time) = ("eu-central-1", SystemTime::now());
-            let signer = Signer { credentials: &credentials, region, time, kept: &kept };
-            sign(signer, &Method::PUT, black_box((HOST, PATH)), &mut headers, Signed::Unsigned)
+            let signer = Signer { credentials: &credentials, region, time, kept };
+            sign(signer, &method, black_box((HOST, PATH)), &mut headers, Signed::Unsigned)
                 .expect("a signature");
             headers
+        };
+        group.bench_function(BenchmarkId::new("kept", &method), |b| b.iter(|| own(&kept)));
+        group
+            .bench_function(BenchmarkId::new("derived", &method), |b| b.iter(|| own(&SigningKey::default())));
+        group.bench_function(BenchmarkId::new("aws-sigv4", &method), |b| {
+            b.iter(|| {
+                let mut headers = headers.clone();
+                sign_by_aws(&identity, method.as_str(), black_box(&url), &mut headers);
+                headers
+            });
         });
-    });
+    }
+    group.finish();
 }
 
 fn listing(c: &mut Criterion) {

@@ -1003,6 +1003,78 @@ mutation(
     "test(replica::own_file)",
 )
 
+mutation(
+    'proxy-password-is-shown',
+    'a password with an @ is in no message about a proxy',
+    'config/proxy.rs',
+    'login.replace(\'@\', "%40")',
+    'login',
+    'test(the_password_of_a_proxy_is_in_no_text)',
+)
+
+mutation(
+    'no-proxy-ignores-ports',
+    'an entry of NO_PROXY with a port is for that port only',
+    'config/no_proxy.rs',
+    '.filter(|e| e.port.is_none_or(|p| p == port))',
+    '.filter(|_| port > 0)',
+    'test(an_entry_with_a_port_is_for_that_port)',
+)
+
+mutation(
+    'status-is-answered-under-any-name',
+    'a local address answers only requests for this host',
+    'observe/server.rs',
+    'if desk.is_local && !is_for_this_machine(uri, headers) {',
+    'if desk.is_local && !is_for_this_machine(uri, headers) && *method == Method::PUT {',
+    'test(a_local_address_answers_only_requests_for_this_host)',
+)
+
+mutation(
+    'held-connections-starve-others',
+    'one connection more than allowed ends the oldest',
+    'observe/visitors.rs',
+    'oldest.abort();',
+    'let _ = oldest;',
+    'test(one_connection_more_than_allowed)',
+)
+
+mutation(
+    'link-of-another-user-is-followed',
+    'root follows a link in a watched directory only if it belongs to the owner of its file',
+    'io/link.rs',
+    'found.uid() == 0 || found.uid() == file.metadata()?.uid();',
+    'found.uid() == 0 || file.metadata().is_ok();',
+    'test(a_link_between_a_path_and_its_file)',
+)
+
+mutation(
+    'exchanged-directory-is-restored-to',
+    'a restore stops if the path of its directory leads elsewhere in the end',
+    'restore/target.rs',
+    ' || !there.is_at(durable::directory_of(&self.path))',
+    '',
+    'test(another_database_keeps_its_log_if_the_directory_is_exchanged)',
+)
+
+mutation(
+    'hard-link-is-written-to',
+    'a file with a second name is not written to in the directory of another user',
+    'io/below.rs',
+    'folder.own(File::open_in(folder.fd.as_fd(), name, true, create)?)',
+    'File::open_in(folder.fd.as_fd(), name, true, create)',
+    'test(a_file_of_ours_is_not_written_to_by_another_name)',
+)
+
+mutation(
+    'exec-inherits-keys-within-text',
+    'the program of --exec gets no variable that contains a key',
+    'cli/replicate/program.rs',
+    '_ => value.contains(secret.as_str()),',
+    '_ => *secret == value.trim(),',
+    'test(keys_that_the_config_takes_from_variables_are_hidden)',
+)
+
 
 def sources():
     """All files of the working tree that git knows or would add."""

@@ -8,13 +8,13 @@
 # (BUILDAH_ISOLATION=chroot, the default here).
 set -eu
 cd "$(dirname "$0")/.."
-archive=${1:-$(ls dist/lsfast-*-x86_64-unknown-linux-musl.oci.tar)}
+archive=${1:-$(ls dist/lsfast-*-x86_64-unknown-linux-musl.image.tar)}
 export BUILDAH_ISOLATION="${BUILDAH_ISOLATION:-chroot}"
 
 work=$(mktemp -d)
 box=
 trap '[ -z "$box" ] || buildah rm "$box" >/dev/null; rm -rf "$work"' EXIT
-box=$(buildah from "oci-archive:$archive")
+box=$(buildah from "docker-archive:$archive")
 buildah inspect "$box" > "$work/inspect.json"
 python3 - "$work/inspect.json" <<'PYTHON'
 import json, sys
@@ -22,7 +22,8 @@ image = json.load(open(sys.argv[1]))["OCIv1"]["config"]
 assert image["User"] == "65532:65532", image
 assert image["Entrypoint"] == ["/usr/bin/lsfast"] and image["Cmd"] == ["replicate"], image
 docker = json.load(open(sys.argv[1]))["Docker"]["config"]
-print("health check:", (docker.get("Healthcheck") or {}).get("Test"))
+health = (docker.get("Healthcheck") or {}).get("Test")
+assert health == ["CMD", "/usr/bin/lsfast", "status"], docker
 PYTHON
 mount=$(buildah mount "$box")
 files=$(cd "$mount" && find . -type f | sort | tr '\n' ' ')

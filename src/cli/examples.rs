@@ -102,15 +102,15 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 16] = [
 ];
 
 /// The command line `cli` with examples at the end of each `--help`.
-pub(super) fn added_to(mut cli: Command) -> Command {
-    for (name, examples) in EXAMPLES {
-        let mut text = String::from("Examples:");
-        for (what, line) in examples {
-            text.push_str(&format!("\n  {what}:\n      {line}"));
+pub(super) fn added_to(cli: Command) -> Command {
+    cli.mut_subcommands(|command| {
+        let examples = of(command.get_name());
+        if examples.is_empty() {
+            return command;
         }
-        cli = cli.mut_subcommand(name, |command| command.after_long_help(text));
-    }
-    cli
+        let lines = examples.iter().map(|(what, line)| format!("\n  {what}:\n      {line}"));
+        command.after_long_help(format!("Examples:{}", lines.collect::<String>()))
+    })
 }
 
 /// The examples of a command.

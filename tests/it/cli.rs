@@ -285,7 +285,7 @@ fn a_bench_that_makes_no_sense_is_a_usage_error() {
 fn a_watched_directory_that_does_not_exist_yet_has_no_databases() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let config = dir.path().join("lsfast.yml");
-    let text = "dbs:\n  - path: DIR/app.db\n  - dir: DIR/tenants\n    pattern: '*.db'\n    watch: true\n    replica:\n      path: DIR/all\n";
+    let text = "dbs:\n  - path: DIR/app.db\n    replica:\n      path: DIR/one\n  - dir: DIR/tenants\n    pattern: '*.db'\n    watch: true\n    replica:\n      path: DIR/all\n";
     std::fs::write(&config, text.replace("DIR", &dir.path().display().to_string())).expect("a file");
     for command in ["databases", "status"] {
         let output = lsfast::run(lsfast::command([command, "--config", &config.display().to_string()]));

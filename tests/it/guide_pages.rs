@@ -211,7 +211,8 @@ fn follow(name: &str) {
     for folder in ["bin", "srv/myapp", "etc", "data", "var/lib", "mnt"] {
         fs::create_dir_all(dir.path().join(folder)).expect("a folder");
     }
-    let of_s3 = blocks.iter().any(|b| b.text.contains("s3://") || b.text.contains("bucket:"));
+    let names_one = |b: &Block| ["s3://", "https://", "bucket:"].iter().any(|part| b.text.contains(part));
+    let of_s3 = blocks.iter().any(|b| (b.runs() || b.mark("file").is_some()) && names_one(b));
     let store = of_s3.then(|| {
         let weed = Weed::start_for(&ENDPOINTS.join(","));
         let (status, _) =

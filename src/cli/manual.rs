@@ -105,15 +105,16 @@ fn page(cli: &Command, command: &Command) -> std::io::Result<String> {
         }
     }
     out.push_str(".SH \"EXIT STATUS\"\n");
-    for (of, code, meaning) in exit_codes() {
-        let own = of.split([' ', '`']).any(|word| word == name);
-        if is_whole || of == "all" || own {
+    let codes = exit_codes();
+    let is_own = |of: &str| of.trim_matches('`') == name;
+    for (of, code, meaning) in &codes {
+        // What a command says of a code itself replaces what all say of it.
+        let replaced = *of == "all" && codes.iter().any(|(of, own, _)| is_own(of) && own == code);
+        let concerns = *of == "all" || of.split([' ', '`']).any(|word| word == name);
+        if is_whole || (concerns && !replaced) {
             // `restore -f` and `replicate --exec` have codes of their own.
-            let tag = if of == "all" || of.trim_matches('`') == name {
-                code.to_owned()
-            } else {
-                format!("{of} {code}")
-            };
+            let plain = *of == "all" || is_own(of);
+            let tag = if plain { (*code).to_owned() } else { format!("{of} {code}") };
             roff::tagged(&tag, &[meaning], &mut out);
         }
     }
@@ -194,6 +195,7 @@ mod tests {
         assert!(
             verify.contains(".TP\n5\nThe newest state can be restored, and is not that of the database.\n")
         );
+        assert!(!verify.contains("An error, told in one line."), "verify says itself what 1 means");
         assert!(!verify.contains("SH EXTRA") && !verify.contains("restore \\-f"), "{verify}");
         let whole = page(&cli, &cli).expect("a page");
         assert!(

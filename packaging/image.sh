@@ -24,7 +24,7 @@ buildah copy --quiet --chmod 644 "$box" "$certificates" /etc/ssl/certs/ca-certif
 buildah config \
   --entrypoint '["/usr/bin/lsfast"]' --cmd replicate --user 65532:65532 \
   --env SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt --env HOME=/ \
-  --healthcheck 'CMD /usr/bin/lsfast status' --healthcheck-interval 30s \
+  --healthcheck 'CMD /usr/bin/lsfast status --json' --healthcheck-interval 30s \
   --label org.opencontainers.image.title=lsfast --label org.opencontainers.image.version="$version" \
   --label org.opencontainers.image.licenses="MIT OR Apache-2.0" "$box"
 mkdir -p dist

@@ -437,7 +437,14 @@ pub const FOLLOW_STALE: Duration = Duration::from_secs(60);
 /// Interval at which a standby logs its position.
 pub const FOLLOW_LINE: Duration = Duration::from_secs(3600);
 
+/// Requests to the databases of the process that wait to be read. A further one waits until there
+/// is a place.
+pub const CONTROL_QUEUE: usize = 1024;
+
 // # Status and messages
+
+/// Age of the oldest commit that is not stored from which `lsfast status` ends with exit code 1.
+pub const STATUS_LATE: Duration = Duration::from_secs(60);
 
 /// Connections at once to the metrics address, and to the socket of the process. A further one ends
 /// the oldest.
@@ -449,6 +456,13 @@ pub const OBSERVE_HOME_CONNECTIONS: usize = 4;
 /// Time for a connection to send its request and receive the answer. After this the connection is
 /// closed.
 pub const OBSERVE_TIME: Duration = Duration::from_secs(10);
+
+/// Commands at once that wait for a database, over all sockets; a further one is refused. Also the
+/// connections at once to a socket that takes commands; a further one ends the oldest.
+pub const OBSERVE_WAITS: usize = 4096;
+
+/// Bytes of the body of a command. A longer one is refused.
+pub const OBSERVE_BODY_BYTES: usize = 64 << 10;
 
 /// Bytes of the head of a request for the status. A longer one is refused.
 pub const OBSERVE_HEAD_BYTES: usize = 16 << 10;

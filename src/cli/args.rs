@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 
 use super::global::{Global, LogLevel};
 use super::{
-    bench, databases, doctor, explain, generations, ltx, manual, points, promote, repair, replicate, reset,
-    restore, status, verify, version,
+    bench, control, databases, doctor, explain, generations, ltx, manual, points, promote, repair, replicate,
+    reset, restore, status, verify, version,
 };
 
 /// Replicates live SQLite databases to S3 or a directory, and restores them.
@@ -43,6 +43,20 @@ pub enum Command {
     Ltx(ltx::LtxArgs),
     /// Show how far databases are replicated
     Status(status::StatusArgs),
+    /// Replicate one more database in a running process
+    Register(control::RegisterArgs),
+    /// End the replication of one database in a running process
+    Unregister(control::UnregisterArgs),
+    /// Go on with a database that was stopped in a running process
+    Start(control::StartArgs),
+    /// Stop following one database in a running process
+    Stop(control::StopArgs),
+    /// Have a running process store what is committed, and wait for it
+    Sync(control::SyncArgs),
+    /// List the databases of a running process
+    List(control::ListArgs),
+    /// Show version and uptime of a running process
+    Info(control::InfoArgs),
     /// Forget the local replication state of a database
     Reset(reset::ResetArgs),
     /// List the generations that Litestream 0.3 stored
@@ -74,12 +88,21 @@ impl Command {
             Command::Ltx(args) => !args.url.contains("://"),
             Command::Doctor(args) => !args.what.iter().any(|w| w.contains("://")),
             Command::Points(args) => !args.url.contains("://"),
-            Command::Verify(args) => !args.url.contains("://"),
+            Command::Verify(args) => {
+                args.replica.is_none() && !args.url.as_ref().is_some_and(|url| url.contains("://"))
+            }
             Command::Repair(args) => !args.what.contains("://"),
             Command::Generations(args) | Command::Snapshots(args) | Command::Wal(args) => {
                 !args.url.contains("://")
             }
             Command::Explain(args) => !args.target.as_ref().is_some_and(|t| t.contains("://")),
+            Command::Register(control::RegisterArgs { at, .. })
+            | Command::Unregister(control::UnregisterArgs { at, .. })
+            | Command::Start(control::StartArgs { at, .. })
+            | Command::Stop(control::StopArgs { at, .. })
+            | Command::Sync(control::SyncArgs { at, .. })
+            | Command::List(control::ListArgs { at, .. })
+            | Command::Info(control::InfoArgs { at, .. }) => at.socket.is_none(),
             Command::Promote(_)
             | Command::Bench(_)
             | Command::Version(_)
@@ -91,7 +114,7 @@ impl Command {
     /// The log level if neither a flag nor the config file sets one.
     pub(super) fn log_level(&self) -> LogLevel {
         match self {
-            Command::Replicate(_) | Command::Restore(_) => LogLevel::Info,
+            Command::Replicate(_) | Command::Restore(_) | Command::Verify(_) => LogLevel::Info,
             // The result of these commands is their output.
             _ => LogLevel::Warn,
         }

@@ -1,7 +1,6 @@
 //! `lsfast databases`
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -11,7 +10,7 @@ use super::setup::Setup;
 use super::table::table;
 use crate::config::Config;
 use crate::config::file::DatabaseConfig;
-use crate::replicate::{Choose, DirectoryOptions, files_in};
+use crate::replicate::files_in;
 
 /// List the databases of the config file, and those that are in its directories now.
 #[derive(Debug, Args)]
@@ -34,15 +33,7 @@ pub(super) fn run(setup: &Setup, args: &DatabasesArgs) -> anyhow::Result<ExitCod
 pub(super) fn all(config: &Config) -> anyhow::Result<Vec<DatabaseConfig>> {
     let mut databases = config.databases.clone();
     for directory in &config.directories {
-        // Only names are needed here; no database is opened.
-        let choose: Choose = Arc::new(|_| None);
-        let options = DirectoryOptions {
-            path: directory.path.value.clone(),
-            recursive: directory.recursive,
-            watch: false,
-            choose,
-        };
-        let files = match files_in(&options) {
+        let files = match files_in(&directory.path.value, directory.recursive) {
             // `replicate` waits for it.
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
             files => files.with_context(|| {

@@ -7,8 +7,8 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 use super::args::{Cli, Command};
 use super::setup::Setup;
 use super::{
-    bench, databases, doctor, examples, explain, flags, generations, log, ltx, manual, points, promote,
-    repair, replicate, report, reset, restore, status, verify, version,
+    bench, control, databases, doctor, examples, explain, flags, generations, log, ltx, manual, points,
+    promote, repair, replicate, report, reset, restore, status, verify, version,
 };
 use crate::io::{forbid_core_files, guardian};
 
@@ -59,6 +59,13 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Repair(args) => repair::run(&global, &mut setup, &args),
         Command::Ltx(args) => ltx::run(&mut setup, &args).map(|()| ExitCode::SUCCESS),
         Command::Status(args) => status::run(&mut setup, &args),
+        Command::Register(args) => control::register(&setup, &args).map(|()| ExitCode::SUCCESS),
+        Command::Unregister(args) => control::unregister(&setup, &args).map(|()| ExitCode::SUCCESS),
+        Command::Start(args) => control::start(&setup, &args).map(|()| ExitCode::SUCCESS),
+        Command::Stop(args) => control::stop(&setup, &args).map(|()| ExitCode::SUCCESS),
+        Command::Sync(args) => control::sync(&setup, &args).map(|()| ExitCode::SUCCESS),
+        Command::List(args) => control::list(&setup, &args).map(|()| ExitCode::SUCCESS),
+        Command::Info(args) => control::info(&setup, &args).map(|()| ExitCode::SUCCESS),
         Command::Reset(args) => reset::run(&setup, &args),
         Command::Generations(args) => generations::run(&mut setup, &args, generations::What::Generations),
         Command::Snapshots(args) => generations::run(&mut setup, &args, generations::What::Snapshots),

@@ -3,7 +3,7 @@
 use clap::Command;
 
 /// Name of a command, and its examples: what each does, and the line to type.
-const EXAMPLES: [(&str, &[(&str, &str)]); 16] = [
+const EXAMPLES: [(&str, &[(&str, &str)]); 18] = [
     (
         "replicate",
         &[
@@ -72,6 +72,11 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 16] = [
             ("The same for programs", "lsfast status --json /srv/app.db"),
         ],
     ),
+    ("sync", &[("Wait until what is committed now is stored", "lsfast sync --wait /srv/app.db")]),
+    (
+        "register",
+        &[("Replicate one more database", "lsfast register --replica s3://my-bucket/more /srv/more.db")],
+    ),
     ("reset", &[("Show what would be removed", "lsfast reset --dry-run /srv/app.db")]),
     (
         "bench",
@@ -103,6 +108,7 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 16] = [
 
 /// The command line `cli` with examples at the end of each `--help`.
 pub(super) fn added_to(cli: Command) -> Command {
+    // One by one, each would move to the end of the list.
     cli.mut_subcommands(|command| {
         let examples = of(command.get_name());
         if examples.is_empty() {

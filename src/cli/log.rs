@@ -2,6 +2,8 @@
 
 use std::io;
 
+use clap::ValueEnum as _;
+
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -9,6 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
 use super::global::{Global, LogFormat, LogLevel};
+use super::progress;
 use crate::base::untrusted;
 use crate::config::file::{self, Logging};
 
@@ -17,10 +20,12 @@ use crate::config::file::{self, Logging};
 /// Events of other crates are limited to WARN at any level. At TRACE the signing library writes the
 /// canonical request with the session token, and a secret must appear in no log (I7).
 ///
-/// Flags take precedence over the config file; `usual` is the level if neither sets one.
+/// Flags take precedence over `LOG_LEVEL`, which Litestream reads, and that over the config file;
+/// `usual` is the level if none of them sets one.
 pub(super) fn install(global: &Global, usual: LogLevel, config: Option<&Logging>) {
     let said = |l: &Logging| l.level.as_ref().map(|l| LogLevel::from(l.value));
-    let level = global.log_level.or_else(|| config.and_then(said)).unwrap_or(usual);
+    let by_env = std::env::var("LOG_LEVEL").ok().and_then(|text| LogLevel::from_str(text.trim(), true).ok());
+    let level = global.log_level.or(by_env).or_else(|| config.and_then(said)).unwrap_or(usual);
     let said = |l: &Logging| l.format.as_ref().map(|f| LogFormat::from(f.value));
     let format = global.log_format.or_else(|| config.and_then(said)).unwrap_or(LogFormat::Text);
     let own = LevelFilter::from(level);
@@ -56,7 +61,7 @@ impl io::Write for Guarded {
     /// Receives whole events, because both formats write them whole.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(event);
-        io::stderr().lock().write_all(untrusted::lines(&text).as_bytes())?;
+        progress::beside(|| io::stderr().lock().write_all(untrusted::lines(&text).as_bytes()))?;
         Ok(event.len())
     }
 

@@ -23,9 +23,9 @@ pub struct LtxArgs {
     /// A database of the config file by its path, or a replica: s3://BUCKET/PREFIX or file:///DIR
     #[arg(value_name = "DB|URL", value_parser = flags::database_or_url)]
     pub url: String,
-    /// Files of this level only, 0 to 9
-    #[arg(long, value_name = "N", value_parser = level)]
-    pub level: Option<Level>,
+    /// Files of this level only, 0 to 9, or of `all` of them
+    #[arg(long, value_name = "N", default_value = "all", value_parser = scope)]
+    pub level: Scope,
     /// Read the exact time and the checksum of each file
     #[arg(long)]
     pub precise: bool,
@@ -34,9 +34,12 @@ pub struct LtxArgs {
     pub json: bool,
 }
 
-fn level(text: &str) -> Result<Level, String> {
-    let wrong = || "write a level from 0 to 9".to_owned();
-    Level::new(text.parse().map_err(|_| wrong())?).map_err(|_| wrong())
+fn scope(text: &str) -> Result<Scope, String> {
+    let wrong = || "write a level from 0 to 9, or all".to_owned();
+    match text {
+        "all" => Ok(Scope::All),
+        _ => Level::new(text.parse().map_err(|_| wrong())?).map(Scope::Level).map_err(|_| wrong()),
+    }
 }
 
 /// Runs `lsfast ltx`.
@@ -45,7 +48,7 @@ pub(super) fn run(setup: &mut Setup, args: &LtxArgs) -> anyhow::Result<()> {
     let location = event_loop.block_on(choose::location(setup, &args.url))?;
     let store = setup.open(&location)?;
     let files = event_loop.block_on(async {
-        let entries = store.list(args.level.map_or(Scope::All, Scope::Level)).await?;
+        let entries = store.list(args.level).await?;
         match args.precise {
             true => exact(&store, entries).await,
             false => Ok(entries.into_iter().map(|entry| (entry, None)).collect()),

@@ -7,6 +7,7 @@
 mod args;
 mod bench;
 mod choose;
+mod control;
 mod databases;
 mod dispatch;
 mod doctor;
@@ -20,6 +21,7 @@ mod ltx;
 mod manual;
 mod points;
 mod probe;
+mod progress;
 mod promote;
 mod repair;
 mod replicate;

@@ -44,13 +44,18 @@ const LOST: u8 = 4;
 
 /// The exit code for this kind of error.
 pub(super) fn exit_code(error: &anyhow::Error) -> ExitCode {
+    ExitCode::from(code_of(error))
+}
+
+/// The same as a number.
+pub(super) fn code_of(error: &anyhow::Error) -> u8 {
     let of_standby = error.downcast_ref::<FollowError>().and_then(|e| match e {
         FollowError::Restore(e) => Some(e),
         _ => None,
     });
     match error.downcast_ref::<RestoreError>().or(of_standby) {
-        Some(e) if e.is_loss() => ExitCode::from(LOST),
-        _ => ExitCode::FAILURE,
+        Some(e) if e.is_loss() => LOST,
+        _ => 1,
     }
 }
 

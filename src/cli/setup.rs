@@ -9,6 +9,7 @@ use super::global::Global;
 use super::probe;
 use crate::config::file::{DatabaseConfig, FileError};
 use crate::config::{Config, CredentialError, Env, Location, Overrides};
+use crate::replicate::state::{home_of, noted_replicas};
 use crate::store::credentials::Sources;
 use crate::store::{self, ClientOptions, RetryPolicy, Store};
 
@@ -40,9 +41,11 @@ impl Setup {
             ..Overrides::default()
         };
         let vars = std::env::vars_os();
-        let mut env = Env::new(
-            vars.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
-        );
+        let vars =
+            vars.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        // As in Litestream, $PID in a config file is the process id, whatever the environment says.
+        let pid = ("PID".to_owned(), std::process::id().to_string());
+        let mut env = Env::new(vars.chain([pid]));
         if let Ok(directory) = std::env::current_dir() {
             env = env.in_directory(directory);
         }
@@ -92,6 +95,16 @@ impl Setup {
     /// servers.
     pub(super) fn resolve(&mut self, url: &str) -> anyhow::Result<Location> {
         use crate::config::ConfigError;
+        if let Some(directory) = plain_directory(url) {
+            let directory = self.env.absolute(directory);
+            if directory.exists() && !directory.is_dir() {
+                anyhow::bail!(
+                    "{} is a file: a replica is a directory, or a URL such as s3://BUCKET/PREFIX",
+                    directory.display()
+                );
+            }
+            return Ok(Location::directory(directory));
+        }
         match Location::resolve(url, &self.flags, &self.env) {
             Err(ConfigError::Ambiguous(ambiguity)) => {
                 let Some(reading) = probe::settle(&ambiguity, &self.flags, &self.client) else {
@@ -114,6 +127,14 @@ impl Setup {
             && let Some(database) = config.database(path, &self.env)?
         {
             return Ok(Target::Database(Box::new(database)));
+        }
+        // A database is a file, a replica is a directory.
+        if self.env.absolute(path).is_dir() {
+            return Ok(Target::Replica(Box::new(Location::directory(self.env.absolute(path)))));
+        }
+        // What the process knows or knew that replicates the database.
+        if let Some(url) = noted_replicas(&home_of(&self.env.absolute(path))).into_iter().next() {
+            return Ok(Target::Replica(Box::new(self.resolve(&url)?)));
         }
         // The replica that `lsfast replicate DB` creates next to the database.
         let beside = self.env.absolute(&default_replica(path));
@@ -178,6 +199,15 @@ impl Setup {
     }
 }
 
+/// A replica that is named by its path alone. A scheme without slashes is a mistake, not a path.
+fn plain_directory(text: &str) -> Option<&Path> {
+    let scheme = text.split_once(':').is_some_and(|(scheme, _)| {
+        scheme.len() > 1
+            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
+    });
+    (!scheme && !text.is_empty()).then(|| Path::new(text))
+}
+
 /// The default replica, `DB-replica` next to the database.
 pub(super) fn default_replica(db: &Path) -> PathBuf {
     let mut name = db.as_os_str().to_os_string();
@@ -188,6 +218,22 @@ pub(super) fn default_replica(db: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_a_directory_and_a_scheme_is_not() {
+        for (text, is_path) in [
+            ("/backup/app", true),
+            ("../backup", true),
+            ("backup", true),
+            ("dir/with:colon", true),
+            ("s3://bucket/app", false),
+            ("s3:/bucket", false),
+            ("https:bucket", false),
+            ("", false),
+        ] {
+            assert_eq!(plain_directory(text).is_some(), is_path, "{text}");
+        }
+    }
 
     #[test]
     fn the_default_replica_stands_beside_the_database() {

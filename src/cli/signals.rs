@@ -3,14 +3,14 @@
 //! # Without a program
 //!
 //! The first SIGINT or SIGTERM asks for a final sync; the second ends lsfast at once. With a config
-//! file, SIGHUP is logged and changes nothing: many tools send it to have a config file reloaded,
-//! which takes a restart here. Without one, as after a closed terminal, SIGHUP also asks for a
+//! file, SIGHUP has it read again. Without one, as after a closed terminal, SIGHUP also asks for a
 //! final sync. It never ends lsfast at once, because systemd may send it after SIGTERM. SIGUSR1 and
 //! SIGUSR2 do nothing.
 //!
 //! # With a program
 //!
-//! Signals are passed on to the program, by way of its guardian (see [`guardian`]). Its end asks
+//! Signals are passed on to the program, by way of its guardian (see [`guardian`]), except SIGHUP
+//! where there is a config file. Its end asks
 //! for the final sync, because it may commit until then. From SIGINT or SIGTERM on it has the time
 //! of `--shutdown-timeout`; then it is killed. The final sync has the same time again. Ctrl-C is
 //! not counted, because an interactive program may use it for something else.
@@ -56,6 +56,22 @@ const QUIT: (i32, &str) = (libc::SIGQUIT, "SIGQUIT");
 const HIDDEN_MIN: Duration = Duration::from_millis(10);
 const HIDDEN_MAX: Duration = Duration::from_secs(1);
 
+/// Asks for the config file to be read again.
+#[derive(Debug, Clone)]
+pub(super) struct Reload(mpsc::SyncSender<()>);
+
+impl Reload {
+    /// A request, and where it arrives. Requests that come before one is taken are one.
+    pub(super) fn new() -> (Reload, mpsc::Receiver<()>) {
+        let (ask, asked) = mpsc::sync_channel(1);
+        (Reload(ask), asked)
+    }
+
+    fn ask(&self) {
+        _ = self.0.try_send(());
+    }
+}
+
 /// The program that runs alongside the replication.
 #[derive(Debug)]
 pub(super) struct Program {
@@ -77,15 +93,15 @@ impl Program {
     }
 }
 
-/// Catches SIGINT and SIGTERM from now on; the first one asks `stopper`. So does SIGHUP, unless
-/// `stays` is set.
+/// Catches SIGINT and SIGTERM from now on; the first one asks `stopper`. SIGHUP asks `reload`, if
+/// there is one, otherwise `stopper`.
 ///
 /// A separate thread watches the signals. The second one therefore works even if the first left the
 /// main loop stuck, for example in a hanging disk.
 ///
 /// # Errors
 /// The I/O error if a thread, a runtime or a handler cannot be created.
-pub(super) fn watch(stopper: Stopper, stays: bool) -> io::Result<()> {
+pub(super) fn watch(stopper: Stopper, reload: Option<Reload>) -> io::Result<()> {
     let runtime = runtime()?;
     let mut signals = Signals::catch(&runtime, &[&END[..], &[HANG_UP], &USER[..]].concat())?;
     thread(move || {
@@ -96,11 +112,10 @@ pub(super) fn watch(stopper: Stopper, stays: bool) -> io::Result<()> {
                     tracing::info!(signal = name, "nothing is done for this signal");
                     continue;
                 }
-                if number == libc::SIGHUP && stays {
-                    tracing::warn!(
-                        signal = name,
-                        "the config file is not read again: restart lsfast for its changes to take effect"
-                    );
+                if number == libc::SIGHUP
+                    && let Some(reload) = &reload
+                {
+                    reload.ask();
                     continue;
                 }
                 break (number, name);
@@ -124,6 +139,7 @@ pub(super) fn watch(stopper: Stopper, stays: bool) -> io::Result<()> {
 pub(super) fn watch_with(
     command: &std::process::Command,
     limit: Duration,
+    reload: Option<Reload>,
     stopper: Stopper,
 ) -> io::Result<Program> {
     let runtime = runtime()?;
@@ -142,7 +158,7 @@ pub(super) fn watch_with(
     let (end, asked) = oneshot::channel();
     thread(move || {
         runtime.block_on(async {
-            let status = until_ended(&mut program, &mut signals, limit, asked).await;
+            let status = until_ended(&mut program, &mut signals, limit, reload, asked).await;
             // Either it has ended, or nothing is known of it any more. A program that does not even
             // end when it is killed is not waited for.
             _ = tokio::time::timeout(limits::KILLED_PROGRAM, program.child.wait()).await;
@@ -232,6 +248,7 @@ async fn until_ended(
     program: &mut Guarded,
     signals: &mut Signals,
     limit: Duration,
+    reload: Option<Reload>,
     mut asked: oneshot::Receiver<()>,
 ) -> io::Result<ExitStatus> {
     let mut wants_end = 0;
@@ -245,6 +262,12 @@ async fn until_ended(
                 other => Err(io::Error::other(format!("the guardian of the program sent {other:?}"))),
             },
             (number, name) = signals.next() => {
+                if number == libc::SIGHUP
+                    && let Some(reload) = &reload
+                {
+                    reload.ask();
+                    continue;
+                }
                 let ends = END.iter().any(|(n, _)| *n == number);
                 wants_end += u32::from(ends);
                 if wants_end == SIGNALS_MAX {

@@ -2,12 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
+use tokio::runtime::Runtime;
 
 use super::setup::Setup;
-use super::{choose, flags, report, runtime};
+use super::{choose, databases, flags, progress, report, runtime};
+use crate::config::Location;
 use crate::io::keep_heap;
 use crate::restore::{self, Compared, Health, VerifyOptions, VerifyReport, object_name};
 
@@ -37,8 +40,15 @@ const NEWEST_LOST: u8 = 4;
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// A database of the config file by its path, or a replica: s3://BUCKET/PREFIX or file:///DIR
-    #[arg(value_name = "DB|URL", value_parser = flags::database_or_url)]
-    pub url: String,
+    #[arg(value_name = "DB|URL", value_parser = flags::database_or_url, required_unless_present = "all")]
+    pub url: Option<String>,
+    /// The replica of DB, if no config file names it
+    #[arg(value_name = "URL", conflicts_with_all = ["all", "db", "no_db"])]
+    pub replica: Option<String>,
+    /// All replicas of all databases of the config file, one after the other; the exit code is that
+    /// of the worst
+    #[arg(long, conflicts_with_all = ["url", "db"])]
+    pub all: bool,
     /// Read all files of the newest state, and this percentage of the other files, chosen at random
     #[arg(long, value_name = "PERCENT", default_value = "100", value_parser = percent)]
     pub sample: u8,
@@ -64,35 +74,105 @@ fn percent(text: &str) -> Result<u8, String> {
 /// Runs `lsfast verify`.
 pub(super) fn run(setup: &mut Setup, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let event_loop = runtime::event_loop()?;
-    let location = event_loop.block_on(choose::location(setup, &args.url))?;
+    keep_heap();
+    if args.all {
+        return all(&event_loop, setup, args);
+    }
+    let url = args.url.as_deref().unwrap_or_default();
+    let location = match &args.replica {
+        Some(replica) if url.contains("://") => {
+            anyhow::bail!("{url} is the URL of a replica: write lsfast verify DB {replica}, or one URL alone")
+        }
+        Some(replica) => setup.resolve(replica)?,
+        None => event_loop.block_on(choose::location(setup, url))?,
+    };
+    let found = verify(&event_loop, setup, args, &location, database(setup, args))?;
+    let text = if args.json { to_json(&found, &location.url) } else { to_text(&found, &location.url) };
+    report::print_line(&text)?;
+    Ok(ExitCode::from(exit_code(&found)))
+}
+
+/// Verifies all replicas of the config file. One that cannot be read does not stop the others.
+fn all(event_loop: &Runtime, setup: &Setup, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
+    let config = Arc::clone(setup.need_config("name the database")?);
+    let (mut worst, mut objects) = (0, Vec::new());
+    for database in databases::all(&config)? {
+        let path = Some(database.path.value.clone()).filter(|path| !args.no_db && path.is_file());
+        for location in database.replicas.iter().map(|replica| &replica.location) {
+            let code = match verify(event_loop, setup, args, location, path.clone()) {
+                Ok(found) if args.json => {
+                    objects.push(to_json(&found, &location.url));
+                    exit_code(&found)
+                }
+                Ok(found) => {
+                    report::print_line(&to_text(&found, &location.url))?;
+                    exit_code(&found)
+                }
+                Err(e) => {
+                    let why = format!("{}: {}", location.url, report::one_line(&e));
+                    report::print_error(&why);
+                    objects.push(json!({ "url": location.url, "error": why }).to_string());
+                    report::code_of(&e)
+                }
+            };
+            worst = [worst, code].into_iter().max_by_key(|code| rank(*code)).unwrap_or(code);
+        }
+    }
+    if args.json {
+        report::print_line(&format!("{{\"replicas\":[{}]}}", objects.join(",")))?;
+    }
+    Ok(ExitCode::from(worst))
+}
+
+/// The order of the exit codes: a newest state that is lost is the worst.
+fn rank(code: u8) -> u8 {
+    let order = [0, NOT_COMPARED, DAMAGED, DIFFERS, NEWEST_LOST];
+    order.iter().position(|c| *c == code).map_or(1, |at| at as u8)
+}
+
+fn verify(
+    event_loop: &Runtime,
+    setup: &Setup,
+    args: &VerifyArgs,
+    location: &Location,
+    database: Option<PathBuf>,
+) -> anyhow::Result<VerifyReport> {
     let options = VerifyOptions {
         sample_percent: args.sample,
         bytes_per_second: args.bandwidth.map(|mb| u64::from(mb) * 1_000_000),
-        database: database(setup, args),
+        database,
         ..VerifyOptions::default()
     };
-    keep_heap();
     let found = event_loop.block_on(async {
-        let store = setup.open(&location)?;
-        Ok::<_, anyhow::Error>(restore::verify_replica(&store, options).await?)
+        let store = setup.open(location)?;
+        let (read, of) = (options.meter.clone(), options.planned.clone());
+        let shown =
+            progress::show("verifying", || std::future::ready(()), || Some((read.bytes(), of.bytes())));
+        tokio::select! {
+            found = restore::verify_replica(&store, options) => Ok::<_, anyhow::Error>(found?),
+            never = shown => match never {},
+        }
     })?;
-    let text = if args.json { to_json(&found, &location.url) } else { to_text(&found, &location.url) };
-    report::print_line(&text)?;
-    Ok(match found.health() {
-        Health::Sound if found.not_compared.is_some() => ExitCode::from(NOT_COMPARED),
-        Health::Sound => ExitCode::SUCCESS,
-        Health::Damaged => ExitCode::from(DAMAGED),
-        Health::Differs => ExitCode::from(DIFFERS),
-        Health::NewestLost => ExitCode::from(NEWEST_LOST),
-    })
+    Ok(found)
+}
+
+fn exit_code(found: &VerifyReport) -> u8 {
+    match found.health() {
+        Health::Sound if found.not_compared.is_some() => NOT_COMPARED,
+        Health::Sound => 0,
+        Health::Damaged => DAMAGED,
+        Health::Differs => DIFFERS,
+        Health::NewestLost => NEWEST_LOST,
+    }
 }
 
 /// The file to compare the newest state with: the one that was named, or the database itself.
 fn database(setup: &Setup, args: &VerifyArgs) -> Option<PathBuf> {
-    if args.db.is_some() || args.no_db || args.url.contains("://") {
+    let url = args.url.as_deref().unwrap_or_default();
+    if args.db.is_some() || args.no_db || url.contains("://") {
         return args.db.clone();
     }
-    Some(setup.env().absolute(Path::new(&args.url))).filter(|path| path.is_file())
+    Some(setup.env().absolute(Path::new(url))).filter(|path| path.is_file())
 }
 
 fn verdict(health: Health) -> &'static str {

@@ -9,6 +9,9 @@ use super::report::print_line;
 /// Print the version of lsfast and of what it is built on.
 #[derive(Debug, Args)]
 pub struct VersionArgs {
+    /// Print the options that SQLite was compiled with, too
+    #[arg(long, conflicts_with = "json")]
+    pub verbose: bool,
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,
@@ -44,7 +47,14 @@ pub(super) fn run(args: &VersionArgs) -> anyhow::Result<ExitCode> {
             (None, _) => "not known: a build for development".to_owned(),
         };
         let io = if uring { "io_uring and plain calls" } else { "plain calls" };
-        format!("lsfast {version} (SQLite {sqlite}; {io})\ncommit: {commit}\ntarget: {target}\nTLS: {TLS}")
+        let options = if args.verbose {
+            format!("\nSQLite options: {}", sqlite_options()?.join(" "))
+        } else {
+            String::new()
+        };
+        format!(
+            "lsfast {version} (SQLite {sqlite}; {io})\ncommit: {commit}\ntarget: {target}\nTLS: {TLS}{options}"
+        )
     };
     print_line(&text)?;
     Ok(ExitCode::SUCCESS)

@@ -9,7 +9,8 @@ use crate::base::clock::Millis;
 
 /// The accepted forms, for messages and help.
 pub(super) const FORMS: &str = "write 2026-11-21T14:03:00Z, 2026-11-21T14:03:00+01:00, \"2026-11-21 14:03\", \
-                                \"yesterday 14:03\", 14:03 (the last four in the local time zone) or \"2h30m ago\"";
+                                \"yesterday 14:03\", 14:03 (the last four in the local time zone), \"2h30m ago\" or 2h30m, now, or \
+                                seconds since 1970";
 
 /// Parses a time; without a zone, in the local one.
 pub(super) fn parse(text: &str) -> Result<Millis, String> {
@@ -27,19 +28,30 @@ pub(super) fn parse(text: &str) -> Result<Millis, String> {
 /// Whether a time means the same in every zone.
 fn says_its_zone(text: &str) -> bool {
     let text = text.trim();
-    text.parse::<Timestamp>().is_ok() || text.parse::<Zoned>().is_ok() || text.ends_with("ago")
+    text.parse::<Timestamp>().is_ok()
+        || text.parse::<Zoned>().is_ok()
+        || text.ends_with("ago")
+        || text == "now"
+        || text.parse::<Span>().is_ok()
+        || unix(text).is_some()
 }
 
 /// Parses a time relative to `now`, whose time zone is the local one.
 fn parse_at(text: &str, now: &Zoned) -> Result<Millis, String> {
     let text = text.trim();
-    let found = if let Ok(timestamp) = text.parse::<Timestamp>() {
+    let found = if text == "now" {
+        Some(now.timestamp())
+    } else if let Some(unix) = unix(text) {
+        Some(unix)
+    } else if let Ok(timestamp) = text.parse::<Timestamp>() {
         Some(timestamp)
     } else if let Ok(zoned) = text.parse::<Zoned>() {
         Some(zoned.timestamp())
     } else if text.ends_with("ago") {
         let span = text.parse::<Span>().map_err(|_| format!("{text:?} is not a time: {FORMS}"))?;
         now.checked_add(span).ok().map(|z| z.timestamp())
+    } else if let Some(ago) = text.parse::<Span>().ok().filter(|span| !span.is_negative()) {
+        now.checked_sub(ago).ok().map(|z| z.timestamp())
     } else {
         civil(text, now).map(|civil| zoned(text, civil, now.time_zone())).transpose()?
     };
@@ -49,6 +61,18 @@ fn parse_at(text: &str, now: &Zoned) -> Result<Millis, String> {
     let millis = timestamp.as_millisecond();
     let cut = timestamp.as_nanosecond() > i128::from(millis) * 1_000_000;
     Ok(Millis(millis + i64::from(cut)))
+}
+
+/// Parses seconds since 1970, with or without a fraction. Fewer than nine digits could be a time of
+/// day or a year.
+fn unix(text: &str) -> Option<Timestamp> {
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if !(9..=11).contains(&seconds.len()) || !digits(seconds) || !digits(fraction) || fraction.len() > 9 {
+        return None;
+    }
+    let nanos = format!("{fraction:0<9}").parse().ok()?;
+    Timestamp::new(seconds.parse().ok()?, nanos).ok()
 }
 
 /// Parses `DATE`, `DATE TIME`, `TIME`, `today TIME` or `yesterday TIME`.
@@ -111,6 +135,12 @@ mod tests {
             ("2h ago", "2026-11-21T23:20:11Z"),
             ("1h 30m ago", "2026-11-21T23:50:11Z"),
             ("2 days ago", "2026-11-20T01:20:11Z"),
+            ("now", "2026-11-22T01:20:11Z"),
+            ("10m", "2026-11-22T01:10:11Z"),
+            ("2h30m", "2026-11-21T22:50:11Z"),
+            ("2 days", "2026-11-20T01:20:11Z"),
+            ("1795295650", "2026-11-21T21:14:10Z"),
+            ("1795295650.5", "2026-11-21T21:14:10.5Z"),
         ] {
             assert_eq!(parse_at(text, &now()).unwrap().to_rfc3339(), utc, "{text}");
         }
@@ -118,9 +148,19 @@ mod tests {
 
     #[test]
     fn what_is_no_time() {
-        for text in
-            ["", "soon", "14", "1403", "2h", "tomorrow 14:03", "2026-13-01", "ago", "25:00", "1795295650"]
-        {
+        for text in [
+            "",
+            "soon",
+            "14",
+            "1403",
+            "-2h",
+            "tomorrow 14:03",
+            "2026-13-01",
+            "ago",
+            "25:00",
+            "12345678",
+            "1795295650x",
+        ] {
             let e = parse_at(text, &now()).unwrap_err();
             assert!(e.contains("is not a time: write "), "{text}: {e}");
         }

@@ -18,6 +18,29 @@ use super::{Env, Secret};
 /// Environment variables that hold an endpoint; the first one that is set wins.
 const ENDPOINT_VARIABLES: [&str; 3] = ["LITESTREAM_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];
 
+/// A value as text that differs for different values.
+trait Whole {
+    fn whole(&self) -> String;
+}
+
+impl Whole for Secret {
+    fn whole(&self) -> String {
+        self.expose().to_owned()
+    }
+}
+
+macro_rules! whole {
+    ($($kind:ty)+) => {
+        $(impl Whole for $kind {
+            fn whole(&self) -> String {
+                format!("{self:?}")
+            }
+        })+
+    };
+}
+
+whole! { String bool PathBuf u32 u64 SignPayload Checksum }
+
 macro_rules! fields {
     ($($(#[$doc:meta])* $name:ident: $kind:ty,)+) => {
         /// The settings of a replica.
@@ -31,6 +54,11 @@ macro_rules! fields {
             #[must_use]
             pub fn or(self, next: ReplicaFields) -> ReplicaFields {
                 ReplicaFields { $($name: self.$name.or(next.$name),)+ }
+            }
+
+            /// All values in a fixed order.
+            pub(super) fn values(&self) -> Vec<Option<String>> {
+                vec![$(self.$name.as_ref().map(|field| field.value.whole()),)+]
             }
         }
     };
@@ -115,10 +143,9 @@ impl ReplicaFields {
     /// The same fields with empty secrets.
     #[must_use]
     pub(super) fn without_secrets(mut self) -> ReplicaFields {
-        for secret in [&mut self.secret_access_key, &mut self.session_token, &mut self.sse_customer_key] {
-            if let Some(secret) = secret {
-                secret.value = Secret::new("");
-            }
+        let secrets = [&mut self.secret_access_key, &mut self.session_token, &mut self.sse_customer_key];
+        for secret in secrets.into_iter().flatten() {
+            secret.value = Secret::new("");
         }
         self
     }

@@ -100,6 +100,37 @@ impl Location {
         }
     }
 
+    /// What to write on a command line to reach the same place, without secrets: a URL with its
+    /// parameters, or the path of a directory.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let s3 = match &self.kind {
+            Kind::File(path) => return path.display().to_string(),
+            Kind::S3(s3) => s3,
+        };
+        let name = s3.access_point.as_ref().unwrap_or(&s3.bucket);
+        let mut address = format!("s3://{name}/{}?region={}", encoded(&s3.prefix), encoded(&s3.region.value));
+        let mut add = |name: &str, value: &str| address += &format!("&{name}={}", encoded(value));
+        // A bucket with a dot in its name could be a server.
+        if !s3.endpoint.value.is_aws() || s3.access_point.is_none() && s3.bucket.contains('.') {
+            add("endpoint", &s3.endpoint_url().to_string());
+            add("force-path-style", &(s3.addressing.value == Addressing::Path).to_string());
+        }
+        if s3.tls.skip_verify {
+            add("skip-verify", "true");
+        }
+        if let Some(file) = &s3.tls.ca_cert {
+            add("ca-cert", &file.to_string_lossy());
+        }
+        if s3.settings.requester_pays {
+            add("requester-pays", "true");
+        }
+        if let Some(owner) = &s3.settings.expected_bucket_owner {
+            add("expected-bucket-owner", owner);
+        }
+        address
+    }
+
     /// A location below this one. Litestream joins the path of a database in a directory to that of
     /// the replica in the same way.
     ///
@@ -119,5 +150,53 @@ impl Location {
         let name = s3.access_point.as_ref().unwrap_or(&s3.bucket);
         let url = format!("s3://{name}/{prefix}");
         Ok(Location { url, kind: Kind::S3(Box::new(S3Location { prefix, ..(**s3).clone() })) })
+    }
+}
+
+/// Text as a part of a URL.
+fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'/' | b':' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
+            _ => out += &format!("%{byte:02X}"),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Env, Overrides};
+
+    #[test]
+    fn an_address_leads_to_the_same_place() {
+        let env = Env::new([("AWS_ACCESS_KEY_ID", "AKID"), ("AWS_SECRET_ACCESS_KEY", "hush")]);
+        for url in [
+            "s3://bucket/a/b.db?region=eu-central-1",
+            "s3://bucket/with%20space%25?endpoint=http://127.0.0.1:9000&skip-verify=true",
+            "s3://minio.example.com:9000/bucket/db",
+            "https://s3.example.com/bucket/db?region=x-1&requester-pays=true&ca-cert=/etc/ca.pem",
+            "s3://bucket.s3.eu-west-1.amazonaws.com/db",
+            "file:///dir/app",
+        ] {
+            let location = Location::resolve(url, &Overrides::default(), &env).unwrap();
+            let address = location.address();
+            assert!(!address.contains("hush") && !address.contains("AKID"), "{address}");
+            if let Kind::File(path) = &location.kind {
+                assert_eq!(address, path.display().to_string());
+                continue;
+            }
+            let again =
+                Location::resolve(&address, &Overrides::default(), &Env::new([] as [(String, String); 0]))
+                    .unwrap();
+            let (Kind::S3(one), Kind::S3(two)) = (&location.kind, &again.kind) else { panic!("{address}") };
+            assert_eq!(location.identity(), again.identity(), "{address}");
+            assert_eq!((&one.prefix, &one.region.value), (&two.prefix, &two.region.value), "{address}");
+            assert_eq!(one.endpoint_url().to_string(), two.endpoint_url().to_string(), "{address}");
+            assert_eq!((one.addressing.value, &one.tls), (two.addressing.value, &two.tls), "{address}");
+        }
     }
 }

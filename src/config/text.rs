@@ -51,7 +51,8 @@ pub fn database_path(text: &str) -> Option<String> {
 
 /// Decodes percent encoding (`%41`). `None` for a percent sign without two hex digits, or bytes
 /// that are not UTF-8.
-pub(super) fn decode(text: &str) -> Option<String> {
+#[must_use]
+pub fn decode(text: &str) -> Option<String> {
     if !text.contains('%') {
         return Some(text.to_owned());
     }

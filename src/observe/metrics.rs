@@ -122,6 +122,14 @@ pub(super) fn text(vitals: &Vitals, followers: &Followers, scope: &Scope) -> Str
     let mut out = String::new();
     head(&mut out, "lsfast_info", "gauge", "Version of lsfast.");
     let _ = writeln!(out, "lsfast_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
+    if let Some((usable, at)) = vitals.config() {
+        let name = "lsfast_config_last_reload_successful";
+        head(&mut out, name, "gauge", "Whether the config file was usable when it was last read.");
+        let _ = writeln!(out, "{name} {}", flag(usable));
+        let name = "lsfast_config_last_reload_success_timestamp_seconds";
+        head(&mut out, name, "gauge", "When the configuration in use was read, in seconds since 1970.");
+        let _ = writeln!(out, "{name} {}", at.0 as f64 / 1_000.0);
+    }
     for (name, kind, help, value) in DATABASES {
         head(&mut out, name, kind, help);
         for database in &databases {

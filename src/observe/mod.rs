@@ -15,9 +15,11 @@
 //! - at `addr` of the config file.
 //!
 //! The last two show all databases. All of them answer the same GET requests: `/status` (JSON),
-//! `/metrics`, `/healthz`, `/readyz`, `/`. They accept no commands and show no secrets.
+//! `/metrics`, `/healthz`, `/readyz`, `/`, and show no secrets. Sockets also take the requests of
+//! [`commands`]; `addr` takes none.
 
 mod client;
+mod commands;
 mod database_sockets;
 mod format;
 mod heartbeat;
@@ -34,7 +36,8 @@ mod standbys;
 mod status;
 mod visitors;
 
-pub use client::ask;
+pub use client::{ask, request};
+pub use commands::{Asked, Changed, Commands, Info, List, Listed, Refusal, SyncAnswer};
 pub use database_sockets::SOCKET;
 pub use heartbeat::{Heartbeat, INTERVAL as HEARTBEAT_INTERVAL};
 pub use observatory::{Observatory, Options, forget_follow_socket, start};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::commands::Commands;
 use super::database_sockets::{Homes, SOCKET};
 use super::heartbeat::Heartbeat;
 use super::offline::holder;
@@ -35,6 +36,8 @@ pub struct Options {
     pub addr: Option<String>,
     /// Where to send heartbeats.
     pub heartbeat: Option<Heartbeat>,
+    /// What sockets do for Litestream's commands; `None` for nothing.
+    pub commands: Option<Commands>,
 }
 
 /// Handle of the status server's thread.
@@ -73,7 +76,7 @@ pub fn start(options: Options) -> io::Result<Observatory> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let seen = (Arc::clone(&vitals), Arc::clone(&followers));
     std::thread::Builder::new().name("lsfast-observe".into()).spawn(move || {
-        runtime.block_on(server::run(seen, queue, options.addr, options.heartbeat));
+        runtime.block_on(server::run(seen, queue, (options.addr, options.commands), options.heartbeat));
     })?;
     Ok(Observatory { vitals, followers, commands, homes: options.homes, mode, socket })
 }

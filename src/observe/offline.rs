@@ -113,6 +113,7 @@ fn replica(dir: &Path, url: Option<String>) -> io::Result<ReplicaStatus> {
     });
     Ok(ReplicaStatus {
         url,
+        is_proven: false,
         state: "not running".into(),
         since: None,
         durable,

@@ -41,8 +41,8 @@ fn of_database(db: &DatabaseStatus, behind_max: Duration) -> Vec<String> {
 fn of_replica(path: &str, replica: &ReplicaStatus, behind_max: Duration) -> Option<String> {
     let name = replica.url.as_deref().unwrap_or("a replica");
     let error = because(replica.error.as_ref());
-    match &replica.lag {
-        // Until the store has answered, nothing is known.
+    // Until the store has answered, what the local state says is not proven.
+    match replica.lag.as_ref().filter(|_| replica.is_proven) {
         None => Some(format!("{path} -> {name}: {}, nothing is known to be stored{error}", replica.state)),
         Some(lag) if lag.seconds > behind_max.as_secs_f64() => Some(format!(
             "{path} -> {name}: {}, {} commits behind for {:.0} s{error}",
@@ -61,6 +61,7 @@ mod tests {
     use super::*;
 
     fn status(database: &str, lag: Option<f64>) -> Status {
+        let proven = lag.is_some();
         let lag = lag.map(|seconds| serde_json::json!({ "commits": 3, "bytes": 1, "seconds": seconds }));
         let replica = serde_json::json!({
             "url": "s3://b/a", "state": "away", "since": null, "durable": null, "lag": lag, "batches": 0,
@@ -72,7 +73,9 @@ mod tests {
             "position": null, "commits": 0, "error": null, "replicas": [replica]
         });
         let status = serde_json::json!({ "version": "1", "pid": 1, "databases": [database] });
-        serde_json::from_value(status).unwrap()
+        let mut status: Status = serde_json::from_value(status).unwrap();
+        status.databases[0].replicas[0].is_proven = proven;
+        status
     }
 
     #[test]
@@ -83,6 +86,9 @@ mod tests {
         assert_eq!(late, ["/a.db -> s3://b/a: away, 3 commits behind for 61 s (connection refused)"]);
         assert!(reasons(&status("following", Some(61.0)), 2 * minute).is_empty());
         assert_eq!(reasons(&status("following", None), minute).len(), 1, "no contact since the start");
+        let mut by_state = status("following", Some(1.0));
+        by_state.databases[0].replicas[0].is_proven = false;
+        assert_eq!(reasons(&by_state, minute).len(), 1, "only the local state says so");
         assert_eq!(reasons(&status("waiting", Some(0.0)), minute), ["/a.db: waiting"]);
     }
 }

@@ -11,15 +11,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
+use super::commands::{self, Answer, Commands, Started};
 use super::heartbeat::{self, Heartbeat};
 use super::scope::Scope;
 use super::standbys::Followers;
@@ -53,6 +56,11 @@ struct Desk {
     followers: Arc<Followers>,
     /// Whether only this machine can connect over the network.
     is_local: bool,
+    /// Places for requests that wait for a database.
+    waits: Arc<Semaphore>,
+    /// `None` where no commands are taken.
+    commands: Option<Commands>,
+    started: Started,
 }
 
 /// Takes over the socket of the process, unless another process answers there.
@@ -73,17 +81,22 @@ pub(super) fn nobody_listens(path: &Path) -> io::Result<()> {
 pub(super) async fn run(
     (vitals, followers): (Arc<Vitals>, Arc<Followers>),
     mut commands: mpsc::Receiver<Command>,
-    addr: Option<String>,
+    (addr, taken): (Option<String>, Option<Commands>),
     heart: Option<Heartbeat>,
 ) {
-    let desk = |scope: Scope| Desk {
+    let waits = Arc::new(Semaphore::new(limits::OBSERVE_WAITS));
+    let started = Started::now();
+    let desk = |scope: Scope, commands: Option<Commands>| Desk {
         vitals: Arc::clone(&vitals),
         followers: Arc::clone(&followers),
         is_local: false,
         scope,
+        waits: Arc::clone(&waits),
+        commands,
+        started,
     };
     if let Some(addr) = addr {
-        tokio::spawn(serve_address(addr, desk(Scope::Process)));
+        tokio::spawn(serve_address(addr, desk(Scope::Process, None)));
     }
     if let Some(heart) = heart {
         tokio::spawn(heartbeat::beat(heart, Arc::clone(&vitals)));
@@ -93,7 +106,8 @@ pub(super) async fn run(
         match command {
             Command::Serve(path, listener, scope) => match UnixListener::from_std(listener) {
                 Ok(listener) => {
-                    let task = tokio::spawn(serve_socket(listener, desk(scope))).abort_handle();
+                    let task =
+                        tokio::spawn(serve_socket(listener, desk(scope, taken.clone()))).abort_handle();
                     if let Some(old) = sockets.insert(path, task) {
                         old.abort();
                     }
@@ -112,7 +126,9 @@ pub(super) async fn run(
 }
 
 async fn serve_socket(listener: UnixListener, desk: Desk) {
-    let mut connections = Connections::new(desk.scope.connections_max());
+    // A request may wait for a database. Whether it does shows only when it has come.
+    let max = desk.commands.as_ref().map_or(desk.scope.connections_max(), |_| limits::OBSERVE_WAITS);
+    let mut connections = Connections::new(max);
     loop {
         match listener.accept().await {
             Ok((stream, _)) => connections.admit(tokio::spawn(talk(stream, desk.clone())).abort_handle()),
@@ -167,18 +183,78 @@ async fn try_bind(addr: &str) -> io::Result<TcpListener> {
     }
 }
 
+/// A connection.
+struct Visit {
+    desk: Desk,
+    /// When the connection is closed at the latest.
+    until: watch::Sender<Instant>,
+}
+
 /// Handles one request and its response.
 async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, desk: Desk) {
-    let service = service_fn(|request: Request<hyper::body::Incoming>| {
-        let answer = answer(&desk, request.method(), request.uri(), request.headers());
-        async { Ok::<_, Infallible>(answer) }
+    let (sender, mut until) = watch::channel(Instant::now() + limits::OBSERVE_TIME);
+    let visit = Arc::new(Visit { desk, until: sender });
+    let service = service_fn(move |request| {
+        let visit = Arc::clone(&visit);
+        async move { Ok::<_, Infallible>(respond(&visit, request).await) }
     });
     let mut server = http1::Builder::new();
     server.keep_alive(false).max_buf_size(limits::OBSERVE_HEAD_BYTES).header_read_timeout(None);
-    // A client that disconnects, or does not speak HTTP, gets no response.
-    let _ =
-        tokio::time::timeout(limits::OBSERVE_TIME, server.serve_connection(TokioIo::new(stream), service))
-            .await;
+    let served = server.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(served);
+    loop {
+        let at = *until.borrow_and_update();
+        tokio::select! {
+            // A client that disconnects, or does not speak HTTP, gets no response.
+            _ = &mut served => return,
+            changed = until.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep_until(at) => return,
+        }
+    }
+}
+
+async fn respond(visit: &Visit, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let desk = &visit.desk;
+    let Some(commands) = &desk.commands else {
+        return answer(desk, request.method(), request.uri(), request.headers());
+    };
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (status, body) = match commands::is_command(&path) {
+        true if method == Method::POST => command(visit, commands, &path, request.into_body()).await,
+        true => {
+            let mut refusal = plain(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "POST it\n".into());
+            refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            return refusal;
+        }
+        false => {
+            let target = (path.as_str(), request.uri().query());
+            let got = commands::get(commands, &desk.vitals, &desk.scope, desk.started, target);
+            match got.filter(|_| matches!(method, Method::GET | Method::HEAD)) {
+                Some(got) => got,
+                None => return answer(desk, &method, request.uri(), request.headers()),
+            }
+        }
+    };
+    plain(status, "application/json", body)
+}
+
+/// Reads a command and does what it asks for.
+async fn command(visit: &Visit, commands: &Commands, path: &str, body: Incoming) -> Answer {
+    let bad = |why: String| commands::refuse(StatusCode::BAD_REQUEST, "invalid request body", Some(why));
+    let body = match Limited::new(body, limits::OBSERVE_BODY_BYTES).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(e) => return bad(e.to_string()),
+    };
+    let asked = match commands::read(&body) {
+        Ok(asked) => asked,
+        Err(refusal) => return refusal,
+    };
+    let desk = &visit.desk;
+    let Ok(_place) = desk.waits.try_acquire() else {
+        return commands::refuse(StatusCode::SERVICE_UNAVAILABLE, "too many requests wait already", None);
+    };
+    visit.until.send_replace(Instant::now() + asked.timeout() + limits::OBSERVE_TIME);
+    commands::obey(commands, &desk.vitals, &desk.scope, path, &asked).await
 }
 
 fn answer(desk: &Desk, method: &Method, uri: &Uri, headers: &HeaderMap) -> Response<Full<Bytes>> {

@@ -66,10 +66,10 @@ pub(super) fn replica_state(replica: &ReplicaVitals) -> &'static str {
     }
 }
 
-/// The lag of a replica; `None` while it is being determined.
+/// The lag of a replica; `None` if nothing is known of it. Before the store has answered it counts
+/// from the durable point of the local state.
 pub(super) fn known_lag(replica: &ReplicaVitals) -> Option<Lag> {
-    let known = !matches!(replica.phase(), ReplicaPhase::Comparing | ReplicaPhase::Image);
-    (known && replica.durable().is_some()).then(|| replica.lag())
+    replica.is_lag_known().then(|| replica.lag())
 }
 
 pub(super) fn position(size: PageSize, (salts, frame, pages): (Salts, u32, u32)) -> Position {
@@ -90,6 +90,7 @@ fn replica(replica: &ReplicaVitals, size: Option<PageSize>) -> ReplicaStatus {
     });
     ReplicaStatus {
         url: Some(replica.url.clone()),
+        is_proven: replica.phase() == ReplicaPhase::Following,
         state: replica_state(replica).to_owned(),
         since: replica.away_since().map(Millis::to_rfc3339),
         durable,

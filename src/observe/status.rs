@@ -86,6 +86,9 @@ pub struct Position {
 pub struct ReplicaStatus {
     /// URL of the replica; `None` if only the folder of its state is known.
     pub url: Option<String>,
+    /// Whether the store has said what it holds, and everything since is counted. Not sent.
+    #[serde(skip)]
+    pub is_proven: bool,
     /// `starting`, `following`, `comparing`, `storing an image`, `away`, `stopped`; `not running`
     /// if no process replicates to it.
     pub state: String,

@@ -66,6 +66,10 @@ pub struct Handoff {
     pin_requests: RefCell<Vec<oneshot::Sender<Pin>>>,
     hint: Rc<Hint>,
     busy: Cell<u32>,
+    /// For each replica: a request waits for what is pending, so its batch leaves at once.
+    hurried: Vec<Cell<bool>>,
+    /// A request waits for what is stored next.
+    waited: Cell<bool>,
     closing: watch::Sender<bool>,
     vitals: Arc<DatabaseVitals>,
 }
@@ -94,6 +98,8 @@ impl Handoff {
             pin_requests: RefCell::default(),
             hint,
             busy: Cell::new(0),
+            hurried: (0..replicas).map(|_| Cell::new(false)).collect(),
+            waited: Cell::new(false),
             closing: watch::Sender::new(false),
             vitals,
         }
@@ -263,6 +269,30 @@ impl Handoff {
     /// Capture ends: no pin is granted any more.
     pub fn refuse_pins(&self) {
         self.pin_requests.take();
+    }
+
+    /// Called by the loop: for which replicas a request waits, and whether any request does.
+    pub fn hurry(&self, hurried: &[bool], waited: bool) {
+        self.waited.set(waited);
+        for (replica, now) in hurried.iter().enumerate() {
+            if *now && !self.hurried[replica].replace(*now) {
+                self.wake(replica);
+            }
+            self.hurried[replica].set(*now);
+        }
+    }
+
+    /// Whether a request waits for what is pending for a replica.
+    #[must_use]
+    pub fn is_hurried(&self, replica: usize) -> bool {
+        self.hurried[replica].get()
+    }
+
+    /// Called by a pipeline that has stored something: the loop looks what it was.
+    pub fn tell_waiting(&self) {
+        if self.waited.get() {
+            self.hint.give();
+        }
     }
 
     /// Capture has taken its last look: pipelines store what is pending now, then end.

@@ -42,11 +42,15 @@ pub mod verify;
 pub mod vitals;
 
 pub use event::{Event, Observer};
-pub use fleet::directories::files_in;
+pub use fleet::control::{Control, ControlError, Requests, control};
+pub use fleet::directories::Changes;
+pub use fleet::files::files_in;
 pub use history::{HistoryOptions, Once};
+pub use image::progress::{image_begun, image_progress};
 pub use options::{Choose, DatabaseOptions, DirectoryOptions, Options, ReplicaOptions};
 
-pub use run::run;
+pub use database::Synced;
+pub use run::{run, run_with};
 pub use shutdown::{Stop, Stopper, stop};
 pub use verify::Verification;
 pub use vitals::{HistoryStatus, VerificationStatus, Vitals};

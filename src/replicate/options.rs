@@ -42,6 +42,11 @@ pub struct DatabaseOptions {
     /// How long opening the database may wait for locks of other processes; after that, nothing
     /// waits for any. `None` for the default.
     pub busy_timeout: Option<Duration>,
+    /// For each replica, what to write on a command line to reach it. Noted next to the database,
+    /// so that commands need only be given its path. May be empty.
+    pub addresses: Vec<String>,
+    /// Equal for equal settings. A reload leaves a database alone whose settings have not changed.
+    pub fingerprint: u64,
 }
 
 impl DatabaseOptions {
@@ -54,6 +59,8 @@ impl DatabaseOptions {
             inside: None,
             home: None,
             busy_timeout: None,
+            addresses: Vec::new(),
+            fingerprint: 0,
         }
     }
 }
@@ -72,6 +79,8 @@ pub struct DirectoryOptions {
     pub watch: bool,
     /// Selects the files, and says how to replicate each.
     pub choose: Choose,
+    /// Equal for equal settings, those of its databases included.
+    pub fingerprint: u64,
 }
 
 impl fmt::Debug for DirectoryOptions {

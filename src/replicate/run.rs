@@ -1,11 +1,14 @@
 //! Replicates all databases until a stop is requested.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
 use super::database::open_files;
 use super::error::ReplicateError;
+use super::fleet::control::Requests;
 use super::fleet::{directories, supervisor};
 use super::options::Options;
 use super::shutdown::Stop;
@@ -26,6 +29,18 @@ use crate::store::progress;
 /// The first [`ReplicateError`]. All other databases have been stopped as if a stop had been
 /// requested.
 pub async fn run(options: Options, stop: Stop) -> Result<(), ReplicateError> {
+    run_with(options, None, stop).await
+}
+
+/// The same, and obeys requests meanwhile.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(
+    options: Options,
+    requests: Option<Requests>,
+    stop: Stop,
+) -> Result<(), ReplicateError> {
     let timers = Timers::new()?;
     let watches = Watches::new(&timers)?;
     let directories = directories::Directories::new(options.directories, &watches, options.once.is_some());
@@ -39,12 +54,14 @@ pub async fn run(options: Options, stop: Stop) -> Result<(), ReplicateError> {
         opening: Arc::new(Semaphore::new(limits::OPENING)),
         files: open_files::Files::default(),
         places: open_files::Places::default(),
-        alone: directories.is_empty()
-            && options.databases.iter().map(|d| d.replicas.len()).sum::<usize>() == 1,
+        alone: Rc::new(Cell::new(
+            directories.is_empty() && options.databases.iter().map(|d| d.replicas.len()).sum::<usize>() == 1,
+        )),
+        desks: database::Desks::default(),
         once: options.once,
         history: history::Common::default(),
         outages: outage::Outages::default(),
-        file_limit_said: std::rc::Rc::default(),
+        file_limit_said: Rc::default(),
         turns: verify::Turns::default(),
         leaving: database::Leaving::default(),
     };
@@ -52,7 +69,14 @@ pub async fn run(options: Options, stop: Stop) -> Result<(), ReplicateError> {
     let (once, begun, mut stopping) = (options.once.is_some(), tokio::time::Instant::now(), false);
     let vitals = Arc::clone(&shared.vitals);
     let (ask_all, inner) = super::shutdown::stop();
-    let mut fleet = supervisor::Fleet::new(options.databases, directories, shared, inner);
+    let mut fleet = supervisor::Fleet::new(
+        options.databases,
+        directories,
+        shared,
+        requests,
+        options.shutdown_timeout,
+        inner,
+    );
     if options.once.is_some() {
         // What the databases hold when they are opened is stored, and then they end.
         fleet.look_once().await;

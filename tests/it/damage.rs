@@ -218,7 +218,7 @@ fn a_reader_with_an_old_snapshot_does_not_hold_up_the_replica() {
         damage["time"].is_string() && damage["message"].as_str().is_some_and(|m| m.contains("frame")),
         "{damage}"
     );
-    let output = lsfast::run(lsfast::command(["status", scene.db().to_str().expect("UTF-8")]));
+    let output = lsfast::run(lsfast::command(["status", "-v", scene.db().to_str().expect("UTF-8")]));
     assert!(String::from_utf8_lossy(&output.stdout).contains("can't be proven"), "{output:?}");
     reader.execute_batch("COMMIT").expect("its end");
     // No commit follows that would start the WAL over.

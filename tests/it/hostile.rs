@@ -111,7 +111,7 @@ fn what_a_store_says_moves_no_terminal_by_log_and_status() {
     let mut process = program::replicate(&db, &[url], &keys);
     process.wait_for_line("the store refuses");
     let text = until("the error in the status", || {
-        let text = run([OsStr::new("status"), db.as_os_str()]).stdout;
+        let text = run([OsStr::new("status"), OsStr::new("-v"), db.as_os_str()]).stdout;
         String::from_utf8_lossy(&text).contains("owned").then_some(text)
     });
     is_tame("status", &text);

@@ -51,31 +51,6 @@ fn a_hang_up_that_nohup_ignores_stays_ignored() {
     process.stop();
 }
 
-/// Tools send it to have a config file read again: that must not end the replication, nor pass for
-/// done.
-#[test]
-fn with_a_config_file_a_hang_up_is_answered_by_what_to_do_and_ends_nothing() {
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    let (db, place) = (dir.path().join("app.db"), Place::Dir(dir.path().to_path_buf()));
-    let connection = sqlite::create(&db, 4096);
-    let config = dir.path().join("lsfast.yml");
-    let text = "dbs:\n  - path: DIR/app.db\n    replica:\n      path: DIR/replica\n";
-    std::fs::write(&config, text.replace("DIR", &dir.path().display().to_string())).expect("a file");
-    let mut command = lsfast::command(["replicate", "--config"]);
-    command.arg(&config);
-    let mut process = Process::start("lsfast replicate", command);
-    place.wait_for_txid("replica", 0, 1);
-    process.signal("HUP");
-    let line = process.wait_for_line("signal=SIGHUP");
-    assert!(line.contains("restart lsfast") && line.contains("level=warn"), "{line}");
-    assert!(process.runs());
-    Workload::new(2).run(&connection, 20);
-    process.stop();
-    let out = dir.path().join("out.db");
-    lsfast::restore(&out, &place.url("replica"), &[], &[]);
-    assert_eq!(sqlite::dump_hash(&out), sqlite::dump_hash(&db));
-}
-
 /// A core file would hold keys, and pages of databases.
 #[test]
 fn a_crash_leaves_no_core_file_unless_it_is_wanted() {

@@ -53,6 +53,11 @@ impl Case {
         process
     }
 
+    /// With another replica, so that the process does not end if the first one refuses.
+    fn start_without_store(&self) -> Process {
+        lsfast::replicate(&self.db(), &[self.place.url("db"), self.place.url("other")], &[])
+    }
+
     /// Makes the directory of the replica a file, so that no request can succeed.
     fn take_away(&self) {
         let Place::Dir(root) = &self.place else { panic!("a directory") };
@@ -91,6 +96,13 @@ fn run<I: AsRef<OsStr>>(args: impl IntoIterator<Item = I>) -> Output {
 fn printed<I: AsRef<OsStr>>(args: impl IntoIterator<Item = I>) -> String {
     let output = run(args);
     assert!(output.status.success(), "{}", lsfast::stderr(&output));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// What `lsfast status -v` prints.
+fn shown(db: &Path) -> String {
+    let output = run([OsStr::new("status"), OsStr::new("-v"), db.as_os_str()]);
+    assert!(output.status.code() <= Some(2), "{}", lsfast::stderr(&output));
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 

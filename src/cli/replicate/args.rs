@@ -10,9 +10,9 @@ use crate::config::{parse_duration, parse_rate};
 
 /// Replicate live databases until told to stop.
 ///
-/// SIGINT or SIGTERM ends it after a final sync; a second signal ends it at once. So does SIGHUP
-/// without a config file; with one it does nothing, since changes of that file take effect at the
-/// next start.
+/// SIGINT or SIGTERM ends it after a final sync; a second signal ends it at once. SIGHUP has the
+/// config file read again: what has changed in it changes, the rest goes on. Without a config file
+/// SIGHUP ends it, too.
 ///
 /// Exit code: 0 if everything that was committed is stored; 1 if not, or if it could not run: the
 /// store did not accept it in time, or a database never appeared; 2 for wrong arguments. With

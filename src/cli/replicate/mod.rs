@@ -6,10 +6,12 @@ mod history;
 mod observe;
 mod plan;
 mod program;
+mod reload;
 mod run;
 mod service;
+mod socket;
 mod verification;
 
 pub use args::ReplicateArgs;
-pub(super) use observe::process_socket;
 pub(crate) use run::{database, once, run};
+pub(super) use socket::process_socket;

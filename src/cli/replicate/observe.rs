@@ -1,29 +1,32 @@
 //! Where a running `lsfast replicate` shows its state, from the config file.
 
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 
+use super::args::ReplicateArgs;
+use super::plan;
+use super::socket::process_socket;
 use crate::cli::setup::Setup;
-use crate::config::file::Socket;
 use crate::config::{Config, TlsOptions};
-use crate::observe::{self, HEARTBEAT_INTERVAL, Heartbeat, Observatory, Options};
+use crate::observe::{self, Commands, HEARTBEAT_INTERVAL, Heartbeat, Observatory, Options};
+use crate::replicate::Control;
 use crate::store::credentials::Pinger;
-
-/// The socket of the process, if the file enables it without a path.
-const SOCKET: &str = "/var/run/lsfast.sock";
 
 /// Starts the status server; `None` for a run that ends by itself. Without a config file, only the
 /// sockets in the databases' folders are served.
 pub(super) fn start(
     setup: &Setup,
     config: Option<&Config>,
-    once: bool,
+    args: &ReplicateArgs,
+    control: Control,
 ) -> anyhow::Result<Option<Observatory>> {
-    if once {
+    if args.once {
         return Ok(None);
     }
-    let mut options = Options { homes: true, ..Options::default() };
+    let commands = Some(commands(setup, args, control));
+    let mut options = Options { homes: true, commands, ..Options::default() };
     if let Some(config) = config {
         options.homes = config.socket.enabled.as_ref().is_none_or(|e| e.value);
         options.socket = process_socket(config);
@@ -37,11 +40,17 @@ pub(super) fn start(
     observe::start(options).map(Some).context("the thread that serves the status cannot be started")
 }
 
-/// The socket of the process, if the file enables one.
-pub(in crate::cli) fn process_socket(config: &Config) -> Option<PathBuf> {
-    let Socket { enabled, path, .. } = &config.socket;
-    let enabled = enabled.as_ref().is_some_and(|e| e.value);
-    enabled.then(|| path.as_ref().map_or_else(|| PathBuf::from(SOCKET), |p| p.value.clone()))
+/// What the sockets need for Litestream's commands.
+fn commands(setup: &Setup, args: &ReplicateArgs, control: Control) -> Commands {
+    let (env, setup, args) = (setup.env().clone(), setup.clone(), args.clone());
+    let register = move |path: &Path, url: &str| {
+        plan::registered(&mut setup.clone(), &args, path, url).map_err(|e| crate::cli::one_line(&e))
+    };
+    Commands {
+        control,
+        register: Arc::new(register),
+        expand: Arc::new(move |path: &str| env.absolute(Path::new(path))),
+    }
 }
 
 fn tls(setup: &Setup) -> TlsOptions {

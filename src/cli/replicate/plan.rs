@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::ReplicateArgs;
+use super::socket::process_socket;
 use super::{history, verification};
 use crate::base::limits;
 use crate::cli::report::print_line;
 use crate::cli::setup::{Setup, default_replica};
 use crate::config::Location;
-use crate::config::file::{DatabaseConfig, Directory};
+use crate::config::file::{Config, DatabaseConfig, Directory};
 use crate::io::Engine;
 use crate::replicate::{Choose, DatabaseOptions, DirectoryOptions, ReplicaOptions};
 
@@ -48,31 +49,22 @@ impl Plan {
         if let Some(database) = configured {
             return self.add(setup, &database, args);
         }
-        let interval = args.sync_interval.unwrap_or(SYNC_INTERVAL);
-        let mut replicas: Vec<ReplicaOptions> = Vec::new();
-        for location in locations(setup, args, db)? {
-            let store = setup.open(&location)?;
-            if replicas.iter().any(|r| r.store.identity() == store.identity()) {
-                anyhow::bail!("{} is named twice: each replica needs a place of its own", store.url());
-            }
-            let history = history::options(setup.config().map(Arc::as_ref), None)?;
-            let verification = verification::options(args, setup.config().map(|c| &c.verification));
-            replicas.push(ReplicaOptions { store, sync_interval: interval, history, verification });
-        }
-        self.push(DatabaseOptions::new(db, replicas), args.restore_if_db_not_exists);
+        let locations = locations(setup, args, db)?;
+        self.push(by_locations(setup, args, db, &locations)?, args.restore_if_db_not_exists);
         Ok(())
     }
 
     fn by_config(&mut self, setup: &Setup, args: &ReplicateArgs) -> anyhow::Result<()> {
         let config = Arc::clone(setup.need_config("write lsfast replicate DB URL")?);
-        if config.databases.is_empty() && config.directories.is_empty() {
+        let may_come = process_socket(&config).is_some() && !args.once;
+        if config.databases.is_empty() && config.directories.is_empty() && !may_come {
             anyhow::bail!("{} names no databases: add one under dbs", config.path);
         }
         for database in &config.databases {
             self.add(setup, database, args)?;
         }
         for directory in &config.directories {
-            self.directories.push(directory_options(setup, directory, args));
+            self.directories.push(directory_options(setup, &config, directory, args));
         }
         Ok(())
     }
@@ -107,6 +99,40 @@ impl Plan {
     }
 }
 
+/// A database with replicas at these places, and the settings that no entry of the file changes.
+fn by_locations(
+    setup: &Setup,
+    args: &ReplicateArgs,
+    db: &Path,
+    locations: &[Location],
+) -> anyhow::Result<DatabaseOptions> {
+    let interval = args.sync_interval.unwrap_or(SYNC_INTERVAL);
+    let mut replicas: Vec<ReplicaOptions> = Vec::new();
+    for location in locations {
+        let store = setup.open(location)?;
+        if replicas.iter().any(|r| r.store.identity() == store.identity()) {
+            anyhow::bail!("{} is named twice: each replica needs a place of its own", store.url());
+        }
+        let history = history::options(setup.config().map(Arc::as_ref), None)?;
+        let verification = verification::options(args, setup.config().map(|c| &c.verification));
+        replicas.push(ReplicaOptions { store, sync_interval: interval, history, verification });
+    }
+    let mut options = DatabaseOptions::new(db, replicas);
+    options.addresses = locations.iter().map(Location::address).collect();
+    Ok(options)
+}
+
+/// The options of a database that a request names.
+pub(super) fn registered(
+    setup: &mut Setup,
+    args: &ReplicateArgs,
+    db: &Path,
+    url: &str,
+) -> anyhow::Result<DatabaseOptions> {
+    let location = setup.resolve(url)?;
+    by_locations(setup, args, &setup.env().absolute(db), &[location])
+}
+
 /// The sync interval if neither a flag nor the config file sets one.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -127,10 +153,17 @@ fn database_options(
     let mut options = DatabaseOptions::new(&database.path.value, replicas);
     options.busy_timeout = database.busy_timeout.as_ref().map(|t| t.value);
     options.home = database.meta_path.as_ref().map(|m| m.value.clone());
+    options.addresses = database.replicas.iter().map(|r| r.location.address()).collect();
+    options.fingerprint = setup.config().map_or(0, |config| config.fingerprint(database));
     Ok(options)
 }
 
-fn directory_options(setup: &Setup, directory: &Directory, args: &ReplicateArgs) -> DirectoryOptions {
+fn directory_options(
+    setup: &Setup,
+    config: &Config,
+    directory: &Directory,
+    args: &ReplicateArgs,
+) -> DirectoryOptions {
     let (owned, setup, args) = (directory.clone(), setup.clone(), args.clone());
     let choose: Choose = Arc::new(move |path| {
         let relative = path.strip_prefix(&owned.path.value).ok().filter(|r| owned.matches(r))?;
@@ -145,6 +178,7 @@ fn directory_options(setup: &Setup, directory: &Directory, args: &ReplicateArgs)
         recursive: directory.recursive,
         watch: directory.watch,
         choose,
+        fingerprint: config.fingerprint_of_directory(directory),
     }
 }
 

@@ -9,14 +9,15 @@ use anyhow::Context as _;
 
 use super::args::ReplicateArgs;
 use super::plan::Plan;
+use super::reload::{self, Reloader};
 use super::{fill, observe, program, service};
 use crate::base::limits;
 use crate::cli::global::Global;
 use crate::cli::setup::Setup;
-use crate::cli::{runtime, signals};
+use crate::cli::{progress, runtime, signals};
 use crate::io::raise_descriptor_limit;
 use crate::observe::Observatory;
-use crate::replicate::{self, DatabaseOptions, Observer, Once, Options, Stop};
+use crate::replicate::{self, DatabaseOptions, Observer, Once, Options, Requests, Stop, Vitals};
 
 /// How long the final sync may take if neither a flag nor the config file sets a limit.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -40,11 +41,12 @@ pub(crate) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
         Some(line) => Some(program::prepare(line, config.as_deref())?),
         None => None,
     };
+    let (reload, reload_asked) = signals::Reload::new();
+    let reload = config.as_ref().filter(|_| !args.once).map(|_| reload);
     // From here on a signal asks for an orderly end. With a program, signals go to it once it runs.
     let stopper = match &command {
         None => {
-            let stays = config.is_some() && !args.once;
-            signals::watch(stopper, stays).context("signals cannot be caught")?;
+            signals::watch(stopper, reload.clone()).context("signals cannot be caught")?;
             None
         }
         Some(_) => Some(stopper),
@@ -77,26 +79,34 @@ pub(crate) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
             () = stop.asked() => Err(anyhow::anyhow!("stopped before the databases that do not exist were restored")),
         }
     })?;
-    let telling = observe::start(setup, config.as_deref(), args.once)?;
+    let (control, requests) = replicate::control();
+    let telling = observe::start(setup, config.as_deref(), args, control.clone())?;
+    let vitals: Arc<Vitals> = telling.as_ref().map(Observatory::vitals).unwrap_or_default();
     let options = Options {
         databases: plan.databases,
         directories: plan.directories,
         once: args.once.then_some(Once { snapshot: args.force_snapshot, retention: args.enforce_retention }),
         safety_tick: plan.safety_tick,
-        engine,
+        engine: engine.clone(),
         shutdown_timeout,
         once_timeout: args.shutdown_timeout,
         observer: telling.as_ref().map_or_else(|| -> Observer { Arc::new(|_| {}) }, Observatory::observer),
-        vitals: telling.as_ref().map(Observatory::vitals).unwrap_or_default(),
+        vitals: Arc::clone(&vitals),
     };
+    if let Some(config) = config.filter(|_| reload.is_some()) {
+        let (setup, global, args) = (setup.clone(), global.clone(), args.clone());
+        let reloader = Reloader { setup, global, args, engine, vitals, control, config };
+        reload::start(reloader, reload_asked)
+            .context("the thread that reads the config file cannot be started")?;
+    }
     let (Some(command), Some(stopper)) = (command, stopper) else {
-        serve(event_loop, options, stop)?;
+        serve(event_loop, options, Some(requests), stop)?;
         return Ok(ExitCode::SUCCESS);
     };
     let name = command.get_program().to_owned();
-    let program = signals::watch_with(&command, shutdown_timeout, stopper)
+    let program = signals::watch_with(&command, shutdown_timeout, reload, stopper)
         .with_context(|| format!("--exec: {} cannot be started", name.display()))?;
-    let served = serve(event_loop, options, stop);
+    let served = serve(event_loop, options, Some(requests), stop);
     // If replication failed, the program must not continue without it.
     let status = program.end().with_context(|| format!("--exec: {} cannot be waited for", name.display()))?;
     match served {
@@ -146,7 +156,7 @@ pub(crate) fn once(global: &Global, databases: Vec<DatabaseOptions>) -> anyhow::
         observer: Arc::new(|_| {}),
         vitals: Arc::default(),
     };
-    let served = serve(runtime::event_loop()?, options, stop);
+    let served = serve(runtime::event_loop()?, options, None, stop);
     drop(stopper);
     served
 }
@@ -156,14 +166,22 @@ fn without_end(timeout: Duration) -> Duration {
     if timeout.is_zero() { FOR_EVER } else { timeout }
 }
 
-fn serve(event_loop: tokio::runtime::Runtime, options: Options, stop: Stop) -> anyhow::Result<()> {
+fn serve(
+    event_loop: tokio::runtime::Runtime,
+    options: Options,
+    requests: Option<Requests>,
+    stop: Stop,
+) -> anyhow::Result<()> {
     let local = tokio::task::LocalSet::new();
     let told = service::report(options.databases.len(), stop.clone());
     let result = local.block_on(&event_loop, async {
         tokio::select! {
             biased;
-            result = replicate::run(options, stop) => result,
+            result = replicate::run_with(options, requests, stop) => result,
             never = told => match never {},
+            never = progress::show("reading databases", replicate::image_begun, replicate::image_progress) => {
+                match never {}
+            }
         }
     });
     // A helper thread may be waiting for a lock that the application holds. The end of the process

@@ -35,7 +35,7 @@ pub struct RestoreArgs {
     #[arg(short, long, value_name = "OUT")]
     pub output: Option<PathBuf>,
     /// Restore the newest state stored before this time: RFC 3339, a local time such as "2026-11-21
-    /// 14:03" or "yesterday 14:03", or "2h30m ago"
+    /// 14:03" or "yesterday 14:03", "2h30m" for that long ago, "now", or seconds since 1970
     #[arg(long, value_name = "TIME", value_parser = when::parse)]
     pub timestamp: Option<Millis>,
     /// Restore the state of this transaction id, in hex as `lsfast points` prints it; leading zeros

@@ -1,5 +1,6 @@
 //! `lsfast status [DB]`
 
+mod overview;
 mod print;
 mod run;
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::print;
+use super::{overview, print};
 use crate::cli::report::print_line;
 use crate::cli::setup::{Setup, default_replica};
 use crate::cli::{databases, flags, replicate};
@@ -21,6 +21,9 @@ use crate::replicate::state::home_of;
 /// If no lsfast runs, the status says so and shows the state that the last one left next to the
 /// database. A running one is found by the socket in the folder .NAME-lsfast next to the database;
 /// no request to a store is made.
+///
+/// Exit codes: 0 everything is stored or about to be; 1 something is behind, begins or could not be
+/// asked; 2 a database is not replicated, its uploads fail, or its replica is damaged.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// The database, by its path or as sqlite:///PATH; without it, those of the config file
@@ -29,7 +32,10 @@ pub struct StatusArgs {
     /// Ask the lsfast that listens at this socket, for all of its databases
     #[arg(long, value_name = "PATH", conflicts_with = "db")]
     pub socket: Option<PathBuf>,
-    /// Print one JSON object instead of text
+    /// Print a paragraph for each database, with positions, errors and history
+    #[arg(short, long, conflicts_with = "json")]
+    pub verbose: bool,
+    /// Print one JSON object instead of text; the exit code is 0 then
     #[arg(long)]
     pub json: bool,
 }
@@ -50,9 +56,12 @@ pub(crate) fn run(setup: &mut Setup, args: &StatusArgs) -> anyhow::Result<ExitCo
         (None, Some(db)) => gather(setup, &[one(setup, db)?])?,
         (None, None) => gather(setup, &configured(setup)?)?,
     };
-    let text = if args.json { serde_json::to_string(&status)? } else { print::text(&status) };
-    print_line(&text)?;
-    Ok(ExitCode::SUCCESS)
+    if args.json {
+        print_line(&serde_json::to_string(&status)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    print_line(&if args.verbose { print::text(&status) } else { overview::text(&status) })?;
+    Ok(overview::health(&status).exit_code())
 }
 
 fn one(setup: &Setup, db: &Path) -> anyhow::Result<Wanted> {

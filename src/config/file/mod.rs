@@ -12,6 +12,7 @@ mod database;
 mod error;
 mod expand;
 mod explain;
+mod fingerprint;
 mod inherited;
 mod keys;
 mod load;

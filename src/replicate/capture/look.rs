@@ -128,13 +128,13 @@ impl Capture {
         self.check_count(&header);
         let moved = self.step_guard(header.mx_frame, now)?;
         if moved {
-            return Ok(Look { more: true, ..look });
+            return Ok(Look { more: true, all: true, ..look });
         }
         let followed = self.is_followed(now)?;
         let at_rest = self.guard.in_cruise() && !self.is_closing() || self.guard.is_early();
         let quiet = followed == Some(false) && at_rest;
         let near = followed == Some(true) && !look.captured && self.peek()?;
-        Ok(Look { near, quiet, ..look })
+        Ok(Look { near, quiet, all: true, ..look })
     }
 
     /// Wakes the pipelines if commits were taken since the count of them was `before`.

@@ -16,6 +16,8 @@ pub struct Look {
     /// No frame follows the captured ones, and the guard is in cruise: whatever comes next causes a
     /// hint.
     pub quiet: bool,
+    /// Everything that was published when the look began is captured.
+    pub all: bool,
 }
 
 /// Copies of the frames of a transaction, in order.

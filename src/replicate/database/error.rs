@@ -49,6 +49,11 @@ pub enum FollowError {
     /// The database was removed, and its last commits could not be stored.
     #[error("not everything is stored: {0} was removed or replaced before its last commits could be stored")]
     LastCommits(PathBuf),
+    /// The database was to be stopped alone, and its last commits could not be stored in time.
+    #[error(
+        "not everything of {0} could be stored in the time of --shutdown-timeout. Nothing is lost: it is stored when the database is replicated again"
+    )]
+    OutOfTime(PathBuf),
     /// The database does not exist, and `--once` does not wait for it.
     #[error("{0} does not exist: there is nothing to replicate")]
     Missing(PathBuf),
@@ -114,6 +119,7 @@ impl FollowError {
             FollowError::Missing(_)
             | FollowError::NeverCame(_)
             | FollowError::LastCommits(_)
+            | FollowError::OutOfTime(_)
             | FollowError::SharedPlace { .. } => false,
             FollowError::Same { .. }
             | FollowError::Outside { .. }
@@ -143,6 +149,7 @@ impl FollowError {
             | FollowError::Missing(_)
             | FollowError::NeverCame(_)
             | FollowError::LastCommits(_)
+            | FollowError::OutOfTime(_)
             | FollowError::Same { .. }
             | FollowError::SharedPlace { .. }
             | FollowError::Outside { .. } => true,

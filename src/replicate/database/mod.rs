@@ -13,12 +13,14 @@
 //! | `leave`, `leaving` | the last checkpoint, at shutdown |
 //! | `open_files` | keeps a file from being followed twice, and a replica from having two databases |
 //! | `shared` | what the databases of the process share |
+//! | `desk` | requests to say when what is committed now is stored |
 //! | `error` | why a database is not followed |
 
 pub(crate) mod abandon;
 mod arrival;
 pub(crate) mod attach;
 mod busy;
+mod desk;
 mod error;
 mod follow;
 mod gone;
@@ -33,6 +35,7 @@ mod run;
 mod shared;
 mod wait;
 
+pub use desk::{Desks, Synced};
 pub use error::FollowError;
 pub use follow::{Ended, follow};
 pub(super) use leaving::{LEAVE_TIME, Leaving};

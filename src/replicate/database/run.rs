@@ -22,12 +22,14 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::attach::{self, Opened};
+use super::desk::Desk;
 use super::error::{FollowError, io_error};
 use super::hold::Held;
 use super::look_schedule::{GAPS, LookSchedule};
 use super::notice::{BUSY_GAP, Notice};
 use super::open_files::Reservation;
 use super::shared::Shared;
+use crate::base::clock::Millis;
 use crate::io::timer::Timers;
 use crate::io::watch::Hint;
 use crate::replicate::capture::{Capture, Look};
@@ -37,10 +39,11 @@ use crate::replicate::options::DatabaseOptions;
 use crate::replicate::replica::pace::Pace;
 use crate::replicate::replica::{Landmarks, Replica, ReplicaError, Trouble, Vigil};
 use crate::replicate::shutdown::Stop;
+use crate::replicate::state::note_url;
 use crate::replicate::state::record::Local;
 use crate::replicate::sweep::Entry;
 use crate::replicate::vitals::DatabaseVitals;
-use crate::sqlite::database::{Database, FileId, Stamp};
+use crate::sqlite::database::{Database, FileId, Stamp, sibling};
 use crate::wal::tail::TailError;
 
 /// Delay between looks in a turn: a checkpoint takes a millisecond at least.
@@ -67,6 +70,16 @@ fn say_other_names(db: &Database) {
     }
 }
 
+/// How long ago the last commit was, at least as long as the file system tells, and no longer than
+/// the stored state is old. Nothing tells the time of the oldest commit that is not stored.
+fn age_of_changes(db: &Database, stored: Millis) -> Duration {
+    let modified = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
+    let last = [db.path().to_owned(), sibling(db.path(), "-wal")].iter().filter_map(|p| modified(p)).max();
+    let age = last.and_then(|at| at.elapsed().ok()).unwrap_or_default();
+    let since_stored = u64::try_from(Millis::now().0 - stored.0).unwrap_or(0);
+    if stored.0 == 0 { Duration::ZERO } else { age.min(Duration::from_millis(since_stored)) }
+}
+
 /// One opening of a database.
 pub(super) struct Follower<'a> {
     pub(super) shared: &'a Shared,
@@ -91,6 +104,8 @@ pub(super) struct Follower<'a> {
     /// Whether the WAL is large enough for that, and the change for which this was read.
     pub(super) log_is_large: Option<(bool, Instant)>,
     pub(super) notice: Notice,
+    /// Requests that wait for what is stored.
+    desk: Rc<Desk>,
     // The fields from here are dropped last; `_held`, the lock, is the very last.
     _sweep: Rc<Entry>,
     /// State folders of the replicas.
@@ -114,9 +129,12 @@ impl<'a> Follower<'a> {
         let id = FileId::of(db.file().std()).map_err(io_error(path))?;
         say_other_names(&db);
         let (mut locals, mut places) = (Vec::new(), Vec::new());
-        for replica in &options.replicas {
+        for (index, replica) in options.replicas.iter().enumerate() {
             places.push(shared.places.take(&*replica.store, path)?);
             let dir = held.home.replica(&replica.store.identity())?;
+            if let Some(address) = options.addresses.get(index) {
+                note_url(&dir, address);
+            }
             locals.push(Local::open(dir, db.page_size(), id).map_err(io_error(path))?);
         }
         let folders = locals.iter().map(|l| l.dir().to_owned()).collect();
@@ -137,6 +155,11 @@ impl<'a> Follower<'a> {
             .zip(edited)
             .map(|(since, edited)| since.and_then(|p| edited.map_or(Ok(p), |why| Err(why.to_owned()))))
             .collect();
+        for ((local, since), vitals) in locals.iter().zip(&since).zip(&vitals.replicas) {
+            let behind = since.as_ref().map_or(true, |pending| !pending.is_empty());
+            let (durable, time) = (local.state().durable, local.state().timestamp);
+            vitals.remembered(&durable, time, behind.then(|| age_of_changes(&db, time)));
+        }
         let handoff = Rc::new(Handoff::seen(Arc::clone(vitals), Rc::clone(&hint)));
         let mut capture =
             Capture::new(Arc::clone(&db), tail, guard, Rc::clone(&handoff), mark, Instant::now());
@@ -158,7 +181,7 @@ impl<'a> Follower<'a> {
                 continuity,
                 pace: Pace::new(replica.sync_interval, tokio::time::Instant::now()),
                 observer: Arc::clone(&shared.observer),
-                strict: shared.alone,
+                strict: shared.alone.get(),
                 prepared: None,
                 local_failed: false,
                 history: Rc::new(history::Feed::new(shared.history.cache.inventory())),
@@ -192,6 +215,7 @@ impl<'a> Follower<'a> {
             idle_due: None,
             log_is_large: None,
             notice,
+            desk: shared.desks.open(&options.path, &hint),
             _sweep: shared.sweep.add(&db, &options.path, id, &hint),
             hint,
             folders,
@@ -206,12 +230,18 @@ impl<'a> Follower<'a> {
 
     /// Runs until the stop, or until the path names another file or none.
     pub(super) async fn run(mut self) -> Result<End, FollowError> {
-        let mut end = self.look_on().await;
+        let stop = self.stop;
+        let mut end = tokio::select! {
+            biased;
+            end = self.look_on() => end,
+            () = stop.given_up() => Err(FollowError::OutOfTime(self.named.to_owned())),
+        };
         // Nothing can be read through this opening if pages of another size replaced the content.
         let readable = !self.capture.db().is_resized().unwrap_or(false);
         if let Ok(End::Replaced { stored }) = &mut end {
             *stored = readable && self.store_the_last().await;
         }
+        self.desk.close(&self.handoff, matches!(end, Ok(End::Stopped)));
         // No pipeline may wait for a pin that can no longer come.
         self.handoff.refuse_pins();
         self.replicas.shutdown().await;
@@ -234,6 +264,9 @@ impl<'a> Follower<'a> {
             let now = Instant::now();
             self.capture.is_last_chance(stopping);
             let look = self.capture.look(now).map_err(|source| self.tail_error(source))?;
+            if self.desk.is_busy() {
+                self.desk.serve(&self.handoff, look.all);
+            }
             if look.more {
                 tokio::task::yield_now().await;
                 continue;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use super::desk::Desks;
 use super::leaving::Leaving;
 use super::open_files::{Files, Places};
 use crate::io::Engine;
@@ -41,7 +42,9 @@ pub struct Shared {
     pub(crate) leaving: Leaving,
     /// The process has only one replica: if its store refuses at the first contact, the process
     /// ends with that error.
-    pub(crate) alone: bool,
+    pub(crate) alone: Rc<Cell<bool>>,
+    /// Requests to say when what is committed now is stored.
+    pub(crate) desks: Desks,
     /// Set with `--once`: store what is there, and wait for nothing.
     pub(crate) once: Option<Once>,
 }

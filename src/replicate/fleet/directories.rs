@@ -11,10 +11,24 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::files::{is_root, is_searched, read_dir};
 use crate::base::backoff::Backoff;
 use crate::base::limits;
 use crate::io::watch::{Hint, Of, Watch, Watches};
 use crate::replicate::options::{DatabaseOptions, DirectoryOptions};
+
+/// What a reload does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// Databases and directories that are new.
+    pub added: usize,
+    /// Databases and directories that are not there any more.
+    pub removed: usize,
+    /// Databases and directories with other settings than before.
+    pub changed: usize,
+    /// Databases and directories that go on as they are.
+    pub unchanged: usize,
+}
 
 /// A result of searching a directory.
 #[derive(Debug)]
@@ -56,15 +70,8 @@ pub(crate) struct Directories {
     roots: Vec<Root>,
     /// Databases that were found and are followed.
     followed: BTreeSet<PathBuf>,
-    first_look: bool,
     /// Set with `--once`: a missing directory is an error, and nothing is waited for.
     once: bool,
-}
-
-/// Whether links must stay inside the directory. With the rights of root they must: otherwise the
-/// owner of a directory could have root read, and change, any file of the host through a link.
-fn is_root() -> bool {
-    crate::io::host::user().is_ok_and(|user| user == 0)
 }
 
 #[derive(Debug)]
@@ -73,6 +80,8 @@ struct Root {
     hint: Rc<Hint>,
     watches: Watches,
     watched: HashMap<PathBuf, Watch>,
+    /// Whether it was searched once.
+    is_searched: bool,
     missing: Option<Missing>,
     /// Links that are not followed and were logged.
     skipped: RefCell<BTreeSet<PathBuf>>,
@@ -95,15 +104,13 @@ impl Directories {
         Directories {
             roots: directories.into_iter().map(|options| Root::new(options, watches)).collect(),
             followed: BTreeSet::new(),
-            first_look: false,
             once,
         }
     }
 
     /// Whether no database can come from these directories any more.
     pub(crate) fn is_empty(&self) -> bool {
-        self.first_look && self.roots.iter().all(|r| !r.options.watch && r.missing.is_none())
-            || self.roots.is_empty()
+        self.roots.iter().all(|r| r.is_searched && !r.options.watch && r.missing.is_none())
     }
 
     /// Whether `path` was found in a directory and is followed.
@@ -119,12 +126,53 @@ impl Directories {
     /// Notes that a database that was found is gone. If another file has taken its place meanwhile,
     /// that counts as a new one.
     pub(crate) fn gone(&mut self, path: &Path) -> Vec<Found> {
+        self.find(path, |root| root.options.watch)
+    }
+
+    /// Notes that `path` is not followed any more because of other settings. It may be found with
+    /// those.
+    pub(crate) fn again(&mut self, path: &Path) -> Vec<Found> {
+        self.find(path, |root| root.is_searched)
+    }
+
+    fn find(&mut self, path: &Path, which: impl Fn(&Root) -> bool) -> Vec<Found> {
         self.followed.remove(path);
         let mut found = Vec::new();
-        for root in self.roots.iter().filter(|r| r.options.watch && path.starts_with(&r.options.path)) {
+        for root in self.roots.iter().filter(|r| which(r) && path.starts_with(&r.options.path)) {
             root.file(path, &mut self.followed, &mut found);
         }
         found
+    }
+
+    /// Takes other directories from now on. Those that are as before go on; the others are searched
+    /// with the next call of [`Directories::next`]. Returns the new ones, and the paths of those
+    /// that are gone or changed.
+    pub(crate) fn replace(
+        &mut self,
+        directories: Vec<DirectoryOptions>,
+        watches: &Watches,
+        changes: &mut Changes,
+    ) -> (Vec<DirectoryOptions>, Vec<PathBuf>) {
+        let mut before = std::mem::take(&mut self.roots);
+        let mut fresh = Vec::new();
+        for options in directories {
+            match before.iter().position(|r| r.options.fingerprint == options.fingerprint) {
+                Some(same) => {
+                    changes.unchanged += 1;
+                    self.roots.push(before.swap_remove(same));
+                }
+                None => fresh.push(options),
+            }
+        }
+        for options in &fresh {
+            let was_there = before.iter().any(|r| r.options.path == options.path);
+            changes.changed += usize::from(was_there);
+            changes.added += usize::from(!was_there);
+            self.roots.push(Root::new(options.clone(), watches));
+        }
+        let dropped: Vec<PathBuf> = before.into_iter().map(|r| r.options.path).collect();
+        changes.removed += dropped.iter().filter(|d| !fresh.iter().any(|f| f.path == **d)).count();
+        (fresh, dropped)
     }
 
     /// Why a directory that exists cannot be read.
@@ -133,11 +181,12 @@ impl Directories {
         missing.filter(|m| !m.absent).map(|m| m.why.as_str()).next()
     }
 
-    /// Waits until something new is found. The first call searches all directories immediately.
+    /// Waits until something new is found. A new directory is searched immediately.
     pub(crate) async fn next(&mut self) -> Vec<Found> {
-        if !std::mem::replace(&mut self.first_look, true) {
+        if self.roots.iter().any(|r| !r.is_searched) {
             let mut found = Vec::new();
-            for root in &mut self.roots {
+            for root in self.roots.iter_mut().filter(|r| !r.is_searched) {
+                root.is_searched = true;
                 root.look(&root.options.path.clone(), &mut self.followed, &mut found);
                 if let Some(missing) = root.missing.take_if(|_| self.once) {
                     found.retain(|f| !matches!(f, Found::Missing { dir, .. } if *dir == root.options.path));
@@ -177,6 +226,7 @@ impl Root {
             hint: Rc::default(),
             watches: watches.clone(),
             watched: HashMap::new(),
+            is_searched: false,
             missing: None,
             skipped: RefCell::default(),
         }
@@ -356,54 +406,6 @@ enum OfLink {
     Outside,
 }
 
-/// All files in a directory, and in its subdirectories if it is `recursive`, sorted. For root,
-/// links that lead out of the directory are left out, because they are not followed either.
-///
-/// # Errors
-/// Any I/O error of reading a directory.
-pub fn files_in(directory: &DirectoryOptions) -> io::Result<Vec<PathBuf>> {
-    let (mut todo, mut files) = (vec![directory.path.clone()], Vec::new());
-    while let Some(dir) = todo.pop() {
-        read_dir(&dir, directory.recursive, &mut todo, &mut files)?;
-    }
-    if is_root() {
-        files.retain(|file| !file.is_symlink() || !leaves(file, &directory.path));
-    }
-    files.sort_unstable();
-    Ok(files)
-}
-
-/// Whether a link leads out of the directory.
-fn leaves(link: &Path, directory: &Path) -> bool {
-    crate::io::link::is_inside(link, directory).is_ok_and(|inside| !inside)
-}
-
-/// Adds the subdirectories of `dir` to `todo`, and its files to `files`.
-fn read_dir(
-    dir: &Path,
-    recursive: bool,
-    todo: &mut Vec<PathBuf>,
-    files: &mut Vec<PathBuf>,
-) -> io::Result<()> {
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        // A link to a directory is not followed: it may lead back up.
-        if !entry.file_type()?.is_dir() {
-            files.push(entry.path());
-        } else if recursive && is_searched(&entry.path()) {
-            todo.push(entry.path());
-        }
-    }
-    Ok(())
-}
-
-/// Whether a directory may hold databases. Those in which lsfast and Litestream keep their state do
-/// not.
-fn is_searched(dir: &Path) -> bool {
-    let name = dir.file_name().unwrap_or_default().as_encoded_bytes();
-    !(name.starts_with(b".") && (name.ends_with(b"-lsfast") || name.ends_with(b"-litestream")))
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -423,7 +425,13 @@ mod tests {
                 let path = dir.path().join("tenants");
                 std::fs::create_dir(&path).unwrap();
                 let choose: Choose = Arc::new(|_| None);
-                let options = DirectoryOptions { path: path.clone(), recursive: true, watch: true, choose };
+                let options = DirectoryOptions {
+                    path: path.clone(),
+                    recursive: true,
+                    watch: true,
+                    choose,
+                    fingerprint: 0,
+                };
                 let watches = Watches::new(&Timers::new().unwrap()).unwrap();
                 let mut directories = Directories::new(vec![options], &watches, false);
                 assert!(directories.next().await.is_empty());

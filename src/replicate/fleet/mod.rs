@@ -3,7 +3,13 @@
 //! | module | what it does |
 //! |---|---|
 //! | `supervisor` | runs a task for each database, and retries those that fail |
-//! | `directories` | finds databases in watched directories |
+//! | `members` | the databases that have a task, and those that were stopped |
+//! | `control`, `commands` | requests from other threads: a reload, databases that come and go |
+//! | `directories`, `files` | finds databases in watched directories |
 
+mod commands;
+pub(crate) mod control;
 pub(crate) mod directories;
+pub(crate) mod files;
+mod members;
 pub(crate) mod supervisor;

@@ -8,20 +8,22 @@
 //! ([`FollowError::is_final`], [`FollowError::is_definite`]).
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
+use super::control::{Request, Requests};
 use super::directories::{Directories, Found};
+use super::members::{Member, Members, Origin};
 use crate::base::backoff::Backoff;
 use crate::base::limits;
 use crate::replicate::database::{self, Ended, FollowError, Shared};
 use crate::replicate::error::ReplicateError;
 use crate::replicate::options::DatabaseOptions;
-use crate::replicate::shutdown::Stop;
+use crate::replicate::shutdown::{self, Stop};
 
 /// Wait after the first failure of a database; it grows with each further one up to [`AGAIN_MAX`].
 const AGAIN_MIN: Duration = Duration::from_secs(1);
@@ -35,15 +37,19 @@ type Outcome = (PathBuf, Result<Ended, FollowError>);
 
 /// All databases of the process.
 pub(crate) struct Fleet {
-    shared: Shared,
-    /// The stop that all tasks wait for.
-    inner: Stop,
+    pub(super) shared: Shared,
+    /// The stop of the process. It is handed on to each database.
+    pub(super) inner: Stop,
+    is_stopping: bool,
     tasks: JoinSet<Outcome>,
-    /// The database of each task, in case the task panics.
-    names: HashMap<tokio::task::Id, PathBuf>,
-    directories: Directories,
+    pub(super) members: Members,
+    pub(super) directories: Directories,
     /// There is one database and no directory: its error ends the process.
-    single: bool,
+    pub(super) single: Rc<Cell<bool>>,
+    /// `None` once nothing can send any more.
+    requests: Option<Requests>,
+    /// How long a database may take that is stopped alone.
+    pub(super) stop_timeout: Duration,
     first_error: Option<ReplicateError>,
 }
 
@@ -52,32 +58,42 @@ impl Fleet {
         databases: Vec<DatabaseOptions>,
         directories: Directories,
         shared: Shared,
+        requests: Option<Requests>,
+        stop_timeout: Duration,
         inner: Stop,
     ) -> Fleet {
         let single = databases.len() == 1 && directories.is_empty();
         let mut fleet = Fleet {
             shared,
             inner,
+            is_stopping: false,
             tasks: JoinSet::new(),
-            names: HashMap::new(),
+            members: Members::default(),
             directories,
-            single,
+            single: Rc::new(Cell::new(single)),
+            requests,
+            stop_timeout,
             first_error: None,
         };
+        // Nothing to do yet: requests name the databases.
+        fleet.members.is_commanded = databases.is_empty() && fleet.directories.is_empty();
         for database in databases {
-            fleet.add(database);
+            fleet.add(Rc::new(database), Origin::Named);
         }
         fleet
     }
 
-    fn add(&mut self, database: DatabaseOptions) {
-        let (shared, stop, single) = (self.shared.clone(), self.inner.clone(), self.single);
-        let path = database.path.clone();
+    pub(super) fn add(&mut self, options: Rc<DatabaseOptions>, origin: Origin) {
+        let (stopper, stop) = shutdown::stop();
+        if self.is_stopping {
+            stopper.ask();
+        }
+        let (shared, single, database) = (self.shared.clone(), Rc::clone(&self.single), Rc::clone(&options));
         let task = self.tasks.spawn_local(async move {
-            let result = tend(&database, &shared, &stop, single).await;
-            (database.path, result)
+            let result = tend(&database, &shared, &stop, &single).await;
+            (database.path.clone(), result)
         });
-        self.names.insert(task.id(), path);
+        self.members.add(task.id(), Member { options, origin, stopper, leave: None });
     }
 
     /// Adds the databases that the directories hold now.
@@ -91,10 +107,16 @@ impl Fleet {
     /// Runs until every database has ended and no further one can come.
     pub(crate) async fn serve(&mut self) {
         loop {
-            let more = !self.directories.is_empty() && !self.inner.is_asked();
-            if self.tasks.is_empty() && !more {
+            let stopping = self.inner.is_asked();
+            if stopping && !std::mem::replace(&mut self.is_stopping, true) {
+                self.members.stop_all();
+            }
+            let more = !self.directories.is_empty() && !stopping;
+            let waits = self.members.is_commanded && self.first_error.is_none() && self.requests.is_some();
+            if self.tasks.is_empty() && !more && (stopping || !waits) {
                 return;
             }
+            let given_up_at = self.members.given_up_at();
             tokio::select! {
                 joined = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
                     if let Some(joined) = joined {
@@ -102,16 +124,23 @@ impl Fleet {
                     }
                 }
                 found = self.directories.next(), if more => found.into_iter().for_each(|f| self.found(f)),
-                () = self.inner.asked(), if more => {}
+                () = self.inner.asked(), if !stopping => {}
+                request = next(self.requests.as_mut()), if self.requests.is_some() => match request {
+                    Some(request) => self.obey(request),
+                    None => self.requests = None,
+                },
+                () = sleep_until(given_up_at), if given_up_at.is_some() => {
+                    self.members.give_up(Instant::now(), database::LEAVE_TIME);
+                }
             }
         }
     }
 
-    fn found(&mut self, found: Found) {
+    pub(super) fn found(&mut self, found: Found) {
         match found {
             Found::Database(database) => {
                 tracing::debug!(db = %database.path.display(), "found in a directory");
-                self.add(*database);
+                self.add(Rc::from(database), Origin::Found);
             }
             Found::Failed(path, error) => {
                 tracing::error!(db = %path.display(), error, "this database cannot be replicated; the others go on");
@@ -142,7 +171,14 @@ impl Fleet {
     fn ended(&mut self, joined: Result<(tokio::task::Id, Outcome), JoinError>) {
         match joined {
             Ok((id, (path, result))) => {
-                self.names.remove(&id);
+                if let Some(mut member) = self.members.remove(id)
+                    && let Some(leave) = member.leave.take()
+                {
+                    return self.left(member, leave, result);
+                }
+                let why =
+                    result.as_ref().map_or_else(ToString::to_string, |_| "the database is gone".to_owned());
+                self.shared.desks.close(&path, &why);
                 match result {
                     Ok(Ended::Stopped) => self.shared.vitals.stopped(&path),
                     Ok(Ended::Gone) => {
@@ -158,16 +194,17 @@ impl Fleet {
                     }
                     Err(e) => {
                         self.shared.vitals.failed(&path, &e.to_string());
-                        if !self.single {
+                        if !self.single.get() {
                             tracing::error!(db = %path.display(), error = %e, "this database is not replicated any more; the others go on");
                         }
                         self.note(e.into());
                     }
                 }
             }
-            Err(e) if self.single => std::panic::resume_unwind(e.into_panic()),
+            Err(e) if self.single.get() => std::panic::resume_unwind(e.into_panic()),
             Err(e) => {
-                let path = self.names.remove(&e.id()).unwrap_or_default();
+                let path = self.members.remove(e.id()).map(|m| m.options.path.clone()).unwrap_or_default();
+                self.shared.desks.close(&path, "a defect of lsfast ended its replication");
                 tracing::error!(db = %path.display(), "a defect of lsfast ended the replication of this database; the others go on");
                 self.shared.vitals.failed(&path, "a defect of lsfast ended its replication");
                 self.note(ReplicateError::Panicked(path));
@@ -180,10 +217,10 @@ impl Fleet {
         while let Some(joined) = self.tasks.try_join_next_with_id() {
             self.ended(joined);
         }
-        self.names.values().all(|path| self.shared.leaving.has(path))
+        self.members.running.values().all(|m| self.shared.leaving.has(&m.options.path))
     }
 
-    fn note(&mut self, error: ReplicateError) {
+    pub(super) fn note(&mut self, error: ReplicateError) {
         self.first_error.get_or_insert(error);
     }
 
@@ -200,7 +237,7 @@ async fn tend(
     database: &DatabaseOptions,
     shared: &Shared,
     stop: &Stop,
-    single: bool,
+    single: &Cell<bool>,
 ) -> Result<Ended, FollowError> {
     let (mut backoff, mut outage) = (Backoff::new(AGAIN_MIN, AGAIN_MAX), Outage::default());
     let followed = Cell::new(false);
@@ -209,8 +246,8 @@ async fn tend(
         let error = match database::follow(database, shared, stop, &followed).await {
             Err(e) if shared.once.is_some() || !e.is_worth_another_try() => return Err(e),
             Err(e) if database.leave_when_gone && e.is_no_database() => return Err(e),
-            Err(e) if single && e.is_final() => return Err(e),
-            Err(e) if single && !followed.get() && e.is_definite() => {
+            Err(e) if single.get() && e.is_final() => return Err(e),
+            Err(e) if single.get() && !followed.get() && e.is_definite() => {
                 if !e.is_fleeting() || outage.is_again(&e) {
                     return Err(e);
                 }
@@ -231,7 +268,7 @@ async fn tend(
             false => outage.is_news(&error, Instant::now()),
         };
         if is_news {
-            let others = if single { "" } else { "; the others go on" };
+            let others = if single.get() { "" } else { "; the others go on" };
             tracing::error!(
                 db = %database.path.display(), error = %error, again_in = ?wait,
                 "this database is not replicated for now{others}"
@@ -241,6 +278,16 @@ async fn tend(
             () = tokio::time::sleep(wait.max(limits::SAFETY_TICK)) => {}
             () = stop.asked() => return Err(error),
         }
+    }
+}
+
+async fn next(requests: Option<&mut Requests>) -> Option<Request> {
+    requests?.0.recv().await
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at).await;
     }
 }
 

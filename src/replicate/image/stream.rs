@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::progress::Work;
 use super::source::PageSource;
 use crate::base::buffer_pool::{Spare, Spares};
 use crate::base::checksum::page_hash;
@@ -158,7 +159,8 @@ impl Stream<'_> {
     ) -> Result<Sent, StreamError> {
         let size_max = encoded_len_max(self.header.page_size, count) as u64;
         let mut upload = self.store.upload(self.id, size_max, self.options).await?;
-        match self.parts(&mut *upload, pages, hashes, checksum).await {
+        let work = Work::begin(count as u64 * u64::from(self.header.page_size.get()));
+        match self.parts(&mut *upload, pages, hashes, checksum, work).await {
             // All pages have been read: no later change affects them.
             Ok(_) if !self.pin.held() => {
                 upload.abort().await;
@@ -181,6 +183,7 @@ impl Stream<'_> {
         pages: impl Iterator<Item = Pgno>,
         mut hashes: Hashes<'_>,
         mut checksum: Option<NextChecksum>,
+        mut work: Work,
     ) -> Result<Sent, StreamError> {
         // Without a seed only the published half of a page's hash is needed, if any.
         let seed = hashes.seed().map(Some).or(checksum.as_ref().map(|_| None));
@@ -191,14 +194,15 @@ impl Stream<'_> {
         }
         upload.write(head).await?;
         let mut runs = runs(self.header.page_size, pages);
-        let mut in_flight: VecDeque<JoinHandle<Result<Chunk, StreamError>>> = VecDeque::new();
+        let mut in_flight: VecDeque<(usize, JoinHandle<Result<Chunk, StreamError>>)> = VecDeque::new();
         loop {
             while in_flight.len() < IN_FLIGHT
                 && let Some(run) = runs.next()
             {
-                in_flight.push_back(self.begin(run, seed, pages_spare.clone(), blocks_spare.take()));
+                in_flight
+                    .push_back((run.count, self.begin(run, seed, pages_spare.clone(), blocks_spare.take())));
             }
-            let Some(chunk) = in_flight.pop_front() else { break };
+            let Some((count, chunk)) = in_flight.pop_front() else { break };
             let chunk = chunk.await.map_err(io::Error::other)??;
             if !self.pin.held() {
                 return Err(StreamError::Void);
@@ -208,6 +212,7 @@ impl Stream<'_> {
             }
             hashes.take(chunk.hashes)?;
             upload.write(encoder.push(chunk.block)?).await?;
+            work.add((count * self.header.page_size.bytes()) as u64);
         }
         let checksum = match checksum {
             Some(next) => spawn_blocking(|| next.finish()).await.map_err(io::Error::other)?,
@@ -265,22 +270,26 @@ async fn each_run<T: Send + 'static>(
     mut take: impl FnMut(T) -> io::Result<()>,
 ) -> io::Result<()> {
     let (spares, make) = (Spares::new(IN_FLIGHT), Arc::new(make));
+    let page_bytes = source.page_size().bytes();
+    let mut work = Work::begin(u64::from(source.size_pages()) * page_bytes as u64);
     let mut runs = runs(source.page_size(), source.all_pages());
-    let mut in_flight: VecDeque<JoinHandle<io::Result<T>>> = VecDeque::new();
+    let mut in_flight: VecDeque<(usize, JoinHandle<io::Result<T>>)> = VecDeque::new();
     loop {
         while in_flight.len() < IN_FLIGHT
             && pin.held()
             && let Some(run) = runs.next()
         {
             let (source, make, spares) = (Arc::clone(source), Arc::clone(&make), spares.clone());
-            in_flight.push_back(spawn_blocking(move || {
+            let made = spawn_blocking(move || {
                 let mut bytes = spares.take();
                 read_run(&source, run, &mut bytes)?;
                 make(run, &bytes)
-            }));
+            });
+            in_flight.push_back((run.count, made));
         }
-        let Some(made) = in_flight.pop_front() else { return Ok(()) };
+        let Some((count, made)) = in_flight.pop_front() else { return Ok(()) };
         take(made.await.map_err(io::Error::other)??)?;
+        work.add((count * page_bytes) as u64);
     }
 }
 

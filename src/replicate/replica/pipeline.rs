@@ -125,6 +125,7 @@ impl Replica {
         self.note_landmarks().await;
         loop {
             self.vitals().set_phase(ReplicaPhase::Following);
+            self.handoff.tell_waiting();
             if let Some(reason) = self.handoff.slot(self.index, |s| s.gap.clone()) {
                 self.still_ours().await?;
                 self.repair(&mut next, &reason).await?;
@@ -136,6 +137,9 @@ impl Replica {
             }
             let waiting = self.handoff.slot(self.index, |s| !s.pending.is_empty()) || self.is_doubted();
             let stopping = self.handoff.is_closing();
+            if !waiting {
+                self.vitals().nothing_waits();
+            }
             if waiting {
                 if !stopping && !self.wait_for_pace().await {
                     continue;
@@ -192,8 +196,8 @@ impl Replica {
         }
     }
 
-    /// Waits until a batch may leave, is large, or comes from a writer that has paused; `false` if
-    /// the wait was cut short.
+    /// Waits until a batch may leave, is large, is waited for by a request, or comes from a writer
+    /// that has paused; `false` if the wait was cut short.
     async fn wait_for_pace(&mut self) -> bool {
         let now = Instant::now();
         let at = self.pace.ready_at(now);
@@ -206,7 +210,8 @@ impl Replica {
         tokio::pin!(timer, rest);
         let may_rest = self.pace.may_rest(now);
         let waited = loop {
-            if self.handoff.slot(self.index, |s| s.pending.is_worth_a_batch()) {
+            let worth_it = self.handoff.slot(self.index, |s| s.pending.is_worth_a_batch());
+            if worth_it || self.handoff.is_hurried(self.index) {
                 break true;
             }
             tokio::select! {

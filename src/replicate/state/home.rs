@@ -180,6 +180,44 @@ impl Home {
     }
 }
 
+/// Name of the file in the folder of a replica that has its URL.
+const URL: &str = "url";
+
+/// Bytes of the file with the URL. A longer one is not read.
+const URL_BYTES: u64 = 64 << 10;
+
+/// Notes the URL of a replica in its folder, for commands that are given the database alone. If
+/// that fails they have to be given the URL.
+pub fn note_url(replica: &Path, url: &str) {
+    let noted = || -> io::Result<()> {
+        let folder = replica_folder(replica).open()?;
+        if folder.read_small(URL, URL_BYTES).is_ok_and(|before| before == url.as_bytes()) {
+            return Ok(());
+        }
+        folder.write(URL, url.as_bytes(), MODE)
+    };
+    if let Err(e) = noted() {
+        tracing::debug!(folder = %replica.display(), error = %e, "the URL of the replica cannot be noted");
+    }
+}
+
+/// URLs of the replicas that were noted in the state folder of a database, the one with the newest
+/// state first.
+#[must_use]
+pub fn noted_replicas(home: &Path) -> Vec<String> {
+    let names = home_folder(home).open().and_then(|folder| folder.names()).unwrap_or_default();
+    let mut noted: Vec<(Option<Millis>, String)> = Vec::new();
+    for name in names {
+        let dir = home.join(&name);
+        let url = replica_folder(&dir).open().and_then(|folder| folder.read_small(URL, URL_BYTES));
+        let Some(url) = url.ok().and_then(|url| String::from_utf8(url).ok()) else { continue };
+        let time = read_state(&dir).ok().flatten().map(|state| state.timestamp);
+        noted.push((time, url));
+    }
+    noted.sort_by(|a, b| b.cmp(a));
+    noted.into_iter().map(|(_, url)| url).collect()
+}
+
 /// Name of the folder of a replica: a hash of the replica's identity.
 #[must_use]
 pub fn folder_of(identity: &str) -> String {

@@ -11,6 +11,7 @@
 //! | `REPLICA.image` | left by `lsfast reset`: a full image is stored after the first batch |
 //! | `REPLICA/verified` | when the replica was last verified, see `verify` |
 //! | `REPLICA/landmarks` | length and times of some stored files, see `replica` |
+//! | `REPLICA/url` | where the replica is, for commands that are given the database alone |
 //! | `REPLICA/create-only` | whether the store honours create-only PUTs, see `replica` |
 //!
 //! `REPLICA` is a hash of the replica's identity, 16 hex digits.
@@ -70,5 +71,5 @@ pub(crate) mod record;
 pub(crate) use home::round_trip_for_fuzzing;
 pub use home::{
     Home, HomeError, LOCK, Point, SOCKET, State, StateFile, boot_id, folder_of, home_folder, home_of,
-    image_wish, print_of, read_state, replica_folder,
+    image_wish, note_url, noted_replicas, print_of, read_state, replica_folder,
 };

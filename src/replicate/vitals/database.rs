@@ -31,11 +31,12 @@ pub enum DatabasePhase {
 pub struct Vitals {
     begun: Instant,
     databases: Mutex<BTreeMap<PathBuf, Arc<DatabaseVitals>>>,
+    config: Mutex<Option<(bool, Millis)>>,
 }
 
 impl Default for Vitals {
     fn default() -> Vitals {
-        Vitals { begun: Instant::now(), databases: Mutex::default() }
+        Vitals { begun: Instant::now(), databases: Mutex::default(), config: Mutex::default() }
     }
 }
 
@@ -57,6 +58,20 @@ impl Vitals {
             *known = make();
         }
         Arc::clone(known)
+    }
+
+    /// Whether the config file was usable when it was last read, and when that of now was read;
+    /// `None` without one.
+    #[must_use]
+    pub fn config(&self) -> Option<(bool, Millis)> {
+        *lock(&self.config)
+    }
+
+    /// Notes that the config file was read, or could not be used.
+    pub fn read_config(&self, usable: bool) {
+        let mut config = lock(&self.config);
+        let read = config.filter(|_| !usable).map_or_else(Millis::now, |(_, at)| at);
+        *config = Some((usable, read));
     }
 
     /// Notes that a database is not replicated, for this reason.

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64};
 use std::time::{Duration, Instant};
 
 use super::cells::{Amount, Failure, WalPlace, lock, micros};
@@ -78,6 +78,11 @@ pub struct ReplicaVitals {
     /// When the oldest commit that is not stored was captured, in microseconds from `begun`; 0 for
     /// none.
     pub(super) behind_since: AtomicU64,
+    /// How much older the oldest commit that is not stored is than its capture, in microseconds: it
+    /// was committed before the database was opened.
+    older_by: AtomicU64,
+    /// Whether it was, so that the time from its commit to the store's answer is not known.
+    recalled: AtomicBool,
     txid: AtomicU64,
     place: WalPlace,
     time: AtomicI64,
@@ -103,6 +108,8 @@ impl ReplicaVitals {
             taken: Amount::default(),
             durable: Amount::default(),
             behind_since: AtomicU64::new(0),
+            older_by: AtomicU64::new(0),
+            recalled: AtomicBool::new(false),
             txid: AtomicU64::new(0),
             place: WalPlace::default(),
             time: AtomicI64::new(0),
@@ -124,6 +131,13 @@ impl ReplicaVitals {
         [Starting, Following, Comparing, Image].into_iter().find(|p| *p as u8 == phase).unwrap_or(Stopped)
     }
 
+    /// Whether anything is known of how far the replica is behind: from the store, or from what was
+    /// committed since the database was opened.
+    #[must_use]
+    pub fn is_lag_known(&self) -> bool {
+        self.durable().is_some() || self.behind_since.load(Relaxed) != 0
+    }
+
     /// How far the replica is behind the captured commits.
     #[must_use]
     pub fn lag(&self) -> Lag {
@@ -131,12 +145,25 @@ impl ReplicaVitals {
         // negative.
         let (captured, durable) = (self.captured.get(), self.durable.get());
         let since = self.behind_since.load(Relaxed);
-        let age = if since == 0 { 0 } else { micros(Instant::now(), self.begun).saturating_sub(since) };
+        let age = match since {
+            0 => 0,
+            since => micros(Instant::now(), self.begun).saturating_sub(since) + self.older_by.load(Relaxed),
+        };
         Lag {
             commits: captured.0.saturating_sub(durable.0),
             bytes: captured.1.saturating_sub(durable.1),
             age: Duration::from_micros(age),
         }
+    }
+
+    /// Number of commits that were captured since the database was opened.
+    pub(in crate::replicate) fn captured_commits(&self) -> u64 {
+        self.captured.get().0
+    }
+
+    /// How many of these the store has.
+    pub(in crate::replicate) fn stored_commits(&self) -> u64 {
+        self.durable.get().0
     }
 
     /// The durable position: TXID, salts and frame in the WAL with the pages of the database, and
@@ -186,6 +213,8 @@ impl ReplicaVitals {
     pub(super) fn opened(&self) {
         [&self.captured, &self.taken, &self.durable].into_iter().for_each(|a| a.set((0, 0)));
         self.behind_since.store(0, Relaxed);
+        self.older_by.store(0, Relaxed);
+        self.recalled.store(false, Relaxed);
         self.back();
         self.set_phase(ReplicaPhase::Starting);
     }
@@ -197,6 +226,28 @@ impl ReplicaVitals {
     /// Notes that everything pending goes into the next batch.
     pub(in crate::replicate) fn take(&self) {
         self.taken.set(self.captured.get());
+    }
+
+    /// Notes what the local state says before the store was asked: the durable point, and whether
+    /// something may have been committed after it, as long ago as `age`.
+    pub(in crate::replicate) fn remembered(&self, point: &Point, time: Millis, behind: Option<Duration>) {
+        if point.txid != Txid(0) {
+            self.place.set(point.pos.salts, point.pos.frame.0, point.size_pages);
+            self.time.store(time.0, Relaxed);
+            self.txid.store(point.txid.0, Relaxed);
+        }
+        if let Some(age) = behind {
+            self.behind_since.store(micros(Instant::now(), self.begun), Relaxed);
+            self.older_by.store(u64::try_from(age.as_micros()).unwrap_or(u64::MAX >> 1), Relaxed);
+            self.recalled.store(true, Relaxed);
+        }
+    }
+
+    /// Notes that the store has everything that was captured.
+    pub(in crate::replicate) fn nothing_waits(&self) {
+        self.recalled.store(false, Relaxed);
+        self.behind_since.store(0, Relaxed);
+        self.older_by.store(0, Relaxed);
     }
 
     /// Notes the position that the store is known to hold.
@@ -218,7 +269,8 @@ impl ReplicaVitals {
         self.durable.set(self.taken.get());
         let since = waiting.map_or(0, |at| micros(at, self.begun));
         let before = self.behind_since.swap(since, Relaxed);
-        if before != 0 {
+        self.older_by.store(0, Relaxed);
+        if !self.recalled.swap(false, Relaxed) && before != 0 {
             self.latencies.note(micros(Instant::now(), self.begun).saturating_sub(before));
         }
         self.back();

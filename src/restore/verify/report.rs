@@ -22,11 +22,19 @@ pub struct VerifyOptions {
     pub database: Option<PathBuf>,
     /// Counts the bytes that are read, including those of a failed attempt.
     pub meter: Meter,
+    /// Set to the bytes of all files once they are known, if all of them are read.
+    pub planned: Meter,
 }
 
 impl Default for VerifyOptions {
     fn default() -> VerifyOptions {
-        VerifyOptions { sample_percent: 100, bytes_per_second: None, database: None, meter: Meter::default() }
+        VerifyOptions {
+            sample_percent: 100,
+            bytes_per_second: None,
+            database: None,
+            meter: Meter::default(),
+            planned: Meter::default(),
+        }
     }
 }
 

@@ -102,6 +102,9 @@ async fn read(
     }
     let mut report =
         VerifyReport { objects: (listing.files.len() + old.len()) as u64, ..VerifyReport::default() };
+    if options.sample_percent == 100 {
+        options.planned.set(listing.files.iter().map(|f| f.size).sum());
+    }
     let mut bad = gone.clone();
     bad.iter().for_each(|(id, why)| report.damage(Object::Ltx(*id), why.to_owned()));
     if !listing.files.is_empty() {

@@ -20,6 +20,11 @@ use crate::store::Store;
 pub struct Meter(Arc<AtomicU64>);
 
 impl Meter {
+    /// Sets the count.
+    pub(super) fn set(&self, bytes: u64) {
+        self.0.store(bytes, Relaxed);
+    }
+
     /// Number of bytes counted.
     #[must_use]
     pub fn bytes(&self) -> u64 {

@@ -36,7 +36,7 @@ pub fn parse(text: &str) -> BTreeMap<String, f64> {
         assert!(types.contains_key(name) || types.get(family).is_some_and(|t| t == "histogram"), "{line:?}");
         assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{line:?}");
         let labels = series.strip_prefix(name).expect("labels");
-        assert!(labels.starts_with('{') && labels.ends_with("\"}"), "{line:?}");
+        assert!(labels.is_empty() || labels.starts_with('{') && labels.ends_with("\"}"), "{line:?}");
         let value = if value == "+Inf" { f64::INFINITY } else { value.parse().expect("a number") };
         assert!(values.insert(series.to_owned(), value).is_none(), "{series} twice");
     }

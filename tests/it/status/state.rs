@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value;
 
-use super::{Case, in_sync, printed, run, status};
+use super::{Case, in_sync, run, shown, status};
 use crate::support::place::Place;
 use crate::support::process::until;
 use crate::support::s3::S3Server;
@@ -39,7 +39,7 @@ fn positions_agree_with_the_store() {
         Some(case.status()).filter(|s| s["replicas"][0]["history"]["next_snapshot"].is_string())
     });
     assert_eq!(said["replicas"][0]["history"]["snapshot_txid"], format!("{:016x}", 1).as_str());
-    let text = printed([OsStr::new("status"), case.db().as_os_str()]);
+    let text = shown(&case.db());
     assert!(text.contains("in sync") && text.contains(&txid), "{text}");
     let socket = case.home().join("socket");
     assert_eq!(std::fs::metadata(&socket).expect("a socket").permissions().mode() & 0o777, 0o600);
@@ -48,7 +48,7 @@ fn positions_agree_with_the_store() {
     let after = case.status();
     assert_eq!(after["state"], "not running");
     assert_eq!(after["replicas"][0]["durable"]["txid"], txid.as_str());
-    let text = printed([OsStr::new("status"), case.db().as_os_str()]);
+    let text = shown(&case.db());
     assert!(text.contains("no lsfast replicates it"), "{text}");
 }
 
@@ -72,12 +72,53 @@ fn a_store_that_is_away_shows_lag_and_error_and_comes_back() {
     let lag = &said["replicas"][0]["lag"];
     // Each of them changed one page at least.
     assert!(lag["bytes"].as_u64() >= Some(4 * 4096) && lag["seconds"].as_f64() > Some(0.0), "{said}");
-    let text = printed([OsStr::new("status"), case.db().as_os_str()]);
+    let text = shown(&case.db());
     assert!(text.contains("uploads failing since") && text.contains("behind by 4 commits"), "{text}");
     case.give_back();
     let said = case.synced();
     assert_eq!(said["replicas"][0]["since"], Value::Null);
     assert!(said["replicas"][0]["error"]["message"].is_string(), "the last error stays: {said}");
+    process.stop();
+}
+
+/// The exit code of `lsfast status` and its lines.
+fn table(case: &Case) -> (Option<i32>, Vec<String>) {
+    let output = run([OsStr::new("status"), case.db().as_os_str()]);
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    (output.status.code(), text.lines().map(str::to_owned).collect())
+}
+
+/// Before the store had answered, nothing was known, so that an outage at the start raised no
+/// alarm.
+#[test]
+fn lag_is_known_before_the_store_has_answered_and_the_exit_code_tells_how_it_is() {
+    let case = Case::new();
+    let process = case.start();
+    case.write(3);
+    case.synced();
+    let (code, lines) = table(&case);
+    assert!(code == Some(0) && lines[1].contains("in sync") && lines[1].contains(" ago"), "{lines:?}");
+    assert_eq!(lines.last().map(String::as_str), Some("1 database: 0 failing, 0 to look at, 1 well"));
+    process.stop();
+    let (code, lines) = table(&case);
+    assert!(code == Some(2) && lines[1].contains("no lsfast replicates it"), "{lines:?}");
+
+    case.take_away();
+    case.write(2);
+    let process = case.start_without_store();
+    let said = until("the outage", || Some(case.status()).filter(|s| s["replicas"][0]["state"] == "away"));
+    let replica = &said["replicas"][0];
+    assert!(replica["lag"]["bytes"].as_u64() >= Some(4096), "{said}");
+    assert!(replica["durable"]["txid"].is_string(), "local knowledge: {said}");
+    let seconds = replica["lag"]["seconds"].as_f64().expect("an age");
+    until("the lag to grow", || {
+        (case.status()["replicas"][0]["lag"]["seconds"].as_f64() > Some(seconds + 0.5)).then_some(())
+    });
+    let (code, lines) = table(&case);
+    assert!(code == Some(2) && lines[1].contains("uploads fail") && lines[1].contains(" KiB, "), "{lines:?}");
+    case.give_back();
+    case.synced();
+    until("everything to be well", || (table(&case).0 == Some(0)).then_some(()));
     process.stop();
 }
 

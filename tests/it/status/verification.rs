@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::Case;
 use super::metrics::{get, parse, start};
-use super::{Case, printed};
 use crate::support::canned;
 use crate::support::process::{Process, until};
 
@@ -51,7 +51,7 @@ impl Verified {
     }
 
     fn text(&self) -> String {
-        printed([std::ffi::OsStr::new("status"), self.case.db().as_os_str()])
+        super::shown(&self.case.db())
     }
 
     fn image(&self) -> PathBuf {

@@ -1075,6 +1075,24 @@ mutation(
     'test(keys_that_the_config_takes_from_variables_are_hidden)',
 )
 
+mutation(
+    'missing-directory-ends-the-list-of-databases',
+    'databases and status list a watched directory that does not exist yet as empty',
+    'cli/databases.rs',
+    'Err(e) if «e.kind() == std::io::ErrorKind::NotFound» => continue,',
+    'e.kind() == std::io::ErrorKind::Other',
+    'test(a_watched_directory_that_does_not_exist_yet_has_no_databases)',
+)
+
+mutation(
+    'examples-reorder-the-commands',
+    'the commands keep their order when examples are added to their help',
+    'cli/dispatch.rs',
+    'Command::Man(args) => manual::man(«examples::added_to(Cli::command())», &args),',
+    'Cli::command().mut_subcommand("replicate", |command| command)',
+    'test(man_pages_and_completions_come_from_the_table_of_the_help)',
+)
+
 
 def sources():
     """All files of the working tree that git knows or would add."""

@@ -23,7 +23,7 @@ assert image["User"] == "65532:65532", image
 assert image["Entrypoint"] == ["/usr/bin/lsfast"] and image["Cmd"] == ["replicate"], image
 docker = json.load(open(sys.argv[1]))["Docker"]["config"]
 health = (docker.get("Healthcheck") or {}).get("Test")
-assert health == ["CMD", "/usr/bin/lsfast", "status"], docker
+assert health[:3] == ["CMD", "/usr/bin/lsfast", "status"], docker
 PYTHON
 mount=$(buildah mount "$box")
 files=$(cd "$mount" && find . -type f | sort | tr '\n' ' ')

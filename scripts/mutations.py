@@ -435,9 +435,57 @@ mutation(
     "damaged-file-stops-a-restore",
     "a restore uses another file instead of a damaged one",
     "restore/search.rs",
-    'return if «self.damaged.add(id, why)» {',
-    'false',
+    'if «!self.damaged.add(id, why)» {',
+    'true',
     "test(other_files_are_used_whatever_is_damaged)",
+)
+mutation(
+    "stretch-is-left-out",
+    "a plan from a part of the listing reaches the newest file",
+    "restore/survey.rs",
+    "«!has_newest || !is_sound || self.is_odd()»",
+    "false",
+    "test(a_stretch_without_the_newest_file)",
+)
+mutation(
+    "error-of-a-part",
+    "an error is that of a whole listing, never that of a part",
+    "restore/choose.rs",
+    "«!matches!(e, RestoreError::Store(_))» => survey.complete",
+    "false",
+    "test(no_state_is_another_one_because_a_stretch)",
+)
+mutation(
+    "start-after-is-believed",
+    "a store that ignores start-after is listed as a whole",
+    "store/s3/list_part.rs",
+    "«!in_order && (more || part != Part::Start)»",
+    "false",
+    "test(a_day_of_raw_files_costs_no_listing)",
+)
+mutation(
+    "all-batches-are-listed-at-the-start",
+    "a restart lists of level 0 what the levels do not cover",
+    "replicate/replica/resume.rs",
+    "if «whole» { Survey::whole(store).await? }",
+    "true || whole",
+    "test(a_day_of_raw_files_costs_no_listing)",
+)
+mutation(
+    "groups-are-deleted-in-part",
+    "a group of batches is deleted only where all of it is listed",
+    "replicate/history/retain.rs",
+    "«gap.is_some_and(|gap| gap <= end)»",
+    "false && gap.is_some_and(|gap| gap <= end)",
+    "test(older_batches_are_listed_in_pieces)",
+)
+mutation(
+    "an-image-is-stored-twice",
+    "an image that the levels have is deleted on level 0",
+    "replicate/history/retain.rs",
+    "s.size >= COPY_BYTES_MIN && «s.id.max < position»",
+    "s.id.max < position && false",
+    "test(an_image_is_stored_once)",
 )
 mutation(
     "older-state-in-silence",

@@ -44,8 +44,8 @@
 //! The WAL starts over when every frame in it is captured and copied to the database file; that is
 //! the business of `sqlite::guard`, and it does not wait for the store.
 //!
-//! A restore goes the other way: one LIST, a plan, ranged GETs side by side, the newest version of
-//! each page written once at its final offset in a temporary file, flushed, verified, renamed.
+//! A restore goes the other way: a few LISTs, a plan, ranged GETs side by side, the newest version
+//! of each page written once at its final offset in a temporary file, flushed, verified, renamed.
 //!
 //! # Invariants
 //!

@@ -423,6 +423,10 @@ pub const FOLLOW_BATCH_BYTES: u64 = 64 << 20;
 /// Bytes that a standby requests when it does not know the length of the next file.
 pub const FOLLOW_PROBE_BYTES: u64 = 1 << 20;
 
+/// Most level-0 files that a standby applies one by one. If more wait, it lists the other levels,
+/// where fewer files have the same.
+pub const FOLLOW_NEAR_FILES: usize = 64;
+
 /// First wait before a standby lists the replica while nothing new arrives. It doubles up to
 /// [`FOLLOW_LIST_MAX`].
 pub const FOLLOW_LIST_MIN: Duration = Duration::from_secs(60);

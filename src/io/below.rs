@@ -4,7 +4,7 @@
 //! may write there could put a link in the place of each of them. So each folder is opened by the
 //! descriptor of the one above, never through a link.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -116,25 +116,26 @@ impl Folder {
         Ok(statat(&self.fd, name, flags)?.into())
     }
 
-    /// The names in it; `None` if there are more than `max`.
+    /// Calls `f` with the names in it, in no order; `false` if there are more than `max`.
     ///
     /// # Errors
     /// Those of `getdents(2)`.
-    pub fn names_up_to(&self, max: usize) -> io::Result<Option<Vec<OsString>>> {
+    pub fn each_name(&self, max: usize, mut f: impl FnMut(&OsStr)) -> io::Result<bool> {
         use std::os::unix::ffi::OsStrExt as _;
-        let mut names = Vec::new();
+        let mut count = 0;
         for entry in Dir::read_from(self.readable()?)? {
             let entry = entry?;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
             if name == "." || name == ".." {
                 continue;
             }
-            if names.len() == max {
-                return Ok(None);
+            if count == max {
+                return Ok(false);
             }
-            names.push(name.to_owned());
+            count += 1;
+            f(name);
         }
-        Ok(Some(names))
+        Ok(true)
     }
 
     /// Begins a file in it that gets the name of `target` when it is whole.
@@ -178,8 +179,10 @@ mod tests {
         let folder = Folder::make_below(&at("rep"), Path::new("ltx/0"), 0o700).unwrap();
         folder.write("a", b"content", 0o600).unwrap();
         assert_eq!(fs::read(at("disk/rep/ltx/0/a")).unwrap(), b"content");
-        assert_eq!(folder.names_up_to(1).unwrap().unwrap(), ["a"]);
-        assert_eq!(folder.names_up_to(0).unwrap(), None);
+        let mut names = Vec::new();
+        assert!(folder.each_name(1, |name| names.push(name.to_owned())).unwrap());
+        assert_eq!(names, ["a"]);
+        assert!(!folder.each_name(0, |_| {}).unwrap());
         let seen = folder.look(OsStr::new("a"), false).unwrap();
         assert_eq!(seen, folder.look(OsStr::new("a"), true).unwrap());
         assert!(seen.is_file && seen.len == 7);

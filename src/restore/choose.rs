@@ -1,8 +1,8 @@
 //! Chooses the state, its format and the files that it needs.
 //!
-//! One listing shows everything. If both formats are under one path, the newer state wins. Without
-//! a time that is the format with the newest file; with a time, the format whose state is nearer to
-//! it. A TXID selects LTX; a generation or an index selects Litestream 0.3.
+//! One survey (`survey`) shows what is needed. If both formats are under one path, the newer state
+//! wins. Without a time that is the format with the newest file; with a time, the format whose
+//! state is nearer to it. A TXID selects LTX; a generation or an index selects Litestream 0.3.
 
 use super::RestoreError;
 use super::damage::Damaged;
@@ -10,6 +10,7 @@ use super::fetch;
 use super::object::{Object, Wanted};
 use super::options::Selection;
 use super::plan::{Goal, PlanError, Until};
+use super::survey::Survey;
 use super::times::Times;
 use crate::base::clock::Millis;
 use crate::base::{Level, Txid};
@@ -88,14 +89,14 @@ impl Choice {
     }
 }
 
-/// Lists the replica once and chooses.
+/// Lists what is needed of the replica and chooses.
 ///
 /// # Errors
 /// [`RestoreError`], if the state cannot be restored.
 pub async fn choose(store: &dyn Store, selection: Selection) -> Result<Choice, RestoreError> {
-    let listing = store.list_all().await?;
-    let mut damaged = Damaged::of_listing(&listing.files);
-    let choice = of_listing(store, &listing, selection, &mut damaged).await?;
+    let mut survey = survey_for(store, selection).await?;
+    let mut damaged = Damaged::of_listing(&survey.listing().files);
+    let choice = of_survey(store, &mut survey, selection, &mut damaged).await?;
     for (id, why) in damaged.iter() {
         tracing::warn!(file = %id, replica = store.url(), reason = why, "a file is damaged and is not used");
     }
@@ -113,9 +114,50 @@ pub async fn of_listing(
     selection: Selection,
     damaged: &mut Damaged,
 ) -> Result<Choice, RestoreError> {
+    of_survey(store, &mut Survey::of_all(listing.clone()), selection, damaged).await
+}
+
+/// Lists what a state needs.
+pub(super) async fn survey_for(store: &dyn Store, selection: Selection) -> Result<Survey, RestoreError> {
     let Selection { until, generation, index, salvage } = selection;
-    let old = legacy_files(listing);
-    let mut new = Ltx { store, listing, damaged, salvage };
+    Ok(match until {
+        _ if salvage || generation.is_some() || index.is_some() => Survey::whole(store).await?,
+        Until::Newest => Survey::newest(store, 0).await?,
+        Until::Txid(txid) => Survey::at(store, txid).await?,
+        Until::Before(_) => Survey::levels(store).await?,
+    })
+}
+
+/// Chooses from what is listed, and lists more where that is not enough: an error is always that of
+/// a whole listing.
+pub(super) async fn of_survey(
+    store: &dyn Store,
+    survey: &mut Survey,
+    selection: Selection,
+    damaged: &mut Damaged,
+) -> Result<Choice, RestoreError> {
+    if !survey.is_whole() {
+        match of_part(store, survey, selection, damaged).await {
+            Err(e) if !matches!(e, RestoreError::Store(_)) => survey.complete(store).await?,
+            chosen => return chosen,
+        }
+        for (id, why) in Damaged::of_listing(&survey.listing().files).iter() {
+            damaged.add(*id, why.to_owned());
+        }
+    }
+    of_part(store, survey, selection, damaged).await
+}
+
+async fn of_part(
+    store: &dyn Store,
+    survey: &mut Survey,
+    selection: Selection,
+    damaged: &mut Damaged,
+) -> Result<Choice, RestoreError> {
+    let Selection { until, generation, index, salvage } = selection;
+    let old = legacy_files(survey.listing());
+    let has_files = !survey.listing().files.is_empty();
+    let mut new = Ltx { store, survey, damaged, salvage };
     let of_old = |want| {
         let failed = |cause| legacy_error(store, cause);
         legacy::plan(&old, generation, want).map(legacy_choice).map_err(failed)
@@ -127,7 +169,7 @@ pub async fn of_listing(
         legacy::warn_of_lost_times(&old, store.url());
     }
     let has_old = !old.is_empty() || generation.is_some();
-    let has_new = !listing.files.is_empty() && generation.is_none();
+    let has_new = has_files && generation.is_none();
     let choice = match until {
         Until::Txid(_) if has_old && !has_new => {
             return Err(RestoreError::NoTxids { url: store.url().to_owned() });
@@ -169,24 +211,28 @@ fn nearer(
     }
 }
 
-/// The LTX files of a listing.
+/// The LTX files of a survey.
 struct Ltx<'a> {
     store: &'a dyn Store,
-    listing: &'a Listing,
+    survey: &'a mut Survey,
     damaged: &'a mut Damaged,
     salvage: bool,
 }
 
 impl Ltx<'_> {
+    fn files(&self) -> &[Entry] {
+        &self.survey.listing().files
+    }
+
     /// Compares the upload times of both formats, as Litestream does.
     fn is_newer_than(&self, old: &[LegacyFile]) -> bool {
-        let newest = self.listing.files.iter().map(|e| e.modified).max();
+        let newest = self.files().iter().map(|e| e.modified).max();
         newest >= old.iter().map(|f| f.modified).max()
     }
 
     fn plan(&self, goal: Goal) -> Result<Choice, RestoreError> {
         let url = || self.store.url().to_owned();
-        let all = &self.listing.files;
+        let all = self.files();
         let newest = all.iter().map(|e| e.id.max).max();
         let mut instead_of = None;
         let planned = match self.damaged.plan(all, goal) {
@@ -216,7 +262,7 @@ impl Ltx<'_> {
                 Until::Txid(txid) => Goal::Txid(txid),
                 _ => Goal::Newest,
             })?;
-            let mut times = Times::new(self.store, self.listing);
+            let mut times = Times::new(self.store, self.survey.listing());
             let Files::Ltx(files) = &choice.files else { return Ok(choice) };
             // A compacted file has the time of the batch that it ends with; an image may be later
             // than its state.
@@ -232,23 +278,29 @@ impl Ltx<'_> {
 
     /// The newest state stored strictly before `wanted`, and when it was stored.
     async fn before(&mut self, wanted: Millis) -> Result<(Choice, Millis), RestoreError> {
-        if self.listing.files.is_empty() {
+        if self.files().is_empty() {
             return Err(RestoreError::Empty { url: self.store.url().to_owned() });
         }
-        let mut times = Times::new(self.store, self.listing);
+        let mut times = Times::new(self.store, self.survey.listing());
         // Before the first image ends nothing can be restored, whatever else is stored.
-        let images = self.listing.files.iter().filter(|e| e.id.min.0 == 1).map(|e| e.id.max);
+        let images = self.files().iter().filter(|e| e.id.min.0 == 1).map(|e| e.id.max);
         let Some(first) = images.min() else { return self.plan(Goal::Newest).map(|c| (c, wanted)) };
-        let last = times.last_before(wanted, self.damaged).await?.filter(|last| *last >= first);
+        let last = self.last_before(wanted, &mut times).await?.filter(|last| *last >= first);
         let Some(last) = last else {
             let earliest = times.at(first, self.damaged).await?.unwrap_or_default();
             let url = self.store.url().to_owned();
             return Err(RestoreError::TooEarly { url, wanted, earliest });
         };
         let choice = self.plan(Goal::UpTo(last))?;
+        let reached = choice.txid().unwrap_or_default();
+        if !self.survey.is_whole() && reached != last {
+            let (url, wanted) = (self.store.url().to_owned(), last);
+            let nearest = format!("what is listed leads to {reached}");
+            return Err(RestoreError::Plan { url, cause: PlanError::Txid { wanted, nearest } });
+        }
         // An older state must not pass for the wanted one.
-        if let Some(reached) = choice.txid().filter(|_| !self.salvage)
-            && let Some(next) = super::plan::lost_after(&self.listing.files, reached, last)
+        if !self.salvage
+            && let Some(next) = super::plan::lost_after(self.files(), reached, last)
         {
             let url = self.store.url().to_owned();
             return Err(RestoreError::Plan { url, cause: PlanError::Gap { reached, next } });
@@ -256,6 +308,33 @@ impl Ltx<'_> {
         let made = times.at(choice.txid().unwrap_or_default(), self.damaged).await?;
         let choice = Choice { lookups: times.requests(), created: made, ..choice };
         Ok((choice, made.unwrap_or_default()))
+    }
+
+    /// The last TXID before `wanted` at which a file ends. Lists the stretch of level 0 around it.
+    async fn last_before(
+        &mut self,
+        wanted: Millis,
+        times: &mut Times<'_>,
+    ) -> Result<Option<Txid>, RestoreError> {
+        loop {
+            let last = times.last_before(wanted, self.damaged).await?;
+            let low = last.unwrap_or_default();
+            let high = times.end_after(low).unwrap_or(Txid(u64::MAX));
+            if self.survey.covers(low, high) {
+                return Ok(last);
+            }
+            // Which states have a time that is known to be right depends on all of them.
+            if times.had_future() || !self.damaged.is_empty() {
+                self.survey.complete(self.store).await?;
+                // Without a readable header the time of an upload had to do.
+                times.forget();
+            } else if high == Txid(u64::MAX) {
+                self.survey.tail(self.store, low, false).await?;
+            } else {
+                self.survey.cover(self.store, low, high).await?;
+            }
+            times.relist(self.survey.listing());
+        }
     }
 }
 

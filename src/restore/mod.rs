@@ -2,9 +2,9 @@
 //!
 //! # Overview
 //!
-//! A restore lists the replica once, makes a [`plan`], and reads each file of the plan once, in
-//! parts, with several requests in flight. It reads files from the newest to the oldest, for three
-//! reasons:
+//! A restore lists what it needs of the replica (`survey`), makes a [`plan`], and reads each file
+//! of the plan once, in parts, with several requests in flight. It reads files from the newest to
+//! the oldest, for three reasons:
 //!
 //! - The newest header says how long the database is.
 //! - The first image of a page that arrives is the one to keep, so one bit per page is all that has
@@ -61,7 +61,9 @@ mod proof;
 mod report;
 mod run;
 mod search;
+mod spans;
 pub mod standby;
+mod survey;
 mod target;
 mod times;
 mod verify;
@@ -80,6 +82,7 @@ pub use points::{Point, PointState, object_name, points};
 pub use progress::{Progress, Silent, Stage};
 pub use report::{ProvenBy, Report};
 pub use run::run;
+pub use survey::Survey;
 pub use verify::{
     Compared, Health, Meter, VerifyOptions, VerifyReport, lost_states, one as prove_file, verify_replica,
 };

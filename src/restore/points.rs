@@ -10,11 +10,12 @@ use super::choose::{self, Choice, Files};
 use super::damage::{self, Damaged};
 use super::object::Object;
 use super::plan::Goal;
+use super::survey::Survey;
 use super::times::{self, Times};
 use crate::base::clock::Millis;
 use crate::base::{DatabaseChecksum, Level, Txid, limits};
 use crate::legacy::{self, LegacyState};
-use crate::store::{Entry, Store};
+use crate::store::{Entry, Listing, Store};
 
 /// A state that can be restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,32 +52,35 @@ pub enum PointState {
 
 /// The newest `limit` states, newest last, and whether there are more.
 ///
-/// Takes one listing, and one request of 100 bytes for each returned state that no list of times
-/// covers.
+/// Lists only what these states need, and takes one request of 100 bytes for each returned state
+/// that no list of times covers.
 ///
 /// # Errors
 /// [`RestoreError`]; [`RestoreError::Empty`] if the replica holds no state.
 pub async fn points(store: &Arc<dyn Store>, limit: usize) -> Result<(Vec<Point>, bool), RestoreError> {
     let limit = limit.clamp(1, limits::POINTS_MAX);
-    let listing = store.list_all().await?;
-    let old = choose::legacy_files(&listing);
-    if old.is_empty() && listing.files.is_empty() {
+    // One more than `limit` tells whether there are more.
+    let want = limit + 1;
+    let mut survey = Survey::newest(&**store, want as u64).await?;
+    let old = choose::legacy_files(survey.listing());
+    if old.is_empty() && survey.listing().files.is_empty() {
         return Err(RestoreError::Empty { url: store.url().to_owned() });
     }
     legacy::warn_of_lost_times(&old, store.url());
-    let mut damaged = Damaged::of_listing(&listing.files);
-    let mut ends: Vec<Txid> = listing.files.iter().map(|e| e.id.max).collect();
-    ends.sort_unstable();
-    ends.dedup();
-    let mut times = Times::new(&**store, &listing);
+    let mut damaged = Damaged::of_listing(&survey.listing().files);
+    let mut times = Times::new(&**store, survey.listing());
     let plans = loop {
-        // One more than `limit` tells whether there are more.
-        let plans: Vec<Vec<Entry>> = ends
-            .iter()
-            .rev()
-            .filter_map(|txid| damaged.plan(&listing.files, Goal::Txid(*txid)).ok())
-            .take(limit + 1)
-            .collect();
+        let plans = newest_plans(survey.listing(), survey.from(), &damaged, want);
+        // Another file may replace a damaged one.
+        let is_enough = survey.is_whole() || plans.len() == want && damaged.is_empty();
+        if !is_enough {
+            earlier(&mut survey, &**store, want, &damaged).await?;
+            for (id, why) in Damaged::of_listing(&survey.listing().files).iter() {
+                damaged.add(*id, why.to_owned());
+            }
+            times.relist(survey.listing());
+            continue;
+        }
         let txids: Vec<Txid> = plans.iter().filter_map(|p| p.last()).map(|e| e.id.max).collect();
         // An unreadable header counts as damage, so the plans are made again without that file.
         if !read_headers(store, &mut times, &txids, &mut damaged).await? {
@@ -108,6 +112,34 @@ pub async fn points(store: &Arc<dyn Store>, limit: usize) -> Result<(Vec<Point>,
     let more = points.len() > limit;
     points.drain(..points.len().saturating_sub(limit));
     Ok((points, more))
+}
+
+/// The plans of the newest `want` states from `from` on, the newest first.
+fn newest_plans(listing: &Listing, from: Txid, damaged: &Damaged, want: usize) -> Vec<Vec<Entry>> {
+    let mut ends: Vec<Txid> = listing.files.iter().map(|e| e.id.max).filter(|end| *end >= from).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    let plan = |txid: &Txid| damaged.plan(&listing.files, Goal::Txid(*txid)).ok();
+    ends.iter().rev().filter_map(plan).take(want).collect()
+}
+
+/// Lists what was stored earlier, at least twice as many TXIDs each time.
+async fn earlier(
+    survey: &mut Survey,
+    store: &dyn Store,
+    want: usize,
+    damaged: &Damaged,
+) -> Result<(), RestoreError> {
+    let newest = survey.listing().files.iter().map(|e| e.id.max).max().unwrap_or_default();
+    let from = survey.from();
+    let more = newest.0.saturating_sub(from.0).max(want as u64);
+    let begin = survey.reached(Txid(from.0.saturating_sub(more)));
+    if begin == Txid(0) || !damaged.is_empty() {
+        survey.complete(store).await?;
+    } else {
+        survey.cover(store, begin, from).await?;
+    }
+    Ok(())
 }
 
 /// Reads the headers whose times no list has, several at the same time. True if a file turned out

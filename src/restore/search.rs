@@ -14,17 +14,18 @@ use super::choose::{self, Choice, Files};
 use super::damage::{self, Damaged};
 use super::doubt::Doubts;
 use super::options::Selection;
+use super::survey::Survey;
 use super::times::Times;
 use super::{RestoreError, verify};
 use crate::base::clock::Millis;
 use crate::base::{LtxId, limits};
-use crate::store::{Entry, Listing, Store};
+use crate::store::{Entry, Store};
 
 /// What is known during the search for a state.
 pub(super) struct Search<'a> {
     store: &'a Arc<dyn Store>,
     state: Selection,
-    listing: Listing,
+    survey: Survey,
     damaged: Damaged,
     /// Files that were read and proven.
     proven: BTreeSet<LtxId>,
@@ -47,22 +48,11 @@ impl<'a> Search<'a> {
         store: &'a Arc<dyn Store>,
         state: Selection,
     ) -> Result<Search<'a>, RestoreError> {
-        let listing = store.list_all().await?;
-        let damaged = Damaged::of_listing(&listing.files);
+        let survey = choose::survey_for(&**store, state).await?;
+        let damaged = Damaged::of_listing(&survey.listing().files);
         let (proven, said) = (BTreeSet::new(), BTreeSet::new());
         let (doubts, other) = (Doubts::default(), None);
-        Ok(Search {
-            store,
-            state,
-            listing,
-            damaged,
-            proven,
-            doubts,
-            other,
-            careful: false,
-            said,
-            listings: 1,
-        })
+        Ok(Search { store, state, survey, damaged, proven, doubts, other, careful: false, said, listings: 1 })
     }
 
     /// Chooses files without those known to be damaged. Once damage was found, proves them first.
@@ -72,7 +62,7 @@ impl<'a> Search<'a> {
         }
         loop {
             let choice =
-                choose::of_listing(&**self.store, &self.listing, self.state, &mut self.damaged).await;
+                choose::of_survey(&**self.store, &mut self.survey, self.state, &mut self.damaged).await;
             self.say();
             let choice = choice?;
             let Files::Ltx(files) = &choice.files else { return Ok(choice) };
@@ -137,8 +127,10 @@ impl<'a> Search<'a> {
         if !matches!(e, RestoreError::Checksum { .. } | RestoreError::MissingPage { .. }) {
             return self.around_file(e).await;
         }
+        // Any file may have to replace another one.
+        self.survey.complete(&**self.store).await?;
         let (url, reason) = (self.store.url(), e.to_string());
-        let plan = self.doubts.other_plan(e, failed, &self.listing.files, &self.damaged)?;
+        let plan = self.doubts.other_plan(e, failed, &self.survey.listing().files, &self.damaged)?;
         tracing::warn!(
             replica = url,
             reason,
@@ -157,7 +149,14 @@ impl<'a> Search<'a> {
     async fn around_file(&mut self, e: RestoreError) -> Result<(), RestoreError> {
         self.careful = true;
         if let Some((id, why)) = damage::fault(&e) {
-            return if self.damaged.add(id, why) { Ok(()) } else { Err(e) };
+            if !self.damaged.add(id, why) {
+                return Err(e);
+            }
+            // The files below it may replace it.
+            if !self.survey.is_whole() && id.min.0 > 1 {
+                self.survey.cover(&**self.store, id.min, id.max).await?;
+            }
+            return Ok(());
         }
         let Some((id, why)) = damage::moved(&e) else { return Err(e) };
         // The file was removed or replaced since the listing, as happens when old files are merged;
@@ -166,15 +165,15 @@ impl<'a> Search<'a> {
             return Err(e);
         }
         self.listings += 1;
-        let listing = self.store.list_all().await?;
-        let of = |files: &[Entry]| files.iter().find(|f| f.id == id).copied();
-        if of(&listing.files).is_some_and(|now| Some(now) == of(&self.listing.files)) {
+        let survey = choose::survey_for(&**self.store, self.state).await?;
+        let of = |survey: &Survey| survey.listing().files.iter().find(|f| f.id == id).copied();
+        if of(&survey).is_some_and(|now| Some(now) == of(&self.survey)) {
             self.damaged.add(id, why.to_owned());
         }
-        for (id, why) in Damaged::of_listing(&listing.files).iter() {
+        for (id, why) in Damaged::of_listing(&survey.listing().files).iter() {
             self.damaged.add(*id, why.to_owned());
         }
-        self.listing = listing;
+        self.survey = survey;
         Ok(())
     }
 
@@ -185,7 +184,7 @@ impl<'a> Search<'a> {
         choice: &Choice,
         by_header: Millis,
     ) -> Result<Millis, RestoreError> {
-        let mut times = Times::new(&**self.store, &self.listing);
+        let mut times = Times::new(&**self.store, self.survey.listing());
         match (choice.created, choice.txid()) {
             (Some(created), _) => Ok(created),
             (None, Some(txid)) if times.is_future(by_header) => {

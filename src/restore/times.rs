@@ -51,6 +51,17 @@ pub(super) struct Times<'a> {
 
 impl<'a> Times<'a> {
     pub(super) fn new(store: &'a dyn Store, listing: &Listing) -> Times<'a> {
+        let latest = Millis(store.now().0.saturating_add(limits::CLOCK_AHEAD.as_millis() as i64));
+        let (files, ends, lists) = (Vec::new(), Vec::new(), Vec::new());
+        let (known, sums) = (BTreeMap::new(), BTreeMap::new());
+        let mut times =
+            Times { store, files, ends, lists, known, sums, requests: 0, latest, future_said: false };
+        times.relist(listing);
+        times
+    }
+
+    /// Takes a listing that shows more. Times that are known stay known.
+    pub(super) fn relist(&mut self, listing: &Listing) {
         let mut files = listing.files.clone();
         files.sort_unstable_by_key(|e| (e.id.max, e.id.level, e.id.min));
         let mut ends: Vec<Range<usize>> = Vec::new();
@@ -64,9 +75,23 @@ impl<'a> Times<'a> {
             SideId::Times(id) if side.size <= limits::TIMES_BYTES => Some((id, side.size)),
             _ => None,
         });
-        let latest = Millis(store.now().0.saturating_add(limits::CLOCK_AHEAD.as_millis() as i64));
-        let (lists, known, sums) = (lists.collect(), BTreeMap::new(), BTreeMap::new());
-        Times { store, files, ends, lists, known, sums, requests: 0, latest, future_said: false }
+        (self.lists, self.files, self.ends) = (lists.collect(), files, ends);
+    }
+
+    /// Forgets the times that were read.
+    pub(super) fn forget(&mut self) {
+        self.known.clear();
+    }
+
+    /// Whether a time in the future was found.
+    pub(super) fn had_future(&self) -> bool {
+        self.future_said
+    }
+
+    /// The first TXID after `txid` that a file ends at.
+    pub(super) fn end_after(&self, txid: Txid) -> Option<Txid> {
+        let at = self.ends.partition_point(|end| self.files[end.start].id.max <= txid);
+        (at < self.ends.len()).then(|| self.txid(at))
     }
 
     /// Number of requests made.

@@ -8,10 +8,10 @@ use std::pin::Pin;
 use bytes::Bytes;
 
 use super::error::{ErrorKind, StoreError};
-use super::listing::{Entry, Listing};
+use super::listing::{Entry, Listed, Listing};
 use super::side::SideId;
 use crate::base::clock::Millis;
-use crate::base::{Level, LtxId};
+use crate::base::{Level, LtxId, Txid};
 use crate::ltx::TimesId;
 
 /// A boxed future that may move between threads.
@@ -27,6 +27,38 @@ pub enum Scope {
     All,
     /// One level.
     Level(Level),
+}
+
+/// A part of a replica that can be listed without the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// What one request shows, in the order of the keys: level 0, the other levels, side files.
+    Start,
+    /// The levels above this one, and the side files.
+    Above(Level),
+    /// Files of one level whose minimum TXID is from `from` to `to`.
+    Stretch {
+        /// The level.
+        level: Level,
+        /// The first minimum TXID.
+        from: Txid,
+        /// The last minimum TXID.
+        to: Txid,
+        /// Ends with one request, whether or not that shows all.
+        once: bool,
+    },
+}
+
+impl Part {
+    /// Whether a file belongs to this part.
+    #[must_use]
+    pub(super) fn has(&self, id: LtxId) -> bool {
+        match *self {
+            Part::Start => true,
+            Part::Above(level) => id.level > level,
+            Part::Stretch { level, from, to, .. } => id.level == level && (from..=to).contains(&id.min),
+        }
+    }
 }
 
 /// Options of a write.
@@ -146,6 +178,19 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Lists LTX files and side files, at the cost of [`Scope::All`] alone.
     fn list_all(&self) -> BoxFuture<'_, Result<Listing>> {
         Box::pin(async move { Ok(Listing { files: self.list(Scope::All).await?, sides: Vec::new() }) })
+    }
+
+    /// Lists a part of the replica, with a number of requests that does not grow with the rest.
+    /// `None` if the store cannot do that, so that only a whole listing shows the part.
+    fn list_part(&self, part: Part) -> BoxFuture<'_, Result<Option<Listed>>> {
+        Box::pin(async move {
+            let mut listing = self.list_all().await?;
+            listing.files.retain(|e| part.has(e.id));
+            if matches!(part, Part::Stretch { .. }) {
+                listing.sides.clear();
+            }
+            Ok(Some(Listed { listing, more: false }))
+        })
     }
 
     /// Reads `range` of a side file, by the rules of [`Store::get`].

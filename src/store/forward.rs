@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::api::{BoxFuture, CreateOnly, PutOptions, Result, Scope, Store, Upload};
-use super::listing::{Entry, Listing};
+use super::api::{BoxFuture, CreateOnly, Part, PutOptions, Result, Scope, Store, Upload};
+use super::listing::{Entry, Listed, Listing};
 use super::side::SideId;
 use crate::base::LtxId;
 use crate::base::clock::Millis;
@@ -60,6 +60,7 @@ forward! {
     fn prewarm(self) -> BoxFuture<'a, ()>;
     fn now(self) -> Millis;
     fn list_all(self) -> BoxFuture<'a, Result<Listing>>;
+    fn list_part(self, part: Part) -> BoxFuture<'a, Result<Option<Listed>>>;
     fn get_side(self, id: SideId, range: Range<u64>) -> BoxFuture<'a, Result<Bytes>>;
     fn put_times(self, id: TimesId, body: Bytes) -> BoxFuture<'a, Result<()>>;
     fn delete_times(self, ids: &'a [TimesId]) -> BoxFuture<'a, Result<()>>;

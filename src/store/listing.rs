@@ -38,7 +38,23 @@ pub struct Listing {
     pub sides: Vec<SideEntry>,
 }
 
+/// A part of a replica.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// What was listed.
+    pub listing: Listing,
+    /// The part was not listed to its end.
+    pub more: bool,
+}
+
 impl Listing {
+    /// Adds what another listing of the same replica shows.
+    pub fn add(&mut self, other: Listing) {
+        self.files.extend(other.files);
+        self.sides.extend(other.sides);
+        self.sort();
+    }
+
     /// Sorts and removes duplicates. Of an object that was replaced during the listing, the younger
     /// entry stays.
     pub(super) fn sort(&mut self) {

@@ -16,12 +16,12 @@ pub mod progress;
 pub mod s3;
 mod side;
 
-pub use api::{BoxFuture, CreateOnly, PutOptions, Result, Scope, Store, Upload};
+pub use api::{BoxFuture, CreateOnly, Part, PutOptions, Result, Scope, Store, Upload};
 pub use error::{ErrorKind, StoreError, is_file_limit};
 #[cfg(feature = "internals")]
 pub use file::FileStore;
 pub use forward::Forward;
-pub use listing::{Entry, Listing, SideEntry};
+pub use listing::{Entry, Listed, Listing, SideEntry};
 pub use open::open;
 pub use s3::{ClientOptions, HostAnswer, RetryPolicy};
 #[cfg(feature = "internals")]

@@ -189,6 +189,36 @@ fn litestream_takes_over_what_follows_a_deletion_of_all_files() {
     scene.assert_both_restore_it();
 }
 
+/// lsfast deletes the level-0 file of the first image as soon as others follow, before level 1 is
+/// written.
+#[test]
+fn litestream_takes_over_where_only_level_9_has_the_first_image() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let place = directory(&folder);
+    let mut scene = Scene::new(&place, 4096);
+    scene.write();
+    let process = lsfast::replicate(&scene.db(), &[place.url(&scene.prefix)], &place.env());
+    place.wait_for_txid(&scene.prefix, 9, 1);
+    process.stop();
+    let first_image = sqlite::image(&scene.db());
+    scene.write();
+    scene.write_under_lsfast();
+    let levels = folder.path().join("replicas").join(&scene.prefix).join("ltx");
+    let first = place.names(&scene.prefix, 0).remove(0);
+    assert_eq!(place.names(&scene.prefix, 9), std::slice::from_ref(&first));
+    std::fs::remove_file(levels.join("0").join(first)).expect("the first image");
+    for level in ["1", "2", "3"] {
+        _ = std::fs::remove_dir_all(levels.join(level));
+    }
+    let restored = scene.restore_by_litestream(Some(1));
+    sqlite::assert_same_pages("by TXID", &sqlite::image(&restored), &first_image);
+    scene.assert_both_restore_it();
+    scene.write_under_litestream();
+    scene.assert_both_restore_it();
+    scene.write_under_lsfast();
+    scene.assert_both_restore_it();
+}
+
 fn directory(dir: &TempDir) -> Place {
     Place::Dir(dir.path().join("replicas"))
 }

@@ -24,6 +24,7 @@ mod interop;
 mod layers;
 mod lineage;
 mod links;
+mod listing;
 mod ltx;
 mod maps;
 mod peers;

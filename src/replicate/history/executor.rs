@@ -28,7 +28,7 @@ use super::{HistoryError, Once};
 use crate::base::backoff::{Backoff, Reminders};
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, Txid, limits};
-use crate::ltx::{Header, TimesId, times};
+use crate::ltx::Header;
 use crate::replicate::image::stream::{Hashes, Stream};
 use crate::replicate::outage::{Name, Outages, Trouble};
 use crate::replicate::remote::header_of;
@@ -65,12 +65,12 @@ impl Default for Rest {
 
 /// The executor of one replica's history.
 pub struct Executor {
-    store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn Store>,
     options: HistoryOptions,
     ticks: Ticks,
-    feed: Rc<Feed>,
+    pub(super) feed: Rc<Feed>,
     /// Name of the database in log messages.
-    name: String,
+    pub(super) name: String,
     /// Folder for a temporary file with a large page index.
     spill: Option<PathBuf>,
     live: Option<Live>,
@@ -206,7 +206,7 @@ impl Executor {
         let bytes = match job {
             Job::Merge { inputs, .. } | Job::Heal { inputs, .. } => inputs.iter().map(|s| s.size).sum(),
             Job::Snapshot => self.feed.inventory(|s| s.newest_snapshot().map_or(u64::MAX, |s| s.size)),
-            Job::Copy { .. } | Job::Delete { .. } | Job::Times | Job::DropTimes(_) => 0,
+            Job::Copy { .. } | Job::Delete { .. } | Job::Times | Job::DropTimes(_) | Job::List(_) => 0,
         };
         bytes > limits::HISTORY_LARGE_BYTES
     }
@@ -218,7 +218,7 @@ impl Executor {
             Job::Merge { inputs, .. } | Job::Heal { inputs, .. } => inputs.clone(),
             Job::Copy { from, .. } => vec![*from],
             Job::Snapshot => self.chain(),
-            Job::Delete { .. } | Job::Times | Job::DropTimes(_) => Vec::new(),
+            Job::Delete { .. } | Job::Times | Job::DropTimes(_) | Job::List(_) => Vec::new(),
         };
         let result = self.attempt(job, now).await;
         self.status.steps += 1;
@@ -315,14 +315,6 @@ impl Executor {
         }
     }
 
-    /// A file is missing where it should be: the only case in which the replica is listed again.
-    async fn list_again(&self, now: Millis) {
-        match self.store.list_all().await {
-            Ok(listing) => self.feed.listed(&listing, now),
-            Err(e) => tracing::debug!(db = self.name, error = %e, "cannot list the replica again"),
-        }
-    }
-
     async fn attempt(&mut self, job: Job, now: Millis) -> Result<(), HistoryError> {
         match job {
             Job::Merge { inputs, to } => self.merge(&inputs, to, None, now).await,
@@ -331,11 +323,8 @@ impl Executor {
             Job::Snapshot => self.snapshot(now).await,
             Job::Delete { ids, .. } => self.delete(&ids).await,
             Job::Times => self.times().await,
-            Job::DropTimes(ids) => {
-                self.store.delete_times(&ids).await?;
-                self.feed.inventory(|s| s.remove_times(&ids));
-                Ok(())
-            }
+            Job::DropTimes(ids) => self.drop_times(&ids).await,
+            Job::List(part) => self.list(part, now).await,
         }
     }
 
@@ -375,7 +364,9 @@ impl Executor {
             cache.forget(from.id);
             cache.put(to, &bytes);
         }
-        self.put(Stored { id: to, size: from.size, created, seen: created.min(now), exact: true });
+        // An image may have taken long to upload. It is there from now on.
+        let seen = if to.level == Level::SNAPSHOT { now } else { created.min(now) };
+        self.put(Stored { id: to, size: from.size, created, seen, exact: true });
         Ok(())
     }
 
@@ -478,23 +469,6 @@ impl Executor {
         self.feed.without(ids, self.store.delete(ids)).await?;
         tracing::debug!(db = self.name, replica = self.store.url(), files = ids.len(), "history deleted");
         ids.iter().for_each(|id| self.feed.cache().forget(*id));
-        Ok(())
-    }
-
-    async fn times(&self) -> Result<(), HistoryError> {
-        let (entries, position) =
-            self.feed.inventory(|s| (s.unlisted_times(limits::TIMES_ENTRIES), s.position()));
-        let all = entries.len() < limits::TIMES_ENTRIES;
-        let mut through = entries.last().map_or(position, |(txid, _)| *txid);
-        if all {
-            through = through.max(position);
-        }
-        if !entries.is_empty() {
-            let (id, bytes): (TimesId, Vec<u8>) = times::encode(&entries)?;
-            self.store.put_times(id, bytes.into()).await?;
-            self.feed.inventory(|s| s.put_times(id));
-        }
-        self.feed.inventory(|s| s.times_through = s.times_through.max(through));
         Ok(())
     }
 }

@@ -32,6 +32,7 @@ use crate::ltx::WalRange;
 use crate::replicate::handoff::{Handoff, Pin};
 use crate::replicate::image::source::PageSource;
 use crate::replicate::pending::Mark;
+use crate::restore::Survey;
 use crate::store::{Listing, SideId};
 use crate::wal::format;
 
@@ -92,8 +93,18 @@ impl Feed {
     /// Takes what the store has. The pipeline calls it with the first listing, and it is called
     /// again when a file is found to be missing. Batches stored after the listing stay known.
     pub fn listed(&self, listing: &Listing, now: Millis) {
+        self.take(listing, None, now);
+    }
+
+    /// As [`Feed::listed`], with a survey.
+    pub fn surveyed(&self, survey: &Survey, now: Millis) {
+        self.take(survey.listing(), survey.gap(), now);
+    }
+
+    fn take(&self, listing: &Listing, gap: Option<(Txid, Txid)>, now: Millis) {
         let known = self.inventory.take();
         let mut inventory = Inventory::without(&listing.files, known.damaged(), now);
+        inventory.set_gap(gap);
         known.beyond(Level::RAW, inventory.position()).into_iter().for_each(|s| inventory.put(s));
         for side in &listing.sides {
             if let SideId::Times(id) = side.id {
@@ -103,6 +114,12 @@ impl Feed {
         self.inventory.replace(inventory);
         self.ready.set(true);
         self.changed.notify_one();
+    }
+
+    /// Whether files are known to be damaged.
+    #[must_use]
+    pub fn has_damage(&self) -> bool {
+        !self.inventory.borrow().damaged().is_empty()
     }
 
     /// Forgets everything: the replica is no longer what was stored there, and has to be listed

@@ -1,4 +1,4 @@
-//! What one replica has stored: known from the one listing at the start, then from what this
+//! What one replica has stored: known from the listing at the start, then from what this
 //! process stores and deletes.
 
 use std::collections::VecDeque;
@@ -8,7 +8,7 @@ use crate::base::{Level, LtxId, Txid, limits};
 use crate::ltx::TimesId;
 use crate::restore::damage::Damaged;
 use crate::restore::plan::{Goal, PlanError};
-use crate::store::Entry;
+use crate::store::{Entry, Part};
 
 /// One stored object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,10 @@ pub struct Stored {
 
 /// All objects of a replica, by level, sorted by minimum and maximum TXID.
 ///
+/// Of level 0, files in the middle may not be listed: the *gap*. What they hold is on higher
+/// levels, too. They are listed in pieces when retention gets there, or all at once if damage may
+/// need one of them.
+///
 /// A level holds at most [`limits::SHELF_OBJECTS`]; beyond that the oldest are forgotten here, and
 /// stay in the store.
 #[derive(Debug, Default)]
@@ -40,6 +44,8 @@ pub struct Inventory {
     broken: Option<Txid>,
     /// Files that are stored but cannot be used; the levels here do not have them.
     damaged: Damaged,
+    /// First and last TXIDs of level 0 that are not listed.
+    gap: Option<(Txid, Txid)>,
 }
 
 impl Inventory {
@@ -64,6 +70,46 @@ impl Inventory {
             inventory.put(Stored { id: e.id, size: e.size, created, seen, exact: false });
         }
         inventory
+    }
+
+    /// Sets which TXIDs of level 0 are not listed.
+    pub(super) fn set_gap(&mut self, gap: Option<(Txid, Txid)>) {
+        self.gap = gap;
+    }
+
+    /// First and last TXIDs of level 0 that are not listed.
+    #[must_use]
+    pub fn gap(&self) -> Option<(Txid, Txid)> {
+        self.gap
+    }
+
+    /// How many TXIDs of level 0 are not listed.
+    #[must_use]
+    pub fn gap_len(&self) -> u64 {
+        self.gap.map_or(0, |(first, last)| last.0.saturating_sub(first.0).saturating_add(1))
+    }
+
+    /// The part that lists the gap, or with `once` its beginning.
+    #[must_use]
+    pub fn unlisted(&self, once: bool) -> Option<Part> {
+        self.gap.map(|(from, to)| Part::Stretch { level: Level::RAW, from, to, once })
+    }
+
+    /// Takes what a listing of the gap shows, from its beginning on. `more`: not to its end.
+    pub(super) fn fill(&mut self, entries: &[Entry], more: bool, now: Millis) {
+        let Some((_, to)) = self.gap else { return };
+        self.gap =
+            entries.last().filter(|_| more).map(|e| (e.id.max.next(), to)).filter(|(from, to)| from <= to);
+        for (id, why) in Damaged::of_listing(entries).iter() {
+            self.damaged.add(*id, why.to_owned());
+        }
+        for e in entries.iter().filter(|e| !self.damaged.has(e.id)).collect::<Vec<_>>() {
+            let (created, seen) = (e.modified, e.modified.min(now));
+            self.put(Stored { id: e.id, size: e.size, created, seen, exact: false });
+        }
+        if self.gap.is_none() && !self.damaged.is_empty() && self.newest_plan().is_err() {
+            self.broken = self.entries().iter().map(|e| e.id.max).max();
+        }
     }
 
     /// Adds an object, or replaces what is known of it.
@@ -98,11 +144,18 @@ impl Inventory {
 
     /// Notes that an object is damaged. Returns whether that was not known.
     pub(super) fn damage(&mut self, id: LtxId, why: String) -> bool {
-        if !self.level(id.level).any(|s| s.id == id) {
+        let in_gap =
+            |(first, last): (Txid, Txid)| id.level == Level::RAW && first <= id.min && id.max <= last;
+        if !self.level(id.level).any(|s| s.id == id) && !self.gap.is_some_and(in_gap) {
             return false;
         }
         self.remove(id);
+        let is_new = !self.damaged.has(id);
         self.damaged.add(id, why);
+        // What is not listed may replace it.
+        if self.gap.is_some() {
+            return is_new;
+        }
         if self.newest_plan().is_err() {
             self.broken = self.entries().iter().map(|e| e.id.max).chain([id.max]).max();
         }
@@ -190,7 +243,8 @@ impl Inventory {
     /// Lists of times that cover no file's end any longer.
     #[must_use]
     pub fn stale_times(&self) -> Vec<TimesId> {
-        let Some(oldest) = self.levels.iter().filter_map(|l| l.front()).map(|s| s.id.max).min() else {
+        let fronts = self.levels.iter().filter_map(|l| l.front()).map(|s| s.id.max);
+        let Some(oldest) = fronts.chain(self.gap.map(|(first, _)| first)).min() else {
             return Vec::new();
         };
         self.times.iter().filter(|t| t.max < oldest).copied().collect()
@@ -264,6 +318,12 @@ impl Inventory {
             return objects.range(self.first_raw_beyond(txid)..).copied().collect();
         }
         objects.iter().filter(|s| s.id.max > txid).copied().collect()
+    }
+
+    /// The first batch on level 0 after `txid` that is known.
+    #[must_use]
+    pub(super) fn raw_after(&self, txid: Txid) -> Option<&Stored> {
+        self.level(Level::RAW).nth(self.first_raw_beyond(txid))
     }
 
     /// Index of the first raw batch after `txid`. There can be many, and each has one TXID, so they

@@ -1,6 +1,6 @@
 //! The history of a replica: levels, full images, retention.
 //!
-//! One listing at the start, and what this process stores and removes afterwards, tell what the
+//! A listing at the start, and what this process stores and removes afterwards, tell what the
 //! store holds. Deciding what to do next costs no request, and an idle database makes none. The
 //! modules, in the order of use:
 //!
@@ -12,6 +12,7 @@
 //! | `ticks`, `clock` | when things happen: by the clock, each database at its own offset |
 //! | `plan`, `retain` | what to do next, and what may be deleted: pure functions |
 //! | `executor` | carries the plan out, one step at a time |
+//! | `lists` | its steps that list: older files, and times |
 //! | `merge`, `inputs`, `cache` | read several files and write one, in bounded memory |
 //! | `mend` | rewrites the damaged files of a replica that no process replicates to |
 //! | `status` | counts what the history holds, for status and metrics |
@@ -25,6 +26,7 @@ mod executor;
 mod handover;
 mod inputs;
 mod inventory;
+mod lists;
 mod mend;
 mod merge;
 mod options;

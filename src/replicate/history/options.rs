@@ -192,6 +192,10 @@ impl HistoryOptions {
     }
 }
 
+/// From this size in bytes on, a file that is alone in its merge is copied by the store instead of
+/// being rewritten. For smaller files a copy takes as many requests and saves nothing.
+pub(super) const COPY_BYTES_MIN: u64 = 256 << 10;
+
 /// Shortest retention of raw batches: Litestream's `l0-retention`, on which standbys rely.
 pub(super) const RAW_RETENTION_MIN: Duration = Duration::from_secs(5 * 60);
 

@@ -3,7 +3,8 @@
 //! Order of precedence. Each job becomes due at its own time, and waits after a failure of its
 //! kind.
 //!
-//! 0. *Heal*: a damaged file whose content other files have is rewritten from them.
+//! 0. *List*: what is not listed of level 0, where it may replace a damaged file. *Heal*: a damaged
+//!    file whose content other files have is rewritten from them.
 //! 1. *Base*: without a full image on level 9, a file that begins at TXID 1 is copied there. This
 //!    costs no upload. The levels can then begin after it: the image itself is never merged from
 //!    level to level.
@@ -19,16 +20,13 @@
 use std::time::Duration;
 
 use super::inventory::{Inventory, Stored};
-use super::options::HistoryOptions;
+use super::options::{COPY_BYTES_MIN, HistoryOptions};
 use super::retain;
-use super::ticks::Ticks;
+use super::ticks::{Ticks, earlier};
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, Txid, limits};
 use crate::ltx::TimesId;
-
-/// From this size in bytes on, a file that is alone in its merge is copied by the store instead of
-/// being rewritten. For smaller files a copy takes as many requests and saves nothing.
-pub(super) const COPY_BYTES_MIN: u64 = 256 << 10;
+use crate::store::Part;
 
 /// The store copies a file that is at least this many times as large as all others of a merge
 /// together, and they are merged around it.
@@ -54,6 +52,8 @@ pub enum Kind {
     Times,
     /// Rewriting damaged files.
     Heal,
+    /// Listing level-0 files that are not known yet.
+    List,
 }
 
 /// One job. A crash after any of them leaves a complete replica.
@@ -93,6 +93,8 @@ pub enum Job {
     Times,
     /// Deletes lists of times that cover no file any longer.
     DropTimes(Vec<TimesId>),
+    /// Lists level-0 files that are not known yet.
+    List(Part),
 }
 
 impl Job {
@@ -106,6 +108,7 @@ impl Job {
             Job::Delete { kind, .. } => *kind,
             Job::Times => Kind::Times,
             Job::DropTimes(_) => Kind::Retain,
+            Job::List(_) => Kind::List,
         }
     }
 }
@@ -138,7 +141,8 @@ impl Planner<'_> {
     #[must_use]
     pub fn next(&self) -> Next {
         let mut wake: Option<Millis> = None;
-        let steps: [&dyn Fn() -> Next; 6] = [
+        let steps: [&dyn Fn() -> Next; 7] = [
+            &|| self.unlisted(),
             &|| self.heal(),
             &|| self.base(),
             &|| self.levels(),
@@ -191,6 +195,16 @@ impl Planner<'_> {
         match self.deletions() {
             Next::Job(job) => Some(job),
             Next::Wait(_) => None,
+        }
+    }
+
+    /// Lists what may replace a damaged file.
+    fn unlisted(&self) -> Next {
+        match self.inventory.unlisted(false) {
+            Some(part) if !self.inventory.damaged().is_empty() => {
+                self.at(Kind::List, self.now, || Job::List(part))
+            }
+            _ => Next::Wait(None),
         }
     }
 
@@ -302,9 +316,16 @@ impl Planner<'_> {
             }
         }
         for (kind, found) in [
+            (Kind::RetainRaw, retain::copied(self.inventory, self.options, self.now)),
             (Kind::RetainRaw, retain::raw(self.inventory, self.options, self.now)),
             (Kind::Retain, retain::compacted(self.inventory, self.options, self.now)),
         ] {
+            if let Some(part) = found.list {
+                match self.at(Kind::List, self.now, || Job::List(part)) {
+                    Next::Job(job) => return Next::Job(job),
+                    Next::Wait(at) => wake = earlier(wake, at),
+                }
+            }
             if found.ids.is_empty() {
                 wake = earlier(wake, found.again);
                 continue;
@@ -345,9 +366,4 @@ fn merge(inputs: Vec<Stored>, level: Level) -> Job {
 /// Name of the full image of a state.
 pub(super) fn image_id(at: Txid) -> LtxId {
     LtxId { level: Level::SNAPSHOT, min: Txid(1), max: at }
-}
-
-/// The earlier of two times, either of which may never come.
-pub(super) fn earlier(a: Option<Millis>, b: Option<Millis>) -> Option<Millis> {
-    a.into_iter().chain(b).min()
 }

@@ -20,11 +20,14 @@
 //! a chain offers no states; with a hole it would offer states that are older than they claim to
 //! be.
 
+use std::time::Duration;
+
 use super::inventory::{Inventory, Stored};
-use super::options::{HistoryOptions, RAW_RETENTION_MIN};
-use super::ticks::{later, ms};
+use super::options::{COPY_BYTES_MIN, HistoryOptions, RAW_RETENTION_MIN};
+use super::ticks::{earlier, later, ms};
 use crate::base::clock::Millis;
-use crate::base::{Level, LtxId, limits};
+use crate::base::{Level, LtxId, Txid, limits};
+use crate::store::Part;
 
 /// A retention is checked at most this many times while it lasts, however short the check interval,
 /// so that deletions are gathered into few requests.
@@ -37,6 +40,40 @@ pub(super) struct Deletable {
     pub ids: Vec<LtxId>,
     /// If there are none: when there may be some.
     pub again: Option<Millis>,
+    /// If there are none: list this first.
+    pub list: Option<Part>,
+}
+
+/// How long the first image stays on level 0 after the batch that follows it. By then the position
+/// on this host is flushed, so that no start looks for that file.
+const IMAGE_REST: Duration = Duration::from_secs(40);
+
+/// Deletions on level 0 of large files of which a higher level has a copy with the same TXID. The
+/// copy is as precise, so the bytes need not be stored twice.
+pub(super) fn copied(inventory: &Inventory, options: &HistoryOptions, now: Millis) -> Deletable {
+    let mut found = Deletable::default();
+    if !options.retention_enabled || options.l0_retention.is_some() {
+        return found;
+    }
+    // I4: all but the newest, which is the position of the replica.
+    let position = inventory.position();
+    let above = Level::all().filter(|l| *l != Level::RAW).flat_map(|l| inventory.level(l));
+    let copies = above.filter(|s| s.id.min == s.id.max);
+    for copy in copies.filter(|s| s.size >= COPY_BYTES_MIN && s.id.max < position) {
+        let Some(raw) = inventory.find(LtxId::raw(copy.id.max)).filter(|raw| raw.size == copy.size) else {
+            continue;
+        };
+        let next = inventory.raw_after(raw.id.max).map_or(raw.seen, |next| next.seen);
+        let seen = next.max(copy.seen).max(raw.seen);
+        let first = raw.id.max == Txid(1);
+        let due = later(seen, if first { IMAGE_REST } else { RAW_RETENTION_MIN });
+        match due <= now {
+            true => found.ids.push(raw.id),
+            false => found.again = earlier(found.again, Some(due)),
+        }
+    }
+    found.ids.dedup();
+    found
 }
 
 /// Deletions on level 0.
@@ -48,14 +85,17 @@ pub(super) fn raw(inventory: &Inventory, options: &HistoryOptions, now: Millis) 
     // I4: all but the newest, which is the position of the replica.
     let older = objects.len().saturating_sub(1);
     // The precision gives way if the objects become too many; an explicit retention does not.
+    let unlisted = usize::try_from(inventory.gap_len()).unwrap_or(usize::MAX);
     let excess = match options.l0_retention {
-        None => objects.len().saturating_sub(limits::RAW_OBJECTS),
+        None => objects.len().saturating_add(unlisted).saturating_sub(limits::RAW_OBJECTS),
         Some(_) => 0,
     };
     let grain = ms(options.l0_check).max(ms(retention) / CHECKS).max(1);
     let image = inventory.snapshots().map(|s| s.id.max).min().unwrap_or_default();
     let mut found = Deletable::default();
-    let mut raw = objects.take(older).enumerate().peekable();
+    let gap = inventory.gap().map(|(first, _)| first);
+    let mut raw =
+        objects.take(older).take_while(|s| gap.is_none_or(|gap| s.id.max < gap)).enumerate().peekable();
     for end in inventory.level(*first).map(|s| s.id.max) {
         let mut group = Vec::new();
         let mut due = Millis(i64::MIN);
@@ -63,6 +103,12 @@ pub(super) fn raw(inventory: &Inventory, options: &HistoryOptions, now: Millis) 
             let keep = if i < excess { retention.min(RAW_RETENTION_MIN) } else { retention };
             due = due.max(later(s.seen, keep));
             group.push(s.id);
+        }
+        // The rest of the group is not listed, and is younger.
+        let is_cut = gap.is_some_and(|gap| gap <= end);
+        if is_cut && due <= now {
+            found.list = inventory.unlisted(true).filter(|_| found.ids.is_empty());
+            break;
         }
         if due > now {
             // Not at the exact moment, but together with the files that become old enough by then.
@@ -99,5 +145,5 @@ pub(super) fn compacted(inventory: &Inventory, options: &HistoryOptions, now: Mi
     if ids.is_empty() {
         ids = past().map(|s| s.id).take(limits::DELETE_BATCH).collect();
     }
-    Deletable { ids, again: younger }
+    Deletable { ids, again: younger, list: None }
 }

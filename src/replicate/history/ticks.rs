@@ -56,6 +56,11 @@ pub fn later(t: Millis, d: Duration) -> Millis {
     Millis(t.0.saturating_add(ms(d)))
 }
 
+/// The earlier of two times, either of which may never come.
+pub(super) fn earlier(a: Option<Millis>, b: Option<Millis>) -> Option<Millis> {
+    a.into_iter().chain(b).min()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

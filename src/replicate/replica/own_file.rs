@@ -150,7 +150,7 @@ mod tests {
 
     /// How a new process resumes, and its state.
     async fn next_start(store: &FileStore, dir: &Path, log: Result<(), String>) -> (Start, Local) {
-        let remote = look(store).await.unwrap();
+        let remote = look(store, true).await.unwrap();
         let mut local = open(dir);
         let decision = decide(store, &remote.0, &mut local, &log, page_size()).await.unwrap();
         (decision.start, local)

@@ -234,11 +234,13 @@ impl Replica {
             let begun = Instant::now();
             self.vigil.ask();
             // Not cut short by a stop: what was committed until then still has to be stored.
-            match resume::look(&*self.store).await {
-                Ok((remote, listing)) => {
+            // Damage may need any file.
+            let whole = !self.history_options.damaged.is_empty() || self.history.has_damage();
+            match resume::look(&*self.store, whole).await {
+                Ok((remote, survey)) => {
                     self.works();
-                    self.history.listed(&listing, self.history_options.clock.now());
-                    self.look_for_landmarks(&listing.files);
+                    self.history.surveyed(&survey, self.history_options.clock.now());
+                    self.look_for_landmarks(&survey.listing().files);
                     let damaged = self.history_options.damaged.iter();
                     self.history.damaged(damaged.map(|(id, why)| (*id, why.to_owned())));
                     if self.history_options.wants_image {

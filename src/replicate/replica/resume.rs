@@ -19,7 +19,8 @@ use crate::ltx::Header;
 use crate::replicate::remote::{RemoteError, header_of, state_error, tail_of};
 use crate::replicate::state::record::Local;
 use crate::replicate::state::{Point, print_of};
-use crate::store::{Entry, ErrorKind, Listing, Store, StoreError};
+use crate::restore::Survey;
+use crate::store::{Entry, ErrorKind, Store, StoreError};
 
 /// Most level-0 files that are read to learn which pages another program has changed. More would
 /// cost as much as an image.
@@ -32,8 +33,6 @@ pub struct Remote {
     pub newest: Txid,
     /// Newest TXID of level 0.
     pub newest_raw: Txid,
-    /// Number of stored files.
-    pub objects: usize,
 }
 
 /// How a replica resumes.
@@ -50,13 +49,14 @@ pub enum Start {
     Image(String),
 }
 
-/// Lists the replica.
+/// Lists the replica; of level 0, without `whole`, only what is not on higher levels, and the
+/// oldest files.
 ///
 /// # Errors
 /// Any error of the listing, or a TXID that no replica can reach by counting.
-pub async fn look(store: &dyn Store) -> Result<(Remote, Listing), StoreError> {
-    let listing = store.list_all().await?;
-    let entries = &listing.files;
+pub async fn look(store: &dyn Store, whole: bool) -> Result<(Remote, Survey), StoreError> {
+    let survey = if whole { Survey::whole(store).await? } else { Survey::to_go_on(store).await? };
+    let entries = &survey.listing().files;
     let newest = |level: Option<Level>| {
         let of_level = |e: &&Entry| level.is_none_or(|l| e.id.level == l);
         entries.iter().filter(of_level).map(|e| e.id.max).max().unwrap_or_default()
@@ -70,9 +70,8 @@ pub async fn look(store: &dyn Store) -> Result<(Remote, Listing), StoreError> {
         );
         return Err(StoreError::new(ErrorKind::Fatal, message));
     }
-    let remote =
-        Remote { newest: newest(None), newest_raw: newest(Some(Level::RAW)), objects: entries.len() };
-    Ok((remote, listing))
+    let remote = Remote { newest: newest(None), newest_raw: newest(Some(Level::RAW)) };
+    Ok((remote, survey))
 }
 
 /// What a request for one object has shown.

@@ -4,12 +4,12 @@ use super::lineage::{self, Verdict};
 use super::run::Follower;
 use super::{FollowError, chain};
 use crate::base::clock::Millis;
-use crate::base::{LtxId, Txid, limits};
+use crate::base::{Level, LtxId, Txid, limits};
 use crate::ltx::Header;
 use crate::ltx::index::FILE_LEN_MIN;
 use crate::restore::plan::{self, Goal};
-use crate::restore::{Object, RestoreError, times};
-use crate::store::{Entry, ErrorKind, Scope};
+use crate::restore::{Object, RestoreError, Survey, times};
+use crate::store::{Entry, ErrorKind, Part, Scope};
 
 /// What to do next.
 pub(super) enum News {
@@ -35,10 +35,49 @@ impl Follower {
         if !list && let Some(news) = self.probe().await? {
             return Ok(news);
         }
-        let mut entries = self.store.list(Scope::All).await?;
-        entries.retain(|e| e.size >= FILE_LEN_MIN);
+        // Where a file could not be applied, any other one may be needed.
+        if self.bad.is_empty() && !self.doubted {
+            if let Some(next) = self.few_next().await?
+                && self.history(&next).await? == Verdict::Same
+            {
+                return self.choose(&next, Verdict::Same);
+            }
+            let entries = self.part().await?;
+            let verdict = self.history(&entries).await?;
+            let news = self.choose(&entries, verdict);
+            let newest = entries.iter().map(|e| e.id.max).max();
+            match &news {
+                Ok(News::Nothing) => return news,
+                Ok(News::Chain(files)) if files.last().map(|f| f.id.max) == newest => return news,
+                // Other files may lead on, or to the same state with fewer bytes.
+                _ => {}
+            }
+        }
+        let entries = usable(self.store.list(Scope::All).await?);
         let verdict = self.history(&entries).await?;
         self.choose(&entries, verdict)
+    }
+
+    /// The level-0 files from the position on, if they are few and without a gap.
+    async fn few_next(&self) -> Result<Option<Vec<Entry>>, FollowError> {
+        let from = self.status.txid;
+        let part = Part::Stretch { level: Level::RAW, from, to: Txid(u64::MAX), once: true };
+        let Some(next) = self.store.list_part(part).await?.filter(|next| !next.more) else { return Ok(None) };
+        let files = usable(next.listing.files);
+        let has_no_gap = files.iter().zip(from.0..).all(|(e, txid)| e.id == LtxId::raw(Txid(txid)));
+        let are_few = (1..=limits::FOLLOW_NEAR_FILES).contains(&files.len());
+        Ok(Some(files).filter(|_| are_few && has_no_gap))
+    }
+
+    /// What leads to the newest state, and what is around the position.
+    async fn part(&self) -> Result<Vec<Entry>, FollowError> {
+        let position = self.status.txid;
+        let mut survey = Survey::newest(&*self.store, 0).await?;
+        if !survey.is_whole() && position < survey.from() {
+            let from = survey.reached(position);
+            survey.cover(&*self.store, from, position).await?;
+        }
+        Ok(usable(survey.into_listing().files))
     }
 
     /// The next file, if it builds on this database; `None` if only a listing can tell.
@@ -113,7 +152,7 @@ impl Follower {
         Ok(Verdict::Unknown)
     }
 
-    /// What to do if `entries` is all that is stored.
+    /// What to do if `entries` is all that counts of what is stored.
     fn choose(&self, entries: &[Entry], history: Verdict) -> Result<News, FollowError> {
         let position = self.status.txid;
         let Some(newest) = entries.iter().map(|e| e.id.max).max() else { return Ok(News::Nothing) };
@@ -196,4 +235,10 @@ impl Follower {
         let position = self.status.txid;
         self.bad.retain(|id| id.max > position);
     }
+}
+
+/// The files that are long enough to be LTX files.
+fn usable(mut files: Vec<Entry>) -> Vec<Entry> {
+    files.retain(|e| e.size >= FILE_LEN_MIN);
+    files
 }

@@ -94,22 +94,29 @@ impl Inner {
     }
 
     fn list_level(&self, level: Level, into: &mut Vec<Entry>) -> Result<()> {
+        let mut ids = Vec::new();
+        let Some(folder) = self.each_id(level, |id| ids.push(id))? else { return Ok(()) };
+        entries(&folder, ids, into)
+    }
+
+    /// Calls `f` with the files of a level, in no order. Returns the folder of the level, if there
+    /// is one.
+    pub(super) fn each_id(&self, level: Level, mut f: impl FnMut(LtxId)) -> Result<Option<Folder>> {
         let below = level_path(level);
         let failed = |e| error("list", &self.root.join(&below), &e);
-        let Some(folder) = if_there(self.folder(&below)).map_err(failed)? else { return Ok(()) };
-        let names = folder.names_up_to(limits::LIST_OBJECTS).map_err(failed)?.ok_or_else(|| {
+        let Some(folder) = if_there(self.folder(&below)).map_err(failed)? else { return Ok(None) };
+        let of_name = |name: &OsStr| {
+            name.to_str().and_then(|n| LtxId::parse_file_name(level, n)).into_iter().for_each(&mut f);
+        };
+        if !folder.each_name(limits::LIST_OBJECTS, of_name).map_err(failed)? {
             let message = format!(
                 "cannot list {}: it has more than {} names; remove what is not of this replica",
                 folder.path().display(),
                 limits::LIST_OBJECTS
             );
-            StoreError::new(ErrorKind::Fatal, message)
-        })?;
-        for name in names {
-            let Some(id) = name.to_str().and_then(|n| LtxId::parse_file_name(level, n)) else { continue };
-            into.extend(entry(id, &folder)?);
+            return Err(StoreError::new(ErrorKind::Fatal, message));
         }
-        Ok(())
+        Ok(Some(folder))
     }
 
     pub(super) fn head(&self, id: LtxId) -> Result<Option<Entry>> {
@@ -180,6 +187,18 @@ fn is_abandoned(folder: &Folder, name: &str) -> bool {
     let Ok(seen) = folder.look(OsStr::new(name), false) else { return false };
     let age = SystemTime::now().duration_since(seen.changed).unwrap_or_default();
     seen.is_file && age > ABANDONED
+}
+
+/// Appends the entries of files of one folder, without those that are not there any more.
+pub(super) fn entries(
+    folder: &Folder,
+    ids: impl IntoIterator<Item = LtxId>,
+    into: &mut Vec<Entry>,
+) -> Result<()> {
+    for id in ids {
+        into.extend(entry(id, folder)?);
+    }
+    Ok(())
 }
 
 /// The entry of one file; `None` if nothing has its name. A link to a file is listed, so that it is

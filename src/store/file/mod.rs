@@ -19,6 +19,7 @@
 
 pub mod doctor;
 mod inner;
+mod part;
 mod side;
 mod store;
 mod write;

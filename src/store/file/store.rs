@@ -12,8 +12,8 @@ use super::inner::{Inner, level_path};
 use super::write;
 use crate::base::LtxId;
 use crate::ltx::TimesId;
-use crate::store::api::{BoxFuture, PutOptions, Result, Scope, Store, Upload};
-use crate::store::{Entry, Listing, SideId};
+use crate::store::api::{BoxFuture, Part, PutOptions, Result, Scope, Store, Upload};
+use crate::store::{Entry, Listed, Listing, SideId};
 
 #[cfg(test)]
 #[path = "tests.rs"]
@@ -132,6 +132,10 @@ impl Store for FileStore {
 
     fn list_all(&self) -> BoxFuture<'_, Result<Listing>> {
         self.0.blocking(|inner| Ok(Listing { files: inner.list(Scope::All)?, sides: inner.list_sides()? }))
+    }
+
+    fn list_part(&self, part: Part) -> BoxFuture<'_, Result<Option<Listed>>> {
+        self.0.blocking(move |inner| inner.list_part(part).map(Some))
     }
 
     fn get_side<'a>(&'a self, id: SideId, range: Range<u64>) -> BoxFuture<'a, Result<Bytes>> {

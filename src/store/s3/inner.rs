@@ -21,6 +21,8 @@ pub(super) struct Inner {
     pub(super) signing_key: SigningKey,
     /// Whether a listing has shown an object of this replica under its own name.
     pub(super) listed: AtomicBool,
+    /// Whether a listing has shown that the store does not begin where it is told to.
+    pub(super) lists_whole: AtomicBool,
     pub(super) written: Mutex<Option<Written>>,
 }
 

@@ -56,13 +56,13 @@ impl Inner {
     }
 
     /// Remembers that the store lists objects of this replica under their own names.
-    fn note_listed(&self, found: &Listing) {
+    pub(super) fn note_listed(&self, found: &Listing) {
         if !found.files.is_empty() {
             self.listed.store(true, Ordering::Relaxed);
         }
     }
 
-    fn root(&self) -> String {
+    pub(super) fn root(&self) -> String {
         format!("{}/", self.location.prefix)
     }
 
@@ -147,7 +147,7 @@ impl Inner {
 }
 
 /// Takes the replica's objects from a page. Other keys belong to others.
-fn take(page: &ListPage, root: &str, found: &mut Listing) {
+pub(super) fn take(page: &ListPage, root: &str, found: &mut Listing) {
     // If the store does not say when an object was written, it counts as new, so that retention
     // keeps it.
     let now = Millis::now();
@@ -161,7 +161,7 @@ fn take(page: &ListPage, root: &str, found: &mut Listing) {
     }
 }
 
-fn level_prefix(root: &str, level: Level) -> String {
+pub(super) fn level_prefix(root: &str, level: Level) -> String {
     format!("{root}{:04x}/", level.get())
 }
 

@@ -37,6 +37,7 @@ mod http;
 mod http_date;
 mod inner;
 mod list;
+mod list_part;
 mod message;
 mod multipart;
 mod optional_headers;

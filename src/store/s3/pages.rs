@@ -67,6 +67,24 @@ impl Pages<'_> {
         }
     }
 
+    /// Begins after a key.
+    pub(super) fn after(mut self, key: String) -> Self {
+        self.begin = Begin::After(key.clone());
+        self.last = Some(key);
+        self
+    }
+
+    /// Whether the keys of the page that was asked for come in order, and after those before.
+    pub(super) fn is_in_order(&self, page: &ListPage) -> bool {
+        let keys: Vec<String> = page.entries.iter().map(|e| self.decoded(&e.key, page.url_encoded)).collect();
+        keys.is_sorted() && keys.first().is_none_or(|first| Some(first) > self.last.as_ref())
+    }
+
+    /// The greatest key so far.
+    pub(super) fn last(&self) -> Option<&str> {
+        self.last.as_deref()
+    }
+
     /// Where the next page begins.
     pub(super) fn begin(&self) -> &Begin {
         &self.begin

@@ -17,8 +17,8 @@ use crate::base::LtxId;
 use crate::base::clock::Millis;
 use crate::config::{Addressing, CredentialError, CredentialSource, S3Location};
 use crate::ltx::TimesId;
-use crate::store::api::{BoxFuture, CreateOnly, PutOptions, Result, Scope, Store, Upload};
-use crate::store::{Entry, ErrorKind, Listing, SideId, StoreError};
+use crate::store::api::{BoxFuture, CreateOnly, Part, PutOptions, Result, Scope, Store, Upload};
+use crate::store::{Entry, ErrorKind, Listed, Listing, SideId, StoreError};
 
 /// Most parts that are in flight at once, whatever the user sets: each is in memory.
 const TRANSFERS_MAX: usize = 64;
@@ -53,8 +53,10 @@ impl S3Store {
             options.transfers = usize::try_from(wanted).map_or(TRANSFERS_MAX, |n| n.clamp(1, TRANSFERS_MAX));
         }
         let (url, location, signing_key) = (url.to_owned(), location.clone(), SigningKey::default());
-        let (listed, written) = (AtomicBool::new(false), Mutex::default());
-        let inner = Inner { url, location, options, extras, client, signing_key, listed, written };
+        let (listed, lists_whole, written) =
+            (AtomicBool::new(false), AtomicBool::new(false), Mutex::default());
+        let inner =
+            Inner { url, location, options, extras, client, signing_key, listed, lists_whole, written };
         Ok(S3Store { inner: Arc::new(inner) })
     }
 
@@ -196,6 +198,10 @@ impl Store for S3Store {
 
     fn list_all(&self) -> BoxFuture<'_, Result<Listing>> {
         Box::pin(self.inner.list_all())
+    }
+
+    fn list_part(&self, part: Part) -> BoxFuture<'_, Result<Option<Listed>>> {
+        Box::pin(self.inner.list_part(part))
     }
 
     fn get_side<'a>(&'a self, id: SideId, range: Range<u64>) -> BoxFuture<'a, Result<Bytes>> {

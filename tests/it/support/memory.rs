@@ -12,6 +12,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
+use lsfast::base::clock::Millis;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
 
@@ -19,7 +20,10 @@ use super::s3::{BUCKET, serve};
 
 #[derive(Debug, Default)]
 struct State {
-    objects: Mutex<BTreeMap<String, Bytes>>,
+    /// Each object, and when it was written.
+    objects: Mutex<BTreeMap<String, (Bytes, Millis)>>,
+    /// Whether a listing always begins at the first key.
+    lists_whole: AtomicBool,
     requests: Mutex<Vec<String>>,
     /// Whether conditions are ignored.
     ignores: AtomicBool,
@@ -68,6 +72,21 @@ impl MemoryS3 {
     pub fn ignore_conditions(self) -> MemoryS3 {
         self.state.ignores.store(true, Ordering::Relaxed);
         self
+    }
+
+    /// Ignores `start-after`, as some stores do.
+    pub fn ignore_start_after(&self) {
+        self.state.lists_whole.store(true, Ordering::Relaxed);
+    }
+
+    /// Puts an object there as if it had been written at this time.
+    pub fn place(&self, key: String, body: impl Into<Bytes>, written: Millis) {
+        self.state.objects.lock().expect("no panic").insert(key, (body.into(), written));
+    }
+
+    /// LIST requests so far.
+    pub fn lists(&self) -> usize {
+        self.requests().iter().filter(|r| r.contains("list-type=2")).count()
     }
 
     /// Answers whatever writes with this status; 0 for what is right.
@@ -142,40 +161,36 @@ impl State {
         }
         let mut objects = self.objects.lock().expect("no panic");
         match *method {
-            Method::GET if key.is_empty() => {
-                let (prefix, after) =
-                    (of("prefix").unwrap_or_default(), of("start-after").unwrap_or_default());
-                let most = of("max-keys").and_then(|n| n.parse().ok()).unwrap_or(1000);
-                let listed = objects.iter().filter(|(k, _)| k.starts_with(&prefix) && **k > after).take(most);
-                let entry = |(key, body): (&String, &Bytes)| {
-                    format!(
-                        "<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>{}</ETag>\
-                         <Size>{}</Size></Contents>",
-                        etag(body).replace('"', "&quot;"),
-                        body.len()
-                    )
-                };
-                let all: String = listed.map(entry).collect();
-                reply(
-                    200,
-                    format!("<ListBucketResult><IsTruncated>false</IsTruncated>{all}</ListBucketResult>"),
-                )
-            }
+            Method::GET if key.is_empty() => self.list(&objects, &of),
             Method::PUT => {
                 let conditional =
                     headers.contains_key("if-none-match") && !self.ignores.load(Ordering::Relaxed);
                 if conditional && objects.contains_key(&key) {
                     return error(412, "PreconditionFailed");
                 }
+                let source = headers.get("x-amz-copy-source").and_then(|s| s.to_str().ok());
+                let source =
+                    source.map(|s| s.trim_start_matches('/').split_once('/').map_or("", |(_, key)| key));
+                let body = match source {
+                    None => body,
+                    Some(source) => match objects.get(source) {
+                        Some((body, _)) => body.clone(),
+                        None => return error(404, "NoSuchKey"),
+                    },
+                };
                 let tag = etag(&body);
-                objects.insert(key, body);
-                let mut response = reply(200, "");
+                objects.insert(key, (body, Millis::now()));
+                let answer = source.map_or_else(String::new, |_| {
+                    let tag = tag.replace('"', "&quot;");
+                    format!("<CopyObjectResult><ETag>{tag}</ETag></CopyObjectResult>")
+                });
+                let mut response = reply(200, answer);
                 response.headers_mut().insert("etag", tag.parse().expect("a header"));
                 response
             }
             Method::GET | Method::HEAD => match objects.get(&key) {
                 None => error(404, "NoSuchKey"),
-                Some(object) => {
+                Some((object, _)) => {
                     let range = headers.get("range").and_then(|r| r.to_str().ok()?.strip_prefix("bytes="));
                     let range = range.and_then(|r| r.split_once('-'));
                     let range = range.map(|(a, z)| {
@@ -204,5 +219,42 @@ impl State {
             }
             _ => error(501, "NotImplemented"),
         }
+    }
+
+    fn list(
+        &self,
+        objects: &BTreeMap<String, (Bytes, Millis)>,
+        of: &dyn Fn(&str) -> Option<String>,
+    ) -> Response<Full<Bytes>> {
+        let prefix = of("prefix").unwrap_or_default();
+        let asked = of("start-after").filter(|_| !self.lists_whole.load(Ordering::Relaxed));
+        let after = of("continuation-token").or(asked).unwrap_or_default();
+        let most: usize = of("max-keys").and_then(|n| n.parse().ok()).unwrap_or(1000);
+        let begin = std::cmp::max(&prefix, &after).clone();
+        let listed: Vec<_> = objects
+            .range(begin..)
+            .filter(|(key, _)| **key > after)
+            .take_while(|(key, _)| key.starts_with(&prefix))
+            .take(most + 1)
+            .collect();
+        let entry = |(key, (body, written)): &(&String, &(Bytes, Millis))| {
+            format!(
+                "<Contents><Key>{key}</Key><LastModified>{}</LastModified><ETag>{}</ETag><Size>{}</Size></Contents>",
+                written.to_rfc3339(),
+                etag(body).replace('"', "&quot;"),
+                body.len()
+            )
+        };
+        let all: String = listed.iter().take(most).map(entry).collect();
+        let next = listed.get(most.saturating_sub(1)).filter(|_| listed.len() > most);
+        let next = next.map(|(key, _)| format!("<NextContinuationToken>{key}</NextContinuationToken>"));
+        reply(
+            200,
+            format!(
+                "<ListBucketResult><IsTruncated>{}</IsTruncated>{}{all}</ListBucketResult>",
+                next.is_some(),
+                next.unwrap_or_default()
+            ),
+        )
     }
 }

@@ -12,8 +12,8 @@ use crate::base::clock::Millis;
 use crate::base::{Level, LtxId};
 use crate::ltx::TimesId;
 use crate::store::{
-    BoxFuture, Entry, ErrorKind, Listing, PutOptions, Result, Scope, SideEntry, SideId, Store, StoreError,
-    Upload,
+    BoxFuture, Entry, ErrorKind, Listed, Listing, Part, PutOptions, Result, Scope, SideEntry, SideId, Store,
+    StoreError, Upload,
 };
 
 /// Numbers of requests so far.
@@ -45,6 +45,8 @@ struct State {
     fuse: Option<(u32, bool)>,
     refuse_deletes: bool,
     inspector: Option<Inspector>,
+    /// Files that one listing shows, if that is bounded.
+    page: Option<usize>,
     /// Run after this many further GETs.
     meanwhile: Option<(u32, Meanwhile)>,
 }
@@ -152,6 +154,11 @@ impl MemoryStore {
         self.lock().fuse = None;
     }
 
+    /// From now on a request lists this many files.
+    pub fn paged(&self, page: usize) {
+        self.lock().page = Some(page);
+    }
+
     pub fn refuse_deletes(&self) {
         self.lock().refuse_deletes = true;
     }
@@ -191,6 +198,14 @@ impl MemoryStore {
     }
 }
 
+fn is_of(part: Part, id: LtxId) -> bool {
+    match part {
+        Part::Start => true,
+        Part::Above(level) => id.level > level,
+        Part::Stretch { level, from, to, .. } => id.level == level && (from..=to).contains(&id.min),
+    }
+}
+
 fn now<'a, T: Send + 'a>(result: Result<T>) -> BoxFuture<'a, Result<T>> {
     Box::pin(std::future::ready(result))
 }
@@ -220,6 +235,27 @@ impl Store for MemoryStore {
         };
         let sides = state.times.iter().map(side).collect();
         now(state.alive().map(|()| Listing { files: state.entries(), sides }))
+    }
+
+    fn list_part(&self, part: Part) -> BoxFuture<'_, Result<Option<Listed>>> {
+        let Some(page) = self.lock().page else {
+            return Box::pin(async move {
+                let mut listing = self.list_all().await?;
+                listing.files.retain(|e| is_of(part, e.id));
+                Ok(Some(Listed { listing, more: false }))
+            });
+        };
+        Box::pin(async move {
+            let mut listing = self.list_all().await?;
+            listing.files.retain(|e| is_of(part, e.id));
+            let once = matches!(part, Part::Start | Part::Stretch { once: true, .. });
+            let more = once && listing.files.len() > page;
+            if more {
+                listing.files.truncate(page);
+                listing.sides.clear();
+            }
+            Ok(Some(Listed { listing, more }))
+        })
     }
 
     fn put<'a>(&'a self, id: LtxId, body: Vec<Bytes>, options: PutOptions) -> BoxFuture<'a, Result<()>> {

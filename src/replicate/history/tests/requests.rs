@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::memory::Counts;
 use super::world::World;
 use crate::base::clock::Millis;
-use crate::base::{LtxId, Txid, limits};
+use crate::base::{Level, LtxId, Txid, limits};
 use crate::ltx::times;
 use crate::replicate::history::HistoryOptions;
+use crate::replicate::history::cache::Cache;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -47,6 +48,7 @@ fn the_first_image_costs_its_bytes_once_and_one_copy() {
         world.pass(4 * HOUR).await;
         let cost = since(before, world.store.counts());
         assert!(cost.put_bytes < 100_000, "{cost:?}");
+        assert_eq!(world.store.level(0)[0], (2, 2));
         assert_eq!(world.store.level(3), [(2, 11)]);
     });
 }
@@ -266,6 +268,101 @@ fn a_backlog_is_merged_in_runs_of_bounded_length() {
         world.pass(MINUTE).await;
         let runs: Vec<u64> = world.store.level(1).iter().map(|(min, max)| max - min + 1).collect();
         assert_eq!(runs, [256, 256, 88]);
+        world.verify();
+    });
+}
+
+/// The first image was stored twice for a day: as a batch, and on level 9.
+#[test]
+fn an_image_is_stored_once_as_soon_as_a_batch_follows() {
+    run(async {
+        let mut world = World::new(HistoryOptions::default(), 4_000, 6).await;
+        let image = world.store.entries()[0].size;
+        let stored = |world: &World| world.store.entries().iter().map(|e| e.size).sum::<u64>();
+        // I4: the newest batch is the position.
+        world.pass(HOUR).await;
+        assert_eq!(stored(&world), 2 * image);
+        world.write().await;
+        world.pass(30 * SECOND).await;
+        assert_eq!(world.store.level(0), [(1, 1), (2, 2)], "the position on the host is not flushed yet");
+        world.pass(30 * SECOND).await;
+        assert_eq!((world.store.level(0), world.store.level(9)), (vec![(2, 2)], vec![(1, 1)]));
+        assert!(stored(&world) < image + 100_000);
+        world.verify();
+        world.verify_promise();
+
+        // So is a later one, of which the levels have a copy.
+        world.write_all().await;
+        let all = world.txid();
+        world.pass(MINUTE).await;
+        assert_eq!(world.store.level(0).last(), Some(&(all, all)));
+        world.write().await;
+        world.pass(6 * MINUTE).await;
+        assert!(world.store.level(1).contains(&(all, all)), "{:?}", world.store.level(1));
+        assert!(!world.store.level(0).contains(&(all, all)), "{:?}", world.store.level(0));
+        world.verify();
+        world.verify_promise();
+
+        // Whoever asks for batches to be kept keeps this one, too.
+        let options = HistoryOptions { l0_retention: Some(HOUR), ..HistoryOptions::default() };
+        let mut world = World::new(options, 4_000, 7).await;
+        world.write().await;
+        world.pass(30 * MINUTE).await;
+        assert_eq!(world.store.level(0), [(1, 1), (2, 2)]);
+    });
+}
+
+/// A restart listed all batches of a day.
+#[test]
+fn older_batches_are_listed_in_pieces_when_they_are_due() {
+    run(async {
+        let mut world = World::new(HistoryOptions::default(), 30, 8).await;
+        for _ in 0..1_500 {
+            world.write().await;
+            world.pass(10 * SECOND).await;
+        }
+        let batches = world.store.level(0).len() as u64;
+        assert_eq!(batches, 1_501);
+        world.store.paged(100);
+        world.cache = Cache::default();
+        world.restart().await;
+        let held = || world.feed.inventory(|s| s.level(Level::RAW).len());
+        assert!(held() < 250, "{} batches are held", held());
+        assert_eq!(world.executor.status(world.now).levels[0].objects, batches);
+        let before = world.store.counts();
+        world.pass(15 * HOUR).await;
+        assert_eq!(since(before, world.store.counts()).lists, 0, "nothing is due");
+        world.pass(15 * HOUR).await;
+        let cost = since(before, world.store.counts());
+        assert!((10..=20).contains(&cost.lists), "{cost:?}");
+        assert_eq!(world.store.level(0), [(1_501, 1_501)]);
+        world.verify();
+        world.verify_promise();
+    });
+}
+
+/// A batch that is not listed replaces a damaged file of a level.
+#[test]
+fn damage_lists_what_may_replace_the_file() {
+    run(async {
+        let mut world = World::new(HistoryOptions::default(), 30, 9).await;
+        for _ in 0..300 {
+            world.write().await;
+            world.pass(10 * SECOND).await;
+        }
+        let (min, max) = world.store.level(1)[50];
+        let file = LtxId::new(Level::new(1).unwrap(), Txid(min), Txid(max)).unwrap();
+        let good = world.store.file(file);
+        world.store.paged(20);
+        world.cache = Cache::default();
+        world.restart().await;
+        assert!(world.feed.inventory(|s| s.gap().is_some_and(|(a, b)| a.0 < min && max < b.0)));
+        world.store.spoil(file);
+        world.feed.damaged([(file, "it is spoiled".to_owned())]);
+        assert!(!world.feed.is_broken());
+        world.pass(MINUTE).await;
+        assert!(world.store.file(file) == good);
+        assert!(world.feed.inventory(|s| s.gap().is_none()));
         world.verify();
     });
 }

@@ -15,6 +15,7 @@ use crate::replicate::history::cache::Cache;
 use crate::replicate::history::executor::Executor;
 use crate::replicate::history::plan::Next;
 use crate::replicate::history::{Feed, HistoryOptions};
+use crate::restore::Survey;
 use crate::restore::plan::{Goal, PlanError, plan};
 use crate::store::{Entry, PutOptions, Store};
 
@@ -81,8 +82,8 @@ impl World {
     }
 
     async fn list(&mut self) {
-        let listing = self.store.list_all().await.unwrap();
-        self.feed.listed(&listing, self.now);
+        let survey = Survey::to_go_on(&self.store).await.unwrap();
+        self.feed.surveyed(&survey, self.now);
     }
 
     /// The process dies, and another takes over.

@@ -49,6 +49,7 @@ for url in (
     "s3://bucket/prefix",
     "s3://space.nyc3.digitaloceanspaces.com/prefix",
     "s3://minio:9000/bucket/prefix",
+    "s3://space.nyc3.d/b/p?endpoint=",
     "s3://bucket/p?endpoint=https://host:9000&region=eu-west-1&force-path-style=true",
     "https://host.example/bucket/prefix",
     "file:///srv/replica",

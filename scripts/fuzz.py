@@ -76,11 +76,11 @@ def table():
         of[1] += float(cpu)
         of[2] = max(of[2], int(edges))
         of[3] += int(findings)
-    print("| target | executions | edges | inputs kept | hours | findings |")
+    print("| target | executions | edges | inputs kept | minutes | findings |")
     print("|---|---|---|---|---|---|")
     for target, (runs, cpu, edges, findings) in sorted(sums.items()):
         inputs = sum(1 for _ in (FUZZ / "corpus" / target).iterdir())
-        print(f"| `{target}` | {runs:,} | {edges:,} | {inputs:,} | {cpu / 3600:.2f} | {findings} |", flush=True)
+        print(f"| `{target}` | {runs:,} | {edges:,} | {inputs:,} | {cpu / 60:.1f} | {findings} |", flush=True)
 
 
 def end(*_):

@@ -1061,6 +1061,15 @@ mutation(
 )
 
 mutation(
+    'empty-parameter-takes-back',
+    'an empty parameter of a URL says nothing',
+    'config/query.rs',
+    'if !value.is_empty() {',
+    'if known.len() > 1 {',
+    'test(config::query)',
+)
+
+mutation(
     'no-proxy-ignores-ports',
     'an entry of NO_PROXY with a port is for that port only',
     'config/no_proxy.rs',

@@ -22,15 +22,18 @@ impl Query {
                 let (url, name) = (shown(url), name.to_owned());
                 return Err(ConfigError::Parameter { nearest: nearest(&name), url, name });
             };
-            found.0.retain(|(n, _)| *n != known);
-            found.0.push((known, value));
+            // An empty one counts as missing, here too.
+            if !value.is_empty() {
+                found.0.retain(|(n, _)| *n != known);
+                found.0.push((known, value));
+            }
         }
         Ok(found)
     }
 
     /// The value of a parameter; `None` if it is missing or empty.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(n, v)| *n == name && !v.is_empty()).map(|(_, v)| v.as_str())
+        self.0.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_str())
     }
 
     /// A boolean parameter.
@@ -59,6 +62,9 @@ mod tests {
         assert_eq!(q.flag("skip-verify").unwrap(), Some(true));
         assert_eq!(q.get("endpoint"), Some("http://x:1"));
         assert_eq!(q.get("region"), None);
+        // The readings of an ambiguous URL repeat its parameters after their own endpoint.
+        let q = Query::parse("endpoint=https://h&endpoint=", "s3://b").unwrap();
+        assert_eq!(q.get("endpoint"), Some("https://h"));
         let e = Query::parse("endpiont=x", "s3://b/p?endpiont=x").unwrap_err().to_string();
         assert_eq!(e, r#"replica URL "s3://b/p": unknown parameter "endpiont"; did you mean "endpoint"?"#);
         let e = Query::parse("zzz=x", "s3://b").unwrap_err().to_string();

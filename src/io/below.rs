@@ -170,6 +170,24 @@ mod tests {
 
     use super::*;
 
+    /// Another user can put a hard link to a file of ours there, under a name of ours.
+    #[test]
+    fn a_file_of_ours_is_not_written_to_by_another_name_in_the_directory_of_another_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, other) = (dir.path().join("out-follow"), dir.path().join("other"));
+        assert_eq!(Folder::open_beside(&file, None).unwrap_err().kind(), io::ErrorKind::NotFound);
+        Folder::open_beside(&file, Some(0o600)).unwrap();
+        fs::hard_link(&file, &other).unwrap();
+        Folder::open_beside(&file, None).unwrap();
+        // Only root can give the directory away.
+        if std::os::unix::fs::chown(dir.path(), Some(65534), None).is_ok() {
+            for create in [None, Some(0o600)] {
+                let e = Folder::open_beside(&file, create).unwrap_err().to_string();
+                assert!(e.contains("hard link"), "{e}");
+            }
+        }
+    }
+
     #[test]
     fn links_lead_to_the_root_and_not_below_it() {
         let dir = tempfile::tempdir().unwrap();

@@ -56,6 +56,8 @@ pub(super) fn is_for_this_machine(uri: &Uri, headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -90,17 +92,24 @@ mod tests {
 
     #[tokio::test]
     async fn one_connection_more_than_allowed_ends_the_oldest() {
+        let pending = || tokio::spawn(std::future::pending::<()>());
+        let ends = async |task: tokio::task::JoinHandle<()>| {
+            let ended = tokio::time::timeout(Duration::from_secs(60), task).await;
+            assert!(ended.expect("it ends").unwrap_err().is_cancelled());
+        };
         let mut connections = Connections::new(2);
-        let mut tasks: Vec<_> = (0..3).map(|_| tokio::spawn(std::future::pending::<()>())).collect();
-        connections.admit(tasks[0].abort_handle());
-        connections.admit(tasks[1].abort_handle());
-        connections.admit(tasks[2].abort_handle());
-        assert!(tasks.remove(0).await.unwrap_err().is_cancelled());
-        let done = tokio::spawn(async {});
+        let (first, second, third) = (pending(), pending(), pending());
+        for task in [&first, &second, &third] {
+            connections.admit(task.abort_handle());
+        }
+        ends(first).await;
+        let mut done = tokio::spawn(async {});
         connections.admit(done.abort_handle());
-        assert!(tasks.remove(0).await.unwrap_err().is_cancelled());
-        done.await.unwrap();
-        connections.admit(tokio::spawn(std::future::pending::<()>()).abort_handle());
-        assert!(!tasks[0].is_finished(), "one that had ended made room");
+        ends(second).await;
+        (&mut done).await.unwrap();
+        connections.admit(pending().abort_handle());
+        // One that had ended made room.
+        let short = Duration::from_millis(50);
+        assert!(tokio::time::timeout(short, third).await.is_err(), "the third goes on");
     }
 }

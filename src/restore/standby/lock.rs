@@ -146,6 +146,17 @@ mod tests {
         assert!(!sibling(&db, "-follow").exists());
     }
 
+    /// Others may be able to write to the file.
+    #[test]
+    fn only_a_number_is_repeated_from_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = dir.path().join("db");
+        let lock = Lock::take(&db).unwrap();
+        lock.file.pwrite_all(b"following run:rm-everything ", 0).unwrap();
+        let e = Lock::take(&db).unwrap_err().to_string();
+        assert!(e.contains("another process") && !e.contains("rm"), "{e}");
+    }
+
     #[test]
     fn an_end_while_seeding_is_seen_by_the_next() {
         let dir = tempfile::tempdir().unwrap();

@@ -49,6 +49,7 @@ pub use history::{HistoryOptions, Once};
 pub use image::progress::{image_begun, image_progress};
 pub use options::{Choose, DatabaseOptions, DirectoryOptions, Options, ReplicaOptions};
 
+#[cfg(any(test, feature = "internals"))]
 pub use database::Synced;
 pub use run::{run, run_with};
 pub use shutdown::{Stop, Stopper, stop};

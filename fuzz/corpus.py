@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Puts the first inputs of each fuzz target into fuzz/corpus/TARGET, made from tests/vectors and tests/config.
+"""Puts the first inputs of each fuzz target into fuzz/corpus/TARGET, made from tests/vectors, tests/config and
+databases of its own.
 
 Inputs that fuzzing has added are left alone. No argument. Python 3 and nothing else.
 """
 import hashlib
 import pathlib
+import sqlite3
+import tempfile
 
 here = pathlib.Path(__file__).resolve().parent
 tests = here.parent / "tests"
@@ -91,3 +94,18 @@ add("local_files", b"\1\1\2" + slot + slot)
 add("local_files", b'\0\1\2{"begun":1700000000000,"sound":null,"fault":"x","faults":1}')
 add("local_files", b"\1\1\2LSTIMES1" + bytes([1, 0xD0, 0x0F, 1, 2]) + bytes(8))
 add("local_files", b"\1\1\2" + bytes(72) + b"lF" + bytes(range(18)) + bytes(420))
+
+with tempfile.TemporaryDirectory() as folder:
+    for vacuum in (0, 1):
+        path = pathlib.Path(folder) / f"{vacuum}.db"
+        db = sqlite3.connect(path, isolation_level=None)
+        db.executescript(f"""PRAGMA page_size = 512; PRAGMA auto_vacuum = {vacuum};
+            CREATE TABLE a(id INTEGER PRIMARY KEY, x, y TEXT); CREATE INDEX i ON a(x);
+            CREATE TABLE b(k PRIMARY KEY, v) WITHOUT ROWID;
+            WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20)
+                INSERT INTO a SELECT i, randomblob(i * 20), i FROM n;
+            INSERT INTO b SELECT y, x FROM a;""")
+        before = path.read_bytes()
+        db.executescript("DELETE FROM a WHERE id % 3 = 0; UPDATE b SET v = 1 WHERE k % 4 = 0; INSERT INTO b VALUES (99, 0)")
+        add("btree", (len(before) // 512).to_bytes(2, "big") + before + path.read_bytes())
+        db.close()

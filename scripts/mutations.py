@@ -944,6 +944,39 @@ mutation(
     "test(the_program_has_its_own_environment) or test(keys_that_the_config_takes)",
 )
 
+mutation(
+    "log-freed-pages-are-not-read",
+    "rows on pages that left a tree without being written are found as deleted",
+    "view/change/moved.rs",
+    "if «!(after.open(new.state, &before, changed, &before.opened)? || more)» {",
+    "true",
+    "test(what_sqlite_does_not_write_is_found)",
+)
+mutation(
+    "log-overflow-pages-are-not-tried",
+    "a changed overflow page of a row whose cell did not change is an update of that row",
+    "view/change/overflow.rs",
+    "if «!self.pages.is_empty()» {\n            self.suspects",
+    "false",
+    "test(a_changed_overflow_page_is_an_update_of_its_row)",
+)
+mutation(
+    "undo-ignores-conflicts",
+    "an undo stops if one of the rows was changed again",
+    "view/change/script.rs",
+    "«stop_at_conflicts(&mut out)»;\n    let changes",
+    "()",
+    "test(an_undo_stops_if_a_row_was_changed_again)",
+)
+mutation(
+    "undo-ignores-triggers",
+    "an undo during which a trigger ran changes nothing",
+    "view/change/script.rs",
+    'tables.iter().any(|t| !t.table.triggers.is_empty())',
+    'false',
+    "test(an_undo_runs_no_trigger_and_no_cascade) or test(a_wrong_delete_is_found)",
+)
+
 # Others
 
 mutation(

@@ -21,7 +21,7 @@
 //! | `legacy` | replicas of Litestream 0.3, read only |
 //! | `store` | where replicas live: directory, S3; credentials |
 //! | `restore` | plan, fetch, decode, write, verify; standbys (`restore::standby`) |
-//! | `view` | pages of one state on demand, and the files between two states |
+//! | `view` | pages of one state on demand, the files between two states, and the rows that differ |
 //! | `replicate` | guard, capture, batches, uploads, history; one pipeline for each database and replica |
 //! | `observe` | status, metrics, page, heartbeat, from snapshots of state |
 //! | `cli` | one file for each command |

@@ -372,6 +372,14 @@ const _: () = assert!(VIEW_HEAD_BYTES + VIEW_END_BYTES <= VIEW_WHOLE_BYTES, "bot
 /// Bytes of the frames that one request reads, if they follow the wanted one.
 pub const VIEW_AHEAD_BYTES: u64 = 64 << 10;
 
+/// Pages that `lsfast log` reads for one step, those in memory included. Rows of a larger step are
+/// not counted, which its line says.
+pub const LOG_PAGES_MAX: u64 = 1 << 20;
+
+/// Pages of a database up to which `lsfast log` counts the rows of its first state, and reads whole
+/// tables to find the row of a changed overflow page.
+pub const LOG_READ_PAGES: u32 = 4096;
+
 // # Verification
 
 /// Bytes that each request of a paced verification counts as at least: many small files are as

@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 
 use super::global::{Global, LogLevel};
 use super::{
-    bench, control, databases, doctor, explain, generations, ltx, manual, points, promote, repair, replicate,
-    reset, restore, status, verify, version,
+    bench, changes, control, databases, doctor, explain, generations, ltx, manual, points, promote, repair,
+    replicate, reset, restore, status, verify, version,
 };
 
 /// Replicates live SQLite databases to S3 or a directory, and restores them.
@@ -35,6 +35,10 @@ pub enum Command {
     Explain(explain::ExplainArgs),
     /// List the states that can be restored
     Points(points::PointsArgs),
+    /// Show what was stored when: rows inserted, updated and deleted
+    Log(changes::LogArgs),
+    /// Show the rows that differ between two states, or the SQL that takes the change back
+    Diff(changes::DiffArgs),
     /// Read a replica end to end and report which states can be restored
     Verify(verify::VerifyArgs),
     /// Write damaged or missing files of a replica again, and report what is lost for good
@@ -88,6 +92,8 @@ impl Command {
             Command::Ltx(args) => !args.url.contains("://"),
             Command::Doctor(args) => !args.what.iter().any(|w| w.contains("://")),
             Command::Points(args) => !args.url.contains("://"),
+            Command::Log(args) => !args.url.contains("://"),
+            Command::Diff(args) => !args.url.contains("://"),
             Command::Verify(args) => {
                 args.replica.is_none() && !args.url.as_ref().is_some_and(|url| url.contains("://"))
             }

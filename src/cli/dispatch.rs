@@ -7,8 +7,8 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 use super::args::{Cli, Command};
 use super::setup::Setup;
 use super::{
-    bench, control, databases, doctor, examples, explain, flags, generations, log, ltx, manual, points,
-    promote, repair, replicate, report, reset, restore, status, verify, version,
+    bench, changes, control, databases, doctor, examples, explain, flags, generations, log, ltx, manual,
+    points, promote, repair, replicate, report, reset, restore, status, verify, version,
 };
 use crate::io::{forbid_core_files, guardian};
 
@@ -54,6 +54,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Promote(args) => promote::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Databases(args) => databases::run(&setup, &args),
         Command::Explain(args) => explain::run(&mut setup, &args),
+        Command::Log(args) => changes::run_log(&mut setup, &args).map(|()| ExitCode::SUCCESS),
+        Command::Diff(args) => changes::run_diff(&mut setup, &args).map(|()| ExitCode::SUCCESS),
         Command::Points(args) => points::run(&mut setup, &args).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&mut setup, &args),
         Command::Repair(args) => repair::run(&global, &mut setup, &args),

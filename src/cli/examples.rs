@@ -3,7 +3,7 @@
 use clap::Command;
 
 /// Name of a command, and its examples: what each does, and the line to type.
-const EXAMPLES: [(&str, &[(&str, &str)]); 18] = [
+const EXAMPLES: [(&str, &[(&str, &str)]); 20] = [
     (
         "replicate",
         &[
@@ -47,6 +47,26 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 18] = [
         ],
     ),
     ("points", &[("List the newest states, with their times", "lsfast points s3://my-bucket/app")]),
+    (
+        "log",
+        &[
+            ("Show the newest steps, with the rows that each changed", "lsfast log s3://my-bucket/app"),
+            (
+                "Find when rows of one table were deleted",
+                "lsfast log --since \"3h ago\" --table orders s3://my-bucket/app",
+            ),
+        ],
+    ),
+    (
+        "diff",
+        &[
+            ("Show the rows that changed since a time", "lsfast diff --from \"2h ago\" s3://my-bucket/app"),
+            (
+                "Write the SQL that brings deleted rows back",
+                "lsfast diff --from 14:02 --to 14:04 --only deleted --undo s3://my-bucket/app > undo.sql",
+            ),
+        ],
+    ),
     (
         "verify",
         &[

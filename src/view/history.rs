@@ -1,6 +1,6 @@
 //! The files between two states.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::source::Source;
@@ -8,6 +8,7 @@ use super::stored_file::StoredFile;
 use super::{Replica, ViewError};
 use crate::base::clock::Millis;
 use crate::base::{Level, Txid};
+use crate::restore::Until;
 use crate::store::Entry;
 
 /// The files that lead from one state to another, oldest first, in steps as small as the replica
@@ -42,6 +43,40 @@ impl History {
                 Ok(files) => {
                     let of = |file| Change { replica: replica.clone(), file };
                     return Ok(History { changes: files.into_iter().map(of).collect() });
+                }
+                Err(e) => source.around(replica, e)?,
+            }
+        }
+    }
+
+    /// Finds the newest `count` steps that end at `to`. They begin at a state that can be read,
+    /// not before `after`. Also returns whether there are older ones.
+    ///
+    /// # Errors
+    /// [`ViewError`], if the replica cannot be listed or a file cannot be read.
+    pub fn newest(
+        replica: &Replica,
+        after: Txid,
+        to: Txid,
+        count: usize,
+    ) -> Result<(History, bool), ViewError> {
+        let mut source = Source::list(replica)?;
+        loop {
+            let files = source.sound();
+            let mut steps = Vec::new();
+            for from in reachable(&files, after, to) {
+                let readable = from == Txid(0)
+                    || source.choose(replica, Until::Txid(from)).is_ok_and(|(c, _)| c.txid() == Some(from));
+                if readable && let Ok(found) = chain(&files, from, to) {
+                    steps = found;
+                    break;
+                }
+            }
+            let first = steps.len().saturating_sub(count);
+            match replica.files(&steps[first..]) {
+                Ok(files) => {
+                    let of = |file| Change { replica: replica.clone(), file };
+                    return Ok((History { changes: files.into_iter().map(of).collect() }, first > 0));
                 }
                 Err(e) => source.around(replica, e)?,
             }
@@ -97,6 +132,27 @@ impl Change {
         };
         Ok(self.replica.read(&self.file, entry)?)
     }
+}
+
+/// The states from which files without images lead to `to`, oldest first, and at most some of them:
+/// those at which a file ends, and the beginning.
+fn reachable(files: &[Entry], after: Txid, to: Txid) -> Vec<Txid> {
+    const TRIED: usize = 64;
+    let ends: BTreeSet<Txid> = files.iter().map(|e| e.id.max).chain([Txid(0)]).collect();
+    let mut by_end: BTreeMap<Txid, Vec<Txid>> = BTreeMap::new();
+    for entry in files.iter().filter(|e| e.id.level != Level::SNAPSHOT && e.id.max <= to) {
+        by_end.entry(entry.id.max).or_default().push(Txid(entry.id.min.0 - 1));
+    }
+    let mut found = BTreeSet::new();
+    let mut waiting = vec![to];
+    while let Some(end) = waiting.pop() {
+        for begin in by_end.get(&end).into_iter().flatten() {
+            if *begin >= after && found.insert(*begin) {
+                waiting.push(*begin);
+            }
+        }
+    }
+    found.into_iter().filter(|txid| ends.contains(txid)).take(TRIED).collect()
 }
 
 /// The files that lead from `from` to `to` without images, the smallest steps first; the last TXID

@@ -13,7 +13,10 @@
 //! A [`History`] has the files between two states, each with the numbers of its pages. So a change
 //! is found without reading what did not change.
 //!
-//! Both share the memory of a [`Replica`]: page indexes, small files and recent pages.
+//! `btree` reads tables from the pages of one state. `change` finds the rows that differ between
+//! two states. A [`Timeline`] has all states between two as sources of pages for them.
+//!
+//! All share the memory of a [`Replica`]: page indexes, small files and recent pages.
 //!
 //! # What is proven
 //!
@@ -29,6 +32,8 @@
 
 #![allow(dead_code, unused_imports)]
 
+pub mod btree;
+pub mod change;
 mod driver;
 mod error;
 mod history;
@@ -38,9 +43,11 @@ mod replica;
 mod snapshot;
 mod source;
 mod stored_file;
+mod timeline;
 
 pub use error::ViewError;
 pub use history::{Change, History};
 pub use pages::{At, Pages};
 pub use replica::Replica;
 pub use snapshot::{Snapshot, open};
+pub use timeline::{Moment, Still, Timeline};

@@ -29,6 +29,7 @@ mod ltx;
 mod maps;
 mod peers;
 mod proxies;
+mod recover;
 mod reload;
 mod repair;
 mod replicate;

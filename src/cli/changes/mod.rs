@@ -1,0 +1,11 @@
+//! `lsfast log` and `lsfast diff`: what changed between states of a replica.
+
+mod diff;
+mod log;
+mod show;
+mod when;
+
+pub use diff::DiffArgs;
+pub(super) use diff::run as run_diff;
+pub use log::LogArgs;
+pub(super) use log::run as run_log;

@@ -116,10 +116,8 @@ fn lag_is_known_before_the_store_has_answered_and_the_exit_code_tells_how_it_is(
     });
     let (code, lines) = table(&case);
     assert!(code == Some(2) && lines[1].contains("uploads fail") && lines[1].contains(" KiB, "), "{lines:?}");
-    case.give_back();
-    case.synced();
-    until("everything to be well", || (table(&case).0 == Some(0)).then_some(()));
-    process.stop();
+    // A refusal is tried again after minutes only.
+    drop(process);
 }
 
 #[test]

@@ -139,12 +139,12 @@ mutation(
     "replicate/capture/loss.rs",
     "now.duration_since(since) >= DAMAGED_AFTER && self.guard.heal()?",
     "now < since",
-    "test(whatever_is_damaged_in_a_wal_index)",
+    "test(a_damaged_wal_index_does_not_wait)",
 )
 mutation(
     "damaged-wal-index-waits-for-a-slot",
     "CKPT is released for a damaged wal-index even if no read slot is free",
-    "sqlite/guard.rs",
+    "sqlite/phases.rs",
     'Phase::Cruise => «take_read(self.shm())?.is_some()»,',
     '{\n                if take_read(self.shm())?.is_none() {\n                    return Ok(false);\n                }\n                true\n            }',
     "test(a_damaged_wal_index_does_not_wait)",
@@ -794,9 +794,57 @@ mutation(
     "read-lock-is-not-held-in-a-turn",
     "I2: CKPT is released only when READ(k) is held",
     "sqlite/guard.rs",
-    '// I2: CKPT is released only now that READ(k) is held.\n        «self.shm().unlock(LOCK_CKPT)?;»',
-    'self.shm().unlock(lock_read(slot))?; self.shm().unlock(LOCK_CKPT)?;',
+    '// I2: CKPT is released only now that READ(k) is held.\n        «self.leave_cruise()?;»',
+    'self.shm().unlock(lock_read(slot))?; self.leave_cruise()?;',
     "test(in_a_turn_a_checkpoint_does_not)",
+)
+mutation(
+    "copied-wal-has-no-lock",
+    "I2: in cruise CKPT is released only when READ(0) is held",
+    "sqlite/soft.rs",
+    '// I2: CKPT is released only now that READ(0) is held.\n        «self.shm().unlock(LOCK_CKPT)?;»',
+    'self.shm().unlock(lock_read(0))?; self.shm().unlock(LOCK_CKPT)?;',
+    "test(a_commit_to_an_empty_wal)",
+)
+mutation(
+    "early-turn-holds-no-read-lock",
+    "I2: in an early turn READ(k) is held before the lock of cruise is released",
+    "sqlite/early.rs",
+    '// I2: the lock of cruise is released only now that READ(k) is held.\n        «self.leave_cruise()?;»',
+    'self.shm().unlock(lock_read(slot))?; self.leave_cruise()?;',
+    "test(a_checkpoint_of_a_copied_wal)",
+)
+mutation(
+    "copied-wal-keeps-the-checkpoint-lock",
+    "checkpoints of the application succeed where all of the WAL is copied",
+    "sqlite/soft.rs",
+    'if «!self.shm().try_lock(lock_read(0), LockKind::Shared)?» {\n            return Ok(false);\n        }\n        // I2: CKPT',
+    'true',
+    "test(a_commit_to_an_empty_wal)",
+)
+mutation(
+    "pin-leaves-the-checkpoint-lock-free",
+    "a pin holds CKPT, so that commits to a long WAL don't try to checkpoint",
+    "replicate/capture/look.rs",
+    'if «wanted || self.handoff.is_pinned()» {\n            // If',
+    'false',
+    "test(a_pin_takes_the_checkpoint_lock)",
+)
+mutation(
+    "busy-writer-has-only-early-turns",
+    "after a turn that was due CKPT is held for a moment",
+    "sqlite/soft.rs",
+    'let is_hard = «self.hard_until.is_some()»',
+    'false',
+    "test(after_a_turn_that_was_due)",
+)
+mutation(
+    "recovery-by-the-application-is-not-seen",
+    "a wal-index that SQLite rebuilds while CKPT is free begins a new count",
+    "replicate/capture/loss.rs",
+    'if «is_smaller» && header.salts',
+    'is_smaller && false',
+    "test(whatever_is_damaged_in_a_wal_index)",
 )
 mutation(
     "unproven-restart-is-taken",

@@ -5,8 +5,8 @@
 //! SQLite copies frames into the database (*backfill*) only under the CKPT lock. It starts the WAL
 //! over (*reset*) only when all frames are copied and no connection holds READ(1) to READ(4).
 //!
-//! - *Cruise*: [`Guard`] holds CKPT. Nothing is copied, and at most one reset can come, of a WAL
-//!   that was copied completely before.
+//! - *Cruise*: [`Guard`] holds CKPT, or READ(0) where the application may checkpoint at any time.
+//!   Nothing is copied, and a reset can come only of a WAL that was copied completely before.
 //! - *Turn*: at [`limits::TURN_FRAMES`] frames the guard lets the application checkpoint.
 //! - *Round*: the guard checkpoints itself.
 //! - *Arming*: a WAL that does not start over otherwise is copied to its end while no transaction
@@ -22,6 +22,10 @@
 
 #[path = "early.rs"]
 mod early;
+#[path = "phases.rs"]
+mod phases;
+#[path = "soft.rs"]
+mod soft;
 
 use std::io;
 use std::sync::Arc;
@@ -29,9 +33,8 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use super::arm::arm;
 use super::database::{CheckpointMode, Database};
-use super::pace::{ARM_FRAMES, Arming, EARLY_WAIT, Early, rounds_after_loss};
+use super::pace::{ARM_FRAMES, Arming, Early, HARD_AFTER_TURN, rounds_after_loss};
 use super::slots::take_read;
 use super::threads::copy_and_lock;
 pub(crate) use super::threads::rebuild;
@@ -69,7 +72,7 @@ pub type Blocking = JoinHandle<io::Result<Option<Ahead>>>;
 /// The phase of the guard; the state machine of this module.
 #[derive(Debug)]
 pub enum Phase {
-    /// CKPT is held.
+    /// CKPT is held, or READ(0) in place of it.
     Cruise,
     /// READ(k) is held, CKPT is free for the application.
     Turn {
@@ -82,8 +85,13 @@ pub enum Phase {
         /// The WAL is shorter than [`limits::TURN_FRAMES`], and no checkpoint is due.
         early: bool,
     },
-    /// The application checkpoints; no lock is held, a thread waits for CKPT.
-    Closing(Blocking),
+    /// The application checkpoints; no lock is held.
+    Closing {
+        /// The thread that waits for the lock of cruise.
+        work: Blocking,
+        /// It waits for READ(0), and otherwise for CKPT.
+        soft: bool,
+    },
     /// READ(k) is held; a thread runs lsfast's own checkpoint, then takes CKPT.
     Round {
         /// The k of READ(k); `None` if readers used all slots and the checkpoint could not wait.
@@ -117,8 +125,8 @@ impl Phase {
     /// Any error of the locks or the checkpoint.
     pub async fn ended(&mut self) -> io::Result<Option<Ahead>> {
         match self {
-            Phase::Closing(work)
-            | Phase::GivingBack(work)
+            Phase::GivingBack(work)
+            | Phase::Closing { work, .. }
             | Phase::Arming { work, .. }
             | Phase::Round { work, .. }
             | Phase::Healing { work, .. } => work.await.map_err(io::Error::other)?,
@@ -132,11 +140,19 @@ impl Phase {
 pub struct Guard {
     db: Arc<Database>,
     phase: Phase,
-    /// `nBackfill` when CKPT was taken. It does not change in cruise.
+    /// In cruise: READ(0) is held, and not CKPT.
+    soft: bool,
+    /// Until then cruise holds CKPT: a writer that filled the WAL is probably still busy.
+    hard_until: Option<Instant>,
+    /// A checkpoint of the application was running at the last look of a turn.
+    seen_running: bool,
+    /// `nBackfill` when the lock of cruise was taken. It does not change in cruise.
     backfilled: FrameNo,
     next_try: Option<Instant>,
-    /// mxFrame when the last turn or round began.
-    wanted: FrameNo,
+    /// nBackfill and mxFrame when the last turn or round began.
+    wanted: (FrameNo, FrameNo),
+    /// A checkpoint of the application ran in the last turn.
+    came: bool,
     rounds_until: Option<Instant>,
     rounds_for: Duration,
     rounds_in_a_row: u32,
@@ -161,8 +177,12 @@ impl Guard {
             backfilled: db.shm().checkpoint_info().n_backfill,
             db: Arc::clone(db),
             phase: Phase::Cruise,
+            soft: false,
+            hard_until: None,
+            seen_running: false,
             next_try: None,
-            wanted: FrameNo(0),
+            wanted: (FrameNo(0), FrameNo(0)),
+            came: false,
             rounds_until: None,
             rounds_for: Duration::ZERO,
             rounds_in_a_row: 0,
@@ -183,7 +203,7 @@ impl Guard {
         &mut self.phase
     }
 
-    /// Whether CKPT is held.
+    /// Whether CKPT or READ(0) is held, so that no checkpoint can write to the database file.
     #[must_use]
     pub fn in_cruise(&self) -> bool {
         matches!(self.phase, Phase::Cruise)
@@ -196,7 +216,7 @@ impl Guard {
         // I2: these phases are its exceptions. Capture proves afterwards what happened in them.
         matches!(
             self.phase,
-            Phase::Closing(_)
+            Phase::Closing { .. }
                 | Phase::Arming { .. }
                 | Phase::GivingBack(_)
                 | Phase::Round { slot: None, .. }
@@ -204,7 +224,7 @@ impl Guard {
         )
     }
 
-    /// Whether a thread waits for CKPT, so that nothing can be decided until it returns.
+    /// Whether a thread waits for the lock of cruise, so that nothing can be decided until it returns.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         !matches!(self.phase, Phase::Cruise | Phase::Turn { .. })
@@ -221,7 +241,6 @@ impl Guard {
         self.backfilled = FrameNo(0);
         self.rounds_in_a_row = 0;
         self.arming.started_over();
-        self.early.started_over();
         self.next_try = None;
         self.urgent = None;
     }
@@ -262,8 +281,8 @@ impl Guard {
     /// Any error of the locks.
     pub fn copy_now(&mut self, mx: FrameNo) -> io::Result<()> {
         let slot = take_read(self.shm())?;
-        self.shm().unlock(LOCK_CKPT)?;
-        self.wanted = mx;
+        self.leave_cruise()?;
+        self.wanted = (self.backfilled, mx);
         self.phase = self.round(slot);
         Ok(())
     }
@@ -276,16 +295,22 @@ impl Guard {
     }
 
     /// In cruise, with everything captured up to `mx`: begins a turn or a round if the WAL is long
-    /// enough and it is time. `Ok(true)` if it began.
+    /// enough and it is time. If cruise `is wanted`, only if one is due. `Ok(true)` if it began.
     ///
     /// # Errors
     /// Any error of the locks.
-    pub fn maybe_turn(&mut self, mx: FrameNo, now: Instant) -> io::Result<bool> {
+    pub fn maybe_turn(&mut self, mx: FrameNo, is_wanted: bool, now: Instant) -> io::Result<bool> {
+        self.hard_until = self.hard_until.filter(|t| now < *t);
         let due = mx.0 >= limits::TURN_FRAMES && self.backfilled != mx;
-        if !due && !self.is_urgent() && self.early.may_begin(mx, self.backfilled) {
-            return self.begin_early(mx, now);
+        if !due && !is_wanted && !self.is_urgent() {
+            return self.step_cruise(mx, now);
         }
-        if !(due || self.is_urgent()) || self.next_try.is_some_and(|t| now < t) {
+        if !(due || self.is_urgent()) {
+            return Ok(false);
+        }
+        if self.next_try.is_some_and(|t| now < t) {
+            // With READ(0) each commit to a long WAL would try to checkpoint.
+            self.harden()?;
             return Ok(false);
         }
         if !due {
@@ -293,7 +318,7 @@ impl Guard {
         }
         let is_short = mx.0 - self.backfilled.0.min(mx.0) <= ARM_FRAMES;
         let may_arm = self.arming.may_begin(mx, now);
-        if may_arm && is_short && !self.is_urgent() {
+        if may_arm && is_short && !self.is_urgent() && self.harden()? {
             self.begin_arming(mx, now);
             return Ok(true);
         }
@@ -305,8 +330,8 @@ impl Guard {
             return Ok(false);
         };
         // I2: CKPT is released only now that READ(k) is held.
-        self.shm().unlock(LOCK_CKPT)?;
-        self.wanted = mx;
+        self.leave_cruise()?;
+        (self.wanted, self.came) = ((self.backfilled, mx), false);
         if may_arm {
             self.arming.round(now);
         }
@@ -314,6 +339,7 @@ impl Guard {
             self.phase = self.round(Some(slot));
         } else {
             let before = self.shm().checkpoint_info();
+            self.seen_running = false;
             self.phase = Phase::Turn { slot, since: now, before, early: false };
         }
         Ok(true)
@@ -324,29 +350,9 @@ impl Guard {
         if self.absent_until.is_some_and(|t| now < t) { ROUND_PAUSE } else { TURN_WAIT }
     }
 
-    fn begin_arming(&mut self, mx: FrameNo, now: Instant) {
-        let db = Arc::clone(&self.db);
-        self.wanted = mx;
-        let work = tokio::task::spawn_blocking(move || {
-            Ok(arm(&db, mx).unwrap_or_else(|e| {
-                tracing::debug!(db = %db.path().display(), error = %e, "copying the last frames failed");
-                None
-            }))
-        });
-        self.phase = Phase::Arming { work, since: now };
-    }
-
-    fn round(&self, slot: Option<usize>) -> Phase {
-        let db = Arc::clone(&self.db);
-        let work = tokio::task::spawn_blocking(move || {
-            copy_and_lock(&db, &[CheckpointMode::Passive]).map(|()| None)
-        });
-        Phase::Round { slot, work }
-    }
-
     /// In a turn, with everything captured up to `mx`: moves on when a checkpoint runs, has run, or
-    /// none has come in `TURN_WAIT`. An early turn ends after some time, or at once if cruise `is
-    /// wanted`. `Ok(true)` if the guard moved on.
+    /// none has come in `TURN_WAIT`. An early turn ends if cruise `is wanted`. `Ok(true)` if the
+    /// guard moved on.
     ///
     /// # Errors
     /// Any error of the locks.
@@ -356,13 +362,18 @@ impl Guard {
             self.phase = Phase::Turn { slot, since: now, before, early: false };
             return self.step_turn(mx, is_wanted, now);
         }
-        if self.shm().held_by_other(LOCK_CKPT)? {
+        if early {
+            return self.step_early(mx, is_wanted, now);
+        }
+        self.seen_running = self.shm().held_by_other(LOCK_CKPT)?;
+        // One that cannot copy, for a reader with an old snapshot or a busy writer, ends no turn.
+        if self.seen_running && self.shm().is_exclusive(lock_read(0))? {
             // Release READ(k) while the checkpoint runs, so that the very next commit can reset the
             // WAL. The thread that then waits for CKPT releases it: the shorter the time between
             // the two calls, the rarer an unseen second checkpoint. It also reads what was
             // committed meanwhile, before a fast writer overwrites it. On an overloaded machine an
             // ordinary thread would do both too late.
-            self.absent_until = None;
+            (self.absent_until, self.came) = (None, true);
             self.early.learn(mx);
             let db = Arc::clone(&self.db);
             let work = tokio::task::spawn_blocking(move || {
@@ -372,20 +383,17 @@ impl Guard {
                     Ahead::read(db.wal(), db.page_size(), mx, AHEAD_BYTES).map(Some)
                 })
             });
-            self.phase = Phase::Closing(work);
+            self.phase = Phase::Closing { work, soft: false };
             return Ok(true);
         }
         if self.shm().checkpoint_info().n_backfill != before.n_backfill
             && self.shm().try_lock(LOCK_CKPT, LockKind::Exclusive)?
         {
             // The checkpoint ran between two looks. READ(k) kept the WAL from being reset.
+            self.came = true;
             self.early.learn(mx);
             self.enter_cruise();
             return Ok(true);
-        }
-        if early && !self.is_urgent() {
-            let over = is_wanted || now.duration_since(since) >= EARLY_WAIT;
-            return Ok(over && self.end_early(mx)?);
         }
         if now.duration_since(since) >= self.turn_wait(now) || self.is_urgent() {
             self.absent_until = Some(now + ABSENT);
@@ -395,10 +403,16 @@ impl Guard {
         Ok(false)
     }
 
-    /// Notes that CKPT is held again. READ(k), if held, stays held until [`Guard::release_reads`].
+    /// Notes that the lock of cruise is held again. READ(k), if held, stays held until
+    /// [`Guard::release_reads`].
     pub fn enter_cruise(&mut self) {
-        if let Phase::Arming { since, .. } = self.phase {
-            self.arming.ended(since, Instant::now());
+        match self.phase {
+            Phase::Arming { since, .. } => self.arming.ended(since, Instant::now()),
+            Phase::Closing { soft, .. } => self.soft = soft,
+            _ => {}
+        }
+        if !self.soft && !self.in_cruise() {
+            self.hard_until = Some(Instant::now() + HARD_AFTER_TURN);
         }
         self.phase = Phase::Cruise;
         self.backfilled = self.shm().checkpoint_info().n_backfill;
@@ -414,8 +428,10 @@ impl Guard {
             self.shm().unlock(lock_read(slot))?;
         }
         // Otherwise frames were only added while the checkpoint ran; each such rest is shorter than
-        // the last.
-        let hindered = self.backfilled < self.wanted;
+        // the last. The application's own checkpoints may try again as often as without lsfast, if
+        // each copies some more.
+        let (from, to) = self.wanted;
+        let hindered = self.backfilled < to && !(self.came && self.backfilled > from);
         if self.is_urgent() {
             self.next_try = Some(now + self.urgent_pause);
             self.urgent_pause = (self.urgent_pause * 2).min(URGENT_PAUSE_MAX);
@@ -435,42 +451,6 @@ impl Guard {
         Ok(())
     }
 
-    /// In cruise: truncates the WAL of an idle database.
-    ///
-    /// # Errors
-    /// Any error of the lock.
-    pub fn give_back(&mut self) -> io::Result<()> {
-        self.shm().unlock(LOCK_CKPT)?;
-        let db = Arc::clone(&self.db);
-        self.phase = Phase::GivingBack(tokio::task::spawn_blocking(move || {
-            // The first copies the rest without a lock that a writer notices. The second needs the
-            // writer's lock, and then holds it only for truncating the file.
-            copy_and_lock(&db, &[CheckpointMode::Passive, CheckpointMode::Truncate]).map(|()| None)
-        }));
-        Ok(())
-    }
-
-    /// In cruise or in a turn: releases CKPT, so that SQLite can rebuild the damaged wal-index at
-    /// the application's next statement or at a read of lsfast's own. `Ok(true)` if it began.
-    ///
-    /// # Errors
-    /// Any error of the locks.
-    pub fn heal(&mut self) -> io::Result<bool> {
-        let held = match self.phase {
-            Phase::Turn { .. } => true,
-            Phase::Cruise => take_read(self.shm())?.is_some(),
-            _ => return Ok(false),
-        };
-        self.shm().unlock(LOCK_CKPT)?;
-        let db = Arc::clone(&self.db);
-        let work = tokio::task::spawn_blocking(move || {
-            rebuild(&db)?;
-            db.shm().lock_blocking(LOCK_CKPT, LockKind::Exclusive).map(|()| None)
-        });
-        self.phase = Phase::Healing { held, work };
-        Ok(true)
-    }
-
     /// At shutdown, when capture has ended: releases CKPT. `Ok(false)` if a helper thread is about
     /// to take it.
     ///
@@ -480,16 +460,16 @@ impl Guard {
         if self.is_waiting() {
             return Ok(false);
         }
-        self.shm().unlock(LOCK_CKPT).map(|()| true)
+        self.leave_cruise().map(|()| true)
     }
 
     /// When the guard wants a look without a hint: at the end of a turn's wait, or at the next try.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Turn { since, early: true, .. } => Some(since + EARLY_WAIT),
+            Phase::Turn { early: true, .. } => None,
             Phase::Turn { since, .. } => Some(since + self.turn_wait(Instant::now())),
-            Phase::Cruise => self.next_try,
+            Phase::Cruise => self.next_try.into_iter().chain(self.hard_until).min(),
             _ => None,
         }
     }

@@ -88,8 +88,9 @@ pub(super) fn rounds_after_loss(bytes: u64, before: Option<(Duration, Duration)>
     again.unwrap_or(base).max(base).min(ROUNDS_MAX)
 }
 
-/// How long an early turn lasts if no checkpoint comes.
-pub(super) const EARLY_WAIT: Duration = Duration::from_secs(2);
+/// How long CKPT is held after a turn that was due. A busy writer has filled the WAL by then, and an
+/// early turn would only cost lsfast some calls.
+pub(super) const HARD_AFTER_TURN: Duration = Duration::from_millis(100);
 
 /// Frames in the WAL at which a turn begins to find out whether the application checkpoints early.
 const PROBE_FRAMES: u32 = 64;
@@ -100,7 +101,7 @@ const PROBE_EVERY: u32 = 8;
 /// After this many late checkpoints in a row, turns no longer begin early.
 const LATE: u32 = 8;
 
-/// When to begin a turn early: an application with its own `wal_autocheckpoint`, or one that
+/// When a busy writer's turn begins early: an application with its own `wal_autocheckpoint`, or one that
 /// checkpoints explicitly, comes before the WAL has [`limits::TURN_FRAMES`] frames. While CKPT is
 /// held its checkpoint fails without a trace, so it is found only in a turn.
 #[derive(Debug, Default)]
@@ -111,8 +112,6 @@ pub(super) struct Early {
     late: u32,
     /// Number of turns in which a checkpoint was seen.
     turns: u32,
-    /// mxFrame at the end of the last early turn in which no checkpoint came.
-    waited: FrameNo,
 }
 
 impl Early {
@@ -125,7 +124,7 @@ impl Early {
             seen if probe => (seen / 2).min(PROBE_FRAMES),
             seen => seen / 2,
         };
-        mx.0 >= from.max(1) && mx > self.waited && mx != backfilled
+        mx.0 >= from.max(1) && mx != backfilled
     }
 
     /// A checkpoint came when the WAL had `mx` frames.
@@ -139,16 +138,6 @@ impl Early {
         if self.late >= LATE {
             (self.seen, self.late) = (0, 0);
         }
-    }
-
-    /// No checkpoint came until the WAL had `mx` frames.
-    pub(super) fn waited(&mut self, mx: FrameNo) {
-        self.waited = mx;
-    }
-
-    /// The WAL was reset.
-    pub(super) fn started_over(&mut self) {
-        self.waited = FrameNo(0);
     }
 }
 
@@ -173,9 +162,6 @@ mod tests {
         let mut early = Early::default();
         let begins = |early: &Early| (1..=1000).find(|mx| early.may_begin(FrameNo(*mx), FrameNo(0)));
         assert_eq!(begins(&early), Some(PROBE_FRAMES), "the first turn is a probe");
-        early.waited(FrameNo(200));
-        assert_eq!(begins(&early), Some(201), "not again before the next commit");
-        early.started_over();
         early.learn(FrameNo(1004));
         assert_eq!(begins(&early), Some(limits::TURN_FRAMES), "SQLite's default");
         early.learn(FrameNo(100));

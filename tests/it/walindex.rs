@@ -166,7 +166,10 @@ fn whatever_is_damaged_in_a_wal_index_the_next_commit_succeeds() {
         (u32::from_ne_bytes(word) < 1000).then_some(())
     });
     let log = process.stop();
-    assert_eq!(log.matches("the wal-index is damaged").count(), 1, "{log}");
+    // Usually SQLite has rebuilt it before lsfast has to do anything.
+    assert!(log.matches("the wal-index is damaged").count() <= 1, "{log}");
+    assert!(log.contains("the damaged wal-index was rebuilt; nothing was missed"), "{log}");
+    assert!(!log.contains("continuity of the WAL is not proven"), "{log}");
     std::mem::forget(shm);
     scene.assert_restores();
 }

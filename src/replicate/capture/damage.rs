@@ -78,6 +78,7 @@ impl Capture {
         self.near = None;
         self.last_change = now;
         self.handoff.lose(reason);
+        self.end_early_turn(now)?;
         if self.guard.in_cruise() && self.handoff.void_pins_once() {
             self.guard.copy_now(header.mx_frame)?;
         }

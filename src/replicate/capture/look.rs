@@ -28,7 +28,7 @@ use crate::wal::tail::{Ahead, Peeked, TailError};
 
 #[cfg(test)]
 #[path = "tests.rs"]
-mod tests;
+pub(super) mod tests;
 
 /// Bytes of the WAL taken in one look; the loop then lets other tasks run.
 const LOOK_BYTES: usize = 4 << 20;
@@ -64,9 +64,9 @@ impl Capture {
         self.last_change
     }
 
-    /// Whether the guard is outside cruise, so that looks are cheap and should be frequent.
+    /// Whether the guard is outside cruise.
     #[must_use]
-    pub fn in_turn(&self) -> bool {
+    pub(super) fn in_turn(&self) -> bool {
         !self.guard.in_cruise()
     }
 
@@ -86,6 +86,7 @@ impl Capture {
             Err(e) => return self.damaged(e, now),
         };
         self.damaged_since = None;
+        self.note_recovery(&header)?;
         self.end_damage(&header);
         if self.handoff.is_closing() {
             // The last look is over. What is committed now is for the next start; large batches
@@ -132,8 +133,9 @@ impl Capture {
         }
         let followed = self.is_followed(now)?;
         let at_rest = self.guard.in_cruise() && !self.is_closing() || self.guard.is_early();
-        let quiet = followed == Some(false) && at_rest;
-        let near = followed == Some(true) && !look.captured && self.peek()?;
+        let checkpoint = self.guard.is_checkpoint_near();
+        let quiet = followed == Some(false) && at_rest && !checkpoint;
+        let near = followed == Some(true) && !look.captured && self.peek()? || checkpoint;
         Ok(Look { near, quiet, all: true, ..look })
     }
 
@@ -260,10 +262,10 @@ impl Capture {
         header.change == self.taken.change()
     }
 
-    /// In cruise, with everything taken, the two counts must agree. If they do not, this database's
+    /// In cruise or an early turn, with everything taken, the two counts must agree. If they do not, this database's
     /// writers count commits differently, and the count is not used.
     fn check_count(&mut self, header: &WalIndexHeader) {
-        if !self.guard.in_cruise() || self.is_closing() {
+        if !(self.guard.in_cruise() || self.guard.is_early()) || self.is_closing() {
             return;
         }
         if std::mem::take(&mut self.recount) {
@@ -311,6 +313,10 @@ impl Capture {
     /// turns go first, so that a WAL that is never armed does not keep pins from being granted.
     fn step_cruise(&mut self, mx: FrameNo, now: Instant) -> Result<bool, TailError> {
         let wanted = self.handoff.pin_is_wanted();
+        if wanted || self.handoff.is_pinned() {
+            // If a checkpoint of the application is running, READ(0) keeps the file as it is, too.
+            self.guard.harden()?;
+        }
         if self.handoff.is_pinned() {
             let bytes = u64::from(mx.0) * u64::from(self.db.page_size().get());
             // I6: no further pin while the WAL is large, so that it can start over.
@@ -322,7 +328,7 @@ impl Capture {
         if !wanted {
             self.turns_before_pin = 0;
         }
-        if self.turns_before_pin < TURNS_BEFORE_PIN && self.guard.maybe_turn(mx, now)? {
+        if self.turns_before_pin < TURNS_BEFORE_PIN && self.guard.maybe_turn(mx, wanted, now)? {
             self.turns_before_pin += u32::from(wanted);
             return Ok(true);
         }
@@ -384,13 +390,6 @@ impl Capture {
         Ok(true)
     }
 
-    /// Whether the guard is in cruise, the position is proven and no transaction is half read. Only
-    /// then can an idle WAL be truncated or capture end.
-    #[must_use]
-    pub fn is_settled(&self) -> bool {
-        self.guard.in_cruise() && self.state == State::Following && self.taken.open.is_empty()
-    }
-
     /// At shutdown, when nothing is captured any more: releases CKPT, so that others may
     /// checkpoint. `Ok(false)` if a helper thread is about to take CKPT.
     ///
@@ -398,17 +397,5 @@ impl Capture {
     /// Any error of the lock.
     pub fn let_go(&mut self) -> std::io::Result<bool> {
         self.guard.let_go()
-    }
-
-    /// Truncates the WAL of an idle database. The count proves afterwards that there was no commit
-    /// meanwhile.
-    ///
-    /// # Errors
-    /// Any error of the lock.
-    pub fn give_back_log(&mut self) -> Result<(), TailError> {
-        if self.is_settled() && self.counts() && !self.handoff.is_pinned() {
-            self.guard.give_back()?;
-        }
-        Ok(())
     }
 }

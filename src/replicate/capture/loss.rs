@@ -61,7 +61,9 @@ impl Capture {
         self.near = None;
         // The rebuilt count is not comparable before everything is captured.
         self.recount = true;
-        match self.db.shm().header() {
+        let header = self.db.shm().header();
+        self.seen_change = header.map_or(0, |h| h.change);
+        match header {
             Ok(h)
                 if h.salts == self.tail.salts()
                     && h.mx_frame >= self.tail.last()
@@ -71,6 +73,17 @@ impl Capture {
             }
             Ok(_) => self.lose("the wal-index was rebuilt and the WAL is not where it was", Instant::now()),
             Err(_) => {}
+        }
+        Ok(())
+    }
+
+    /// While CKPT is free, SQLite rebuilds a damaged wal-index at the application's next statement.
+    /// Nothing but a recovery makes its count of commits smaller.
+    pub(super) fn note_recovery(&mut self, header: &WalIndexHeader) -> Result<(), TailError> {
+        let before = std::mem::replace(&mut self.seen_change, header.change);
+        let is_smaller = header.change.wrapping_sub(before).cast_signed() < 0;
+        if is_smaller && header.salts == self.tail.salts() && !self.is_lost() {
+            self.recount_after_recovery()?;
         }
         Ok(())
     }
@@ -95,11 +108,11 @@ impl Capture {
 
     /// In cruise: whether nBackfill is greater than mxFrame. No checkpoint would then copy
     /// anything, so lsfast invalidates the header and SQLite rebuilds the wal-index.
-    pub(super) fn is_backfill_damaged(&self, mx: FrameNo) -> Result<bool, TailError> {
+    pub(super) fn is_backfill_damaged(&mut self, mx: FrameNo) -> Result<bool, TailError> {
         if mx.0 < limits::TURN_FRAMES || self.db.shm().checkpoint_info().n_backfill <= mx {
             return Ok(false);
         }
-        Ok(self.db.shm().invalidate()?)
+        Ok(self.guard.harden()? && self.db.shm().invalidate()?)
     }
 
     /// Whether another program replaced the WAL that the wal-index describes while no application

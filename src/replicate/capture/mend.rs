@@ -17,7 +17,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::state::Capture;
+use super::state::{Capture, Closing, State};
 use crate::wal::format::{HEADER_BYTES, WalHeader};
 use crate::wal::tail::TailError;
 
@@ -45,7 +45,7 @@ impl Capture {
             self.index.check_at = Some(now);
             return Ok(true);
         }
-        if !self.guard.in_cruise() || self.is_closing() {
+        if !(self.guard.in_cruise() || self.guard.is_early()) || self.is_closing() {
             return Ok(false);
         }
         if self.db.shm().is_sound()? {
@@ -65,10 +65,14 @@ impl Capture {
     /// Unless another process has the database open: makes SQLite rebuild the wal-index. `Ok(true)`
     /// if that began.
     pub(super) fn forget_index(&mut self, reason: &str, now: Instant) -> Result<bool, TailError> {
-        if !self.guard.in_cruise() || self.is_closing() || self.db.is_in_use()? {
+        if self.db.is_in_use()? {
             return Ok(false);
         }
-        if !self.db.shm().invalidate()? {
+        self.end_early_turn(now)?;
+        if !self.guard.in_cruise() || self.state == State::Closing(Closing::Prove) {
+            return Ok(false);
+        }
+        if !self.guard.harden()? || !self.db.shm().invalidate()? {
             return Ok(false);
         }
         self.index.check_at = None;

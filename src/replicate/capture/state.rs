@@ -110,6 +110,8 @@ pub struct Capture {
     pub(super) padded: bool,
     /// A recovery restarted SQLite's count: adopt it when everything is captured.
     pub(super) recount: bool,
+    /// SQLite's count of commits at the last look.
+    pub(super) seen_change: u32,
     pub(super) damaged_since: Option<Instant>,
     pub(super) damage_reported: Option<Instant>,
     pub(super) read_tries: u32,
@@ -152,6 +154,7 @@ impl Capture {
             ahead: None,
             padded: false,
             recount: false,
+            seen_change: mark.change,
             damaged_since: None,
             damage_reported: None,
             read_tries: 0,

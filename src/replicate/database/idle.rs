@@ -26,7 +26,7 @@ impl Follower<'_> {
     pub(super) fn idle_at(&mut self, look: Look) -> Option<Instant> {
         let changed = self.capture.last_change();
         if self.capture.is_damaged() {
-            return self.capture.is_settled().then(|| (changed + IDLE_DAMAGED).max(self.idle_not_before));
+            return self.capture.can_settle().then(|| (changed + IDLE_DAMAGED).max(self.idle_not_before));
         }
         // A quiet WAL without new commits does not grow, so its size need not be read again.
         let (large, _) = match self.log_is_large {
@@ -34,7 +34,7 @@ impl Follower<'_> {
             _ => (self.capture.db().wal().len().is_ok_and(|len| len > limits::WAL_IDLE_BYTES), changed),
         };
         self.log_is_large = Some((large, changed));
-        (large && self.capture.is_settled()).then(|| (changed + IDLE).max(self.idle_not_before))
+        (large && self.capture.can_settle()).then(|| (changed + IDLE).max(self.idle_not_before))
     }
 
     /// Truncates the WAL of an idle database if that is due.
@@ -43,7 +43,7 @@ impl Follower<'_> {
             // A reader with an old snapshot can prevent it: do not retry immediately.
             self.idle_not_before =
                 now + if self.capture.is_damaged() { IDLE_DAMAGED_AGAIN } else { IDLE_AGAIN };
-            self.capture.give_back_log().map_err(|e| self.tail_error(e))?;
+            self.capture.give_back_log(now).map_err(|e| self.tail_error(e))?;
         }
         Ok(())
     }

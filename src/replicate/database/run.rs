@@ -317,7 +317,7 @@ impl<'a> Follower<'a> {
     /// All replicas are uploading, and the guard waits for nothing: what comes now joins the next
     /// upload.
     fn no_hurry(&self) -> bool {
-        self.handoff.all_busy() && !self.capture.in_turn()
+        self.handoff.all_busy() && !self.capture.awaits_checkpoint()
     }
 
     /// Waits for a hint, a helper thread, the end of a replica, the stop, or `at`.
@@ -327,7 +327,7 @@ impl<'a> Follower<'a> {
         gaps: &mut LookSchedule,
     ) -> Result<Option<End>, FollowError> {
         let now = Instant::now();
-        let pause = if self.capture.in_turn() { TURN_GAP } else { BUSY_GAP };
+        let pause = if self.capture.awaits_checkpoint() { TURN_GAP } else { BUSY_GAP };
         let by_clock = matches!(self.notice, Notice::Clock);
         if by_clock && self.capture.is_waiting() {
             at = Some(now + BUSY_GAP);

@@ -351,6 +351,15 @@ impl Shm {
         let l = self.lock_op(libc::F_OFD_GETLK, libc::F_WRLCK, byte)?;
         Ok(l.l_type != libc::F_UNLCK as libc::c_short)
     }
+
+    /// Whether another descriptor or process holds a lock byte exclusively.
+    ///
+    /// # Errors
+    /// Any error of `fcntl`.
+    pub fn is_exclusive(&self, byte: u64) -> io::Result<bool> {
+        let l = self.lock_op(libc::F_OFD_GETLK, libc::F_RDLCK, byte)?;
+        Ok(l.l_type != libc::F_UNLCK as libc::c_short)
+    }
 }
 
 fn raw(kind: LockKind) -> libc::c_int {

@@ -1,0 +1,124 @@
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use crate::base::limits;
+use crate::replicate::capture::look::tests::{captured, finish, insert, look, writer};
+use crate::replicate::capture::state::Capture;
+
+const MODES: [&str; 4] = ["PASSIVE", "FULL", "RESTART", "TRUNCATE"];
+
+/// What `PRAGMA wal_checkpoint` returns without a busy timeout: busy, frames in the WAL, frames
+/// copied.
+fn checkpoint(app: &Connection, mode: &str) -> (i64, i64, i64) {
+    app.busy_timeout(Duration::ZERO).unwrap();
+    let row = |r: &rusqlite::Row<'_>| Ok((r.get(0)?, r.get(1)?, r.get(2)?));
+    app.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], row).unwrap()
+}
+
+/// A capture in cruise, all of whose WAL the application has copied.
+fn copied(app: &Connection, path: &std::path::Path) -> Capture {
+    let mut capture = captured(path);
+    insert(app, 5);
+    look(&mut capture);
+    assert!(capture.guard.is_early(), "a checkpoint may come at any time");
+    let (busy, frames, copied) = checkpoint(app, "PASSIVE");
+    assert_eq!((busy, frames), (0, copied));
+    look(&mut capture);
+    assert!(capture.guard.in_cruise() && capture.is_settled());
+    capture
+}
+
+/// CKPT was held as soon as all of the WAL was copied, and each further checkpoint failed.
+#[tokio::test]
+async fn a_checkpoint_of_a_copied_wal_succeeds_and_a_new_commit_waits_for_capture() {
+    for mode in MODES {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.db");
+        let app = writer(&path);
+        let mut capture = copied(&app, &path);
+        let salts = capture.tail.salts();
+        for mode in MODES {
+            assert_eq!(checkpoint(&app, mode).0, 0, "{mode}");
+        }
+        // I2: the WAL has started over. It cannot be copied, and so not start over again, before
+        // lsfast has looked.
+        insert(&app, 3);
+        let (_, frames, copied) = checkpoint(&app, mode);
+        assert!(frames > 0 && copied == 0, "{mode}: {copied} of {frames}");
+        insert(&app, 3);
+        let header = capture.db.shm().header().unwrap();
+        assert!(header.salts != salts && header.mx_frame.0 >= 12, "{header:?}");
+        look(&mut capture);
+        assert!(!capture.is_lost() && capture.guard.is_early(), "{:?}", capture.state);
+        assert_eq!(capture.taken.change(), header.change, "each commit is captured");
+        let (busy, frames, copied) = checkpoint(&app, "PASSIVE");
+        assert_eq!((busy, frames), (0, copied), "from now on it can be copied");
+        // I2: but it does not start over.
+        insert(&app, 1);
+        assert_eq!(capture.db.shm().header().unwrap().salts, header.salts);
+    }
+}
+
+/// CKPT is released in an empty WAL, too.
+#[tokio::test]
+async fn a_commit_to_an_empty_wal_waits_for_capture() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let app = writer(&path);
+    app.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    let mut capture = captured(&path);
+    look(&mut capture);
+    for mode in MODES {
+        assert_eq!(checkpoint(&app, mode).0, 0, "{mode}");
+    }
+    look(&mut capture);
+    insert(&app, 3);
+    let (_, frames, copied) = checkpoint(&app, "PASSIVE");
+    assert!(frames > 0 && copied == 0, "{copied} of {frames}");
+    look(&mut capture);
+    assert!(!capture.is_lost() && capture.guard.is_early(), "{:?}", capture.state);
+    assert_eq!(checkpoint(&app, "PASSIVE").0, 0);
+}
+
+/// A page of the database file is read under a pin, for which CKPT is held again.
+#[tokio::test]
+async fn a_pin_takes_the_checkpoint_lock_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let app = writer(&path);
+    let mut capture = copied(&app, &path);
+    let handoff = Rc::clone(&capture.handoff);
+    let (pin, _) = tokio::join!(handoff.pin(), async { look(&mut capture) });
+    assert!(pin.is_some());
+    assert_eq!(checkpoint(&app, "PASSIVE").0, 1, "not while the file is read");
+    drop(pin);
+    look(&mut capture);
+    assert_eq!(checkpoint(&app, "PASSIVE").0, 0);
+}
+
+/// A busy writer gets its turns when they are due: an early one would cost it, and lsfast, calls
+/// that it does not need.
+#[tokio::test]
+async fn after_a_turn_that_was_due_the_checkpoint_lock_is_held_for_a_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let app = writer(&path);
+    let mut capture = captured(&path);
+    for turn in 0..3 {
+        insert(&app, limits::TURN_FRAMES as usize);
+        look(&mut capture);
+        assert!(!capture.guard.in_cruise() && !capture.guard.is_early());
+        checkpoint(&app, "PASSIVE");
+        let now = Instant::now();
+        look(&mut capture);
+        finish(&mut capture).await;
+        insert(&app, 1);
+        while capture.look(now).unwrap().more {}
+        assert!(capture.guard.in_cruise() && capture.deadline().is_some(), "{turn}: {:?}", capture.guard);
+        while capture.look(now + Duration::from_secs(60)).unwrap().more {}
+        assert!(capture.guard.is_early(), "{turn}: {:?}", capture.guard);
+    }
+    assert!(!capture.is_lost());
+}

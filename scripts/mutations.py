@@ -1131,6 +1131,86 @@ mutation(
     "false",
     "test(replica::own_file)",
 )
+mutation(
+    "two-histories-are-one",
+    "a state that may be of two histories is refused",
+    "restore/verify/forks.rs",
+    "= «levels.clash(wanted).await?» else",
+    "None",
+    "test(a_state_of_two_histories)",
+)
+mutation(
+    "a-later-clash-is-not-seen",
+    "a state between a common one and a clash may be of two histories",
+    "restore/levels.rs",
+    "if «!sides.is_empty()» {",
+    "false",
+    "test(a_state_of_two_histories)",
+)
+mutation(
+    "whole-batch-is-doubted",
+    "a state that needs nothing of what is before a clash is not doubtful",
+    "restore/verify/forks.rs",
+    "if «txid < wanted && is_made_after(store, files, damaged, (txid, wanted)).await?» {",
+    "false",
+    "test(a_batch_with_all_pages_ends_the_doubt)",
+)
+mutation(
+    "whole-batch-is-no-base",
+    "a restore may begin with any file that has all pages",
+    "restore/bases.rs",
+    "largest.into_iter().take(«FILES»)",
+    "0",
+    "test(a_batch_with_all_pages_is_a_base)",
+)
+mutation(
+    "unsound-replica-gets-no-image",
+    "a start that cannot use the newest file stores a full image on level 9",
+    "replicate/replica/pipeline.rs",
+    "if «unsound | self.local.take_wish_for_image()» ||",
+    "self.local.take_wish_for_image()",
+    "test(a_start_after_a_damaged_newest_file)",
+)
+mutation(
+    "taken-name-is-a-second-writer",
+    "a replica in the place of ours is not taken for a second writer",
+    "replicate/replica/upload.rs",
+    "break Err(«self.taken(e).await»)",
+    "e.into()",
+    "test(a_replica_in_the_place_of_ours)",
+)
+mutation(
+    "own-object-is-looked-for-in-another-replica",
+    "in another replica the store does not look for the object that was written last",
+    "replicate/replica/pipeline.rs",
+    "self.store.forget_written();",
+    "",
+    "test(a_replica_in_the_place_of_ours)",
+)
+mutation(
+    "stop-lists-no-bucket",
+    "a stop finds a missing object of a bucket",
+    "replicate/replica/lineage.rs",
+    "&& («store.is_local() || self.vigil.wrote») {",
+    "store.is_local()",
+    "test(a_stop_misses_an_object)",
+)
+mutation(
+    "levels-are-not-ended",
+    "every level ends before the first file of another page size",
+    "replicate/replica/resize.rs",
+    "match «self.close_levels().await» {",
+    "Ok(())",
+    "test(a_new_page_size_begins)",
+)
+mutation(
+    "any-page-size-goes-on",
+    "a database of another page size needs proof that the replica is its own",
+    "replicate/replica/resume.rs",
+    "if «!ours && !local.wants_image()» {",
+    "false",
+    "test(another_database_with_another_page_size)",
+)
 
 mutation(
     'proxy-password-is-shown',

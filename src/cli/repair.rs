@@ -185,6 +185,7 @@ impl Found {
                 damaged.add(id, damage.cause.clone());
             }
         }
+        before.bases.iter().for_each(|id| _ = damaged.add_base(*id));
         let mendable = history::mendable(&files, &damaged);
         let lost = restore::lost_states(&files, &damaged);
         let (newest_lost, newest) = (before.newest_lost.clone(), before.newest.map(|n| n.txid));

@@ -25,8 +25,9 @@ pub enum RemoteError {
     },
     /// The replica holds a database with another page size.
     #[error(
-        "{url} holds a database with pages of {found} bytes, this one has {expected}: a replica keeps its page size; give this database \
-         an empty replica path"
+        "{url} holds a database with pages of {found} bytes, this one has {expected}, and nothing on this host says that they are the \
+         same: give this database an empty replica path; if it is the one whose page size was changed, lsfast reset lets the replica \
+         go on with a new image of it"
     )]
     PageSize {
         /// URL of the replica.

@@ -6,12 +6,12 @@
 
 use super::RestoreError;
 use super::damage::Damaged;
-use super::fetch;
 use super::object::{Object, Wanted};
 use super::options::Selection;
 use super::plan::{Goal, PlanError, Until};
 use super::survey::Survey;
 use super::times::Times;
+use super::{bases, fetch, levels};
 use crate::base::clock::Millis;
 use crate::base::{Level, Txid};
 use crate::legacy::{self, LegacyError, LegacyFile, LegacyPlan, Want};
@@ -100,7 +100,9 @@ pub async fn choose(store: &dyn Store, selection: Selection) -> Result<Choice, R
     for (id, why) in damaged.iter() {
         tracing::warn!(file = %id, replica = store.url(), reason = why, "a file is damaged and is not used");
     }
-    Ok(choice)
+    let Some(txid) = choice.txid() else { return Ok(choice) };
+    let lookups = choice.lookups + levels::warn_of_clash(store, &survey.listing().files, txid).await?;
+    Ok(Choice { lookups, ..choice })
 }
 
 /// Chooses from a listing. Reads headers only where times decide, and notes files that turn out to
@@ -230,7 +232,20 @@ impl Ltx<'_> {
         newest >= old.iter().map(|f| f.modified).max()
     }
 
-    fn plan(&self, goal: Goal) -> Result<Choice, RestoreError> {
+    /// Makes a plan. Looks for files that it may begin with if there is no other way.
+    async fn plan(&mut self, goal: Goal) -> Result<Choice, RestoreError> {
+        if self.damaged.plan(self.files(), goal).is_err_and(|e| e.is_loss()) {
+            let all = self.files().to_vec();
+            let wanted = match goal {
+                Goal::Newest => all.iter().map(|e| e.id.max).max().unwrap_or_default(),
+                Goal::Txid(txid) | Goal::UpTo(txid) => txid,
+            };
+            bases::find(self.store, &all, self.damaged, wanted).await?;
+        }
+        self.planned(goal)
+    }
+
+    fn planned(&self, goal: Goal) -> Result<Choice, RestoreError> {
         let url = || self.store.url().to_owned();
         let all = self.files();
         let newest = all.iter().map(|e| e.id.max).max();
@@ -261,7 +276,8 @@ impl Ltx<'_> {
             let choice = self.plan(match until {
                 Until::Txid(txid) => Goal::Txid(txid),
                 _ => Goal::Newest,
-            })?;
+            });
+            let choice = choice.await?;
             let mut times = Times::new(self.store, self.survey.listing());
             let Files::Ltx(files) = &choice.files else { return Ok(choice) };
             // A compacted file has the time of the batch that it ends with; an image may be later
@@ -284,14 +300,14 @@ impl Ltx<'_> {
         let mut times = Times::new(self.store, self.survey.listing());
         // Before the first image ends nothing can be restored, whatever else is stored.
         let images = self.files().iter().filter(|e| e.id.min.0 == 1).map(|e| e.id.max);
-        let Some(first) = images.min() else { return self.plan(Goal::Newest).map(|c| (c, wanted)) };
+        let Some(first) = images.min() else { return self.plan(Goal::Newest).await.map(|c| (c, wanted)) };
         let last = self.last_before(wanted, &mut times).await?.filter(|last| *last >= first);
         let Some(last) = last else {
             let earliest = times.at(first, self.damaged).await?.unwrap_or_default();
             let url = self.store.url().to_owned();
             return Err(RestoreError::TooEarly { url, wanted, earliest });
         };
-        let choice = self.plan(Goal::UpTo(last))?;
+        let choice = self.plan(Goal::UpTo(last)).await?;
         let reached = choice.txid().unwrap_or_default();
         if !self.survey.is_whole() && reached != last {
             let (url, wanted) = (self.store.url().to_owned(), last);

@@ -5,8 +5,12 @@
 //! TXIDs serves as well, on whatever level. A state is lost only if no other file covers its TXIDs,
 //! and the error then names the file that is needed. An older state never replaces the wanted one
 //! unless the caller asked for that.
+//!
+//! A plan begins with a file that begins at TXID 1. A later file with all pages is as good, such as
+//! the batch that a start stores where it finds damage. Names do not show it, so such files are
+//! looked for (`bases`) only if there is no other plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::RestoreError;
 use super::object::Object;
@@ -17,7 +21,11 @@ use crate::store::{Entry, ErrorKind, Store};
 
 /// Files that cannot be used, each with the reason as a clause.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Damaged(BTreeMap<LtxId, String>);
+pub struct Damaged {
+    files: BTreeMap<LtxId, String>,
+    /// Files with all pages that do not begin at TXID 1.
+    bases: BTreeSet<LtxId>,
+}
 
 impl Damaged {
     /// The damage that a listing shows: files too short to be LTX files.
@@ -28,40 +36,50 @@ impl Damaged {
             0 => "it is empty, or not a file".to_owned(),
             n => format!("it has only {n} bytes"),
         };
-        Damaged(short.map(|e| (e.id, why(e))).collect())
+        Damaged { files: short.map(|e| (e.id, why(e))).collect(), bases: BTreeSet::new() }
     }
 
     /// Notes a damaged file. True if it was not known yet.
     pub fn add(&mut self, id: LtxId, why: String) -> bool {
-        self.0.insert(id, why).is_none()
+        self.files.insert(id, why).is_none()
     }
 
     /// Forgets a file, because a file of that name is sound now.
     pub fn remove(&mut self, id: LtxId) {
-        self.0.remove(&id);
+        self.files.remove(&id);
     }
 
     /// Whether this file is known to be damaged.
     #[must_use]
     pub fn has(&self, id: LtxId) -> bool {
-        self.0.contains_key(&id)
+        self.files.contains_key(&id)
     }
 
     /// Whether no damage is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.files.is_empty()
     }
 
     /// The damaged files, each with the reason.
     pub fn iter(&self) -> impl Iterator<Item = (&LtxId, &str)> {
-        self.0.iter().map(|(id, why)| (id, why.as_str()))
+        self.files.iter().map(|(id, why)| (id, why.as_str()))
     }
 
     /// Those of `files` that are not known to be damaged.
     #[must_use]
     pub fn sound(&self, files: &[Entry]) -> Vec<Entry> {
         files.iter().filter(|e| !self.has(e.id)).copied().collect()
+    }
+
+    /// Adds a file with all pages, from which a plan may begin. True if it was not known yet.
+    pub fn add_base(&mut self, id: LtxId) -> bool {
+        self.bases.insert(id)
+    }
+
+    /// The files with all pages that were found.
+    pub fn bases(&self) -> impl Iterator<Item = LtxId> {
+        self.bases.iter().copied()
     }
 
     /// Like [`plan::plan`], without the damaged files. The plan still has to end where a plan from
@@ -71,7 +89,7 @@ impl Damaged {
     /// [`PlanError::Damaged`] if only a damaged file leads to the wanted state, otherwise those of
     /// [`plan::plan`].
     pub fn plan(&self, files: &[Entry], goal: Goal) -> Result<Vec<Entry>, PlanError> {
-        if self.is_empty() {
+        if self.is_empty() && self.bases.is_empty() {
             return plan::plan(files, goal);
         }
         let wanted = match goal {
@@ -85,12 +103,20 @@ impl Damaged {
         if reached == Some(wanted) {
             return Ok(best);
         }
+        let is_base = |e: &&Entry| self.bases.contains(&e.id) && e.id.max <= wanted && !self.has(e.id);
+        let bases = files.iter().filter(is_base);
+        if let Some(plan) = bases
+            .filter_map(|base| plan::from_base(&self.sound(files), *base, wanted))
+            .max_by_key(|p| p[0].id.max)
+        {
+            return Ok(plan);
+        }
         // If all files together do not lead there, the damage is not the reason.
         plan::plan(files, goal)?;
         let after = reached.unwrap_or_default();
-        let needed = self.0.iter().filter(|(id, _)| (after < id.max) && id.max <= wanted);
+        let needed = self.files.iter().filter(|(id, _)| (after < id.max) && id.max <= wanted);
         let lost = needed.min_by_key(|(id, _)| (id.min.max(after), id.min, id.max, id.level));
-        match lost.or_else(|| self.0.iter().next()) {
+        match lost.or_else(|| self.files.iter().next()) {
             Some((id, why)) => Err(PlanError::Damaged {
                 wanted,
                 file: *id,
@@ -162,7 +188,10 @@ mod tests {
     }
 
     fn without(files: &[Entry]) -> Damaged {
-        Damaged(files.iter().map(|e| (e.id, "it is cut".to_owned())).collect())
+        Damaged {
+            files: files.iter().map(|e| (e.id, "it is cut".to_owned())).collect(),
+            bases: BTreeSet::new(),
+        }
     }
 
     #[test]

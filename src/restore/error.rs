@@ -177,6 +177,24 @@ pub enum RestoreError {
         /// Checksum of the pages in the files.
         found: DatabaseChecksum,
     },
+    /// Files of two histories of the database lead to the wanted state, or to states around it.
+    #[error(
+        "{url} holds two histories: after TXID {txid} the database has checksum {} by {}, and {} by {}, and both can be made \
+         of its files; {}",
+        .one.1, .one.0, .other.1, .other.0, choose_history(.agree.as_ref())
+    )]
+    TwoHistories {
+        /// URL of the replica.
+        url: String,
+        /// The TXID at which the files end.
+        txid: Txid,
+        /// A file and its checksum.
+        one: (LtxId, DatabaseChecksum),
+        /// A file of the other history, and its checksum.
+        other: (LtxId, DatabaseChecksum),
+        /// The last TXID before `txid` at which the files of all levels agree.
+        agree: Option<Txid>,
+    },
     /// A file exists at the path of the output, and `force` is not set.
     #[error("{path} exists: remove it or choose another output, or use --force to replace the database")]
     Exists {
@@ -289,23 +307,34 @@ pub enum RestoreError {
     Interrupted,
 }
 
+/// Advice for a replica that holds two histories.
+fn choose_history(agree: Option<&Txid>) -> String {
+    let until = match agree {
+        Some(txid) => format!("--txid {txid} or --salvage restores the last state in which they agree"),
+        None => "there is no state in which they agree".to_owned(),
+    };
+    format!(
+        "{until}; for a later one, move the files of the other history out of the replica, or have `lsfast repair` store an \
+         image of the database"
+    )
+}
+
 impl RestoreError {
     /// Whether the wanted state is lost: files that it needs are damaged or missing, and no other
     /// files cover them.
     #[must_use]
     pub fn is_loss(&self) -> bool {
-        matches!(
-            self,
-            RestoreError::Plan {
-                cause: PlanError::Damaged { .. } | PlanError::Gap { .. } | PlanError::NoImage { .. },
-                ..
-            } | RestoreError::Corrupt { .. }
-                | RestoreError::Misnamed { .. }
-                | RestoreError::PageSize { .. }
-                | RestoreError::MissingPage { .. }
-                | RestoreError::Checksum { .. }
-                | RestoreError::Unreadable { .. }
-        )
+        matches!(self, RestoreError::Plan { cause, .. } if cause.is_loss())
+            || matches!(
+                self,
+                RestoreError::Corrupt { .. }
+                    | RestoreError::Misnamed { .. }
+                    | RestoreError::PageSize { .. }
+                    | RestoreError::MissingPage { .. }
+                    | RestoreError::Checksum { .. }
+                    | RestoreError::Unreadable { .. }
+                    | RestoreError::TwoHistories { .. }
+            )
     }
 
     /// Sorts an I/O error of the output: lack of space has its own variant. `need`: length of the

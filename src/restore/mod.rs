@@ -41,6 +41,7 @@
 //! page is written, the file is flushed and SQLite found no damage (I5). See `target` for what
 //! happens to a database that is replaced.
 
+mod bases;
 mod blocking;
 mod choose;
 mod claims;
@@ -51,6 +52,7 @@ mod error;
 mod fetch;
 mod integrity;
 mod legacy;
+mod levels;
 mod object;
 mod options;
 mod place;

@@ -91,6 +91,14 @@ pub enum PlanError {
     },
 }
 
+impl PlanError {
+    /// Whether files that the state needs are damaged or missing.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        matches!(self, PlanError::Damaged { .. } | PlanError::Gap { .. } | PlanError::NoImage { .. })
+    }
+}
+
 /// Advice for the case that files are damaged.
 fn instead(reached: &Txid) -> String {
     match *reached {
@@ -150,11 +158,22 @@ pub(super) fn lost_after(entries: &[Entry], reached: Txid, wanted: Txid) -> Opti
     ids().filter(beyond).min_by_key(order).filter(|_| ends || !inside)
 }
 
+/// The plan for exactly `wanted` that begins with `base`, a file that has all pages.
+pub(super) fn from_base(entries: &[Entry], base: Entry, wanted: Txid) -> Option<Vec<Entry>> {
+    let later = entries.iter().filter(|e| e.id.min > base.id.max && e.id.max <= wanted);
+    let files = go_on(Some(&base), later.collect());
+    files.last().is_some_and(|e| e.id.max == wanted).then_some(files)
+}
+
 /// The longest unbroken chain by the rules at the top of the module.
 fn chain<'a>(fitting: impl Iterator<Item = &'a Entry>) -> Vec<Entry> {
-    let (images, mut others): (Vec<&Entry>, Vec<&Entry>) =
-        fitting.partition(|e| e.id.level == Level::SNAPSHOT);
+    let (images, others): (Vec<&Entry>, Vec<&Entry>) = fitting.partition(|e| e.id.level == Level::SNAPSHOT);
     let image = images.into_iter().filter(|e| e.id.min.0 == 1).max_by_key(|e| (e.id.min, e.id.max));
+    go_on(image, others)
+}
+
+/// The longest unbroken chain that begins with `image`.
+fn go_on<'a>(image: Option<&'a Entry>, mut others: Vec<&'a Entry>) -> Vec<Entry> {
     let mut chain: Vec<Entry> = image.into_iter().copied().collect();
     let mut position = image.map_or(Txid(0), |e| e.id.max);
     // As the position moves on, more files begin early enough and none stop doing so. So it

@@ -8,6 +8,7 @@ use super::RestoreError;
 use super::blocking::join_error;
 use super::choose::{self, Choice, Files};
 use super::damage::{self, Damaged};
+use super::levels;
 use super::object::Object;
 use super::plan::Goal;
 use super::survey::Survey;
@@ -89,6 +90,9 @@ pub async fn points(store: &Arc<dyn Store>, limit: usize) -> Result<(Vec<Point>,
     };
     for (id, why) in damaged.iter() {
         tracing::warn!(file = %id, replica = store.url(), reason = why, "a file is damaged: states that need it are not listed");
+    }
+    if let Some(newest) = survey.listing().files.iter().map(|e| e.id.max).max() {
+        levels::warn_of_clash(&**store, &survey.listing().files, newest).await?;
     }
     let mut points = Vec::new();
     for files in plans {

@@ -46,7 +46,13 @@ pub async fn run(
             let target = Arc::clone(&target);
             blocking(move || target.begin()).await?
         };
-        match files(&store, &choice, (&target, &begun), parallel, progress).await {
+        let pages = files(&store, &choice, (&target, &begun), parallel, progress);
+        // The headers that tell whether there are two histories are read while pages arrive.
+        let (pages, odd) = tokio::join!(pages, search.odd_files(&choice));
+        if !search.is_of_one_history(odd, &choice)? {
+            continue;
+        }
+        match pages {
             Ok((restored, write_back)) => break (choice, begun, restored, write_back),
             Err(e) => search.around(e, &choice).await?,
         }

@@ -14,11 +14,12 @@ use super::choose::{self, Choice, Files};
 use super::damage::{self, Damaged};
 use super::doubt::Doubts;
 use super::options::Selection;
+use super::plan::Until;
 use super::survey::Survey;
 use super::times::Times;
 use super::{RestoreError, verify};
 use crate::base::clock::Millis;
-use crate::base::{LtxId, limits};
+use crate::base::{LtxId, Txid, limits};
 use crate::store::{Entry, Store};
 
 /// What is known during the search for a state.
@@ -33,6 +34,8 @@ pub(super) struct Search<'a> {
     doubts: Doubts,
     /// The choice to try next, made in spite of a doubt.
     other: Option<Choice>,
+    /// The last state for which the replica was found to have one history.
+    judged: Option<Txid>,
     /// Damage was found, so files are proven before they are used.
     careful: bool,
     /// Damaged files that have been logged.
@@ -52,7 +55,19 @@ impl<'a> Search<'a> {
         let damaged = Damaged::of_listing(&survey.listing().files);
         let (proven, said) = (BTreeSet::new(), BTreeSet::new());
         let (doubts, other) = (Doubts::default(), None);
-        Ok(Search { store, state, survey, damaged, proven, doubts, other, careful: false, said, listings: 1 })
+        Ok(Search {
+            store,
+            state,
+            survey,
+            damaged,
+            proven,
+            doubts,
+            other,
+            judged: None,
+            careful: false,
+            said,
+            listings: 1,
+        })
     }
 
     /// Chooses files without those known to be damaged. Once damage was found, proves them first.
@@ -116,6 +131,48 @@ impl<'a> Search<'a> {
                 }
             }
         }
+    }
+
+    /// Files that must not be used for the state of `choice`, because they are of another history.
+    ///
+    /// # Errors
+    /// [`RestoreError::TwoHistories`], or an error of the store.
+    pub(super) async fn odd_files(&self, choice: &Choice) -> Result<Vec<(LtxId, String)>, RestoreError> {
+        match (&choice.files, choice.txid()) {
+            (Files::Ltx(_), Some(wanted)) if self.judged != Some(wanted) => {
+                verify::odd_files(self.store, &self.survey.listing().files, &self.damaged, wanted).await
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Takes the result of [`odd_files`](Self::odd_files). False if another choice is needed.
+    ///
+    /// # Errors
+    /// The error of `odd`, unless an older state is wanted instead.
+    pub(super) fn is_of_one_history(
+        &mut self,
+        odd: Result<Vec<(LtxId, String)>, RestoreError>,
+        choice: &Choice,
+    ) -> Result<bool, RestoreError> {
+        let odd = match odd {
+            Err(e @ RestoreError::TwoHistories { agree: Some(txid), .. }) if self.state.salvage => {
+                let reason = e.to_string();
+                tracing::warn!(
+                    replica = self.store.url(), reason, %txid,
+                    "the wanted state may be one of two histories; this is the newest one that both have"
+                );
+                self.state = Selection { until: Until::Txid(txid), ..self.state };
+                self.other = None;
+                return Ok(false);
+            }
+            odd => odd?,
+        };
+        self.judged = choice.txid();
+        let Files::Ltx(files) = &choice.files else { return Ok(true) };
+        let is_used = odd.iter().any(|(id, _)| files.iter().any(|e| e.id == *id));
+        odd.into_iter().for_each(|(id, why)| _ = self.damaged.add(id, why));
+        Ok(!is_used)
     }
 
     /// Notes why the files of `choice` could not be used. The next choice is another one.

@@ -61,6 +61,15 @@ impl Part {
     }
 }
 
+/// Objects that one page of a listing names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedPage {
+    /// The objects, sorted.
+    pub files: Vec<Entry>,
+    /// The last object that the page reaches; `None` if it reaches the end.
+    pub last: Option<LtxId>,
+}
+
 /// Options of a write.
 #[derive(Debug, Clone, Copy)]
 pub struct PutOptions {
@@ -127,6 +136,16 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// files are ignored.
     fn list(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<Entry>>>;
 
+    /// One page of a listing, of the objects after level-0 file `after`, in the order of levels and
+    /// names. The second value is the last object that the page reaches; `None` if it reaches the
+    /// end. One request at most; `Ok(None)` if the store cannot do with one.
+    fn list_page_after(&self, _after: Txid) -> BoxFuture<'_, Result<Option<ListedPage>>> {
+        Box::pin(async move {
+            let files = self.list(Scope::All).await?;
+            Ok(Some(ListedPage { files, last: None }))
+        })
+    }
+
     /// Writes one object from memory. The pieces of `body` are sent in order.
     fn put<'a>(&'a self, id: LtxId, body: Vec<Bytes>, options: PutOptions) -> BoxFuture<'a, Result<()>>;
 
@@ -166,6 +185,9 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Takes over the result that an earlier process found.
     fn know_create_only(&self, _proof: CreateOnly) {}
+
+    /// Forgets which object this process wrote last, because the replica may be another one now.
+    fn forget_written(&self) {}
 
     /// Opens connections ahead of the first use. Never fails.
     fn prewarm(&self) -> BoxFuture<'_, ()>;

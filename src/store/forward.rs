@@ -5,11 +5,11 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::api::{BoxFuture, CreateOnly, Part, PutOptions, Result, Scope, Store, Upload};
+use super::api::{BoxFuture, CreateOnly, ListedPage, Part, PutOptions, Result, Scope, Store, Upload};
 use super::listing::{Entry, Listed, Listing};
 use super::side::SideId;
-use crate::base::LtxId;
 use crate::base::clock::Millis;
+use crate::base::{LtxId, Txid};
 use crate::ltx::TimesId;
 
 /// Declares [`Forward`], and [`Store`] for all that implement it.
@@ -57,6 +57,8 @@ forward! {
         self, id: LtxId, body: Bytes, options: PutOptions
     ) -> BoxFuture<'a, Result<Option<CreateOnly>>>;
     fn know_create_only(self, proof: CreateOnly);
+    fn list_page_after(self, after: Txid) -> BoxFuture<'a, Result<Option<ListedPage>>>;
+    fn forget_written(self);
     fn prewarm(self) -> BoxFuture<'a, ()>;
     fn now(self) -> Millis;
     fn list_all(self) -> BoxFuture<'a, Result<Listing>>;

@@ -6,8 +6,10 @@ use std::time::Duration;
 use crate::lineage::{Scene, copy_tree, exchange, insert};
 use crate::support::fault::{Fault, FaultServer};
 use crate::support::lsfast;
+use crate::support::memory::MemoryS3;
 use crate::support::process::{Process, until};
 use crate::support::s3::{self, S3Server};
+use crate::support::sqlite;
 
 /// At a stop the last check was up to 30 s ago, or made before the last upload: "everything is
 /// stored" was printed over a replica that was emptied, or over a mix of two databases.
@@ -68,6 +70,56 @@ fn a_stop_misses_a_file_in_the_middle() {
     let log = process.stop();
     assert!(log.contains("the replica is not what was stored there"), "{log}");
     scene.assert_restores("repa", "a");
+}
+
+/// The same in a bucket, where one page of a listing shows it. A stop after nothing was stored
+/// lists nothing.
+#[test]
+fn a_stop_misses_an_object_in_the_middle() {
+    let keys = [("AWS_ACCESS_KEY_ID", s3::ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", s3::SECRET_KEY)];
+    for is_lost in [false, true] {
+        let (server, scene) = (MemoryS3::start(), Scene::new());
+        let a = scene.create("a", 4096);
+        // Nothing is compacted, so that each batch is in one object only.
+        let config = scene.db("config").with_extension("yml");
+        let text = format!(
+            "levels: [{{interval: 24h}}]\ndbs: [{{path: '{}', replica: {{url: '{}', sync-interval: 50ms}}}}]\n",
+            scene.db("a").display(),
+            server.url("repa")
+        );
+        std::fs::write(&config, text).expect("a config file");
+        let start = || {
+            let mut command = lsfast::command(["replicate", "--log-level", "debug", "--config"]);
+            command.arg(&config).envs(keys);
+            Process::start("lsfast replicate", command)
+        };
+        let lists = || server.requests().iter().filter(|r| r.contains("list-type=2")).count();
+        let process = start();
+        process.wait_for_line("history written");
+        for txid in 2..=4 {
+            insert(&a, "one more");
+            process.wait_for_line(&format!("txid=000000000000000{txid} pages"));
+        }
+        if is_lost {
+            let third = "0000000000000003-0000000000000003.ltx";
+            server.objects(|objects| objects.retain(|key, _| !key.ends_with(third)));
+            let log = process.stop();
+            assert!(log.contains("the replica is not what was stored there"), "{log}");
+        } else {
+            let before = lists();
+            process.stop();
+            assert_eq!(lists(), before + 1);
+            let process = start();
+            process.wait_for_line("resuming from the WAL");
+            let before = lists();
+            process.stop();
+            assert_eq!(lists(), before);
+        }
+        let env = keys.map(|(n, v)| (n.to_owned(), v.to_owned()));
+        let out = scene.db("out");
+        lsfast::restore(&out, &server.url("repa"), &env, &[]);
+        assert_eq!(sqlite::dump_hash(&out), sqlite::dump_hash(&scene.db("a")));
+    }
 }
 
 /// The newest file is gone at the start. The image that follows has a TXID after the gap, so only

@@ -33,6 +33,7 @@ mod recover;
 mod reload;
 mod repair;
 mod replicate;
+mod resized;
 mod restore;
 mod s3;
 mod secrets;

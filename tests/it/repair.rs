@@ -119,6 +119,21 @@ fn a_start_gets_over_an_empty_newest_file() {
     case.restores();
 }
 
+/// A newest file that is damaged in its header was followed by a batch with all pages, and by no
+/// full image: a plan needed the damaged file, and Litestream's still does.
+#[test]
+fn a_start_after_a_damaged_newest_file_stores_a_full_image() {
+    let case = Case::new();
+    let newest = &case.raw()[3];
+    let mut bytes = std::fs::read(newest).expect("a file");
+    bytes[20] ^= 1;
+    std::fs::write(newest, bytes).expect("written");
+    case.must(&["replicate", "--once", "--config", &case.config()], 0);
+    case.restores();
+    let image = "replica/ltx/9/0000000000000001-0000000000000005.ltx";
+    assert!(case.dir.path().join(image).exists());
+}
+
 #[test]
 fn repair_takes_from_the_database_what_the_replica_lacks() {
     for how in ["empty", "cut", "changed"] {

@@ -18,6 +18,7 @@ use crate::support::vectors::{list, manifest, number, path, sha256, text};
 mod command;
 mod damage;
 mod faults;
+mod forks;
 mod legacy;
 mod made;
 mod place;

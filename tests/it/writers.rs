@@ -158,6 +158,58 @@ fn of_two_writers_the_second_stops_whatever_the_store_honours() {
     }
 }
 
+/// A replica of another database was put in the place of this one, and reaches further. The next
+/// upload met a taken name, and the process ended as if there were a second writer.
+#[test]
+fn a_replica_in_the_place_of_ours_is_no_second_writer() {
+    for (honours, server) in [(true, MemoryS3::start()), (false, MemoryS3::start().ignore_conditions())] {
+        let dir = folder();
+        let ((ours, connection), (theirs, other)) = (database(&dir, "a.db", 1), database(&dir, "b.db", 2));
+        let process = replicate(&theirs, &server.url("foreign"), &["--log-level", "debug"]);
+        process.wait_for_line("history written");
+        for txid in 2..=4 {
+            write(&other);
+            process.wait_for_line(&format!("txid=000000000000000{txid} pages"));
+        }
+        process.stop();
+        let mut process = replicate(&ours, &server.url("db"), &["--log-level", "debug"]);
+        process.wait_for_line("history written");
+        // With this batch the process finds out what the store honours.
+        write(&connection);
+        process.wait_for_line("txid=0000000000000002 pages");
+        if !honours {
+            process.wait_for_line("does not keep a PUT");
+        }
+        let foreign = server.objects(|objects| {
+            let foreign: Vec<_> = objects
+                .iter()
+                .filter(|(key, _)| key.contains("foreign/"))
+                .map(|(key, body)| (key.replace("foreign/", "db/"), body.clone()))
+                .collect();
+            objects.retain(|key, _| !key.contains("db/"));
+            objects.extend(foreign.clone());
+            foreign
+        });
+        assert!(foreign.len() >= 5, "{foreign:?}");
+        write(&connection);
+        process.wait_for_line("it holds another history");
+        process.wait_for_line("snapshot stored");
+        assert!(process.runs(), "{}", process.output());
+        process.stop();
+        let env = keys().map(|(n, v)| (n.to_owned(), v.to_owned()));
+        for (name, flags, db) in [("a", &[][..], &ours), ("b", &["--txid", "4"], &theirs)] {
+            let out = dir.path().join(name);
+            lsfast::restore(&out, &server.url("db"), &env, flags);
+            assert_eq!(sqlite::dump_hash(&out), sqlite::dump_hash(db));
+        }
+        // Only retention removes what is old, and this server says that all is.
+        let other =
+            |(key, body): &&(String, _)| server.objects(|o| o.get(key).is_some_and(|now| now != body));
+        let changed: Vec<_> = foreign.iter().filter(other).map(|(key, _)| key).collect();
+        assert!(changed.is_empty(), "{changed:?} of the other replica");
+    }
+}
+
 /// The next process of a deployment starts before the last one has ended.
 #[test]
 fn a_deployment_may_overlap() {

@@ -1,7 +1,7 @@
 //! Why a step of the history failed. Each step is retried, and its failure loses nothing that is
 //! stored.
 
-use crate::base::LtxId;
+use crate::base::{Level, LtxId, Txid};
 use crate::ltx::LtxError;
 use crate::ltx::times::TimesError;
 use crate::replicate::image::stream::StreamError;
@@ -61,6 +61,16 @@ pub enum HistoryError {
     /// A file that was to replace a damaged one is damaged itself.
     #[error("nothing can replace a damaged file: {0}")]
     Proof(String),
+    /// A level lacks files up to the newest batch, and nothing has them.
+    #[error(
+        "level {level} cannot be brought up to the newest batch, because no file of a lower level begins at TXID {next}"
+    )]
+    Unclosed {
+        /// The level.
+        level: Level,
+        /// Where the next file would have to begin.
+        next: Txid,
+    },
     /// A worker thread has ended without a result.
     #[error("a worker thread has failed: {0}")]
     Worker(String),

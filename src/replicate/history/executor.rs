@@ -333,7 +333,7 @@ impl Executor {
         self.feed.inventory(|s| s.put(stored));
     }
 
-    async fn merge(
+    pub(super) async fn merge(
         &mut self,
         inputs: &[Stored],
         to: LtxId,
@@ -354,7 +354,7 @@ impl Executor {
         Ok(())
     }
 
-    async fn copy(&mut self, from: Stored, to: LtxId, now: Millis) -> Result<(), HistoryError> {
+    pub(super) async fn copy(&mut self, from: Stored, to: LtxId, now: Millis) -> Result<(), HistoryError> {
         let created =
             if from.exact { from.created } else { header_of(&*self.store, from.id).await?.timestamp };
         let options = PutOptions { created, create_only: false };

@@ -137,9 +137,15 @@ impl Feed {
         self.inventory.borrow().find(id).is_some()
     }
 
+    /// Whether the first batch is on level 9, too.
+    #[must_use]
+    pub fn has_first_image(&self) -> bool {
+        self.inventory.borrow().snapshots().any(|s| s.id.max == Txid(1))
+    }
+
     /// Runs the deletion of files. They are not known from its beginning on, so that a check that
     /// misses one finds out why. If the deletion fails, they are known again.
-    pub(super) async fn without<E>(
+    pub async fn without<E>(
         &self,
         ids: &[LtxId],
         deletion: impl Future<Output = Result<(), E>>,
@@ -232,9 +238,10 @@ impl Feed {
 
     /// The files from which the newest state is restored; empty if there is no way.
     #[must_use]
-    pub fn newest_files(&self) -> Vec<LtxId> {
-        let plan = self.inventory.borrow().newest_plan().unwrap_or_default();
-        plan.iter().map(|e| e.id).collect()
+    pub fn newest_files(&self) -> Vec<Stored> {
+        let inventory = self.inventory.borrow();
+        let plan = inventory.newest_plan().unwrap_or_default();
+        plan.iter().filter_map(|e| inventory.find(e.id).copied()).collect()
     }
 
     /// Requests a full image as soon as possible.

@@ -14,6 +14,7 @@
 //! | `executor` | carries the plan out, one step at a time |
 //! | `lists` | its steps that list: older files, and times |
 //! | `merge`, `inputs`, `cache` | read several files and write one, in bounded memory |
+//! | `close` | ends all levels at one TXID, before pages of another size |
 //! | `mend` | rewrites the damaged files of a replica that no process replicates to |
 //! | `status` | counts what the history holds, for status and metrics |
 //! | `error` | why a step failed |
@@ -21,6 +22,7 @@
 
 mod cache;
 mod clock;
+mod close;
 mod error;
 mod executor;
 mod handover;

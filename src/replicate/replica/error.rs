@@ -25,6 +25,12 @@ pub enum ReplicaError {
     /// Everything is stored, but a requested step for the history failed.
     #[error("everything is stored, but the history is not as asked for: {0}")]
     History(#[from] HistoryError),
+    /// The levels cannot be ended before a new page size.
+    #[error(
+        "the page size of the database was changed, and the replica cannot go on with another one: {0}; `lsfast verify` says \
+         what is wrong with it, and an empty replica path begins with nothing"
+    )]
+    PageSize(#[source] HistoryError),
     /// A worker thread has ended without a result.
     #[error("a worker thread has failed: {0}")]
     Worker(String),

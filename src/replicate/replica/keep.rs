@@ -9,7 +9,7 @@ use super::error::ReplicaError;
 use super::task::Replica;
 use crate::base::Txid;
 use crate::replicate::event::Event;
-use crate::replicate::history::{self, Executor, Live, Once, Point, Wish};
+use crate::replicate::history::{self, Executor, HistoryError, Live, Once, Point, Wish};
 use crate::replicate::image::source::PageSource;
 
 impl Replica {
@@ -43,11 +43,19 @@ impl Replica {
 
     /// Does the steps that are due or were requested, once everything is stored.
     pub(super) async fn finish_history(&self, once: Once) -> Result<(), ReplicaError> {
+        Ok(self.executor().finish(once, self.history_options.clock.now()).await?)
+    }
+
+    /// Brings every level up to the newest batch.
+    pub(super) async fn close_levels(&self) -> Result<(), HistoryError> {
+        self.executor().close_levels(self.history_options.clock.now()).await
+    }
+
+    /// An executor that does not read the database.
+    fn executor(&self) -> Executor {
         let (options, feed) = (self.history_options.clone(), Rc::clone(&self.history));
-        let now = options.clock.now();
-        let mut executor = Executor::new(Arc::clone(&self.store), options, feed, self.db_name().to_string())
-            .with_folder(self.local.dir().to_owned());
-        Ok(executor.finish(once, now).await?)
+        Executor::new(Arc::clone(&self.store), options, feed, self.db_name().to_string())
+            .with_folder(self.local.dir().to_owned())
     }
 
     /// Grants the executor a state of the database that belongs to a TXID. Pending pages become a

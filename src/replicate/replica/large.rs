@@ -232,7 +232,7 @@ impl Replica {
         match e {
             StreamError::Store(e) | StreamError::Finish { source: e, .. } => {
                 if e.kind() == ErrorKind::Conflict {
-                    return Err(e.into());
+                    return Err(self.taken(e).await);
                 }
                 self.vigil.outage();
                 self.wait_out(e, begun).await?;

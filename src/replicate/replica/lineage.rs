@@ -11,7 +11,9 @@
 //!   for the answer, so that it does not continue another history.
 //! - Next to uploads, at most every [`limits::LINEAGE_EVERY`]: one object, the newest image, and in
 //!   turn the last file of each level. The uploads do not wait for these.
-//! - At the stop, once all uploads are answered: the durable point and the newest image.
+//! - At the stop, once all uploads are answered: the durable point, and the files of the newest
+//!   state, by a listing of a directory, or by one page of a listing of a bucket if something was
+//!   stored in this run. What that page does not show is the newest image, by a HEAD.
 //!
 //! # The anchor
 //!
@@ -23,7 +25,7 @@
 //! logged, and the replica begins again as at the start of the process: from the WAL, with a
 //! comparison, or with an image.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,11 +37,11 @@ use super::error::ReplicaError;
 use super::resume::{self, Decision, Mismatch, Start};
 use super::task::Replica;
 use super::vigil::Finding;
-use crate::base::{LtxId, Txid, limits};
+use crate::base::{Level, LtxId, Txid, limits};
 use crate::replicate::history::{Feed, Stored};
 use crate::replicate::remote::RemoteError;
 use crate::replicate::state::Point;
-use crate::store::{ErrorKind, Scope, Store, StoreError};
+use crate::store::{ErrorKind, Store, StoreError};
 
 /// Time without an upload after which the next upload waits for a check.
 const PAUSE: Duration = limits::LINEAGE_EVERY;
@@ -86,15 +88,21 @@ async fn missed(store: &dyn Store, history: &Feed, file: Stored) -> Result<Optio
     Ok(history.has(id).then_some(Finding { what, below: true }))
 }
 
-/// The first file that the newest state needs and that is not listed.
-async fn missing(store: &dyn Store, history: &Feed) -> Result<Option<Finding>, StoreError> {
+/// The first file that the newest state needs and that is not listed as it was stored, and whether
+/// the listing tells of all of them. At a bucket this is one page: level 0 from the first such file
+/// on, and then the other levels.
+async fn lost(store: &dyn Store, history: &Feed) -> Result<(Option<Stored>, bool), StoreError> {
     let needed = history.newest_files();
-    let listed: HashSet<LtxId> = store.list(Scope::All).await?.iter().map(|e| e.id).collect();
-    let lost = needed.into_iter().find(|id| !listed.contains(id) && history.has(*id));
-    Ok(lost.map(|id| {
-        let reason = format!("{id}, which was stored, is not there any more");
-        Finding { what: Mismatch { reason, stranger: false }, below: true }
-    }))
+    let raw = needed.iter().map(|s| s.id).filter(|id| id.level == Level::RAW);
+    let Some(first) = raw.map(|id| id.min).min().or_else(|| needed.last().map(|s| s.id.max.next())) else {
+        return Ok((None, false));
+    };
+    let Some(page) = store.list_page_after(Txid(first.0 - 1)).await? else { return Ok((None, false)) };
+    let listed: HashMap<LtxId, u64> = page.files.iter().map(|e| (e.id, e.size)).collect();
+    let is_lost = |s: &Stored| {
+        page.last.is_none_or(|last| s.id <= last) && listed.get(&s.id) != Some(&s.size) && history.has(s.id)
+    };
+    Ok((needed.into_iter().find(is_lost), page.last.is_none()))
 }
 
 impl Replica {
@@ -130,6 +138,21 @@ impl Replica {
         Ok(())
     }
 
+    /// Why an upload has met an object of its name. Another program writes to this replica, unless
+    /// what was stored before is not ours any more: then another replica was put in its place.
+    pub(super) async fn taken(&mut self, e: StoreError) -> ReplicaError {
+        let points = (self.vigil.anchor.get(), self.local.state().durable);
+        match prove(&*self.store, &self.history, points, true).await {
+            Ok(Some(found)) => {
+                let doubt = self.doubt(found);
+                // The pages of this upload are no longer pending.
+                self.handoff.slot(self.index, |s| s.gap = Some(doubt.to_string()));
+                doubt
+            }
+            Ok(None) | Err(_) => e.into(),
+        }
+    }
+
     fn doubt(&mut self, found: Finding) -> ReplicaError {
         let reason = found.what.reason.clone();
         self.vigil.graft = found.below.then_some(found.what);
@@ -155,9 +178,10 @@ impl Replica {
         let Some(graft) = self.vigil.graft.take() else { return decision };
         self.local.distrust();
         self.history.want_image();
+        let decision = Decision { unsound: true, ..decision };
         match decision.start {
             Start::Image(_) => decision,
-            _ => Decision { start: Start::Image(graft.reason), stranger: graft.stranger },
+            _ => Decision { start: Start::Image(graft.reason), stranger: graft.stranger, ..decision },
         }
     }
 
@@ -200,12 +224,21 @@ impl Replica {
         let points = (self.vigil.anchor.get(), self.local.state().durable);
         let files = self.history.needed(self.vigil.turn);
         let check = async {
-            let found = prove(&*self.store, &self.history, points, true).await?;
-            match (found, files.first()) {
-                // A listing is cheap there, and any file may be missing.
-                (None, _) if self.store.is_local() => Ok(missing(&*self.store, &self.history).await?),
-                (None, Some(file)) => Ok(missed(&*self.store, &self.history, *file).await?),
-                (found, _) => Ok::<_, RemoteError>(found),
+            let (store, history) = (&*self.store, &*self.history);
+            let mut found = prove(store, history, points, true).await?;
+            let mut is_whole = false;
+            // Any file may be missing. A run that has stored nothing saves the request.
+            if found.is_none() && (store.is_local() || self.vigil.wrote) {
+                let (lost, whole) = lost(store, history).await?;
+                is_whole = whole;
+                if let Some(file) = lost {
+                    // A listing may lag.
+                    found = missed(store, history, file).await?;
+                }
+            }
+            match files.first() {
+                Some(file) if found.is_none() && !is_whole => Ok(missed(store, history, *file).await?),
+                _ => Ok::<_, RemoteError>(found),
             }
         };
         // The rest of the time is for what a failed check leads to.

@@ -7,6 +7,7 @@
 //! | `resume`, `own_file` | decide at the start how to continue, and whether an unknown file is our own |
 //! | `recognise` | compares the checksum of the database with that of the newest batch |
 //! | `batch`, `upload` | make and store a batch whose pages are all in memory |
+//! | `resize` | goes on with a replica whose database has another page size now |
 //! | `writer` | lets only one process write to a replica |
 //! | `large` | stores what is too large to hold in memory, through `image` |
 //! | `keep` | runs the history task of the replica, and supplies it with states of the database |
@@ -29,6 +30,7 @@ pub(crate) mod own_file;
 pub mod pace;
 mod pipeline;
 mod recognise;
+mod resize;
 pub(crate) mod resume;
 mod retry;
 mod task;

@@ -67,6 +67,7 @@ impl Replica {
             self.vitals().fail(&format!("the replica was changed by another program: {reason}"));
             drop(executor);
             self.history.forget();
+            self.store.forget_written();
             self.vigil.disarm();
             self.prepared = None;
             // What is pending is all that changed, or the slot has a gap.
@@ -89,6 +90,7 @@ impl Replica {
         }
         self.vitals().known(&self.local.state().durable, self.local.state().timestamp);
         let mut next = self.next_txid(&remote);
+        let (first, unsound, resized) = (next, decision.unsound, decision.resized);
         // With `--once`, and at the stop, no executor reads the database for images: an image is
         // made from a batch that has all pages.
         let ends = self.once.is_some() || self.handoff.is_closing();
@@ -102,6 +104,7 @@ impl Replica {
         };
         // The batch that has all pages, if there is one.
         let mut whole = None;
+        let may_store_all = matches!(start, Start::Recognise(..) | Start::Image(_));
         match start {
             Start::Follow => {
                 self.vigil.arm(self.local.state().durable);
@@ -113,12 +116,19 @@ impl Replica {
             }
             Start::Recognise(newest, reason) => self.recognise(&mut next, &newest, &reason).await?,
             Start::Image(reason) => {
-                self.image(&mut next, &reason).await?;
-                whole = Some(self.local.state().durable.txid);
-                // Where files before it are missing, only an image of level 9 can be restored.
-                if self.local.take_wish_for_image() || !self.history.is_restorable() {
-                    self.history.want_image();
+                if resized {
+                    self.end_page_size(&reason, executor).await?;
                 }
+                self.image(&mut next, &reason).await?;
+            }
+        }
+        if resized {
+            self.begin_page_size(executor).await;
+        } else if may_store_all && next > first {
+            whole = Some(self.local.state().durable.txid);
+            // Where files before it cannot be used, only an image of level 9 can be restored.
+            if unsound | self.local.take_wish_for_image() || !self.history.is_restorable() {
+                self.history.want_image();
             }
         }
         self.vigil.arm(self.local.state().durable);

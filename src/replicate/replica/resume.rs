@@ -94,11 +94,20 @@ pub struct Decision {
     pub start: Start,
     /// The replica holds another history: the program that wrote it may still be running.
     pub stranger: bool,
+    /// Files of the replica are damaged, missing or not ours. If every page is stored again, a full
+    /// image on level 9 has to follow, because a restore would need those files to get to it.
+    pub unsound: bool,
+    /// The files of the replica have another page size than the database.
+    pub resized: bool,
 }
 
 impl Decision {
     fn of(start: Start) -> Decision {
-        Decision { start, stranger: false }
+        Decision { start, stranger: false, unsound: false, resized: false }
+    }
+
+    fn unsound(start: Start, stranger: bool) -> Decision {
+        Decision { start, stranger, unsound: true, resized: false }
     }
 
     fn image(reason: String) -> Decision {
@@ -144,8 +153,7 @@ pub async fn decide(
     };
     if let Some(header) = file {
         if header.page_size != page_size {
-            let url = store.url().to_owned();
-            return Err(RemoteError::PageSize { url, found: header.page_size, expected: page_size });
+            return resized(store.url(), local, &header, page_size);
         }
         local.not_before(header.timestamp, store.now());
     }
@@ -164,7 +172,7 @@ pub async fn decide(
         local.distrust();
         let start =
             if durable <= remote.newest { without_hashes(local, reason) } else { Start::Image(reason) };
-        return Ok(Decision { start, stranger: true });
+        return Ok(Decision::unsound(start, true));
     }
     let by_log = |local: &Local| match continuity {
         Ok(()) if local.hashes().is_some() => Decision::of(Start::Follow),
@@ -188,13 +196,14 @@ pub async fn decide(
         local.distrust();
         // The other history may be shorter, and its writer alive: its TXIDs and ours would never
         // meet.
-        return Ok(Decision { start: Start::Image(reason), stranger: true });
+        return Ok(Decision::unsound(Start::Image(reason), true));
     }
     if local.hashes_of() > remote.newest {
         // The store had answered for a batch that is not there any more.
         local.distrust();
         let stored = local.hashes_of();
-        return Ok(Decision::image(format!("it ends at {}, but {stored} was stored before", remote.newest)));
+        let reason = format!("it ends at {}, but {stored} was stored before", remote.newest);
+        return Ok(Decision::unsound(Start::Image(reason), false));
     }
     if local.hashes().is_none() {
         let reason = "there are no page hashes for it on this host".to_owned();
@@ -228,9 +237,30 @@ pub async fn decide(
     }
 }
 
+/// The newest file has another page size than the database. If it is what this database stored
+/// last, its page size was changed; the user may say so, too.
+fn resized(
+    url: &str,
+    local: &mut Local,
+    newest: &Header,
+    page_size: PageSize,
+) -> Result<Decision, RemoteError> {
+    let found = newest.page_size;
+    let is_ours = |p: &Point| p.txid == newest.max && p.print != 0 && p.print == print_of(newest);
+    let ours = local.former().is_some_and(is_ours);
+    if !ours && !local.wants_image() {
+        return Err(RemoteError::PageSize { url: url.to_owned(), found, expected: page_size });
+    }
+    local.distrust();
+    let reason =
+        format!("its files have pages of {found} bytes, and the database has pages of {page_size} now");
+    let decision = Decision::unsound(Start::Image(reason), false);
+    Ok(Decision { resized: true, ..decision })
+}
+
 fn unusable(local: &mut Local, why: &str) -> Decision {
     local.distrust();
-    Decision::image(format!("its newest file cannot be used: {why}"))
+    Decision::unsound(Start::Image(format!("its newest file cannot be used: {why}")), false)
 }
 
 /// What is wrong with an object that was stored.

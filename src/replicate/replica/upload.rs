@@ -135,7 +135,7 @@ impl Replica {
                     break ours;
                 }
                 Ok(()) => break Ok(()),
-                Err(e) if e.kind() == ErrorKind::Conflict => break Err(e.into()),
+                Err(e) if e.kind() == ErrorKind::Conflict => break Err(self.taken(e).await),
                 Err(e) => {
                     self.vigil.outage();
                     if let Err(e) = self.wait_out(e, begun).await {

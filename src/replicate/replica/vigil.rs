@@ -43,6 +43,8 @@ pub struct Vigil {
     /// that request and its answer, or after it, makes room for another history.
     pub(super) seen_pauses: u64,
     pub(super) uploaded: Instant,
+    /// Something was uploaded in this run.
+    pub(super) wrote: bool,
     pub(super) checked: Instant,
     pub(super) every: Duration,
     pub(super) turn: usize,
@@ -67,6 +69,7 @@ impl Vigil {
             seen_pauses: pauses.count(),
             pauses,
             uploaded: now,
+            wrote: false,
             checked: now,
             every: every.clamp(limits::LINEAGE_EVERY_MIN, limits::LINEAGE_EVERY),
             turn: 0,
@@ -105,7 +108,7 @@ impl Vigil {
 
     /// Notes that an upload was answered, which is the durable point now.
     pub(super) fn uploaded(&mut self, durable: Point) {
-        self.uploaded = Instant::now();
+        (self.uploaded, self.wrote) = (Instant::now(), true);
         if !self.armed {
             self.arm(durable);
         }

@@ -103,7 +103,8 @@ impl Replica {
     fn is_newcomer(&self, remote: &Remote) -> bool {
         let state = self.local.state();
         let unanswered = remote.newest == state.intended.txid && remote.newest == state.durable.txid.next();
-        remote.newest > state.durable.txid && !unanswered
+        let former = self.local.former().map_or(Txid(0), |point| point.txid);
+        remote.newest > state.durable.txid.max(former) && !unanswered
     }
 
     /// Lets a newcomer look for a sign of life of another writer. Returns what the replica holds

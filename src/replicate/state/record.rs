@@ -27,6 +27,9 @@ use crate::io::{Engine, Folder};
 use crate::replicate::state::{self, Point, State, StateFile, boot_id, home_folder};
 use crate::sqlite::database::{FileId, Stamp};
 
+/// Permissions of the file that requests a full image.
+const WISH_MODE: u32 = 0o600;
+
 /// How often page hashes and state are flushed to disk while they change, so that a crash of the
 /// host costs little.
 const SYNC_EVERY: Duration = Duration::from_secs(30);
@@ -54,6 +57,8 @@ pub struct Local {
     /// The TXID that the page hashes belonged to when they were opened.
     hashes_of: Txid,
     state: State,
+    /// The durable point of a state with another page size, if such a state was found.
+    former: Option<Point>,
     synced_at: Instant,
 }
 
@@ -78,6 +83,7 @@ impl Local {
         };
         // A state without a durable point may still have a first image whose answer never came.
         let known = |s: &State| s.durable.txid != Txid(0) || s.intended.txid != Txid(0);
+        let former = found.filter(|s| s.page_size != page_size && known(s)).map(|s| s.durable);
         let believed = found.filter(|s| s.page_size == page_size && known(s));
         let mut state = believed.unwrap_or(fresh);
         let newest = state.durable.txid.max(state.intended.txid);
@@ -111,9 +117,15 @@ impl Local {
             state.durable.pos = Point::default().pos;
         }
         (state.boot, state.db) = (fresh.boot, fresh.db);
-        let local = Local { dir, file, hashes, hashes_of, state, synced_at: Instant::now() };
+        let local = Local { dir, file, hashes, hashes_of, state, former, synced_at: Instant::now() };
         local.rest();
         Ok(local)
+    }
+
+    /// The durable point of a state with another page size, which this one replaces.
+    #[must_use]
+    pub fn former(&self) -> Option<&Point> {
+        self.former.as_ref()
     }
 
     /// Folder of the replica's state.
@@ -126,6 +138,18 @@ impl Local {
     #[must_use]
     pub fn wants_image(&self) -> bool {
         self.wish(|home, name| home.inode(name).map(drop))
+    }
+
+    /// Requests a full image of the next start.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    pub fn wish_for_image(&self) -> io::Result<()> {
+        let wish = state::image_wish(&self.dir);
+        let (Some(home), Some(name)) = (wish.parent(), wish.file_name().and_then(|n| n.to_str())) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        home_folder(home).open()?.create_anew(name, WISH_MODE).map(drop)
     }
 
     /// Whether `lsfast reset` requested a full image. Withdraws the request.

@@ -7,8 +7,9 @@ use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, Txid, limits};
 use crate::ltx::Header;
 use crate::ltx::index::FILE_LEN_MIN;
+use crate::restore::damage::Damaged;
 use crate::restore::plan::{self, Goal};
-use crate::restore::{Object, RestoreError, Survey, times};
+use crate::restore::{Object, RestoreError, Survey, times, verify};
 use crate::store::{Entry, ErrorKind, Part, Scope};
 
 /// What to do next.
@@ -55,7 +56,18 @@ impl Follower {
         }
         let entries = usable(self.store.list(Scope::All).await?);
         let verdict = self.history(&entries).await?;
-        self.choose(&entries, verdict)
+        loop {
+            let news = self.choose(&entries, verdict)?;
+            let (News::Chain(files) | News::Image(files, _)) = &news else { return Ok(news) };
+            let Some(wanted) = files.last().map(|e| e.id.max) else { return Ok(news) };
+            let damaged = Damaged::of_listing(&entries);
+            let odd = verify::odd_files(&self.store, &entries, &damaged, wanted).await?;
+            let before = self.bad.len();
+            self.bad.extend(odd.into_iter().map(|(id, _)| id));
+            if self.bad.len() == before {
+                return Ok(news);
+            }
+        }
     }
 
     /// The level-0 files from the position on, if they are few and without a gap.

@@ -99,6 +99,8 @@ pub struct VerifyReport {
     pub not_compared: Option<String>,
     /// Duration of the verification.
     pub time: Duration,
+    /// Files with all pages that a restore may begin with, if they were looked for.
+    pub bases: Vec<LtxId>,
     /// For each level-0 file that was read, its range in the WAL.
     pub(super) raw: BTreeMap<Txid, WalRange>,
     /// For each TXID that a file with a checksum ends at: the checksum, and the first such file.

@@ -12,10 +12,11 @@ use super::database::Compared;
 use super::file::{Checked, Pages};
 use super::report::{Health, Newest, VerifyOptions, VerifyReport};
 use super::stream::{Meter, Pace};
-use super::{database, file, histories, old};
+use super::{database, file, forks, histories, old};
 use crate::base::clock::Millis;
 use crate::base::{DatabaseChecksum, Level, LtxId, Pgno, Salts, Txid, limits};
 use crate::ltx::Header;
+use crate::restore::bases;
 use crate::restore::blocking::{blocking, join_error};
 use crate::restore::choose::{self, Files};
 use crate::restore::claims::Claims;
@@ -111,6 +112,7 @@ async fn read(
         let database = options.database.as_deref();
         let plan = newest_plan(store, listing, (pace, database), &mut report, &mut bad).await?;
         others(store, &listing.files, &plan, (options.sample_percent, pace), (&mut report, &mut bad)).await?;
+        two_histories(store, &listing.files, &mut report, &mut bad).await?;
         for (txid, cause) in histories::mixed(&report.raw) {
             let id = LtxId::raw(txid);
             if plan.contains(&id) && report.newest_lost.is_none() {
@@ -121,6 +123,7 @@ async fn read(
                 report.damage(Object::Ltx(id), cause);
             }
         }
+        report.bases.extend(bad.bases());
         // This makes many plans over many files. It does not run on the event loop, which may have
         // uploads to do.
         let files = listing.files.clone();
@@ -159,8 +162,10 @@ async fn newest_plan(
     let (mut doubts, mut other) = (Doubts::default(), None);
     loop {
         let planned = other.take().map_or_else(|| bad.plan(files, Goal::Newest), Ok);
+        let wanted = files.iter().map(|e| e.id.max).max().unwrap_or_default();
         let chain = match planned {
             Ok(chain) => chain,
+            Err(cause) if cause.is_loss() && bases::find(&**store, files, bad, wanted).await? => continue,
             Err(cause) => {
                 report.newest_lost = Some(cause.to_string());
                 // The part before a gap is read as if it were the newest state.
@@ -224,6 +229,31 @@ async fn newest_plan(
         }
         return Ok(read);
     }
+}
+
+/// Whether the newest state may be one of two histories, as a restore judges it.
+async fn two_histories(
+    store: &Arc<dyn Store>,
+    files: &[Entry],
+    report: &mut VerifyReport,
+    bad: &mut Damaged,
+) -> Result<(), RestoreError> {
+    let Some(newest) = report.newest.map(|n| n.txid) else { return Ok(()) };
+    match forks::odd_files(store, files, bad, newest).await {
+        Ok(odd) => {
+            for (id, why) in odd {
+                if bad.add(id, why.clone()) {
+                    report.damage(Object::Ltx(id), why);
+                }
+            }
+        }
+        Err(e @ RestoreError::TwoHistories { .. }) => {
+            (report.newest, report.newest_lost) = (None, Some(e.to_string()));
+            report.wants_image = true;
+        }
+        Err(e) => return Err(e),
+    }
+    Ok(())
 }
 
 /// Why the pages of a plan are not the state that its newest header names; `None` if they are.

@@ -6,11 +6,11 @@ use http::Method;
 
 use super::call::Call;
 use super::inner::Inner;
-use super::pages::{Begin, Pages, readings};
+use super::pages::{Begin, PAGE_KEYS, Pages, readings};
 use super::xml::{self, ListEntry, ListPage};
 use crate::base::clock::Millis;
-use crate::base::{Level, LtxId, limits};
-use crate::store::api::{Result, Scope};
+use crate::base::{Level, LtxId, Txid, limits};
+use crate::store::api::{ListedPage, Result, Scope};
 use crate::store::{Entry, ErrorKind, Listing, SideEntry, SideId, StoreError};
 
 impl Inner {
@@ -53,6 +53,30 @@ impl Inner {
         found.sort();
         self.note_listed(&found);
         Ok(found)
+    }
+
+    /// One page of the objects after a level-0 file. `None` where the store may list this replica
+    /// under another root.
+    pub(super) async fn list_page_after(&self, after: Txid) -> Result<Option<ListedPage>> {
+        let root = self.root();
+        if clean(&root) != root {
+            return Ok(None);
+        }
+        let mut begin = Begin::First;
+        if after > Txid(0) {
+            begin = Begin::After(self.key(LtxId::raw(after)));
+        }
+        let page = self.list_page(&root, &begin).await?;
+        let mut found = Listing::default();
+        take(&page, &root, &mut found);
+        found.sort();
+        let cut = page.truncated.unwrap_or(page.token.is_some() || page.entries.len() >= PAGE_KEYS);
+        let last = found.files.last().map(|e| e.id);
+        match (cut, last) {
+            // Keys in no order, or none of ours, tell nothing of what a cut page lacks.
+            (true, None) => Ok(None),
+            (cut, last) => Ok(Some(ListedPage { files: found.files, last: last.filter(|_| cut) })),
+        }
     }
 
     /// Remembers that the store lists objects of this replica under their own names.

@@ -46,6 +46,11 @@ impl Inner {
         *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(written);
     }
 
+    /// Forgets the newest object of this process.
+    pub(super) fn forget_written(&self) {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
     /// Like `wrote`, for an object that was found to be this process's own.
     pub(super) fn wrote_found(&self, key: &str, found: &Found) {
         if self.ways(true).now.create_only {

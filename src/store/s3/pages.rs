@@ -21,7 +21,7 @@ use super::xml::ListPage;
 use crate::base::limits;
 
 /// Objects of a page if the request names no number.
-const PAGE_KEYS: usize = 1_000;
+pub(super) const PAGE_KEYS: usize = 1_000;
 
 /// Where a page begins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

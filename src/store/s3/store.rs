@@ -13,11 +13,11 @@ use super::options::ClientOptions;
 use super::sign::SigningKey;
 use super::{copy, extras, list, multipart};
 // The sources of credentials use these parts of the client.
-use crate::base::LtxId;
 use crate::base::clock::Millis;
+use crate::base::{LtxId, Txid};
 use crate::config::{Addressing, CredentialError, CredentialSource, S3Location};
 use crate::ltx::TimesId;
-use crate::store::api::{BoxFuture, CreateOnly, Part, PutOptions, Result, Scope, Store, Upload};
+use crate::store::api::{BoxFuture, CreateOnly, ListedPage, Part, PutOptions, Result, Scope, Store, Upload};
 use crate::store::{Entry, ErrorKind, Listed, Listing, SideId, StoreError};
 
 /// Most parts that are in flight at once, whatever the user sets: each is in memory.
@@ -190,6 +190,14 @@ impl Store for S3Store {
 
     fn know_create_only(&self, proof: CreateOnly) {
         self.inner.know_create_only(proof);
+    }
+
+    fn list_page_after(&self, after: Txid) -> BoxFuture<'_, Result<Option<ListedPage>>> {
+        Box::pin(self.inner.list_page_after(after))
+    }
+
+    fn forget_written(&self) {
+        self.inner.forget_written();
     }
 
     fn prewarm(&self) -> BoxFuture<'_, ()> {

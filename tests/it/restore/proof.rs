@@ -8,7 +8,7 @@ use super::*;
 use crate::support::lsfast as program;
 
 /// The files of each replica here: their names are the same for every database.
-const FILES: [(u32, u64, u64); 10] = [
+pub const FILES: [(u32, u64, u64); 10] = [
     (0, 1, 1),
     (0, 2, 2),
     (0, 3, 3),
@@ -38,16 +38,27 @@ pub fn id((level, min, max): (u32, u64, u64)) -> LtxId {
 impl Sealed {
     /// Databases of different numbers have different pages; all have as many.
     pub fn new(number: u8) -> Sealed {
+        Sealed::fork(number, number, 0)
+    }
+
+    /// The database `number` for its first batches, and then `other`.
+    pub fn fork(number: u8, other: u8, first: usize) -> Sealed {
+        let mut steps = Sealed::steps(number);
+        steps.truncate(first);
+        steps.extend(Sealed::steps(other).into_iter().skip(first));
+        let sealed = Sealed { dir: tempfile::tempdir().expect("a directory"), steps };
+        FILES.iter().for_each(|file| sealed.write(id(*file), &sealed.content(id(*file))));
+        sealed
+    }
+
+    fn steps(number: u8) -> Vec<Step> {
         let fill = |n: u8| number.wrapping_mul(50).wrapping_add(n);
         let first = Step { commit: 9, pages: (1..=9).map(|n| (n, fill(10))).collect() };
         let change = |n: u32| Step {
             commit: 9 + n,
             pages: [(n, fill(20 + n as u8)), (n + 1, fill(30 + n as u8)), (9 + n, fill(40))].into(),
         };
-        let steps = std::iter::once(first).chain((1..=5).map(change)).collect();
-        let sealed = Sealed { dir: tempfile::tempdir().expect("a directory"), steps };
-        FILES.iter().for_each(|file| sealed.write(id(*file), &sealed.content(id(*file))));
-        sealed
+        std::iter::once(first).chain((1..=5).map(change)).collect()
     }
 
     pub fn path(&self, id: LtxId) -> PathBuf {
@@ -58,7 +69,7 @@ impl Sealed {
         format!("file://{}", self.dir.path().display())
     }
 
-    fn write(&self, id: LtxId, step: &Step) {
+    pub fn write(&self, id: LtxId, step: &Step) {
         let sum = DatabaseChecksum::of(size(), &image(size(), &self.steps[..id.max.0 as usize]));
         self.put(id, &file_with(size(), id, step, Some(sum)));
     }
@@ -69,7 +80,7 @@ impl Sealed {
         fs::write(path, bytes).expect("written");
     }
 
-    fn content(&self, id: LtxId) -> Step {
+    pub fn content(&self, id: LtxId) -> Step {
         let steps = &self.steps[id.min.0 as usize - 1..id.max.0 as usize];
         let mut all = Step { commit: steps[steps.len() - 1].commit, pages: Default::default() };
         steps.iter().for_each(|s| all.pages.extend(&s.pages));
@@ -82,7 +93,11 @@ impl Sealed {
     }
 
     fn newest(&self) -> Vec<u8> {
-        image(size(), &self.steps)
+        self.state(self.steps.len())
+    }
+
+    pub fn state(&self, txid: usize) -> Vec<u8> {
+        image(size(), &self.steps[..txid])
     }
 
     fn restore(&self) -> Result<(Report, Vec<u8>), RestoreError> {
@@ -96,7 +111,7 @@ impl Sealed {
 }
 
 /// What the command does: its exit code, and all that it prints.
-fn command(args: &[&str]) -> (Option<i32>, String) {
+pub fn command(args: &[&str]) -> (Option<i32>, String) {
     let output = program::run(program::command(args));
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &program::stderr(&output);
     (output.status.code(), text)
@@ -192,7 +207,7 @@ fn a_page_that_is_missing_is_noticed() {
     }
 }
 
-fn verify(sealed: &Sealed) -> VerifyReport {
+pub fn verify(sealed: &Sealed) -> VerifyReport {
     let store: Arc<dyn Store> = Arc::new(FileStore::new(sealed.dir.path()));
     runtime().block_on(verify_replica(&store, VerifyOptions::default())).expect("a report")
 }

@@ -112,6 +112,11 @@ impl MemoryS3 {
         self.requests().iter().filter(|r| r.starts_with(method)).count()
     }
 
+    /// Changes objects behind the back of all programs.
+    pub fn objects<T>(&self, change: impl FnOnce(&mut BTreeMap<String, Bytes>) -> T) -> T {
+        change(&mut self.state.objects.lock().expect("no panic"))
+    }
+
     /// Keys, sorted.
     pub fn keys(&self) -> Vec<String> {
         self.state.objects.lock().expect("no panic").keys().cloned().collect()

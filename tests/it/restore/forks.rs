@@ -1,0 +1,115 @@
+//! Replicas with two histories of one database.
+
+use lsfast::base::{DatabaseChecksum, PageSize};
+use lsfast::restore::Health;
+
+use super::proof::{FILES, Sealed, command, id, verify};
+use super::*;
+
+/// The levels of one database, and level 0 of its fork after the second batch.
+fn grafted() -> (Sealed, Sealed) {
+    let (sealed, fork) = (Sealed::new(1), Sealed::fork(1, 2, 2));
+    FILES.iter().filter(|f| f.0 == 0).for_each(|f| sealed.exchange(id(*f), &fork));
+    (sealed, fork)
+}
+
+fn restored(sealed: &Sealed, more: &[&str]) -> (Option<i32>, String, Option<Vec<u8>>) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let out = dir.path().join("out.db");
+    let path = out.to_str().expect("a path").to_owned();
+    let url = sealed.url();
+    let (code, said) =
+        command(&[&["restore", "--integrity-check", "none", "-o", &path, &url], more].concat());
+    (code, said, fs::read(out).ok())
+}
+
+fn refused(sealed: &Sealed, more: &[&str], words: &[&str]) {
+    let (code, said, found) = restored(sealed, more);
+    assert!(code == Some(4) && found.is_none(), "{more:?}: {said}");
+    for word in [&["two histories"], words].concat() {
+        assert!(said.contains(word), "{more:?}: {word} in {said}");
+    }
+}
+
+/// Level 0 of a fork was restored with a warning, or without one if a TXID was asked for, and
+/// `verify` found the newest state whole.
+#[test]
+fn a_state_of_two_histories_is_refused() {
+    let (sealed, fork) = grafted();
+    let (raw, merged) = (id((0, 6, 6)).to_string(), id((2, 2, 6)).to_string());
+    let sums = [&sealed, &fork]
+        .map(|s| DatabaseChecksum::of(PageSize::new(512).expect("a size"), &s.state(6)).to_string());
+    refused(&sealed, &[], &[&raw, &merged, &sums[0], &sums[1], "--txid 0000000000000001"]);
+    // The last common state is 2, which only the level 0 has, so nothing tells.
+    for txid in ["2", "3", "4", "5", "6"] {
+        refused(&sealed, &["--txid", txid], &["--salvage"]);
+    }
+    for args in [&["--txid", "1"][..], &["--salvage"], &["--salvage", "--txid", "3"]] {
+        let (code, said, found) = restored(&sealed, args);
+        assert!(code == Some(0) && found == Some(sealed.state(1)), "{args:?}: {said}");
+    }
+    let found = verify(&sealed);
+    assert!(found.health() == Health::NewestLost && found.wants_image, "{found:?}");
+    assert_eq!(command(&["verify", &sealed.url()]).0, Some(4));
+    for args in [&["points", &sealed.url()][..], &["restore", "--dry-run", &sealed.url()]] {
+        let (code, said) = command(args);
+        assert!(code == Some(0) && said.contains("different checksums"), "{said}");
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let out = dir.path().join("out.db");
+    let (code, said) = command(&["restore", "-f", "-o", out.to_str().expect("a path"), &sealed.url()]);
+    assert!(code == Some(4) && said.contains("two histories") && !out.exists(), "{said}");
+}
+
+/// The fork is shorter, or longer, than what the levels have of ours; or the levels are the fork's.
+#[test]
+fn the_length_of_the_fork_does_not_matter() {
+    let (sealed, _) = grafted();
+    fs::remove_file(sealed.path(id((0, 6, 6)))).expect("removed");
+    refused(&sealed, &[], &["--txid 0000000000000001"]);
+    for gone in [(2, 2, 6), (9, 1, 5)] {
+        fs::remove_file(sealed.path(id(gone))).expect("removed");
+    }
+    // The newest state is after the one at which the levels meet.
+    refused(&sealed, &[], &["after TXID 0000000000000004"]);
+
+    let (sealed, fork) = (Sealed::new(1), Sealed::fork(1, 2, 2));
+    FILES.iter().filter(|f| f.0 != 0).for_each(|f| sealed.exchange(id(*f), &fork));
+    refused(&sealed, &[], &["--txid 0000000000000001"]);
+}
+
+/// What comes later is not doubtful if it needs nothing of what is.
+#[test]
+fn a_batch_with_all_pages_ends_the_doubt() {
+    let (sealed, _) = grafted();
+    for gone in [(0, 6, 6), (2, 2, 6)] {
+        fs::remove_file(sealed.path(id(gone))).expect("removed");
+    }
+    refused(&sealed, &[], &[]);
+    let whole = sealed.content(id((9, 1, 6)));
+    sealed.write(id((0, 6, 6)), &whole);
+    let (code, said, found) = restored(&sealed, &[]);
+    assert!(code == Some(0) && found == Some(sealed.state(6)), "{said}");
+    assert_eq!(verify(&sealed).health(), Health::Damaged);
+}
+
+/// The newest state is whole in later files, but not one of them begins at TXID 1.
+#[test]
+fn a_batch_with_all_pages_is_a_base() {
+    let sealed = Sealed::new(1);
+    for gone in [(9, 1, 1), (9, 1, 5), (0, 1, 1), (1, 2, 4), (2, 2, 6), (0, 3, 3)] {
+        fs::remove_file(sealed.path(id(gone))).expect("removed");
+    }
+    let (code, said, _) = restored(&sealed, &[]);
+    assert!(code == Some(4), "{said}");
+    assert_eq!(verify(&sealed).health(), Health::NewestLost);
+    sealed.write(id((0, 5, 5)), &sealed.content(id((9, 1, 5))));
+    for (flags, txid) in [(&[][..], 6), (&["--txid", "5"], 5)] {
+        let (code, said, found) = restored(&sealed, flags);
+        assert!(code == Some(0) && found == Some(sealed.state(txid)), "{said}");
+    }
+    let (code, said, _) = restored(&sealed, &["--txid", "4"]);
+    assert!(code == Some(4), "{said}");
+    let found = verify(&sealed);
+    assert!(found.health() == Health::Damaged && found.newest.is_some(), "{found:?}");
+}

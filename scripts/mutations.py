@@ -272,6 +272,14 @@ mutation(
     "test(hashes_of_another_txid)",
 )
 mutation(
+    "damaged-page-hashes-make-a-checksum",
+    "a checksum that the page hashes do not make is not gone on from",
+    "replicate/state/record.rs",
+    "if «read.is_err() || sum != expected» {",
+    "false",
+    "test(a_checksum_counts_only_with_the_hashes)",
+)
+mutation(
     "two-names-of-one-file",
     "one file is followed under one name",
     "replicate/database/open_files.rs",

@@ -141,10 +141,13 @@ impl<'a> Follower<'a> {
         let hint = Rc::new(Hint::default());
         // Watched before the first look, so that no commit falls between.
         let notice = Notice::hints(shared, path, &hint).map_err(io_error(path))?;
-        let states: Vec<_> = locals.iter().map(|l| *l.state()).collect();
         let to_open = Arc::clone(&db);
-        let opened = tokio::task::spawn_blocking(move || attach::open(&to_open, &states)).await;
-        let opened = opened.map_err(io::Error::other).map_err(io_error(path))?;
+        let opened = tokio::task::spawn_blocking(move || {
+            locals.iter_mut().for_each(Local::prove_checksum);
+            let states: Vec<_> = locals.iter().map(|l| *l.state()).collect();
+            (attach::open(&to_open, &states), locals)
+        });
+        let (opened, locals) = opened.await.map_err(io::Error::other).map_err(io_error(path))?;
         let Opened { guard, tail, mark, since, damage } =
             opened.map_err(|source| FollowError::Tail { db: path.to_owned(), source })?;
         // CKPT is held, so no checkpoint of SQLite changes the file after this.

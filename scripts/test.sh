@@ -87,6 +87,7 @@ step "format" cargo fmt --check
 step "lints of the program" cargo clippy --quiet -- -D warnings
 step "lints" cargo clippy --all-targets --quiet -- -D warnings
 step "lints without io_uring" cargo clippy --no-default-features --quiet -- -D warnings
+step "lints of the extension" cargo clippy -p lsfast-extension --quiet -- -D warnings
 step "documentation" env RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --no-deps --document-private-items --quiet
 step "documentation tests" doc_tests
 step "dependencies: licences, bans, sources, vulnerabilities" scripts/check-deny.sh

@@ -1,9 +1,9 @@
 //! lsfast replicates live SQLite databases to S3 or a directory, and restores them.
 //!
-//! This library is the inside of the program, and not for other programs: [`run`] is all that it
-//! offers (`docs/design/decisions.md`). So the compiler finds every item that the program does not
-//! use. The feature `internals` opens the modules to the tests, benches and fuzz targets of this
-//! repository.
+//! This library is the inside of the program, and not for other programs: [`run`] and
+//! [`register_extension`] are all that it offers (`docs/design/decisions.md`). So the compiler
+//! finds every item that the program does not use. The feature `internals` opens the modules to the
+//! tests, benches and fuzz targets of this repository.
 //!
 //! # The map of the house
 //!
@@ -97,6 +97,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub use self::cli::run;
+pub use self::view::vfs::register_extension;
 
 #[cfg(not(feature = "internals"))]
 mod base;

@@ -1,10 +1,12 @@
 //! Every maximum, interval and timeout of the program by name, with its unit and what happens when
 //! it is reached. Each section is one area. Relations between constants are asserted. What bounds
-//! memory is in [`memory`](super::memory), with its sums.
+//! memory is in [`memory`](super::memory), with its sums, and what a view reads in
+//! [`view_limits`](super::view_limits).
 
 use std::time::Duration;
 
 pub use super::memory::*;
+pub use super::view_limits::*;
 
 // # Capture: from the WAL to page images
 
@@ -351,26 +353,6 @@ pub const POINTS_MAX: usize = 1_000;
 
 /// File headers that are read at once for a list of restore points. Further ones wait.
 pub const HEADERS_AT_ONCE: usize = 16;
-
-// # View: pages on demand
-
-/// Requests in flight at once for one reader of pages. Further ones wait.
-pub const VIEW_TRANSFERS: usize = 16;
-
-/// Bytes of a file up to which it is read whole, so that its checksum proves it. Of longer files
-/// only parts are read.
-pub const VIEW_WHOLE_BYTES: u64 = 128 << 10;
-
-/// Bytes at the beginning of a longer file that are read with its header.
-pub const VIEW_HEAD_BYTES: u64 = 64 << 10;
-
-/// Bytes at the end of a longer file that are read for its page index. A longer index takes another
-/// request.
-pub const VIEW_END_BYTES: u64 = 64 << 10;
-const _: () = assert!(VIEW_HEAD_BYTES + VIEW_END_BYTES <= VIEW_WHOLE_BYTES, "both are in the file");
-
-/// Bytes of the frames that one request reads, if they follow the wanted one.
-pub const VIEW_AHEAD_BYTES: u64 = 64 << 10;
 
 /// Pages that `lsfast log` reads for one step, those in memory included. Rows of a larger step are
 /// not counted, which its line says.

@@ -19,6 +19,7 @@
 //! | | each of up to 16 threads: pages decoded and written | 1.25 |
 //! | a verification | two parts of each of four files | 40 |
 //! | a reader of pages | recent pages | [`VIEW_PAGE_BYTES`] 64 |
+//! | | short files, in one piece | [`VIEW_FILE_BYTES`] 32 |
 //!
 //! Sums: one database with one replica and its history [`REPLICATE_BYTES`] 176; a restore or a
 //! verification [`READ_BYTES`] 96.
@@ -145,6 +146,10 @@ pub const VERIFY_FILES: usize = 4;
 /// Bytes of recent pages that the readers of one replica share. With more, those that were not used
 /// for the longest time are read again when they are wanted.
 pub const VIEW_PAGE_BYTES: usize = 64 * MIB;
+
+/// Bytes of short files in memory that the readers of one replica share. With more, further files
+/// are read in parts, like long ones.
+pub const VIEW_FILE_BYTES: usize = 32 * MIB;
 
 // # Sums
 

@@ -14,6 +14,7 @@ pub mod limits;
 mod memory;
 pub mod pages;
 pub mod untrusted;
+mod view_limits;
 
 pub use checksum::DatabaseChecksum;
 pub use ids::{FrameNo, Level, LtxId, PageSize, Pgno, Salts, Txid};

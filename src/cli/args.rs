@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 
 use super::global::{Global, LogLevel};
 use super::{
-    bench, changes, control, databases, doctor, explain, generations, ltx, manual, points, promote, repair,
-    replicate, reset, restore, status, verify, version,
+    bench, changes, control, databases, doctor, explain, generations, ltx, manual, points, promote, query,
+    repair, replicate, reset, restore, status, verify, version,
 };
 
 /// Replicates live SQLite databases to S3 or a directory, and restores them.
@@ -39,6 +39,10 @@ pub enum Command {
     Log(changes::LogArgs),
     /// Show the rows that differ between two states, or the SQL that takes the change back
     Diff(changes::DiffArgs),
+    /// Run SQL on a state of a replica, without restoring it
+    Query(query::QueryArgs),
+    /// Look at states of a replica with SQL, line by line
+    Shell(query::ShellArgs),
     /// Read a replica end to end and report which states can be restored
     Verify(verify::VerifyArgs),
     /// Write damaged or missing files of a replica again, and report what is lost for good
@@ -94,6 +98,8 @@ impl Command {
             Command::Points(args) => !args.url.contains("://"),
             Command::Log(args) => !args.url.contains("://"),
             Command::Diff(args) => !args.url.contains("://"),
+            Command::Query(args) => !args.state.url.contains("://"),
+            Command::Shell(args) => !args.state.url.contains("://"),
             Command::Verify(args) => {
                 args.replica.is_none() && !args.url.as_ref().is_some_and(|url| url.contains("://"))
             }

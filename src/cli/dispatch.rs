@@ -8,7 +8,7 @@ use super::args::{Cli, Command};
 use super::setup::Setup;
 use super::{
     bench, changes, control, databases, doctor, examples, explain, flags, generations, log, ltx, manual,
-    points, promote, repair, replicate, report, reset, restore, status, verify, version,
+    points, promote, query, repair, replicate, report, reset, restore, status, verify, version,
 };
 use crate::io::{forbid_core_files, guardian};
 
@@ -57,6 +57,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Log(args) => changes::run_log(&mut setup, &args).map(|()| ExitCode::SUCCESS),
         Command::Diff(args) => changes::run_diff(&mut setup, &args).map(|()| ExitCode::SUCCESS),
         Command::Points(args) => points::run(&mut setup, &args).map(|()| ExitCode::SUCCESS),
+        Command::Query(args) => query::run(&mut setup, &args).map(|()| ExitCode::SUCCESS),
+        Command::Shell(args) => query::shell(&mut setup, &args).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&mut setup, &args),
         Command::Repair(args) => repair::run(&global, &mut setup, &args),
         Command::Ltx(args) => ltx::run(&mut setup, &args).map(|()| ExitCode::SUCCESS),

@@ -3,7 +3,7 @@
 use clap::Command;
 
 /// Name of a command, and its examples: what each does, and the line to type.
-const EXAMPLES: [(&str, &[(&str, &str)]); 20] = [
+const EXAMPLES: [(&str, &[(&str, &str)]); 22] = [
     (
         "replicate",
         &[
@@ -58,12 +58,32 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 20] = [
         ],
     ),
     (
+        "query",
+        &[
+            ("Ask the newest state", "lsfast query s3://my-bucket/app \"SELECT count(*) FROM orders\""),
+            (
+                "Print rows as they were two hours ago, for another program",
+                "lsfast query s3://my-bucket/app --timestamp \"2h ago\" --csv \"SELECT * FROM orders\"",
+            ),
+        ],
+    ),
+    (
         "diff",
         &[
             ("Show the rows that changed since a time", "lsfast diff --from \"2h ago\" s3://my-bucket/app"),
             (
                 "Write the SQL that brings deleted rows back",
                 "lsfast diff --from 14:02 --to 14:04 --only deleted --undo s3://my-bucket/app > undo.sql",
+            ),
+        ],
+    ),
+    (
+        "shell",
+        &[
+            ("Look around, at any time (.at \"2h ago\")", "lsfast shell s3://my-bucket/app"),
+            (
+                "Keep what is read for the next time",
+                "lsfast shell --cache ~/.cache/lsfast s3://my-bucket/app",
             ),
         ],
     ),

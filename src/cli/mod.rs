@@ -24,6 +24,7 @@ mod points;
 mod probe;
 mod progress;
 mod promote;
+mod query;
 mod repair;
 mod replicate;
 mod report;

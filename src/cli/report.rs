@@ -95,6 +95,15 @@ pub(super) fn print_text(text: &str) -> Result<(), OutputError> {
     out.write_all(untrusted::lines(text).as_bytes()).and_then(|()| out.flush()).map_err(OutputError)
 }
 
+/// Writes bytes for another program to standard output, as they are.
+///
+/// # Errors
+/// [`OutputError`] if they cannot be written.
+pub(super) fn print_bytes(bytes: &[u8]) -> Result<(), OutputError> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(OutputError)
+}
+
 /// Reports a panic as one line in the form of any other error, and lets it unwind.
 ///
 /// A panic means that an assertion on the data path failed. The process does not abort. Unwinding

@@ -88,7 +88,6 @@ impl File {
     ///
     /// # Errors
     /// Any error of `open(2)`; `AlreadyExists` if the name is taken.
-    #[cfg(any(test, feature = "internals"))]
     pub fn create_new(path: &Path, mode: u32) -> io::Result<File> {
         OpenOptions::new()
             .read(true)

@@ -1,6 +1,7 @@
 //! Errors of reading pages on demand.
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::base::Txid;
 use crate::restore::RestoreError;
@@ -53,15 +54,22 @@ pub enum ViewError {
         /// The last TXID before the gap.
         reached: Txid,
     },
+    /// A parameter of a URI is missing or wrong, or the replica cannot be opened as it says.
+    #[error("{0}")]
+    Parameter(String),
+    /// SQLite refuses the file system.
+    #[error("SQLite refuses to register the file system of replicas (code {0})")]
+    Register(i32),
+    /// The folder for what was read cannot be used.
+    #[error("the cache folder {dir} cannot be created: {cause}", dir = dir.display())]
+    Folder {
+        /// Path of the folder.
+        dir: PathBuf,
+        /// The underlying error.
+        #[source]
+        cause: io::Error,
+    },
     /// The threads that do the requests cannot be started.
     #[error("the threads for requests cannot be started: {0}")]
     Driver(#[source] io::Error),
-}
-
-impl ViewError {
-    /// Whether the state is lost, as for [`RestoreError::is_loss`].
-    #[must_use]
-    pub fn is_loss(&self) -> bool {
-        matches!(self, ViewError::Restore(e) if e.is_loss())
-    }
 }

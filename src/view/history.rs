@@ -8,7 +8,7 @@ use super::stored_file::StoredFile;
 use super::{Replica, ViewError};
 use crate::base::clock::Millis;
 use crate::base::{Level, Txid};
-use crate::restore::Until;
+use crate::restore::{RestoreError, Until};
 use crate::store::Entry;
 
 /// The files that lead from one state to another, oldest first, in steps as small as the replica
@@ -24,6 +24,7 @@ pub struct History {
 pub struct Change {
     replica: Replica,
     file: Arc<StoredFile>,
+    numbers: Arc<[u32]>,
 }
 
 impl History {
@@ -39,11 +40,8 @@ impl History {
                 let url = replica.store().url().to_owned();
                 ViewError::NoHistory { url, from, to, reached }
             })?;
-            match replica.files(&chain) {
-                Ok(files) => {
-                    let of = |file| Change { replica: replica.clone(), file };
-                    return Ok(History { changes: files.into_iter().map(of).collect() });
-                }
+            match opened(replica, &chain) {
+                Ok(changes) => return Ok(History { changes }),
                 Err(e) => source.around(replica, e)?,
             }
         }
@@ -73,11 +71,8 @@ impl History {
                 }
             }
             let first = steps.len().saturating_sub(count);
-            match replica.files(&steps[first..]) {
-                Ok(files) => {
-                    let of = |file| Change { replica: replica.clone(), file };
-                    return Ok((History { changes: files.into_iter().map(of).collect() }, first > 0));
-                }
+            match opened(replica, &steps[first..]) {
+                Ok(changes) => return Ok((History { changes }, first > 0)),
                 Err(e) => source.around(replica, e)?,
             }
         }
@@ -88,6 +83,15 @@ impl History {
     pub fn changes(&self) -> &[Change] {
         &self.changes
     }
+}
+
+/// Opens files with the numbers of their pages.
+fn opened(replica: &Replica, entries: &[Entry]) -> Result<Vec<Change>, RestoreError> {
+    let of = |file: Arc<StoredFile>| {
+        let numbers = replica.driver().run(file.numbers(&**replica.store()))?.into();
+        Ok(Change { replica: replica.clone(), file, numbers })
+    };
+    replica.files(entries)?.into_iter().map(of).collect()
 }
 
 impl Change {
@@ -118,7 +122,7 @@ impl Change {
     /// The numbers of the pages that the file has, ascending.
     #[must_use]
     pub fn numbers(&self) -> Vec<u32> {
-        self.file.numbers()
+        self.numbers.to_vec()
     }
 
     /// The image of a page after this file, which must be one of [`Change::numbers`].
@@ -126,11 +130,11 @@ impl Change {
     /// # Errors
     /// [`ViewError`], if the page cannot be read, or if the file does not have it.
     pub fn page(&self, number: u32) -> Result<Arc<[u8]>, ViewError> {
-        let Some(entry) = self.file.locate(number) else {
+        let Some(entry) = self.replica.locate(&self.file, number)? else {
             let id = self.file.entry().id;
             return Err(ViewError::NotChanged { number, txids: format!("{}-{}", id.min, id.max) });
         };
-        Ok(self.replica.read(&self.file, entry)?)
+        Ok(self.replica.page(&self.file, entry)?)
     }
 }
 

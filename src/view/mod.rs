@@ -30,20 +30,24 @@
 //! A file that is damaged or has vanished is left out, and another plan for the same state replaces
 //! the first. If there is none, the error says so; an older state never replaces the wanted one.
 
-#![allow(dead_code, unused_imports)]
+#![cfg_attr(not(feature = "internals"), allow(dead_code, unused_imports))]
 
+mod ahead;
 pub mod btree;
 pub mod change;
 mod driver;
 mod error;
+mod folder;
 mod history;
 mod lru;
+mod page_index;
 mod pages;
 mod replica;
 mod snapshot;
 mod source;
 mod stored_file;
 mod timeline;
+pub mod vfs;
 
 pub use error::ViewError;
 pub use history::{Change, History};

@@ -1,12 +1,15 @@
 //! One state of a replica.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::ahead::Ahead;
+use super::page_index::PageIndex;
 use super::source::Source;
 use super::stored_file::StoredFile;
 use super::{At, Pages, Replica, ViewError};
 use crate::base::clock::Millis;
-use crate::base::{PageSize, Pgno, Txid};
+use crate::base::{PageSize, Pgno, Txid, limits};
 use crate::ltx::{Header, IndexEntry};
 use crate::restore::{RestoreError, Until};
 use crate::store::Entry;
@@ -18,6 +21,8 @@ pub struct Snapshot {
     source: Source,
     /// The files of the plan, newest first.
     files: Vec<Arc<StoredFile>>,
+    owners: Owners,
+    ahead: Ahead,
     /// Header of the newest file.
     header: Header,
     created: Millis,
@@ -43,7 +48,17 @@ impl Snapshot {
                     let header = *files.first().ok_or(RestoreError::Interrupted)?.header();
                     let created = choice.known_time().unwrap_or(header.timestamp);
                     let (replica, is_newest) = (replica.clone(), choice.is_newest);
-                    return Ok(Snapshot { replica, source, files, header, created, is_newest });
+                    let (owners, ahead) = (Owners::new(&files), Ahead::default());
+                    return Ok(Snapshot {
+                        replica,
+                        source,
+                        files,
+                        owners,
+                        ahead,
+                        header,
+                        created,
+                        is_newest,
+                    });
                 }
                 Err(e) => source.around(replica, e)?,
             }
@@ -76,8 +91,12 @@ impl Snapshot {
 
     /// The newest file that has a page, and where.
     fn locate(&self, number: u32) -> Result<(Arc<StoredFile>, IndexEntry), RestoreError> {
-        for file in &self.files {
-            if let Some(entry) = file.locate(number) {
+        // Files whose index is not in memory as a whole are asked one by one.
+        let owner = self.owners.pages.get(&number).copied();
+        let parts = self.owners.parts.iter().copied().filter(|at| owner.is_none_or(|owner| *at < owner));
+        for at in parts.chain(owner) {
+            let file = &self.files[at];
+            if let Some(entry) = self.replica.locate(file, number)? {
                 return Ok((Arc::clone(file), entry));
             }
         }
@@ -88,9 +107,71 @@ impl Snapshot {
         })
     }
 
-    fn try_page(&self, number: u32) -> Result<Arc<[u8]>, RestoreError> {
+    fn try_page(&mut self, number: u32) -> Result<Arc<[u8]>, RestoreError> {
         let (file, entry) = self.locate(number)?;
-        self.replica.read(&file, entry)
+        let key = (file.entry().id, number);
+        let known = self.replica.pages().get(key);
+        if let Some(page) = known {
+            self.ahead.note(number, &page);
+            return Ok(page);
+        }
+        let mut groups = vec![(Arc::clone(&file), file.index().run(entry, limits::VIEW_AHEAD_BYTES))];
+        let ahead = self.ahead.wanted(number).to_vec();
+        for number in ahead {
+            self.add_ahead(&mut groups, number)?;
+        }
+        for (_, frames) in &mut groups {
+            frames.sort_unstable_by_key(|frame| frame.offset);
+        }
+        let page = self.replica.read(groups, key)?;
+        self.ahead.note(number, &page);
+        Ok(page)
+    }
+
+    /// Adds a page that is read ahead, unless it is in memory.
+    fn add_ahead(
+        &self,
+        groups: &mut Vec<(Arc<StoredFile>, Vec<IndexEntry>)>,
+        number: u32,
+    ) -> Result<(), RestoreError> {
+        // A damaged interior page may name any page.
+        if number == 0 || number > self.header.commit || number == self.header.page_size.lock_page().get() {
+            return Ok(());
+        }
+        let (file, entry) = self.locate(number)?;
+        if self.replica.pages().has((file.entry().id, number)) {
+            return Ok(());
+        }
+        match groups.iter_mut().find(|(of, _)| Arc::ptr_eq(of, &file)) {
+            Some((_, frames)) if frames.contains(&entry) => {}
+            Some((_, frames)) => frames.push(entry),
+            None => groups.push((file, vec![entry])),
+        }
+        Ok(())
+    }
+}
+
+/// Which file has a page.
+#[derive(Debug, Default)]
+struct Owners {
+    /// By page number, the newest of the files whose index is in memory as a whole.
+    pages: HashMap<u32, usize>,
+    /// The other files, newest first.
+    parts: Vec<usize>,
+}
+
+impl Owners {
+    fn new(files: &[Arc<StoredFile>]) -> Owners {
+        let mut owners = Owners::default();
+        for (at, file) in files.iter().enumerate() {
+            match file.index() {
+                PageIndex::Whole(all) => {
+                    all.iter().for_each(|e| _ = owners.pages.entry(e.pgno.get()).or_insert(at));
+                }
+                PageIndex::Parts(_) => owners.parts.push(at),
+            }
+        }
+        owners
     }
 }
 
@@ -121,6 +202,7 @@ impl Pages for Snapshot {
                 let (_, plan) = self.source.choose(&self.replica, Until::Txid(txid))?;
                 match files(&self.replica, &plan) {
                     Ok(files) => {
+                        self.owners = Owners::new(&files);
                         self.files = files;
                         break;
                     }

@@ -19,6 +19,7 @@ impl Source {
     /// Lists the replica.
     pub(super) fn list(replica: &Replica) -> Result<Source, ViewError> {
         let listing = replica.driver().run(replica.store().list_all()).map_err(RestoreError::from)?;
+        replica.retain(&listing);
         let damaged = Damaged::of_listing(&listing.files);
         Ok(Source { listing, damaged, listings: 1 })
     }

@@ -145,7 +145,8 @@ fn parallelism(text: &str) -> Result<usize, String> {
     }
 }
 
-fn txid(text: &str) -> Result<Txid, String> {
+/// Parses a TXID in hex, with or without leading zeros.
+pub(crate) fn txid(text: &str) -> Result<Txid, String> {
     let hex = (1..=16).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
     match u64::from_str_radix(text, 16) {
         Ok(n) if hex && n > Txid::MAX.0 => Err(format!("the largest TXID there can be is {}", Txid::MAX)),

@@ -7,4 +7,5 @@ mod run;
 mod standby;
 
 pub use args::RestoreArgs;
+pub(crate) use args::txid;
 pub(crate) use run::run;

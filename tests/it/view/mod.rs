@@ -1,3 +1,9 @@
 //! Pages of a replica on demand.
 
+mod counting;
+mod extension;
+mod large;
+mod live;
 mod pages;
+mod query;
+mod random;

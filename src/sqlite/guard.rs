@@ -224,7 +224,8 @@ impl Guard {
         )
     }
 
-    /// Whether a thread waits for the lock of cruise, so that nothing can be decided until it returns.
+    /// Whether a thread waits for the lock of cruise, so that nothing can be decided until it
+    /// returns.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         !matches!(self.phase, Phase::Cruise | Phase::Turn { .. })

@@ -88,8 +88,8 @@ pub(super) fn rounds_after_loss(bytes: u64, before: Option<(Duration, Duration)>
     again.unwrap_or(base).max(base).min(ROUNDS_MAX)
 }
 
-/// How long CKPT is held after a turn that was due. A busy writer has filled the WAL by then, and an
-/// early turn would only cost lsfast some calls.
+/// How long CKPT is held after a turn that was due. A busy writer has filled the WAL by then, and
+/// an early turn would only cost lsfast some calls.
 pub(super) const HARD_AFTER_TURN: Duration = Duration::from_millis(100);
 
 /// Frames in the WAL at which a turn begins to find out whether the application checkpoints early.
@@ -101,9 +101,9 @@ const PROBE_EVERY: u32 = 8;
 /// After this many late checkpoints in a row, turns no longer begin early.
 const LATE: u32 = 8;
 
-/// When a busy writer's turn begins early: an application with its own `wal_autocheckpoint`, or one that
-/// checkpoints explicitly, comes before the WAL has [`limits::TURN_FRAMES`] frames. While CKPT is
-/// held its checkpoint fails without a trace, so it is found only in a turn.
+/// When a busy writer's turn begins early: an application with its own `wal_autocheckpoint`, or one
+/// that checkpoints explicitly, comes before the WAL has [`limits::TURN_FRAMES`] frames. While CKPT
+/// is held its checkpoint fails without a trace, so it is found only in a turn.
 #[derive(Debug, Default)]
 pub(super) struct Early {
     /// Frames in the WAL at the last checkpoint that came early; 0 if none did lately.

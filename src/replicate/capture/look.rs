@@ -262,8 +262,8 @@ impl Capture {
         header.change == self.taken.change()
     }
 
-    /// In cruise or an early turn, with everything taken, the two counts must agree. If they do not, this database's
-    /// writers count commits differently, and the count is not used.
+    /// In cruise or an early turn, with everything taken, the two counts must agree. If they do
+    /// not, this database's writers count commits differently, and the count is not used.
     fn check_count(&mut self, header: &WalIndexHeader) {
         if !(self.guard.in_cruise() || self.guard.is_early()) || self.is_closing() {
             return;

@@ -128,9 +128,8 @@ impl Local {
         self.former.as_ref()
     }
 
-    /// Forgets the checksum of the durable point unless the page hashes make it. A bit that changed
-    /// in their file would make the checksums of all later batches wrong, and a restore would refuse
-    /// what is right. Reads all hashes, 16 bytes for each page of the database.
+    /// Forgets the checksum of the durable point unless the page hashes make it; reads all of them.
+    /// With one changed bit in them, a restore would refuse all later states.
     pub fn prove_checksum(&mut self) {
         let durable = &self.state.durable;
         let (Some(expected), Some(hashes)) = (durable.checksum, &self.hashes) else { return };

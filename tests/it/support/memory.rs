@@ -113,7 +113,7 @@ impl MemoryS3 {
     }
 
     /// Changes objects behind the back of all programs.
-    pub fn objects<T>(&self, change: impl FnOnce(&mut BTreeMap<String, Bytes>) -> T) -> T {
+    pub fn objects<T>(&self, change: impl FnOnce(&mut BTreeMap<String, (Bytes, Millis)>) -> T) -> T {
         change(&mut self.state.objects.lock().expect("no panic"))
     }
 

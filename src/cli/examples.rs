@@ -176,7 +176,7 @@ mod tests {
         let lines = EXAMPLES.iter().flat_map(|(name, examples)| examples.iter().map(move |e| (name, e.1)));
         for (name, line) in lines {
             let line = line.trim_start_matches("source <(").trim_end_matches(')');
-            let line = line.split(" | ").next().expect("a command");
+            let line = line.split(" | ").next().expect("a command").split(" > ").next().expect("a command");
             let words = shell_words::split(line).expect("words");
             let command = added_to(Cli::command());
             let words = crate::cli::flags::normalise(&command, words.into_iter().map(Into::into));

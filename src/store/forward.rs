@@ -47,6 +47,7 @@ forward! {
     fn place(self) -> String;
     fn is_local(self) -> bool;
     fn list(self, scope: Scope) -> BoxFuture<'a, Result<Vec<Entry>>>;
+    fn list_page_after(self, after: Txid) -> BoxFuture<'a, Result<Option<ListedPage>>>;
     fn put(self, id: LtxId, body: Vec<Bytes>, options: PutOptions) -> BoxFuture<'a, Result<()>>;
     fn upload(self, id: LtxId, size_max: u64, options: PutOptions) -> BoxFuture<'a, Result<Box<dyn Upload>>>;
     fn get(self, id: LtxId, range: Range<u64>) -> BoxFuture<'a, Result<Bytes>>;
@@ -57,7 +58,6 @@ forward! {
         self, id: LtxId, body: Bytes, options: PutOptions
     ) -> BoxFuture<'a, Result<Option<CreateOnly>>>;
     fn know_create_only(self, proof: CreateOnly);
-    fn list_page_after(self, after: Txid) -> BoxFuture<'a, Result<Option<ListedPage>>>;
     fn forget_written(self);
     fn prewarm(self) -> BoxFuture<'a, ()>;
     fn now(self) -> Millis;

@@ -44,7 +44,7 @@ pub(in super::super) fn look(capture: &mut Capture) -> Look {
         let look = capture.look(Instant::now()).unwrap();
         captured |= look.captured;
         if !look.more {
-            return Look { captured, ..look };
+            return Look { captured, all: false, ..look };
         }
     }
 }

@@ -105,7 +105,9 @@ fn a_sound_replica_is_read_whole_with_one_listing() {
         assert_eq!(case.meter.bytes(), total);
         let after = case.store().counts();
         assert_eq!(after.lists - before.lists, 1);
-        assert_eq!((after.gets - before.gets) as usize, case.store().entries().len());
+        // Besides each file, the headers of a few in which two levels could disagree.
+        let headers = (after.gets - before.gets) as usize - case.store().entries().len();
+        assert!(headers <= 3, "{headers}");
     });
 }
 

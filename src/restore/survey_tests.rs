@@ -96,8 +96,7 @@ impl Store for Shelf {
             WalRange::default(),
         );
         let page = [7; 512];
-        let bytes =
-            Bytes::from(encode_file(&header, [(Pgno::new(1).unwrap(), &page[..])].into_iter()).unwrap());
+        let bytes = Bytes::from(encode_file(&header, [(Pgno::new(1).unwrap(), &page[..])]).unwrap());
         now(bytes.slice(range.start as usize..(range.end as usize).min(bytes.len())))
     }
     fn put<'a>(

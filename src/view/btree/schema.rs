@@ -72,7 +72,7 @@ fn read_entries(state: &State<'_>) -> Result<Vec<Entry>, BtreeError> {
     let mut walk = Walk::new(*state, 1);
     while let Some(row) = walk.next_row()? {
         if entries.len() >= ENTRIES_MAX {
-            return Err(BtreeError::Schema(format!("it has more than {} entries", ENTRIES_MAX)));
+            return Err(BtreeError::Schema(format!("it has more than {ENTRIES_MAX} entries")));
         }
         let payload = row.payload(state)?;
         let values = parse_record(&payload).ok_or(BtreeError::damaged(row.page, "a record is damaged"))?;

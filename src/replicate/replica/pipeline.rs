@@ -14,7 +14,7 @@
 //!
 //! # Failure and crash
 //!
-//! A failed request is repeated as [`Trouble`] says. If the replica is found to hold something
+//! A failed request is repeated as `retry` says. If the replica is found to hold something
 //! other than what was stored there ([`ReplicaError::Doubt`]), the pipeline begins again with the
 //! first contact.
 

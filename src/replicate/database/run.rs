@@ -293,8 +293,10 @@ impl<'a> Follower<'a> {
                 continue;
             }
             if odd && self.capture.is_overtaken().map_err(|e| self.tail_error(e))? {
+                // Until our locks are gone, an application does not see what is in that WAL.
+                let end = self.abandon().await;
                 tracing::warn!(db = %self.path().display(), "another program put a WAL next to the database; opening both again");
-                return Ok(self.abandon().await);
+                return Ok(end);
             }
             if let Some(end) = self.wait(at, &mut gaps).await? {
                 return Ok(end);

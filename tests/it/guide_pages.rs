@@ -155,7 +155,10 @@ repeat_until() {
   done
 }
 block_prints() { bash -eu block.sh >out.log 2>&1 && grep -qF -- "$1" out.log; }
-started() { grep -qE 'message=(replicating|following)' running.log; }
+# The first line of a replica comes once the lock of its database is held.
+started() {
+  grep -qE 'message=following|waiting for the database|resuming from|storing an image|compar|newest state' running.log
+}
 "#;
 
 /// The page as one script. It prints `BLOCK line` before each block.

@@ -465,7 +465,8 @@ impl Executor {
     async fn delete(&self, ids: &[LtxId]) -> Result<(), HistoryError> {
         let newest = self.feed.inventory(|s| s.position());
         // I4: without the newest level-0 file Litestream would begin again at TXID 1.
-        assert!(!ids.contains(&LtxId::raw(newest)), "the newest level-0 file is the position of the replica");
+        let is_position = |id: &LtxId| id.level == Level::RAW && id.max >= newest;
+        assert!(!ids.iter().any(is_position), "the newest level-0 file is the position of the replica");
         self.feed.without(ids, self.store.delete(ids)).await?;
         tracing::debug!(db = self.name, replica = self.store.url(), files = ids.len(), "history deleted");
         ids.iter().for_each(|id| self.feed.cache().forget(*id));

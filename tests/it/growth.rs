@@ -139,7 +139,7 @@ fn explicit_checkpoints_succeed_while_few_frames_come() {
     }
     let frames = dir.path().join("app.db-wal").metadata().expect("a WAL").len() / (4096 + 24);
     assert!(frames < 100, "{frames} frames\n{}", process.output());
-    // On a loaded host a late turn may lead to a comparison of page hashes; nothing is lost by that.
+    // On a loaded host a late turn may lead to a comparison of page hashes, which loses nothing.
     process.stop();
     let out = dir.path().join("out.db");
     lsfast::restore(&out, &place.url("db"), &[], &["--integrity-check", "full"]);

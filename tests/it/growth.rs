@@ -105,8 +105,9 @@ fn an_application_that_checkpoints_early_gets_its_turn_early() {
         done += 1 - busy;
     }
     assert!(done >= 15, "{done} of 20 checkpoints succeeded\n{}", process.output());
-    // A turn that is late may lead to a comparison of page hashes, which loses nothing.
-    process.stop();
+    let log = process.stop();
+    // A late turn may lead to a comparison of page hashes, which loses nothing but is no rule.
+    assert!(log.matches("continuity of the WAL is not proven").count() <= 3, "{log}");
     let out = dir.path().join("out.db");
     lsfast::restore(&out, &place.url("db"), &[], &["--integrity-check", "full"]);
     assert_eq!(sqlite::dump_hash(&out), sqlite::dump_hash(&path));
@@ -139,8 +140,9 @@ fn explicit_checkpoints_succeed_while_few_frames_come() {
     }
     let frames = dir.path().join("app.db-wal").metadata().expect("a WAL").len() / (4096 + 24);
     assert!(frames < 100, "{frames} frames\n{}", process.output());
-    // On a loaded host a late turn may lead to a comparison of page hashes, which loses nothing.
-    process.stop();
+    let log = process.stop();
+    // A late turn may lead to a comparison of page hashes, which loses nothing but is no rule.
+    assert!(log.matches("continuity of the WAL is not proven").count() <= 3, "{log}");
     let out = dir.path().join("out.db");
     lsfast::restore(&out, &place.url("db"), &[], &["--integrity-check", "full"]);
     assert_eq!(sqlite::dump_hash(&out), sqlite::dump_hash(&path));

@@ -39,7 +39,17 @@ pub fn check(level_0: &Path, log: &str, vacuums: u64) -> anyhow::Result<Stored> 
     ids.sort_unstable();
     let repairs = repairs(log);
     let (mut images, mut state) = (Vec::new(), Pages::new());
-    for (id, txid) in ids.iter().zip(1..) {
+    // The first image may be gone from level 0, if level 9 has it and a batch has followed.
+    let image = LtxId::new(Level::SNAPSHOT, Txid(1), Txid(1))?;
+    let is_stored_once = level_0.with_file_name("9").join(image.file_name()).exists();
+    let first = if ids.first().is_some_and(|id| id.min == Txid(2)) && is_stored_once {
+        let bytes = fs::read(level_0.with_file_name("9").join(image.file_name()))?;
+        state.extend(ltx_file::stream(&bytes, usize::MAX).context("the image of level 9")?.pages);
+        2
+    } else {
+        1
+    };
+    for (id, txid) in ids.iter().zip(first..) {
         ensure!((id.min, id.max) == (Txid(txid), Txid(txid)), "{id} stands where TXID {txid} should");
         let name = id.file_name();
         let bytes = fs::read(level_0.join(&name))?;

@@ -9,6 +9,7 @@ use crate::config::ConfigError;
 use crate::config::file::FileError;
 use crate::restore::RestoreError;
 use crate::restore::standby::FollowError;
+use crate::view::ViewError;
 
 /// The message of `error` and of its causes, joined by `: ` on one line.
 ///
@@ -53,7 +54,11 @@ pub(super) fn code_of(error: &anyhow::Error) -> u8 {
         FollowError::Restore(e) => Some(e),
         _ => None,
     });
-    match error.downcast_ref::<RestoreError>().or(of_standby) {
+    let of_view = error.downcast_ref::<ViewError>().and_then(|e| match e {
+        ViewError::Restore(e) => Some(e),
+        _ => None,
+    });
+    match error.downcast_ref::<RestoreError>().or(of_standby).or(of_view) {
         Some(e) if e.is_loss() => LOST,
         _ => 1,
     }

@@ -85,6 +85,7 @@ pub use progress::{Progress, Silent, Stage};
 pub use report::{ProvenBy, Report};
 pub use run::run;
 pub use survey::Survey;
+pub(crate) use verify::odd_files;
 pub use verify::{
     Compared, Health, Meter, VerifyOptions, VerifyReport, lost_states, one as prove_file, verify_replica,
 };

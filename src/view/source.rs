@@ -24,20 +24,37 @@ impl Source {
         Ok(Source { listing, damaged, listings: 1 })
     }
 
-    /// The files that lead to a state, without those known to be damaged.
+    /// The files that lead to a state, without those known to be damaged or of another history.
+    ///
+    /// # Errors
+    /// As a restore of this state: also where the replica holds two histories.
     pub(super) fn choose(
         &mut self,
         replica: &Replica,
         until: Until,
     ) -> Result<(Choice, Vec<Entry>), ViewError> {
-        let choice = restore::of_listing(&**replica.store(), &self.listing, until.into(), &mut self.damaged);
-        let choice = replica.driver().run(choice)?;
-        match &choice.files {
-            Files::Ltx(files) => {
-                let files = files.clone();
-                Ok((choice, files))
+        loop {
+            let store = replica.store();
+            let choice = restore::of_listing(&**store, &self.listing, until.into(), &mut self.damaged);
+            let choice = replica.driver().run(choice)?;
+            let Files::Ltx(files) = &choice.files else {
+                return Err(ViewError::Legacy { url: store.url().to_owned() });
+            };
+            let odd = match choice.txid() {
+                Some(txid) => {
+                    let odd = restore::odd_files(store, &self.listing.files, &self.damaged, txid);
+                    replica.driver().run(odd)?
+                }
+                None => Vec::new(),
+            };
+            let mut again = false;
+            for (id, why) in odd {
+                again |= files.iter().any(|f| f.id == id) && self.damaged.add(id, why);
             }
-            Files::Legacy(_) => Err(ViewError::Legacy { url: replica.store().url().to_owned() }),
+            if !again {
+                let files = files.clone();
+                return Ok((choice, files));
+            }
         }
     }
 

@@ -32,7 +32,7 @@ mod stream;
 
 pub use coverage::lost_states;
 pub use database::Compared;
-pub(super) use forks::odd_files;
+pub(crate) use forks::odd_files;
 pub use report::{Health, VerifyOptions, VerifyReport};
 pub use run::{one, verify_replica};
 pub use stream::Meter;

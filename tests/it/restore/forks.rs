@@ -6,6 +6,9 @@ use lsfast::restore::Health;
 use super::proof::{FILES, Sealed, command, id, verify};
 use super::*;
 
+const ONE: &str = "0000000000000001";
+const SIX: &str = "0000000000000006";
+
 /// The levels of one database, and level 0 of its fork after the second batch.
 fn grafted() -> (Sealed, Sealed) {
     let (sealed, fork) = (Sealed::new(1), Sealed::fork(1, 2, 2));
@@ -54,6 +57,13 @@ fn a_state_of_two_histories_is_refused() {
     for args in [&["points", &sealed.url()][..], &["restore", "--dry-run", &sealed.url()]] {
         let (code, said) = command(args);
         assert!(code == Some(0) && said.contains("different checksums"), "{said}");
+    }
+    // The pages of no database are shown, nor rows that no state had.
+    for args in
+        [&["query", &sealed.url(), "SELECT 1"][..], &["diff", "--from", ONE, "--to", SIX, &sealed.url()]]
+    {
+        let (code, said) = command(args);
+        assert!(code == Some(4) && said.contains("two histories"), "{args:?}: {code:?} {said}");
     }
     let dir = tempfile::tempdir().expect("a directory");
     let out = dir.path().join("out.db");

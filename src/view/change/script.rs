@@ -344,36 +344,39 @@ impl<'a> Part<'a> {
         let _ = writeln!(
             out,
             "INSERT INTO temp.lsfast_conflicts\n  SELECT {what} || 'its columns'\n  WHERE (SELECT count(*) FROM \
-             pragma_table_xinfo({0})) <> {1}\n    OR EXISTS (SELECT 1 FROM pragma_table_xinfo({0}) WHERE name NOT IN \
+             pragma_table_xinfo({0}, 'main')) <> {1}\n    OR EXISTS (SELECT 1 FROM pragma_table_xinfo({0}, 'main') WHERE name NOT IN \
              ({2}));",
             string(&self.diff.table.name),
             columns.len(),
             columns.join(", "),
         );
+        let same = |other: &str| {
+            let of_column = |c: String| {
+                format!("m.{c} IS {other}.{c} COLLATE BINARY AND typeof(m.{c}) = typeof({other}.{c})")
+            };
+            let all: Vec<String> = self.columns.iter().map(|i| of_column(self.column(*i))).collect();
+            all.join("\n    AND ")
+        };
         if !self.from.is_empty() {
             // A column of the key is compared too, because its collation may take different text
             // as equal.
-            let same: Vec<String> = self
-                .columns
-                .iter()
-                .map(|i| self.column(*i))
-                .map(|c| format!("m.{c} IS f.{c} COLLATE BINARY AND typeof(m.{c}) = typeof(f.{c})"))
-                .collect();
             let _ = writeln!(
                 out,
                 "INSERT INTO temp.lsfast_conflicts\n  SELECT {what} || {} FROM temp.lsfast_from_{n} AS f\n  WHERE NOT \
                  EXISTS (SELECT 1 FROM main.{table} AS m WHERE {}\n    AND {});",
                 self.key_text(),
                 self.same_key("f"),
-                same.join("\n    AND "),
+                same("f"),
             );
         }
-        // A row without a primary key may get another rowid, so its rowid may be in use.
-        if !self.to.is_empty() && !self.key.is_empty() {
+        // A row without a primary key may get another rowid, so its rowid may be in use. An equal
+        // row under it is the row itself, which has come back: a second run must not add it again.
+        let taken = if self.key.is_empty() { format!("\n    AND {}", same("f")) } else { String::new() };
+        if !self.to.is_empty() {
             let _ = writeln!(
                 out,
                 "INSERT INTO temp.lsfast_conflicts\n  SELECT {what} || {} FROM temp.lsfast_to_{n} AS f\n  WHERE EXISTS \
-                 (SELECT 1 FROM main.{table} AS m WHERE {}\n    AND NOT EXISTS (SELECT 1 FROM temp.lsfast_from_{n} AS \
+                 (SELECT 1 FROM main.{table} AS m WHERE {}{taken}\n    AND NOT EXISTS (SELECT 1 FROM temp.lsfast_from_{n} AS \
                  o WHERE {}));",
                 self.key_text(),
                 self.same_key("f"),

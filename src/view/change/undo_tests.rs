@@ -101,3 +101,23 @@ fn unique_values_may_change_places() {
     run_script(&path, &sql).unwrap();
     assert_eq!(one(&path, "SELECT count(*) FROM orders WHERE email = id || '@x'"), "Integer(300)");
 }
+
+/// A row without a primary key is told from others by its rowid alone, which it may lose.
+#[test]
+fn a_second_run_brings_no_row_back_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let schema = "CREATE TABLE n(x); INSERT INTO n VALUES ('one'), ('two'), (NULL), (3.0)";
+    let sql = undo_of(dir.path(), schema, "DELETE FROM n WHERE rowid > 1");
+    run_script(&path, &sql).unwrap();
+    assert_eq!(one(&path, "SELECT count(*) FROM n"), "Integer(4)");
+    let e = run_script(&path, &sql).unwrap_err().to_string();
+    assert!(e.contains("rows were changed again; nothing was changed"), "{e}");
+    assert_eq!(one(&path, "SELECT count(*) FROM n"), "Integer(4)");
+
+    // Another row has the rowid: what was deleted gets a new one.
+    let other = tempfile::tempdir().unwrap();
+    let sql = undo_of(other.path(), schema, "DELETE FROM n WHERE rowid > 1; INSERT INTO n VALUES ('new')");
+    run_script(&other.path().join("db"), &sql).unwrap();
+    assert_eq!(one(&other.path().join("db"), "SELECT count(*) FROM n"), "Integer(4)");
+}

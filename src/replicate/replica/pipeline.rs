@@ -76,6 +76,20 @@ impl Replica {
     }
 
     async fn begin_and_go_on(&mut self, executor: &mut Background) -> Result<(), ReplicaError> {
+        let mut next = Txid(0);
+        let whole = self.begin(&mut next, executor).await?;
+        self.vigil.arm(self.local.state().durable);
+        self.note_landmarks().await;
+        self.go_on(&mut next, whole, executor).await
+    }
+
+    /// Makes the replica this database. Sets `next`, and returns the batch that has all pages, if
+    /// there is one.
+    async fn begin(
+        &mut self,
+        next: &mut Txid,
+        executor: &mut Background,
+    ) -> Result<Option<Txid>, ReplicaError> {
         let remote = self.first_contact().await?;
         let remote = self.wait_for_a_sign(remote).await?;
         let decision = self.decide(&remote).await?;
@@ -84,26 +98,14 @@ impl Replica {
         if goes_on && remote.newest == self.local.state().durable.txid {
             self.find_exchanged().await?;
         }
-        let decision = self.after_graft(decision);
-        if decision.stranger {
+        let Decision { start, stranger, unsound, resized } = self.after_graft(decision);
+        if stranger {
             self.leave_a_living_writer_alone(&remote).await?;
         }
         self.vitals().known(&self.local.state().durable, self.local.state().timestamp);
-        let mut next = self.next_txid(&remote);
-        let (first, unsound, resized) = (next, decision.unsound, decision.resized);
-        // With `--once`, and at the stop, no executor reads the database for images: an image is
-        // made from a batch that has all pages.
-        let ends = self.once.is_some() || self.handoff.is_closing();
-        let start = match decision.start {
-            Start::Follow | Start::Repair(_) | Start::Recognise(..)
-                if ends && self.history.wants_whole_batch() =>
-            {
-                Start::Image(MISSING.to_owned())
-            }
-            start => start,
-        };
-        // The batch that has all pages, if there is one.
-        let mut whole = None;
+        *next = self.next_txid(&remote);
+        let first = *next;
+        let start = self.in_one_batch(start);
         let may_store_all = matches!(start, Start::Recognise(..) | Start::Image(_));
         match start {
             Start::Follow => {
@@ -112,37 +114,61 @@ impl Replica {
             }
             Start::Repair(reason) => {
                 self.vigil.arm(self.local.state().durable);
-                self.repair(&mut next, &reason).await?;
+                self.repair(next, &reason).await?;
             }
-            Start::Recognise(newest, reason) => self.recognise(&mut next, &newest, &reason).await?,
+            Start::Recognise(newest, reason) => self.recognise(next, &newest, &reason).await?,
             Start::Image(reason) => {
                 if resized {
                     self.end_page_size(&reason, executor).await?;
                 }
-                self.image(&mut next, &reason).await?;
+                self.image(next, &reason).await?;
             }
         }
         if resized {
             self.begin_page_size(executor).await;
-        } else if may_store_all && next > first {
-            whole = Some(self.local.state().durable.txid);
-            // Where files before it cannot be used, only an image of level 9 can be restored.
-            if unsound | self.local.take_wish_for_image() || !self.history.is_restorable() {
-                self.history.want_image();
-            }
+            return Ok(None);
         }
-        self.vigil.arm(self.local.state().durable);
-        self.note_landmarks().await;
+        if !may_store_all || *next == first {
+            return Ok(None);
+        }
+        // Where files before it cannot be used, only an image of level 9 can be restored.
+        if unsound | self.local.take_wish_for_image() || !self.history.is_restorable() {
+            self.history.want_image();
+        }
+        Ok(Some(self.local.state().durable.txid))
+    }
+
+    /// With `--once`, and at the stop, no executor reads the database for images: an image is made
+    /// from a batch that has all pages.
+    fn in_one_batch(&self, start: Start) -> Start {
+        let ends = self.once.is_some() || self.handoff.is_closing();
+        match start {
+            Start::Follow | Start::Repair(_) | Start::Recognise(..)
+                if ends && self.history.wants_whole_batch() =>
+            {
+                Start::Image(MISSING.to_owned())
+            }
+            start => start,
+        }
+    }
+
+    /// Stores what capture hands over, until the stop. `whole` is the batch that has all pages.
+    async fn go_on(
+        &mut self,
+        next: &mut Txid,
+        mut whole: Option<Txid>,
+        executor: &mut Background,
+    ) -> Result<(), ReplicaError> {
         loop {
             self.vitals().set_phase(ReplicaPhase::Following);
             self.handoff.tell_waiting();
             if let Some(reason) = self.handoff.slot(self.index, |s| s.gap.clone()) {
                 self.still_ours().await?;
-                self.repair(&mut next, &reason).await?;
+                self.repair(next, &reason).await?;
                 continue;
             }
             if let Some(wish) = self.history.take_wish() {
-                self.grant(wish, &mut next).await?;
+                self.grant(wish, next).await?;
                 continue;
             }
             let waiting = self.handoff.slot(self.index, |s| !s.pending.is_empty()) || self.is_doubted();
@@ -157,29 +183,43 @@ impl Replica {
                 self.still_ours().await?;
                 // Frames may have been missed during the wait.
                 if !self.has_gap() {
-                    self.store_pending(&mut next).await?;
+                    self.store_pending(next).await?;
                 }
                 continue;
             }
             if stopping {
-                if let Some(once) = self.once {
-                    self.finish_history(once).await?;
-                } else if !self.history.is_restorable() {
-                    *executor = Background::none();
-                    if whole != Some(self.local.state().durable.txid) {
-                        self.image(&mut next, MISSING).await?;
-                        whole = Some(self.local.state().durable.txid);
-                        continue;
-                    }
-                    self.history.want_image();
-                    self.finish_history(Once::default()).await?;
+                if !self.ends_restorable(next, &mut whole, executor).await? {
+                    continue;
                 }
                 self.still_ours_at_stop().await?;
                 return self.finish().await;
             }
-            self.prepare(next)?;
+            self.prepare(*next)?;
             self.wait_for_work().await;
         }
+    }
+
+    /// At the stop, with nothing pending: leaves a replica that can be restored. `Ok(false)` if a
+    /// batch with all pages was stored for that, after which more may be pending.
+    async fn ends_restorable(
+        &mut self,
+        next: &mut Txid,
+        whole: &mut Option<Txid>,
+        executor: &mut Background,
+    ) -> Result<bool, ReplicaError> {
+        if let Some(once) = self.once {
+            self.finish_history(once).await?;
+        } else if !self.history.is_restorable() {
+            *executor = Background::none();
+            if *whole != Some(self.local.state().durable.txid) {
+                self.image(next, MISSING).await?;
+                *whole = Some(self.local.state().durable.txid);
+                return Ok(false);
+            }
+            self.history.want_image();
+            self.finish_history(Once::default()).await?;
+        }
+        Ok(true)
     }
 
     async fn finish(&mut self) -> Result<(), ReplicaError> {

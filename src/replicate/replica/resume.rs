@@ -163,77 +163,121 @@ pub async fn decide(
         _ if state.durable.print != 0 && durable <= remote.newest => see(store, LtxId::raw(durable)).await?,
         _ => Seen::NotAsked,
     };
-    // Without knowledge of the replica its newest state may still be this database.
-    let without_hashes = |local: &Local, reason: String| match file {
-        Some(header) if header.checksum.is_some() && !local.wants_image() => Start::Recognise(header, reason),
-        _ => Start::Image(reason),
-    };
+    let known = Known { store, remote, continuity, file };
     if let Some(Mismatch { reason, .. }) = foreign(&state.durable, &at_durable) {
         local.distrust();
         let start =
-            if durable <= remote.newest { without_hashes(local, reason) } else { Start::Image(reason) };
+            if durable <= remote.newest { known.recognise(local, reason) } else { Start::Image(reason) };
         return Ok(Decision::unsound(start, true));
     }
-    let by_log = |local: &Local| match continuity {
-        Ok(()) if local.hashes().is_some() => Decision::of(Start::Follow),
-        Ok(()) => Decision::image("there are no page hashes".to_owned()),
-        Err(reason) => Decision::of(Start::Repair(reason.clone())),
-    };
-    let is_next = remote.newest == durable.next() && remote.newest == state.intended.txid;
-    // The first batch of another database has the same TXID as ours.
-    let intended = state.intended.print;
-    let may_be_ours = durable != Txid(0) || file.is_some_and(|h| intended == 0 || print_of(&h) == intended);
-    if is_next && remote.newest_raw == remote.newest && may_be_ours {
-        match own_file::adopt(store, local).await {
-            Ok(true) => return Ok(by_log(local)),
-            Ok(false) => {}
-            Err(e) if e.is_about_one_file() => return Ok(unusable(local, &e.to_string())),
-            Err(e) => return Err(e),
+    if let Some(decision) = known.adopt(local).await? {
+        return Ok(decision);
+    }
+    known.by_position(local).await
+}
+
+/// What is known of a replica that has files, the object at the durable point among them.
+struct Known<'a> {
+    store: &'a dyn Store,
+    remote: &'a Remote,
+    continuity: &'a Result<(), String>,
+    /// The header of the newest file, if that is a raw one.
+    file: Option<Header>,
+}
+
+impl Known<'_> {
+    /// Without page hashes, the newest state may still be this database.
+    fn recognise(&self, local: &Local, reason: String) -> Start {
+        match self.file {
+            Some(header) if header.checksum.is_some() && !local.wants_image() => {
+                Start::Recognise(header, reason)
+            }
+            _ => Start::Image(reason),
         }
     }
-    if remote.newest < durable {
-        let reason = format!("it ends at {}, but {durable} was stored before", remote.newest);
-        local.distrust();
-        // The other history may be shorter, and its writer alive: its TXIDs and ours would never
-        // meet.
-        return Ok(Decision::unsound(Start::Image(reason), true));
-    }
-    if local.hashes_of() > remote.newest {
-        // The store had answered for a batch that is not there any more.
-        local.distrust();
-        let stored = local.hashes_of();
-        let reason = format!("it ends at {}, but {stored} was stored before", remote.newest);
-        return Ok(Decision::unsound(Start::Image(reason), false));
-    }
-    if local.hashes().is_none() {
-        let reason = "there are no page hashes for it on this host".to_owned();
-        return Ok(Decision::of(without_hashes(local, reason)));
-    }
-    if remote.newest == durable {
-        return Ok(by_log(local));
-    }
-    match changed_since(store, durable, remote).await? {
-        Some(changes) => {
-            let point = Point {
-                txid: remote.newest,
-                size_pages: changes.size_pages,
-                print: file.map_or(0, |h| print_of(&h)),
-                // The next batch begins the WAL again: it does not continue where the other
-                // program's files end.
-                ..Point::default()
-            };
-            local.not_before(changes.timestamp, store.now());
-            local
-                .advance(point, &changes.pages, changes.size_pages_min.min(state.durable.size_pages))
-                .map_err(state_error)?;
-            let reason = format!("another program stored up to {} since {durable}", remote.newest);
-            Ok(Decision::of(Start::Repair(reason)))
+
+    /// The replica ends at the durable point: the WAL tells what is new.
+    fn by_wal(&self, local: &Local) -> Decision {
+        match self.continuity {
+            Ok(()) if local.hashes().is_some() => Decision::of(Start::Follow),
+            Ok(()) => Decision::image("there are no page hashes".to_owned()),
+            Err(reason) => Decision::of(Start::Repair(reason.clone())),
         }
-        None => {
-            let reason = format!("it is at {}, and what changed since {durable} is not known", remote.newest);
+    }
+
+    /// If the newest file is the batch whose upload was intended, but not acknowledged, takes it
+    /// for stored.
+    async fn adopt(&self, local: &mut Local) -> Result<Option<Decision>, RemoteError> {
+        let (state, remote) = (*local.state(), self.remote);
+        let durable = state.durable.txid;
+        let is_next = remote.newest == durable.next() && remote.newest == state.intended.txid;
+        // The first batch of another database has the same TXID as ours.
+        let intended = state.intended.print;
+        let may_be_ours =
+            durable != Txid(0) || self.file.is_some_and(|h| intended == 0 || print_of(&h) == intended);
+        if !(is_next && remote.newest_raw == remote.newest && may_be_ours) {
+            return Ok(None);
+        }
+        match own_file::adopt(self.store, local).await {
+            Ok(true) => Ok(Some(self.by_wal(local))),
+            Ok(false) => Ok(None),
+            Err(e) if e.is_about_one_file() => Ok(Some(unusable(local, &e.to_string()))),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Compares where the replica ends with what was stored from here.
+    async fn by_position(&self, local: &mut Local) -> Result<Decision, RemoteError> {
+        let remote = self.remote;
+        let durable = local.state().durable.txid;
+        if remote.newest < durable {
+            let reason = format!("it ends at {}, but {durable} was stored before", remote.newest);
             local.distrust();
-            Ok(Decision::of(without_hashes(local, reason)))
+            // The other history may be shorter, and its writer alive: its TXIDs and ours would
+            // never meet.
+            return Ok(Decision::unsound(Start::Image(reason), true));
         }
+        if local.hashes_of() > remote.newest {
+            // The store had answered for a batch that is not there any more.
+            local.distrust();
+            let stored = local.hashes_of();
+            let reason = format!("it ends at {}, but {stored} was stored before", remote.newest);
+            return Ok(Decision::unsound(Start::Image(reason), false));
+        }
+        if local.hashes().is_none() {
+            let reason = "there are no page hashes for it on this host".to_owned();
+            return Ok(Decision::of(self.recognise(local, reason)));
+        }
+        if remote.newest == durable {
+            return Ok(self.by_wal(local));
+        }
+        self.continued_by_another(local).await
+    }
+
+    /// Another program stored states after the durable point: the pages in its files are those
+    /// that differ.
+    async fn continued_by_another(&self, local: &mut Local) -> Result<Decision, RemoteError> {
+        let (remote, durable) = (self.remote, local.state().durable);
+        let Some(changes) = changed_since(self.store, durable.txid, remote).await? else {
+            let newest = remote.newest;
+            let reason = format!("it is at {newest}, and what changed since {} is not known", durable.txid);
+            local.distrust();
+            return Ok(Decision::of(self.recognise(local, reason)));
+        };
+        let point = Point {
+            txid: remote.newest,
+            size_pages: changes.size_pages,
+            print: self.file.map_or(0, |h| print_of(&h)),
+            // The next batch begins the WAL again: it does not continue where the other program's
+            // files end.
+            ..Point::default()
+        };
+        local.not_before(changes.timestamp, self.store.now());
+        local
+            .advance(point, &changes.pages, changes.size_pages_min.min(durable.size_pages))
+            .map_err(state_error)?;
+        let reason = format!("another program stored up to {} since {}", remote.newest, durable.txid);
+        Ok(Decision::of(Start::Repair(reason)))
     }
 }
 

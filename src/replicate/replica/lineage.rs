@@ -118,6 +118,9 @@ impl Replica {
         }
         let pause = if self.store.is_local() { PAUSE_LOCAL } else { PAUSE };
         if self.vigil.must_wait(pause) {
+            // A store may answer this and refuse the upload that waits for it. So the answer does
+            // not end an outage that began before: the backoff would begin again with each check.
+            let failed_before = self.trouble.since.is_some();
             let found = loop {
                 let begun = Instant::now();
                 let points = (self.vigil.anchor.get(), self.local.state().durable);
@@ -127,7 +130,9 @@ impl Replica {
                     Err(e) => return Err(e.into()),
                 }
             };
-            self.works();
+            if !failed_before {
+                self.works();
+            }
             if let Some(found) = found {
                 return Err(self.doubt(found));
             }

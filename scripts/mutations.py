@@ -779,6 +779,15 @@ mutation(
     "test(a_copy_that_fails_for_good)",
 )
 mutation(
+    "check-ends-an-outage-of-writes",
+    "a store that can be read and takes no write is tried at growing intervals",
+    "replicate/replica/lineage.rs",
+    "if «!failed_before» {",
+    "true",
+    "test(a_store_that_refuses_writes_is_not_flooded)",
+)
+
+mutation(
     "dead-address-is-waited-for",
     "an address that does not answer costs little",
     "store/s3/race.rs",

@@ -1,0 +1,143 @@
+//! What happens to the files of a history: the database, the state folder, the replica.
+
+use std::path::Path;
+
+use super::app::App;
+use super::clock;
+use super::place::{files_below, put_files};
+use super::world::World;
+
+impl World {
+    /// What happens while lsfast does not run.
+    pub fn meanwhile(&mut self, first: bool) -> Result<(), String> {
+        for _ in 0..self.rng.u8(..4) {
+            let statement = self.statement();
+            self.alone(&statement)?;
+        }
+        if !first && self.rng.u8(..100) < 55 {
+            self.accident()?;
+        }
+        if self.rng.u8(..4) == 0 {
+            self.remember(self.dir.clone().as_path())?;
+        }
+        if self.rng.u8(..5) == 0 {
+            let ms = self.rng.i64(-7_200_000..7_200_000);
+            self.tell(format!("the wall clock is {ms} ms off"));
+            clock::set_wall(ms);
+        }
+        Ok(())
+    }
+
+    /// Keeps a copy of all files, for a later accident.
+    fn remember(&mut self, dir: &Path) -> Result<(), String> {
+        self.tell("a copy of the database and its state is made");
+        if self.rng.bool() {
+            self.alone("close")?;
+        } else {
+            self.app.take().into_iter().for_each(App::kill);
+        }
+        let mut files = files_below(dir);
+        files.retain(|path, _| path.parent() == Some(dir) && !path.ends_with("app.db-shm"));
+        self.earlier = Some((files, files_below(&self.home())));
+        self.earlier_replica = Some(self.place.copy());
+        self.open()
+    }
+
+    /// Something that happens to the files while nothing has them open.
+    fn accident(&mut self) -> Result<(), String> {
+        self.counts.accidents += 1;
+        match self.rng.u8(..10) {
+            0 | 1 => {
+                self.tell("the application is killed");
+                self.app.take().into_iter().for_each(App::kill);
+                self.open()
+            }
+            2 => {
+                self.tell("the state folder is removed");
+                drop(std::fs::remove_dir_all(self.home()));
+                Ok(())
+            }
+            3 => {
+                let mut files = files_below(&self.home());
+                let at = self.rng.usize(..files.len().max(1));
+                let cut = self.rng.bool();
+                if let Some((path, (content, _))) = files.iter_mut().nth(at) {
+                    self.story.push(format!("{} is damaged (cut: {cut})", path.display()));
+                    let half = content.len() / 2;
+                    if cut {
+                        content.truncate(half);
+                    } else {
+                        content[half..].fill(0);
+                    }
+                    let _ = std::fs::write(path, content);
+                }
+                Ok(())
+            }
+            4 | 5 => self.set_back(),
+            6 | 7 => {
+                self.change_replica();
+                Ok(())
+            }
+            8 => {
+                if let Some((_, state)) = self.earlier.clone() {
+                    self.tell("the state folder is an earlier one");
+                    put_files(&self.home(), &state);
+                }
+                Ok(())
+            }
+            _ => {
+                self.tell("the database is removed, and another one made");
+                self.alone("close")?;
+                for name in ["app.db", "app.db-wal", "app.db-shm"] {
+                    let _ = std::fs::remove_file(self.dir.join(name));
+                }
+                self.forget_stored();
+                self.open()
+            }
+        }
+    }
+
+    /// The database is what it was before: a power loss took what was not flushed, or a copy was
+    /// put back.
+    fn set_back(&mut self) -> Result<(), String> {
+        let Some((files, state)) = self.earlier.clone() else { return Ok(()) };
+        let with_state = self.rng.bool();
+        self.tell(format!("the database is an earlier one (its state folder too: {with_state})"));
+        self.app.take().into_iter().for_each(App::kill);
+        for name in ["app.db", "app.db-wal", "app.db-shm"] {
+            let _ = std::fs::remove_file(self.dir.join(name));
+        }
+        for (path, (content, _)) in &files {
+            std::fs::write(path, content).map_err(|e| e.to_string())?;
+        }
+        if with_state {
+            put_files(&self.home(), &state);
+        }
+        self.forget_stored();
+        self.open()
+    }
+
+    /// Something that happens to the replica, while lsfast runs or not.
+    pub fn change_replica(&mut self) {
+        self.forget_stored();
+        self.harmed = true;
+        match (self.rng.u8(..4), &self.earlier_replica) {
+            (0, _) => {
+                self.place.clear();
+                self.tell("the replica is emptied");
+            }
+            (1, Some(copy)) => {
+                self.place.put_back(copy);
+                self.tell("the replica is an earlier one");
+            }
+            (n, _) => {
+                let (which, at) = (self.rng.usize(..10_000), self.rng.usize(..10_000));
+                if let Some(name) = self.place.harm(which, (n == 2).then_some(at)) {
+                    self.spoiled = true;
+                    let what = if n == 2 { "changed" } else { "removed" };
+                    self.tell(format!("{name} is {what}"));
+                }
+            }
+        }
+    }
+}

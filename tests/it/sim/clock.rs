@@ -1,0 +1,301 @@
+//! A clock that jumps over every wait: hours of backoffs, intervals and retention pass within
+//! milliseconds.
+//!
+//! The program's time is the kernel's plus [`AHEAD`]. What the standard library, tokio and SQLite
+//! ask for the time or wait with is defined here in the place of libc's: `clock_gettime`,
+//! `epoll_wait`, `timerfd_settime`, `nanosleep` and `clock_nanosleep`. Unless [`start`] was called
+//! they do what libc does, so that no other test of this binary notices them.
+//!
+//! When the thread of the simulation waits for events, and no other thread of the process has
+//! anything to do, the clock jumps to the end of the shortest wait. While a thread works, time goes
+//! by as it does outside.
+#![allow(unsafe_code, reason = "libc's functions can only be replaced by unsafe code")]
+
+use std::ffi::CStr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicUsize};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use libc::{c_int, clockid_t, timespec};
+
+/// Whether the clock jumps.
+static ON: AtomicBool = AtomicBool::new(false);
+/// Nanoseconds by which the program's clocks are ahead of the kernel's.
+static AHEAD: AtomicI64 = AtomicI64::new(0);
+/// Nanoseconds by which the wall clock alone is ahead of that.
+static WALL: AtomicI64 = AtomicI64::new(0);
+/// The thread whose waits the clock jumps over.
+static DRIVER: AtomicI32 = AtomicI32::new(0);
+/// Another process has something to do.
+static OUTSIDE: AtomicBool = AtomicBool::new(false);
+/// No thread may sleep any more.
+static DRAINS: AtomicBool = AtomicBool::new(false);
+/// When the sleep of each sleeping thread ends.
+static SLEEPERS: Mutex<Vec<i64>> = Mutex::new(Vec::new());
+/// Timer descriptors that are armed, and when they expire.
+static TIMERS: Mutex<Vec<(c_int, i64)>> = Mutex::new(Vec::new());
+
+/// Pause between two looks whether anything has happened, in nanoseconds.
+const LOOK_AGAIN: i64 = 20_000;
+
+fn lock<T>(of: &'static Mutex<T>) -> MutexGuard<'static, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From now on the clock jumps over the waits of the calling thread.
+pub fn start() {
+    // SAFETY: takes nothing, and cannot fail.
+    DRIVER.store(unsafe { libc::gettid() }, Relaxed);
+    ON.store(true, Relaxed);
+}
+
+/// Sets the wall clock this far from what it would be, in milliseconds.
+pub fn set_wall(ms: i64) {
+    WALL.store(ms * 1_000_000, Relaxed);
+}
+
+/// Another process works for this one, so that time goes by as it does outside.
+pub fn outside(works: bool) {
+    OUTSIDE.store(works, Relaxed);
+}
+
+/// Ends the sleeps of all threads at once, from now on or no longer.
+pub fn drain(drains: bool) {
+    DRAINS.store(drains, Relaxed);
+    if !drains {
+        lock(&TIMERS).clear();
+    }
+}
+
+/// A real pause of the calling thread.
+pub fn pause(time: Duration) {
+    let wait = spec(time.as_nanos() as i64);
+    // SAFETY: `wait` is only read; a null pointer for the rest is allowed.
+    unsafe { libc::syscall(libc::SYS_nanosleep, &raw const wait, std::ptr::null_mut::<timespec>()) };
+}
+
+/// Time since the start of the host, without any jump.
+pub fn real() -> Duration {
+    Duration::from_nanos((now() - AHEAD.load(Relaxed)) as u64)
+}
+
+fn spec(nanos: i64) -> timespec {
+    timespec { tv_sec: nanos.div_euclid(1_000_000_000), tv_nsec: nanos.rem_euclid(1_000_000_000) }
+}
+
+fn nanos(time: &timespec) -> i64 {
+    time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
+}
+
+/// The monotonic clock with its jumps.
+fn now() -> i64 {
+    let mut time = spec(0);
+    // SAFETY: `time` outlives the call, which only writes to it.
+    unsafe { clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    nanos(&time)
+}
+
+/// Whether this thread's waits are jumped over.
+fn is_driver() -> bool {
+    // SAFETY: takes nothing, and cannot fail.
+    DRIVER.load(Relaxed) == unsafe { libc::gettid() }
+}
+
+/// Whether any other thread of this process runs.
+fn others_run() -> bool {
+    // SAFETY: takes nothing, and cannot fail.
+    let own = unsafe { libc::gettid() }.to_string();
+    let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return false };
+    threads.flatten().filter(|t| t.file_name().to_str() != Some(&own)).any(|t| {
+        let Ok(stat) = std::fs::read_to_string(t.path().join("stat")) else { return false };
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['S', 'Z', 'X']))
+    })
+}
+
+/// Moves the clock, and the timers with it.
+fn jump(by: i64) {
+    AHEAD.fetch_add(by.max(0), Relaxed);
+    let now = now();
+    lock(&TIMERS).retain(|(fd, at)| {
+        arm(*fd, (at - now).max(1));
+        *at > now
+    });
+}
+
+fn arm(timer: c_int, wait: i64) -> c_int {
+    let when = libc::itimerspec { it_interval: spec(0), it_value: spec(wait) };
+    let none = std::ptr::null_mut::<libc::itimerspec>();
+    // SAFETY: `when` is only read, and a null pointer for the old value is allowed. A descriptor
+    // that is closed by now is an error without effect.
+    unsafe { libc::syscall(libc::SYS_timerfd_settime, timer, 0, &raw const when, none) as c_int }
+}
+
+/// The function of libc that a definition here replaces.
+fn replaced(name: &CStr, known: &AtomicUsize) -> usize {
+    match known.load(Relaxed) {
+        0 => {
+            // SAFETY: the name ends with a zero byte; the result is only used as that function.
+            let found = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) } as usize;
+            assert_ne!(found, 0, "libc has {name:?}");
+            known.store(found, Relaxed);
+            found
+        }
+        known => known,
+    }
+}
+
+/// # Safety
+/// As `clock_gettime(2)`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn clock_gettime(id: clockid_t, time: *mut timespec) -> c_int {
+    static KNOWN: AtomicUsize = AtomicUsize::new(0);
+    type Get = unsafe extern "C" fn(clockid_t, *mut timespec) -> c_int;
+    // SAFETY: libc's function has this type.
+    let get: Get = unsafe { std::mem::transmute(replaced(c"clock_gettime", &KNOWN)) };
+    // SAFETY: the caller keeps the rules of `clock_gettime`.
+    let done = unsafe { get(id, time) };
+    if done != 0 || !ON.load(Relaxed) {
+        return done;
+    }
+    let wall = matches!(id, libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE);
+    let other = [
+        libc::CLOCK_MONOTONIC,
+        libc::CLOCK_MONOTONIC_RAW,
+        libc::CLOCK_MONOTONIC_COARSE,
+        libc::CLOCK_BOOTTIME,
+    ];
+    if wall || other.contains(&id) {
+        let ahead = AHEAD.load(Relaxed) + if wall { WALL.load(Relaxed) } else { 0 };
+        // SAFETY: the call above has written to it.
+        unsafe { *time = spec(nanos(&*time) + ahead) };
+    }
+    done
+}
+
+/// # Safety
+/// As `epoll_wait(2)`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn epoll_wait(
+    epfd: c_int,
+    events: *mut libc::epoll_event,
+    max: c_int,
+    timeout: c_int,
+) -> c_int {
+    let wait = |timeout: c_int| {
+        let none = std::ptr::null::<libc::sigset_t>();
+        // SAFETY: the caller keeps the rules of `epoll_wait`; no signal mask is passed.
+        unsafe { libc::syscall(libc::SYS_epoll_pwait, epfd, events, max, timeout, none, 8) as c_int }
+    };
+    if !ON.load(Relaxed) || !is_driver() {
+        return wait(timeout);
+    }
+    let end = (timeout >= 0).then(|| now() + i64::from(timeout) * 1_000_000);
+    loop {
+        let found = wait(0);
+        if found != 0 || timeout == 0 {
+            return found;
+        }
+        if OUTSIDE.load(Relaxed) || others_run() {
+            if end.is_some_and(|end| now() >= end) {
+                return 0;
+            }
+            let (mut one, time) =
+                (libc::pollfd { fd: epfd, events: libc::POLLIN, revents: 0 }, spec(LOOK_AGAIN));
+            // SAFETY: one descriptor that outlives the call, a time that is only read, no mask.
+            unsafe { libc::ppoll(&raw mut one, 1, &raw const time, std::ptr::null()) };
+            continue;
+        }
+        // A thread may have finished its work between the two looks.
+        let found = wait(0);
+        if found != 0 {
+            return found;
+        }
+        let timers: Vec<i64> = lock(&TIMERS).iter().map(|(_, at)| *at).collect();
+        let sleepers = lock(&SLEEPERS).clone();
+        let Some(next) = end.into_iter().chain(timers).chain(sleepers).min() else {
+            pause(Duration::from_micros(200));
+            continue;
+        };
+        jump(next - now());
+        if end.is_some_and(|end| now() >= end) {
+            return wait(0);
+        }
+        // The thread that sleeps, or the timer, needs a moment to be seen.
+        pause(Duration::from_micros(5));
+    }
+}
+
+/// # Safety
+/// As `timerfd_settime(2)`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn timerfd_settime(
+    fd: c_int,
+    flags: c_int,
+    new: *const libc::itimerspec,
+    old: *mut libc::itimerspec,
+) -> c_int {
+    if ON.load(Relaxed) && flags == 0 {
+        // SAFETY: the caller passes a valid time.
+        let wait = nanos(unsafe { &(*new).it_value });
+        let mut timers = lock(&TIMERS);
+        timers.retain(|(of, _)| *of != fd);
+        if wait > 0 {
+            timers.push((fd, now() + wait));
+        }
+    }
+    // SAFETY: the caller keeps the rules of `timerfd_settime`.
+    unsafe { libc::syscall(libc::SYS_timerfd_settime, fd, flags, new, old) as c_int }
+}
+
+/// Sleeps until `end` of the clock that jumps.
+fn sleep_until(end: i64) {
+    if is_driver() {
+        return jump(end - now());
+    }
+    lock(&SLEEPERS).push(end);
+    while now() < end && !DRAINS.load(Relaxed) {
+        pause(Duration::from_micros(30));
+    }
+    let mut sleepers = lock(&SLEEPERS);
+    if let Some(at) = sleepers.iter().position(|s| *s == end) {
+        sleepers.swap_remove(at);
+    }
+}
+
+/// # Safety
+/// As `nanosleep(2)`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nanosleep(time: *const timespec, rest: *mut timespec) -> c_int {
+    if !ON.load(Relaxed) {
+        // SAFETY: the caller keeps the rules of `nanosleep`.
+        return unsafe { libc::syscall(libc::SYS_nanosleep, time, rest) as c_int };
+    }
+    // SAFETY: the caller passes a valid time.
+    sleep_until(now() + nanos(unsafe { &*time }));
+    0
+}
+
+/// # Safety
+/// As `clock_nanosleep(2)`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn clock_nanosleep(
+    id: clockid_t,
+    flags: c_int,
+    time: *const timespec,
+    rest: *mut timespec,
+) -> c_int {
+    if !ON.load(Relaxed) {
+        // SAFETY: the caller keeps the rules of `clock_nanosleep`.
+        let done = unsafe { libc::syscall(libc::SYS_clock_nanosleep, id, flags, time, rest) };
+        return if done == 0 {
+            0
+        } else {
+            std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINTR)
+        };
+    }
+    // SAFETY: the caller passes a valid time.
+    let time = nanos(unsafe { &*time });
+    sleep_until(if flags == libc::TIMER_ABSTIME { time } else { now() + time });
+    0
+}

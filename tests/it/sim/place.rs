@@ -1,0 +1,132 @@
+//! Where the replica of a history is: a bucket in memory, or a directory.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use lsfast::store::{FileStore, Store};
+
+use super::bucket::{Bucket, Objects};
+
+/// A place for one replica.
+#[derive(Debug)]
+pub enum Place {
+    Bucket(Bucket),
+    Directory(PathBuf),
+}
+
+/// Everything that is stored, to be put back later.
+#[derive(Debug, Clone)]
+pub enum Copy {
+    Bucket(Objects),
+    Directory(Files),
+}
+
+/// Files by path, each with the time of its last change.
+pub type Files = BTreeMap<PathBuf, (Vec<u8>, SystemTime)>;
+
+/// The files below a directory.
+pub fn files_below(dir: &Path) -> Files {
+    let mut files = Files::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(m) if m.is_dir() => folders.push(entry.path()),
+                Ok(m) if m.is_file() => {
+                    let content = std::fs::read(entry.path()).unwrap_or_default();
+                    files.insert(entry.path(), (content, m.modified().unwrap_or(SystemTime::UNIX_EPOCH)));
+                }
+                _ => {}
+            }
+        }
+    }
+    files
+}
+
+/// Makes a directory hold these files and no others.
+pub fn put_files(dir: &Path, files: &Files) {
+    let _ = std::fs::remove_dir_all(dir);
+    for (path, (content, modified)) in files {
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, content).expect("a file");
+        let file = std::fs::File::options().write(true).open(path).expect("a file");
+        file.set_modified(*modified).expect("a time");
+    }
+}
+
+impl Place {
+    /// A client of a new process.
+    pub fn store(&self) -> Arc<dyn Store> {
+        match self {
+            Place::Bucket(bucket) => bucket.store(),
+            Place::Directory(dir) => Arc::new(FileStore::new(dir)),
+        }
+    }
+
+    pub fn copy(&self) -> Copy {
+        match self {
+            Place::Bucket(bucket) => Copy::Bucket(bucket.objects()),
+            Place::Directory(dir) => Copy::Directory(files_below(dir)),
+        }
+    }
+
+    pub fn put_back(&self, copy: &Copy) {
+        match (self, copy) {
+            (Place::Bucket(bucket), Copy::Bucket(objects)) => bucket.set_objects(objects.clone()),
+            (Place::Directory(dir), Copy::Directory(files)) => put_files(dir, files),
+            _ => unreachable!("a copy of this place"),
+        }
+    }
+
+    pub fn clear(&self) {
+        match self {
+            Place::Bucket(bucket) => bucket.set_objects(Objects::new()),
+            Place::Directory(dir) => drop(std::fs::remove_dir_all(dir)),
+        }
+    }
+
+    /// Removes one stored file, or changes a byte of it.
+    pub fn harm(&self, which: usize, byte: Option<usize>) -> Option<String> {
+        let spoil = |bytes: &mut Vec<u8>, at: usize| {
+            let at = at % bytes.len().max(1);
+            bytes.iter_mut().skip(at).take(1).for_each(|b| *b ^= 0x21);
+        };
+        match self {
+            Place::Bucket(bucket) => bucket.change(|objects| {
+                let key = objects.keys().nth(which % objects.len().max(1))?.clone();
+                match (byte, objects.get_mut(&key)) {
+                    (Some(at), Some(object)) => {
+                        let mut bytes = object.body.to_vec();
+                        spoil(&mut bytes, at);
+                        object.body = bytes.into();
+                    }
+                    _ => drop(objects.remove(&key)),
+                }
+                Some(key)
+            }),
+            Place::Directory(dir) => {
+                let files = files_below(dir);
+                let (path, (bytes, modified)) = files.iter().nth(which % files.len().max(1))?;
+                let mut bytes = bytes.clone();
+                match byte {
+                    Some(at) => {
+                        spoil(&mut bytes, at);
+                        std::fs::write(path, bytes).ok()?;
+                        std::fs::File::options().write(true).open(path).ok()?.set_modified(*modified).ok()?;
+                    }
+                    None => std::fs::remove_file(path).ok()?,
+                }
+                Some(path.display().to_string())
+            }
+        }
+    }
+
+    /// Whether the checker asks, which meets no fault.
+    pub fn calm(&self, calm: bool) {
+        if let Place::Bucket(bucket) = self {
+            bucket.calm(calm);
+        }
+    }
+}

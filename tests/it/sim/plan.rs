@@ -1,0 +1,61 @@
+//! What a seed decides before anything happens.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::bucket::Manners;
+
+/// The conditions of one history.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub page_size: u32,
+    pub autocheckpoint: u32,
+    pub synchronous: u32,
+    /// The replica is in a directory instead of a bucket.
+    pub directory: bool,
+    pub manners: Manners,
+    /// lsfast runs while the application works; otherwise only between its statements.
+    pub concurrent: bool,
+    pub sync_interval: Duration,
+    /// How often lsfast looks without a hint.
+    pub safety_tick: Duration,
+    /// How often lsfast is started.
+    pub lives: u32,
+    /// Steps of each of these lives.
+    pub steps: u32,
+    /// Levels, images and retention within minutes instead of hours.
+    pub short: bool,
+}
+
+fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
+    from[rng.usize(..from.len())]
+}
+
+impl Plan {
+    pub fn new(rng: &mut Rng) -> Plan {
+        let manners = Manners {
+            ignores_conditions: rng.u8(..4) == 0,
+            lists_whole: rng.u8(..6) == 0,
+            deletes_one: rng.u8(..4) == 0,
+            page: pick(rng, &[1000, 1000, 1000, 7, 2]),
+            clock: pick(rng, &[0, 0, 0, 900, -900, 400_000, -400_000]),
+            faults: pick(rng, &[0, 0, 3, 10, 25]),
+            is_down: false,
+            refuses: None,
+        };
+        Plan {
+            page_size: pick(rng, &[512, 1024, 4096, 4096, 8192, 65536]),
+            autocheckpoint: pick(rng, &[1000, 1000, 0, 1, 10, 100]),
+            synchronous: pick(rng, &[0, 1, 1, 2]),
+            directory: rng.u8(..10) < 3,
+            manners,
+            concurrent: rng.u8(..10) < 4,
+            sync_interval: Duration::from_millis(pick(rng, &[0, 0, 100, 1000])),
+            safety_tick: Duration::from_secs(pick(rng, &[1, 60, 60])),
+            lives: rng.u32(1..=4),
+            steps: rng.u32(3..=16),
+            short: rng.bool(),
+        }
+    }
+}

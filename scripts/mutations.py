@@ -448,6 +448,38 @@ mutation(
     "test(other_files_are_used_whatever_is_damaged)",
 )
 mutation(
+    "delta-is-not-proven",
+    "pages that do not make the wanted state are not written into a database",
+    "view/delta/fetch.rs",
+    "if «found != self.found.sum» {",
+    "false",
+    "test(pages_that_make_another_database_are_not_written)",
+)
+mutation(
+    "journal-without-its-last-page",
+    "a journal has each page that is overwritten",
+    "view/delta/plan.rs",
+    "self.found.wanted.iter().filter(move |pgno| «pgno.get() <= pages»).chain(cut)",
+    "pgno.get() < pages / 2",
+    "test(a_stop_at_any_step_leaves_one_of_the_two_states)",
+)
+mutation(
+    "journal-checksum-is-shifted",
+    "the records of a journal have the checksum that SQLite computes",
+    "view/delta/journal.rs",
+    "u32::from(page[page.len() - back«»])",
+    " - 1",
+    "test(a_stop_at_any_step_leaves_one_of_the_two_states)",
+)
+mutation(
+    "wal-is-overlooked",
+    "a database with transactions in its WAL is not changed",
+    "view/delta/local.rs",
+    "if «length(&wal)? > 0» {",
+    "false",
+    "test(a_database_in_use_or_with_a_wal_is_not_touched)",
+)
+mutation(
     "stretch-is-left-out",
     "a plan from a part of the listing reaches the newest file",
     "restore/survey.rs",

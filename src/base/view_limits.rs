@@ -70,3 +70,10 @@ pub const QUERY_ROWS: usize = 1_000;
 
 /// Bytes of one statement in `lsfast shell`. A longer one is refused.
 pub const SHELL_BYTES: usize = 16 << 20;
+
+/// Headers that are read to find the state of a replica that a database file is. A file that is
+/// none of these states is restored whole.
+pub const DELTA_HEADERS: usize = 1_000;
+
+/// Pages that are looked up one by one in a long page index. For more of them it is read whole.
+pub const DELTA_LOOKUPS: usize = 16;

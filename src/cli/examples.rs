@@ -31,6 +31,10 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 22] = [
                 "lsfast restore -o old.db --timestamp \"yesterday 14:03\" s3://my-bucket/app",
             ),
             (
+                "Take an existing, unused database back to 14:03, by the pages that differ",
+                "lsfast restore --into app.db --timestamp 14:03 s3://my-bucket/app",
+            ),
+            (
                 "Restore at the start of a container, if there is anything to restore",
                 "lsfast restore --if-db-not-exists --if-replica-exists -o /srv/app.db s3://my-bucket/app",
             ),

@@ -3,7 +3,7 @@
 use super::error::RestoreError;
 
 /// Runs `work` on a blocking thread.
-pub(super) async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, RestoreError> + Send + 'static,
 ) -> Result<T, RestoreError> {
     tokio::task::spawn_blocking(work).await.map_err(join_error)?

@@ -1,7 +1,7 @@
 //! Errors of a restore. Each message is one line that says what to do.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::object::Object;
 use super::plan::PlanError;
@@ -257,6 +257,58 @@ pub enum RestoreError {
         /// The process, as a phrase.
         by: String,
     },
+    /// The database has a WAL or a journal, so its file is not the whole database.
+    #[error("{}", unsettled(.path, .beside, *.wal))]
+    Unsettled {
+        /// The path of the database.
+        path: PathBuf,
+        /// The WAL or the journal.
+        beside: PathBuf,
+        /// Whether it is a WAL.
+        wal: bool,
+    },
+    /// The file that is to become a state of the replica is not a database.
+    #[error("{cause}: nothing was changed; -o OUT --force replaces {path} whatever it is")]
+    NotADatabase {
+        /// The path of the file.
+        path: PathBuf,
+        /// What is wrong with it, with its name.
+        cause: String,
+    },
+    /// Another program changed or replaced the database while pages were fetched for it.
+    #[error(
+        "{path} was changed by another program meanwhile: nothing was written; stop that program and try again"
+    )]
+    Changed {
+        /// The path of the database.
+        path: PathBuf,
+    },
+    /// What was read back from the database is not the wanted state.
+    #[error(
+        "{path} did not become what was written to it: what is read back has checksum {found}, the wanted state {expected}; \
+         it was rolled back and is as before; check the disk"
+    )]
+    Unproven {
+        /// The path of the database.
+        path: PathBuf,
+        /// Checksum of the wanted state.
+        expected: DatabaseChecksum,
+        /// Checksum of the file.
+        found: DatabaseChecksum,
+    },
+    /// The database has pages of two states and a journal.
+    #[error(
+        "cannot {what} {path} ({cause}): do not remove {path}-journal; SQLite brings {path} back to what it was when it is \
+         opened next"
+    )]
+    HalfDone {
+        /// The operation, as a verb.
+        what: &'static str,
+        /// The path of the database.
+        path: PathBuf,
+        /// The error.
+        cause: String,
+    },
     /// SQLite cannot checkpoint and close the old database.
     #[error("cannot close the WAL of the old {path} before it is replaced: {cause}; it is as it was")]
     Settle {
@@ -307,6 +359,21 @@ pub enum RestoreError {
     Interrupted,
 }
 
+/// Why a database with a WAL or a journal is not changed, and what to do.
+fn unsettled(path: &Path, beside: &Path, wal: bool) -> String {
+    let (path, beside) = (path.display(), beside.display());
+    let (what, statement, how) = if wal {
+        let what = "may hold transactions that are not in the database file yet";
+        (what, "PRAGMA wal_checkpoint(TRUNCATE)", "copies them")
+    } else {
+        let what = "is the journal of a transaction that was cut off";
+        (what, "SELECT count(*) FROM sqlite_schema", "rolls it back")
+    };
+    format!(
+        "{beside} {what}, so {path} is not changed: run sqlite3 {path} '{statement}', which {how}, and try again"
+    )
+}
+
 /// Advice for a replica that holds two histories.
 fn choose_history(agree: Option<&Txid>) -> String {
     let until = match agree {
@@ -339,12 +406,7 @@ impl RestoreError {
 
     /// Sorts an I/O error of the output: lack of space has its own variant. `need`: length of the
     /// whole database in bytes, or 0.
-    pub(super) fn output(
-        what: &'static str,
-        path: &std::path::Path,
-        need: u64,
-        cause: io::Error,
-    ) -> RestoreError {
+    pub(crate) fn output(what: &'static str, path: &Path, need: u64, cause: io::Error) -> RestoreError {
         let path = path.to_owned();
         if crate::io::durable::is_full(&cause) {
             RestoreError::Full { path, need, cause }

@@ -23,7 +23,7 @@ pub enum Integrity {
 
 impl Integrity {
     /// The check to make for a database that is `proven` by its checksum or not.
-    pub(super) fn given(self, proven: bool) -> Integrity {
+    pub(crate) fn given(self, proven: bool) -> Integrity {
         match self {
             Integrity::Auto if proven => Integrity::None,
             Integrity::Auto => Integrity::Quick,
@@ -45,7 +45,7 @@ pub enum Verdict {
 }
 
 /// Checks the database file. Takes no locks and creates no files next to it. Blocks its thread.
-pub(super) fn check(path: &Path, integrity: Integrity) -> Result<Verdict, RestoreError> {
+pub(crate) fn check(path: &Path, integrity: Integrity) -> Result<Verdict, RestoreError> {
     let pragma = match integrity {
         Integrity::None => return Ok(Verdict::Skipped),
         Integrity::Auto | Integrity::Quick => "PRAGMA quick_check(1)",

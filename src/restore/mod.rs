@@ -72,9 +72,11 @@ mod verify;
 mod walk;
 mod write;
 
+pub(crate) use blocking::blocking;
 pub use choose::{Choice, Files, choose, of_listing};
 pub use error::{CompareError, RestoreError};
 pub use fetch::requests;
+pub(crate) use integrity::check as check_integrity;
 pub use integrity::{Integrity, Verdict};
 pub use object::Object;
 pub use options::{RestoreOptions, Selection};
@@ -85,6 +87,8 @@ pub use progress::{Progress, Silent, Stage};
 pub use report::{ProvenBy, Report};
 pub use run::run;
 pub use survey::Survey;
+pub(crate) use target::{LOCKS as LOCK_BYTES, Target, take_over};
+pub(crate) use times::header as read_header;
 pub(crate) use verify::odd_files;
 pub use verify::{
     Compared, Health, Meter, VerifyOptions, VerifyReport, lost_states, one as prove_file, verify_replica,

@@ -57,28 +57,28 @@ const OPEN_WAIT: Duration = Duration::from_secs(1);
 const OPEN_AGAIN: Duration = Duration::from_millis(25);
 
 /// Byte range of a database that SQLite locks, as offset and length: pending, reserved and shared.
-const LOCKS: (u64, u64) = (0x4000_0000, 512);
+pub(crate) const LOCKS: (u64, u64) = (0x4000_0000, 512);
 
 /// Byte range of a wal-index that SQLite locks, as offset and length.
 const SHM_LOCKS: (u64, u64) = (120, 9);
 
 /// The path that the database is written to.
 #[derive(Debug)]
-pub(super) struct Target {
+pub(crate) struct Target {
     path: PathBuf,
     force: bool,
 }
 
 impl Target {
     /// Checks the path without changing anything.
-    pub(super) fn examine(output: &Path, force: bool) -> Result<Target, RestoreError> {
+    pub(crate) fn examine(output: &Path, force: bool) -> Result<Target, RestoreError> {
         let path = place::resolve(output)?;
         let target = Target { path, force };
         target.may_replace()?;
         Ok(target)
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -306,7 +306,7 @@ fn busy() -> rusqlite::Error {
 
 /// Copies owner, group and mode of the old file to the new one, as far as this process may. A
 /// database is never run, so it gets no setuid or setgid bit.
-fn take_over(old: &Metadata, new: &File) {
+pub(crate) fn take_over(old: &Metadata, new: &File) {
     let mode = std::fs::Permissions::from_mode(old.permissions().mode() & 0o777);
     let _ = std::os::unix::fs::fchown(new.std(), Some(old.uid()), Some(old.gid()));
     let _ = new.std().set_permissions(mode);

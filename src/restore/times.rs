@@ -270,7 +270,7 @@ impl<'a> Times<'a> {
 }
 
 /// Reads the header of a file and checks that its TXIDs are those of the name.
-pub(super) async fn header(store: &dyn Store, entry: &Entry) -> Result<Header, RestoreError> {
+pub(crate) async fn header(store: &dyn Store, entry: &Entry) -> Result<Header, RestoreError> {
     let (object, url) = (entry.id, || store.url().to_owned());
     let bytes = store.get(object, 0..HEADER_LEN as u64).await;
     let bytes = bytes.map_err(|e| damage::of_read(store, Object::Ltx(object), e))?;

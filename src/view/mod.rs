@@ -16,6 +16,8 @@
 //! `btree` reads tables from the pages of one state. `change` finds the rows that differ between
 //! two states. A [`Timeline`] has all states between two as sources of pages for them.
 //!
+//! `delta` makes an existing database file a state of the replica, by the pages that differ.
+//!
 //! All share the memory of a [`Replica`]: page indexes, small files and recent pages.
 //!
 //! # What is proven
@@ -35,6 +37,7 @@
 mod ahead;
 pub mod btree;
 pub mod change;
+pub mod delta;
 mod driver;
 mod error;
 mod folder;

@@ -1,5 +1,6 @@
 //! One LTX file of which parts are read.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -49,14 +50,18 @@ impl StoredFile {
 
     /// The numbers of the pages of the file, ascending. Reads a long index whole.
     pub(super) async fn numbers(&self, store: &dyn Store) -> Result<Vec<u32>, RestoreError> {
-        let of = |index: &[IndexEntry]| index.iter().map(|e| e.pgno.get()).collect();
+        Ok(self.entries(store).await?.iter().map(|e| e.pgno.get()).collect())
+    }
+
+    /// Where the frame of each page is. Reads a long index whole.
+    pub(super) async fn entries(&self, store: &dyn Store) -> Result<Cow<'_, [IndexEntry]>, RestoreError> {
         match &self.index {
-            PageIndex::Whole(all) => Ok(of(all)),
+            PageIndex::Whole(all) => Ok(Cow::Borrowed(all)),
             PageIndex::Parts(parts) => {
                 let frames_end = lock(parts).frames_end;
                 let bytes = get(store, &self.entry, frames_end..self.entry.size).await?;
                 match Tail::parse(self.entry.size, &bytes).map_err(|e| corrupt(store, &self.entry, e))? {
-                    TailState::Parsed(tail) => Ok(of(&tail.index)),
+                    TailState::Parsed(tail) => Ok(Cow::Owned(tail.index)),
                     TailState::NeedMore(_) => Err(corrupt(store, &self.entry, BAD_INDEX)),
                 }
             }

@@ -19,6 +19,7 @@ mod command;
 mod damage;
 mod faults;
 mod forks;
+mod into;
 mod legacy;
 mod made;
 mod place;

@@ -26,7 +26,8 @@ pub struct DiffArgs {
     /// A database of the config file by its path, or a replica: s3://BUCKET/PREFIX or file:///DIR
     #[arg(value_name = "DB|URL", value_parser = flags::database_or_url)]
     pub url: String,
-    /// The older state: a time, such as "2026-11-21 14:03", 14:03 or "2h ago", or a TXID
+    /// The older state: a time, such as "2026-11-21 14:03", 14:03 or "2h ago", or a TXID in hex.
+    /// Leading zeros may be left out, except where it could be a duration such as 1d
     #[arg(long, value_name = "STATE", value_parser = when::parse)]
     pub from: At,
     /// The newer state; without this flag the newest one

@@ -9,3 +9,4 @@ pub use diff::DiffArgs;
 pub(super) use diff::run as run_diff;
 pub use log::LogArgs;
 pub(super) use log::run as run_log;
+pub(super) use when::parse as parse_state;

@@ -11,15 +11,16 @@ use super::open::{self, Session};
 use super::print::Format;
 use super::run::statements;
 use super::statement::is_complete;
-use crate::base::{Txid, limits};
+use crate::base::limits;
+use crate::cli::changes::parse_state;
+use crate::cli::report;
 use crate::cli::setup::Setup;
-use crate::cli::{report, restore, when};
 use crate::view::{At, Replica};
 
 const HELP: &str = "\
 .at                the state that is read
 .at TIME           read the newest state stored before a time: \"2026-11-21 14:03\", \"2h ago\", RFC 3339
-.at TXID           read the state of a transaction id of 16 hex digits
+.at TXID           read the state of a transaction id: up to 16 hex digits
 .at newest         read the newest state
 .mode table|json|csv
 .tables            tables and views
@@ -176,9 +177,7 @@ fn at(text: &str) -> anyhow::Result<At> {
     if text == "newest" {
         return Ok(At::Newest);
     }
-    let is_txid = text.len() == Txid::MAX.to_string().len() && text.bytes().all(|b| b.is_ascii_hexdigit());
-    let at = if is_txid { restore::txid(text).map(At::Txid) } else { when::parse(text).map(At::Time) };
-    at.map_err(anyhow::Error::msg)
+    parse_state(text).map_err(anyhow::Error::msg)
 }
 
 /// The file with earlier lines, in the folder for state of the user.

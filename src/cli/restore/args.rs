@@ -34,6 +34,16 @@ pub struct RestoreArgs {
     /// directory
     #[arg(short, long, value_name = "OUT")]
     pub output: Option<PathBuf>,
+    /// Make the existing database FILE the wanted state: only the pages that differ are fetched and
+    /// written, after the old ones are in a journal of SQLite. A crash leaves the old state, once
+    /// SQLite opens it, or the new one. A file that is no state of the replica is replaced as a
+    /// whole, which is reported; a database in use is never changed
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["output", "force", "follow", "generation", "index", "salvage", "if_db_not_exists"]
+    )]
+    pub into: Option<PathBuf>,
     /// Restore the newest state stored before this time: RFC 3339, a local time such as "2026-11-21
     /// 14:03" or "yesterday 14:03", "2h30m" for that long ago, "now", or seconds since 1970
     #[arg(long, value_name = "TIME", value_parser = when::parse)]

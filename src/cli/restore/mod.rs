@@ -1,6 +1,8 @@
 //! `lsfast restore [-o OUT] URL`
 
 mod args;
+mod dry;
+mod into;
 mod print;
 mod progress;
 mod run;

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::base::Txid;
 use crate::base::clock::Millis;
 use crate::cli::report;
 use crate::cli::table::table;
 use crate::restore::{self, Choice, Files, Object, ProvenBy, Report, Selection, Until, Verdict, object_name};
+use crate::view::delta::DeltaPlan;
 
 pub(super) fn nothing_done(json: bool, reason: &str) -> anyhow::Result<()> {
     let line = if json {
@@ -16,8 +18,57 @@ pub(super) fn nothing_done(json: bool, reason: &str) -> anyhow::Result<()> {
     Ok(report::print_line(&line)?)
 }
 
-pub(super) fn print(report: &Report, state: Selection, url: &str, json: bool) -> anyhow::Result<()> {
-    let line = if json { json_line(report, state, url) } else { text_line(report, state, url) };
+/// How an existing database became the wanted state.
+#[derive(Debug, Clone)]
+pub(super) enum How {
+    /// By some of its pages.
+    Pages {
+        /// The state that it was, except for `own` pages.
+        base: Txid,
+        own: usize,
+        pages: usize,
+    },
+    /// By a restore of the whole database, for this reason.
+    Whole(String),
+}
+
+impl How {
+    pub(super) fn text(&self, of: u32) -> String {
+        match self {
+            How::Pages { base, own, pages } => {
+                let own = match own {
+                    0 => String::new(),
+                    n => format!(" with {n} pages that no state of the replica has"),
+                };
+                format!("by {pages} of {of} pages, from TXID {base}{own}")
+            }
+            How::Whole(why) => format!("as a whole: {why}"),
+        }
+    }
+
+    pub(super) fn json(&self) -> serde_json::Value {
+        match self {
+            How::Pages { base, own, pages } => serde_json::json!({
+                "how": "pages", "base_txid": base.to_string(), "own_pages": own, "pages": pages,
+            }),
+            How::Whole(why) => serde_json::json!({ "how": "whole", "reason": why }),
+        }
+    }
+}
+
+pub(super) fn print(
+    report: &Report,
+    state: Selection,
+    url: &str,
+    json: bool,
+    how: Option<&How>,
+) -> anyhow::Result<()> {
+    let line = if json {
+        json_line(report, state, url, how)
+    } else {
+        let how = how.map_or(String::new(), |how| format!(", {}", how.text(report.pages)));
+        text_line(report, state, url) + &how
+    };
     Ok(report::print_line(&line)?)
 }
 
@@ -51,7 +102,7 @@ fn text_line(report: &Report, state: Selection, url: &str) -> String {
     )
 }
 
-fn json_line(report: &Report, state: Selection, url: &str) -> String {
+fn json_line(report: &Report, state: Selection, url: &str, how: Option<&How>) -> String {
     let integrity = match &report.integrity {
         Verdict::Skipped => "skipped".to_owned(),
         Verdict::Ok => "ok".to_owned(),
@@ -74,6 +125,9 @@ fn json_line(report: &Report, state: Selection, url: &str) -> String {
         "integrity": integrity,
         "seconds": report.time.as_secs_f64(),
     });
+    if let Some(how) = how {
+        line["into"] = how.json();
+    }
     if !report.damaged.is_empty() {
         let files = report.damaged.iter();
         let names = files
@@ -100,7 +154,7 @@ fn state_of(choice: &Choice) -> String {
     }
 }
 
-pub(super) fn plan_text(choice: &Choice, created: Millis, state: Selection) -> String {
+pub(super) fn plan_text(choice: &Choice, created: Millis, state: Selection, how: Option<&How>) -> String {
     let rows: Vec<Vec<String>> = choice
         .objects()
         .iter()
@@ -124,10 +178,31 @@ pub(super) fn plan_text(choice: &Choice, created: Millis, state: Selection) -> S
         choice.bytes(),
         choice.lookups,
         choice.gets(),
+    ) + &how.map_or(String::new(), |how| format!("\n{}", how.text(0)))
+}
+
+/// What `--into` would change.
+pub(super) fn delta_text(plan: &DeltaPlan, how: &How) -> String {
+    format!(
+        "{} would become TXID {} of {} {}: {} bytes to fetch",
+        plan.path().display(),
+        plan.txid(),
+        plan.created(),
+        how.text(plan.page_count()),
+        plan.bytes(),
     )
 }
 
-pub(super) fn plan_json(choice: &Choice, created: Millis, url: &str) -> String {
+pub(super) fn delta_json(plan: &DeltaPlan, how: &How, url: &str) -> String {
+    serde_json::json!({
+        "dry_run": true, "url": url, "output": absolute(plan.path()).to_string_lossy(), "format": "ltx",
+        "txid": plan.txid().to_string(), "created": plan.created().to_rfc3339(), "newest": plan.is_newest(),
+        "bytes": plan.bytes(), "into": how.json(),
+    })
+    .to_string()
+}
+
+pub(super) fn plan_json(choice: &Choice, created: Millis, url: &str, how: Option<&How>) -> String {
     let files: Vec<_> = choice
         .objects()
         .iter()
@@ -147,6 +222,9 @@ pub(super) fn plan_json(choice: &Choice, created: Millis, url: &str) -> String {
         "dry_run": true, "url": url, "created": created.to_rfc3339(), "newest": choice.is_newest,
         "bytes": choice.bytes(), "lookups": choice.lookups, "requests": choice.gets(), "files": files,
     });
+    if let Some(how) = how {
+        plan["into"] = how.json();
+    }
     match &choice.files {
         Files::Ltx(_) => {
             plan["format"] = "ltx".into();

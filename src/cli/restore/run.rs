@@ -7,12 +7,12 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::RestoreArgs;
+use super::dry::{dry_run, is_empty};
 use super::progress::Watcher;
-use super::{print, standby};
+use super::{into, print, standby};
 use crate::cli::global::Global;
 use crate::cli::setup::{Setup, Target};
-use crate::cli::{choose, report, runtime};
-use crate::config::Location;
+use crate::cli::{choose, runtime};
 use crate::io::keep_heap;
 use crate::restore::{self, RestoreError, RestoreOptions};
 
@@ -34,8 +34,11 @@ pub(crate) fn run(global: &Global, setup: &mut Setup, args: &RestoreArgs) -> any
             (location, Ok(database.path.value.clone()))
         }
     };
+    if let Some(file) = &args.into {
+        return into::run(setup, event_loop, &engine, &location, args, file);
+    }
     if args.dry_run {
-        return dry_run(setup, &event_loop, &location, args);
+        return dry_run(setup, &event_loop, &location, args, None);
     }
     let state = args.selection();
     let output = match args.output.clone() {
@@ -73,10 +76,8 @@ pub(crate) fn run(global: &Global, setup: &mut Setup, args: &RestoreArgs) -> any
     // Work that still runs on other threads after an interruption has lost its file.
     event_loop.shutdown_background();
     watcher.finish();
-    let is_empty =
-        |e: &anyhow::Error| matches!(e.downcast_ref::<RestoreError>(), Some(RestoreError::Empty { .. }));
     match outcome {
-        Ok(report) => print::print(&report, state, &location.url, args.json),
+        Ok(report) => print::print(&report, state, &location.url, args.json, None),
         Err(e) if args.if_replica_exists && is_empty(&e) => {
             print::nothing_done(args.json, &format!("no replica at {}: nothing restored", location.url))
         }
@@ -93,26 +94,6 @@ fn default_output(url: &str) -> anyhow::Result<PathBuf> {
         anyhow::bail!("{url} does not say what the database is called: name the file to make with -o OUT");
     }
     Ok(PathBuf::from(name))
-}
-
-fn dry_run(
-    setup: &Setup,
-    event_loop: &tokio::runtime::Runtime,
-    location: &Location,
-    args: &RestoreArgs,
-) -> anyhow::Result<()> {
-    let state = args.selection();
-    let (choice, created) = event_loop.block_on(async {
-        let store = setup.open(location)?;
-        let choice = restore::choose(&*store, state).await?;
-        let created = choice.created(&*store).await?;
-        Ok::<_, anyhow::Error>((choice, created))
-    })?;
-    let text = match args.json {
-        true => print::plan_json(&choice, created, &location.url),
-        false => print::plan_text(&choice, created, state),
-    };
-    Ok(report::print_line(&text)?)
 }
 
 #[cfg(test)]

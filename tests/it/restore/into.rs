@@ -1,0 +1,146 @@
+//! `lsfast restore --into FILE`: an existing database becomes a state of the replica by the pages
+//! that differ.
+
+use std::process::Stdio;
+
+use super::*;
+use crate::support::case::Case;
+use crate::support::{lsfast, process, sqlite};
+
+/// Stores the database, to the end.
+fn store(case: &Case) {
+    let mut command = lsfast::command(["replicate", "--once"]);
+    command.arg(case.path("app.db")).arg(case.place.url("replica"));
+    let output = lsfast::run(command);
+    assert!(output.status.success(), "{}", lsfast::stderr(&output));
+}
+
+/// A replica of three states, and the hash of what each has. No program has the database open.
+fn three_states(case: &Case) -> Vec<String> {
+    let path = case.path("app.db");
+    let db = sqlite::create(&path, 4096);
+    db.execute_batch(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
+             INSERT INTO items SELECT i, 'name ' || i, randomblob(1000) FROM n",
+    )
+    .expect("rows");
+    drop(db);
+    let mut hashes = Vec::new();
+    for sql in [
+        "SELECT 1",
+        "UPDATE items SET body = 'x' WHERE id < 30",
+        "DELETE FROM items WHERE id > 2000; INSERT INTO log VALUES (1, 'deleted')",
+    ] {
+        sqlite::open(&path).execute_batch(sql).expect("a change");
+        store(case);
+        hashes.push(sqlite::dump_hash(&path));
+    }
+    hashes
+}
+
+fn into(case: &Case, file: &str, more: &[&str]) -> std::process::Output {
+    let mut command = lsfast::command(["restore", "--json", "--into"]);
+    command.arg(case.path(file)).arg(case.place.url("replica")).args(more);
+    lsfast::run(command)
+}
+
+fn done(case: &Case, file: &str, more: &[&str]) -> Value {
+    let output = into(case, file, more);
+    assert!(output.status.success(), "{}", lsfast::stderr(&output));
+    serde_json::from_slice(&output.stdout).expect("one JSON object")
+}
+
+#[test]
+fn a_database_goes_back_and_forth_by_its_pages() {
+    let case = Case::new();
+    let hashes = three_states(&case);
+    let path = case.path("app.db");
+    let plan = done(&case, "app.db", &["--txid", "2", "--dry-run"]);
+    assert_eq!((text(&plan["into"], "how"), text(&plan, "txid")), ("pages", "0000000000000002"));
+    assert_eq!(sqlite::dump_hash(&path), hashes[2], "a dry run changes nothing");
+    for (txid, base) in [("2", 3), ("1", 2), ("3", 1), ("1", 3)] {
+        let line = done(&case, "app.db", &["--txid", txid]);
+        let said = &line["into"];
+        assert_eq!((text(said, "how"), number(said, "own_pages")), ("pages", 0), "{line}");
+        assert_eq!(text(said, "base_txid"), format!("{base:016x}"), "{line}");
+        assert_eq!((text(&line, "proof"), text(&line, "output")), ("checksum", path.to_str().expect("text")));
+        assert_eq!(sqlite::dump_hash(&path), hashes[txid.parse::<usize>().expect("a TXID") - 1]);
+    }
+
+    // The process that replicates it stores the older state as the next one.
+    store(&case);
+    case.is_restored_as(&path);
+    let line = done(&case, "app.db", &["--txid", "3"]);
+    assert_eq!(text(&line["into"], "how"), "pages", "{line}");
+
+    // Transactions that were never stored are found by the page hashes in the state folder.
+    done(&case, "app.db", &[]);
+    sqlite::open(&path).execute_batch("UPDATE items SET name = 'own' WHERE id = 7").expect("a change");
+    let copy = case.path("copy.db");
+    fs::copy(&path, &copy).expect("a copy");
+    let line = done(&case, "app.db", &["--txid", "3"]);
+    assert!(text(&line["into"], "how") == "pages" && number(&line["into"], "own_pages") > 0, "{line}");
+    assert_eq!(sqlite::dump_hash(&path), hashes[2]);
+
+    // Without them, and where there is nothing, the whole database is restored.
+    let output = into(&case, "copy.db", &["--txid", "3"]);
+    assert!(lsfast::stderr(&output).contains("it is not one of the states of the replica"));
+    assert_eq!(sqlite::dump_hash(&copy), hashes[2]);
+    let line = done(&case, "new.db", &["--txid", "1", "--dry-run"]);
+    assert_eq!((text(&line["into"], "how"), case.path("new.db").exists()), ("whole", false));
+    let line = done(&case, "new.db", &["--txid", "1"]);
+    assert_eq!(text(&line["into"], "reason"), "it was not there");
+    assert_eq!(sqlite::dump_hash(&case.path("new.db")), hashes[0]);
+
+    // A link means the file at its end.
+    std::os::unix::fs::symlink(&copy, case.path("link.db")).expect("a link");
+    let line = done(&case, "link.db", &["--txid", "1"]);
+    assert_eq!((text(&line["into"], "how"), text(&line, "output")), ("pages", copy.to_str().expect("text")));
+    assert!(case.path("link.db").is_symlink());
+}
+
+#[test]
+fn a_database_in_use_is_refused() {
+    let case = Case::new();
+    let hashes = three_states(&case);
+    let path = case.path("app.db");
+    let db = sqlite::open(&path);
+    db.execute_batch("INSERT INTO log VALUES (2, 'live')").expect("a row");
+    let error = lsfast::stderr(&into(&case, "app.db", &["--txid", "1"]));
+    assert!(error.contains("is in use by process") && error.lines().count() == 1, "{error}");
+    drop(db);
+    let other = case.path("other.db");
+    fs::write(&other, "no database").expect("written");
+    let error = lsfast::stderr(&into(&case, "other.db", &[]));
+    assert!(
+        error.contains("is not a SQLite database") && fs::read(&other).expect("a file") == b"no database"
+    );
+    done(&case, "app.db", &["--txid", "1"]);
+    assert_eq!(sqlite::dump_hash(&path), hashes[0]);
+}
+
+/// The process is killed while the journal is there. `delta::tests` has all steps in between.
+#[test]
+fn a_kill_leaves_what_sqlite_rolls_back() {
+    let case = Case::new();
+    let hashes = three_states(&case);
+    let (path, journal) = (case.path("app.db"), case.path("app.db-journal"));
+    let mut killed = 0;
+    for _ in 0..8 {
+        let mut command = lsfast::command(["restore", "--into"]);
+        command.arg(&path).arg(case.place.url("replica")).args(["--txid", "1"]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("lsfast starts");
+        process::until("the journal, or the end", || {
+            (journal.exists() || child.try_wait().expect("a child").is_some()).then_some(())
+        });
+        let _ = child.kill();
+        child.wait().expect("a child");
+        killed += usize::from(journal.exists());
+        sqlite::open(&path).execute_batch("SELECT count(*) FROM items").expect("a read");
+        let now = sqlite::dump_hash(&path);
+        assert!(now == hashes[2] || now == hashes[0], "neither the old nor the new state");
+        assert!(!journal.exists());
+        done(&case, "app.db", &["--txid", "3"]);
+    }
+    println!("{killed} kills left a journal");
+}

@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, PoisonError};
 
 use super::damage::{self, Damaged};
 use super::{RestoreError, times};
@@ -38,8 +39,13 @@ pub struct Clash {
 pub(super) struct Levels<'a> {
     store: &'a dyn Store,
     ends: BTreeMap<Txid, Vec<Entry>>,
+    /// What the headers of files that end at a TXID said.
+    known: Mutex<BTreeMap<Txid, Sides>>,
     requests: AtomicU64,
 }
+
+/// The checksums of files that end at one TXID, each with the files that have it.
+type Sides = Vec<(DatabaseChecksum, Vec<LtxId>)>;
 
 impl<'a> Levels<'a> {
     pub(super) fn new(store: &'a dyn Store, files: &[Entry], damaged: &Damaged) -> Levels<'a> {
@@ -49,7 +55,7 @@ impl<'a> Levels<'a> {
         }
         ends.retain(|_, files| files.len() > 1);
         ends.values_mut().for_each(|files| files.sort_unstable_by_key(|e| (e.id.level, e.id.min)));
-        Levels { store, ends, requests: AtomicU64::new(0) }
+        Levels { store, ends, known: Mutex::default(), requests: AtomicU64::new(0) }
     }
 
     /// Where the levels clash so that the state at `wanted` may be one of either history.
@@ -59,7 +65,7 @@ impl<'a> Levels<'a> {
     pub(super) async fn clash(&self, wanted: Txid) -> Result<Option<Clash>, RestoreError> {
         let mut silent = 0;
         for (&txid, files) in self.ends.range(..=wanted).rev().take(LOOKS) {
-            let sides = self.sides(files).await?;
+            let sides = self.sides(txid, files).await?;
             match sides.len() {
                 0 => silent += 1,
                 1 if txid == wanted => return Ok(None),
@@ -68,7 +74,7 @@ impl<'a> Levels<'a> {
             }
         }
         for (&txid, files) in self.ends.range(wanted.next()..).take(LOOKS - silent) {
-            let sides = self.sides(files).await?;
+            let sides = self.sides(txid, files).await?;
             if !sides.is_empty() {
                 return Ok((sides.len() > 1).then_some(Clash { txid, sides }));
             }
@@ -86,7 +92,7 @@ impl<'a> Levels<'a> {
         while low < high {
             let at = low.midpoint(high);
             let (txid, files) = before[at];
-            if self.sides(files).await?.len() == 1 {
+            if self.sides(*txid, files).await?.len() == 1 {
                 (low, found) = (at + 1, Some(*txid));
             } else {
                 high = at;
@@ -97,8 +103,18 @@ impl<'a> Levels<'a> {
 
     /// The checksums in the headers of files that end at one TXID. None if fewer than two of them
     /// have one.
-    async fn sides(&self, files: &[Entry]) -> Result<Vec<(DatabaseChecksum, Vec<LtxId>)>, RestoreError> {
-        let mut sides: Vec<(DatabaseChecksum, Vec<LtxId>)> = Vec::new();
+    async fn sides(&self, txid: Txid, files: &[Entry]) -> Result<Sides, RestoreError> {
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sides) = known().get(&txid) {
+            return Ok(sides.clone());
+        }
+        let sides = self.read_sides(files).await?;
+        known().insert(txid, sides.clone());
+        Ok(sides)
+    }
+
+    async fn read_sides(&self, files: &[Entry]) -> Result<Sides, RestoreError> {
+        let mut sides = Sides::new();
         for file in files {
             self.requests.fetch_add(1, Relaxed);
             let sum = match times::header(self.store, file).await {

@@ -42,10 +42,10 @@ fn is_covered(files: &[Entry], level: Level, (first, last): (Txid, Txid)) -> boo
     due > last
 }
 
-/// Of the newest [`limits::POINTS_MAX`] states: how many there are, how many can be restored
-/// without damaged files, and the last one that can.
-pub(super) fn states(files: &[Entry], bad: &Damaged) -> (u64, u64, Option<Txid>) {
-    let (mut states, mut restorable, mut last) = (0, 0, None);
+/// Of the newest [`limits::POINTS_MAX`] states: how many there are, and those that the names of
+/// files without known damage lead to, the newest first.
+pub(super) fn states(files: &[Entry], bad: &Damaged) -> (u64, Vec<Txid>) {
+    let (mut states, mut reachable) = (0, Vec::new());
     let mut ends: Vec<Txid> = files.iter().map(|e| e.id.max).collect();
     ends.sort_unstable();
     ends.dedup();
@@ -55,11 +55,10 @@ pub(super) fn states(files: &[Entry], bad: &Damaged) -> (u64, u64, Option<Txid>)
         }
         states += 1;
         if bad.plan(files, Goal::Txid(*txid)).is_ok() {
-            restorable += 1;
-            last.get_or_insert(*txid);
+            reachable.push(*txid);
         }
     }
-    (states, restorable, last)
+    (states, reachable)
 }
 
 /// The states that files end at but that cannot be restored because a file is damaged or missing,

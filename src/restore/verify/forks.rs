@@ -8,6 +8,7 @@
 //!
 //! The files are read for that only if levels clash.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::file::{self, Pages};
@@ -21,6 +22,9 @@ use crate::restore::levels::{Clash, Levels};
 use crate::restore::plan::Goal;
 use crate::store::{Entry, Store};
 
+/// Bytes of a replica that may be read in any case to judge which of its states a restore refuses.
+const JUDGED_BYTES: u64 = 64 << 20;
+
 /// Files that must not be used for the state at `wanted`, each with the reason.
 ///
 /// # Errors
@@ -31,102 +35,169 @@ pub async fn odd_files(
     damaged: &Damaged,
     wanted: Txid,
 ) -> Result<Vec<(LtxId, String)>, RestoreError> {
-    let levels = Levels::new(&**store, files, damaged);
-    let Some(Clash { txid, sides }) = levels.clash(wanted).await? else { return Ok(Vec::new()) };
+    let mut judge = Judge::new(store, files, damaged);
+    let Some(clash) = judge.levels.clash(wanted).await? else { return Ok(Vec::new()) };
+    let Clash { txid, sides } = &clash;
     tracing::warn!(
         replica = store.url(), %txid, one = %sides[0].1[0], other = %sides[1].1[0],
         "two files have different checksums of the database after one TXID; reading what leads to each"
     );
-    if txid < wanted && is_made_after(store, files, damaged, (txid, wanted)).await? {
-        return Ok(Vec::new());
-    }
-    let mut true_sides = Vec::new();
-    for side in &sides {
-        let mut without = damaged.clone();
-        let others = sides.iter().filter(|s| s.0 != side.0).flat_map(|(_, files)| files);
-        others.for_each(|id| _ = without.add(*id, "it is of another history".to_owned()));
-        if makes(store, files, &without, txid).await? == Some(side.0) {
-            true_sides.push(side);
-        }
-    }
-    match true_sides[..] {
-        [] => Ok(Vec::new()),
-        [(sum, _)] => {
-            let why = format!("no files lead to the checksum that it has, and others lead to {sum}");
-            let odd = sides.iter().filter(|s| s.0 != *sum).flat_map(|(_, files)| files);
-            Ok(odd.map(|id| (*id, why.clone())).collect())
-        }
-        [one, other, ..] => Err(RestoreError::TwoHistories {
-            url: store.url().to_owned(),
-            txid,
-            one: (one.1[0], one.0),
-            other: (other.1[0], other.0),
-            agree: levels.last_agreement(txid).await?,
-        }),
-    }
+    judge.odd_files(clash, wanted).await
 }
 
-/// Whether files that begin after `clash` have all pages of the state at `wanted`.
-async fn is_made_after(
+/// Those of `states` that a restore would refuse, because they may be of two histories or because
+/// their files do not make them. States that are judged by reading files come newest first; when
+/// [`JUDGED_BYTES`] or the length of all files is read, the others count as refused.
+///
+/// # Errors
+/// An error of the store.
+pub(super) async fn refused(
     store: &Arc<dyn Store>,
     files: &[Entry],
     damaged: &Damaged,
-    (clash, wanted): (Txid, Txid),
-) -> Result<bool, RestoreError> {
-    let Ok(mut chain) = damaged.plan(files, Goal::Txid(wanted)) else { return Ok(false) };
-    chain.retain(|e| e.id.min > clash);
-    match read(store, &chain).await {
-        Ok(_) => Ok(!chain.is_empty()),
-        Err(RestoreError::Store(e)) => Err(e.into()),
-        Err(_) => Ok(false),
+    states: &[Txid],
+) -> Result<BTreeSet<Txid>, RestoreError> {
+    let mut judge = Judge::new(store, files, damaged);
+    let budget = JUDGED_BYTES.max(files.iter().map(|e| e.size).sum());
+    let mut refused = BTreeSet::new();
+    for txid in states {
+        let Some(clash) = judge.levels.clash(*txid).await? else { continue };
+        if judge.meter.bytes() > budget || !judge.makes(clash, *txid).await? {
+            refused.insert(*txid);
+        }
     }
+    Ok(refused)
 }
 
-/// The checksum of the state at `txid`, if files make one that its last file agrees with.
-async fn makes(
-    store: &Arc<dyn Store>,
-    files: &[Entry],
-    damaged: &Damaged,
-    txid: Txid,
-) -> Result<Option<DatabaseChecksum>, RestoreError> {
-    let (mut bad, mut doubts, mut other) = (damaged.clone(), Doubts::default(), None);
-    loop {
-        let planned = other.take().map_or_else(|| bad.plan(files, Goal::Txid(txid)), Ok);
-        let Ok(chain) = planned else { return Ok(None) };
-        match read(store, &chain).await {
-            Ok(sum) => return Ok(Some(sum)),
-            Err(e @ (RestoreError::Checksum { .. } | RestoreError::MissingPage { .. })) => {
-                match doubts.other_plan(e, &chain, files, &bad) {
-                    Ok(plan) => other = Some(plan),
-                    Err(_) => return Ok(None),
-                }
+/// Judges the states of one replica by its checksums.
+struct Judge<'a> {
+    store: &'a Arc<dyn Store>,
+    files: &'a [Entry],
+    damaged: &'a Damaged,
+    levels: Levels<'a>,
+    /// For each clash that was read: the checksums that files lead to.
+    made: BTreeMap<Txid, Vec<DatabaseChecksum>>,
+    /// Counts the bytes that are read.
+    meter: Meter,
+}
+
+impl<'a> Judge<'a> {
+    fn new(store: &'a Arc<dyn Store>, files: &'a [Entry], damaged: &'a Damaged) -> Judge<'a> {
+        let levels = Levels::new(&**store, files, damaged);
+        Judge { store, files, damaged, levels, made: BTreeMap::new(), meter: Meter::default() }
+    }
+
+    /// Whether a restore to `wanted` would succeed.
+    async fn makes(&mut self, clash: Clash, wanted: Txid) -> Result<bool, RestoreError> {
+        let odd = match self.odd_files(clash, wanted).await {
+            Err(RestoreError::TwoHistories { .. }) => return Ok(false),
+            odd => odd?,
+        };
+        let mut without = self.damaged.clone();
+        odd.into_iter().for_each(|(id, why)| _ = without.add(id, why));
+        Ok(self.made_by(&without, wanted).await?.is_some())
+    }
+
+    /// Files that must not be used for the state at `wanted`, which the clash makes doubtful.
+    async fn odd_files(&mut self, clash: Clash, wanted: Txid) -> Result<Vec<(LtxId, String)>, RestoreError> {
+        let Clash { txid, sides } = clash;
+        if txid < wanted && self.is_made_after(txid, wanted).await? {
+            return Ok(Vec::new());
+        }
+        if !self.made.contains_key(&txid) {
+            let made = self.made_sides(txid, &sides).await?;
+            self.made.insert(txid, made);
+        }
+        let made = &self.made[&txid];
+        let true_sides: Vec<_> = sides.iter().filter(|(sum, _)| made.contains(sum)).collect();
+        match true_sides[..] {
+            [] => Ok(Vec::new()),
+            [(sum, _)] => {
+                let why = format!("no files lead to the checksum that it has, and others lead to {sum}");
+                let odd = sides.iter().filter(|s| s.0 != *sum).flat_map(|(_, files)| files);
+                Ok(odd.map(|id| (*id, why.clone())).collect())
             }
-            Err(e) => {
-                let Some((id, why)) = damage::fault(&e) else { return Err(e) };
-                if !bad.add(id, why) {
-                    return Err(e);
+            [one, other, ..] => Err(RestoreError::TwoHistories {
+                url: self.store.url().to_owned(),
+                txid,
+                one: (one.1[0], one.0),
+                other: (other.1[0], other.0),
+                agree: self.levels.last_agreement(txid).await?,
+            }),
+        }
+    }
+
+    /// The checksums of a clash that files lead to.
+    async fn made_sides(
+        &self,
+        txid: Txid,
+        sides: &[(DatabaseChecksum, Vec<LtxId>)],
+    ) -> Result<Vec<DatabaseChecksum>, RestoreError> {
+        let mut made = Vec::new();
+        for (sum, _) in sides {
+            let mut without = self.damaged.clone();
+            let others = sides.iter().filter(|s| s.0 != *sum).flat_map(|(_, files)| files);
+            others.for_each(|id| _ = without.add(*id, "it is of another history".to_owned()));
+            if self.made_by(&without, txid).await? == Some(*sum) {
+                made.push(*sum);
+            }
+        }
+        Ok(made)
+    }
+
+    /// Whether files that begin after `clash` have all pages of the state at `wanted`.
+    async fn is_made_after(&self, clash: Txid, wanted: Txid) -> Result<bool, RestoreError> {
+        let planned = self.damaged.plan(self.files, Goal::Txid(wanted));
+        let Ok(mut chain) = planned else { return Ok(false) };
+        chain.retain(|e| e.id.min > clash);
+        match self.read(&chain).await {
+            Ok(_) => Ok(!chain.is_empty()),
+            Err(RestoreError::Store(e)) => Err(e.into()),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// The checksum of the state at `txid`, if files make one that its last file agrees with.
+    async fn made_by(&self, damaged: &Damaged, txid: Txid) -> Result<Option<DatabaseChecksum>, RestoreError> {
+        let (mut bad, mut doubts, mut other) = (damaged.clone(), Doubts::default(), None);
+        loop {
+            let planned = other.take().map_or_else(|| bad.plan(self.files, Goal::Txid(txid)), Ok);
+            let Ok(chain) = planned else { return Ok(None) };
+            match self.read(&chain).await {
+                Ok(sum) => return Ok(Some(sum)),
+                Err(e @ (RestoreError::Checksum { .. } | RestoreError::MissingPage { .. })) => {
+                    match doubts.other_plan(e, &chain, self.files, &bad) {
+                        Ok(plan) => other = Some(plan),
+                        Err(_) => return Ok(None),
+                    }
+                }
+                Err(e) => {
+                    let Some((id, why)) = damage::fault(&e) else { return Err(e) };
+                    if !bad.add(id, why) {
+                        return Err(e);
+                    }
                 }
             }
         }
     }
-}
 
-/// Reads a plan, and compares its pages with the checksum in its newest header.
-async fn read(store: &Arc<dyn Store>, chain: &[Entry]) -> Result<DatabaseChecksum, RestoreError> {
-    let pace = Pace::new(None, Meter::default());
-    let (mut pages, mut newest) = (Pages::default(), None);
-    for entry in chain.iter().rev() {
-        let (checked, with) = file::check(store, *entry, &pace, Some(pages)).await?;
-        pages = with.unwrap_or_default();
-        newest = newest.or(Some(checked?.header));
-    }
-    let Some(newest) = newest else { return Err(RestoreError::Interrupted) };
-    let (url, txid, found) = (store.url().to_owned(), newest.max, pages.sum);
-    match (pages.claims.as_ref().and_then(Claims::missing), newest.checksum) {
-        (Some(missing), _) => Err(RestoreError::MissingPage { missing, commit: newest.commit, url }),
-        (None, Some(expected)) if expected != found => {
-            Err(RestoreError::Checksum { url, txid, expected, found })
+    /// Reads a plan, and compares its pages with the checksum in its newest header.
+    async fn read(&self, chain: &[Entry]) -> Result<DatabaseChecksum, RestoreError> {
+        let pace = Pace::new(None, self.meter.clone());
+        let (mut pages, mut newest) = (Pages::default(), None);
+        for entry in chain.iter().rev() {
+            let (checked, with) = file::check(self.store, *entry, &pace, Some(pages)).await?;
+            pages = with.unwrap_or_default();
+            newest = newest.or(Some(checked?.header));
         }
-        _ => Ok(found),
+        let Some(newest) = newest else { return Err(RestoreError::Interrupted) };
+        let (url, txid, found) = (self.store.url().to_owned(), newest.max, pages.sum);
+        match (pages.claims.as_ref().and_then(Claims::missing), newest.checksum) {
+            (Some(missing), _) => Err(RestoreError::MissingPage { missing, commit: newest.commit, url }),
+            (None, Some(expected)) if expected != found => {
+                Err(RestoreError::Checksum { url, txid, expected, found })
+            }
+            _ => Ok(found),
+        }
     }
 }

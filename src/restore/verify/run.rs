@@ -126,9 +126,17 @@ async fn read(
         report.bases.extend(bad.bases());
         // This makes many plans over many files. It does not run on the event loop, which may have
         // uploads to do.
-        let files = listing.files.clone();
-        let counted = blocking(move || Ok((holes(&files), states(&files, &bad)))).await?;
-        (report.holes, (report.states, report.restorable, report.last_restorable)) = counted;
+        let (files, known) = (listing.files.clone(), bad.clone());
+        let counted = blocking(move || Ok((holes(&files), states(&files, &known)))).await?;
+        let (holes, (states, reachable)) = counted;
+        // Only where checksums differ is a state refused that the names lead to.
+        let refused = match report.conflicts.is_empty() && !report.wants_image {
+            true => BTreeSet::new(),
+            false => forks::refused(store, &listing.files, &bad, &reachable).await?,
+        };
+        (report.holes, report.states) = (holes, states);
+        report.restorable = (reachable.len() - refused.len()) as u64;
+        report.last_restorable = reachable.into_iter().find(|txid| !refused.contains(txid));
     }
     let lost = old::verify(store, &old, pace, &mut report).await?;
     // If both formats are there, the newest state may be one of Litestream 0.3.

@@ -53,6 +53,8 @@ fn a_state_of_two_histories_is_refused() {
     }
     let found = verify(&sealed);
     assert!(found.health() == Health::NewestLost && found.wants_image, "{found:?}");
+    // Of the states, only those count that a restore does not refuse.
+    assert_eq!((found.states, found.restorable, found.last_restorable), (6, 1, Some(Txid(1))));
     assert_eq!(command(&["verify", &sealed.url()]).0, Some(4));
     for args in [&["points", &sealed.url()][..], &["restore", "--dry-run", &sealed.url()]] {
         let (code, said) = command(args);
@@ -100,7 +102,9 @@ fn a_batch_with_all_pages_ends_the_doubt() {
     sealed.write(id((0, 6, 6)), &whole);
     let (code, said, found) = restored(&sealed, &[]);
     assert!(code == Some(0) && found == Some(sealed.state(6)), "{said}");
-    assert_eq!(verify(&sealed).health(), Health::Damaged);
+    let found = verify(&sealed);
+    assert_eq!(found.health(), Health::Damaged);
+    assert_eq!((found.states, found.restorable, found.last_restorable), (6, 2, Some(Txid(6))));
 }
 
 /// The newest state is whole in later files, but not one of them begins at TXID 1.

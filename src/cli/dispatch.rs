@@ -2,15 +2,17 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use super::args::{Cli, Command};
 use super::setup::Setup;
 use super::{
     bench, changes, control, databases, doctor, examples, explain, flags, generations, log, ltx, manual,
-    points, promote, query, repair, replicate, report, reset, restore, status, verify, version,
+    points, promote, query, repair, replicate, report, reset, restore, signals, status, verify, version,
 };
 use crate::io::{forbid_core_files, guardian};
+use crate::replicate::Stop;
 
 /// The whole program: parses the command line, runs the command and reports its error.
 #[must_use]
@@ -18,11 +20,14 @@ pub fn run() -> ExitCode {
     if let Some(code) = guardian::run_if_asked() {
         return code;
     }
+    // A signal that comes while the command line or the config file is read asks for an orderly end
+    // as well.
+    let early = std::env::args_os().nth(1).is_some_and(|name| name == "replicate").then(watch);
     let command = examples::added_to(Cli::command());
     let matches = command.clone().get_matches_from(flags::normalise(&command, std::env::args_os()));
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     report::install_panic_hook();
-    let outcome = std::panic::catch_unwind(|| dispatch(cli));
+    let outcome = std::panic::catch_unwind(|| dispatch(cli, early));
     match outcome {
         Ok(Ok(code)) => code,
         Ok(Err(e)) if report::is_closed_pipe(&e) => ExitCode::SUCCESS,
@@ -35,7 +40,15 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+/// The signals of a process that replicates, and the request to stop that the first one makes.
+type Watched = anyhow::Result<(signals::Watch, Stop)>;
+
+fn watch() -> Watched {
+    let (stopper, stop) = crate::replicate::stop();
+    Ok((signals::Watch::begin(stopper).context("signals cannot be caught")?, stop))
+}
+
+fn dispatch(cli: Cli, early: Option<Watched>) -> anyhow::Result<ExitCode> {
     let (global, command) = (cli.global, cli.command);
     let no_core = if global.core_dumps { Ok(()) } else { forbid_core_files() };
     let mut setup = Setup::new(&global);
@@ -49,7 +62,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         tracing::warn!("{warning}");
     }
     match command {
-        Command::Replicate(args) => replicate::run(&global, &mut setup, &args),
+        Command::Replicate(args) => replicate::run(&global, &mut setup, &args, early.unwrap_or_else(watch)?),
         Command::Restore(args) => restore::run(&global, &mut setup, &args).map(|()| ExitCode::SUCCESS),
         Command::Promote(args) => promote::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Databases(args) => databases::run(&setup, &args),

@@ -1,5 +1,8 @@
 //! Signals, and the program that `--exec` starts.
 //!
+//! Signals are caught as the first thing that `replicate` does, so that none ends the process
+//! before it can end in order.
+//!
 //! # Without a program
 //!
 //! The first SIGINT or SIGTERM asks for a final sync; the second ends lsfast at once. With a config
@@ -10,16 +13,19 @@
 //! # With a program
 //!
 //! Signals are passed on to the program, by way of its guardian (see [`guardian`]), except SIGHUP
-//! where there is a config file. Its end asks
-//! for the final sync, because it may commit until then. From SIGINT or SIGTERM on it has the time
-//! of `--shutdown-timeout`; then it is killed. The final sync has the same time again. Ctrl-C is
-//! not counted, because an interactive program may use it for something else.
+//! where there is a config file. Until the program runs they ask for the final sync, and the
+//! program is not started. Its end asks for the final sync, because it may commit until then.
+//!
+//! From SIGINT or SIGTERM on it has the time of `--shutdown-timeout`; then it is killed. The final
+//! sync has the same time again. Ctrl-C is not counted, because an interactive program may use it
+//! for something else.
 //!
 //! # In both cases
 //!
 //! A SIGHUP that was ignored when lsfast started (`nohup`) stays ignored. As process 1 of a
 //! container, lsfast also reaps the orphans it inherits.
 
+use std::fmt;
 use std::io::{self, IsTerminal as _};
 use std::process::ExitStatus;
 use std::sync::mpsc;
@@ -28,7 +34,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -93,46 +101,124 @@ impl Program {
     }
 }
 
-/// Catches SIGINT and SIGTERM from now on; the first one asks `stopper`. SIGHUP asks `reload`, if
-/// there is one, otherwise `stopper`.
-///
-/// A separate thread watches the signals. The second one therefore works even if the first left the
-/// main loop stuck, for example in a hanging disk.
-///
-/// # Errors
-/// The I/O error if a thread, a runtime or a handler cannot be created.
-pub(super) fn watch(stopper: Stopper, reload: Option<Reload>) -> io::Result<()> {
-    let runtime = runtime()?;
-    let mut signals = Signals::catch(&runtime, &[&END[..], &[HANG_UP], &USER[..]].concat())?;
-    thread(move || {
-        runtime.block_on(async {
-            let (number, name) = loop {
-                let (number, name) = signals.next().await;
-                if USER.contains(&(number, name)) {
-                    tracing::info!(signal = name, "nothing is done for this signal");
-                    continue;
-                }
-                if number == libc::SIGHUP
-                    && let Some(reload) = &reload
-                {
-                    reload.ask();
-                    continue;
-                }
-                break (number, name);
-            };
-            tracing::info!(signal = name, "stopping: final sync, a second signal ends at once");
-            stopper.ask();
-            if number == libc::SIGHUP {
-                // A stop is under way; only SIGINT or SIGTERM are counted from here.
-                signals.next_end().await;
-            }
-            at_once(&mut signals).await;
-        });
-    })
+/// The signals of a process that replicates, from its start on.
+#[derive(Debug)]
+pub(super) struct Watch(UnboundedSender<Order>);
+
+/// What the thread of a [`Watch`] is told.
+#[derive(Debug)]
+enum Order {
+    /// What SIGHUP asks for: this, or a stop.
+    HangUp(Option<Reload>),
+    /// Hand over the signals, unless one of them has asked for a stop.
+    HandOver(mpsc::SyncSender<Handed>),
 }
 
-/// Starts `command`, passes signals on to it, and asks `stopper` when it has ended. A program that
-/// has been asked to end is killed after the time `limit`.
+/// The signals, and who is asked to stop.
+struct Handed {
+    runtime: Runtime,
+    signals: Signals,
+    stopper: Stopper,
+}
+
+impl fmt::Debug for Handed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handed").finish_non_exhaustive()
+    }
+}
+
+impl Watch {
+    /// Catches signals from now on; the first SIGINT or SIGTERM asks `stopper`. What SIGHUP asks
+    /// for is told later, and one that comes before waits for that.
+    ///
+    /// A separate thread watches the signals. The second one therefore works even if the first left
+    /// the main loop stuck, for example in a hanging disk.
+    ///
+    /// # Errors
+    /// The I/O error if a thread, a runtime or a handler cannot be created.
+    pub(super) fn begin(stopper: Stopper) -> io::Result<Watch> {
+        let runtime = runtime()?;
+        let mut signals = Signals::catch(&runtime, &[&END[..], &[HANG_UP], &USER[..]].concat())?;
+        let (tell, mut told) = unbounded_channel();
+        thread(move || {
+            let asked = runtime.block_on(until_handed_over(&mut signals, &stopper, &mut told));
+            // The receiver waits for it.
+            _ = asked.send(Handed { runtime, signals, stopper });
+        })?;
+        Ok(Watch(tell))
+    }
+
+    /// Sets what SIGHUP asks for: `reload`, if there is one, otherwise a stop.
+    pub(super) fn hang_up(&self, reload: Option<Reload>) {
+        // The thread ends only with the process or by `hand_over`.
+        _ = self.0.send(Order::HangUp(reload));
+    }
+
+    /// The signals, for a program that is started now; `None` if one has asked for a stop.
+    fn hand_over(self) -> Option<Handed> {
+        let (ask, asked) = mpsc::sync_channel(1);
+        self.0.send(Order::HandOver(ask)).ok()?;
+        asked.recv().ok()
+    }
+}
+
+/// Takes signals until they are to be handed over.
+async fn until_handed_over(
+    signals: &mut Signals,
+    stopper: &Stopper,
+    told: &mut UnboundedReceiver<Order>,
+) -> mpsc::SyncSender<Handed> {
+    let mut hang_up: Option<Option<Reload>> = None;
+    let (mut is_told, mut is_hung_up, mut is_asked) = (false, false, false);
+    loop {
+        let ends = tokio::select! {
+            // A signal that came first counts first.
+            biased;
+            (number, name) = signals.next() => match number {
+                n if END.iter().any(|(end, _)| *end == n) && is_asked => ended_at_once(name),
+                n if END.iter().any(|(end, _)| *end == n) => Some(name),
+                libc::SIGHUP => {
+                    is_hung_up = true;
+                    None
+                }
+                _ => {
+                    tracing::info!(signal = name, "nothing is done for this signal");
+                    None
+                }
+            },
+            order = told.recv(), if !is_told => match order {
+                Some(Order::HangUp(reload)) => {
+                    hang_up = Some(reload);
+                    None
+                }
+                Some(Order::HandOver(to)) if !is_asked => return to,
+                Some(Order::HandOver(_)) => None,
+                None => {
+                    is_told = true;
+                    None
+                }
+            },
+        };
+        let ends = match &hang_up {
+            Some(Some(reload)) if is_hung_up => {
+                is_hung_up = false;
+                reload.ask();
+                ends
+            }
+            Some(None) if is_hung_up => ends.or(Some(HANG_UP.1)),
+            _ => ends,
+        };
+        if let Some(name) = ends.filter(|_| !is_asked) {
+            is_asked = true;
+            tracing::info!(signal = name, "stopping: final sync, a second signal ends at once");
+            stopper.ask();
+        }
+    }
+}
+
+/// Starts `command`, passes the signals of `watch` on to it, and asks for a stop when it has ended.
+/// A program that has been asked to end is killed after the time `limit`. `None` if a signal has
+/// asked for a stop before; then the program is not started.
 ///
 /// # Errors
 /// The I/O error if the program cannot be started.
@@ -140,10 +226,10 @@ pub(super) fn watch_with(
     command: &std::process::Command,
     limit: Duration,
     reload: Option<Reload>,
-    stopper: Stopper,
-) -> io::Result<Program> {
-    let runtime = runtime()?;
-    let mut signals = Signals::catch(&runtime, &[&END[..], &[HANG_UP, QUIT], &USER[..]].concat())?;
+    watch: Watch,
+) -> io::Result<Option<Program>> {
+    let Some(Handed { runtime, mut signals, stopper }) = watch.hand_over() else { return Ok(None) };
+    signals.add(&runtime, QUIT)?;
     let (guardian, socket, its) = guardian::around(command, limit.min(limits::ORPHANED_PROGRAM))?;
     let entered = runtime.enter();
     let (child, own) = own(|| Command::from(guardian).kill_on_drop(false).spawn(), Child::id)?;
@@ -173,7 +259,7 @@ pub(super) fn watch_with(
             at_once(&mut signals).await;
         });
     })?;
-    Ok(Program { ended, end: Some(end) })
+    Ok(Some(Program { ended, end: Some(end) }))
 }
 
 /// The program's guardian.
@@ -306,7 +392,10 @@ async fn until_ended(
 }
 
 async fn at_once(signals: &mut Signals) {
-    let name = signals.next_end().await;
+    ended_at_once(signals.next_end().await)
+}
+
+fn ended_at_once(name: &str) -> ! {
     super::report::print_error(&format!(
         "ended at once by a second signal ({name}): the next start stores what is missing"
     ));
@@ -327,7 +416,7 @@ async fn reap_each(mut ended: Signal) {
     }
 }
 
-fn runtime() -> io::Result<tokio::runtime::Runtime> {
+fn runtime() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
@@ -339,7 +428,7 @@ struct Signals(Vec<(Signal, i32, &'static str)>);
 
 impl Signals {
     /// Catches these signals, except SIGHUP if it is ignored. As process 1, starts to reap orphans.
-    fn catch(runtime: &tokio::runtime::Runtime, which: &[(i32, &'static str)]) -> io::Result<Signals> {
+    fn catch(runtime: &Runtime, which: &[(i32, &'static str)]) -> io::Result<Signals> {
         let _entered = runtime.enter();
         if std::process::id() == 1 {
             runtime.spawn(reap_each(signal(SignalKind::child())?));
@@ -347,6 +436,13 @@ impl Signals {
         let which = which.iter().filter(|(n, _)| *n != libc::SIGHUP || !is_ignored(*n));
         let caught = which.map(|(n, name)| Ok((signal(SignalKind::from_raw(*n))?, *n, *name)));
         caught.collect::<io::Result<_>>().map(Signals)
+    }
+
+    /// Catches another signal.
+    fn add(&mut self, runtime: &Runtime, (number, name): (i32, &'static str)) -> io::Result<()> {
+        let _entered = runtime.enter();
+        self.0.push((signal(SignalKind::from_raw(number))?, number, name));
+        Ok(())
     }
 
     async fn next(&mut self) -> (i32, &'static str) {

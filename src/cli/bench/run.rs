@@ -152,7 +152,7 @@ pub(crate) fn run(
         plot::check(path)?;
     }
     let (stopper, interrupted) = replicate::stop();
-    signals::watch(stopper, None).context("signals cannot be caught")?;
+    signals::Watch::begin(stopper).context("signals cannot be caught")?.hang_up(None);
     let engine = runtime::engine(global)?;
     let place = BenchFiles::new(setup, args.url.as_deref())?;
     let event_loop = runtime::event_loop()?;

@@ -26,8 +26,12 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Runs `lsfast replicate`.
-pub(crate) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> anyhow::Result<ExitCode> {
-    let (stopper, stop) = replicate::stop();
+pub(crate) fn run(
+    global: &Global,
+    setup: &mut Setup,
+    args: &ReplicateArgs,
+    (watch, stop): (signals::Watch, Stop),
+) -> anyhow::Result<ExitCode> {
     setup.serve();
     let plan = Plan::new(setup, args)?;
     let config = setup.config().filter(|_| args.db.is_none()).cloned();
@@ -43,14 +47,7 @@ pub(crate) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
     };
     let (reload, reload_asked) = signals::Reload::new();
     let reload = config.as_ref().filter(|_| !args.once).map(|_| reload);
-    // From here on a signal asks for an orderly end. With a program, signals go to it once it runs.
-    let stopper = match &command {
-        None => {
-            signals::watch(stopper, reload.clone()).context("signals cannot be caught")?;
-            None
-        }
-        Some(_) => Some(stopper),
-    };
+    watch.hang_up(reload.clone());
     let engine = runtime::engine(global)?;
     match raise_descriptor_limit() {
         Ok(limit) => {
@@ -99,13 +96,18 @@ pub(crate) fn run(global: &Global, setup: &mut Setup, args: &ReplicateArgs) -> a
         reload::start(reloader, reload_asked)
             .context("the thread that reads the config file cannot be started")?;
     }
-    let (Some(command), Some(stopper)) = (command, stopper) else {
+    let Some(command) = command else {
         serve(event_loop, options, Some(requests), stop)?;
         return Ok(ExitCode::SUCCESS);
     };
     let name = command.get_program().to_owned();
-    let program = signals::watch_with(&command, shutdown_timeout, reload, stopper)
+    let program = signals::watch_with(&command, shutdown_timeout, reload, watch)
         .with_context(|| format!("--exec: {} cannot be started", name.display()))?;
+    let Some(program) = program else {
+        tracing::info!(program = %name.display(), "stopped before the program was started");
+        serve(event_loop, options, Some(requests), stop)?;
+        return Ok(ExitCode::SUCCESS);
+    };
     let served = serve(event_loop, options, Some(requests), stop);
     // If replication failed, the program must not continue without it.
     let status = program.end().with_context(|| format!("--exec: {} cannot be waited for", name.display()))?;

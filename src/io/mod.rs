@@ -49,7 +49,8 @@ pub use file::{File, read_small, read_small_itself, read_small_with_mode};
 pub use on_demand::OnDemand;
 pub use private::{Folder, Private};
 pub use process::{
-    end_group, keep_heap, monotonic, processor_time, since_boot, trim_heap, urgency_refused, urgently,
+    end_group, explain_own, keep_heap, monotonic, processor_time, since_boot, trim_heap, urgency_refused,
+    urgently, with_advice,
 };
 #[cfg(feature = "internals")]
 pub use wait::wait;

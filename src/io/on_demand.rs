@@ -40,7 +40,7 @@ impl OnDemand {
         match &*file {
             Some(file) => Ok(file.clone()),
             None => {
-                let opened = self.folder.open()?.open_or_create(self.name, self.mode)?;
+                let opened = self.folder.open()?.open_own(self.name, self.mode)?;
                 Ok(file.insert(opened).clone())
             }
         }

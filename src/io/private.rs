@@ -36,6 +36,7 @@ use rustix::process::geteuid;
 use super::durable::{self, Pending, directory_of};
 use super::file::{File, read_up_to};
 use super::host::user_name;
+use super::process::explain_own;
 
 /// Mode bits of a folder of lsfast.
 const MODE: u32 = 0o700;
@@ -161,6 +162,11 @@ pub(super) fn sync(directory: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 impl Folder {
+    /// Opens a file as [`Folder::open_or_create`] does, with an error that names it.
+    pub(super) fn open_own(&self, name: &str, mode: u32) -> io::Result<File> {
+        self.open_or_create(name, mode).map_err(|e| explain_own(&self.path.join(name), e))
+    }
+
     /// Path of the folder, for messages.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -1,6 +1,7 @@
 //! Functions about processes rather than files: clocks, priorities, signals, memory.
 
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -85,6 +86,35 @@ pub fn explain_open(e: io::Error) -> io::Error {
             ),
         ),
         _ => e,
+    }
+}
+
+/// What to do about an error that is caused by what has the name of a file of lsfast.
+fn advice(e: &io::Error) -> Option<&'static str> {
+    use io::ErrorKind::{InvalidInput, IsADirectory, NotADirectory, PermissionDenied};
+    match e.kind() {
+        InvalidInput | IsADirectory | NotADirectory => Some("remove it, and lsfast makes it again"),
+        PermissionDenied => Some("let the user that lsfast runs as read and write it, or remove it"),
+        _ => None,
+    }
+}
+
+/// Adds what to do to an error that is caused by what has the name of a file of lsfast; returns any
+/// other error unchanged.
+#[must_use]
+pub fn with_advice(e: io::Error) -> io::Error {
+    match advice(&e) {
+        Some(advice) => io::Error::new(e.kind(), format!("{e}: {advice}")),
+        None => e,
+    }
+}
+
+/// As [`with_advice`], and names the file.
+#[must_use]
+pub fn explain_own(path: &Path, e: io::Error) -> io::Error {
+    match advice(&e) {
+        Some(advice) => io::Error::new(e.kind(), format!("{}: {e}: {advice}", path.display())),
+        None => e,
     }
 }
 

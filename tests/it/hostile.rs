@@ -262,3 +262,38 @@ fn a_store_whose_clock_is_another_is_believed() {
     assert!(age.abs_diff(behind) < Duration::from_secs(120), "{listed}");
     assert_eq!(json("verify")["newest"]["created"], listed.as_str());
 }
+
+/// The message named no file, so that it was not clear what to remove.
+#[test]
+fn what_is_in_the_way_of_the_state_is_named() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (db, replica) = (dir.path().join("app.db"), dir.path().join("replica"));
+    drop(sqlite::create(&db, 4096));
+    assert!(once(&db, &replica).status.success());
+    let home = dir.path().join(".app.db-lsfast");
+    let folder = std::fs::read_dir(&home).expect("a folder").filter_map(Result::ok);
+    let folder = folder.map(|e| e.path()).find(|p| p.is_dir()).expect("the folder of a replica");
+    for file in [folder.join("state"), home.join("lock")] {
+        let kept = std::fs::read(&file).expect("a file");
+        std::fs::remove_file(&file).expect("removed");
+        let fifo = |path: &Path| {
+            let made = std::process::Command::new("mkfifo").arg(path).status();
+            assert!(made.expect("mkfifo runs").success());
+        };
+        let folder = |path: &Path| std::fs::create_dir(path).expect("a folder");
+        let link = |path: &Path| symlink("/etc/hostname", path).expect("a link");
+        for put in [&folder as &dyn Fn(&Path), &fifo, &link] {
+            put(&file);
+            let output = once(&db, &replica);
+            let said = program::stderr(&output);
+            let words = [file.to_str().expect("UTF-8"), "remove it"];
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            assert!(words.iter().all(|w| said.contains(w)), "{said}");
+            let removed =
+                if file.is_dir() { std::fs::remove_dir(&file) } else { std::fs::remove_file(&file) };
+            removed.expect("removed");
+        }
+        std::fs::write(&file, kept).expect("written");
+        assert!(once(&db, &replica).status.success());
+    }
+}

@@ -15,7 +15,7 @@ use crate::base::crc64::crc64;
 use crate::base::fields::Fields;
 use crate::base::{DatabaseChecksum, FrameNo, PageSize, Salts, Txid};
 use crate::io::link::target_of;
-use crate::io::{File, OnDemand, Private, durable, read_small};
+use crate::io::{File, OnDemand, Private, durable, read_small, with_advice};
 use crate::ltx::Header;
 use crate::sqlite::database::{FileId, Stamp};
 use crate::wal::checksum::Sum;
@@ -154,7 +154,7 @@ impl Home {
         let owner = std::fs::metadata(db).ok().map(|m| m.uid());
         let home = home_folder(&dir).make(owner).map_err(io_error(&dir))?;
         let path = dir.join(LOCK);
-        let lock = home.open_or_create(LOCK, MODE).map_err(io_error(&path))?;
+        let lock = home.open_or_create(LOCK, MODE).map_err(with_advice).map_err(io_error(&path))?;
         match lock.std().try_lock() {
             Ok(()) => Ok(Home { dir, _lock: lock }),
             Err(std::fs::TryLockError::WouldBlock) => Err(HomeError::Taken(db.to_owned(), path)),

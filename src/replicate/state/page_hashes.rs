@@ -34,7 +34,7 @@ use crate::base::checksum::page_hash;
 use crate::base::pages::PageSet;
 use crate::base::{Pgno, Txid, limits};
 use crate::io::durable::{self, temporary_beside};
-use crate::io::{File, OnDemand};
+use crate::io::{File, OnDemand, explain_own};
 
 const ENTRY_BYTES: usize = 16;
 const MAGIC: [u8; 8] = *b"LSFPAGE2";
@@ -97,7 +97,8 @@ impl PageHashes {
     /// Any I/O error of creating or writing the file.
     pub fn begin_new(dir: &Path, seed: u64) -> io::Result<PageHashes> {
         let folder = replica_folder(dir);
-        let file = folder.open()?.create_anew(NEW, MODE)?;
+        let made = folder.open()?.create_anew(NEW, MODE);
+        let file = made.map_err(|e| explain_own(&dir.join(NEW), e))?;
         let file = Arc::new(OnDemand::new(folder, NEW, MODE).opened(file));
         let hashes = PageHashes { file, seed };
         hashes.bind(Txid(0))?;
@@ -109,7 +110,8 @@ impl PageHashes {
     /// # Errors
     /// Any I/O error of the rename.
     pub fn into_place(self, dir: &Path) -> io::Result<PageHashes> {
-        replica_folder(dir).open()?.rename(NEW, NAME)?;
+        let renamed = replica_folder(dir).open()?.rename(NEW, NAME);
+        renamed.map_err(|e| explain_own(&dir.join(NAME), e))?;
         Ok(PageHashes { file: Arc::new(self.file.renamed(NAME)), ..self })
     }
 

@@ -6,6 +6,7 @@ use std::process::Output;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use crate::support::process::until;
 use crate::support::{lsfast, sqlite};
 
 /// A database whose replica has four batches and an image of the first.
@@ -221,4 +222,26 @@ fn repair_is_refused_while_another_process_follows_the_database() {
     process.stop();
     case.must(&["repair", "--config", &case.config(), &case.db().display().to_string()], 3);
     case.restores();
+}
+
+/// A merge met the damage after the last commit was stored: `--once` ended with an error, and with
+/// a newest state that could not be restored.
+#[test]
+fn once_stores_an_image_where_a_merge_meets_damage() {
+    for how in ["cut", "changed"] {
+        for harmed in [2, 3] {
+            let case = Case::new();
+            let config = std::fs::read_to_string(case.config()).expect("a config file");
+            std::fs::write(case.config(), config.replace("24h", "1s")).expect("a config file");
+            harm(&case.raw()[harmed], how);
+            let path = &case.raw()[harmed];
+            let stored = std::fs::metadata(path).and_then(|m| m.modified()).expect("a time");
+            until("the batches to be due for a merge", || {
+                (stored.elapsed().is_ok_and(|t| t.as_secs() >= 2)).then_some(())
+            });
+            case.insert();
+            case.must(&["replicate", "--once", "--config", &case.config()], 0);
+            case.restores();
+        }
+    }
 }

@@ -208,7 +208,17 @@ impl Replica {
         executor: &mut Background,
     ) -> Result<bool, ReplicaError> {
         if let Some(once) = self.once {
-            self.finish_history(once).await?;
+            let finished = self.finish_history(once).await;
+            // Merging may have met damage that only a batch with all pages repairs.
+            let durable = self.local.state().durable.txid;
+            let is_lost = self.history.wants_whole_batch() || !self.history.is_restorable();
+            if is_lost && *whole != Some(durable) {
+                self.image(next, MISSING).await?;
+                *whole = Some(self.local.state().durable.txid);
+                self.history.want_image();
+                return Ok(false);
+            }
+            finished?;
         } else if !self.history.is_restorable() {
             *executor = Background::none();
             if *whole != Some(self.local.state().durable.txid) {

@@ -12,7 +12,7 @@ use super::error::ConfigError;
 use super::query::Query;
 use super::quirks::{Checksum, SignPayload};
 use super::sourced::{Origin, Sourced};
-use super::values::{parse_checksum, parse_concurrency, parse_sign_payload, parse_size};
+use super::values::{parse_bool, parse_checksum, parse_concurrency, parse_sign_payload, parse_size};
 use super::{Env, Secret};
 
 /// Environment variables that hold an endpoint; the first one that is set wins.
@@ -150,25 +150,23 @@ impl ReplicaFields {
         self
     }
 
-    /// The fields in the parameters of a URL.
-    pub(super) fn of_query(query: &Query) -> Result<ReplicaFields, ConfigError> {
-        let text = |name: &str| query.get(name).map(|v| Sourced::new(v.to_owned(), Origin::Url));
-        let flag = |name: &'static str| query.flag(name).map(|v| v.map(|v| Sourced::new(v, Origin::Url)));
+    /// The fields that a URL and the config file have in common ([`PARAMETERS`](super::names)).
+    pub(super) fn of_parameters<G: Given>(given: &G) -> Result<ReplicaFields, G::Error> {
         Ok(ReplicaFields {
-            endpoint: text("endpoint"),
-            region: text("region"),
-            force_path_style: flag("force-path-style")?,
-            skip_verify: flag("skip-verify")?,
-            ca_cert: text("ca-cert").map(|v| v.map(PathBuf::from)),
-            sign_payload: read(text("sign-payload"), "sign-payload", parse_sign_payload)?,
-            checksum: read(text("checksum"), "checksum", parse_checksum)?,
-            require_content_md5: flag("require-content-md5")?,
-            storage_class: text("storage-class"),
-            part_size: read(text("part-size"), "part-size", parse_size)?,
-            concurrency: read(text("concurrency"), "concurrency", parse_concurrency)?,
-            sse_kms_key_id: text("sse-kms-key-id"),
-            requester_pays: flag("requester-pays")?,
-            expected_bucket_owner: text("expected-bucket-owner"),
+            endpoint: given.text("endpoint")?,
+            region: given.text("region")?,
+            force_path_style: given.flag("force-path-style")?,
+            skip_verify: given.flag("skip-verify")?,
+            ca_cert: given.path("ca-cert")?,
+            sign_payload: given.parsed("sign-payload", parse_sign_payload)?,
+            checksum: given.parsed("checksum", parse_checksum)?,
+            require_content_md5: given.flag("require-content-md5")?,
+            storage_class: given.text("storage-class")?,
+            part_size: given.parsed("part-size", parse_size)?,
+            concurrency: given.parsed("concurrency", parse_concurrency)?,
+            sse_kms_key_id: given.text("sse-kms-key-id")?,
+            requester_pays: given.flag("requester-pays")?,
+            expected_bucket_owner: given.text("expected-bucket-owner")?,
             ..ReplicaFields::default()
         })
     }
@@ -189,17 +187,66 @@ impl ReplicaFields {
     }
 }
 
-/// Parses the value of a parameter.
-fn read<T>(
-    text: Option<Sourced<String>>,
-    name: &'static str,
-    parse: impl Fn(&str) -> Result<T, &'static str>,
-) -> Result<Option<Sourced<T>>, ConfigError> {
-    let Some(text) = text else { return Ok(None) };
-    match parse(&text.value) {
-        Ok(value) => Ok(Some(Sourced::new(value, text.origin))),
-        Err(expected) => {
-            Err(ConfigError::Value { what: format!("parameter {name}"), value: text.value, expected })
+/// Where the settings of a replica are given: the parameters of a URL, or a section of the config
+/// file.
+pub(super) trait Given {
+    /// Why a value cannot be read.
+    type Error;
+
+    /// The value with this name, parsed. The error of `parse` says what is expected.
+    fn parsed<T>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<T, &'static str>,
+    ) -> Result<Option<Sourced<T>>, Self::Error>;
+
+    /// A path.
+    fn path(&self, name: &'static str) -> Result<Option<Sourced<PathBuf>>, Self::Error>;
+
+    /// Any text.
+    fn text(&self, name: &'static str) -> Result<Option<Sourced<String>>, Self::Error> {
+        self.parsed(name, |text| Ok(text.to_owned()))
+    }
+
+    /// True or false.
+    fn flag(&self, name: &'static str) -> Result<Option<Sourced<bool>>, Self::Error> {
+        self.parsed(name, |text| parse_bool(text).ok_or("true or false"))
+    }
+}
+
+impl Given for Query {
+    type Error = ConfigError;
+
+    fn parsed<T>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<T, &'static str>,
+    ) -> Result<Option<Sourced<T>>, ConfigError> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        match parse(text) {
+            Ok(value) => Ok(Some(Sourced::new(value, Origin::Url))),
+            Err(expected) => Err(ConfigError::Value {
+                what: format!("parameter {name}"),
+                value: text.to_owned(),
+                expected,
+            }),
         }
+    }
+
+    fn path(&self, name: &'static str) -> Result<Option<Sourced<PathBuf>>, ConfigError> {
+        Ok(self.text(name)?.map(|text| text.map(PathBuf::from)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_that_cannot_be_read_is_named() {
+        let of = |query| ReplicaFields::of_parameters(&Query::parse(query, "s3://b").unwrap());
+        assert!(of("skipVerify").unwrap().skip_verify.unwrap().value);
+        let e = of("skipVerify=maybe").unwrap_err().to_string();
+        assert_eq!(e, r#"parameter skip-verify: "maybe" is not true or false"#);
     }
 }

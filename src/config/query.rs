@@ -3,7 +3,6 @@
 use super::error::ConfigError;
 use super::names::{PARAMETERS, fold, nearest};
 use super::text::{decode, shown};
-use super::values::parse_bool;
 
 /// Parameters by their documented names.
 #[derive(Debug, Default)]
@@ -35,19 +34,6 @@ impl Query {
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_str())
     }
-
-    /// A boolean parameter.
-    pub(super) fn flag(&self, name: &'static str) -> Result<Option<bool>, ConfigError> {
-        let Some(text) = self.get(name) else { return Ok(None) };
-        match parse_bool(text) {
-            Some(value) => Ok(Some(value)),
-            None => Err(ConfigError::Value {
-                what: format!("parameter {name}"),
-                value: text.to_owned(),
-                expected: "true or false",
-            }),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -58,8 +44,8 @@ mod tests {
     fn spellings_and_suggestions() {
         let q = Query::parse("forcePathStyle=true&skip-verify&endpoint=http%3A%2F%2Fx%3A1&region=", "s3://b")
             .unwrap();
-        assert_eq!(q.flag("force-path-style").unwrap(), Some(true));
-        assert_eq!(q.flag("skip-verify").unwrap(), Some(true));
+        assert_eq!(q.get("force-path-style"), Some("true"));
+        assert_eq!(q.get("skip-verify"), Some("true"));
         assert_eq!(q.get("endpoint"), Some("http://x:1"));
         assert_eq!(q.get("region"), None);
         // The readings of an ambiguous URL repeat its parameters after their own endpoint.
@@ -69,8 +55,5 @@ mod tests {
         assert_eq!(e, r#"replica URL "s3://b/p": unknown parameter "endpiont"; did you mean "endpoint"?"#);
         let e = Query::parse("zzz=x", "s3://b").unwrap_err().to_string();
         assert!(e.contains("known are endpoint, region"), "{e}");
-        let e =
-            Query::parse("skipVerify=maybe", "s3://b").unwrap().flag("skip-verify").unwrap_err().to_string();
-        assert_eq!(e, r#"parameter skip-verify: "maybe" is not true or false"#);
     }
 }

@@ -18,8 +18,7 @@ use super::location::{Kind, Location, S3Location};
 use super::query::Query;
 use super::quirks::{Addressing, TlsOptions};
 use super::settings::{
-    CustomerKey, Found, S3Settings, addressing, check_header, check_region, check_text, quirks, region,
-    static_keys, what,
+    CustomerKey, Found, S3Settings, addressing, check_region, check_text, quirks, region, static_keys, what,
 };
 use super::sourced::{Origin, Sourced};
 use super::text::{clean, decode, has_user_info, shown};
@@ -176,7 +175,7 @@ fn s3_url(
     if has_user_info(rest) {
         return Err(ConfigError::UserInfo(shown(url)));
     }
-    let of_query = ReplicaFields::of_query(&Query::parse(query, url)?)?;
+    let of_query = ReplicaFields::of_parameters(&Query::parse(query, url)?)?;
     let fields = fields.or(of_query);
     if scheme.is_none() && whole.starts_with("arn:") {
         let (point, path) = access_point(whole)?;
@@ -228,13 +227,7 @@ fn finish(place: HostReading, fields: ReplicaFields, env: &Env) -> Result<Locati
     check_text("path", &found.prefix)?;
     let region = region(&found, &fields, from_env.region.as_ref())?;
     check_bucket(&found.bucket, &found.endpoint.value)?;
-    for (name, value) in [
-        ("storage-class", &fields.storage_class),
-        ("sse-kms-key-id", &fields.sse_kms_key_id),
-        ("expected-bucket-owner", &fields.expected_bucket_owner),
-    ] {
-        check_header(name, value.as_ref())?;
-    }
+    let settings = S3Settings::of(&fields)?;
     let addressing = addressing(&found, &fields);
     let quirks = quirks(&found, &fields)?;
     let credentials = match static_keys(&fields)? {
@@ -256,7 +249,7 @@ fn finish(place: HostReading, fields: ReplicaFields, env: &Env) -> Result<Locati
         quirks,
         provider: provider_name(&found),
         credentials,
-        settings: S3Settings::of(&fields),
+        settings,
         customer_key: CustomerKey::of(&fields),
         file_secrets: fields.file_secrets(),
         origins: Box::new(ReplicaFields { ca_cert, ..fields }.without_secrets()),

@@ -28,15 +28,22 @@ pub struct S3Settings {
 }
 
 impl S3Settings {
-    pub(super) fn of(fields: &ReplicaFields) -> S3Settings {
-        let text = |field: &Option<Sourced<String>>| field.as_ref().map(|f| f.value.clone());
-        S3Settings {
+    /// Takes the settings out of the fields.
+    ///
+    /// # Errors
+    /// [`ConfigError`], if a value cannot be part of a header.
+    pub(super) fn of(fields: &ReplicaFields) -> Result<S3Settings, ConfigError> {
+        let header = |name, field: &Option<Sourced<String>>| {
+            check_header(name, field.as_ref())?;
+            Ok(field.as_ref().map(|f| f.value.clone()))
+        };
+        Ok(S3Settings {
             requester_pays: fields.requester_pays.as_ref().is_some_and(|pays| pays.value),
-            expected_bucket_owner: text(&fields.expected_bucket_owner),
-            storage_class: text(&fields.storage_class),
-            sse_kms_key_id: text(&fields.sse_kms_key_id),
+            expected_bucket_owner: header("expected-bucket-owner", &fields.expected_bucket_owner)?,
+            storage_class: header("storage-class", &fields.storage_class)?,
+            sse_kms_key_id: header("sse-kms-key-id", &fields.sse_kms_key_id)?,
             concurrency: fields.concurrency.as_ref().map(|c| c.value),
-        }
+        })
     }
 }
 
@@ -187,7 +194,7 @@ pub(super) fn static_keys(fields: &ReplicaFields) -> Result<Option<CredentialSou
 }
 
 /// Checks a value that becomes the value of a header.
-pub(super) fn check_header(name: &'static str, value: Option<&Sourced<String>>) -> Result<(), ConfigError> {
+fn check_header(name: &'static str, value: Option<&Sourced<String>>) -> Result<(), ConfigError> {
     match value.filter(|v| !v.value.bytes().all(|b| b.is_ascii_graphic())) {
         None => Ok(()),
         Some(bad) => Err(ConfigError::Value {

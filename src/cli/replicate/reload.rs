@@ -11,7 +11,7 @@
 //! A file that cannot be used changes nothing: the former configuration stays in force, and one
 //! error is logged.
 
-use std::fmt::Debug;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, mpsc};
 
@@ -23,7 +23,7 @@ use super::{fill, service};
 use crate::cli::global::Global;
 use crate::cli::runtime;
 use crate::cli::setup::Setup;
-use crate::config::{Config, Sourced};
+use crate::config::Config;
 use crate::io::Engine;
 use crate::replicate::{Changes, Control, ControlError, Vitals};
 
@@ -109,26 +109,17 @@ impl Reloader {
 }
 
 /// The settings that differ and belong to the process as a whole.
-fn for_the_next_start(before: &Config, now: &Config) -> Vec<&'static str> {
-    fn differs<T: Debug>(of: impl Fn(&Config) -> &Option<Sourced<T>>, [before, now]: [&Config; 2]) -> bool {
-        let value = |config| format!("{:?}", of(config).as_ref().map(|v| &v.value));
-        value(before) != value(now)
-    }
-    let both = [before, now];
-    let heartbeat = |config: &Config| config.heartbeat_url.as_ref().map(|url| url.value.expose().to_owned());
-    let all = [
-        ("addr", differs(|c| &c.addr, both)),
-        ("exec", differs(|c| &c.exec, both)),
-        ("heartbeat-url", heartbeat(before) != heartbeat(now)),
-        ("heartbeat-interval", differs(|c| &c.heartbeat_interval, both)),
-        ("logging", differs(|c| &c.logging.level, both) || differs(|c| &c.logging.format, both)),
-        ("shutdown-sync-timeout", differs(|c| &c.shutdown_sync_timeout, both)),
-        (
-            "socket",
-            differs(|c| &c.socket.enabled, both)
-                || differs(|c| &c.socket.path, both)
-                || differs(|c| &c.socket.permissions, both),
-        ),
-    ];
-    all.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+fn for_the_next_start(before: &Config, now: &Config) -> Vec<String> {
+    let values = |config: &Config| {
+        let lines = config.explain_process().into_iter();
+        let mut values: BTreeMap<String, String> = lines.map(|line| (line.name, line.value)).collect();
+        // The line does not show all of the URL.
+        if let Some(url) = &config.heartbeat_url {
+            values.insert("heartbeat-url".to_owned(), url.value.expose().to_owned());
+        }
+        values
+    };
+    let (before, now) = (values(before), values(now));
+    let names: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+    names.into_iter().filter(|name| before.get(*name) != now.get(*name)).cloned().collect()
 }

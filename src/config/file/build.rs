@@ -13,10 +13,9 @@ use super::keys::{Key, Kind, Use};
 use super::yaml::{Section, Text, Value};
 use super::{DatabaseConfig, Directory, ReplicaConfig, pattern};
 use crate::base::Level;
+use crate::config::fields::Given;
 use crate::config::sourced::Origin;
-use crate::config::values::{
-    parse_bool, parse_checksum, parse_concurrency, parse_rate, parse_sign_payload, parse_size,
-};
+use crate::config::values::{parse_bool, parse_rate};
 use crate::config::{
     Env, Location, Overrides, ReplicaFields, Secret, Sourced, connection_path, parse_duration,
 };
@@ -310,32 +309,16 @@ impl<'a> Builder<'a> {
     }
 
     fn fields(&self, section: &Section) -> Result<ReplicaFields, FileError> {
-        let path = |key| -> Read<PathBuf> {
-            Ok(self.text(section, key)?.map(|t| t.map(|t| self.env.absolute(Path::new(&t)))))
-        };
+        let given = InSection(self, section);
         Ok(ReplicaFields {
-            bucket: self.text(section, "bucket")?,
-            endpoint: self.text(section, "endpoint")?,
-            region: self.text(section, "region")?,
-            force_path_style: self.flag(section, "force-path-style")?,
-            skip_verify: self.flag(section, "skip-verify")?,
-            ca_cert: path("ca-cert")?,
-            sign_payload: self.read(section, "sign-payload", parse_sign_payload)?,
-            checksum: self.read(section, "checksum", parse_checksum)?,
-            require_content_md5: self.flag(section, "require-content-md5")?,
-            storage_class: self.text(section, "storage-class")?,
-            part_size: self.read(section, "part-size", parse_size)?,
-            concurrency: self.read(section, "concurrency", parse_concurrency)?,
-            sse_customer_algorithm: self.text(section, "sse-customer-algorithm")?,
+            bucket: given.text("bucket")?,
+            sse_customer_algorithm: given.text("sse-customer-algorithm")?,
             sse_customer_key: self.secret(section, "sse-customer-key")?,
-            sse_customer_key_path: path("sse-customer-key-path")?,
-            sse_kms_key_id: self.text(section, "sse-kms-key-id")?,
-            requester_pays: self.flag(section, "requester-pays")?,
-            expected_bucket_owner: self.text(section, "expected-bucket-owner")?,
+            sse_customer_key_path: given.path("sse-customer-key-path")?,
             access_key_id: self.secret(section, "access-key-id")?.map(|s| s.map(|s| s.expose().to_owned())),
             secret_access_key: self.secret(section, "secret-access-key")?,
             session_token: self.secret(section, "session-token")?,
-            ..ReplicaFields::default()
+            ..ReplicaFields::of_parameters(&given)?
         })
     }
 
@@ -456,6 +439,26 @@ impl<'a> Builder<'a> {
 }
 
 const DURATION: &str = "a duration: write a number with a unit, as in 500ms, 30s, 1m30s or 24h";
+
+/// The settings of a replica in a section of the file.
+struct InSection<'a>(&'a Builder<'a>, &'a Section);
+
+impl Given for InSection<'_> {
+    type Error = FileError;
+
+    fn parsed<T>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<T, &'static str>,
+    ) -> Result<Option<Sourced<T>>, FileError> {
+        self.0.read(self.1, name, parse)
+    }
+
+    fn path(&self, name: &'static str) -> Result<Option<Sourced<PathBuf>>, FileError> {
+        let text = self.text(name)?;
+        Ok(text.map(|t| t.map(|t| self.0.env.absolute(Path::new(&t)))))
+    }
+}
 
 /// The settings of the enclosing sections.
 #[derive(Clone, Copy)]

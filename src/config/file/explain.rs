@@ -23,14 +23,12 @@ impl Config {
         let durations = [
             ("l0-retention", &self.l0_retention),
             ("l0-retention-check-interval", &self.l0_retention_check_interval),
-            ("heartbeat-interval", &self.heartbeat_interval),
-            ("shutdown-sync-timeout", &self.shutdown_sync_timeout),
             ("shutdown-sync-interval", &self.shutdown_sync_interval),
         ];
         lines.extend(durations.iter().filter_map(|(name, d)| Some(duration(name, d.as_ref()?))));
         let enabled = self.retention_enabled.as_ref();
         lines.extend(enabled.map(|e| Line::of("retention.enabled", e)));
-        self.explain_process(&mut lines);
+        lines.extend(self.explain_process());
         for database in &self.databases {
             lines.push(Line::new("database", database.path.value.display(), &database.path.origin));
             lines.extend(database.explain());
@@ -47,7 +45,15 @@ impl Config {
         lines
     }
 
-    fn explain_process(&self, lines: &mut Vec<Line>) {
+    /// The settings of the process as a whole, which take effect at its start.
+    #[must_use]
+    pub fn explain_process(&self) -> Vec<Line> {
+        let durations = [
+            ("heartbeat-interval", &self.heartbeat_interval),
+            ("shutdown-sync-timeout", &self.shutdown_sync_timeout),
+        ];
+        let mut lines: Vec<Line> =
+            durations.iter().filter_map(|(name, d)| Some(duration(name, d.as_ref()?))).collect();
         let mut add = |name: &str, value: Option<Line>| {
             lines.extend(value.map(|l| Line { name: name.to_owned(), ..l }));
         };
@@ -83,6 +89,7 @@ impl Config {
             Line::new("", format!("{}/...", host.trim_start_matches("https://")), &u.origin)
         });
         add("heartbeat-url", heartbeat);
+        lines
     }
 }
 

@@ -1,12 +1,13 @@
 //! Whether settings mean the same as before, on whatever line they are.
 //!
-//! A fingerprint is a hash of all values, keys included. It lives in memory only.
+//! A fingerprint is a hash of all values, keys included. It lives in memory only. The values of a
+//! database and its replicas are those of the lines that explain them, and what no line shows.
 
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 
 use super::config::Config;
-use super::database::{DatabaseConfig, Directory, ReplicaConfig};
+use super::database::{DatabaseConfig, Directory};
 use super::inherited::Snapshots;
 use crate::config::{CredentialSource, Kind, Location, S3Location, Secret, Sourced};
 
@@ -33,13 +34,6 @@ impl Print {
         self.value(&of.interval).value(&of.retention)
     }
 
-    fn replica(&mut self, replica: &ReplicaConfig) {
-        self.location(&replica.location);
-        self.value(&replica.sync_interval).snapshots(&replica.snapshot);
-        self.value(&replica.precision.grain).value(&replica.precision.window);
-        self.value(&replica.verification.interval).value(&replica.verification.rate);
-    }
-
     fn location(&mut self, location: &Location) {
         self.add(&location.url).add(location.identity());
         if let Kind::S3(s3) = &location.kind {
@@ -60,8 +54,11 @@ impl Print {
     }
 
     fn database(&mut self, database: &DatabaseConfig) {
-        self.add(&database.path.value).value(&database.meta_path).value(&database.busy_timeout);
-        database.replicas.iter().for_each(|replica| self.replica(replica));
+        self.add(&database.path.value);
+        for line in database.explain() {
+            self.add(line.name).add(line.value);
+        }
+        database.replicas.iter().for_each(|replica| self.location(&replica.location));
     }
 
     /// The settings of the file that each of its databases has.

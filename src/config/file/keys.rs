@@ -2,7 +2,7 @@
 //!
 //! `docs/config.md` describes the same in prose; a test compares the two.
 
-use crate::config::names::nearest_of;
+use crate::config::names::{PARAMETERS, nearest_of};
 
 /// The form of a key's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(super) enum Use {
 }
 
 /// One key.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
@@ -85,8 +85,19 @@ const fn list(name: &'static str, scope: Scope) -> Key {
 
 const PACED: &str = "lsfast uploads one batch at a time and bounds it by itself";
 
-/// Keys of a replica that are also allowed at the top of the file, where they hold for all
-/// replicas.
+/// Keys of a replica that its URL may have as parameters.
+const SHARED: [Key; PARAMETERS.len()] = {
+    let mut keys = [text(""); PARAMETERS.len()];
+    let mut at = 0;
+    while at < keys.len() {
+        keys[at] = text(PARAMETERS[at]);
+        at += 1;
+    }
+    keys
+};
+
+/// Keys of a replica that its URL cannot have. Like [`SHARED`], they are also allowed at the top of
+/// the file, where they hold for all replicas.
 const SETTINGS: &[Key] = &[
     text("sync-interval"),
     text("precision"),
@@ -99,25 +110,11 @@ const SETTINGS: &[Key] = &[
     secret("access-key-id"),
     secret("secret-access-key"),
     secret("session-token"),
-    text("region"),
     text("bucket"),
-    text("endpoint"),
-    text("force-path-style"),
-    text("sign-payload"),
     text("sign-accept-encoding"),
-    text("require-content-md5"),
-    text("skip-verify"),
-    text("ca-cert"),
-    text("checksum"),
-    text("storage-class"),
-    text("part-size"),
-    text("concurrency"),
     text("sse-customer-algorithm"),
     secret("sse-customer-key"),
     text("sse-customer-key-path"),
-    text("sse-kms-key-id"),
-    text("requester-pays"),
-    text("expected-bucket-owner"),
     other("account-name", "abs"),
     other_secret("account-key", "abs"),
     other_secret("sas-token", "abs"),
@@ -224,6 +221,10 @@ impl Scope {
             Key { name: "identities", kind: Kind::Texts, becomes: Use::Used },
             Key { name: "recipients", kind: Kind::Texts, becomes: Use::Used },
         ];
+        let parameters = match self {
+            Scope::Top | Scope::Replica => &SHARED[..],
+            _ => NONE,
+        };
         let (own, shared) = match self {
             Scope::Top => (TOP, SETTINGS),
             Scope::Database => (DATABASE, NONE),
@@ -236,7 +237,7 @@ impl Scope {
             Scope::Socket => (SOCKET, NONE),
             Scope::Age => (AGE, NONE),
         };
-        own.iter().chain(shared)
+        own.iter().chain(shared).chain(parameters)
     }
 
     pub(super) fn key(self, name: &str) -> Option<&'static Key> {

@@ -74,8 +74,9 @@
 //!   of it. A **reset** begins the next generation at frame 1.
 //! - **DMS**: the lock byte 128 of the wal-index, SQLite's "dead man switch". Each process holds it
 //!   shared while it has the file open, so that an abandoned wal-index is known as one.
-//! - **CKPT**, **READ(k)**: lock bytes of the wal-index. **Cruise**, **turn**, **round**: what the
-//!   guard does with them (`docs/design/guard.md`).
+//! - **CKPT**, **READ(0)** to **READ(4)**: lock bytes of the wal-index. In I2, READ(k) is any of
+//!   READ(0) to READ(4). **Cruise**, **turn**, **round**: what the guard does with them
+//!   (`docs/design/guard.md`). The *lock of cruise* is CKPT, or READ(0) in place of it.
 //! - **Armed**: all of the WAL is in the database file, so that the next write resets it.
 //! - **Open phase**: a moment in which the guard holds neither CKPT nor a READ(k).
 //! - **Pin**: while one is held no turn begins, so that the database file does not change under who

@@ -3,9 +3,9 @@
 //!
 //! A checkpoint of the application fails while CKPT is held, and leaves no trace. An application
 //! with a smaller `wal_autocheckpoint` of its own, or one that checkpoints explicitly, would never
-//! get its turn in time. So READ(k) takes the place of CKPT early: always, unless a writer is so
-//! busy that a turn is due soon, and then where such checkpoints were seen, or now and then, to
-//! see them.
+//! get its turn in time. So READ(k) takes the place of the lock of cruise early: always, unless a
+//! writer is so busy that a turn is due soon. Then it does where such checkpoints were seen, and
+//! now and then to see them.
 //!
 //! An early turn lasts until a checkpoint comes or something else is wanted. It ends in cruise with
 //! READ(0), and not CKPT, so that the next checkpoint of the application does not fail either.

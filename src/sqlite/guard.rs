@@ -12,13 +12,14 @@
 //! - *Arming*: a WAL that does not start over otherwise is copied to its end while no transaction
 //!   can begin.
 //!
-//! In a turn or round READ(k) is held in place of CKPT, so that no reset can come. This module
-//! moves locks and knows the phases; `capture` reads the WAL and proves each turn.
+//! In a turn or round READ(k) is held in place of the lock of cruise, so that no reset can come.
+//! This module moves locks and knows the phases; `capture` reads the WAL and proves each turn.
 //!
 //! # State
 //!
 //! A turn leads to [`Phase::Closing`] when a checkpoint is seen running, to a round if none comes,
-//! and back to cruise if one has ended. Phases with a thread end once that thread holds CKPT.
+//! and back to cruise if one has ended. Phases with a thread end once that thread holds the lock of
+//! cruise: READ(0) in a [`Phase::Closing`] that is `soft`, otherwise CKPT.
 
 #[path = "early.rs"]
 mod early;
@@ -65,8 +66,8 @@ const ABSENT: Duration = Duration::from_secs(30);
 /// Bytes of the WAL that the helper thread reads at the end of a turn.
 const AHEAD_BYTES: usize = 512 << 10;
 
-/// A helper thread that returns holding CKPT; after a turn also with the WAL's content after the
-/// captured frames.
+/// A helper thread that returns holding the lock of cruise; after a turn also with what the WAL has
+/// after the captured frames.
 pub type Blocking = JoinHandle<io::Result<Option<Ahead>>>;
 
 /// The phase of the guard; the state machine of this module.
@@ -452,8 +453,8 @@ impl Guard {
         Ok(())
     }
 
-    /// At shutdown, when capture has ended: releases CKPT. `Ok(false)` if a helper thread is about
-    /// to take it.
+    /// At shutdown, when capture has ended: releases the lock of cruise. `Ok(false)` if a
+    /// helper thread is about to take it.
     ///
     /// # Errors
     /// Any error of the lock.

@@ -1,4 +1,5 @@
-//! What the guard's helper threads do: they block, and return with CKPT held.
+//! What the guard's helper threads do: they block, and return with CKPT held. The thread that waits
+//! for READ(0) is in `early`.
 
 use std::io;
 use std::time::Duration;

@@ -43,7 +43,7 @@ impl Capture {
         self.is_settled()
     }
 
-    /// Ends a turn that began early. `Ok(true)` if CKPT is held again.
+    /// Ends a turn that began early. `Ok(true)` if the guard is in cruise again.
     pub(super) fn end_early_turn(&mut self, now: Instant) -> Result<bool, TailError> {
         if !self.guard.is_early() {
             return Ok(false);

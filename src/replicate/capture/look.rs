@@ -70,7 +70,7 @@ impl Capture {
         !self.guard.in_cruise()
     }
 
-    /// Whether a helper thread waits for CKPT; its return is the next event.
+    /// Whether a helper thread waits for the lock of cruise; its return is the next event.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         self.guard.is_waiting()
@@ -178,7 +178,7 @@ impl Capture {
     /// `Ok(false)` if that cannot be decided now, or frames were lost.
     pub(super) fn follow_reset(&mut self, header: &WalIndexHeader) -> Result<bool, TailError> {
         if self.guard.is_open() {
-            // The end of a turn: decided when CKPT is held again.
+            // The end of a turn: decided when the guard is in cruise again.
             return Ok(false);
         }
         if self.state == State::Closing(Closing::Prove) {
@@ -208,8 +208,8 @@ impl Capture {
         Ok(false)
     }
 
-    /// Proves the end of a turn: CKPT is held again after a moment without any lock, in which the
-    /// WAL was reset.
+    /// Proves the end of a turn: the lock of cruise (CKPT or READ(0)) is held again after a moment
+    /// without any lock, in which the WAL was reset.
     fn prove(&mut self, header: &WalIndexHeader) -> Result<bool, TailError> {
         let (old, old_last) = (self.tail.salts(), self.tail.last());
         self.near = None;
@@ -339,10 +339,10 @@ impl Capture {
         Ok(false)
     }
 
-    /// Takes the result of a helper thread, which returns with CKPT held.
+    /// Takes the result of a helper thread, which returns with the lock of cruise held.
     ///
     /// # Errors
-    /// The thread's error, if it does not hold CKPT.
+    /// The thread's error, if it does not hold that lock.
     pub fn locked(&mut self, result: std::io::Result<Option<Ahead>>) -> Result<(), TailError> {
         self.ahead = result?;
         let healed = match self.guard.phase() {
@@ -390,8 +390,8 @@ impl Capture {
         Ok(true)
     }
 
-    /// At shutdown, when nothing is captured any more: releases CKPT, so that others may
-    /// checkpoint. `Ok(false)` if a helper thread is about to take CKPT.
+    /// At shutdown, when nothing is captured any more: releases the lock of cruise, so that
+    /// others may checkpoint. `Ok(false)` if a helper thread is about to take it.
     ///
     /// # Errors
     /// Any error of the lock.

@@ -4,14 +4,14 @@
 //!
 //! Two independent facts prove that nothing was missed.
 //!
-//! - The locks: while CKPT or READ(k) is held, a generation of the WAL can end only when all its
-//!   frames are captured (`docs/design/guard.md`).
+//! - The locks: while CKPT or one of READ(0) to READ(4) is held, a generation of the WAL can end
+//!   only when all its frames are captured (`docs/design/guard.md`).
 //! - The count: the change counter in SQLite's wal-index grows by one with each commit, and capture
 //!   counts the commit frames it takes. Equal counts mean that capture took each commit, whatever
 //!   happened to the WAL meanwhile.
 //!
-//! The count decides where no lock was held: at the end of a turn, and when an idle WAL was
-//! truncated.
+//! The count decides where no lock was held: at the end of a turn in which a checkpoint was seen
+//! running, and when an idle WAL was truncated.
 //!
 //! Some writers pad the WAL to whole sectors and repeat their commit frame, so that the two counts
 //! drift apart. Capture notices this in cruise, where the locks alone are proof, and from then on

@@ -6,10 +6,12 @@
 //!
 //! | from | to | when |
 //! |---|---|---|
-//! | `Following` | `Closing` | CKPT is held again after a turn, a round or a checkpoint |
+//! | `Following` | `Closing` | the guard is in cruise again after a turn, a round or a checkpoint |
 //! | `Closing` | `Following` | everything is captured; for `Prove`, also the proof succeeded |
 //! | `Following`, `Closing` | `Lost` | the proof failed, a frame cannot be proven, or another program wrote to the file |
 //! | `Lost` | `Closing(Held)` | capture has entered the WAL again, in cruise |
+//!
+//! In cruise the guard holds CKPT, or READ(0) in place of it.
 //!
 //! On each way into `Lost` the replicas are told to compare page hashes.
 
@@ -31,14 +33,14 @@ use crate::wal::tail::{Ahead, Tail, WalPos};
 pub(super) enum State {
     /// Every commit up to the position was taken.
     Following,
-    /// CKPT is held again after a turn, a round or a checkpoint.
+    /// The guard is in cruise again after a turn, a round or a checkpoint.
     Closing(Closing),
     /// The position is not proven, for this reason. Nothing is taken until capture has entered the
     /// WAL again.
     Lost(String),
 }
 
-/// What has to be done once CKPT is held again.
+/// What has to be done once the guard is in cruise again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Closing {
     /// READ(k) was held throughout, so nothing has to be proven. Release it when everything is
@@ -180,7 +182,7 @@ impl Capture {
         !self.padded && !self.recount
     }
 
-    /// CKPT is held again. A lost position stays lost.
+    /// The guard is in cruise again. A lost position stays lost.
     pub(super) fn close(&mut self, closing: Closing) {
         if !self.is_lost() {
             self.state = State::Closing(closing);

@@ -828,6 +828,30 @@ mutation(
     "test(an_address_that_does_not_answer)",
 )
 
+mutation(
+    "early-signals-end-the-process",
+    "a signal in the first milliseconds asks for an orderly end",
+    "cli/dispatch.rs",
+    'is_some_and(|name| «name == "replicate"»)',
+    "false",
+    "test(a_signal_before_the_config_file)",
+)
+mutation(
+    "once-ends-at-damage-that-a-merge-meets",
+    "`--once` stores an image where a merge meets damage",
+    "replicate/replica/pipeline.rs",
+    "if «is_lost && *whole != Some(durable)» {",
+    "false",
+    "test(once_stores_an_image_where_a_merge_meets_damage)",
+)
+mutation(
+    "obstacle-is-not-named",
+    "what is in the way of a state file is named, with what to do",
+    "io/process.rs",
+    'InvalidInput | IsADirectory | NotADirectory => «Some("remove it, and lsfast makes it again")»',
+    "None",
+    "test(what_is_in_the_way)",
+)
 # Invariants
 
 mutation(
@@ -1184,7 +1208,7 @@ mutation(
     "two-histories-are-one",
     "a state that may be of two histories is refused",
     "restore/verify/forks.rs",
-    "= «levels.clash(wanted).await?» else",
+    "= «judge.levels.clash(wanted).await?» else",
     "None",
     "test(a_state_of_two_histories)",
 )
@@ -1197,10 +1221,18 @@ mutation(
     "test(a_state_of_two_histories)",
 )
 mutation(
+    "refused-states-count-as-restorable",
+    "verify counts no state that a restore refuses",
+    "restore/verify/forks.rs",
+    "if «judge.meter.bytes() > budget || !judge.makes(clash, *txid).await?» {",
+    "false",
+    "test(a_state_of_two_histories)",
+)
+mutation(
     "whole-batch-is-doubted",
     "a state that needs nothing of what is before a clash is not doubtful",
     "restore/verify/forks.rs",
-    "if «txid < wanted && is_made_after(store, files, damaged, (txid, wanted)).await?» {",
+    "if «txid < wanted && self.is_made_after(txid, wanted).await?» {",
     "false",
     "test(a_batch_with_all_pages_ends_the_doubt)",
 )

@@ -26,8 +26,8 @@ pub enum RemoteError {
     /// The replica holds a database with another page size.
     #[error(
         "{url} holds a database with pages of {found} bytes, this one has {expected}, and nothing on this host says that they are the \
-         same: give this database an empty replica path; if it is the one whose page size was changed, lsfast reset lets the replica \
-         go on with a new image of it"
+         same: give this database an empty replica path; if it is the one of this replica and its page size was changed, stop lsfast, \
+         run lsfast reset with the path of the database, and start lsfast again: older states stay, and the newest begins with a new image"
     )]
     PageSize {
         /// URL of the replica.

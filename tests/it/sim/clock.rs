@@ -12,6 +12,8 @@
 #![allow(unsafe_code, reason = "libc's functions can only be replaced by unsafe code")]
 
 use std::ffi::CStr;
+use std::fs::File;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicUsize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -33,6 +35,8 @@ static OUTSIDE: AtomicBool = AtomicBool::new(false);
 static DRAINS: AtomicBool = AtomicBool::new(false);
 /// When the sleep of each sleeping thread ends.
 static SLEEPERS: Mutex<Vec<i64>> = Mutex::new(Vec::new());
+/// How many threads there were, and the state of each but the driver's.
+static THREADS: Mutex<(u64, Vec<File>)> = Mutex::new((0, Vec::new()));
 /// Timer descriptors that are armed, and when they expire.
 static TIMERS: Mutex<Vec<(c_int, i64)>> = Mutex::new(Vec::new());
 
@@ -102,15 +106,30 @@ fn is_driver() -> bool {
     DRIVER.load(Relaxed) == unsafe { libc::gettid() }
 }
 
-/// Whether any other thread of this process runs.
+/// Whether any other thread of this process runs. The kernel tells the number of threads as the
+/// links of their folder, so that the folder is rarely read.
 fn others_run() -> bool {
+    let count = std::fs::metadata("/proc/self/task").map_or(0, |m| m.nlink());
+    let mut known = lock(&THREADS);
+    if known.0 == count
+        && let Some(runs) = known.1.iter().try_fold(false, |runs, stat| Some(runs | is_running(stat)?))
+    {
+        return runs;
+    }
     // SAFETY: takes nothing, and cannot fail.
     let own = unsafe { libc::gettid() }.to_string();
-    let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return false };
-    threads.flatten().filter(|t| t.file_name().to_str() != Some(&own)).any(|t| {
-        let Ok(stat) = std::fs::read_to_string(t.path().join("stat")) else { return false };
-        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['S', 'Z', 'X']))
-    })
+    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let others = threads.filter(|t| t.file_name().to_str() != Some(&own));
+    *known = (count, others.filter_map(|t| File::open(t.path().join("stat")).ok()).collect());
+    true
+}
+
+/// Whether a thread runs, by its line `TID (NAME) STATE ...`; `None` if it has ended.
+fn is_running(stat: &File) -> Option<bool> {
+    let mut line = [0; 64];
+    let len = stat.read_at(&mut line, 0).ok().filter(|len| *len > 0)?;
+    let state = line[..len].windows(2).position(|w| w == b") ").and_then(|at| line.get(at + 2));
+    Some(state.is_some_and(|s| !b"SZX".contains(s)))
 }
 
 /// Moves the clock, and the timers with it.

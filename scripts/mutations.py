@@ -1229,6 +1229,14 @@ mutation(
     "test(a_state_of_two_histories)",
 )
 mutation(
+    "batches-are-not-followed",
+    "verify follows level 0 from state to state",
+    "restore/verify/run.rs",
+    "match «options.each_state» {",
+    "false",
+    "test(a_batch_of_a_fork_that_no_level_ends_with)",
+)
+mutation(
     "whole-batch-is-doubted",
     "a state that needs nothing of what is before a clash is not doubtful",
     "restore/verify/forks.rs",

@@ -139,6 +139,7 @@ fn verify(
 ) -> anyhow::Result<VerifyReport> {
     let options = VerifyOptions {
         sample_percent: args.sample,
+        each_state: args.sample == 100,
         bytes_per_second: args.bandwidth.map(|mb| u64::from(mb) * 1_000_000),
         database,
         ..VerifyOptions::default()

@@ -33,6 +33,8 @@ pub(super) struct Pages {
     pub(super) sum: DatabaseChecksum,
     /// A hash of each page, by its index; `None` if the caller needs none.
     pub(super) hashes: Option<Vec<u64>>,
+    /// The pages found so far, each with its hash; `None` if the caller needs none.
+    pub(super) list: Option<Vec<(Pgno, u64)>>,
 }
 
 /// Reads and proves one file. If `pages` is given, claims its pages and returns it.
@@ -177,6 +179,9 @@ impl<'a> Walk<'a> {
                             // A claimed page is within the database, so `hashes` cannot outgrow it.
                             hashes.resize(hashes.len().max(pgno.index() + 1), 0);
                             hashes[pgno.index()] = hash;
+                        }
+                        if let Some(list) = &mut pages.list {
+                            list.push((pgno, hash));
                         }
                     }
                 })?;

@@ -46,7 +46,8 @@ pub async fn odd_files(
 }
 
 /// Those of `states` that a restore would refuse, because they may be of two histories or because
-/// their files do not make them. States that are judged by reading files come newest first; when
+/// their files do not make them. `doubted` are states that batches do not make; others with one
+/// history are not read. States that are judged by reading files come newest first; when
 /// [`JUDGED_BYTES`] or the length of all files is read, the others count as refused.
 ///
 /// # Errors
@@ -55,13 +56,16 @@ pub(super) async fn refused(
     store: &Arc<dyn Store>,
     files: &[Entry],
     damaged: &Damaged,
-    states: &[Txid],
+    (states, doubted): (&[Txid], &BTreeSet<Txid>),
 ) -> Result<BTreeSet<Txid>, RestoreError> {
     let mut judge = Judge::new(store, files, damaged);
     let budget = JUDGED_BYTES.max(files.iter().map(|e| e.size).sum());
     let mut refused = BTreeSet::new();
     for txid in states {
-        let Some(clash) = judge.levels.clash(*txid).await? else { continue };
+        let clash = judge.levels.clash(*txid).await?;
+        if clash.is_none() && !doubted.contains(txid) {
+            continue;
+        }
         if judge.meter.bytes() > budget || !judge.makes(clash, *txid).await? {
             refused.insert(*txid);
         }
@@ -88,8 +92,12 @@ impl<'a> Judge<'a> {
     }
 
     /// Whether a restore to `wanted` would succeed.
-    async fn makes(&mut self, clash: Clash, wanted: Txid) -> Result<bool, RestoreError> {
-        let odd = match self.odd_files(clash, wanted).await {
+    async fn makes(&mut self, clash: Option<Clash>, wanted: Txid) -> Result<bool, RestoreError> {
+        let odd = match clash {
+            Some(clash) => self.odd_files(clash, wanted).await,
+            None => Ok(Vec::new()),
+        };
+        let odd = match odd {
             Err(RestoreError::TwoHistories { .. }) => return Ok(false),
             odd => odd?,
         };

@@ -20,6 +20,7 @@
 //! [`RESTORE_PART_BYTES`](crate::base::limits::RESTORE_PART_BYTES), and one bit per page of the
 //! database.
 
+mod chain;
 mod coverage;
 mod database;
 mod file;

@@ -16,6 +16,9 @@ use crate::restore::object::Object;
 pub struct VerifyOptions {
     /// Percentage of the files to read that the newest state does not need, chosen at random.
     pub sample_percent: u8,
+    /// Whether to prove that each batch makes the state whose checksum it has. Reads the batches and
+    /// the files of one state once more.
+    pub each_state: bool,
     /// Average read rate in bytes per second; `None` for no limit.
     pub bytes_per_second: Option<u64>,
     /// The source database, to be compared with the newest state. It may be in use.
@@ -30,6 +33,7 @@ impl Default for VerifyOptions {
     fn default() -> VerifyOptions {
         VerifyOptions {
             sample_percent: 100,
+            each_state: false,
             bytes_per_second: None,
             database: None,
             meter: Meter::default(),

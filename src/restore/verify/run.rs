@@ -7,12 +7,13 @@ use std::time::Instant;
 
 use tokio::task::JoinSet;
 
+use super::chain::Broken;
 use super::coverage::{holes, states};
 use super::database::Compared;
 use super::file::{Checked, Pages};
 use super::report::{Health, Newest, VerifyOptions, VerifyReport};
 use super::stream::{Meter, Pace};
-use super::{database, file, forks, histories, old};
+use super::{chain, database, file, forks, histories, old};
 use crate::base::clock::Millis;
 use crate::base::{DatabaseChecksum, Level, LtxId, Pgno, Salts, Txid, limits};
 use crate::ltx::Header;
@@ -130,9 +131,14 @@ async fn read(
         let counted = blocking(move || Ok((holes(&files), states(&files, &known)))).await?;
         let (holes, (states, reachable)) = counted;
         // Only where checksums differ is a state refused that the names lead to.
+        let broken = match options.each_state {
+            true => chain::broken(store, &listing.files, &bad).await?,
+            false => Broken::default(),
+        };
+        broken.first.iter().for_each(|first| report.conflict(chain::sentence(*first)));
         let refused = match report.conflicts.is_empty() && !report.wants_image {
             true => BTreeSet::new(),
-            false => forks::refused(store, &listing.files, &bad, &reachable).await?,
+            false => forks::refused(store, &listing.files, &bad, (&reachable, &broken.states)).await?,
         };
         (report.holes, report.states) = (holes, states);
         report.restorable = (reachable.len() - refused.len()) as u64;

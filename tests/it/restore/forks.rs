@@ -127,3 +127,31 @@ fn a_batch_with_all_pages_is_a_base() {
     let found = verify(&sealed);
     assert!(found.health() == Health::Damaged && found.newest.is_some(), "{found:?}");
 }
+
+/// One batch of a fork at the end of no other file: its own state has the checksum that it says, and
+/// those after it are refused. `verify` noticed nothing, because the image has the newest state.
+#[test]
+fn a_batch_of_a_fork_that_no_level_ends_with_is_found() {
+    let (sealed, fork) = (Sealed::new(1), Sealed::fork(1, 2, 2));
+    for gone in [(1, 2, 4), (2, 2, 6), (0, 6, 6)] {
+        fs::remove_file(sealed.path(id(gone))).expect("removed");
+    }
+    let counts = |said: &str| -> (Value, Value, Value) {
+        let json: Value = serde_json::from_str(said.lines().next().unwrap_or_default()).expect("JSON");
+        let of = |key: &str| json[key].clone();
+        (of("restorable_states"), of("last_restorable_txid"), of("conflicts"))
+    };
+    let (code, said) = command(&["verify", "--json", &sealed.url()]);
+    assert!(code == Some(0) && counts(&said).0 == 5, "{said}");
+    sealed.exchange(id((0, 3, 3)), &fork);
+    let (code, said) = command(&["verify", "--json", &sealed.url()]);
+    let (restorable, last, conflicts) = counts(&said);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(conflicts.to_string().contains(&id((0, 3, 3)).to_string()), "{said}");
+    // 1, 2, the fork's 3, and the image at 5; not 4.
+    assert!(restorable == 4 && last == "0000000000000005", "{said}");
+    assert_eq!(restored(&sealed, &["--txid", "3"]).2, Some(fork.state(3)));
+    let (code, said, found) = restored(&sealed, &["--txid", "4"]);
+    assert!(code == Some(4) && found.is_none(), "{said}");
+    assert_eq!(restored(&sealed, &[]).2, Some(sealed.state(5)));
+}

@@ -96,7 +96,6 @@ pub enum ConfigError {
     Control {
         /// The name of the value: bucket or path.
         what: &'static str,
-        /// The value.
         value: String,
     },
     /// Two keys exclude each other.
@@ -148,7 +147,6 @@ pub enum ConfigError {
     Value {
         /// Name of the parameter or variable.
         what: String,
-        /// The value.
         value: String,
         /// The values that are allowed.
         expected: &'static str,

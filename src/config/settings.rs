@@ -61,7 +61,6 @@ pub struct CustomerKey {
 pub enum KeyPlace {
     /// Given in the configuration.
     Text(Secret),
-    /// In a file.
     File(PathBuf),
 }
 

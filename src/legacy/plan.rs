@@ -117,7 +117,6 @@ pub enum LegacyError {
     /// The wanted WAL is before the first snapshot, or after the last file.
     #[error("generation {generation} has no state of index {wanted}: it has {first} to {last}")]
     NoIndex {
-        /// The generation.
         generation: Generation,
         /// Number of the wanted WAL.
         wanted: WalIndex,
@@ -140,7 +139,6 @@ pub enum LegacyError {
          an earlier state can be restored with --index or --timestamp"
     )]
     Gap {
-        /// The generation.
         generation: Generation,
         /// Number of the WAL that lacks a segment.
         index: WalIndex,

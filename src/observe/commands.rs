@@ -109,7 +109,6 @@ pub struct List {
 /// A database in [`List`].
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Listed {
-    /// Its path.
     pub path: String,
     /// `replicating`, `open` or `stopped`.
     pub status: String,
@@ -133,7 +132,6 @@ pub struct Info {
     pub database_count: usize,
 }
 
-/// A refusal.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Refusal {
     /// Why.

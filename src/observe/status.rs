@@ -36,7 +36,6 @@ pub struct DatabaseStatus {
     /// Since when the WAL has frames that cannot be proven, and what is wrong with them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wal_damage: Option<FailureStatus>,
-    /// Its replicas.
     pub replicas: Vec<ReplicaStatus>,
     /// State of the standby process, if the database is itself a standby.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -137,7 +136,6 @@ pub struct LagStatus {
     pub seconds: f64,
 }
 
-/// A failure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailureStatus {
     /// When it happened.

@@ -28,7 +28,6 @@ const LOOKS: usize = 3;
 /// A TXID after which files of two levels have different checksums.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clash {
-    /// The TXID.
     pub txid: Txid,
     /// The different checksums, each with the files that have it, the lowest level first. At least
     /// two.

@@ -75,7 +75,6 @@ impl Replica {
         Ok(Replica(Arc::new(Shared { store, driver: Driver::new()?, files, pages })))
     }
 
-    /// The store.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.0.store

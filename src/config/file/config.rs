@@ -63,7 +63,6 @@ pub struct Warning {
     pub path: Arc<str>,
     /// Line, from 1; 0 for the whole file.
     pub line: u32,
-    /// The message.
     pub message: String,
 }
 

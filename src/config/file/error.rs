@@ -78,7 +78,6 @@ pub enum Problem {
     /// The value has the wrong form, such as a list instead of a text.
     #[error("{key} needs {expected}")]
     Shape {
-        /// The key.
         key: &'static str,
         /// The form that is expected.
         expected: &'static str,
@@ -86,9 +85,7 @@ pub enum Problem {
     /// The value does not fit its key.
     #[error("{key}: {value:?} is not {expected}")]
     Value {
-        /// The key.
         key: &'static str,
-        /// The value.
         value: String,
         /// The values that are allowed.
         expected: String,
@@ -99,7 +96,6 @@ pub enum Problem {
          of this file to be expanded"
     )]
     Unset {
-        /// The key.
         key: &'static str,
         /// The variable.
         name: String,
@@ -110,22 +106,15 @@ pub enum Problem {
         "{key}: a dollar sign is followed by the name of a variable that is not set; write $$ for a dollar sign, or give \
          --no-expand-env"
     )]
-    UnsetInSecret {
-        /// The key.
-        key: &'static str,
-    },
+    UnsetInSecret { key: &'static str },
     /// `${NAME` is not closed by a brace.
     #[error(
         "{key}: write $NAME or ${{NAME}} for a variable, and $$ for a dollar sign; there are no other forms"
     )]
-    Form {
-        /// The key.
-        key: &'static str,
-    },
+    Form { key: &'static str },
     /// A key that must not be ignored is not supported.
     #[error("{key}: {why}")]
     Refused {
-        /// The key.
         key: &'static str,
         /// The reason and the remedy.
         why: &'static str,
@@ -138,7 +127,6 @@ pub enum Problem {
     Twice {
         /// The kind of thing.
         what: &'static str,
-        /// Its name.
         name: String,
         /// Line of the first entry.
         other: u32,

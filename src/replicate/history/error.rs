@@ -66,7 +66,6 @@ pub enum HistoryError {
         "level {level} cannot be brought up to the newest batch, because no file of a lower level begins at TXID {next}"
     )]
     Unclosed {
-        /// The level.
         level: Level,
         /// Where the next file would have to begin.
         next: Txid,

@@ -6,7 +6,6 @@ pub enum BtreeError {
     /// A page contradicts the file format of SQLite.
     #[error("page {page} of the database is damaged: {what}")]
     Damaged {
-        /// The page.
         page: u32,
         /// What is wrong with it.
         what: &'static str,

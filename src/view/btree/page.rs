@@ -89,7 +89,6 @@ pub struct Cell {
 /// A page of a b-tree whose header is valid.
 #[derive(Debug, Clone)]
 pub struct BtreePage {
-    /// Its number.
     pub number: u32,
     /// What it holds.
     pub kind: Kind,

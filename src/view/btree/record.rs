@@ -17,9 +17,7 @@ use super::page::varint;
 /// A value of a row. Text has the encoding of the database.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value<'a> {
-    /// NULL.
     Null,
-    /// An integer.
     Integer(i64),
     /// A floating-point number.
     Real(f64),

@@ -14,7 +14,6 @@ const ENTRIES_MAX: usize = 200_000;
 pub struct Entry {
     /// `table`, `index`, `view` or `trigger`.
     pub kind: String,
-    /// Its name.
     pub name: String,
     /// The table that it belongs to.
     pub table: String,

@@ -25,7 +25,6 @@ pub enum Stored {
 /// A column of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
-    /// Its name.
     pub name: String,
     /// What values are converted to.
     pub affinity: Affinity,
@@ -37,7 +36,6 @@ pub struct Column {
     pub declared: String,
 }
 
-/// A foreign key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignKey {
     /// The table that it refers to.
@@ -47,7 +45,6 @@ pub struct ForeignKey {
 /// A table whose rows are in a b-tree of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
-    /// Its name.
     pub name: String,
     /// Its root page.
     pub root: u32,
@@ -65,9 +62,7 @@ pub struct Table {
     pub rowid_name: Option<&'static str>,
     /// The columns of the primary key in its order. Empty if the table has none.
     pub primary_key: Vec<usize>,
-    /// Its foreign keys.
     pub foreign_keys: Vec<ForeignKey>,
-    /// Its triggers.
     pub triggers: Vec<String>,
 }
 

@@ -11,9 +11,7 @@ use crate::view::btree::{BtreeError, Encoding, Row, State, Table, Value};
 /// A value that is kept. Text has the encoding of the database.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Owned {
-    /// NULL.
     Null,
-    /// An integer.
     Integer(i64),
     /// A floating-point number.
     Real(f64),

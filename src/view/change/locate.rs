@@ -11,7 +11,6 @@ use crate::view::btree::{
 pub(super) enum Tree {
     /// `sqlite_schema`.
     Schema,
-    /// A table.
     Table(usize),
 }
 

@@ -129,8 +129,8 @@ pub(super) async fn broken(
     }
 }
 
-/// The hashes of the state that a plan leads to; `None` if the plan does not make it, or the state is
-/// too large.
+/// The hashes of the state that a plan leads to; `None` if the plan does not make it, or the state
+/// is too large.
 async fn base(
     store: &Arc<dyn Store>,
     chain: &[Entry],

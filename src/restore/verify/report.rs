@@ -16,8 +16,8 @@ use crate::restore::object::Object;
 pub struct VerifyOptions {
     /// Percentage of the files to read that the newest state does not need, chosen at random.
     pub sample_percent: u8,
-    /// Whether to prove that each batch makes the state whose checksum it has. Reads the batches and
-    /// the files of one state once more.
+    /// Whether to prove that each batch makes the state whose checksum it has. Reads the batches
+    /// and the files of one state once more.
     pub each_state: bool,
     /// Average read rate in bytes per second; `None` for no limit.
     pub bytes_per_second: Option<u64>,

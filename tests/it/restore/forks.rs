@@ -128,8 +128,9 @@ fn a_batch_with_all_pages_is_a_base() {
     assert!(found.health() == Health::Damaged && found.newest.is_some(), "{found:?}");
 }
 
-/// One batch of a fork at the end of no other file: its own state has the checksum that it says, and
-/// those after it are refused. `verify` noticed nothing, because the image has the newest state.
+/// One batch of a fork at the end of no other file: its own state has the checksum that it says,
+/// and those after it are refused. `verify` noticed nothing, because the image has the newest
+/// state.
 #[test]
 fn a_batch_of_a_fork_that_no_level_ends_with_is_found() {
     let (sealed, fork) = (Sealed::new(1), Sealed::fork(1, 2, 2));

@@ -1338,6 +1338,60 @@ mutation(
 )
 
 mutation(
+    'status-is-answered-without-the-token',
+    'with addr-token, only /healthz is answered without the token',
+    'observe/server.rs',
+    '&& «!gate::shows(headers, token)»',
+    'false',
+    'test(a_token_opens_the_page)',
+)
+
+mutation(
+    'empty-token-opens-the-page',
+    'an empty addr-token is refused, instead of asking for none',
+    'config/file/build.rs',
+    'Some(text) if «token.is_none()» => {',
+    'false',
+    'test(a_token_opens_the_page)',
+)
+
+mutation(
+    'metrics-close-the-connection',
+    'a connection to addr stays open for the next request',
+    'observe/server.rs',
+    'server.keep_alive(«stays_open»)',
+    'false',
+    'test(a_connection_stays_open)',
+)
+
+mutation(
+    'requests-are-not-counted',
+    'requests to S3 are counted by operation and status code',
+    'store/s3/client.rs',
+    'requests::answered(operation, code, taken.load(Ordering::Relaxed));',
+    'let _ = (operation, code);',
+    'test(two_databases_a_page_metrics)',
+)
+
+mutation(
+    'each-of-many-databases-logs',
+    'what many databases log at once is a few lines',
+    'cli/bursts.rs',
+    'if «burst.shown.len() < SHOWN» {',
+    'true',
+    'test(many_databases_are_a_few_lines)',
+)
+
+mutation(
+    'page-has-no-order',
+    'the page shows the worst first',
+    'observe/page.rs',
+    'rows.sort_by(|(a, ..), (b, ..)| b.health.cmp(&a.health).then(b.lag.total_cmp(&a.lag)));',
+    'let _ = &rows;',
+    'test(a_thousand_databases_fit_in_a_page)',
+)
+
+mutation(
     'held-connections-starve-others',
     'one connection more than allowed ends the oldest',
     'observe/visitors.rs',

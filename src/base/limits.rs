@@ -444,6 +444,24 @@ pub const CONTROL_QUEUE: usize = 1024;
 /// Age of the oldest commit that is not stored from which `lsfast status` ends with exit code 1.
 pub const STATUS_LATE: Duration = Duration::from_secs(60);
 
+/// Files of each level whose ends are shown as states that can be restored. `lsfast points` lists
+/// all of them.
+pub const POINTS_OF_LEVEL: usize = 8;
+
+/// Samples of lag and WAL size that are kept of each database for the page. A further one replaces
+/// the oldest.
+pub const SAMPLES: usize = 60;
+
+/// Shortest time between two samples. A request within it adds none.
+pub const SAMPLE_EVERY: Duration = Duration::from_secs(10);
+
+/// Bytes of a response from which on it is compressed, for a client that accepts gzip.
+pub const OBSERVE_GZIP_BYTES: usize = 4 << 10;
+
+/// Time that a connection to the metrics address stays open without a request. It is longer than
+/// the usual intervals of Prometheus.
+pub const OBSERVE_IDLE: Duration = Duration::from_secs(150);
+
 /// Connections at once to the metrics address, and to the socket of the process. A further one ends
 /// the oldest.
 pub const OBSERVE_CONNECTIONS: usize = 16;

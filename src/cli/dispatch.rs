@@ -8,8 +8,9 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 use super::args::{Cli, Command};
 use super::setup::Setup;
 use super::{
-    bench, changes, control, databases, doctor, examples, explain, flags, generations, log, ltx, manual,
-    points, promote, query, repair, replicate, report, reset, restore, signals, status, verify, version,
+    bench, bursts, changes, control, databases, doctor, examples, explain, flags, generations, log, ltx,
+    manual, points, promote, query, repair, replicate, report, reset, restore, signals, status, verify,
+    version,
 };
 use crate::io::{forbid_core_files, guardian};
 use crate::replicate::Stop;
@@ -28,6 +29,7 @@ pub fn run() -> ExitCode {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     report::install_panic_hook();
     let outcome = std::panic::catch_unwind(|| dispatch(cli, early));
+    bursts::settle();
     match outcome {
         Ok(Ok(code)) => code,
         Ok(Err(e)) if report::is_closed_pipe(&e) => ExitCode::SUCCESS,

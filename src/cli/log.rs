@@ -5,11 +5,12 @@ use std::io;
 use clap::ValueEnum as _;
 
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{FilterExt as _, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
+use super::bursts::Bursts;
 use super::global::{Global, LogFormat, LogLevel};
 use super::progress;
 use crate::base::untrusted;
@@ -30,6 +31,9 @@ pub(super) fn install(global: &Global, usual: LogLevel, config: Option<&Logging>
     let format = global.log_format.or_else(|| config.and_then(said)).unwrap_or(LogFormat::Text);
     let own = LevelFilter::from(level);
     let targets = Targets::new().with_default(own.min(LevelFilter::WARN)).with_target("lsfast", own);
+    // Who asks for details gets each line.
+    let bursts = (own < LevelFilter::DEBUG).then_some(Bursts);
+    let filter = targets.and(bursts);
     match format {
         LogFormat::Text => {
             let layer = tracing_logfmt::builder()
@@ -38,7 +42,7 @@ pub(super) fn install(global: &Global, usual: LogLevel, config: Option<&Logging>
                 .with_span_path(false)
                 .layer()
                 .with_writer(|| Guarded);
-            tracing_subscriber::registry().with(layer.with_filter(targets)).init();
+            tracing_subscriber::registry().with(layer.with_filter(filter)).init();
         }
         LogFormat::Json => {
             let layer = fmt::layer()
@@ -48,7 +52,7 @@ pub(super) fn install(global: &Global, usual: LogLevel, config: Option<&Logging>
                 .with_span_list(false)
                 .with_target(false)
                 .with_writer(|| Guarded);
-            tracing_subscriber::registry().with(layer.with_filter(targets)).init();
+            tracing_subscriber::registry().with(layer.with_filter(filter)).init();
         }
     }
 }

@@ -12,8 +12,9 @@ pub(super) fn flag(yes: bool) -> f64 {
     f64::from(u8::from(yes))
 }
 
-pub(super) fn age(at: Millis) -> f64 {
-    (Millis::now().0 - at.0).max(0) as f64 / 1_000.0
+/// Seconds since 1970, as Prometheus has times.
+pub(super) fn timestamp(at: Millis) -> f64 {
+    at.0 as f64 / 1_000.0
 }
 
 pub(super) fn head(out: &mut String, name: &str, kind: &str, help: &str) {

@@ -1,16 +1,21 @@
 //! Metrics in Prometheus text format. `docs/metrics.md` lists their names.
+//!
+//! Times are timestamps, so that a value does not change while nothing happens. A database with
+//! one replica has at most 20 series while it is idle; its histogram is that of the process.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::format::{age, escape, flag, head, number};
+use super::format::{escape, flag, head, number, timestamp};
+use super::process;
 use super::scope::Scope;
 use super::sizes::sizes;
 use super::snapshot::known_lag;
 use super::standbys::Followers;
-use crate::replicate::Vitals;
 use crate::replicate::vitals::{DatabasePhase, DatabaseVitals, LATENCY_MS, ReplicaPhase, ReplicaVitals};
+use crate::replicate::{Vitals, image_progress};
+use crate::store::requests;
 
 /// Content type with the version of the format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -19,7 +24,7 @@ type OfDatabase = fn(&DatabaseVitals) -> Option<f64>;
 type OfReplica = fn(&ReplicaVitals) -> Option<f64>;
 
 /// Name, type, help and value of each metric.
-const DATABASES: [(&str, &str, &str, OfDatabase); 8] = [
+const DATABASES: [(&str, &str, &str, OfDatabase); 6] = [
     ("lsfast_db_following", "gauge", "Whether the WAL of the database is followed.", |d| {
         Some(flag(d.phase() == DatabasePhase::Following))
     }),
@@ -27,40 +32,32 @@ const DATABASES: [(&str, &str, &str, OfDatabase); 8] = [
     ("lsfast_wal_size_bytes", "gauge", "Size of the file of the write-ahead log.", |d| {
         sizes(&d.path).1.map(number)
     }),
-    ("lsfast_wal_frame", "gauge", "Last captured frame of the write-ahead log.", |d| {
-        Some(f64::from(d.position().1))
-    }),
-    ("lsfast_wal_damaged", "gauge", "Whether the write-ahead log has frames that can't be proven.", |d| {
-        Some(flag(d.wal_damage().is_some()))
-    }),
-    ("lsfast_wal_damages_total", "counter", "Times that such frames were met since the start.", |d| {
-        Some(number(d.wal_damages()))
-    }),
+    (
+        "lsfast_wal_damages_total",
+        "counter",
+        "Times that frames of the write-ahead log could not be proven.",
+        |d| Some(number(d.wal_damages())),
+    ),
     ("lsfast_commits_total", "counter", "Commits captured since the start.", |d| Some(number(d.commits()))),
     (
-        "lsfast_db_last_error_age_seconds",
+        "lsfast_db_last_error_timestamp_seconds",
         "gauge",
-        "Time since replication of the database failed last.",
-        |d| d.failure().map(|f| age(f.at)),
+        "When replication of the database failed last.",
+        |d| d.failure().map(|f| timestamp(f.at)),
     ),
 ];
 
-const REPLICAS: [(&str, &str, &str, OfReplica); 20] = [
-    ("lsfast_replica_in_sync", "gauge", "Whether every captured commit is stored.", |r| {
-        let synced = r.phase() == ReplicaPhase::Following
-            && known_lag(r).is_some_and(|l| l.commits == 0 && l.bytes == 0);
-        Some(flag(synced && r.away_since().is_none()))
-    }),
-    ("lsfast_replica_away", "gauge", "Whether the store is unreachable or refuses.", |r| {
+const REPLICAS: [(&str, &str, &str, OfReplica); 17] = [
+    ("lsfast_replica_failing", "gauge", "Whether the store is unreachable, or refuses.", |r| {
         Some(flag(r.away_since().is_some()))
     }),
+    ("lsfast_replica_stopped", "gauge", "Whether the replica is given up until the next start.", |r| {
+        Some(flag(r.phase() == ReplicaPhase::Stopped))
+    }),
     ("lsfast_replica_txid", "gauge", "Newest stored TXID.", |r| r.durable().map(|d| number(d.0.0))),
-    (
-        "lsfast_replica_time_seconds",
-        "gauge",
-        "Time of the newest stored state, in seconds since 1970.",
-        |r| r.durable().map(|d| d.2.0 as f64 / 1_000.0),
-    ),
+    ("lsfast_replica_state_timestamp_seconds", "gauge", "Time of the newest stored state.", |r| {
+        r.durable().map(|d| timestamp(d.2))
+    }),
     ("lsfast_replica_lag_commits", "gauge", "Commits that are not stored.", |r| {
         known_lag(r).map(|l| number(l.commits))
     }),
@@ -70,39 +67,28 @@ const REPLICAS: [(&str, &str, &str, OfReplica); 20] = [
     ("lsfast_replica_lag_seconds", "gauge", "Age of the oldest commit that is not stored.", |r| {
         known_lag(r).map(|l| l.age.as_secs_f64())
     }),
-    ("lsfast_replica_batches_total", "counter", "Batches stored.", |r| Some(number(r.stored().0))),
     ("lsfast_replica_batch_bytes_total", "counter", "Bytes of the batches stored.", |r| {
         Some(number(r.stored().1))
     }),
     ("lsfast_replica_errors_total", "counter", "Attempts that failed.", |r| Some(number(r.failures()))),
-    ("lsfast_replica_last_error_age_seconds", "gauge", "Time since an attempt failed last.", |r| {
-        r.failure().map(|f| age(f.at))
+    ("lsfast_replica_last_error_timestamp_seconds", "gauge", "When an attempt failed last.", |r| {
+        r.failure().map(|f| timestamp(f.at))
     }),
-    ("lsfast_history_steps_total", "counter", "Compactions, images and deletions done.", |r| {
-        r.history().map(|h| number(h.steps))
+    ("lsfast_replica_size_bytes", "gauge", "Bytes of the stored files.", |r| {
+        r.history().map(|h| number(h.levels.iter().map(|l| l.bytes).sum()))
     }),
     ("lsfast_history_failing", "gauge", "Whether the last step of the history failed.", |r| {
         r.history().map(|h| flag(h.last_error.is_some()))
     }),
-    ("lsfast_snapshot_time_seconds", "gauge", "Time of the newest full image, in seconds since 1970.", |r| {
-        r.history()?.snapshot.map(|(_, at)| at.0 as f64 / 1_000.0)
+    ("lsfast_snapshot_timestamp_seconds", "gauge", "Time of the newest full image.", |r| {
+        r.history()?.snapshot.map(|(_, at)| timestamp(at))
     }),
     (
-        "lsfast_next_snapshot_time_seconds",
+        "lsfast_verify_success_timestamp_seconds",
         "gauge",
-        "When the next full image is due, in seconds since 1970.",
-        |r| r.history()?.next_snapshot.map(|at| at.0 as f64 / 1_000.0),
+        "When the last verification began that found nothing wrong; 0 if there was none.",
+        |r| r.verification().map(|v| v.sound.map_or(0.0, timestamp)),
     ),
-    (
-        "lsfast_verify_age_seconds",
-        "gauge",
-        "Time since the last verification began that found nothing wrong.",
-        |r| r.verification()?.sound.map(age),
-    ),
-    ("lsfast_verify_sound", "gauge", "Whether the last verification found nothing wrong.", |r| {
-        let verification = r.verification()?;
-        verification.last.map(|_| flag(verification.fault.is_none()))
-    }),
     ("lsfast_verify_faults", "gauge", "What the last verification found wrong.", |r| {
         let verification = r.verification()?;
         verification.last.map(|_| number(verification.faults))
@@ -110,8 +96,8 @@ const REPLICAS: [(&str, &str, &str, OfReplica); 20] = [
     ("lsfast_verify_failing", "gauge", "Whether the last attempt to verify came to no end.", |r| {
         r.verification().map(|v| flag(v.error.is_some()))
     }),
-    ("lsfast_verify_bytes_total", "counter", "Bytes read by verifications.", |r| {
-        r.verification().map(|_| number(r.verified_bytes.bytes()))
+    ("lsfast_verify_running_bytes", "gauge", "Bytes that the verification under way has read.", |r| {
+        r.verifying().map(number)
     }),
 ];
 
@@ -120,15 +106,14 @@ pub(super) fn text(vitals: &Vitals, followers: &Followers, scope: &Scope) -> Str
     let mut databases = vitals.databases();
     databases.retain(|d| scope.shows(&d.home));
     let mut out = String::new();
-    head(&mut out, "lsfast_info", "gauge", "Version of lsfast.");
-    let _ = writeln!(out, "lsfast_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
+    build(&mut out);
     if let Some((usable, at)) = vitals.config() {
         let name = "lsfast_config_last_reload_successful";
         head(&mut out, name, "gauge", "Whether the config file was usable when it was last read.");
         let _ = writeln!(out, "{name} {}", flag(usable));
         let name = "lsfast_config_last_reload_success_timestamp_seconds";
-        head(&mut out, name, "gauge", "When the configuration in use was read, in seconds since 1970.");
-        let _ = writeln!(out, "{name} {}", at.0 as f64 / 1_000.0);
+        head(&mut out, name, "gauge", "When the configuration in use was read.");
+        let _ = writeln!(out, "{name} {}", timestamp(at));
     }
     for (name, kind, help, value) in DATABASES {
         head(&mut out, name, kind, help);
@@ -147,39 +132,65 @@ pub(super) fn text(vitals: &Vitals, followers: &Followers, scope: &Scope) -> Str
         }
     }
     latencies(&mut out, &databases);
-    levels(&mut out, &databases);
     followers.metrics(&mut out, scope);
+    if let Scope::Process = scope {
+        of_process(&mut out, &databases);
+    }
     out
 }
 
-fn latencies(out: &mut String, databases: &[Arc<DatabaseVitals>]) {
-    let name = "lsfast_replica_sync_seconds";
-    head(out, name, "histogram", "Time from the oldest commit of a batch to the store's answer.");
-    for (labels, replica) in replicas(databases) {
-        let mut count = 0;
-        for (i, bucket) in replica.latencies.buckets.iter().enumerate() {
-            count += bucket.load(Relaxed);
-            let bound = LATENCY_MS.get(i).map_or("+Inf".into(), |ms| (*ms as f64 / 1_000.0).to_string());
-            let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
-        }
-        let sum = number(replica.latencies.sum_micros.load(Relaxed)) / 1_000_000.0;
-        let _ = writeln!(out, "{name}_sum{{{labels}}} {sum}\n{name}_count{{{labels}}} {count}");
-    }
+fn build(out: &mut String) {
+    let name = "lsfast_build_info";
+    head(out, name, "gauge", "Version, commit and target of the program.");
+    let revision = option_env!("LSFAST_COMMIT").unwrap_or_default();
+    let (version, target) = (env!("CARGO_PKG_VERSION"), env!("LSFAST_TARGET"));
+    let _ = writeln!(out, "{name}{{version=\"{version}\",revision=\"{revision}\",target=\"{target}\"}} 1");
 }
 
-fn levels(out: &mut String, databases: &[Arc<DatabaseVitals>]) {
-    for (name, help, of_bytes) in [
-        ("lsfast_level_objects", "Stored files of a level.", false),
-        ("lsfast_level_bytes", "Bytes of the stored files of a level.", true),
-    ] {
-        head(out, name, "gauge", help);
-        for (labels, replica) in replicas(databases) {
-            for (level, l) in replica.history().iter().flat_map(|h| h.levels.into_iter().enumerate()) {
-                let value = if of_bytes { l.bytes } else { l.objects };
-                let _ = writeln!(out, "{name}{{{labels},level=\"{level}\"}} {value}");
-            }
-        }
+/// What concerns all databases: requests, images, the process, file systems.
+fn of_process(out: &mut String, databases: &[Arc<DatabaseVitals>]) {
+    let requests = requests::counted();
+    let name = "lsfast_store_requests_total";
+    head(out, name, "counter", "Requests to S3 by operation and status code.");
+    for ((operation, code), n) in requests.answered {
+        let code = if code == 0 { "none".to_owned() } else { code.to_string() };
+        let _ = writeln!(out, "{name}{{operation=\"{operation}\",code=\"{code}\"}} {n}");
     }
+    let verified: u64 = replicas(databases).map(|(_, r)| r.verified_bytes.bytes()).sum();
+    let (done, of) = image_progress().unwrap_or_default();
+    for (name, kind, help, value) in [
+        ("lsfast_store_retries_total", "counter", "Requests to S3 that were repeated.", requests.retries),
+        ("lsfast_store_sent_bytes_total", "counter", "Bytes of bodies sent to S3.", requests.sent_bytes),
+        (
+            "lsfast_store_received_bytes_total",
+            "counter",
+            "Bytes of bodies received from S3.",
+            requests.received_bytes,
+        ),
+        ("lsfast_verify_read_bytes_total", "counter", "Bytes read by verifications.", verified),
+        ("lsfast_image_done_bytes", "gauge", "Bytes of the images under way that are read.", done),
+        ("lsfast_image_size_bytes", "gauge", "Bytes of the images under way.", of),
+    ] {
+        head(out, name, kind, help);
+        let _ = writeln!(out, "{name} {value}");
+    }
+    process::file_systems(out, databases.iter().map(|d| d.path.as_path()));
+    process::numbers(out);
+}
+
+/// One histogram for all replicas that are shown.
+fn latencies(out: &mut String, databases: &[Arc<DatabaseVitals>]) {
+    let name = "lsfast_sync_duration_seconds";
+    head(out, name, "histogram", "Time from the oldest commit of a batch to the store's answer.");
+    let all = || databases.iter().flat_map(|d| &d.replicas).map(|r| &r.latencies);
+    let mut count = 0;
+    for i in 0..=LATENCY_MS.len() {
+        count += all().map(|l| l.buckets[i].load(Relaxed)).sum::<u64>();
+        let bound = LATENCY_MS.get(i).map_or("+Inf".into(), |ms| (*ms as f64 / 1_000.0).to_string());
+        let _ = writeln!(out, "{name}_bucket{{le=\"{bound}\"}} {count}");
+    }
+    let sum = number(all().map(|l| l.sum_micros.load(Relaxed)).sum()) / 1_000_000.0;
+    let _ = writeln!(out, "{name}_sum {sum}\n{name}_count {count}");
 }
 
 fn replicas(databases: &[Arc<DatabaseVitals>]) -> impl Iterator<Item = (String, &ReplicaVitals)> {

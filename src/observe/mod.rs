@@ -15,19 +15,25 @@
 //! - at `addr` of the config file.
 //!
 //! The last two show all databases. All of them answer the same GET requests: `/status` (JSON),
-//! `/metrics`, `/healthz`, `/readyz`, `/`, and show no secrets. Sockets also take the requests of
-//! [`commands`]; `addr` takes none.
+//! `/metrics`, `/healthz`, `/readyz`, the pages `/` and `/db`, and show no secrets. Sockets also
+//! take the requests of [`commands`]; `addr` takes none, and may ask for a token.
 
 mod client;
 mod commands;
 mod database_sockets;
+mod detail;
 mod format;
+mod gate;
+mod health;
 mod heartbeat;
+mod markup;
 mod metrics;
 mod observatory;
 mod offline;
 mod page;
+mod process;
 mod readiness;
+mod samples;
 mod scope;
 mod server;
 mod sizes;
@@ -39,6 +45,7 @@ mod visitors;
 pub use client::{ask, request};
 pub use commands::{Asked, Changed, Commands, Info, List, Listed, Refusal, SyncAnswer};
 pub use database_sockets::SOCKET;
+pub use health::{Health, Line, summary, worst_first};
 pub use heartbeat::{Heartbeat, INTERVAL as HEARTBEAT_INTERVAL};
 pub use observatory::{Observatory, Options, forget_follow_socket, start};
 pub use offline::{Place, holder, is_replica_folder, without_process};

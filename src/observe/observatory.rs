@@ -16,6 +16,7 @@ use super::server;
 use super::server::Command;
 use super::standbys::Followers;
 use crate::base::limits;
+use crate::config::Secret;
 use crate::replicate::state::{home_folder, home_of};
 use crate::replicate::{Event, Observer, Vitals};
 use crate::restore::standby::FollowStatus;
@@ -34,6 +35,8 @@ pub struct Options {
     pub mode: Option<u32>,
     /// Serve HTTP here: `HOST:PORT`, or `:PORT` for all addresses of the host.
     pub addr: Option<String>,
+    /// Token that requests to `addr` have to show; `None` for nothing.
+    pub token: Option<Secret>,
     /// Where to send heartbeats.
     pub heartbeat: Option<Heartbeat>,
     /// What sockets do for Litestream's commands; `None` for nothing.
@@ -76,7 +79,12 @@ pub fn start(options: Options) -> io::Result<Observatory> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let seen = (Arc::clone(&vitals), Arc::clone(&followers));
     std::thread::Builder::new().name("lsfast-observe".into()).spawn(move || {
-        runtime.block_on(server::run(seen, queue, (options.addr, options.commands), options.heartbeat));
+        runtime.block_on(server::run(
+            seen,
+            queue,
+            (options.addr, options.token, options.commands),
+            options.heartbeat,
+        ));
     })?;
     Ok(Observatory { vitals, followers, commands, homes: options.homes, mode, socket })
 }

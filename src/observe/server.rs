@@ -9,7 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -24,13 +27,15 @@ use tokio::time::Instant;
 
 use super::commands::{self, Answer, Commands, Started};
 use super::heartbeat::{self, Heartbeat};
+use super::samples::Samples;
 use super::scope::Scope;
 use super::standbys::Followers;
 use super::status::Status;
 use super::visitors::{Connections, is_for_this_machine};
-use super::{metrics, page, readiness, snapshot};
+use super::{detail, gate, metrics, page, readiness, snapshot};
+use crate::base::clock::Millis;
 use crate::base::limits;
-use crate::config::parse_duration;
+use crate::config::{Secret, decode, parse_duration};
 use crate::replicate::Vitals;
 
 /// Wait before a failed bind to the address is retried.
@@ -38,6 +43,10 @@ const BIND_AGAIN: Duration = Duration::from_secs(10);
 
 /// Wait after a connection could not be accepted, because the process has no free descriptor.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
+
+/// What a page may load: its own style sheet, its own script, and itself again.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
+    frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
 /// A command to the thread.
 #[derive(Debug)]
@@ -54,6 +63,11 @@ struct Desk {
     scope: Scope,
     vitals: Arc<Vitals>,
     followers: Arc<Followers>,
+    samples: Arc<Samples>,
+    /// What a request over the network has to show; `None` for nothing.
+    token: Option<Secret>,
+    /// Whether requests come over the network, where a connection stays open for the next one.
+    is_network: bool,
     /// Whether only this machine can connect over the network.
     is_local: bool,
     /// Places for requests that wait for a database.
@@ -81,14 +95,18 @@ pub(super) fn nobody_listens(path: &Path) -> io::Result<()> {
 pub(super) async fn run(
     (vitals, followers): (Arc<Vitals>, Arc<Followers>),
     mut commands: mpsc::Receiver<Command>,
-    (addr, taken): (Option<String>, Option<Commands>),
+    (addr, token, taken): (Option<String>, Option<Secret>, Option<Commands>),
     heart: Option<Heartbeat>,
 ) {
     let waits = Arc::new(Semaphore::new(limits::OBSERVE_WAITS));
     let started = Started::now();
+    let samples = Arc::new(Samples::default());
     let desk = |scope: Scope, commands: Option<Commands>| Desk {
         vitals: Arc::clone(&vitals),
         followers: Arc::clone(&followers),
+        samples: Arc::clone(&samples),
+        token: None,
+        is_network: false,
         is_local: false,
         scope,
         waits: Arc::clone(&waits),
@@ -96,7 +114,8 @@ pub(super) async fn run(
         started,
     };
     if let Some(addr) = addr {
-        tokio::spawn(serve_address(addr, desk(Scope::Process, None)));
+        let desk = Desk { token, is_network: true, ..desk(Scope::Process, None) };
+        tokio::spawn(serve_address(addr, desk));
     }
     if let Some(heart) = heart {
         tokio::spawn(heartbeat::beat(heart, Arc::clone(&vitals)));
@@ -190,16 +209,23 @@ struct Visit {
     until: watch::Sender<Instant>,
 }
 
-/// Handles one request and its response.
+/// Handles the requests of a connection: one over a socket, all that come over the network.
 async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, desk: Desk) {
     let (sender, mut until) = watch::channel(Instant::now() + limits::OBSERVE_TIME);
+    let stays_open = desk.is_network;
     let visit = Arc::new(Visit { desk, until: sender });
     let service = service_fn(move |request| {
         let visit = Arc::clone(&visit);
-        async move { Ok::<_, Infallible>(respond(&visit, request).await) }
+        async move {
+            let response = respond(&visit, request).await;
+            if visit.desk.is_network {
+                visit.until.send_replace(Instant::now() + limits::OBSERVE_IDLE);
+            }
+            Ok::<_, Infallible>(response.map(Full::new))
+        }
     });
     let mut server = http1::Builder::new();
-    server.keep_alive(false).max_buf_size(limits::OBSERVE_HEAD_BYTES).header_read_timeout(None);
+    server.keep_alive(stays_open).max_buf_size(limits::OBSERVE_HEAD_BYTES).header_read_timeout(None);
     let served = server.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(served);
     loop {
@@ -213,7 +239,7 @@ async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, desk: Desk) {
     }
 }
 
-async fn respond(visit: &Visit, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn respond(visit: &Visit, request: Request<Incoming>) -> Response<Bytes> {
     let desk = &visit.desk;
     let Some(commands) = &desk.commands else {
         return answer(desk, request.method(), request.uri(), request.headers());
@@ -257,7 +283,7 @@ async fn command(visit: &Visit, commands: &Commands, path: &str, body: Incoming)
     commands::obey(commands, &desk.vitals, &desk.scope, path, &asked).await
 }
 
-fn answer(desk: &Desk, method: &Method, uri: &Uri, headers: &HeaderMap) -> Response<Full<Bytes>> {
+fn answer(desk: &Desk, method: &Method, uri: &Uri, headers: &HeaderMap) -> Response<Bytes> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         let mut refusal =
             plain(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET is answered\n".into());
@@ -268,22 +294,50 @@ fn answer(desk: &Desk, method: &Method, uri: &Uri, headers: &HeaderMap) -> Respo
         let why = "this address is for programs on this machine: ask for localhost or 127.0.0.1\n";
         return plain(StatusCode::MISDIRECTED_REQUEST, "text/plain", why.into());
     }
-    let Desk { vitals, followers, scope, .. } = desk;
+    // A probe that restarts a container needs no token.
+    if let Some(token) = desk.token.as_ref().filter(|_| uri.path() != "/healthz")
+        && !gate::shows(headers, token)
+    {
+        let why = "a token is needed (addr-token of the config file), as a bearer token or as a password\n";
+        let mut refusal = plain(StatusCode::UNAUTHORIZED, "text/plain", why.into());
+        let challenge = HeaderValue::from_static("Basic realm=\"lsfast\", charset=\"UTF-8\"");
+        refusal.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        return refusal;
+    }
+    let response = shown(desk, uri);
+    if desk.is_network && gate::takes_gzip(headers) { compressed(response) } else { response }
+}
+
+fn shown(desk: &Desk, uri: &Uri) -> Response<Bytes> {
+    let Desk { vitals, followers, scope, samples, .. } = desk;
+    let status = || {
+        let status = snapshot::of(vitals, followers, scope);
+        samples.take(&status, matches!(scope, Scope::Process));
+        status
+    };
+    let html = |body| plain(StatusCode::OK, "text/html; charset=utf-8", body);
     match uri.path() {
         // That this thread answers is all that it says.
         "/healthz" => plain(StatusCode::OK, "text/plain", "ok\n".into()),
         "/readyz" => ready(&snapshot::of(vitals, followers, scope), uri.query()),
-        "/metrics" => plain(StatusCode::OK, metrics::CONTENT_TYPE, metrics::text(vitals, followers, scope)),
-        "/status" => {
-            let status = serde_json::to_string(&snapshot::of(vitals, followers, scope)).unwrap_or_default();
-            plain(StatusCode::OK, "application/json", status)
+        "/metrics" => {
+            let _ = status();
+            plain(StatusCode::OK, metrics::CONTENT_TYPE, metrics::text(vitals, followers, scope))
         }
-        "/" => plain(
-            StatusCode::OK,
-            "text/html; charset=utf-8",
-            page::html(&snapshot::of(vitals, followers, scope)),
-        ),
+        "/status" => {
+            plain(StatusCode::OK, "application/json", serde_json::to_string(&status()).unwrap_or_default())
+        }
+        "/" => html(page::html(&status(), samples, Millis::now())),
+        "/db" => {
+            let path = uri.query().and_then(|q| q.split('&').find_map(|p| p.strip_prefix("path=")));
+            let path = path.and_then(|p| decode(&p.replace('+', " "))).unwrap_or_default();
+            match detail::html(&status(), &path, samples, Millis::now()) {
+                Some(body) => html(body),
+                None => plain(StatusCode::NOT_FOUND, "text/plain", "there is no such database here\n".into()),
+            }
+        }
         "/style.css" => plain(StatusCode::OK, "text/css", page::STYLE.to_owned()),
+        "/page.js" => plain(StatusCode::OK, "text/javascript; charset=utf-8", page::SCRIPT.to_owned()),
         _ => plain(
             StatusCode::NOT_FOUND,
             "text/plain",
@@ -292,8 +346,20 @@ fn answer(desk: &Desk, method: &Method, uri: &Uri, headers: &HeaderMap) -> Respo
     }
 }
 
+/// The response with a compressed body, if that is worth it.
+fn compressed(response: Response<Bytes>) -> Response<Bytes> {
+    if response.body().len() < limits::OBSERVE_GZIP_BYTES {
+        return response;
+    }
+    let Some(packed) = gate::gzip(response.body()) else { return response };
+    let (mut head, _) = response.into_parts();
+    head.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    head.headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    Response::from_parts(head, Bytes::from(packed))
+}
+
 /// The answer to `/readyz?behind=DURATION`.
-fn ready(status: &Status, query: Option<&str>) -> Response<Full<Bytes>> {
+fn ready(status: &Status, query: Option<&str>) -> Response<Bytes> {
     let behind = query.and_then(|q| q.split('&').find_map(|p| p.strip_prefix("behind=")));
     let behind = match behind.map(parse_duration) {
         None => readiness::BEHIND_MAX,
@@ -308,17 +374,15 @@ fn ready(status: &Status, query: Option<&str>) -> Response<Full<Bytes>> {
     plain(StatusCode::SERVICE_UNAVAILABLE, "text/plain", body)
 }
 
-fn plain(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn plain(status: StatusCode, content_type: &'static str, body: String) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;
     for (name, value) in [
         (CONTENT_TYPE, content_type),
         (CACHE_CONTROL, "no-store"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (
-            CONTENT_SECURITY_POLICY,
-            "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-        ),
+        (REFERRER_POLICY, "no-referrer"),
+        (CONTENT_SECURITY_POLICY, POLICY),
     ] {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }

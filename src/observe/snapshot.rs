@@ -8,14 +8,14 @@ use super::sizes::sizes;
 use super::standbys::Followers;
 use super::status::{
     DatabaseStatus, DurableStatus, FailureStatus, HistoryState, LagStatus, LatencyStatus, LevelState,
-    Position, ReplicaStatus, Status, VerificationState,
+    Position, Progress, ReplicaStatus, Status, VerificationState,
 };
 use crate::base::clock::Millis;
 use crate::base::{FrameNo, PageSize, Salts};
 use crate::replicate::vitals::{
     DatabasePhase, DatabaseVitals, Failure, LATENCY_MS, Lag, ReplicaPhase, ReplicaVitals,
 };
-use crate::replicate::{HistoryStatus, VerificationStatus, Vitals};
+use crate::replicate::{HistoryStatus, VerificationStatus, Vitals, image_progress};
 use crate::wal::format;
 
 /// The state of this process that `scope` shows.
@@ -24,7 +24,13 @@ pub(super) fn of(vitals: &Vitals, followers: &Followers, scope: &Scope) -> Statu
     let all = vitals.databases();
     let mut databases: Vec<_> = all.iter().filter(|d| scope.shows(&d.home)).map(|d| database(d)).collect();
     databases.extend(followers.states().into_iter().filter(|f| scope.shows(Path::new(&f.home))));
-    Status { version: env!("CARGO_PKG_VERSION").to_owned(), pid: Some(std::process::id()), databases }
+    let reading = image_progress().map(|(done, of)| Progress { done, of });
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: Some(std::process::id()),
+        databases,
+        reading,
+    }
 }
 
 fn database(vitals: &DatabaseVitals) -> DatabaseStatus {
@@ -105,7 +111,7 @@ fn replica(replica: &ReplicaVitals, size: Option<PageSize>) -> ReplicaStatus {
         error: replica.failure().map(failure),
         latency: latency(replica),
         history: replica.history().map(|h| history(&h)),
-        verification: replica.verification().map(|v| verification(v, replica.verified_bytes.bytes())),
+        verification: replica.verification().map(|v| verification(v, replica)),
     }
 }
 
@@ -129,7 +135,7 @@ fn latency(replica: &ReplicaVitals) -> Option<LatencyStatus> {
     })
 }
 
-fn verification(status: VerificationStatus, bytes: u64) -> VerificationState {
+fn verification(status: VerificationStatus, replica: &ReplicaVitals) -> VerificationState {
     VerificationState {
         last: status.last.map(Millis::to_rfc3339),
         sound: status.sound.map(Millis::to_rfc3339),
@@ -137,7 +143,8 @@ fn verification(status: VerificationStatus, bytes: u64) -> VerificationState {
         faults: status.faults,
         error: status.error,
         next: status.next.map(Millis::to_rfc3339),
-        bytes,
+        running: replica.verifying(),
+        bytes: replica.verified_bytes.bytes(),
     }
 }
 
@@ -150,5 +157,6 @@ fn history(status: &HistoryStatus) -> HistoryState {
         error: status.last_error.clone(),
         deletions_refused: status.deletions_refused,
         levels: levels.map(|(level, l)| LevelState { level, objects: l.objects, bytes: l.bytes }).collect(),
+        points: status.points.iter().map(|(txid, at)| (txid.to_string(), at.to_rfc3339())).collect(),
     }
 }

@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::format::{age, escape, flag, head, number};
+use super::format::{escape, flag, head, number, timestamp};
 use super::scope::Scope;
 use super::sizes::sizes;
 use super::status::{DatabaseStatus, FailureStatus, FollowState};
 use crate::base::Txid;
+use crate::base::clock::Millis;
 use crate::replicate::state::home_of;
 use crate::restore::standby::FollowStatus;
 
@@ -18,10 +19,10 @@ type OfFollower = fn(&FollowStatus) -> Option<f64>;
 /// Name, type, help and value of each metric.
 const METRICS: [(&str, &str, &str, OfFollower); 9] = [
     (
-        "lsfast_follow_lag_seconds",
+        "lsfast_follow_current_timestamp_seconds",
         "gauge",
-        "Time since the store last said that there is nothing newer than the followed database.",
-        |f| Some(f.lag.now().as_secs_f64()),
+        "When the store last said that there is nothing newer than the followed database.",
+        |f| Some(Millis::now().0 as f64 / 1_000.0 - f.lag.now().as_secs_f64()),
     ),
     ("lsfast_follow_failing", "gauge", "Whether nothing can be applied at the moment.", |f| {
         Some(flag(f.trouble.is_some()))
@@ -29,9 +30,7 @@ const METRICS: [(&str, &str, &str, OfFollower); 9] = [
     ("lsfast_follow_txid", "gauge", "TXID of the followed database.", |f| {
         (f.txid != Txid(0)).then(|| number(f.txid.0))
     }),
-    ("lsfast_follow_time_seconds", "gauge", "Time of its state, in seconds since 1970.", |f| {
-        f.created.map(|at| at.0 as f64 / 1_000.0)
-    }),
+    ("lsfast_follow_state_timestamp_seconds", "gauge", "Time of its state.", |f| f.created.map(timestamp)),
     ("lsfast_follow_files_total", "counter", "Files applied since the start.", |f| Some(number(f.files))),
     ("lsfast_follow_transactions_total", "counter", "Transactions that applied them.", |f| {
         Some(number(f.states))
@@ -43,8 +42,8 @@ const METRICS: [(&str, &str, &str, OfFollower); 9] = [
         |f| Some(number(f.reseeds)),
     ),
     ("lsfast_follow_errors_total", "counter", "Attempts that failed.", |f| Some(number(f.errors))),
-    ("lsfast_follow_last_error_age_seconds", "gauge", "Time since an attempt failed last.", |f| {
-        f.last_error.as_ref().map(|(at, _)| age(*at))
+    ("lsfast_follow_last_error_timestamp_seconds", "gauge", "When an attempt failed last.", |f| {
+        f.last_error.as_ref().map(|(at, _)| timestamp(*at))
     }),
 ];
 
@@ -104,7 +103,7 @@ fn state(f: &FollowStatus) -> DatabaseStatus {
             url: Some(f.replica.clone()),
             state: state.into(),
             txid: (f.txid != Txid(0)).then(|| f.txid.to_string()),
-            time: f.created.map(crate::base::clock::Millis::to_rfc3339),
+            time: f.created.map(Millis::to_rfc3339),
             lag_seconds: Some(f.lag.now().as_secs_f64()),
             files: f.files,
             transactions: f.states,

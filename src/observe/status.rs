@@ -11,6 +11,18 @@ pub struct Status {
     pub pid: Option<u32>,
     /// Its databases, sorted by path.
     pub databases: Vec<DatabaseStatus>,
+    /// How far the images and comparisons under way are, over all databases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reading: Option<Progress>,
+}
+
+/// Bytes of databases that are read to be stored or compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Bytes that are done.
+    pub done: u64,
+    /// Bytes that are to be read.
+    pub of: u64,
 }
 
 /// The state of one database.
@@ -172,6 +184,9 @@ pub struct HistoryState {
     pub deletions_refused: bool,
     /// Levels that hold files.
     pub levels: Vec<LevelState>,
+    /// TXID and time of states that can be restored, the newest first. Not sent.
+    #[serde(skip)]
+    pub points: Vec<(String, String)>,
 }
 
 /// Results of the verifications of a replica.
@@ -189,6 +204,9 @@ pub struct VerificationState {
     pub error: Option<String>,
     /// When the next one is due; `None` while one runs.
     pub next: Option<String>,
+    /// Bytes that the one under way has read; `None` if none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<u64>,
     /// Bytes read since the start of the process.
     pub bytes: u64,
 }

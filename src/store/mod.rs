@@ -13,6 +13,7 @@ mod forward;
 mod listing;
 mod open;
 pub mod progress;
+pub mod requests;
 pub mod s3;
 mod side;
 

@@ -32,6 +32,7 @@ pub(super) fn start(
         options.socket = process_socket(config);
         options.mode = config.socket.permissions.as_ref().map(|p| p.value);
         options.addr = config.addr.as_ref().map(|a| a.value.clone());
+        options.token = config.addr_token.as_ref().map(|t| t.value.clone());
         options.heartbeat = config.heartbeat_url.as_ref().map(|url| Heartbeat {
             pinger: Pinger::new(url.value.clone(), &tls(setup), &setup.client().answers),
             interval: config.heartbeat_interval.as_ref().map_or(HEARTBEAT_INTERVAL, |i| i.value),

@@ -113,9 +113,12 @@ fn for_the_next_start(before: &Config, now: &Config) -> Vec<String> {
     let values = |config: &Config| {
         let lines = config.explain_process().into_iter();
         let mut values: BTreeMap<String, String> = lines.map(|line| (line.name, line.value)).collect();
-        // The line does not show all of the URL.
+        // The lines do not show all of these.
         if let Some(url) = &config.heartbeat_url {
             values.insert("heartbeat-url".to_owned(), url.value.expose().to_owned());
+        }
+        if let Some(token) = &config.addr_token {
+            values.insert("addr-token".to_owned(), token.value.expose().to_owned());
         }
         values
     };

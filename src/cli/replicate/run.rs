@@ -14,7 +14,7 @@ use super::{fill, observe, program, service};
 use crate::base::limits;
 use crate::cli::global::Global;
 use crate::cli::setup::Setup;
-use crate::cli::{progress, runtime, signals};
+use crate::cli::{bursts, progress, runtime, signals};
 use crate::io::raise_descriptor_limit;
 use crate::observe::Observatory;
 use crate::replicate::{self, DatabaseOptions, Observer, Once, Options, Requests, Stop, Vitals};
@@ -190,6 +190,7 @@ fn serve(
     // releases everything.
     event_loop.shutdown_background();
     result?;
+    bursts::settle();
     tracing::info!("stopped: everything is stored");
     Ok(())
 }

@@ -93,7 +93,8 @@ fn wanted(database: &DatabaseConfig) -> Wanted {
 
 /// Asks each process once, and reads the local state where none answers.
 fn gather(setup: &Setup, wanted: &[Wanted]) -> anyhow::Result<Status> {
-    let mut status = Status { version: env!("CARGO_PKG_VERSION").into(), pid: None, databases: Vec::new() };
+    let mut status =
+        Status { version: env!("CARGO_PKG_VERSION").into(), pid: None, databases: Vec::new(), reading: None };
     let (mut answers, mut asked): (Vec<Status>, HashSet<Option<u32>>) = Default::default();
     let process = setup.config().and_then(|c| replicate::process_socket(c));
     // If the process does not answer here, its databases' sockets may.

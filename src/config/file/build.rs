@@ -78,6 +78,7 @@ impl<'a> Builder<'a> {
             retention_enabled: self.flag(of("retention"), "enabled")?,
             logging: self.logging(of("logging"))?,
             addr: self.text(top, "addr")?,
+            addr_token: self.addr_token(top)?,
             socket: self.socket(of("socket"))?,
             exec: self.text(top, "exec")?,
             heartbeat_url: self.heartbeat_url(top)?,
@@ -293,6 +294,18 @@ impl<'a> Builder<'a> {
                 }
             })?,
         })
+    }
+
+    /// A token that is empty, as from a variable without a value, must not open `addr` to everyone.
+    fn addr_token(&self, top: &Section) -> Read<Secret> {
+        let (key, token) = ("addr-token", self.secret(top, "addr-token")?);
+        match top.text(key) {
+            Some(text) if token.is_none() => {
+                let (value, expected) = (String::new(), "a token, or no such line".to_owned());
+                Err(self.error(text.at, Problem::Value { key, value, expected }))
+            }
+            _ => Ok(token),
+        }
     }
 
     fn heartbeat_url(&self, top: &Section) -> Read<Secret> {

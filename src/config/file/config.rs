@@ -102,6 +102,8 @@ pub struct Config {
     pub logging: Logging,
     /// `addr`: address of the metrics and the status page
     pub addr: Option<Sourced<String>>,
+    /// `addr-token`: what a request to `addr` has to show
+    pub addr_token: Option<Sourced<Secret>>,
     /// `socket`
     pub socket: Socket,
     /// `exec`

@@ -75,6 +75,8 @@ impl Config {
         add("logging.type", self.logging.format.as_ref().map(format));
         add("logging.stderr", plain(self.logging.stderr.as_ref()));
         add("addr", plain(self.addr.as_ref()));
+        // I7: the token itself is not shown.
+        add("addr-token", self.addr_token.as_ref().map(|t| Line::new("", "(hidden)", &t.origin)));
         add("socket.enabled", plain(self.socket.enabled.as_ref()));
         let path = self.socket.path.as_ref();
         add("socket.path", path.map(|p| Line::new("", p.value.display(), &p.origin)));

@@ -160,6 +160,7 @@ const TOP: &[Key] = &[
     ignored("verify-compaction", "lsfast checks every object that it makes, before the upload"),
     section("logging", Scope::Logging),
     text("addr"),
+    secret("addr-token"),
     section("socket", Scope::Socket),
     ignored("mcp-addr", "lsfast has no MCP server"),
     text("exec"),

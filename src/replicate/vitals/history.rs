@@ -20,6 +20,8 @@ pub struct HistoryStatus {
     pub last_error: Option<String>,
     /// Whether the store refuses deletions; everything else continues.
     pub deletions_refused: bool,
+    /// States that can be restored, the newest first: the ends of the newest files of each level.
+    pub points: Vec<(Txid, Millis)>,
 }
 
 /// The state of one level.

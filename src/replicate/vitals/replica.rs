@@ -93,6 +93,8 @@ pub struct ReplicaVitals {
     away_since: AtomicI64,
     failure: Mutex<Option<Failure>>,
     history: Mutex<Option<HistoryStatus>>,
+    /// `verified_bytes` at the begin of the verification that is under way.
+    verified_before: AtomicU64,
     verification: Mutex<Option<VerificationStatus>>,
 }
 
@@ -119,6 +121,7 @@ impl ReplicaVitals {
             away_since: AtomicI64::new(0),
             failure: Mutex::default(),
             history: Mutex::default(),
+            verified_before: AtomicU64::new(0),
             verification: Mutex::default(),
         }
     }
@@ -210,6 +213,13 @@ impl ReplicaVitals {
         lock(&self.verification).clone()
     }
 
+    /// Bytes that the verification under way has read; `None` if none is.
+    #[must_use]
+    pub fn verifying(&self) -> Option<u64> {
+        let runs = lock(&self.verification).as_ref().is_some_and(|v| v.next.is_none());
+        runs.then(|| self.verified_bytes.bytes().saturating_sub(self.verified_before.load(Relaxed)))
+    }
+
     pub(super) fn opened(&self) {
         [&self.captured, &self.taken, &self.durable].into_iter().for_each(|a| a.set((0, 0)));
         self.behind_since.store(0, Relaxed);
@@ -292,6 +302,9 @@ impl ReplicaVitals {
     }
 
     pub(in crate::replicate) fn set_verification(&self, status: VerificationStatus) {
+        if status.next.is_none() {
+            self.verified_before.store(self.verified_bytes.bytes(), Relaxed);
+        }
         *lock(&self.verification) = Some(status);
     }
 

@@ -15,6 +15,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::time::Instant;
 
+use super::body::Chunks;
 use super::call::Call;
 use super::date::StoreClock;
 use super::down::Down;
@@ -25,7 +26,7 @@ use super::pool::{Conn, Pool};
 use super::resolve::{HostAnswer, Names};
 pub(super) use super::wire::Wire;
 use crate::config::{Endpoint, EndpointUrl, Proxy, S3Location, Scheme, TlsOptions};
-use crate::store::StoreError;
+use crate::store::{StoreError, requests};
 
 /// The clients of a process, one for each endpoint and way of checking certificates.
 #[derive(Clone, Default)]
@@ -255,8 +256,17 @@ impl Client {
         Ok(pool)
     }
 
-    /// Sends one request and waits for the head of the response.
+    /// Sends one request, waits for the head of the response, and counts both.
     pub(super) async fn send(&self, wire: Wire) -> Result<Answer, Failure> {
+        let operation = wire.operation();
+        let (body, taken) = wire.payload.body();
+        let answer = self.exchange(wire, body, &taken).await;
+        let code = answer.as_ref().map_or(0, |answer| answer.status.as_u16());
+        requests::answered(operation, code, taken.load(Ordering::Relaxed));
+        answer
+    }
+
+    async fn exchange(&self, wire: Wire, body: Chunks, taken: &AtomicU64) -> Result<Answer, Failure> {
         let pool = self.pool(wire.scheme, &wire.authority)?;
         // The place is taken before the deadline starts. It is released before a body is read,
         // because the reader may need another response first.
@@ -270,7 +280,6 @@ impl Client {
         let connecting = tokio::time::timeout_at(deadline, pool.checkout(wire.fresh));
         let mut conn = connecting.await.map_err(|_| late())??;
 
-        let (body, taken) = wire.payload.body();
         let mut request = Request::new(body);
         *request.method_mut() = wire.method.clone();
         let target = match pool.forwarder() {
@@ -286,7 +295,7 @@ impl Client {
         }
 
         let sending = conn.sender.send_request(request);
-        let watched = watch(sending, &taken, wire.payload.len(), wire.stall, deadline);
+        let watched = watch(sending, taken, wire.payload.len(), wire.stall, deadline);
         let response = match watched.await {
             Watched::Done(Ok(response)) => response,
             Watched::Done(Err(e)) => return Err(send_failure(&wire.authority, wire.scheme, conn.reused, e)),
@@ -405,6 +414,7 @@ impl AnswerBody {
                 }
                 Ok(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
+                        requests::received(data.len());
                         if self.incoming.is_end_stream() {
                             self.finish();
                         }

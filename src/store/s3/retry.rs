@@ -28,7 +28,7 @@ use super::inner::Inner;
 use crate::base::backoff::Backoff;
 use crate::base::limits;
 use crate::config::{Addressing, EndpointUrl};
-use crate::store::{ErrorKind, StoreError};
+use crate::store::{ErrorKind, StoreError, requests};
 
 /// Longest `Retry-After` of a server that is honoured.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
@@ -112,6 +112,7 @@ impl<'a> Retry<'a> {
     }
 
     fn note(&self, failure: &Failure, wait: Duration) {
+        requests::repeated();
         tracing::debug!(
             request = %self.subject,
             attempt = self.attempts,

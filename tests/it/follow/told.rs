@@ -22,6 +22,12 @@ fn metric(text: &str, world: &World, name: &str) -> Option<f64> {
     text.lines().find_map(|l| l.strip_prefix(&series)?.parse().ok())
 }
 
+/// Seconds since the store said that there is nothing newer.
+fn lag(text: &str, world: &World) -> f64 {
+    let at = metric(text, world, "lsfast_follow_current_timestamp_seconds").expect("a time");
+    jiff::Timestamp::now().as_millisecond() as f64 / 1_000.0 - at
+}
+
 fn status(args: &[&str], db: Option<&Path>) -> Value {
     let mut command = lsfast::command(["status", "--json"]);
     command.args(args).args(db);
@@ -56,9 +62,7 @@ fn lag_position_and_errors_are_told() {
     wait_for(&world, 2);
     let up_to_date = || {
         let text = get(addr, "/metrics");
-        (metric(&text, &world, "lsfast_follow_txid") == Some(2.0)
-            && metric(&text, &world, "lsfast_follow_lag_seconds")? < 5.0)
-            .then_some(text)
+        (metric(&text, &world, "lsfast_follow_txid") == Some(2.0) && lag(&text, &world) < 5.0).then_some(text)
     };
     let text = process::until("TXID 2 in the metrics", up_to_date);
     assert_eq!(metric(&text, &world, "lsfast_follow_failing"), Some(0.0));
@@ -66,8 +70,8 @@ fn lag_position_and_errors_are_told() {
     assert_eq!(metric(&text, &world, "lsfast_follow_transactions_total"), Some(1.0));
     assert_eq!(metric(&text, &world, "lsfast_follow_images_total"), Some(0.0));
     assert_eq!(metric(&text, &world, "lsfast_follow_errors_total"), Some(0.0));
-    assert_eq!(metric(&text, &world, "lsfast_follow_last_error_age_seconds"), None);
-    assert!(metric(&text, &world, "lsfast_follow_time_seconds").expect("a time") > 1.0e9);
+    assert_eq!(metric(&text, &world, "lsfast_follow_last_error_timestamp_seconds"), None);
+    assert!(metric(&text, &world, "lsfast_follow_state_timestamp_seconds").expect("a time") > 1.0e9);
 
     // A damaged file that nothing replaces: the lag grows although the store answers.
     follower.signal("STOP");
@@ -80,14 +84,14 @@ fn lag_position_and_errors_are_told() {
     std::fs::write(&third, bad).expect("a file");
     follower.signal("CONT");
     follower.wait_for_line("cannot be applied");
-    let lag = |text: &str| metric(text, &world, "lsfast_follow_lag_seconds").expect("a lag");
-    let first = lag(&get(addr, "/metrics"));
+    let first = lag(&get(addr, "/metrics"), &world);
     let text = process::until("more errors and more lag", || {
         let text = get(addr, "/metrics");
-        (metric(&text, &world, "lsfast_follow_errors_total")? >= 3.0 && lag(&text) > first).then_some(text)
+        (metric(&text, &world, "lsfast_follow_errors_total")? >= 3.0 && lag(&text, &world) > first)
+            .then_some(text)
     });
     assert_eq!(metric(&text, &world, "lsfast_follow_failing"), Some(1.0));
-    assert!(metric(&text, &world, "lsfast_follow_last_error_age_seconds").is_some());
+    assert!(metric(&text, &world, "lsfast_follow_last_error_timestamp_seconds").is_some());
     for found in [status(&[], Some(&world.out())), status(&["--socket", &more[3]], None)] {
         let follows = &found["databases"][0]["follows"];
         assert_eq!(

@@ -101,15 +101,23 @@ fn two_databases_a_page_metrics_and_a_heartbeat_without_a_secret() {
             .to_owned()
     };
     until("the row to be stored", || {
-        (metric("lsfast_commits_total", "two") == 1.0 && metric("lsfast_replica_in_sync", "two") == 1.0)
+        (metric("lsfast_commits_total", "two") == 1.0 && metric("lsfast_replica_lag_commits", "two") == 0.0)
             .then_some(())
     });
     assert_eq!(metric("lsfast_commits_total", "one"), 0.0);
     let stored = server.keys().iter().filter(|k| k.starts_with("two/0000/")).count();
     assert_eq!(metric("lsfast_replica_txid", "two"), stored as f64);
-    assert_eq!(metric("lsfast_replica_batches_total", "two"), stored as f64);
-    assert_eq!(metric("lsfast_replica_sync_seconds_count", "two"), 1.0, "an image at the start is no commit");
-    assert_eq!(metric("lsfast_replica_away", "two"), 0.0);
+    let values = parse(&get(addr, "/metrics").1);
+    assert_eq!(values["lsfast_sync_duration_seconds_count"], 1.0, "an image at the start is no commit");
+    assert_eq!(metric("lsfast_replica_failing", "two"), 0.0);
+    let puts = "lsfast_store_requests_total{operation=\"put\",code=\"200\"}";
+    assert!(values[puts] >= stored as f64, "{values:?}");
+    assert!(values["lsfast_store_sent_bytes_total"] > 0.0 && values["process_resident_memory_bytes"] > 1e6);
+    for (db, replica) in [("one", 1), ("two", 1)] {
+        let own = format!("db=\"{dir_path}/{db}.db\"");
+        let series = values.keys().filter(|k| k.contains(&own)).count();
+        assert!(series <= 20 * replica, "{series} series: {values:?}");
+    }
     let size = std::fs::metadata(dir.path().join("one.db")).expect("the database").len();
     assert_eq!(metric("lsfast_db_size_bytes", "one"), size as f64);
 

@@ -77,7 +77,7 @@ fn a_local_address_answers_only_requests_for_this_host() {
     let ask = |head: &str| {
         let mut stream = until("a listener", || TcpStream::connect(addr).ok());
         stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
-        write!(stream, "{head}\r\n\r\n").expect("a request");
+        write!(stream, "{head}\r\nConnection: close\r\n\r\n").expect("a request");
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("an answer");
         text

@@ -39,11 +39,12 @@ impl Verified {
     /// A metric of the replica, if it is there.
     fn metric(&self, name: &str) -> Option<f64> {
         let values = parse(&get(self.addr, "/metrics").1);
-        values.iter().find(|(k, _)| k.starts_with(&format!("{name}{{"))).map(|(_, v)| *v)
+        values.iter().find(|(k, _)| *k == name || k.starts_with(&format!("{name}{{"))).map(|(_, v)| *v)
     }
 
-    fn until_sound(&self, sound: f64) {
-        until("the verification", || (self.metric("lsfast_verify_sound") == Some(sound)).then_some(()));
+    fn until_sound(&self, sound: bool) {
+        let is_sound = || self.metric("lsfast_verify_faults").map(|faults| faults == 0.0);
+        until("the verification", || (is_sound() == Some(sound)).then_some(()));
     }
 
     fn status(&self) -> Value {
@@ -71,14 +72,15 @@ fn flip(path: &Path) {
 fn a_sound_replica_has_an_age_that_survives_a_restart() {
     let verified = Verified::new();
     let process = verified.start("1s");
-    verified.until_sound(1.0);
-    let age = verified.metric("lsfast_verify_age_seconds").expect("an age");
+    verified.until_sound(true);
+    let at = verified.metric("lsfast_verify_success_timestamp_seconds").expect("a time");
+    let age = jiff::Timestamp::now().as_millisecond() as f64 / 1_000.0 - at;
     assert!((0.0..60.0).contains(&age), "{age}");
     assert_eq!(verified.metric("lsfast_verify_faults"), Some(0.0));
     assert_eq!(verified.metric("lsfast_verify_failing"), Some(0.0));
-    let bytes = verified.metric("lsfast_verify_bytes_total").expect("bytes");
+    let bytes = verified.metric("lsfast_verify_read_bytes_total").expect("bytes");
     assert!(bytes >= std::fs::metadata(verified.image()).expect("an image").len() as f64, "{bytes}");
-    until("the next one", || verified.metric("lsfast_verify_bytes_total").filter(|b| *b > bytes));
+    until("the next one", || verified.metric("lsfast_verify_read_bytes_total").filter(|b| *b > bytes));
     assert!(verified.text().contains(": sound"), "{}", verified.text());
     let log = process.stop();
     assert!(!log.contains("level=error") && !log.contains("level=warn"), "{log}");
@@ -89,8 +91,8 @@ fn a_sound_replica_has_an_age_that_survives_a_restart() {
     let time = |key: &str| state[key].as_str().expect("a time").parse::<jiff::Timestamp>().expect("a time");
     assert_eq!((time("last"), &state["fault"]), (time("sound"), &Value::Null));
     assert_eq!(time("next").duration_since(time("last")), jiff::SignedDuration::from_hours(24));
-    assert_eq!(verified.metric("lsfast_verify_sound"), Some(1.0));
-    assert_eq!(verified.metric("lsfast_verify_bytes_total"), Some(0.0));
+    assert_eq!(verified.metric("lsfast_verify_faults"), Some(0.0));
+    assert_eq!(verified.metric("lsfast_verify_read_bytes_total"), Some(0.0));
     process.stop();
 }
 
@@ -98,11 +100,11 @@ fn a_sound_replica_has_an_age_that_survives_a_restart() {
 fn a_flipped_byte_is_said_once_and_shown_until_it_is_gone() {
     let verified = Verified::new();
     let process = verified.start("1s");
-    verified.until_sound(1.0);
+    verified.until_sound(true);
     flip(&verified.image());
     let line = process.wait_for_line("the replica is not sound");
     assert!(line.contains("level=error") && line.contains("0000000000000001-0000000000000001"), "{line}");
-    verified.until_sound(0.0);
+    verified.until_sound(false);
     assert!(verified.metric("lsfast_verify_faults") >= Some(1.0));
     let state = verified.status();
     let fault = state["fault"].as_str().expect("a fault");
@@ -121,7 +123,7 @@ fn a_flipped_byte_is_said_once_and_shown_until_it_is_gone() {
     }
     flip(&verified.image());
     process.wait_for_line("the replica is sound again");
-    verified.until_sound(1.0);
+    verified.until_sound(true);
     assert_eq!(verified.status()["fault"], Value::Null);
     let log = process.stop();
     assert_eq!(log.matches("the replica is not sound").count(), 1, "{log}");
@@ -134,6 +136,6 @@ fn nothing_is_verified_without_an_interval() {
     let process = verified.start("0");
     verified.case.synced();
     assert_eq!(verified.status(), Value::Null);
-    assert_eq!(verified.metric("lsfast_verify_sound"), None);
+    assert_eq!(verified.metric("lsfast_verify_faults"), None);
     process.stop();
 }

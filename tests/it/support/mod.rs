@@ -1,5 +1,6 @@
 //! Shared by the tests of this folder.
 
+pub mod browser;
 pub mod canned;
 pub mod case;
 pub mod fault;

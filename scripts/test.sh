@@ -108,6 +108,9 @@ fi
 
 step "tests" all_tests
 
+# With the program that the tests have built. Skipped where there is no Prometheus.
+step "alert rules and dashboard" scripts/check-monitoring.py
+
 if [ ${#failed_steps[@]} -gt 0 ]; then
     printf '\nfailed: %s\n' "${failed_steps[@]}"
     # A step that is no test counts as one failure, so that the last line never says all is well.

@@ -54,6 +54,7 @@ pub(super) fn html(status: &Status, path: &str, samples: &Samples, now: Millis) 
     Some(out)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "so that calls are short")]
 fn fact(out: &mut String, name: &str, value: String) {
     let _ = write!(out, "<dt>{name}<dd>{value}");
 }

@@ -29,11 +29,10 @@ pub(super) fn time(rfc3339: &str) -> String {
 pub(super) fn encode(text: &str) -> String {
     let mut out = String::new();
     for b in text.bytes() {
-        match b {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
-                out.push(char::from(b))
-            }
-            b => _ = write!(out, "%{b:02X}"),
+        if b.is_ascii_alphanumeric() || b"-._~/".contains(&b) {
+            out.push(char::from(b));
+        } else {
+            let _ = write!(out, "%{b:02X}");
         }
     }
     out

@@ -11,10 +11,20 @@ use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 
 use super::format::{escape, head, number};
+use crate::io::read_small;
+
+/// Bytes of a file of the system, at most. `/proc/stat` has a line for each processor and a number
+/// for each interrupt.
+const STAT_BYTES: u64 = 1 << 20;
+
+fn of_system(path: &str) -> Option<String> {
+    let bytes = read_small(Path::new(path), STAT_BYTES).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
 
 /// Writes the `process_` metrics; those that cannot be read are left out.
 pub(super) fn numbers(out: &mut String) {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let stat = of_system("/proc/self/stat").unwrap_or_default();
     let stat = Stat::parse(&stat);
     let open = std::fs::read_dir("/proc/self/fd").ok().map(|all| number(all.count() as u64));
     let max = getrlimit(Resource::Nofile).current.map(number);
@@ -103,7 +113,7 @@ impl Stat {
 fn started(stat: Option<&Stat>) -> Option<f64> {
     static BOOT: OnceLock<Option<f64>> = OnceLock::new();
     let boot = BOOT.get_or_init(|| {
-        let text = std::fs::read_to_string("/proc/stat").ok()?;
+        let text = of_system("/proc/stat")?;
         text.lines().find_map(|l| l.strip_prefix("btime ")?.trim().parse().ok())
     });
     Some((*boot)? + stat?.started_seconds)

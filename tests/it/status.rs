@@ -1,6 +1,5 @@
 //! What a running lsfast tells of itself, and `status`, `ltx` and `reset`.
 
-mod day;
 mod metrics;
 mod page;
 mod scope;

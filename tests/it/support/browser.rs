@@ -90,6 +90,7 @@ impl Browser {
     }
 
     /// The result of a command.
+    #[expect(clippy::needless_pass_by_value, reason = "so that calls are short")]
     pub fn call(&mut self, method: &str, params: Value) -> Value {
         self.sent += 1;
         let id = self.sent;

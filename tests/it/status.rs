@@ -1,5 +1,6 @@
 //! What a running lsfast tells of itself, and `status`, `ltx` and `reset`.
 
+mod day;
 mod metrics;
 mod page;
 mod scope;

@@ -448,13 +448,6 @@ pub const STATUS_LATE: Duration = Duration::from_secs(60);
 /// all of them.
 pub const POINTS_OF_LEVEL: usize = 8;
 
-/// Samples of lag and WAL size that are kept of each database for the page. A further one replaces
-/// the oldest.
-pub const SAMPLES: usize = 60;
-
-/// Shortest time between two samples. A request within it adds none.
-pub const SAMPLE_EVERY: Duration = Duration::from_secs(10);
-
 /// Bytes of a response from which on it is compressed, for a client that accepts gzip.
 pub const OBSERVE_GZIP_BYTES: usize = 4 << 10;
 

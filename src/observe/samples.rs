@@ -5,10 +5,16 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::status::Status;
-use crate::base::limits;
+
+/// Samples of lag and WAL size that are kept of each database for the page. A further one replaces
+/// the oldest.
+const SAMPLES_MAX: usize = 60;
+
+/// Shortest time between two samples. A request within it adds none.
+const EVERY: Duration = Duration::from_secs(10);
 
 /// The state of a database at one moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,10 +62,10 @@ impl Samples {
                 wal: database.wal_size.unwrap_or(0) as f32,
             };
             let samples = of.entry(database.path.clone()).or_default();
-            if samples.back().is_some_and(|last| at - last.at < limits::SAMPLE_EVERY.as_secs_f32()) {
+            if samples.back().is_some_and(|last| at - last.at < EVERY.as_secs_f32()) {
                 continue;
             }
-            if samples.len() >= limits::SAMPLES {
+            if samples.len() >= SAMPLES_MAX {
                 samples.pop_front();
             }
             samples.push_back(sample);
@@ -97,8 +103,8 @@ mod tests {
             samples.take_at(&status(&["/a"]), false, f32::from(n) * 10.0 + 1.0);
         }
         let of = samples.of("/a");
-        assert_eq!((of.len(), of[0].at, of[0].wal), (limits::SAMPLES, 1_400.0, 4096.0));
+        assert_eq!((of.len(), of[0].at, of[0].wal), (SAMPLES_MAX, 1_400.0, 4096.0));
         samples.take_at(&status(&["/b"]), true, 2_000.0);
-        assert!(samples.of("/a").is_empty() && samples.of("/b").len() == limits::SAMPLES);
+        assert!(samples.of("/a").is_empty() && samples.of("/b").len() == SAMPLES_MAX);
     }
 }

@@ -6,6 +6,7 @@
 
 mod args;
 mod bench;
+mod browse;
 mod bursts;
 mod changes;
 mod choose;

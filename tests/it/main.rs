@@ -1,6 +1,7 @@
 //! What a user of lsfast, or another program, would see. One binary, so that it is linked once.
 #![allow(clippy::disallowed_methods, reason = "tests open whatever they like")]
 
+mod browse;
 mod checksum;
 mod circles;
 mod cli;

@@ -93,6 +93,11 @@ impl Named {
 
 /// Runs `lsfast diff`.
 pub(crate) fn run(setup: &mut Setup, args: &DiffArgs) -> anyhow::Result<()> {
+    Ok(report::print_text(&text(setup, args)?)?)
+}
+
+/// What `lsfast diff` prints.
+pub(in crate::cli) fn text(setup: &mut Setup, args: &DiffArgs) -> anyhow::Result<String> {
     let event_loop = runtime::event_loop()?;
     let location = event_loop.block_on(choose::location(setup, &args.url))?;
     let store = event_loop.block_on(async { setup.open(&location) })?;
@@ -116,14 +121,16 @@ pub(crate) fn run(setup: &mut Setup, args: &DiffArgs) -> anyhow::Result<()> {
     if let Some(only) = args.only {
         diff.retain(only.into());
     }
-    let text = if args.sql || args.undo {
-        to_sql(&diff, if args.sql { Direction::Apply } else { Direction::Undo }, &location.url, from, to)?
-    } else if args.json {
-        to_json(&diff, from, to)
-    } else {
-        to_text(&diff, from, to, args.number)
-    };
-    Ok(report::print_text(&text)?)
+    if args.sql || args.undo {
+        return to_sql(
+            &diff,
+            if args.sql { Direction::Apply } else { Direction::Undo },
+            &location.url,
+            from,
+            to,
+        );
+    }
+    Ok(if args.json { to_json(&diff, from, to) } else { to_text(&diff, from, to, args.number) })
 }
 
 /// Compares by the files between the states, or by all pages if there are none.

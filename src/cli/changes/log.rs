@@ -70,6 +70,11 @@ struct Step {
 
 /// Runs `lsfast log`.
 pub(crate) fn run(setup: &mut Setup, args: &LogArgs) -> anyhow::Result<()> {
+    Ok(report::print_text(&text(setup, args)?)?)
+}
+
+/// What `lsfast log` prints.
+pub(in crate::cli) fn text(setup: &mut Setup, args: &LogArgs) -> anyhow::Result<String> {
     let event_loop = runtime::event_loop()?;
     let location = event_loop.block_on(choose::location(setup, &args.url))?;
     let store = event_loop.block_on(async { setup.open(&location) })?;
@@ -87,7 +92,7 @@ pub(crate) fn run(setup: &mut Setup, args: &LogArgs) -> anyhow::Result<()> {
         None => (Vec::new(), false),
     };
     steps.reverse();
-    Ok(report::print_text(&if args.json { to_json(&steps) } else { to_text(&steps, older) })?)
+    Ok(if args.json { to_json(&steps) } else { to_text(&steps, older) })
 }
 
 /// The wanted steps, newest first, and whether there are older ones.

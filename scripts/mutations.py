@@ -820,6 +820,15 @@ mutation(
 )
 
 mutation(
+    "backlog-of-the-start-is-acknowledged",
+    "a sync that is asked for at the start waits for what the WAL held by then",
+    "replicate/database/desk.rs",
+    "&& «!vitals.recalls()»",
+    "true",
+    "test(what_was_committed_before_the_start_is_waited_for)",
+)
+
+mutation(
     "dead-address-is-waited-for",
     "an address that does not answer costs little",
     "store/s3/race.rs",

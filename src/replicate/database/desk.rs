@@ -180,6 +180,7 @@ fn has(handoff: &Handoff, replica: usize, target: u64) -> bool {
     // With a gap, what is pending is not all that changed.
     vitals.phase() == ReplicaPhase::Following
         && vitals.durable().is_some()
+        && !vitals.recalls()
         && vitals.stored_commits() >= target
         && handoff.slot(replica, |slot| slot.gap.is_none())
 }
@@ -253,6 +254,22 @@ mod tests {
         let synced = Synced { changed: true, txid: 9, replicated: 9 };
         assert_eq!(answer.try_recv().unwrap(), Ok(synced));
         assert!(!handoff.is_hurried(0) && !desk.is_busy());
+    }
+
+    /// Commits from before the start are found in the WAL, and counted by nothing.
+    #[test]
+    fn what_was_committed_before_the_start_is_waited_for() {
+        let desk = Desk::default();
+        let handoff = following(&desk);
+        let durable = Point { txid: Txid(7), ..Point::default() };
+        handoff.vitals(0).remembered(&durable, Millis(1), Some(std::time::Duration::ZERO));
+        let mut answer = asked(&desk, true);
+        desk.serve(&handoff, true);
+        answer.try_recv().unwrap_err();
+        handoff.vitals(0).take();
+        store(&handoff, 8);
+        desk.serve(&handoff, true);
+        assert_eq!(answer.try_recv().unwrap().map(|s| (s.changed, s.txid)), Ok((true, 8)));
     }
 
     #[test]

@@ -169,6 +169,12 @@ impl ReplicaVitals {
         self.durable.get().0
     }
 
+    /// Whether something may have been committed before this opening that is not stored yet. These
+    /// commits are not counted.
+    pub(in crate::replicate) fn recalls(&self) -> bool {
+        self.recalled.load(Relaxed)
+    }
+
     /// The durable position: TXID, salts and frame in the WAL with the pages of the database, and
     /// the time of that state. `None` before the first batch.
     #[must_use]

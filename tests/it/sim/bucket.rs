@@ -19,6 +19,7 @@ use lsfast::base::clock::Millis;
 use lsfast::config::{Env, Location, Overrides};
 use lsfast::store::s3::{Connect, Io};
 use lsfast::store::{self, BoxFuture, ClientOptions, Clients, RetryPolicy, Store};
+use tokio::sync::Notify;
 use xxhash_rust::xxh3::xxh3_128;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -64,11 +65,13 @@ struct Inner {
     /// No fault, for the checker.
     calm: bool,
     trace: Vec<String>,
+    /// After this many further writes one never gets an answer, carried out or not.
+    trap: Option<(u8, bool)>,
 }
 
 /// The store. Clones are the same one.
 #[derive(Debug, Clone)]
-pub struct Bucket(Arc<Mutex<Inner>>);
+pub struct Bucket(Arc<Mutex<Inner>>, Arc<Notify>);
 
 /// What goes wrong with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,9 +95,16 @@ enum Fault {
 impl Bucket {
     pub fn new(seed: u64, manners: Manners) -> Bucket {
         let rng = Rng::with_seed(seed);
-        let inner =
-            Inner { objects: Objects::new(), manners, rng, requests: 0, calm: false, trace: Vec::new() };
-        Bucket(Arc::new(Mutex::new(inner)))
+        let inner = Inner {
+            objects: Objects::new(),
+            manners,
+            rng,
+            requests: 0,
+            calm: false,
+            trace: Vec::new(),
+            trap: None,
+        };
+        Bucket(Arc::new(Mutex::new(inner)), Arc::default())
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -118,11 +128,19 @@ impl Bucket {
 
     /// Without faults, for what `until` is true.
     pub fn calm(&self, calm: bool) {
-        self.lock().calm = calm;
+        let mut inner = self.lock();
+        (inner.calm, inner.trap) = (calm, None);
     }
 
     pub fn objects(&self) -> Objects {
         self.lock().objects.clone()
+    }
+
+    /// Waits until `writes` further writes were asked for, the last of which gets no answer. It is
+    /// carried out or not.
+    pub async fn trapped(&self, writes: u8, carried_out: bool) {
+        self.lock().trap = Some((writes, carried_out));
+        self.1.notified().await;
     }
 
     /// Exchanges what is stored.
@@ -165,6 +183,14 @@ impl Bucket {
             }
             fault
         };
+        let sprung = self.lock().springs(&head.method);
+        if let Some(carried_out) = sprung {
+            if carried_out {
+                self.lock().carry_out(&head.method, &head.uri, &head.headers, &body);
+            }
+            self.1.notify_one();
+            return std::future::pending().await;
+        }
         let late = Duration::from_millis(self.lock().rng.u64(1..20_000));
         let again = |bucket: Bucket| bucket.lock().carry_out(&head.method, &head.uri, &head.headers, &body);
         match fault {
@@ -232,6 +258,18 @@ impl Connect for Bucket {
 impl Inner {
     fn now(&self) -> Millis {
         Millis(Millis::now().0 + self.manners.clock)
+    }
+
+    /// Whether this write is the one that gets no answer, and whether it is carried out.
+    fn springs(&mut self, method: &Method) -> Option<bool> {
+        let (writes, carried_out) = self.trap.as_mut().filter(|_| method == Method::PUT && !self.calm)?;
+        *writes = writes.saturating_sub(1);
+        if *writes > 0 {
+            return None;
+        }
+        let carried_out = *carried_out;
+        self.trap = None;
+        Some(carried_out)
     }
 
     fn fault(&mut self, method: &Method) -> Option<Fault> {

@@ -342,6 +342,24 @@ impl World {
             let statement = self.statement();
             self.work(&statement).await?;
         }
+        if let Place::Bucket(bucket) = &self.place
+            && self.rng.bool()
+        {
+            // In the middle of a request, whose answer never comes.
+            let (bucket, writes, carried_out) = (bucket.clone(), self.rng.u8(1..4), self.rng.bool());
+            let statements: Vec<String> = (0..writes).map(|_| format!("txn {}", self.rng.u32(..))).collect();
+            let trapped = bucket.trapped(writes, carried_out);
+            tokio::pin!(trapped);
+            for statement in statements {
+                self.work(&statement).await?;
+                if tokio::time::timeout(Duration::from_secs(2), &mut trapped).await.is_ok() {
+                    break;
+                }
+            }
+            self.counts.kills += u64::from(!pipeline.is_finished());
+            self.tell(format!("lsfast is killed in write {writes} (carried out: {carried_out})"));
+            return Ok(false);
+        }
         let most = if self.rng.bool() { 12 } else { 400 };
         let turns = self.rng.u16(..most);
         for _ in 0..turns {

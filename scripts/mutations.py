@@ -1419,6 +1419,33 @@ mutation(
 )
 
 mutation(
+    'direct-write-fails-unnoticed',
+    'a failed write of a restore is an error, also of a write that was under way',
+    'restore/write.rs',
+    '(result, _) => «Err(result.err().unwrap_or_else(|| io::ErrorKind::WriteZero.into()))»,',
+    'Aligned::new(),',
+    'test(a_failed_write_is_reported_once_all_have_ended)',
+)
+
+mutation(
+    'refused-direct-write-ends-a-restore',
+    'what a file system refuses to write directly is written through the page cache',
+    'restore/write.rs',
+    '(Err(e), Some(run)) if «direct::is_refusal(&e)» => {',
+    'false && direct::is_refusal(&e)',
+    'test(where_direct_writes_are_refused)',
+)
+
+mutation(
+    'image-empties-the-page-cache',
+    'an image leaves nothing in the page cache that was not there before',
+    'replicate/image/stream.rs',
+    'source.file().«pread_passing»(bytes, run.first.offset(page_size))?',
+    'pread',
+    'test(what_the_application_has_cached_stays_cached)',
+)
+
+mutation(
     'exchanged-directory-is-restored-to',
     'a restore stops if the path of its directory leads elsewhere in the end',
     'restore/target.rs',

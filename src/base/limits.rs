@@ -333,8 +333,8 @@ pub const RESTORE_LISTINGS: u32 = 8;
 /// Plans tried for one state if its files do not fit together. Each reads the whole database.
 pub const RESTORE_PLANS: usize = 8;
 
-/// Bytes after which a restore asks the kernel to start writing them to the disk. Less is left to
-/// the kernel and to the final flush.
+/// Bytes in the page cache after which a restore asks the kernel to start writing them to the disk.
+/// Less is left to the kernel and to the final flush.
 pub const RESTORE_WRITEBACK_BYTES: u64 = 16 << 20;
 
 /// Requests in flight at once for one restore by default. The files after an image are many and

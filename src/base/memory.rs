@@ -16,7 +16,7 @@
 //! | history, all databases | one large merge | [`LARGE_MERGE_BYTES`] 56 |
 //! | | each of three small jobs: input and output | 2 x [`HISTORY_LARGE_BYTES`] 32 |
 //! | a restore | files requested and not decoded | [`RESTORE_BYTES`] 40 |
-//! | | each of up to 16 threads: pages decoded and written | 1.25 |
+//! | | writes, 8 or one for each of up to 16 threads | [`RESTORE_RUN_BYTES`] 2 |
 //! | a verification | two parts of each of four files | 40 |
 //! | a reader of pages | recent pages | [`VIEW_PAGE_BYTES`] 64 |
 //! | | short files, in one piece | [`VIEW_FILE_BYTES`] 32 |
@@ -122,6 +122,14 @@ pub const LARGE_MERGE_BYTES: usize = MERGE_BYTES + 4 * MIB + UPLOAD_BYTES + INDE
 
 // # Restore and verification
 
+/// Bytes of the shortest read that may leave nothing in the page cache. Shorter ones would drop
+/// what the kernel has read ahead, and read it from the disk again.
+pub const PASSING_READ_BYTES_MIN: usize = 256 << 10;
+
+/// Bytes of the shortest write that leaves nothing in the page cache. The kernel begins such a
+/// write at once, and shorter ones would take more time.
+pub const PASSING_WRITE_BYTES_MIN: usize = 64 << 10;
+
 /// Bytes of one ranged GET of a restore. Longer files take several. Stores that keep the parts of
 /// an upload as they arrived have less work for the same ranges.
 pub const RESTORE_PART_BYTES: u64 = PART_BYTES;
@@ -129,11 +137,27 @@ pub const RESTORE_PART_BYTES: u64 = PART_BYTES;
 /// Bytes of LTX files that a restore has requested and not decoded yet. Further requests wait.
 pub const RESTORE_BYTES: u64 = 8 * RESTORE_PART_BYTES;
 
-/// Bytes of pages that a thread of a restore decodes in one go. More take several.
+/// Bytes of pages that a thread of a restore decodes in one go, one page after the other. More take
+/// several.
 pub const RESTORE_BATCH_BYTES: usize = 1 << 20;
 
-/// Bytes of one write of a restore; longer runs of pages take several, and more time.
+/// Bytes of one write of a restore into the page cache. Longer runs of pages take several; longer
+/// writes take more time.
 pub const RESTORE_WRITE_BYTES: usize = 256 << 10;
+
+/// Bytes of one direct write of a restore. Longer runs of pages take several.
+pub const RESTORE_DIRECT_BYTES: usize = 1 << 20;
+
+/// Bytes of memory that one write of a restore has: a huge page.
+pub const RESTORE_RUN_BYTES: usize = 2 << 20;
+
+/// Bytes of the shortest run of pages that a restore writes directly. For shorter ones the page
+/// cache takes less time, since the kernel makes longer writes of them.
+pub const RESTORE_DIRECT_BYTES_MIN: usize = 64 << 10;
+
+/// Direct writes of a restore that are under way or being gathered, or one for each thread if there
+/// are more threads. Further ones wait.
+pub const RESTORE_WRITES: usize = 8;
 
 /// Decoding threads of a restore at most; on fewer cores one for each.
 pub const RESTORE_THREADS: usize = 16;
@@ -166,7 +190,7 @@ const _: () = assert!(
 
 /// Bytes of a process that restores or verifies one replica, without the bit for each page.
 pub const READ_BYTES: usize = 96 * MIB;
-const RESTORE: usize = RESTORE_BYTES as usize + RESTORE_THREADS * (RESTORE_BATCH_BYTES + RESTORE_WRITE_BYTES);
+const RESTORE: usize = RESTORE_BYTES as usize + max(RESTORE_WRITES, RESTORE_THREADS) * RESTORE_RUN_BYTES;
 const VERIFICATION: usize = VERIFY_FILES * 2 * RESTORE_PART_BYTES as usize;
 const _: () = assert!(PROGRAM_BYTES + max(RESTORE, VERIFICATION) <= READ_BYTES, "the sum of the table");
 

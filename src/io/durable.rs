@@ -21,6 +21,7 @@ use rustix::fs::{AtFlags, RenameFlags, linkat, renameat, renameat_with, statat, 
 use rustix::io::Errno;
 
 use super::File;
+use super::direct::DirectFile;
 
 /// Bytes of the target's name that its temporary file's name contains. The rest of that name must
 /// fit into the maximum of 255 bytes.
@@ -104,6 +105,15 @@ impl Pending {
     pub fn is_itself(&self) -> bool {
         let named = name_of(self.path()).and_then(|n| self.stat(n));
         named.is_ok_and(|named| self.file.metadata().is_ok_and(|m| (m.dev(), m.ino()) == named))
+    }
+
+    /// A second descriptor of the file, for direct writes. `None` if the file system has none.
+    #[must_use]
+    pub fn direct(&self) -> Option<DirectFile> {
+        let direct = DirectFile::open_in(self.directory.as_fd(), name_of(self.path()).ok()?)?;
+        let same = |m: std::fs::Metadata, n: std::fs::Metadata| (m.dev(), m.ino()) == (n.dev(), n.ino());
+        let itself = same(self.file.metadata().ok()?, direct.file().metadata().ok()?);
+        itself.then_some(direct)
     }
 
     /// The directory of the file, as it was opened.

@@ -7,15 +7,17 @@
 //! future.
 
 use std::future::Future;
+use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::{fmt, io};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::direct::Aligned;
 #[cfg(feature = "internals")]
 use super::request::WithBuffer;
-use super::request::{Request, Work};
+use super::request::{Request, RunWritten, Work};
 use super::{File, plain};
 use crate::base::limits;
 
@@ -220,6 +222,20 @@ impl Engine {
     ) -> impl Future<Output = (io::Result<()>, Vec<u8>)> + Send + 'static + use<> {
         let answer: Answer<WithBuffer<()>> = self.submit(file, |reply| Work::Write { buf, offset, reply });
         async move { answer.await.unwrap_or_else(|| (Err(stopped()), Vec::new())) }
+    }
+
+    /// Writes the part `part` of the bytes of `run` to the file at `offset`. Returns the memory,
+    /// unless the engine has died.
+    pub fn write_run(
+        &self,
+        file: &File,
+        run: Aligned,
+        part: Range<usize>,
+        offset: u64,
+    ) -> impl Future<Output = (io::Result<()>, Option<Aligned>)> + Send + 'static + use<> {
+        let answer: Answer<RunWritten> =
+            self.submit(file, |reply| Work::WriteRun { run, part, offset, reply });
+        async move { answer.await.map_or_else(|| (Err(stopped()), None), |(result, run)| (result, Some(run))) }
     }
 
     /// Flushes data and the metadata that is needed to read it back to the disk (`fdatasync`).

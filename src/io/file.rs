@@ -188,7 +188,6 @@ impl File {
     }
 
     /// Asks the kernel to drop the file's clean pages from its cache.
-    #[cfg(feature = "internals")]
     pub fn forget_cached(&self) {
         sys::forget_cached(self.0.as_fd());
     }

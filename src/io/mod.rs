@@ -18,6 +18,7 @@
 
 mod below;
 mod child;
+pub mod direct;
 pub mod durable;
 mod engine;
 mod file;
@@ -25,6 +26,7 @@ pub mod guardian;
 pub mod host;
 pub mod link;
 mod on_demand;
+mod passing;
 mod plain;
 mod private;
 mod process;
@@ -37,7 +39,6 @@ pub mod timer;
 mod tree;
 #[cfg(feature = "uring")]
 mod uring;
-#[cfg(feature = "internals")]
 mod wait;
 pub mod watch;
 
@@ -47,10 +48,11 @@ pub use engine::IoKind;
 pub use engine::{Engine, IoChoice, IoError};
 pub use file::{File, read_small, read_small_itself, read_small_with_mode};
 pub use on_demand::OnDemand;
+#[cfg(test)]
+pub(crate) use passing::is_sound as spares_page_cache;
 pub use private::{Folder, Private};
 pub use process::{
     end_group, explain_own, keep_heap, monotonic, processor_time, since_boot, trim_heap, urgency_refused,
     urgently, with_advice,
 };
-#[cfg(feature = "internals")]
 pub use wait::wait;

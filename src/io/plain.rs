@@ -19,8 +19,8 @@ pub(super) fn start() -> io::Result<mpsc::Sender<Request>> {
                 // guards nothing that could be half done.
                 let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 let Ok(Request { file, work, permit }) = next else { return };
-                work.run_plainly(&file);
-                drop((file, permit));
+                work.run_plainly(file);
+                drop(permit);
             }
         })?;
     }

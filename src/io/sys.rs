@@ -83,12 +83,34 @@ pub(super) fn start_writeback(file: BorrowedFd<'_>, offset: u64, len: u64) {
     unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
-/// Drops the file's clean pages from the cache. This is only a hint, for benches and for files that
-/// are not read again.
-#[cfg(feature = "internals")]
+/// Drops the file's clean pages from the cache. This is only a hint, for files that are not read
+/// again, and for benches.
 pub(super) fn forget_cached(file: BorrowedFd<'_>) {
     // SAFETY: no memory is passed; the descriptor is borrowed and therefore open.
     unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+}
+
+/// For each page of the first `len` bytes of a file, whether it is in the page cache.
+#[cfg(test)]
+pub(super) fn cached_pages(file: BorrowedFd<'_>, len: usize) -> Vec<bool> {
+    let mut pages = vec![0u8; len.div_ceil(page_bytes())];
+    // SAFETY: the kernel chooses the place of a new map, which is never read, only asked about, and
+    // is gone at the end. `pages` has a byte for each page of the map and outlives the call.
+    unsafe {
+        let map =
+            libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0);
+        assert_ne!(map, libc::MAP_FAILED, "mapped");
+        assert_eq!(libc::mincore(map, len, pages.as_mut_ptr()), 0, "asked");
+        libc::munmap(map, len);
+    }
+    pages.into_iter().map(|page| page & 1 == 1).collect()
+}
+
+/// Bytes of a page of the kernel's memory.
+pub(super) fn page_bytes() -> usize {
+    // SAFETY: takes no pointers.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(bytes).unwrap_or(4096)
 }
 
 /// Process id of the holder of a lock that prevents writing any of these bytes (or reading them,

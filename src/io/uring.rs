@@ -2,21 +2,22 @@
 #![allow(unsafe_code)]
 // Why unsafe: `tokio_uring` owns the files that it works on, and closes them when they are dropped.
 // Our files have other owners, so it gets wrappers around borrowed descriptor numbers, which are
-// never dropped.
+// never dropped. And the ring has to be told where the memory of a write is.
 
 use std::collections::HashMap;
 use std::io;
 use std::mem::ManuallyDrop;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use io_uring::opcode;
 use tokio::sync::{Semaphore, mpsc};
-#[cfg(feature = "internals")]
-use tokio_uring::buf::BoundedBuf;
+use tokio_uring::buf::{BoundedBuf, IoBuf};
 
 use super::File;
+use super::direct::Aligned;
 #[cfg(feature = "internals")]
 use super::request::WithBuffer;
 use super::request::{Request, Work};
@@ -24,7 +25,6 @@ use crate::base::limits;
 
 /// Bytes of one operation at most. The kernel's own maximum for one read or write is a little below
 /// 2 GiB.
-#[cfg(feature = "internals")]
 const OP_BYTES_MAX: usize = 1 << 30;
 
 /// A file of `tokio_uring` that is never closed.
@@ -89,8 +89,8 @@ async fn serve(mut queue: mpsc::UnboundedReceiver<Request>, places: &Semaphore) 
         });
         let wrapper = Rc::clone(wrapper);
         tokio_uring::spawn(async move {
-            run(work, &file, &wrapper).await;
-            drop((file, permit));
+            run(work, file, &wrapper).await;
+            drop(permit);
         });
     }
     // The runtime must not end while the kernel has buffers.
@@ -98,26 +98,51 @@ async fn serve(mut queue: mpsc::UnboundedReceiver<Request>, places: &Semaphore) 
     let _ = places.acquire_many(all).await;
 }
 
-async fn run(
-    work: Work,
-    #[cfg_attr(not(feature = "internals"), expect(unused))] file: &File,
-    uring: &tokio_uring::fs::File,
-) {
+/// Performs the request, drops the file, and sends the answer.
+async fn run(work: Work, file: File, uring: &tokio_uring::fs::File) {
     match work {
         #[cfg(feature = "internals")]
         Work::Read { buf, offset, reply } => {
-            let _ = reply.send(read(uring, buf, offset).await);
+            let answer = read(uring, buf, offset).await;
+            drop(file);
+            let _ = reply.send(answer);
         }
         #[cfg(feature = "internals")]
         Work::Write { buf, offset, reply } => {
-            let _ = reply.send(write(uring, buf, offset).await);
+            let all = 0..buf.len();
+            let answer = write(uring, buf, all, offset).await;
+            drop(file);
+            let _ = reply.send(answer);
+        }
+        Work::WriteRun { run, part, offset, reply } => {
+            let answer = write(uring, run, part, offset).await;
+            drop(file);
+            let _ = reply.send(answer);
         }
         Work::Sync { data_only, reply } => {
             let result = if data_only { uring.sync_data().await } else { uring.sync_all().await };
+            drop(file);
             let _ = reply.send(result);
         }
         #[cfg(feature = "internals")]
-        Work::SetLen { len, reply } => set_len(file.clone(), len, reply).await,
+        Work::SetLen { len, reply } => set_len(file, len, reply).await,
+    }
+}
+
+// SAFETY: the memory is a map that the value owns, so it stays where it is while the value moves,
+// and lives as long as it. All of it is initialised. `bytes` is a part of the map, which ends there
+// as far as the ring is concerned.
+unsafe impl IoBuf for Aligned {
+    fn stable_ptr(&self) -> *const u8 {
+        self.bytes().as_ptr()
+    }
+
+    fn bytes_init(&self) -> usize {
+        self.len()
+    }
+
+    fn bytes_total(&self) -> usize {
+        self.len()
     }
 }
 
@@ -147,13 +172,18 @@ async fn read(file: &tokio_uring::fs::File, mut buf: Vec<u8>, offset: u64) -> Wi
     (Ok(done), buf)
 }
 
-#[cfg(feature = "internals")]
-async fn write(file: &tokio_uring::fs::File, mut buf: Vec<u8>, offset: u64) -> WithBuffer<()> {
-    let len = buf.len();
-    let mut done = 0;
-    while done < len {
-        let end = len.min(done + OP_BYTES_MAX);
-        let (result, slice) = file.write_at(buf.slice(done..end), offset + done as u64).submit().await;
+/// Writes a range of the buffer.
+async fn write<T: IoBuf>(
+    file: &tokio_uring::fs::File,
+    mut buf: T,
+    range: Range<usize>,
+    offset: u64,
+) -> (io::Result<()>, T) {
+    let mut done = range.start;
+    while done < range.end {
+        let end = range.end.min(done + OP_BYTES_MAX);
+        let at = offset + (done - range.start) as u64;
+        let (result, slice) = file.write_at(buf.slice(done..end), at).submit().await;
         buf = slice.into_inner();
         match result {
             Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buf),

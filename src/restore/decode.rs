@@ -7,11 +7,11 @@ use tokio::sync::mpsc;
 
 use super::RestoreError;
 use super::fetch::Part;
+use super::integrity::Integrity;
 use super::walk::{Batch, Shape, Walk};
-use super::write::Writer;
+use super::write::{PageFile, Writer};
 use crate::base::checksum::page_hash;
 use crate::base::{DatabaseChecksum, limits};
-use crate::io::File;
 use crate::ltx::decode_frames;
 use crate::store::Entry;
 
@@ -20,8 +20,10 @@ pub(super) struct Decode {
     pub(super) url: String,
     /// The files of the plan, newest first.
     pub(super) files: Vec<Entry>,
-    pub(super) file: File,
-    /// Path of `file`, for messages.
+    pub(super) pages: Arc<PageFile>,
+    /// The check that SQLite makes afterwards, which reads the pages.
+    pub(super) integrity: Integrity,
+    /// Path of `pages`, for messages.
     pub(super) path: std::path::PathBuf,
     /// Path of the output, for messages.
     pub(super) output: std::path::PathBuf,
@@ -35,7 +37,6 @@ struct Crew<'a> {
     queue: Mutex<threads::Receiver<Batch>>,
     stop: AtomicBool,
     error: Mutex<Option<RestoreError>>,
-    written: AtomicU64,
     need: AtomicU64,
     /// XOR of the hashes of all pages that were written.
     sum: AtomicU64,
@@ -44,7 +45,7 @@ struct Crew<'a> {
 impl Decode {
     /// Takes all parts, decodes and proves them, and writes each page once. Returns the shape of
     /// the database and the checksum of its pages. `ready` wakes
-    /// [`write_back`](super::write::write_back) and is dropped at the end. Blocks its thread.
+    /// [`PageFile::write_back`] and is dropped at the end. Blocks its thread.
     pub(super) fn run(
         &self,
         mut parts: mpsc::Receiver<Part>,
@@ -57,7 +58,6 @@ impl Decode {
             queue: Mutex::new(queue),
             stop: AtomicBool::new(false),
             error: Mutex::new(None),
-            written: AtomicU64::new(0),
             need: AtomicU64::new(0),
             sum: AtomicU64::new(0),
         };
@@ -65,8 +65,9 @@ impl Decode {
             for n in 0..cores {
                 let name = format!("lsfast-decode-{n}");
                 let (crew, ready) = (&crew, ready.clone());
-                let started =
-                    std::thread::Builder::new().name(name).spawn_scoped(scope, move || crew.work(ready));
+                let started = std::thread::Builder::new()
+                    .name(name)
+                    .spawn_scoped(scope, move || crew.work(cores, ready));
                 if let Err(cause) = started {
                     crew.fail(RestoreError::output("start a thread for", &self.path, 0, cause));
                 }
@@ -85,7 +86,7 @@ impl Decode {
         assert!(proofs.iter().all(|p| p.is_proven()) && proofs.len() == self.files.len());
         let lock = u64::from(shape.header.page_size.lock_page().get() <= shape.header.commit);
         let pages = shape.bytes() - lock * u64::from(shape.header.page_size.get());
-        assert_eq!(crew.written.into_inner(), pages, "each page is written exactly once");
+        assert_eq!(self.pages.written(), pages, "each page is written exactly once");
         Ok((shape, DatabaseChecksum(crew.sum.into_inner())))
     }
 }
@@ -116,16 +117,16 @@ impl Crew<'_> {
         Ok((shape, proofs))
     }
 
-    /// Sets the length of the file before the first page is written, so that no write has to extend
-    /// it and the lock page stays a hole. False if that fails.
+    /// Prepares the file for its pages. False if that fails.
     fn size(&self, shape: Shape) -> bool {
-        let need = shape.bytes();
+        let (need, pages) = (shape.bytes(), &self.decode.pages);
         self.need.store(need, Ordering::Relaxed);
-        if let Some(free) = self.decode.file.free_space().filter(|free| *free < need) {
+        if let Some(free) = pages.file().free_space().filter(|free| *free < need) {
             self.fail(RestoreError::NoRoom { path: self.decode.output.clone(), need, free });
             return false;
         }
-        match self.decode.file.std().set_len(need) {
+        let check = self.decode.integrity.given(shape.header.checksum.is_some());
+        match pages.begin(need, check != Integrity::None) {
             Ok(()) => true,
             Err(e) => {
                 self.fail(RestoreError::output("write", &self.decode.path, need, e));
@@ -134,8 +135,8 @@ impl Crew<'_> {
         }
     }
 
-    fn work(&self, ready: threads::SyncSender<()>) {
-        let mut writer = Writer::new(&self.decode.file, &self.written, ready);
+    fn work(&self, threads: usize, ready: threads::SyncSender<()>) {
+        let mut writer = Writer::new(&self.decode.pages, threads, ready);
         loop {
             let next = self.queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(batch) = next else { break };
@@ -146,6 +147,9 @@ impl Crew<'_> {
             {
                 self.fail(e);
             }
+        }
+        if let Err(e) = writer.finish() {
+            self.fail(self.not_written(e));
         }
     }
 

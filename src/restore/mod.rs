@@ -20,8 +20,8 @@
 //!  ranged GETs, in order  frames, newest image wins   LZ4, CRC, one write at the final offset
 //! ```
 //!
-//! Written pages go to the disk while other files are still being downloaded, so the flush at the
-//! end has little left to do.
+//! Written pages go to the disk while other files are still being downloaded, most of them without
+//! the page cache (`write`). So the flush at the end has little left to do.
 //!
 //! Replicas of Litestream 0.3 take the same way except for the pages: one thread (`legacy`) applies
 //! a snapshot and pieces of WALs in order. It uses a second temporary file that is as long as the
@@ -30,9 +30,9 @@
 //! # Memory
 //!
 //! A restore holds at most [`RESTORE_BYTES`](crate::base::limits::RESTORE_BYTES) of files in
-//! flight, one write buffer of
-//! [`RESTORE_WRITE_BYTES`](crate::base::limits::RESTORE_WRITE_BYTES) per thread, and one bit
-//! per page of the database.
+//! flight, [`RESTORE_WRITES`](crate::base::limits::RESTORE_WRITES) writes of
+//! [`RESTORE_DIRECT_BYTES`](crate::base::limits::RESTORE_DIRECT_BYTES), and one bit per page of the
+//! database.
 //!
 //! # Failure and crash
 //!

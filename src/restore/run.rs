@@ -9,13 +9,15 @@ use super::blocking::{blocking, join_error};
 use super::choose::{Choice, Files};
 use super::decode::Decode;
 use super::error::RestoreError;
+use super::integrity::Integrity;
 use super::object::Wanted;
 use super::options::RestoreOptions;
 use super::progress::{Progress, Stage};
 use super::report::{ProvenBy, Report};
 use super::target::Target;
 use super::walk::Shape;
-use super::{fetch, integrity, legacy, search, write};
+use super::write::PageFile;
+use super::{fetch, integrity, legacy, search};
 use crate::base::clock::Millis;
 use crate::base::{DatabaseChecksum, PageSize, Txid};
 use crate::io::Engine;
@@ -46,7 +48,8 @@ pub async fn run(
             let target = Arc::clone(&target);
             blocking(move || target.begin()).await?
         };
-        let pages = files(&store, &choice, (&target, &begun), parallel, progress);
+        let output = Output { target: &target, pending: &begun, engine, integrity };
+        let pages = files(&store, &choice, output, parallel, progress);
         // The headers that tell whether there are two histories are read while pages arrive.
         let (pages, odd) = tokio::join!(pages, search.odd_files(&choice));
         if !search.is_of_one_history(odd, &choice)? {
@@ -71,6 +74,9 @@ pub async fn run(
     }
     flush.await.map_err(|e| RestoreError::output("flush", pending.path(), restored.bytes, e))?;
     let length = pending.file().len().map_err(|e| RestoreError::output("look at", pending.path(), 0, e))?;
+    if check == Integrity::None {
+        pending.file().forget_cached();
+    }
     // I5: a database that is shorter or longer than its header says is never installed.
     assert_eq!(length, restored.bytes, "the database has the length that its replica says");
     progress.stage(Stage::Install);
@@ -135,23 +141,31 @@ impl Restored {
     }
 }
 
+/// Where the database is written to, and how.
+#[derive(Clone, Copy)]
+struct Output<'a> {
+    target: &'a Target,
+    pending: &'a Pending,
+    engine: &'a Engine,
+    integrity: Integrity,
+}
+
 /// Writes the database from the chosen files into the temporary file.
 async fn files(
     store: &Arc<dyn Store>,
     choice: &Choice,
-    (target, pending): (&Target, &Pending),
+    output: Output<'_>,
     parallel: usize,
     progress: &dyn Progress,
 ) -> Result<(Restored, Option<JoinHandle<()>>), RestoreError> {
     match &choice.files {
         Files::Ltx(files) => {
             let files: Vec<Entry> = files.iter().rev().copied().collect();
-            let (shape, found, under_way) =
-                pages(store, (&files, pending, target.path()), parallel, progress).await?;
+            let (shape, found, under_way) = pages(store, (&files, output), parallel, progress).await?;
             Ok((Restored::ltx(shape, found, store.url())?, Some(under_way)))
         }
         Files::Legacy(plan) => {
-            let (scratch, place) = target.scratch(pending)?;
+            let (scratch, place) = output.target.scratch(output.pending)?;
             let applied = legacy::pages(store, plan, place, parallel, progress).await?;
             drop(scratch);
             Ok((Restored::legacy(plan, applied), None))
@@ -163,25 +177,25 @@ async fn files(
 /// ends once the kernel has started writing all of it back.
 async fn pages(
     store: &Arc<dyn Store>,
-    (files, pending, output): (&[Entry], &Pending, &std::path::Path),
+    (files, output): (&[Entry], Output<'_>),
     parallel: usize,
     progress: &dyn Progress,
 ) -> Result<(Shape, DatabaseChecksum, JoinHandle<()>), RestoreError> {
     let (sender, parts) = tokio::sync::mpsc::channel(1);
     let (ready, told) = std::sync::mpsc::sync_channel(1);
     let wanted: Vec<_> = files.iter().map(Wanted::from).collect();
+    let Output { target, pending, engine, integrity } = output;
+    let file = Arc::new(PageFile::new(pending.file(), pending.direct(), engine));
     let decode = Arc::new(Decode {
         url: store.url().to_owned(),
         files: files.to_vec(),
-        file: pending.file().clone(),
+        pages: Arc::clone(&file),
+        integrity,
         path: pending.path().to_owned(),
-        output: output.to_owned(),
+        output: target.path().to_owned(),
         failed: tokio::sync::Notify::new(),
     });
-    let write_back = {
-        let file = pending.file().clone();
-        tokio::task::spawn_blocking(move || write::write_back(&file, &told))
-    };
+    let write_back = tokio::task::spawn_blocking(move || file.write_back(&told));
     let decoded = {
         let decode = Arc::clone(&decode);
         tokio::task::spawn_blocking(move || decode.run(parts, ready))

@@ -253,11 +253,12 @@ impl Stream<'_> {
 }
 
 /// Reads the pages of a run, as of the source's state, into `bytes`. Runs on the thread that then
-/// compresses or hashes them, so that they are in its cache.
+/// compresses or hashes them, so that they are in its cache. What the application has in the page
+/// cache stays there.
 fn read_run(source: &PageSource, run: Run, bytes: &mut Vec<u8>) -> io::Result<()> {
     let page_size = source.page_size();
     bytes.resize(run.count * page_size.bytes(), 0);
-    let have = source.file().pread(bytes, run.first.offset(page_size))?;
+    let have = source.file().pread_passing(bytes, run.first.offset(page_size))?;
     source.overlay(run.first, bytes, have)
 }
 
@@ -371,5 +372,52 @@ mod tests {
         let pages = (1..=20).chain([22, 30]).filter_map(Pgno::new);
         let got: Vec<_> = runs(size, pages).map(|r| (r.first.get(), r.count)).collect();
         assert_eq!(got, [(1, 16), (17, 4), (22, 1), (30, 1)]);
+    }
+
+    /// An image of a database that is larger than what the application uses of it.
+    #[test]
+    fn what_the_application_has_cached_stays_cached() {
+        use std::io::IoSliceMut;
+
+        use rustix::io::{ReadWriteFlags, preadv2};
+
+        use crate::replicate::database::attach::{Opened, open};
+        use crate::sqlite::database::Database;
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.db");
+        let app = rusqlite::Connection::open(&path).unwrap();
+        app.execute_batch(
+            "PRAGMA journal_mode=wal; CREATE TABLE t(x); \
+             INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 3000) \
+             SELECT randomblob(3900) FROM n; PRAGMA wal_checkpoint(TRUNCATE); CREATE TABLE u(x)",
+        )
+        .unwrap();
+        let db = Arc::new(Database::open(&path).unwrap());
+        let Opened { guard: _guard, mark, .. } = open(&db, &[]).unwrap();
+        let source = PageSource::new(&db, &mark).unwrap();
+        db.file().sync_data().unwrap();
+        let len = db.file().len().unwrap() as usize;
+        let flag = ReadWriteFlags::from_bits_retain(0x80);
+        let mut room = [0; 512];
+        let one = preadv2(db.file(), &mut [IoSliceMut::new(&mut room)], 0, flag);
+        let spared = crate::io::spares_page_cache() && one.is_ok();
+        if !spared || !db.file().cool(len) {
+            eprintln!("not tested: the file system or the kernel keeps all that is read or written");
+            return;
+        }
+        let used = 5 << 20;
+        // Without what the kernel would read ahead.
+        rustix::fs::fadvise(db.file(), 0, None, rustix::fs::Advice::Random).unwrap();
+        db.file().pread(&mut [0; 4096], used).unwrap();
+        rustix::fs::fadvise(db.file(), 0, None, rustix::fs::Advice::Normal).unwrap();
+        let mut bytes = Vec::new();
+        for run in runs(source.page_size(), source.all_pages()) {
+            read_run(&source, run, &mut bytes).unwrap();
+        }
+        let pages = db.file().cached_pages(len);
+        assert!(pages[used as usize / (len / pages.len())], "what was there stays");
+        let cached = pages.iter().filter(|page| **page).count();
+        assert!(cached < pages.len() / 2, "{cached} of {} pages came into the cache", pages.len());
     }
 }

@@ -142,7 +142,9 @@ impl Inner {
         let Some(len) = end.checked_sub(range.start).filter(|&l| l > 0) else { return Ok(Bytes::new()) };
         let len = usize::try_from(len).map_err(|_| failed(io::ErrorKind::OutOfMemory.into()))?;
         let mut buf = vec![0; len];
-        file.pread_exact(&mut buf, range.start).map_err(failed)?;
+        if file.pread_passing(&mut buf, range.start).map_err(failed)? < len {
+            return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+        }
         Ok(buf.into())
     }
 

@@ -1489,6 +1489,14 @@ mutation(
     'Cli::command().mut_subcommand("replicate", |command| command)',
     'test(man_pages_and_completions_come_from_the_table_of_the_help)',
 )
+mutation(
+    "removed-before-the-proof",
+    "a database that is removed before a turn is proven is compared, where it can still be read",
+    "replicate/capture/loss.rs",
+    "        match entered {\n            Ok((tail, mark)) => «self.continue_at(tail, mark)»,",
+    "drop((tail, mark))",
+    "test(a_removed_database_is_compared)",
+)
 
 
 def sources():

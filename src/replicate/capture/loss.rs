@@ -145,21 +145,45 @@ impl Capture {
     }
 
     /// The path no longer names this database: releases the locks immediately, then takes what was
-    /// committed by then.
+    /// committed by then. What cannot be proven is found by page hashes: all content can still be
+    /// read through the open descriptors.
     pub fn leave(&mut self) {
         if let Err(e) = self.db.shm().leave() {
             tracing::debug!(db = %self.db.path().display(), error = %e, "releasing the locks failed");
         }
         let Ok(header) = self.db.shm().header() else { return };
-        if self.is_lost() || header.mx_frame < self.tail.last() && header.salts == self.tail.salts() {
-            return;
+        match self.take_the_last(&header) {
+            Ok(true) => {
+                self.handoff.wake_all();
+                return;
+            }
+            Ok(false) if self.is_lost() => {}
+            Ok(false) => {
+                self.lose("the database was removed before the end of a turn was proven", Instant::now())
+            }
+            Err(e) => self.lose(&e.to_string(), Instant::now()),
         }
-        let current = header.salts == self.tail.salts() || matches!(self.follow_reset(&header), Ok(true));
-        match current.then(|| self.take_all(&header)) {
-            Some(Ok(())) => self.handoff.wake_all(),
-            Some(Err(e)) => self.lose(&e.to_string(), Instant::now()),
-            None => {}
+        let bytes = format::frame_end(self.db.page_size(), header.mx_frame);
+        let entered = match bytes > READ_THROUGH_BYTES {
+            true => Ok(by_index(&self.db, &header)),
+            false => read_through(&self.db, &header),
+        };
+        match entered {
+            Ok((tail, mark)) => self.continue_at(tail, mark),
+            Err(e) => tracing::debug!(db = %self.db.path().display(), error = %e, "its WAL cannot be read"),
         }
+    }
+
+    /// Takes what is published, without a lock. `Ok(false)` if nothing proves that this is all.
+    fn take_the_last(&mut self, header: &WalIndexHeader) -> Result<bool, TailError> {
+        let is_current = header.salts == self.tail.salts();
+        if self.is_lost() || is_current && header.mx_frame < self.tail.last() {
+            return Ok(false);
+        }
+        if !is_current && !self.follow_reset(header)? {
+            return Ok(false);
+        }
+        self.take_all(header).map(|()| true)
     }
 
     /// In cruise no program may checkpoint, and SQLite writes to the database file only in
@@ -334,15 +358,20 @@ impl Capture {
             }
         };
         self.read_tries = 0;
-        self.tail = tail;
-        self.taken.by_index = mark.by_index;
-        self.taken.commits = 0;
-        self.taken.count_base = header.change;
+        self.continue_at(tail, mark);
         self.recount = false;
         self.state = State::Closing(Closing::Held);
         self.guard.enter_cruise();
-        self.handoff.set_mark(mark);
         Ok(())
+    }
+
+    /// What is captured from now on follows this mark.
+    fn continue_at(&mut self, tail: Tail, mark: Mark) {
+        self.tail = tail;
+        self.taken.by_index = mark.by_index;
+        self.taken.commits = 0;
+        self.taken.count_base = mark.change;
+        self.handoff.set_mark(mark);
     }
 }
 

@@ -159,7 +159,7 @@ impl Capture {
             }
             Ok(false) if self.is_lost() => {}
             Ok(false) => {
-                self.lose("the database was removed before the end of a turn was proven", Instant::now())
+                self.lose("the database was removed before the end of a turn was proven", Instant::now());
             }
             Err(e) => self.lose(&e.to_string(), Instant::now()),
         }

@@ -82,7 +82,8 @@ impl Process {
         self.child.try_wait().expect("a child").is_none()
     }
 
-    /// Sends a signal by name: `TERM`, `INT`, `KILL`, `STOP`, `CONT`.
+    /// Sends a signal by name: `TERM`, `INT`, `KILL`, `STOP`, `CONT`. After `STOP` no thread runs any
+    /// more.
     pub fn signal(&self, name: &str) {
         // The shell's own kill: there on every machine, and needs no unsafe code here.
         let status = Command::new("sh")
@@ -91,6 +92,18 @@ impl Process {
             .status()
             .expect("a shell");
         assert!(status.success(), "{} cannot be sent SIG{name}", self.name);
+        if name == "STOP" {
+            until("all threads to stop", || self.is_stopped().then_some(()));
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", self.child.id())) else { return true };
+        threads.flatten().all(|thread| {
+            // A thread that has ended meanwhile does not run either.
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.is_empty() || [") T", ") t", ") Z", ") X"].iter().any(|state| stat.contains(state))
+        })
     }
 
     /// Waits for its end.

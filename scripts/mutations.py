@@ -1497,6 +1497,14 @@ mutation(
     "drop((tail, mark))",
     "test(a_removed_database_is_compared)",
 )
+mutation(
+    "times-that-are-set-back-hide-an-edit",
+    "restore --into leaves a file alone that was edited meanwhile, though its time was set back",
+    "view/delta/local.rs",
+    "m.mtime_nsec(), «m.ctime(), m.ctime_nsec()»",
+    "0, 0",
+    "test(a_file_that_is_edited_meanwhile)",
+)
 
 
 def sources():

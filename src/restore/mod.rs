@@ -87,7 +87,7 @@ pub use progress::{Progress, Silent, Stage};
 pub use report::{ProvenBy, Report};
 pub use run::run;
 pub use survey::Survey;
-pub(crate) use target::{LOCKS as LOCK_BYTES, Target, take_over};
+pub(crate) use target::{LOCKS as LOCK_BYTES, Target, remove_leftovers, take_over};
 pub(crate) use times::header as read_header;
 pub(crate) use verify::odd_files;
 pub use verify::{

@@ -69,6 +69,21 @@ pub(crate) struct Target {
     force: bool,
 }
 
+/// Removes the temporary files next to a database that killed restores left there.
+pub fn remove_leftovers(path: &Path) {
+    // Opened once: its path may lead elsewhere a moment later.
+    let Ok(folder) = Folder::below(durable::directory_of(path), Path::new("")) else { return };
+    let Ok(names) = folder.names() else { return };
+    let prefix = durable::temporary_prefix(path).into_encoded_bytes();
+    for other in names {
+        let ours = other.as_encoded_bytes().strip_prefix(&prefix[..]).and_then(|r| r.strip_suffix(b".tmp"));
+        let ours = ours.is_some_and(|r| r.iter().all(|b| b.is_ascii_digit() || *b == b'-'));
+        if ours && folder.open_file(&other).is_ok_and(|f| f.std().try_lock().is_ok()) {
+            let _ = folder.remove(&other);
+        }
+    }
+}
+
 impl Target {
     /// Checks the path without changing anything.
     pub(crate) fn examine(output: &Path, force: bool) -> Result<Target, RestoreError> {
@@ -156,7 +171,7 @@ impl Target {
     pub(super) fn begin(&self) -> Result<Pending, RestoreError> {
         let directory = durable::directory_of(&self.path);
         durable::create_dir_all(directory).map_err(|e| RestoreError::output("make", directory, 0, e))?;
-        self.sweep(directory);
+        remove_leftovers(&self.path);
         let failed = |e| RestoreError::output("write", &self.path, 0, e);
         let pending = Pending::create_beside(&self.path, MODE).map_err(failed)?;
         // Tells other restores that this file is in use. The kernel drops the lock when the process
@@ -185,21 +200,6 @@ impl Target {
             output: self.path.clone(),
         };
         Ok((scratch, place))
-    }
-
-    fn sweep(&self, directory: &Path) {
-        // Opened once: its path may lead elsewhere a moment later.
-        let Ok(folder) = Folder::below(directory, Path::new("")) else { return };
-        let Ok(names) = folder.names() else { return };
-        let prefix = durable::temporary_prefix(&self.path).into_encoded_bytes();
-        for other in names {
-            let ours =
-                other.as_encoded_bytes().strip_prefix(&prefix[..]).and_then(|r| r.strip_suffix(b".tmp"));
-            let ours = ours.is_some_and(|r| r.iter().all(|b| b.is_ascii_digit() || *b == b'-'));
-            if ours && folder.open_file(&other).is_ok_and(|f| f.std().try_lock().is_ok()) {
-                let _ = folder.remove(&other);
-            }
-        }
     }
 
     /// Renames the complete, verified and flushed file to the output. Blocks its thread.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::RestoreArgs;
 use super::dry::{dry_run, is_empty};
+use super::interrupt::Signals;
 use super::print::{self, How};
 use super::progress::Watcher;
 use crate::base::Pgno;
@@ -19,7 +19,7 @@ use crate::config::Location;
 use crate::io::{Engine, keep_heap};
 use crate::replicate::state::page_hashes::{PageHashes, published};
 use crate::replicate::state::{folder_of, home_of, read_state};
-use crate::restore::{self, Report, RestoreError, RestoreOptions};
+use crate::restore::{self, Report, RestoreOptions};
 use crate::store::Store;
 use crate::view::delta::{self, DeltaOptions, DeltaPlan, Hint, Planned};
 
@@ -49,7 +49,7 @@ pub(super) fn run(
                 integrity: args.integrity_check.into(),
                 parallel: args.parallelism,
             };
-            signals.or(delta::plan(Arc::clone(&store), options)).await?
+            signals.or(&watcher, delta::plan(Arc::clone(&store), options)).await?
         } else {
             Planned::Whole("it was not there".to_owned())
         };
@@ -73,7 +73,7 @@ pub(super) fn run(
             state,
             parallel: args.parallelism,
         };
-        let report = signals.or(restore::run(store, engine, options, &watcher)).await?;
+        let report = signals.or(&watcher, restore::run(store, engine, options, &watcher)).await?;
         Ok::<_, anyhow::Error>(Outcome::Done(Box::new(report), How::Whole(why)))
     });
     if let Ok(Outcome::Planned(Planned::Whole(why))) = &outcome {
@@ -121,7 +121,7 @@ async fn pages(
     signals: &mut Signals,
 ) -> anyhow::Result<Result<(Report, How), String>> {
     let how = how(&plan);
-    let fetched = match signals.or(plan.fetch(watcher)).await {
+    let fetched = match signals.or(watcher, plan.fetch(watcher)).await {
         Ok(fetched) => fetched,
         Err(e) if delta::is_about_files(&e) => return Ok(Err(e.to_string())),
         Err(e) => return Err(e.into()),
@@ -145,30 +145,4 @@ fn hint(setup: &Setup, path: &Path, store: &dyn Store) -> Option<Hint> {
     }
     let entries = hashes.read(Pgno::FIRST, point.size_pages as usize).ok()?;
     Some(Hint { txid: point.txid, hashes: entries.into_iter().map(published).collect() })
-}
-
-/// The signals that end a restore.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Signals> {
-        let failed = "signals cannot be caught";
-        let interrupt = signal(SignalKind::interrupt()).context(failed)?;
-        Ok(Signals { interrupt, terminate: signal(SignalKind::terminate()).context(failed)? })
-    }
-
-    /// The result of `work`, unless a signal comes first.
-    async fn or<T>(
-        &mut self,
-        work: impl Future<Output = Result<T, RestoreError>>,
-    ) -> Result<T, RestoreError> {
-        tokio::select! {
-            done = work => done,
-            _ = self.interrupt.recv() => Err(RestoreError::Interrupted),
-            _ = self.terminate.recv() => Err(RestoreError::Interrupted),
-        }
-    }
 }

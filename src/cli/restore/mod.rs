@@ -2,6 +2,7 @@
 
 mod args;
 mod dry;
+mod interrupt;
 mod into;
 mod print;
 mod progress;

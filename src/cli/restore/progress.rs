@@ -1,6 +1,7 @@
 //! Shows how far a restore is.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -14,6 +15,7 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 pub(super) struct Watcher {
     bar: Option<ProgressBar>,
     lines: Mutex<Lines>,
+    installs: AtomicBool,
 }
 
 struct Lines {
@@ -27,7 +29,12 @@ impl Watcher {
     pub(super) fn new(terminal: bool) -> Watcher {
         let now = Instant::now();
         let lines = Mutex::new(Lines { begun: now, last: now, bytes: 0, of: 0 });
-        Watcher { bar: terminal.then(ProgressBar::no_length), lines }
+        Watcher { bar: terminal.then(ProgressBar::no_length), lines, installs: AtomicBool::new(false) }
+    }
+
+    /// Whether the database is getting its name, which cannot be interrupted.
+    pub(super) fn is_installing(&self) -> bool {
+        self.installs.load(Ordering::Relaxed)
     }
 
     pub(super) fn finish(&self) {
@@ -74,6 +81,7 @@ impl Progress for Watcher {
     }
 
     fn stage(&self, stage: Stage) {
+        self.installs.store(stage == Stage::Install, Ordering::Relaxed);
         let Some(bar) = &self.bar else { return };
         match stage {
             Stage::Pages => {}

@@ -3,18 +3,16 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
-
 use super::args::RestoreArgs;
 use super::dry::{dry_run, is_empty};
+use super::interrupt::Signals;
 use super::progress::Watcher;
 use super::{into, print, standby};
 use crate::cli::global::Global;
 use crate::cli::setup::{Setup, Target};
 use crate::cli::{choose, runtime};
 use crate::io::keep_heap;
-use crate::restore::{self, RestoreError, RestoreOptions};
+use crate::restore::{self, RestoreOptions};
 
 /// Runs `lsfast restore`.
 pub(crate) fn run(global: &Global, setup: &mut Setup, args: &RestoreArgs) -> anyhow::Result<()> {
@@ -64,14 +62,8 @@ pub(crate) fn run(global: &Global, setup: &mut Setup, args: &RestoreArgs) -> any
     let watcher = Watcher::new(std::io::stderr().is_terminal());
     let outcome = event_loop.block_on(async {
         let store = setup.open(&location)?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be caught")?;
-        let mut terminate = signal(SignalKind::terminate()).context("signals cannot be caught")?;
-        // A restore that is dropped deletes its temporary file.
-        tokio::select! {
-            outcome = restore::run(store, &engine, options, &watcher) => Ok(outcome?),
-            _ = interrupt.recv() => Err(RestoreError::Interrupted.into()),
-            _ = terminate.recv() => Err(RestoreError::Interrupted.into()),
-        }
+        let mut signals = Signals::new()?;
+        Ok(signals.or(&watcher, restore::run(store, &engine, options, &watcher)).await?)
     });
     // Work that still runs on other threads after an interruption has lost its file.
     event_loop.shutdown_background();

@@ -9,7 +9,7 @@ use crate::base::checksum::page_hash;
 use crate::base::{Pgno, limits};
 use crate::io::File;
 use crate::io::durable::{Directory, Existing, Pending, temporary_beside};
-use crate::restore::{ProvenBy, Report, RestoreError, Verdict, check_integrity, take_over};
+use crate::restore::{ProvenBy, Report, RestoreError, Verdict, check_integrity, remove_leftovers, take_over};
 
 /// Mode of the journal before it gets that of the database.
 const MODE: u32 = 0o600;
@@ -58,6 +58,7 @@ impl Fetched {
 
     fn replace(&self, watch: Watch<'_>) -> Result<Verdict, RestoreError> {
         let local = &self.plan.local;
+        remove_leftovers(&local.path);
         let journal = Pending::create(temporary_beside(&local.path), MODE)
             .map_err(|e| RestoreError::output("write", &local.sibling("-journal"), 0, e))?;
         let folder = journal.directory();
@@ -67,6 +68,11 @@ impl Fetched {
             Ok(verdict) => {
                 let removed = self.remove_journal(&folder, watch);
                 removed.map_err(|e| self.half_done("remove the journal of", &e))?;
+                // From here on the database is the wanted state.
+                let flushed = flush(&folder, watch);
+                let path = &self.plan.local.path;
+                flushed
+                    .map_err(|e| RestoreError::output("flush the directory of the changed", path, 0, e))?;
                 Ok(verdict)
             }
             Err(e) => match self.roll_back(&folder, watch) {
@@ -186,9 +192,7 @@ impl Fetched {
 
     fn remove_journal(&self, folder: &Directory, watch: Watch<'_>) -> io::Result<()> {
         watch(Step::Commit)?;
-        folder.remove(&self.plan.local.sibling("-journal"))?;
-        watch(Step::Folder)?;
-        folder.sync()
+        folder.remove(&self.plan.local.sibling("-journal"))
     }
 
     /// Writes the pages of the journal back, as SQLite would.
@@ -208,7 +212,8 @@ impl Fetched {
         local.file.set_len(length)?;
         watch(Step::Flush)?;
         local.file.std().sync_all()?;
-        self.remove_journal(folder, watch)
+        self.remove_journal(folder, watch)?;
+        flush(folder, watch)
     }
 
     fn report(&self, integrity: Verdict) -> Report {
@@ -233,4 +238,9 @@ impl Fetched {
             time: Duration::ZERO,
         }
     }
+}
+
+fn flush(folder: &Directory, watch: Watch<'_>) -> io::Result<()> {
+    watch(Step::Folder)?;
+    folder.sync()
 }

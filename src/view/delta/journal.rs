@@ -21,8 +21,10 @@ use crate::base::{PageSize, Pgno};
 /// The first bytes of each journal.
 const MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
 
-/// Bytes of a sector. The header takes one.
-pub(super) const SECTOR: usize = 512;
+/// Bytes of a sector. The header takes one. A connection with `psow=0` takes a journal that is
+/// shorter than this for an empty one.
+pub(super) const SECTOR: usize = 4096;
+const _: () = assert!(SECTOR >= 4096, "the default sector of SQLite");
 
 /// Bytes of a record besides its page.
 pub(super) const RECORD: usize = 8;

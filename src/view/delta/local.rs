@@ -79,7 +79,9 @@ impl Local {
     /// Fails if the file was changed or replaced since it was read, or got a journal or a WAL.
     pub(super) fn is_unchanged(&self) -> Result<(), RestoreError> {
         let failed = |e| RestoreError::output("look at", &self.path, 0, e);
-        let of = |m: &Metadata| (m.dev(), m.ino(), m.len(), m.mtime(), m.mtime_nsec());
+        // The time of modification can be set back, that of the change of the inode cannot.
+        let of =
+            |m: &Metadata| (m.dev(), m.ino(), m.len(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec());
         let now = self.file.metadata().map_err(failed)?;
         let named = std::fs::symlink_metadata(&self.path).map_err(failed)?;
         if of(&now) != of(&self.stat) || of(&named) != of(&self.stat) {

@@ -82,8 +82,8 @@ impl Process {
         self.child.try_wait().expect("a child").is_none()
     }
 
-    /// Sends a signal by name: `TERM`, `INT`, `KILL`, `STOP`, `CONT`. After `STOP` no thread runs any
-    /// more.
+    /// Sends a signal by name: `TERM`, `INT`, `KILL`, `STOP`, `CONT`. After `STOP` no thread runs
+    /// any more.
     pub fn signal(&self, name: &str) {
         // The shell's own kill: there on every machine, and needs no unsafe code here.
         let status = Command::new("sh")

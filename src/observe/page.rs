@@ -115,9 +115,10 @@ fn tiles(out: &mut String, status: &Status, lines: &[Line]) {
     let behind = if behind < 0.05 { "nothing".to_owned() } else { seconds(behind) };
     let _ = write!(
         out,
-        "<li><b>{behind}</b>most behind<li><b>{}</b>in {} databases<li><b>{}</b>in WAL files</ul>",
+        "<li><b>{behind}</b>most behind<li><b>{}</b>in {} {}<li><b>{}</b>in WAL files</ul>",
         bytes(size),
         status.databases.len(),
+        if status.databases.len() == 1 { "database" } else { "databases" },
         bytes(wal)
     );
 }

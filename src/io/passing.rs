@@ -18,8 +18,8 @@ use crate::base::limits;
 /// `RWF_DONTCACHE` of `preadv2(2)` and `pwritev2(2)`.
 const DONT_CACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 
-/// The first version of Linux whose `RWF_DONTCACHE` is used. The first kernels that had it, 6.14
-/// and 6.15, could drop a page while it was being written, so that a reader got its old content.
+/// The first version of Linux whose `RWF_DONTCACHE` is used. The flag came with 6.14. It was tried
+/// with 6.18 only, and the first two versions that have it are left out as a precaution.
 const SOUND_FROM: (u32, u32) = (6, 16);
 
 /// Whether this kernel's `RWF_DONTCACHE` is used.

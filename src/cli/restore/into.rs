@@ -51,7 +51,7 @@ pub(super) fn run(
             };
             signals.or(&watcher, delta::plan(Arc::clone(&store), options)).await?
         } else {
-            Planned::Whole("it was not there".to_owned())
+            Planned::Whole(if path.exists() { "it was empty" } else { "it was not there" }.to_owned())
         };
         if args.dry_run {
             return Ok(Outcome::Planned(planned));

@@ -61,6 +61,12 @@ impl Local {
                 format!("its length of {} bytes is not a number of pages of {page_size} bytes", stat.len());
             return Ok(Opened::Odd(why));
         };
+        if stat.nlink() > 1 {
+            // SQLite finds a journal by the name under which it opens the file.
+            return Ok(Opened::Odd(
+                "it has a second name, under which a journal would not be found".to_owned(),
+            ));
+        }
         let hashes = hashes(&file, page_size, pages).map_err(failed("read"))?;
         let sum = DatabaseChecksum(hashes.iter().fold(0, |sum, hash| sum ^ hash));
         Ok(Opened::Ready(Box::new(Local { file, path, page_size, pages, hashes, sum, stat })))

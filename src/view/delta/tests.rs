@@ -334,6 +334,9 @@ fn what_cannot_be_proven_is_restored_whole() {
     }
     let path = world.database(&world.state(2)[..5000]);
     assert!(world.whole(&path, 4).contains("not a number of pages of 1024 bytes"));
+    let path = world.database(world.state(2));
+    fs::hard_link(&path, path.with_extension("other")).unwrap();
+    assert!(world.whole(&path, 4).contains("second name"));
     let path = world.database(World::new(2048, "").state(1));
     assert!(world.whole(&path, 4).contains("pages of 2048 bytes"));
     let path = world.database(world.state(2));

@@ -467,8 +467,8 @@ mutation(
     "journal-checksum-is-shifted",
     "the records of a journal have the checksum that SQLite computes",
     "view/delta/journal.rs",
-    "u32::from(page[page.len() - back«»])",
-    " - 1",
+    "u32::from(page[«page.len() - back»])",
+    "page.len() - back - 1",
     "test(a_stop_at_any_step_leaves_one_of_the_two_states)",
 )
 mutation(
@@ -1323,8 +1323,8 @@ mutation(
     'empty-parameter-takes-back',
     'an empty parameter of a URL says nothing',
     'config/query.rs',
-    'if !value.is_empty() {',
-    'if known.len() > 1 {',
+    'if «!value.is_empty()» {',
+    'known.len() > 1',
     'test(config::query)',
 )
 
@@ -1423,7 +1423,7 @@ mutation(
     'a failed write of a restore is an error, also of a write that was under way',
     'restore/write.rs',
     '(result, _) => «Err(result.err().unwrap_or_else(|| io::ErrorKind::WriteZero.into()))»,',
-    'Aligned::new(),',
+    'Aligned::new()',
     'test(a_failed_write_is_reported_once_all_have_ended)',
 )
 
@@ -1440,8 +1440,8 @@ mutation(
     'image-empties-the-page-cache',
     'an image leaves nothing in the page cache that was not there before',
     'replicate/image/stream.rs',
-    'source.file().«pread_passing»(bytes, run.first.offset(page_size))?',
-    'pread',
+    '«source.file().pread_passing(bytes, run.first.offset(page_size))»?',
+    'source.file().pread(bytes, run.first.offset(page_size))',
     'test(what_the_application_has_cached_stays_cached)',
 )
 
@@ -1497,14 +1497,25 @@ mutation(
     "drop((tail, mark))",
     "test(a_removed_database_is_compared)",
 )
-mutation(
+mutations(
     "times-that-are-set-back-hide-an-edit",
     "restore --into leaves a file alone that was edited meanwhile, though its time was set back",
-    "view/delta/local.rs",
-    "m.mtime_nsec(), «m.ctime(), m.ctime_nsec()»",
-    "0, 0",
+    [
+        ("view/delta/local.rs", "m.mtime_nsec(), «m.ctime()»,", "0"),
+        ("view/delta/local.rs", "«m.ctime_nsec()»);", "0"),
+    ],
     "test(a_file_that_is_edited_meanwhile)",
 )
+
+mutation(
+    "late-upload-is-another-program",
+    "an upload of an earlier attempt that arrives late is adopted",
+    "replicate/replica/lineage.rs",
+    "Ok(None) => «self.has_arrived_late().await»,",
+    "None",
+    "test(an_upload_that_arrives_after_the_next_start)",
+)
+
 
 
 def sources():

@@ -381,3 +381,41 @@ fn a_copy_that_takes_a_replica_over_says_so() {
     let log = second.stop();
     assert_eq!(log.matches("message=replicating").count(), 1, "{log}");
 }
+
+/// The store carries out a PUT after lsfast was killed and has listed the replica again. The next
+/// start took it for another program's, and ended.
+#[test]
+fn an_upload_that_arrives_after_the_next_start_is_our_own() {
+    for first_image in [true, false] {
+        let (dir, server) = (folder(), MemoryS3::start());
+        let (db, connection) = database(&dir, "app.db", 1);
+        let url = server.url("db");
+        let mut before = 1;
+        if !first_image {
+            let mut process = replicate(&db, &url, &["--once"]);
+            assert!(process.wait().success(), "{}", process.output());
+            before = 2;
+        }
+        let puts = || server.keys().iter().filter(|key| key.contains("/0000/")).count();
+        server.delay();
+        let mut killed = replicate(&db, &url, &[]);
+        if !first_image {
+            killed.wait_for_line("resuming");
+            write(&connection);
+        }
+        process::until("a PUT that is under way", || (server.delayed() > 0).then_some(()));
+        killed.signal("KILL");
+        killed.wait();
+        assert!(puts() < before, "it has not arrived");
+        // Another batch than the one under way.
+        write(&connection);
+        server.carry_on();
+        let process = replicate(&db, &url, &[]);
+        process.wait_for_line("arrived late");
+        let log = process.stop();
+        assert_eq!(loud(&log), 0, "{log}");
+        let out = dir.path().join("out.db");
+        lsfast::restore(&out, &url, &keys().map(|(n, v)| (n.to_owned(), v.to_owned())), &["--force"]);
+        assert_eq!(sqlite::dump_hash(&out), sqlite::dump_hash(&db));
+    }
+}

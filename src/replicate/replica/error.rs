@@ -1,5 +1,6 @@
 //! Why the pipeline of one replica ends.
 
+use crate::base::Txid;
 use crate::ltx::LtxError;
 use crate::replicate::history::HistoryError;
 use crate::replicate::remote::RemoteError;
@@ -38,6 +39,10 @@ pub enum ReplicaError {
     /// how to resume.
     #[error("the replica has changed: {0}")]
     Doubt(String),
+    /// The store has carried out an earlier upload to this TXID after a later one had begun; the
+    /// pipeline begins again and adopts it.
+    #[error("an earlier upload of {0} has arrived late")]
+    Late(Txid),
     /// Capture has ended, so the database can no longer be read.
     #[error("capture of the database has ended")]
     CaptureEnded,

@@ -176,8 +176,7 @@ impl Replica {
             Checksum::Next(next) => next,
         };
         let point = Point { txid, pos: mark.pos, size_pages, print: print_of(&header), checksum: None };
-        let said = self.local.intend(point);
-        self.say_local(said);
+        self.intend(point);
         let id = LtxId::raw(txid);
         let stream = Stream {
             store: &*self.store,

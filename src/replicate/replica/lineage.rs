@@ -39,8 +39,8 @@ use super::task::Replica;
 use super::vigil::Finding;
 use crate::base::{Level, LtxId, Txid, limits};
 use crate::replicate::history::{Feed, Stored};
-use crate::replicate::remote::RemoteError;
-use crate::replicate::state::Point;
+use crate::replicate::remote::{RemoteError, header_of};
+use crate::replicate::state::{Point, print_of};
 use crate::store::{ErrorKind, Store, StoreError};
 
 /// Time without an upload after which the next upload waits for a check.
@@ -143,19 +143,31 @@ impl Replica {
         Ok(())
     }
 
-    /// Why an upload has met an object of its name. Another program writes to this replica, unless
-    /// what was stored before is not ours any more: then another replica was put in its place.
+    /// Why an upload has met an object of its name. Another program writes to this replica, with
+    /// two exceptions. If what was stored before is not ours any more, another replica was put in
+    /// its place. If the object is one that was sent from here before, it has arrived late.
     pub(super) async fn taken(&mut self, e: StoreError) -> ReplicaError {
         let points = (self.vigil.anchor.get(), self.local.state().durable);
-        match prove(&*self.store, &self.history, points, true).await {
-            Ok(Some(found)) => {
-                let doubt = self.doubt(found);
-                // The pages of this upload are no longer pending.
-                self.handoff.slot(self.index, |s| s.gap = Some(doubt.to_string()));
-                doubt
-            }
-            Ok(None) | Err(_) => e.into(),
-        }
+        let reason = match prove(&*self.store, &self.history, points, true).await {
+            Ok(Some(found)) => Some(self.doubt(found)),
+            Ok(None) => self.has_arrived_late().await,
+            Err(_) => None,
+        };
+        let Some(reason) = reason else { return e.into() };
+        // The pages of this upload are no longer pending.
+        self.handoff.slot(self.index, |s| s.gap = Some(reason.to_string()));
+        reason
+    }
+
+    /// Whether the object that the intended upload has met is from an earlier attempt of ours. Then
+    /// that attempt is the intended one again, and the pipeline adopts it when it begins again.
+    async fn has_arrived_late(&mut self) -> Option<ReplicaError> {
+        let id = LtxId::raw(self.local.state().intended.txid);
+        let header = header_of(&*self.store, id).await.ok()?;
+        let point = self.vigil.unanswered.with_print(print_of(&header))?;
+        let said = self.local.intend(point);
+        self.say_local(said);
+        Some(ReplicaError::Late(id.max))
     }
 
     fn doubt(&mut self, found: Finding) -> ReplicaError {

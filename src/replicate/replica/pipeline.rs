@@ -16,7 +16,8 @@
 //!
 //! A failed request is repeated as `retry` says. If the replica is found to hold something
 //! other than what was stored there ([`ReplicaError::Doubt`]), the pipeline begins again with the
-//! first contact.
+//! first contact. So it does if an upload meets the object of an earlier attempt of ours
+//! ([`ReplicaError::Late`]), which may arrive after a kill and the LIST of the next start.
 
 use std::rc::Rc;
 
@@ -56,15 +57,14 @@ impl Replica {
         self.recall_create_only();
         loop {
             let mut executor = self.keep_history();
-            let reason = match self.begin_and_go_on(&mut executor).await {
-                Err(ReplicaError::Doubt(reason)) => reason,
+            match self.begin_and_go_on(&mut executor).await {
+                Err(ReplicaError::Doubt(reason)) => self.say_doubt(&reason),
+                Err(ReplicaError::Late(txid)) => tracing::info!(
+                    db = %self.db_name(), replica = self.store.url(), %txid,
+                    "an upload of an earlier attempt has arrived late; comparing the database with it"
+                ),
                 result => return result,
-            };
-            tracing::warn!(
-                db = %self.db_name(), replica = self.store.url(), reason,
-                "the replica is not what was stored there; looking at all of it again"
-            );
-            self.vitals().fail(&format!("the replica was changed by another program: {reason}"));
+            }
             drop(executor);
             self.history.forget();
             self.store.forget_written();
@@ -73,6 +73,14 @@ impl Replica {
             // What is pending is all that changed, or the slot has a gap.
             self.continuity = Ok(());
         }
+    }
+
+    fn say_doubt(&self, reason: &str) {
+        tracing::warn!(
+            db = %self.db_name(), replica = self.store.url(), reason,
+            "the replica is not what was stored there; looking at all of it again"
+        );
+        self.vitals().fail(&format!("the replica was changed by another program: {reason}"));
     }
 
     async fn begin_and_go_on(&mut self, executor: &mut Background) -> Result<(), ReplicaError> {

@@ -8,6 +8,7 @@ use super::task::Replica;
 use crate::base::{FrameNo, Salts, Txid};
 use crate::ltx::{Header, WalRange};
 use crate::replicate::pending::{Mark, Pending};
+use crate::replicate::state::Point;
 use crate::replicate::state::next_checksum::NextChecksum;
 use crate::store::{ErrorKind, PutOptions};
 use crate::wal::format;
@@ -51,8 +52,7 @@ impl Replica {
             },
         };
         self.pace.spend(Instant::now());
-        let said = self.local.intend(batch.point);
-        self.say_local(said);
+        self.intend(batch.point);
         self.put(&batch).await?;
         let (pages, body) = (batch.hashes.len(), Some((batch.created, &batch.bytes)));
         self.local.note_stamp(self.handoff.stamp());
@@ -112,6 +112,14 @@ impl Replica {
         let encoded = tokio::task::spawn_blocking(move || encode(header, &pages, seed, checksum));
         let encoded = encoded.await.map_err(|e| ReplicaError::Worker(e.to_string()))??;
         Ok(Some(Batch::new(mark, encoded)))
+    }
+
+    /// Notes the point of an upload that is about to begin.
+    pub(super) fn intend(&mut self, point: Point) {
+        let state = *self.local.state();
+        self.vigil.unanswered.replace(&state.durable, &state.intended, &point);
+        let said = self.local.intend(point);
+        self.say_local(said);
     }
 
     /// Uploads the same bytes under the same name until the store answers.

@@ -31,6 +31,10 @@ struct State {
     refuses: AtomicU16,
     /// Whether no request is ever answered.
     hangs: AtomicBool,
+    /// Whether a PUT is not carried out yet, and never answered.
+    delays: AtomicBool,
+    /// PUTs to be carried out before the next one: keys and bodies.
+    delayed: Mutex<Vec<(String, Bytes)>>,
 }
 
 /// The server, on a free port of the loopback interface. Dropping it ends it.
@@ -53,6 +57,11 @@ impl MemoryS3 {
                 async move {
                     let (head, body) = request.into_parts();
                     let body = body.collect().await?.to_bytes();
+                    if head.method == Method::PUT && state.delays.load(Ordering::Relaxed) {
+                        state.delayed.lock().expect("no panic").push((key_of(&head.uri), body));
+                        std::future::pending::<()>().await;
+                        unreachable!("it is never answered");
+                    }
                     if state.hangs.load(Ordering::Relaxed) {
                         state.requests.lock().expect("no panic").push(format!("{} hangs", head.method));
                         std::future::pending::<()>().await;
@@ -99,6 +108,21 @@ impl MemoryS3 {
         self.state.hangs.store(true, Ordering::Relaxed);
     }
 
+    /// Carries out no PUT until the next one after [`MemoryS3::carry_on`].
+    pub fn delay(&self) {
+        self.state.delays.store(true, Ordering::Relaxed);
+    }
+
+    /// The next PUT comes after those that were delayed, which are carried out then.
+    pub fn carry_on(&self) {
+        self.state.delays.store(false, Ordering::Relaxed);
+    }
+
+    /// PUTs that are delayed.
+    pub fn delayed(&self) -> usize {
+        self.state.delayed.lock().expect("no panic").len()
+    }
+
     pub fn url(&self, prefix: &str) -> String {
         format!("s3://{BUCKET}/{prefix}?endpoint=http://{}&region=us-east-1&force-path-style=true", self.addr)
     }
@@ -132,6 +156,10 @@ impl Drop for MemoryS3 {
     }
 }
 
+fn key_of(uri: &http::Uri) -> String {
+    uri.path().trim_start_matches('/').split_once('/').map_or("", |(_, key)| key).to_owned()
+}
+
 fn etag(body: &[u8]) -> String {
     let hex: String = Sha256::digest(body)[..16].iter().map(|b| format!("{b:02x}")).collect();
     format!("\"{hex}\"")
@@ -159,7 +187,7 @@ impl State {
         let query: Vec<(&str, &str)> =
             uri.query().unwrap_or_default().split('&').filter_map(|p| p.split_once('=')).collect();
         let of = |name: &str| query.iter().find(|(n, _)| *n == name).map(|(_, v)| v.replace("%2F", "/"));
-        let key = uri.path().trim_start_matches('/').split_once('/').map_or("", |(_, key)| key).to_owned();
+        let key = key_of(uri);
         let refused = self.refuses.load(Ordering::Relaxed);
         if refused != 0 && (method == Method::PUT || method == Method::POST) {
             return error(refused, if refused == 403 { "AccessDenied" } else { "Refused" });
@@ -168,6 +196,9 @@ impl State {
         match *method {
             Method::GET if key.is_empty() => self.list(&objects, &of),
             Method::PUT => {
+                for (key, body) in self.delayed.lock().expect("no panic").drain(..) {
+                    objects.insert(key, (body, Millis::now()));
+                }
                 let conditional =
                     headers.contains_key("if-none-match") && !self.ignores.load(Ordering::Relaxed);
                 if conditional && objects.contains_key(&key) {

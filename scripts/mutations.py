@@ -926,7 +926,7 @@ mutation(
     "replicate/capture/loss.rs",
     'if «is_smaller» && header.salts',
     'is_smaller && false',
-    "test(whatever_is_damaged_in_a_wal_index)",
+    "test(a_wal_index_that_the_application_rebuilds)",
 )
 mutation(
     "unproven-restart-is-taken",

@@ -1,3 +1,5 @@
+use std::mem::ManuallyDrop;
+use std::os::unix::fs::FileExt as _;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -6,6 +8,7 @@ use rusqlite::Connection;
 use crate::base::limits;
 use crate::replicate::capture::look::tests::{captured, finish, insert, look, writer};
 use crate::replicate::capture::state::Capture;
+use crate::sqlite::database::sibling;
 
 const MODES: [&str; 4] = ["PASSIVE", "FULL", "RESTART", "TRUNCATE"];
 
@@ -121,4 +124,28 @@ async fn after_a_turn_that_was_due_the_checkpoint_lock_is_held_for_a_moment() {
         assert!(capture.guard.is_early(), "{turn}: {:?}", capture.guard);
     }
     assert!(!capture.is_lost());
+}
+
+/// SQLite rebuilds a damaged wal-index itself while CKPT is free. Its count of commits begins again
+/// then, and says nothing about those before.
+#[tokio::test]
+async fn a_wal_index_that_the_application_rebuilds_begins_a_new_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let app = writer(&path);
+    let mut capture = captured(&path);
+    insert(&app, 50);
+    look(&mut capture);
+    assert!(capture.guard.is_early());
+    let before = capture.db.shm().header().unwrap().change;
+    // Closing this descriptor would drop the locks of `app`.
+    let shm =
+        ManuallyDrop::new(std::fs::OpenOptions::new().write(true).open(sibling(&path, "-shm")).unwrap());
+    shm.write_all_at(&[0; 96], 0).unwrap();
+    insert(&app, 1);
+    assert!(capture.db.shm().header().unwrap().change < before, "SQLite has rebuilt it");
+    look(&mut capture);
+    assert!(!capture.is_lost(), "{:?}", capture.state);
+    let header = capture.db.shm().header().unwrap();
+    assert_eq!(capture.taken.change(), header.change, "the count is that of the new wal-index");
 }

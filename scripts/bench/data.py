@@ -1,5 +1,7 @@
 """A database of some size, as like as can be to one of an application, and what it costs to copy it."""
+import ctypes
 import hashlib
+import mmap
 import os
 import random
 import shutil
@@ -58,6 +60,31 @@ def copy(source, target):
     shutil.copyfile(source, target)
     flush(target)
     return time.monotonic() - begun
+
+
+def cached(path):
+    """Bytes of a file that are in the page cache."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
+    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    size, page = os.path.getsize(path), os.sysconf("SC_PAGE_SIZE")
+    if size == 0:
+        return 0
+    file = os.open(path, os.O_RDONLY)
+    try:
+        at = libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, file, 0)
+        if at in (None, ctypes.c_void_p(-1).value):
+            raise OSError(ctypes.get_errno(), "mmap", path)
+        seen = ctypes.create_string_buffer((size + page - 1) // page)
+        found = libc.mincore(at, size, seen)
+        libc.munmap(at, size)
+        if found:
+            raise OSError(ctypes.get_errno(), "mincore", path)
+    finally:
+        os.close(file)
+    return sum(byte & 1 for byte in seen.raw) * page
 
 
 def flush(path):

@@ -3,7 +3,8 @@
 lsfast and Litestream 0.5 restore the very same objects, made by lsfast (or by `--source 0.5`); Litestream 0.3 restores a replica of
 its own of the same database. Each restored database is compared with the original, row by row. Limits, in each round: plain parallel
 GETs of the same objects in ranges, thrown away; and a copy of the database with fsync. For a directory the GETs are reads.
-Each tool runs with its defaults: lsfast lets SQLite look at the result (quick_check), the others don't. So lsfast runs once more without.
+Each tool runs with its defaults. lsfast then compares the result with the database checksum of the replica; where that is missing
+(`--source 0.5`) it lets SQLite look at the result (quick_check), and runs once more without.
 A file that the replica has on two levels is read once by the plain GETs, as by a restore.
 """
 import concurrent.futures
@@ -47,7 +48,7 @@ def run(options):
         wanted = "lsfast" if options.source == "lsfast" else "litestream05"
         if wanted not in by_kind:
             raise Failed(f"--source {options.source}: it is not among the tools")
-        turns = [GETS, COPY, *by_kind.values(), *(Unchecked(t) for t in by_kind.values() if t.kind == "lsfast")]
+        turns = [GETS, COPY, *by_kind.values(), *(Unchecked(t) for t in by_kind.values() if t.kind == "lsfast" and options.source != "lsfast")]
         increments = sorted({int(n) for n in options.increments.split(",")})
         print(f"making a database of {options.size} MB and its replicas", flush=True)
         for count in increments:
@@ -118,10 +119,11 @@ def one(session, what, origin, replicas, proof):
         path.unlink()
     os.sync()
     if what is COPY:
-        return {"tool": COPY, "seconds": data.copy(origin, str(out))}
+        return {"tool": COPY, "seconds": data.copy(origin, str(out)), "cached": data.cached(str(out))}
     if what is GETS:
         return {"tool": GETS, **gets(session, next(iter(replicas.values())), options.parallelism)}
     result = what.restore(session.workspace, session.server, replicas[what.kind], out, options.parallelism)
+    result["cached"] = data.cached(str(out))
     begun = time.monotonic()
     data.flush(out)
     result["flush"] = time.monotonic() - begun
@@ -169,13 +171,15 @@ def show(options, facts, results, increments):
             middle = lambda key: report.median([r[key] for r in own])
             row = [count, name, f"{middle('seconds'):.2f}", f"{middle('seconds') / max(base.values()):.2f}"]
             if "cpu" in own[0]:
-                row += [f"{middle('cpu'):.2f}", f"{max(r['rss'] for r in own) / 1e6:.0f}", f"{middle('flush'):.2f}"]
+                row += [f"{middle(key):.2f}" for key in ("user", "system", "cpu")]
+                row += [f"{max(r['rss'] for r in own) / 1e6:.0f}", f"{middle('flush'):.2f}"]
             else:
-                row += ["-"] * 3
+                row += ["-"] * 5
+            row.append(f"{middle('cached') / 1e6:.0f}" if "cached" in own[0] else "-")
             row += [own[0].get("objects", "-"), f"{own[0]['bytes'] / 1e6:.1f}" if "bytes" in own[0] else "-"]
             rows.append(row)
-    print("ratio: to the slower of the two limits; flush: what an fsync after the end still takes")
-    report.table(["increments", "", "s", "ratio", "CPU s", "RSS MB", "flush s", "objects", "MB"], rows)
+    print("ratio: to the slower of the two limits; flush: what an fsync after the end still takes; cached: of the new file, in the page cache")
+    report.table(["increments", "", "s", "ratio", "user s", "system s", "CPU s", "RSS MB", "flush s", "cached MB", "objects", "MB"], rows)
     plot = report.Plot("restore: each round", "s", "part of the rounds")
     for r in dict.fromkeys((r["tool"], r["increments"]) for r in results):
         plot.line(f"{r[0]}, {r[1]}", report.cdf([x["seconds"] for x in results if (x["tool"], x["increments"]) == r]))

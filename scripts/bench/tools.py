@@ -87,7 +87,8 @@ def timed(workspace, name, command, env):
         popen.returncode = os.waitstatus_to_exitcode(status)
     if status:
         raise Failed(f"{name}: {' '.join(map(str, command))}\n{log.read_text(errors='replace')[-2000:]}")
-    return {"seconds": seconds, "cpu": usage.ru_utime + usage.ru_stime, "rss": usage.ru_maxrss * 1024}
+    cpu = {"user": usage.ru_utime, "system": usage.ru_stime, "cpu": usage.ru_utime + usage.ru_stime}
+    return {"seconds": seconds, **cpu, "rss": usage.ru_maxrss * 1024}
 
 
 def lsfast_url(server, endpoint, prefix):

@@ -75,5 +75,9 @@ pub const SHELL_BYTES: usize = 16 << 20;
 /// none of these states is restored whole.
 pub const DELTA_HEADERS: usize = 1_000;
 
+/// Entries of listings in parts that a folder of `--cache` knows, some 48 bytes each. With more
+/// it forgets them, and blocks of files that are listed no longer are not kept.
+pub const VIEW_LISTED_MAX: usize = 200_000;
+
 /// Pages that are looked up one by one in a long page index. For more of them it is read whole.
 pub const DELTA_LOOKUPS: usize = 16;

@@ -110,7 +110,7 @@ pub async fn choose(store: &dyn Store, selection: Selection) -> Result<Choice, R
 ///
 /// # Errors
 /// [`RestoreError`], if the state cannot be restored.
-pub async fn of_listing(
+pub(super) async fn of_listing(
     store: &dyn Store,
     listing: &Listing,
     selection: Selection,
@@ -120,7 +120,7 @@ pub async fn of_listing(
 }
 
 /// Lists what a state needs.
-pub(super) async fn survey_for(store: &dyn Store, selection: Selection) -> Result<Survey, RestoreError> {
+pub(crate) async fn survey_for(store: &dyn Store, selection: Selection) -> Result<Survey, RestoreError> {
     let Selection { until, generation, index, salvage } = selection;
     Ok(match until {
         _ if salvage || generation.is_some() || index.is_some() => Survey::whole(store).await?,

@@ -73,7 +73,8 @@ mod walk;
 mod write;
 
 pub(crate) use blocking::blocking;
-pub use choose::{Choice, Files, choose, of_listing};
+pub(crate) use choose::survey_for;
+pub use choose::{Choice, Files, choose};
 pub use error::{CompareError, RestoreError};
 pub use fetch::requests;
 pub(crate) use integrity::check as check_integrity;
@@ -86,10 +87,10 @@ pub use points::{Point, PointState, object_name, points};
 pub use progress::{Progress, Silent, Stage};
 pub use report::{ProvenBy, Report};
 pub use run::run;
+pub(crate) use search::choose_sound;
 pub use survey::Survey;
 pub(crate) use target::{LOCKS as LOCK_BYTES, Target, remove_leftovers, take_over};
 pub(crate) use times::header as read_header;
-pub(crate) use verify::odd_files;
 pub use verify::{
     Compared, Health, Meter, VerifyOptions, VerifyReport, lost_states, one as prove_file, verify_replica,
 };

@@ -260,3 +260,28 @@ impl<'a> Search<'a> {
         all
     }
 }
+
+/// Chooses from what is listed, without damaged files and those of another history, and lists more
+/// where that is not enough.
+///
+/// # Errors
+/// As a restore of this state.
+pub(crate) async fn choose_sound(
+    store: &Arc<dyn Store>,
+    survey: &mut Survey,
+    state: Selection,
+    damaged: &mut Damaged,
+) -> Result<Choice, RestoreError> {
+    loop {
+        let choice = choose::of_survey(&**store, survey, state, damaged).await?;
+        let (Files::Ltx(files), Some(txid)) = (&choice.files, choice.txid()) else { return Ok(choice) };
+        let odd = verify::odd_files(store, &survey.listing().files, damaged, txid).await?;
+        let mut again = false;
+        for (id, why) in odd {
+            again |= files.iter().any(|f| f.id == id) && damaged.add(id, why);
+        }
+        if !again {
+            return Ok(choice);
+        }
+    }
+}

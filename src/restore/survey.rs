@@ -190,7 +190,7 @@ impl Survey {
     ///
     /// # Errors
     /// Those of the listing.
-    pub(super) async fn complete(&mut self, store: &dyn Store) -> Result<()> {
+    pub async fn complete(&mut self, store: &dyn Store) -> Result<()> {
         if !self.is_whole() {
             *self = Survey::whole(store).await?;
         }
@@ -274,11 +274,41 @@ impl Survey {
         Ok(())
     }
 
+    /// Lists what the newest state needs, if that was not done.
+    ///
+    /// # Errors
+    /// Those of the listing.
+    pub async fn extend_to_newest(&mut self, store: &dyn Store) -> Result<()> {
+        if self.is_whole() || self.from() != Txid(0) {
+            return Ok(());
+        }
+        let reached = self.reached(END);
+        self.tail(store, reached, true).await
+    }
+
+    /// Lists what leads from the state at `from` to the one at `to` in few files: of levels 0 and 1
+    /// the two ends, which the levels above do not cover.
+    ///
+    /// # Errors
+    /// Those of the listing.
+    pub async fn cover_ends(&mut self, store: &dyn Store, from: Txid, to: Txid) -> Result<()> {
+        let merged = self.listing.files.iter().map(|e| e.id);
+        let merged = merged.filter(|id| id.level > level(1) && id.level < Level::SNAPSHOT);
+        let within: Vec<_> = merged.filter(|id| id.min > from && id.max <= to).collect();
+        let begin = within.iter().map(|id| id.min).min();
+        let end = within.iter().map(|id| id.max).max();
+        let (Some(begin), Some(end)) = (begin, end) else { return self.cover(store, from, to).await };
+        if begin > from.next() {
+            self.cover(store, from, begin).await?;
+        }
+        if end < to { self.cover(store, end, to).await } else { Ok(()) }
+    }
+
     /// Lists levels 0 and 1 from the state at `from`, where the levels from 2 on lead, to `to`.
     ///
     /// # Errors
     /// Those of the listing.
-    pub(super) async fn cover(&mut self, store: &dyn Store, from: Txid, to: Txid) -> Result<()> {
+    pub async fn cover(&mut self, store: &dyn Store, from: Txid, to: Txid) -> Result<()> {
         let begin = self.first_before(from);
         let missing = [(Level::RAW, self.raw.missing(from, to)), (level(1), self.first.missing(begin, to))];
         let list = |(of, missing): (Level, Option<(Txid, Txid)>)| async move {

@@ -35,7 +35,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::base::{LtxId, limits};
 use crate::io::{self, File};
-use crate::store::{BoxFuture, Entry, Forward, Listing, Result, Store};
+use crate::store::{BoxFuture, Entry, Forward, Listed, Listing, Part, Result, Store};
 
 /// Bytes of the CRC at the end of a block's file.
 const CRC_LEN: usize = 4;
@@ -126,6 +126,19 @@ impl Forward for KeepingStore {
             let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
             *listed = listing.files.iter().map(|entry| (entry.id, *entry)).collect();
             Ok(listing)
+        })
+    }
+
+    fn list_part<'a>(&'a self, part: Part) -> BoxFuture<'a, Result<Option<Listed>>> {
+        Box::pin(async move {
+            let found = self.inner.list_part(part).await?;
+            let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+            if listed.len() > limits::VIEW_LISTED_MAX {
+                listed.clear();
+            }
+            let files = found.iter().flat_map(|found| &found.listing.files);
+            listed.extend(files.map(|entry| (entry.id, *entry)));
+            Ok(found)
         })
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::source::Source;
+use super::source::{Needed, Source};
 use super::stored_file::StoredFile;
 use super::{Replica, ViewError};
 use crate::base::clock::Millis;
@@ -28,18 +28,22 @@ pub struct Change {
 }
 
 impl History {
-    /// Finds the files of the TXIDs after `from` up to `to`. Lists the replica once, and reads the
-    /// page index of each file. `from` 0 means from the beginning.
+    /// Finds the files of the TXIDs after `from` up to `to`. Lists them, and reads the page index
+    /// of each file. `from` 0 means from the beginning.
     ///
     /// # Errors
     /// [`ViewError::NoHistory`], if the files leave a gap or do not begin or end there.
     pub fn files(replica: &Replica, from: Txid, to: Txid) -> Result<History, ViewError> {
-        let mut source = Source::list(replica)?;
+        let mut source = Source::list(replica, Needed::Steps(from, to))?;
         loop {
-            let chain = chain(&source.sound(), from, to).map_err(|reached| {
-                let url = replica.store().url().to_owned();
-                ViewError::NoHistory { url, from, to, reached }
-            })?;
+            let chain = match chain(&source.sound(), from, to) {
+                Ok(chain) => chain,
+                Err(_) if source.complete(replica)? => continue,
+                Err(reached) => {
+                    let url = replica.store().url().to_owned();
+                    return Err(ViewError::NoHistory { url, from, to, reached });
+                }
+            };
             match opened(replica, &chain) {
                 Ok(changes) => return Ok(History { changes }),
                 Err(e) => source.around(replica, e)?,
@@ -58,7 +62,9 @@ impl History {
         to: Txid,
         count: usize,
     ) -> Result<(History, bool), ViewError> {
-        let mut source = Source::list(replica)?;
+        // A step has at least one TXID.
+        let listed = Txid(to.0.saturating_sub(count as u64).max(after.0));
+        let mut source = Source::list(replica, Needed::Steps(listed, to))?;
         loop {
             let files = source.sound();
             let mut steps = Vec::new();
@@ -69,6 +75,9 @@ impl History {
                     steps = found;
                     break;
                 }
+            }
+            if steps.len() <= count && source.complete(replica)? {
+                continue;
             }
             let first = steps.len().saturating_sub(count);
             match opened(replica, &steps[first..]) {

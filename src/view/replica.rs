@@ -112,10 +112,11 @@ impl Replica {
         }
     }
 
-    /// Forgets files that are not listed any more. States that are open keep theirs.
+    /// Forgets files that are neither listed nor in use. What is listed may be a part of the
+    /// replica.
     pub(super) fn retain(&self, listing: &Listing) {
         let listed: HashSet<LtxId> = listing.files.iter().map(|entry| entry.id).collect();
-        lock(&self.0.files).retain(|id, _| listed.contains(id));
+        lock(&self.0.files).retain(|id, file| listed.contains(id) || Arc::strong_count(file) > 1);
     }
 
     /// Forgets a file, because it is damaged or not there.

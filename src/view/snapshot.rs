@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::ahead::Ahead;
 use super::page_index::PageIndex;
-use super::source::Source;
+use super::source::{Needed, Source};
 use super::stored_file::StoredFile;
 use super::{At, Pages, Replica, ViewError};
 use crate::base::clock::Millis;
@@ -40,7 +40,7 @@ pub fn open(replica: &Replica, at: At) -> Result<Snapshot, ViewError> {
 
 impl Snapshot {
     fn open(replica: &Replica, at: At) -> Result<Snapshot, ViewError> {
-        let mut source = Source::list(replica)?;
+        let mut source = Source::list(replica, Needed::State(at.into()))?;
         loop {
             let (choice, plan) = source.choose(replica, at.into())?;
             match files(replica, &plan) {
@@ -192,6 +192,7 @@ impl Pages for Snapshot {
         if number == self.header.page_size.lock_page().get() {
             return Ok(vec![0; self.header.page_size.bytes()].into());
         }
+        self.source.begin();
         loop {
             match self.try_page(number) {
                 Ok(page) => return Ok(page),

@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::lsfast::base::clock::Millis;
-use ::lsfast::base::{Level, LtxId, PageSize, Pgno, Txid};
+use ::lsfast::base::{DatabaseChecksum, Level, LtxId, PageSize, Pgno, Txid};
 use ::lsfast::io::{Engine, IoChoice};
 use ::lsfast::ltx::{Header, WalRange, encode_file};
 use ::lsfast::restore::{
     Integrity, Report, RestoreError, RestoreOptions, Silent, Survey, Until, points, run,
 };
 use ::lsfast::store::Store;
+use ::lsfast::view::delta::{self, DeltaOptions, Planned};
+use ::lsfast::view::{self, At, History, Pages as _, Replica};
 use tempfile::TempDir;
 
 use crate::support::memory::MemoryS3;
@@ -35,16 +37,22 @@ struct World {
     dir: TempDir,
     image: Vec<u8>,
     begin: Millis,
+    /// Whether each state has its TXID as `user_version`, and its checksum.
+    told_apart: bool,
 }
 
 impl World {
     fn new() -> World {
+        World::made(false)
+    }
+
+    fn made(told_apart: bool) -> World {
         let dir = tempfile::tempdir().expect("a directory");
         let db = dir.path().join("app.db");
         sqlite::create(&db, PAGE_SIZE).close().expect("closed");
         let image = sqlite::image(&db);
         let begin = Millis(Millis::now().0 - 1_000 * NEWEST as i64);
-        let world = World { server: MemoryS3::start(), dir, image, begin };
+        let world = World { server: MemoryS3::start(), dir, image, begin, told_apart };
         world.put(Level::SNAPSHOT, 1, 1);
         for txid in 1..=NEWEST {
             // Most of them are never read.
@@ -70,9 +78,19 @@ impl World {
         Millis(self.begin.0 + 1_000 * txid as i64)
     }
 
+    /// The database in a state.
+    fn state(&self, txid: u64) -> Vec<u8> {
+        let mut image = self.image.clone();
+        if self.told_apart {
+            image[60..64].copy_from_slice(&u32::try_from(txid).expect("a day").to_be_bytes());
+        }
+        image
+    }
+
     fn put(&self, level: Level, min: u64, max: u64) {
         let size = PageSize::new(PAGE_SIZE).expect("a size");
-        let pages: Vec<&[u8]> = self.image.chunks(PAGE_SIZE as usize).collect();
+        let image = self.state(max);
+        let pages: Vec<&[u8]> = image.chunks(PAGE_SIZE as usize).collect();
         let wanted = if min == 1 { pages.len() } else { 1 };
         let header = Header::new(
             size,
@@ -81,6 +99,8 @@ impl World {
             self.at(max),
             WalRange::default(),
         );
+        let checksum = self.told_apart.then(|| DatabaseChecksum::of(size, &image));
+        let header = Header { checksum, ..header };
         let numbered =
             pages.iter().take(wanted).zip(1..).map(|(page, n)| (Pgno::new(n).expect("a page"), *page));
         let numbered: Vec<_> = numbered.collect();
@@ -240,4 +260,70 @@ fn a_day_of_raw_files_costs_no_listing() {
         assert!(report.txid >= Txid(NEWEST) && report.is_newest, "{}", report.txid);
     });
     assert!((87..=100).contains(&lists), "ignored: {lists} LISTs");
+}
+
+/// `query`, `log`, `diff` and `restore --into` list no more of it than a restore does.
+#[test]
+fn a_day_of_raw_files_costs_a_view_no_listing() {
+    let world = World::made(true);
+    let lists = |what: &str, most: usize, work: &mut dyn FnMut()| {
+        let lists = world.lists(work);
+        println!("{what}: {lists} LISTs");
+        assert!(lists <= most, "{what}: {lists} LISTs");
+    };
+    let version = |page: &[u8]| u64::from(u32::from_be_bytes(page[60..64].try_into().expect("four")));
+    let replica = || Replica::new(world.store()).expect("threads");
+
+    // One state.
+    for (at, txid) in [
+        (At::Newest, NEWEST),
+        (At::Txid(Txid(30_005)), 30_005),
+        (At::Time(Millis(world.at(30_030).0 + 500)), 30_030),
+    ] {
+        lists(&format!("the state {txid}"), MOST, &mut || {
+            let mut state = view::open(&replica(), at).expect("a state");
+            assert_eq!((state.txid(), state.is_newest()), (Txid(txid), txid == NEWEST));
+            assert_eq!(version(&state.page(1).expect("a page")), txid);
+        });
+    }
+
+    // The steps between states, each as small as it is.
+    lists("the newest 20 steps", MOST + 1, &mut || {
+        let (history, more) = History::newest(&replica(), Txid(0), Txid(NEWEST), 20).expect("steps");
+        let ends: Vec<u64> = history.changes().iter().map(|c| c.entry().id.max.0).collect();
+        assert_eq!((ends, more), ((NEWEST - 19..=NEWEST).collect(), true));
+    });
+    lists("25 steps of an earlier time", MOST, &mut || {
+        let history = History::files(&replica(), Txid(30_005), Txid(30_030)).expect("steps");
+        let ends: Vec<u64> = history.changes().iter().map(|c| c.entry().id.max.0).collect();
+        assert_eq!(ends, (30_006..=30_030).collect::<Vec<_>>());
+    });
+
+    // A file becomes another state. Which one it is follows from when it was written, or else is
+    // looked for among all.
+    for (from, to, written, most) in [
+        (NEWEST, 30_005, NEWEST, 2 * MOST),
+        (30_005, NEWEST, 30_005, 2 * MOST),
+        (30_030, 30_007, 30_030, 2 * MOST),
+        (86_000, NEWEST, 86_200, 100),
+    ] {
+        lists(&format!("from {from} to {to}"), most, &mut || {
+            let path = world.dir.path().join("into.db");
+            std::fs::write(&path, world.state(from)).expect("a file");
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(world.at(written).0 as u64);
+            let file = std::fs::File::options().write(true).open(&path).expect("the file");
+            file.set_modified(time).expect("a time");
+            drop(file);
+            let (until, integrity) = (Until::Txid(Txid(to)), Integrity::Quick);
+            let options = DeltaOptions { path: path.clone(), until, integrity, parallel: 4, hint: None };
+            let planned = runtime().block_on(delta::plan(world.store(), options)).expect("a plan");
+            let plan = match planned {
+                Planned::Pages(plan) => plan,
+                Planned::Whole(why) => panic!("from {from} to {to}: {why}"),
+            };
+            assert_eq!((plan.base(), plan.pages()), ((Txid(from), 0), 1));
+            runtime().block_on(plan.fetch(&Silent)).expect("pages").apply().expect("the state");
+            assert!(std::fs::read(&path).expect("the file") == world.state(to));
+        });
+    }
 }

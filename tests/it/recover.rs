@@ -218,10 +218,18 @@ fn a_wrong_delete_is_taken_back_from_an_s3_server() {
 }
 
 /// The size of the promise: a million rows, of which 10,000 are deleted.
+const MILLION: Size = Size { orders: 1_000_000, every: 100 };
+
 #[test]
 #[ignore = "takes minutes"]
-fn a_wrong_delete_among_a_million_rows_is_taken_back() {
-    story(&at(Place::Weed(Weed::start())), Size { orders: 1_000_000, every: 100 });
+fn a_wrong_delete_among_a_million_rows_is_taken_back_from_seaweedfs() {
+    story(&at(Place::Weed(Weed::start())), MILLION);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn a_wrong_delete_among_a_million_rows_is_taken_back_from_an_s3_server() {
+    story(&at(Place::S3s(S3Server::start())), MILLION);
 }
 
 /// Litestream keeps no lists of times, and its headers have no checksum of the database.

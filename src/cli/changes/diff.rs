@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
+use super::settled::settled;
 use super::when::error;
 use super::{show, when};
 use crate::base::Txid;
@@ -102,17 +103,19 @@ pub(in crate::cli) fn text(setup: &mut Setup, args: &DiffArgs) -> anyhow::Result
     let location = event_loop.block_on(choose::location(setup, &args.url))?;
     let store = event_loop.block_on(async { setup.open(&location) })?;
     let replica = Replica::new(store)?;
-    let old = open(&replica, args.from)?;
-    let new = open(&replica, args.to.unwrap_or(At::Newest))?;
-    let (from, to) = (Named::of(&old), Named::of(&new));
-    if from.txid > to.txid {
-        anyhow::bail!(
-            "--from is the state {}, which is newer than {}, that of --to",
-            from.label(),
-            to.label()
-        );
-    }
-    let mut diff = compare(&replica, old, new, args.table.as_deref())?;
+    let (mut diff, from, to) = settled(|| {
+        let old = open(&replica, args.from)?;
+        let new = open(&replica, args.to.unwrap_or(At::Newest))?;
+        let (from, to) = (Named::of(&old), Named::of(&new));
+        if from.txid > to.txid {
+            anyhow::bail!(
+                "--from is the state {}, which is newer than {}, that of --to",
+                from.label(),
+                to.label()
+            );
+        }
+        Ok((compare(&replica, old, new, args.table.as_deref())?, from, to))
+    })?;
     if let Some(name) = args.table.as_deref().filter(|_| diff.tables.is_empty())
         && !diff.known_tables.iter().any(|t| t.eq_ignore_ascii_case(name))
     {

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
+use super::settled::settled;
 use super::show;
 use super::when::{error, state};
 use crate::base::clock::Millis;
@@ -79,18 +80,17 @@ pub(in crate::cli) fn text(setup: &mut Setup, args: &LogArgs) -> anyhow::Result<
     let location = event_loop.block_on(choose::location(setup, &args.url))?;
     let store = event_loop.block_on(async { setup.open(&location) })?;
     let replica = Replica::new(store)?;
-    let newest = match args.until {
-        Some(until) => state(&replica, At::Time(until))?.map(|s| s.txid()),
-        None => Some(open(&replica, At::Newest)?.txid()),
-    };
-    let after = match args.since {
-        Some(since) => state(&replica, At::Time(since))?.map_or(Txid(0), |s| s.txid()),
-        None => Txid(0),
-    };
-    let (mut steps, older) = match newest {
-        Some(newest) => collect(&replica, args, after, newest)?,
-        None => (Vec::new(), false),
-    };
+    let (mut steps, older) = settled(|| {
+        let newest = match args.until {
+            Some(until) => state(&replica, At::Time(until))?.map(|s| s.txid()),
+            None => Some(open(&replica, At::Newest)?.txid()),
+        };
+        let after = match args.since {
+            Some(since) => state(&replica, At::Time(since))?.map_or(Txid(0), |s| s.txid()),
+            None => Txid(0),
+        };
+        newest.map_or(Ok((Vec::new(), false)), |newest| collect(&replica, args, after, newest))
+    })?;
     steps.reverse();
     Ok(if args.json { to_json(&steps) } else { to_text(&steps, older) })
 }

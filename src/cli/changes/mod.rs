@@ -2,6 +2,7 @@
 
 mod diff;
 mod log;
+mod settled;
 mod show;
 mod when;
 

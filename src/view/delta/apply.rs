@@ -59,8 +59,9 @@ impl Fetched {
     fn replace(&self, watch: Watch<'_>) -> Result<Verdict, RestoreError> {
         let local = &self.plan.local;
         remove_leftovers(&local.path);
-        let journal = Pending::create(temporary_beside(&local.path), MODE)
-            .map_err(|e| RestoreError::output("write", &local.sibling("-journal"), 0, e))?;
+        let journal = Pending::create(temporary_beside(&local.path), MODE).map_err(|e| {
+            RestoreError::output("write", &local.sibling("-journal"), self.journal_bytes(), e)
+        })?;
         let folder = journal.directory();
         self.write_journal(journal, &folder, watch)?;
         let done = self.write_pages(watch).and_then(|()| self.prove()).and_then(|()| self.check());
@@ -87,6 +88,12 @@ impl Fetched {
         RestoreError::HalfDone { what, path, cause: cause.to_string() }
     }
 
+    /// Length of the journal.
+    fn journal_bytes(&self) -> u64 {
+        let record = self.plan.local.page_size.bytes() + journal::RECORD;
+        (journal::SECTOR + self.plan.replaced().count() * record) as u64
+    }
+
     /// Gives the journal its name, complete and flushed. Files of an earlier journal or WAL have no
     /// content that counts, and are removed.
     fn write_journal(
@@ -97,7 +104,7 @@ impl Fetched {
     ) -> Result<(), RestoreError> {
         let local = &self.plan.local;
         let name = local.sibling("-journal");
-        let failed = |e| RestoreError::output("write", &name, 0, e);
+        let failed = |e| RestoreError::output("write", &name, self.journal_bytes(), e);
         // Tells other restores that this file is in use, until it has its name.
         journal.file().std().lock().map_err(failed)?;
         take_over(local.stat(), journal.file());

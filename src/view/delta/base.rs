@@ -8,18 +8,26 @@
 //! A database that went on without its replica is no state of it. Where its page hashes are known
 //! as of some state ([`Hint`]), the pages that differ from them are known too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
 use super::local::Local;
+use crate::base::clock::Millis;
 use crate::base::pages::PageSet;
 use crate::base::{Pgno, Txid, limits};
 use crate::ltx::Header;
 use crate::restore::damage::{self, Damaged};
-use crate::restore::{RestoreError, read_header};
+use crate::restore::{self, RestoreError, Survey, Until, read_header};
 use crate::store::{Entry, Store};
+
+/// Headers that are read first, together: of the wanted state, the newest one, and the hint.
+const LIKELY: usize = 3;
+
+/// Headers of states near the time of the file that are read before all of a large replica is
+/// listed.
+const NEAR: usize = 4 * limits::HEADERS_AT_ONCE;
 
 /// The hashes of all pages of the database as of a state.
 #[derive(Debug, Clone)]
@@ -38,38 +46,82 @@ pub(super) struct Base {
     pub(super) changed: PageSet,
 }
 
-/// Finds the state; `None` if the file is none that is known.
+/// What is listed when candidates are chosen: more where the file is none of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// The newest states, and that of the hint.
+    Likely,
+    /// The states stored near the time at which the file was written.
+    Near,
+    Everything,
+}
+
+/// Finds the state; `None` if the file is none that is known. Lists what it needs for that.
 pub(super) async fn find(
     store: &Arc<dyn Store>,
-    files: &[Entry],
-    damaged: &Damaged,
+    survey: &mut Survey,
+    damaged: &mut Damaged,
     local: &Local,
     wanted: Txid,
     hint: Option<&Hint>,
 ) -> Result<Option<Base>, RestoreError> {
-    let ends = candidates(files, damaged, local, wanted, hint);
-    // The first ones are read together, then as many as fit into one round trip.
-    let likely = ends.len().min(3);
-    let chunks = std::iter::once(&ends[..likely]).chain(ends[likely..].chunks(limits::HEADERS_AT_ONCE));
-    for (round, chunk) in chunks.enumerate() {
-        let headers = headers(store, chunk).await?;
-        let is_it = |h: &&Header| {
-            (h.checksum, h.commit, h.page_size) == (Some(local.sum), local.pages, local.page_size)
-        };
-        if let Some(header) = headers.iter().find(is_it) {
-            return Ok(Some(Base { txid: header.max, changed: PageSet::default() }));
+    let mut seen = BTreeSet::new();
+    for look in [Look::Likely, Look::Near, Look::Everything] {
+        let was_whole = survey.is_whole();
+        match look {
+            Look::Likely => {
+                survey.extend_to_newest(&**store).await?;
+                if let Some(hint) = hint {
+                    survey.cover(&**store, Txid(hint.txid.0.saturating_sub(1)), hint.txid).await?;
+                }
+            }
+            Look::Near if was_whole => continue,
+            Look::Near => near(store, survey, damaged, local).await?,
+            Look::Everything => survey.complete(&**store).await?,
         }
-        if round > 0 {
-            continue;
-        }
-        if let Some(hint) = hint
-            && let Some(header) = headers.iter().find(|h| h.max == hint.txid)
-            && let Some(changed) = differing(local, hint, header)
-        {
-            return Ok(Some(Base { txid: hint.txid, changed }));
+        let files = &survey.listing().files;
+        let mut ends = candidates(files, damaged, local, wanted, hint);
+        ends.retain(|e| !seen.contains(&e.id.max));
+        ends.truncate(match look {
+            Look::Likely => LIKELY,
+            Look::Near => NEAR,
+            Look::Everything => limits::DELTA_HEADERS - seen.len(),
+        });
+        for chunk in ends.chunks(limits::HEADERS_AT_ONCE) {
+            seen.extend(chunk.iter().map(|e| e.id.max));
+            let headers = headers(store, chunk).await?;
+            let is_it = |h: &&Header| {
+                (h.checksum, h.commit, h.page_size) == (Some(local.sum), local.pages, local.page_size)
+            };
+            if let Some(header) = headers.iter().find(is_it) {
+                return Ok(Some(Base { txid: header.max, changed: PageSet::default() }));
+            }
+            if look == Look::Likely
+                && let Some(hint) = hint
+                && let Some(header) = headers.iter().find(|h| h.max == hint.txid)
+                && let Some(changed) = differing(local, hint, header)
+            {
+                return Ok(Some(Base { txid: hint.txid, changed }));
+            }
         }
     }
     Ok(None)
+}
+
+/// Lists the states stored near the time at which the file was written.
+async fn near(
+    store: &Arc<dyn Store>,
+    survey: &mut Survey,
+    damaged: &mut Damaged,
+    local: &Local,
+) -> Result<(), RestoreError> {
+    let time = Until::Before(Millis(local.modified_ms()));
+    match restore::choose_sound(store, survey, time.into(), damaged).await {
+        // The file is older than the replica, or its time cannot be reached: no state is near it.
+        Ok(_) | Err(RestoreError::TooEarly { .. } | RestoreError::Plan { .. }) => Ok(()),
+        Err(e) if damage::fault(&e).is_some() || damage::moved(&e).is_some() => Ok(()),
+        Err(e) => Err(e),
+    }
 }
 
 /// One file for each state, in the order in which their headers are worth reading.
@@ -94,7 +146,6 @@ fn candidates(
     let written = local.modified_ms();
     others.sort_by_key(|e| (e.modified.0.abs_diff(written), std::cmp::Reverse(e.id.max)));
     order.extend(others);
-    order.truncate(limits::DELTA_HEADERS);
     order
 }
 

@@ -3,6 +3,7 @@
 //! Nothing of the database is touched meanwhile: an error of the store, a signal or a crash costs
 //! nothing but what was fetched. The kernel frees the nameless file with its last descriptor.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -47,7 +48,11 @@ impl DeltaPlan {
     pub async fn fetch(self, progress: &dyn Progress) -> Result<Fetched, RestoreError> {
         progress.planned(self.found.frames.len(), self.bytes());
         progress.stage(Stage::Pages);
-        let failed = |e| RestoreError::output("write next to", &self.local.path, 0, e);
+        let size = u64::from(self.found.header.page_size.get());
+        let name = format!("the fetched pages next to {}", self.local.path.display());
+        let spool_name = Arc::new(PathBuf::from(name));
+        let need = self.found.wanted.len() as u64 * size;
+        let failed = |e| RestoreError::output("write", &spool_name, need, e);
         let spool = {
             let pending = Pending::create_beside(&self.local.path, MODE).map_err(failed)?;
             pending.file().clone()
@@ -58,20 +63,19 @@ impl DeltaPlan {
         let (mut waiting, mut next_slot) = (requests, 0);
         let mut under_way = JoinSet::new();
         let mut pages: Vec<Spooled> = Vec::with_capacity(self.found.wanted.len());
-        let size = u64::from(self.found.header.page_size.get());
         loop {
             while under_way.len() < self.options.parallel.max(1)
                 && let Some((file, frames)) = waiting.next()
             {
                 let (store, spool, slot) = (Arc::clone(&self.store), spool.clone(), next_slot);
+                let spool_name = Arc::clone(&spool_name);
                 next_slot += frames.len() as u64;
                 under_way.spawn(async move {
                     let bytes = frames.iter().map(|frame| u64::from(frame.len)).sum::<u64>();
                     let read = file.read(&*store, &frames).await?;
                     let kept = blocking(move || {
-                        keep(&spool, &file, &frames, &read, (slot, size)).map_err(|e| {
-                            RestoreError::output("write", std::path::Path::new("fetched pages"), 0, e)
-                        })
+                        keep(&spool, &file, &frames, &read, (slot, size))
+                            .map_err(|e| RestoreError::output("write", &spool_name, need, e))
                     });
                     Ok::<_, RestoreError>((bytes, kept.await?))
                 });

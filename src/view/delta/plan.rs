@@ -13,10 +13,8 @@ use crate::base::pages::PageSet;
 use crate::base::{DatabaseChecksum, Level, LtxId, Pgno, Txid, limits};
 use crate::ltx::{Header, IndexEntry};
 use crate::restore::damage::Damaged;
-use crate::restore::{
-    self, Choice, Files, Integrity, RestoreError, Selection, Target, Until, blocking, damage,
-};
-use crate::store::{Entry, Listing, Store};
+use crate::restore::{self, Files, Integrity, RestoreError, Survey, Target, Until, blocking, damage};
+use crate::store::{Entry, Store};
 use crate::view::page_index::PageIndex;
 use crate::view::stored_file::{self, StoredFile};
 
@@ -198,9 +196,11 @@ enum Found {
 }
 
 async fn found(store: &Arc<dyn Store>, local: &Local, options: &DeltaOptions) -> Result<Found, RestoreError> {
-    let listing = store.list_all().await?;
-    let mut damaged = Damaged::of_listing(&listing.files);
-    let Some((choice, files)) = choose(store, &listing, options.until.into(), &mut damaged).await? else {
+    let state = options.until.into();
+    let mut survey = restore::survey_for(&**store, state).await?;
+    let mut damaged = Damaged::of_listing(&survey.listing().files);
+    let choice = restore::choose_sound(store, &mut survey, state, &mut damaged).await?;
+    let Files::Ltx(files) = &choice.files else {
         return Ok(Found::Whole("the state is one of Litestream 0.3, whose files have no page index".into()));
     };
     let newest_first: Vec<Entry> = files.iter().rev().copied().collect();
@@ -214,12 +214,13 @@ async fn found(store: &Arc<dyn Store>, local: &Local, options: &DeltaOptions) ->
         return Ok(Found::Whole("the replica has no checksum of the wanted state".to_owned()));
     };
     let hint = options.hint.as_ref();
-    let Some(base) = base::find(store, &listing.files, &damaged, local, header.max, hint).await? else {
+    let found = base::find(store, &mut survey, &mut damaged, local, header.max, hint).await?;
+    let Some(base) = found else {
         return Ok(Found::Whole("it is not one of the states of the replica".to_owned()));
     };
     let created = choice.known_time().unwrap_or(header.timestamp);
     let (from, to) = (base.txid.min(header.max), base.txid.max(header.max));
-    let Some(between) = cover(&damaged.sound(&listing.files), from, to) else {
+    let Some(between) = between(store, &mut survey, &damaged, from, to).await? else {
         let why = format!("the replica no longer has the files between TXID {from} and TXID {to}");
         return Ok(Found::Whole(why));
     };
@@ -241,30 +242,22 @@ async fn found(store: &Arc<dyn Store>, local: &Local, options: &DeltaOptions) ->
     Ok(Found::Pages(Box::new(Delta { header, sum, created, is_newest, newest_file, base, wanted, frames })))
 }
 
-/// The files of the wanted state, without those of another history; `None` if it is one of
-/// Litestream 0.3.
-async fn choose(
+/// Files that have all pages that changed after `from` and up to `to`. Lists more of the replica
+/// where that is not enough.
+async fn between(
     store: &Arc<dyn Store>,
-    listing: &Listing,
-    selection: Selection,
-    damaged: &mut Damaged,
-) -> Result<Option<(Choice, Vec<Entry>)>, RestoreError> {
-    loop {
-        let choice = restore::of_listing(&**store, listing, selection, damaged).await?;
-        let Files::Ltx(files) = &choice.files else { return Ok(None) };
-        let files = files.clone();
-        let odd = match choice.txid() {
-            Some(txid) => restore::odd_files(store, &listing.files, damaged, txid).await?,
-            None => Vec::new(),
-        };
-        let mut again = false;
-        for (id, why) in odd {
-            again |= files.iter().any(|f| f.id == id) && damaged.add(id, why);
-        }
-        if !again {
-            return Ok(Some((choice, files)));
-        }
+    survey: &mut Survey,
+    damaged: &Damaged,
+    from: Txid,
+    to: Txid,
+) -> Result<Option<Vec<Entry>>, RestoreError> {
+    survey.cover_ends(&**store, from, to).await?;
+    let found = cover(&damaged.sound(&survey.listing().files), from, to);
+    if found.is_some() || survey.is_whole() {
+        return Ok(found);
     }
+    survey.complete(&**store).await?;
+    Ok(cover(&damaged.sound(&survey.listing().files), from, to))
 }
 
 /// Files that have all pages that changed after `from` and up to `to`, as few as possible. They may

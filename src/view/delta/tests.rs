@@ -79,6 +79,7 @@ impl World {
         let pages = new.chunks(size.bytes()).enumerate();
         let pages = pages.filter(|(n, page)| *n >= shortest || old.get(*n) != Some(page));
         let pages = pages.map(|(n, page)| (Pgno::new(n as u32 + 1).unwrap(), page));
+        let pages = pages.filter(|(pgno, _)| *pgno != size.lock_page());
         let file = encode_file(&header, pages).unwrap();
         let folder = self.path(&format!("replica/ltx/{level}"));
         fs::create_dir_all(&folder).unwrap();
@@ -376,6 +377,51 @@ fn pages_that_make_another_database_are_not_written() {
     assert!(is_about_files(&e) && matches!(e, RestoreError::Checksum { .. }), "{e}");
     assert_eq!(names(&path), ["app.db"]);
     assert!(fs::read(&path).unwrap() == world.state(1));
+}
+
+/// The page with the lock bytes has no content: it is neither fetched nor kept in the journal, and
+/// a file that becomes long enough for it has zeros there.
+#[test]
+#[ignore = "reads 20 GB of zeros"]
+fn the_lock_page_has_no_content() {
+    const SIZE: usize = 65536;
+    let mut world = World::new(SIZE as u32, "");
+    let lock = world.page_size.lock_page().index();
+    let head = world.state(1)[..SIZE].to_vec();
+    let state = |pages: usize, seed: u8| {
+        let mut bytes = vec![0; pages * SIZE];
+        bytes[..SIZE].copy_from_slice(&head);
+        for n in [1, lock - 1, lock + 1, pages - 1].into_iter().filter(|n| *n < pages && *n != lock) {
+            bytes[n * SIZE..(n + 1) * SIZE].fill(seed);
+        }
+        bytes
+    };
+    world.states = vec![state(lock + 4, 1), state(lock + 6, 2), state(lock - 3, 3), state(lock + 3, 4)];
+    fs::remove_dir_all(world.path("replica")).unwrap();
+    world.put(9, 1, 1, true);
+    (2..=4).for_each(|n| world.put(0, n, n, true));
+    let path = world.path("db/app.db");
+    fs::create_dir(path.parent().unwrap()).unwrap();
+    let file = fs::File::create(&path).unwrap();
+    file.set_len(world.state(1).len() as u64).unwrap();
+    for n in [0, 1, lock - 1, lock + 1, lock + 3] {
+        std::os::unix::fs::FileExt::write_all_at(
+            &file,
+            &world.state(1)[n * SIZE..][..SIZE],
+            (n * SIZE) as u64,
+        )
+        .unwrap();
+    }
+    drop(file);
+    for to in [2, 1, 3, 4, 3, 2, 4] {
+        let until = Until::Txid(Txid(to as u64));
+        let options = DeltaOptions { until, integrity: Integrity::None, ..world.options(&path, to, None) };
+        let Planned::Pages(plan) = wait(plan(world.store(), options)).unwrap() else { panic!("the whole") };
+        assert!(plan.pages() < 16, "to {to}: {} pages", plan.pages());
+        wait(plan.fetch(&Silent)).unwrap().apply().unwrap();
+        assert_eq!(names(&path), ["app.db"]);
+        assert!(fs::read(&path).unwrap() == world.state(to), "to {to}");
+    }
 }
 
 /// Of a file of which 1% differs at most 3% are fetched, forwards and backwards in time.

@@ -144,3 +144,42 @@ fn a_kill_leaves_what_sqlite_rolls_back() {
     }
     println!("{killed} kills left a journal");
 }
+
+/// A limit of the length of files fails a write as a full disk does: of the pages that are fetched,
+/// of the journal, or of the database. Where the rollback fails as well, SQLite has the journal.
+#[test]
+fn a_disk_that_is_full_leaves_the_old_state() {
+    let case = Case::new();
+    let hashes = three_states(&case);
+    let path = case.path("app.db");
+    let plan = done(&case, "app.db", &["--txid", "2", "--dry-run"]);
+    let fetched = 4096 * number(&plan["into"], "pages");
+    let length = fs::metadata(&path).expect("the database").len();
+    let mut failed = std::collections::BTreeSet::new();
+    // Of the fetched pages, of the journal, which has 8 bytes more for each, and of the database.
+    for bytes in [512, fetched / 2, fetched + 512, fetched + 3_584, 2 * fetched, length / 2, length - 4096] {
+        let limited = format!("ulimit -f {}; exec \"$@\"", bytes / 512);
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &limited, "sh", env!("CARGO_BIN_EXE_lsfast"), "restore", "--into"]);
+        command.arg(&path).arg(case.place.url("replica")).args(["--txid", "2"]);
+        let output = lsfast::run(command);
+        let error = lsfast::stderr(&output);
+        let error = error.lines().last().unwrap_or_default();
+        println!("{bytes} bytes: {error}");
+        assert!(!output.status.success(), "{bytes} bytes: it has room");
+        assert!(error.contains("File too large") && !error.contains(" 0 bytes"), "{error}");
+        let kind = match error {
+            e if e.contains("roll back") => "rollback",
+            e if e.contains("-journal") => "journal",
+            e if e.contains("fetched pages next to") => "fetched pages",
+            e => panic!("{bytes} bytes: {e}"),
+        };
+        failed.insert(kind);
+        assert_eq!(case.path("app.db-journal").exists(), kind == "rollback", "{bytes} bytes: {error}");
+        assert!(sqlite::dump_hash(&path) == hashes[2], "{bytes} bytes: it is not the old state");
+        assert!(!case.path("app.db-journal").exists(), "{bytes} bytes: SQLite has rolled it back");
+    }
+    assert_eq!(failed.len(), 3, "{failed:?}");
+    done(&case, "app.db", &["--txid", "2"]);
+    assert_eq!(sqlite::dump_hash(&path), hashes[1]);
+}

@@ -17,6 +17,29 @@ pub fn weed() -> PathBuf {
     required("weed", "WEED_BIN")
 }
 
+/// The folder of better-sqlite3, or why it cannot be used here. It is not required, because npm
+/// may have to compile it.
+pub fn better_sqlite3() -> Result<PathBuf, String> {
+    let module = match std::env::var_os("BETTER_SQLITE3") {
+        Some(path) => PathBuf::from(path),
+        None => peers().join("node_modules/better-sqlite3"),
+    };
+    if !module.join("build/Release/better_sqlite3.node").is_file() {
+        let path = module.display();
+        return Err(format!("{path} is not there: run scripts/fetch-peers.sh better-sqlite3"));
+    }
+    match std::process::Command::new("node").arg("--version").output() {
+        Ok(output) if output.status.success() => Ok(module),
+        _ => Err("node does not run".to_owned()),
+    }
+}
+
+/// target/PROFILE/lsfast -> target/peers
+fn peers() -> PathBuf {
+    let target = Path::new(env!("CARGO_BIN_EXE_lsfast")).ancestors().nth(2).expect("the target folder");
+    target.join("peers")
+}
+
 /// A test without its peer proves nothing, so it fails and says what to do.
 fn required(name: &str, variable: &str) -> PathBuf {
     if let Some(path) = std::env::var_os(variable) {
@@ -24,9 +47,7 @@ fn required(name: &str, variable: &str) -> PathBuf {
         assert!(path.is_file(), "{variable} names {}, which is no file", path.display());
         return path;
     }
-    // target/PROFILE/lsfast -> target/peers/NAME
-    let target = Path::new(env!("CARGO_BIN_EXE_lsfast")).ancestors().nth(2).expect("the target folder");
-    let path = target.join("peers").join(name);
+    let path = peers().join(name);
     assert!(
         path.is_file(),
         "{} is not there: run scripts/fetch-peers.sh (as scripts/test.sh does), or set {variable}",

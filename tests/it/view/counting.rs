@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use lsfast::base::LtxId;
-use lsfast::store::{BoxFuture, Forward, Listing, Result, Scope, Store};
+use lsfast::store::{BoxFuture, Forward, Listed, Listing, Part, Result, Scope, Store};
 
 /// Counts requests and the bytes of their answers.
 #[derive(Debug)]
@@ -44,6 +44,11 @@ impl Forward for Counting {
     fn list_all<'a>(&'a self) -> BoxFuture<'a, Result<Listing>> {
         self.asked();
         self.inner.list_all()
+    }
+
+    fn list_part<'a>(&'a self, part: Part) -> BoxFuture<'a, Result<Option<Listed>>> {
+        self.asked();
+        self.inner.list_part(part)
     }
 
     fn get<'a>(&'a self, id: LtxId, range: Range<u64>) -> BoxFuture<'a, Result<Bytes>> {

@@ -5,6 +5,8 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use super::query::replica;
+use crate::support::lsfast::restore;
+use crate::support::peers;
 
 /// Builds the extension, once in this process, from the library that cargo has built for this test:
 /// cargo itself would build all dependencies once more, with other features.
@@ -73,6 +75,28 @@ fn the_sqlite3_program_reads_any_state_and_travels() {
     assert!(text(&output.stderr).contains("within a transaction"), "{}", text(&output.stderr));
 }
 
+/// SQLite's own hash of all content and its integrity check are those of a restored file.
+#[test]
+fn a_state_has_the_hash_of_a_restored_file() {
+    let (case, url) = replica();
+    let both = ".sha3sum --schema\nPRAGMA integrity_check;\nSELECT count(*) FROM t;\n";
+    let script = case.path("both.sql");
+    std::fs::write(&script, both).expect("written");
+    let read = format!(".read {}", script.display());
+    let mut seen = std::collections::BTreeSet::new();
+    for txid in 1..=3 {
+        let file = case.path("restored.db");
+        restore(&file, &url, &[], &["--force", "--txid", &txid.to_string()]);
+        let of_file = Command::new("sqlite3").arg(&file).arg(&read).output().expect("sqlite3 starts");
+        let of_file = text(&of_file.stdout);
+        assert!(of_file.ends_with(&format!("\nok\n{txid}\n")), "{of_file}");
+        let of_state = sqlite3(&uri(&url, &format!("&txid={txid}")), &read);
+        assert_eq!(text(&of_state.stdout), of_file, "{}", text(&of_state.stderr));
+        seen.insert(of_file);
+    }
+    assert_eq!(seen.len(), 3);
+}
+
 #[test]
 fn errors_are_io_errors_whose_message_can_be_asked_for() {
     let (case, url) = replica();
@@ -132,5 +156,63 @@ print("done")
     let mut run = Command::new(python);
     run.args(["-c", script]).arg(library()).arg(uri(&url, "")).arg(env!("CARGO_BIN_EXE_lsfast"));
     let output = run.arg(case.path("app.db")).arg(&url).output().expect("python starts");
+    assert_eq!(text(&output.stdout), "done\n", "{}", text(&output.stderr));
+}
+
+/// The SQLite that better-sqlite3 brings along, in threads of its own too. It takes URIs only where
+/// the environment says so.
+#[test]
+fn better_sqlite3_reads_travels_and_follows() {
+    let module = match peers::better_sqlite3() {
+        Ok(module) => module,
+        Err(why) => return println!("skipped: {why}"),
+    };
+    let (case, url) = replica();
+    let script = r#"
+const assert = require('node:assert'), { execFileSync } = require('node:child_process');
+const { Worker, isMainThread, workerData } = require('node:worker_threads');
+const [module_, library, uri, program, db, url] = isMainThread ? process.argv.slice(1) : workerData;
+const Database = require(module_);
+const count = (d) => d.prepare('SELECT count(*) AS n FROM t').get().n;
+new Database(':memory:').loadExtension(library).close();
+function read() {
+  for (let round = 0; round < 20; round++)
+    for (const txid of [1, 2, 3]) {
+      const d = new Database(uri + '&txid=' + txid);
+      assert.strictEqual(count(d), txid);
+      assert.strictEqual(d.pragma('integrity_check', { simple: true }), 'ok');
+      d.close();
+    }
+}
+async function main() {
+  read();
+  const worker = () => new Promise((done, failed) => {
+    const w = new Worker(__source, { eval: true, workerData: process.argv.slice(1) });
+    w.on('error', failed).on('exit', (code) => code ? failed(new Error('exit ' + code)) : done());
+  });
+  await Promise.all([worker(), worker()]);
+  const d = new Database(uri);
+  assert.strictEqual(count(d), 3);
+  d.pragma("lsfast_txid = '1'");
+  assert.strictEqual(count(d), 1);
+  assert.throws(() => d.exec('DELETE FROM t'), /readonly/);
+  const f = new Database(uri + '&follow=1'), app = new Database(db);
+  assert.strictEqual(count(f), 3);
+  app.prepare("INSERT INTO t VALUES (4, 'x', x'', 0)").run();
+  app.close();
+  execFileSync(program, ['replicate', '--once', db, url], { stdio: 'pipe' });
+  for (const deadline = Date.now() + 60000; count(f) !== 4;) assert(Date.now() < deadline, 'it does not follow');
+  const none = new Database('file:x?vfs=lsfast&replica=file:///nowhere');
+  assert.throws(() => none.prepare('SELECT 1 FROM sqlite_schema').all(), { code: /^SQLITE_IOERR/ });
+  assert.match(none.pragma('lsfast_error', { simple: true }), /no replica at/);
+  console.log('done');
+}
+isMainThread ? main().catch((e) => { console.error(e); process.exit(1); }) : read();
+"#;
+    let script = format!("const __source = {};\n{script}", serde_json::Value::from(script));
+    let mut node = Command::new("node");
+    node.env("SQLITE_USE_URI", "1").args(["-e", &script]).arg(&module).arg(library()).arg(uri(&url, ""));
+    node.arg(env!("CARGO_BIN_EXE_lsfast")).arg(case.path("app.db")).arg(&url);
+    let output = node.output().expect("node starts");
     assert_eq!(text(&output.stdout), "done\n", "{}", text(&output.stderr));
 }

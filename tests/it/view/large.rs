@@ -11,7 +11,7 @@ use bytes::Bytes;
 use lsfast::base::clock::Millis;
 use lsfast::base::{Level, LtxId, PageSize, Pgno, Txid};
 use lsfast::ltx::{Header, WalRange, encode_file};
-use lsfast::store::{BoxFuture, Entry, FileStore, Forward, Listing, Result, Store};
+use lsfast::store::{BoxFuture, Entry, FileStore, Forward, Listed, Listing, Part, Result, Store};
 use lsfast::view::vfs::Mount;
 use lsfast::view::{At, Replica};
 
@@ -273,6 +273,10 @@ impl Forward for Image {
             listing.files.push(Entry { id: self.id, size: self.len(), modified: Millis(1_000) });
             Ok(listing)
         })
+    }
+
+    fn list_part<'a>(&'a self, _: Part) -> BoxFuture<'a, Result<Option<Listed>>> {
+        Box::pin(async move { Ok(Some(Listed { listing: Forward::list_all(self).await?, more: false })) })
     }
 
     fn get<'a>(&'a self, id: LtxId, range: Range<u64>) -> BoxFuture<'a, Result<Bytes>> {

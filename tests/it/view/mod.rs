@@ -7,3 +7,4 @@ mod live;
 mod pages;
 mod query;
 mod random;
+mod vanished;

@@ -32,5 +32,5 @@ out="dist/lsfast-$version-$target.image.tar"
 rm -f "$out"
 # The form of OCI has no health check.
 buildah commit --quiet --timestamp "$SOURCE_DATE_EPOCH" --format docker "$box" "docker-archive:$out:lsfast:$version" >/dev/null
-sha256sum "$out" > "$out.sha256"
+(cd dist && sha256sum "${out#dist/}") > "$out.sha256"
 echo "$out"

@@ -2,7 +2,7 @@
 """lsfast beside Litestream and beside the limits of the machine, all measured in one run, the tools in turns.
 
     scripts/fetch-peers.sh && cargo build --release
-    scripts/bench.py latency | writer | snapshot | restore | fleet  [options]
+    scripts/bench.py latency | wait | writer | snapshot | restore | fleet  [options]
 
 The store is MinIO (from PATH or MINIO_BIN), else SeaweedFS (fetched), or --dir for a directory, or --endpoint with --bucket
 and keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. Tools: lsfast (lsfast-fast: with
@@ -15,13 +15,13 @@ import sys
 if sys.version_info < (3, 9):
     sys.exit("bench: Python 3.9 or newer is needed")
 
-from bench import fleet, latency, restore, snapshot, writer
+from bench import fleet, latency, restore, snapshot, wait, writer
 from bench.children import Failed
 from bench.store import ROOT
 
-COMMANDS = {"latency": latency, "writer": writer, "snapshot": snapshot, "restore": restore, "fleet": fleet}
+COMMANDS = {"latency": latency, "wait": wait, "writer": writer, "snapshot": snapshot, "restore": restore, "fleet": fleet}
 
-THROUGH_PROXY = ("latency", "writer", "fleet")
+THROUGH_PROXY = ("latency", "wait", "writer", "fleet")
 
 
 def main():
@@ -62,8 +62,8 @@ def common(parser):
     parser.add_argument("--endpoint", metavar="URL", help="a server that is there")
     parser.add_argument("--bucket", help="its bucket")
     parser.add_argument("--dir", nargs="?", const="", metavar="PATH", help="replicas in a directory")
-    parser.add_argument("--rtt", type=float, default=0, metavar="MS", help="round trip that the proxy adds: latency, writer, fleet [0]")
-    parser.add_argument("--tls", action="store_true", help="the tools talk TLS with the proxy: latency, writer, fleet; needs openssl")
+    parser.add_argument("--rtt", type=float, default=0, metavar="MS", help="round trip that the proxy adds: latency, wait, writer, fleet [0]")
+    parser.add_argument("--tls", action="store_true", help="the tools talk TLS with the proxy: latency, wait, writer, fleet; needs openssl")
     parser.add_argument("--work", default=str(ROOT / "target"), metavar="PATH", help="where the databases are made [target]")
     parser.add_argument("--out", default=str(ROOT / "target/bench"), metavar="PATH", help="where JSON and SVG go [target/bench]")
 

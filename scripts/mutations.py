@@ -1548,6 +1548,15 @@ mutations(
 )
 
 mutation(
+    "wal-that-may-follow-is-not-waited-for",
+    "a new database in WAL mode without a WAL is opened later, because its WAL may follow",
+    "replicate/database/arrival.rs",
+    "true if alone && «still < QUIET_BEFORE_WAL» &&",
+    "false",
+    "test(where_a_wal_may_follow)",
+)
+
+mutation(
     "late-upload-is-another-program",
     "an upload of an earlier attempt that arrives late is adopted",
     "replicate/replica/lineage.rs",

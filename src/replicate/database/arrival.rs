@@ -10,11 +10,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::sqlite::database::{is_in_use, says_it_is_longer, sibling};
+use crate::sqlite::database::{is_in_use, may_have_wal, says_it_is_longer, sibling};
 
 /// A file that appeared while lsfast waited for it counts as complete after this time without a
 /// change. A WAL that comes later is still noticed if no application has opened the database yet.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// The same for a database in WAL mode that has no WAL, which may follow. If an application opens
+/// the database in the very moment in which the WAL comes later than this, it does not see what is
+/// in that WAL.
+const QUIET_BEFORE_WAL: Duration = Duration::from_secs(3);
 
 /// The same for a file that existed at the first look.
 const QUIET_AT_START: Duration = Duration::from_millis(300);
@@ -29,8 +34,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(25);
 /// What is known of a file that is waited for.
 #[derive(Debug, Default)]
 pub(super) struct Arrival {
-    /// The file was missing at one look.
-    was_missing: bool,
+    /// The file was missing at one look, has replaced another, or was found in a watched directory.
+    is_new: bool,
     seen: Option<Seen>,
     /// When the file was first seen, and when it last changed.
     times: Option<(Instant, Instant)>,
@@ -40,8 +45,13 @@ pub(super) struct Arrival {
 type Seen = [Option<(u64, i64, i64)>; 2];
 
 impl Arrival {
+    /// `is_new`: the file may have come a moment ago.
+    pub(super) fn new(is_new: bool) -> Arrival {
+        Arrival { is_new, ..Arrival::default() }
+    }
+
     pub(super) fn note_missing(&mut self) {
-        *self = Arrival { was_missing: true, ..Arrival::default() };
+        *self = Arrival::new(true);
     }
 
     /// How long to wait before the next look; `None` if the file may be opened.
@@ -65,9 +75,13 @@ impl Arrival {
         // A file is quiet if it changed long ago by its own time, or did not change while lsfast
         // looked.
         let still = found.iter().flatten().map(age).min().unwrap_or_default().max(now - changed);
-        let quiet = if self.was_missing { QUIET } else { QUIET_AT_START };
         // With a WAL, the missing pages may be in it.
         let alone = found[1].as_ref().is_none_or(|wal| wal.len() == 0);
+        let quiet = match self.is_new {
+            false => QUIET_AT_START,
+            true if alone && still < QUIET_BEFORE_WAL && may_have_wal(path)? => QUIET_BEFORE_WAL,
+            true => QUIET,
+        };
         let settled = still >= quiet && !(alone && still < ARRIVAL_MAX && says_it_is_longer(path, db.len())?);
         if settled || now - first >= ARRIVAL_MAX || is_in_use(path)? {
             return Ok(None);
@@ -89,4 +103,45 @@ fn age(of: &Metadata) -> Duration {
     let changed =
         Duration::new(u64::try_from(of.ctime()).unwrap_or(0), u32::try_from(of.ctime_nsec()).unwrap_or(0));
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + changed).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+
+    /// Whether the file may be opened at once, after two seconds, and after four.
+    fn opened(path: &Path, is_new: bool) -> [bool; 3] {
+        let (mut arrival, begun) = (Arrival::new(is_new), Instant::now());
+        [0, 2, 4].map(|after| arrival.wait(path, begun + Duration::from_secs(after)).unwrap().is_none())
+    }
+
+    /// The application saw none of the rows of a WAL that came after lsfast had opened its
+    /// database.
+    #[test]
+    fn where_a_wal_may_follow_it_is_waited_for_longer() {
+        let dir = tempfile::tempdir().unwrap();
+        for (mode, is_new, expected) in [
+            ("WAL", true, [false, false, true]),
+            ("WAL", false, [false, true, true]),
+            ("DELETE", true, [false, true, true]),
+        ] {
+            let path = dir.path().join(format!("{mode}-{is_new}.db"));
+            let app = Connection::open(&path).unwrap();
+            app.query_row(&format!("PRAGMA journal_mode={mode}"), [], |_| Ok(())).unwrap();
+            app.execute_batch("CREATE TABLE t(x)").unwrap();
+            drop(app);
+            assert!(!sibling(&path, "-wal").exists());
+            assert_eq!(opened(&path, is_new), expected, "{mode}, new: {is_new}");
+        }
+        let path = dir.path().join("used.db");
+        let app = Connection::open(&path).unwrap();
+        app.query_row("PRAGMA journal_mode=WAL", [], |_| Ok(())).unwrap();
+        app.execute_batch("CREATE TABLE t(x)").unwrap();
+        let copied = dir.path().join("copied.db");
+        std::fs::copy(&path, &copied).unwrap();
+        std::fs::copy(sibling(&path, "-wal"), sibling(&copied, "-wal")).unwrap();
+        assert_eq!(opened(&copied, true), [false, true, true], "its WAL is there");
+    }
 }

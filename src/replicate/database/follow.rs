@@ -42,7 +42,8 @@ pub async fn follow(
     loop {
         let vitals_of = |file: &Path| shared.vitals.database(path, &options.home_dir(file), &urls);
         vitals_of(&target_of(path)).set_phase(DatabasePhase::Waiting);
-        let (db, _file, held) = match wait_for(options, shared, stop).await? {
+        let is_new = options.leave_when_gone || ended.is_some();
+        let (db, _file, held) = match wait_for(options, shared, stop, is_new).await? {
             Waited::Opened(db, file, held) => (db, file, held),
             Waited::Stopped => {
                 return match ended {

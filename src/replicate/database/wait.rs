@@ -67,17 +67,19 @@ impl Seen {
     }
 }
 
-/// Opens the database, after waiting for it to exist.
+/// Opens the database, after waiting for it to exist. `is_new`: it may have come to its place a
+/// moment ago.
 pub(super) async fn wait_for(
     options: &DatabaseOptions,
     shared: &Shared,
     stop: &Stop,
+    is_new: bool,
 ) -> Result<Waited, FollowError> {
     let mut reported = None;
     let mut watched: Option<(PathBuf, Option<Watch>)> = None;
     let mut held: Option<(PathBuf, Held)> = None;
     let mut incomplete: Option<(Seen, Instant)> = None;
-    let mut arrival = Arrival::default();
+    let mut arrival = Arrival::new(is_new);
     let hint = Rc::new(Hint::default());
     loop {
         let seen = Seen::at(target_of(&options.path));

@@ -81,6 +81,17 @@ pub fn says_it_is_longer(path: &Path, len: u64) -> io::Result<bool> {
     }))
 }
 
+/// Whether the header of a database file says that it is in WAL mode, so that a WAL may belong to
+/// it.
+///
+/// # Errors
+/// As for [`says_it_is_longer`].
+pub fn may_have_wal(path: &Path) -> io::Result<bool> {
+    let mut head = [0; 100];
+    let have = File::open(path)?.pread(&mut head, 0)?;
+    Ok(DbHeader::parse(path, &head[..have]).is_ok_and(|header| header.is_wal()))
+}
+
 /// `PATH` with a suffix, as SQLite names the files next to a database (`-wal`, `-shm`).
 #[must_use]
 pub fn sibling(path: &Path, suffix: &str) -> PathBuf {

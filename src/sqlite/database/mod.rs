@@ -23,6 +23,6 @@ mod open_error;
 mod stamp;
 
 pub use file_id::FileId;
-pub use handle::{CheckpointMode, Database, is_in_use, says_it_is_longer, sibling};
+pub use handle::{CheckpointMode, Database, is_in_use, may_have_wal, says_it_is_longer, sibling};
 pub use open_error::OpenError;
 pub use stamp::Stamp;

@@ -7,12 +7,13 @@
 //! goes to the disk at once and is dropped then.
 
 use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::OnceLock;
 
 use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2};
 
-use super::{File, read_small};
+use super::{File, read_small, sys};
 use crate::base::limits;
 
 /// `RWF_DONTCACHE` of `preadv2(2)` and `pwritev2(2)`.
@@ -65,6 +66,31 @@ impl File {
         Ok(done)
     }
 
+    /// Reads at most `len` bytes at `offset` into new memory, like [`File::pread_passing`]. Less
+    /// comes only at the end of the file. The memory is not zeroed first.
+    ///
+    /// # Errors
+    /// Any error of `pread(2)`.
+    pub fn read_passing(&self, len: usize, offset: u64) -> io::Result<Vec<u8>> {
+        let mut buf = Vec::with_capacity(len);
+        let is_long = len >= limits::PASSING_READ_BYTES_MIN;
+        let mut flags = if is_long && is_sound() { DONT_CACHE.bits() as i32 } else { 0 };
+        while buf.len() < len {
+            let (left, at) = (len - buf.len(), offset + buf.len() as u64);
+            match sys::pread_more(self.as_fd(), &mut buf, left, at, flags) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(e) => match Errno::from_io_error(&e) {
+                    Some(Errno::INTR) => {}
+                    // An older kernel, or a file system without it.
+                    Some(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) if flags != 0 => flags = 0,
+                    _ => return Err(e),
+                },
+            }
+        }
+        Ok(buf)
+    }
+
     /// Writes all of `buf` at `offset`, for bytes that this process does not read soon. They do not
     /// stay in the page cache, if the kernel and the file system can do that. Short writes stay,
     /// so that the kernel can make longer ones of them.
@@ -104,7 +130,7 @@ impl File {
 
     /// For each page of the first `len` bytes, whether it is cached.
     pub(crate) fn cached_pages(&self, len: usize) -> Vec<bool> {
-        super::sys::cached_pages(std::os::fd::AsFd::as_fd(self), len)
+        sys::cached_pages(self.as_fd(), len)
     }
 }
 
@@ -153,6 +179,13 @@ mod tests {
             assert!(read[..have] == *expected, "piece {n}");
         }
         assert_eq!(file.pread_passing(&mut read, content.len() as u64).unwrap(), 0);
+        for (from, len) in [(0, PIECE), (PIECE + 7, 3 * PIECE), (content.len() - 50, 50), (9, 0)] {
+            assert!(file.read_passing(len, from as u64).unwrap() == content[from..from + len]);
+        }
+        // What the end of the file cuts off, and what is beyond it.
+        let last = content.len() - 100;
+        assert!(file.read_passing(PIECE, last as u64).unwrap() == content[last..]);
+        assert!(file.read_passing(PIECE, content.len() as u64).unwrap().is_empty());
         if !is_sound() || preadv2(&file, &mut [IoSliceMut::new(&mut read)], 0, DONT_CACHE).is_err() {
             eprintln!("not tested: this kernel keeps what it reads");
             return;

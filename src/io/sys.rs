@@ -73,6 +73,31 @@ pub(super) fn read_cached(file: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> 
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
+/// Appends at most `len` bytes of the file to `buf`, by one `preadv2(2)`.
+///
+/// # Errors
+/// Any error of the call.
+pub(super) fn pread_more(
+    file: BorrowedFd<'_>,
+    buf: &mut Vec<u8>,
+    len: usize,
+    offset: u64,
+    flags: libc::c_int,
+) -> io::Result<usize> {
+    let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+    buf.reserve(len);
+    let room = &mut buf.spare_capacity_mut()[..len];
+    let iov = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
+    // SAFETY: `iov` describes exactly `room`, which is borrowed mutably for the whole call and may
+    // be written to, and the descriptor is borrowed and therefore open.
+    let n = unsafe { libc::preadv2(file.as_raw_fd(), &raw const iov, 1, offset, flags) };
+    let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
+    assert!(n <= len, "the kernel reads no more than it is asked for");
+    // SAFETY: the kernel has written the first `n` bytes of the room after the old end.
+    unsafe { buf.set_len(buf.len() + n) };
+    Ok(n)
+}
+
 /// Starts writing the dirty pages of a range to the disk, without waiting. A length of 0 means up
 /// to the end. This is only a hint: errors are ignored, because the following fsync reports them.
 pub(super) fn start_writeback(file: BorrowedFd<'_>, offset: u64, len: u64) {

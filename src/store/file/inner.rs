@@ -141,8 +141,8 @@ impl Inner {
         let end = range.end.min(size);
         let Some(len) = end.checked_sub(range.start).filter(|&l| l > 0) else { return Ok(Bytes::new()) };
         let len = usize::try_from(len).map_err(|_| failed(io::ErrorKind::OutOfMemory.into()))?;
-        let mut buf = vec![0; len];
-        if file.pread_passing(&mut buf, range.start).map_err(failed)? < len {
+        let buf = file.read_passing(len, range.start).map_err(failed)?;
+        if buf.len() < len {
             return Err(failed(io::ErrorKind::UnexpectedEof.into()));
         }
         Ok(buf.into())

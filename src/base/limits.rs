@@ -391,9 +391,13 @@ pub const VERIFY_READY: Duration = Duration::from_secs(10);
 /// Bytes of the file that records the last verification. A longer one is ignored.
 pub const VERIFY_RECORD_BYTES: u64 = 64 << 10;
 
-/// Pages of the largest database whose batches `lsfast verify` proves one by one: 32 MiB of hashes.
+/// Pages of the largest database whose batches a verification proves one by one: 32 MiB of hashes.
 /// In a larger one only files, and states at which several files end, are proven.
 pub const VERIFY_CHAIN_PAGES: u32 = 4 << 20;
+
+/// Pages of the largest batch that a verification follows: 16 MiB with their hashes. After a larger
+/// one it begins again, with the files of a later state.
+pub const VERIFY_BATCH_PAGES: usize = 1 << 20;
 
 /// Findings of one kind that a report of a verification names. Further ones are only counted.
 pub const VERIFY_FINDINGS: usize = 1_000;

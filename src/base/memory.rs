@@ -30,6 +30,8 @@
 //! |---|---|---|
 //! | databases | idle database | about 50,000 each |
 //! | pages of a database | large batch, repair, restore, verification | 1 bit each |
+//! | | verification: hashes of pages | 8 each, up to [`VERIFY_CHAIN_PAGES`] |
+//! | pages of a batch | verification: hashes of pages | 16 each, up to [`VERIFY_BATCH_PAGES`] |
 //! | frames that are not in the database file | image | 4 each, at most 8 MiB |
 //! | files of a replica | inventory | about 50 each, at most [`SHELF_OBJECTS`] on each level |
 //! | | listing | about 50 each, at most [`LIST_OBJECTS`] |
@@ -38,6 +40,8 @@
 //!
 //! [`SHELF_OBJECTS`]: super::limits::SHELF_OBJECTS
 //! [`LIST_OBJECTS`]: super::limits::LIST_OBJECTS
+//! [`VERIFY_CHAIN_PAGES`]: super::limits::VERIFY_CHAIN_PAGES
+//! [`VERIFY_BATCH_PAGES`]: super::limits::VERIFY_BATCH_PAGES
 
 const MIB: usize = 1 << 20;
 

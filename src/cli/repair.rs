@@ -187,7 +187,7 @@ impl Found {
         }
         before.bases.iter().for_each(|id| _ = damaged.add_base(*id));
         let mendable = history::mendable(&files, &damaged);
-        let lost = restore::lost_states(&files, &damaged);
+        let lost = restore::lost_states(&files, &damaged, &before.refused);
         let (newest_lost, newest) = (before.newest_lost.clone(), before.newest.map(|n| n.txid));
         let (mended, removed, kept, images) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         Ok(Found {
@@ -215,7 +215,7 @@ impl Found {
         let (store, damaged) = (Arc::clone(&self.store), self.damaged.clone());
         self.mended = history::mend(store, &listing, damaged, Millis::now()).await?;
         self.mended.iter().for_each(|id| self.damaged.remove(*id));
-        self.lost = restore::lost_states(&self.files, &self.damaged);
+        self.lost = restore::lost_states(&self.files, &self.damaged, &self.before.refused);
         Ok(())
     }
 

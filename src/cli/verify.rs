@@ -49,7 +49,8 @@ pub struct VerifyArgs {
     /// of the worst
     #[arg(long, conflicts_with_all = ["url", "db"])]
     pub all: bool,
-    /// Read all files of the newest state, and this percentage of the other files, chosen at random
+    /// Read all files of the newest state, and this percentage of the other files, chosen at
+    /// random; of level 0 a run of files, which are followed from state to state
     #[arg(long, value_name = "PERCENT", default_value = "100", value_parser = percent)]
     pub sample: u8,
     /// Compare the newest state with this database [default: DB, if it exists]
@@ -139,7 +140,6 @@ fn verify(
 ) -> anyhow::Result<VerifyReport> {
     let options = VerifyOptions {
         sample_percent: args.sample,
-        each_state: args.sample == 100,
         bytes_per_second: args.bandwidth.map(|mb| u64::from(mb) * 1_000_000),
         database,
         ..VerifyOptions::default()

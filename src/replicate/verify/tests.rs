@@ -10,7 +10,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use bytes::Bytes;
 
 use super::*;
-use crate::base::{Level, LtxId};
+use crate::base::checksum::page_hash;
+use crate::base::{DatabaseChecksum, Level, LtxId, Pgno};
+use crate::ltx::{Header, LtxReader, PageSource as _, encode_file};
 use crate::replicate::history::HistoryOptions;
 use crate::replicate::history::tests::memory::MemoryStore;
 use crate::replicate::history::tests::world::{START, World};
@@ -79,6 +81,20 @@ impl Case {
         LtxId::new(Level::SNAPSHOT, Txid(1), Txid(1)).unwrap()
     }
 
+    /// Puts another file in the place of one.
+    fn rewrite(&self, id: LtxId, change: impl FnOnce(&mut Header, &mut Vec<(Pgno, Vec<u8>)>)) {
+        let bytes = self.store().file(id);
+        let mut reader = LtxReader::new(&bytes[..]).unwrap();
+        let (mut header, mut pages) = (*reader.header(), Vec::new());
+        while let Some(pgno) = reader.advance().unwrap() {
+            pages.push((pgno, reader.page().to_vec()));
+        }
+        change(&mut header, &mut pages);
+        let file = encode_file(&header, pages.iter().map(|(n, p)| (*n, &p[..]))).unwrap();
+        let modified = self.store().entries().iter().find(|e| e.id == id).unwrap().modified;
+        self.store().replace(id, file.into(), modified);
+    }
+
     fn changed(&self, id: LtxId) -> Bytes {
         let mut bytes = self.store().file(id).to_vec();
         let middle = bytes.len() / 2;
@@ -101,13 +117,15 @@ fn a_sound_replica_is_read_whole_with_one_listing() {
         let status = case.verified(&mut verifier).await;
         let now = Some(case.clock.now());
         assert_eq!((status.last, status.sound, status.fault, status.error), (now, now, None, None));
-        let total: u64 = case.store().entries().iter().map(|e| e.size).sum();
-        assert_eq!(case.meter.bytes(), total);
+        // Each file once, and those of the state before the first batch once more.
+        let entries = case.store().entries();
+        let total: u64 = entries.iter().map(|e| e.size).sum();
+        assert!((total..2 * total).contains(&case.meter.bytes()), "{total}: {}", case.meter.bytes());
         let after = case.store().counts();
         assert_eq!(after.lists - before.lists, 1);
         // Besides each file, the headers of a few in which two levels could disagree.
-        let headers = (after.gets - before.gets) as usize - case.store().entries().len();
-        assert!(headers <= 3, "{headers}");
+        let more = (after.gets - before.gets) as usize - entries.len();
+        assert!(more <= 12, "{more} of {}", entries.len());
     });
 }
 
@@ -170,18 +188,7 @@ fn files_that_do_not_fit_together_cause_an_image() {
     run(async {
         let case = Case::new().await;
         let newest = LtxId::raw(Txid(case.world.txid()));
-        let bytes = case.store().file(newest);
-        use crate::ltx::PageSource as _;
-        let mut reader = crate::ltx::LtxReader::new(&bytes[..]).unwrap();
-        let mut header = *reader.header();
-        header.checksum = Some(crate::base::DatabaseChecksum(7));
-        let mut pages = Vec::new();
-        while let Some(pgno) = reader.advance().unwrap() {
-            pages.push((pgno, reader.page().to_vec()));
-        }
-        let wrong = crate::ltx::encode_file(&header, pages.iter().map(|(n, p)| (*n, &p[..]))).unwrap();
-        let modified = case.store().entries().iter().find(|e| e.id == newest).unwrap().modified;
-        case.store().replace(newest, wrong.into(), modified);
+        case.rewrite(newest, |header, _| header.checksum = Some(DatabaseChecksum(7)));
         let told = Rc::new(RefCell::new(Vec::new()));
         let tell = Rc::clone(&told);
         let mut verifier = case.verifier();
@@ -191,6 +198,52 @@ fn files_that_do_not_fit_together_cause_an_image() {
         let fault = status.fault.unwrap();
         assert!(fault.contains("is not the one that was committed"), "{fault}");
         assert_eq!(*told.borrow(), [(Vec::new(), true)]);
+    });
+}
+
+/// A batch of a fork is whole, and has the checksum of a state of that fork. The batch after it
+/// shows that it is of another history.
+#[test]
+fn a_batch_of_a_fork_is_a_fault() {
+    run(async {
+        let case = Case::new().await;
+        // The world's files have no checksums.
+        for id in case.store().entries().iter().map(|e| e.id) {
+            if [Level::RAW, Level::SNAPSHOT].contains(&id.level) {
+                let image = case.world.batches[&id.max.0].image.concat();
+                case.rewrite(id, |h, _| h.checksum = Some(DatabaseChecksum::of(h.page_size, &image)));
+            }
+        }
+        assert_eq!(case.verified(&mut case.verifier()).await.fault, None);
+        let batch = |txid: u64| LtxId::raw(Txid(txid));
+        let has = |txid: u64| case.store().entries().iter().any(|e| e.id == batch(txid));
+        let pages = |txid: u64| {
+            let mut pages = Vec::new();
+            let bytes = case.store().file(batch(txid));
+            let mut reader = LtxReader::new(&bytes[..]).unwrap();
+            while let Some(pgno) = reader.advance().unwrap() {
+                pages.push(pgno);
+            }
+            pages
+        };
+        // A page that the next batch neither has nor cuts off.
+        let keeps = |n: u64, p: &Pgno| p.index() < case.world.batches[&(n + 1)].image.len();
+        let odd = (2..case.world.txid() - 1).filter(|n| has(*n) && has(*n + 1)).find_map(|n| {
+            pages(n).into_iter().find(|p| keeps(n, p) && !pages(n + 1).contains(p)).map(|p| (n, p))
+        });
+        let (txid, pgno) = odd.unwrap();
+        case.rewrite(batch(txid), |header, pages| {
+            let page = &mut pages.iter_mut().find(|p| p.0 == pgno).unwrap().1;
+            let sum = header.checksum.as_mut().unwrap();
+            sum.toggle(page_hash(pgno, page));
+            page[100] ^= 1;
+            sum.toggle(page_hash(pgno, page));
+        });
+        let mut verifier = case.verifier();
+        let status = case.verified(&mut verifier).await;
+        let fault = status.fault.clone().unwrap();
+        assert!(fault.contains("another checksum") && fault.contains(&batch(txid).to_string()), "{fault}");
+        assert_eq!((status.faults, verifier.said), (1, Some(fault)));
     });
 }
 

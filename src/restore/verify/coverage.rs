@@ -1,6 +1,8 @@
 //! What the files of a replica cover, judged by their names: holes, and the states that can be
 //! restored.
 
+use std::collections::BTreeSet;
+
 use crate::base::{Level, LtxId, Txid, limits};
 use crate::restore::damage::Damaged;
 use crate::restore::plan::{self, Goal};
@@ -62,10 +64,10 @@ pub(super) fn states(files: &[Entry], bad: &Damaged) -> (u64, Vec<Txid>) {
 }
 
 /// The states that files end at but that cannot be restored because a file is damaged or missing,
-/// as first and last TXID. States before the end of the first image do not count: retention has
-/// removed the files that lead to them.
+/// or because a restore refuses them (`refused`), as first and last TXID. States before the end of
+/// the first image do not count: retention has removed the files that lead to them.
 #[must_use]
-pub fn lost_states(files: &[Entry], bad: &Damaged) -> Vec<(Txid, Txid)> {
+pub fn lost_states(files: &[Entry], bad: &Damaged, refused: &BTreeSet<Txid>) -> Vec<(Txid, Txid)> {
     let mut ends: Vec<Txid> = files.iter().map(|e| e.id.max).collect();
     ends.sort_unstable();
     ends.dedup();
@@ -73,7 +75,7 @@ pub fn lost_states(files: &[Entry], bad: &Damaged) -> Vec<(Txid, Txid)> {
     let mut lost: Vec<(Txid, Txid)> = Vec::new();
     let mut in_range = false;
     for txid in ends.into_iter().filter(|t| Some(*t) >= first) {
-        let is_lost = bad.plan(files, Goal::Txid(txid)).is_err();
+        let is_lost = refused.contains(&txid) || bad.plan(files, Goal::Txid(txid)).is_err();
         match lost.last_mut().filter(|_| in_range && is_lost) {
             Some((_, last)) => *last = txid,
             None if is_lost => lost.push((txid, txid)),

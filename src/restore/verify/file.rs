@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::stream::{self, Pace, Parts};
 use crate::base::checksum::page_hash;
-use crate::base::{DatabaseChecksum, Pgno};
+use crate::base::{DatabaseChecksum, Pgno, limits};
 use crate::ltx::shape::HEAD_SHORT;
 use crate::ltx::{
     FileCheck, FileEnd, FrameWalk, HEADER_LEN, Header, IndexCheck, IndexEntry, LtxError, Next, decode_frames,
@@ -33,7 +33,8 @@ pub(super) struct Pages {
     pub(super) sum: DatabaseChecksum,
     /// A hash of each page, by its index; `None` if the caller needs none.
     pub(super) hashes: Option<Vec<u64>>,
-    /// The pages found so far, each with its hash; `None` if the caller needs none.
+    /// The pages found so far, each with its hash; `None` if the caller needs none, or there are
+    /// more than [`VERIFY_BATCH_PAGES`](limits::VERIFY_BATCH_PAGES).
     pub(super) list: Option<Vec<(Pgno, u64)>>,
 }
 
@@ -180,6 +181,7 @@ impl<'a> Walk<'a> {
                             hashes.resize(hashes.len().max(pgno.index() + 1), 0);
                             hashes[pgno.index()] = hash;
                         }
+                        pages.list.take_if(|list| list.len() == limits::VERIFY_BATCH_PAGES);
                         if let Some(list) = &mut pages.list {
                             list.push((pgno, hash));
                         }

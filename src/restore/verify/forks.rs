@@ -47,8 +47,8 @@ pub async fn odd_files(
 
 /// Those of `states` that a restore would refuse, because they may be of two histories or because
 /// their files do not make them. `doubted` are states that batches do not make; others with one
-/// history are not read. States that are judged by reading files come newest first; when
-/// [`JUDGED_BYTES`] or the length of all files is read, the others count as refused.
+/// history are not read. States that are judged by reading files come newest first; those that are
+/// left when [`JUDGED_BYTES`] or the length of all files is read are the second set.
 ///
 /// # Errors
 /// An error of the store.
@@ -57,20 +57,22 @@ pub(super) async fn refused(
     files: &[Entry],
     damaged: &Damaged,
     (states, doubted): (&[Txid], &BTreeSet<Txid>),
-) -> Result<BTreeSet<Txid>, RestoreError> {
+) -> Result<(BTreeSet<Txid>, BTreeSet<Txid>), RestoreError> {
     let mut judge = Judge::new(store, files, damaged);
     let budget = JUDGED_BYTES.max(files.iter().map(|e| e.size).sum());
-    let mut refused = BTreeSet::new();
+    let (mut refused, mut unjudged) = (BTreeSet::new(), BTreeSet::new());
     for txid in states {
         let clash = judge.levels.clash(*txid).await?;
         if clash.is_none() && !doubted.contains(txid) {
             continue;
         }
-        if judge.meter.bytes() > budget || !judge.makes(clash, *txid).await? {
+        if judge.meter.bytes() > budget {
+            unjudged.insert(*txid);
+        } else if !judge.makes(clash, *txid).await? {
             refused.insert(*txid);
         }
     }
-    Ok(refused)
+    Ok((refused, unjudged))
 }
 
 /// Judges the states of one replica by its checksums.

@@ -1,24 +1,27 @@
 //! What a verification is asked, and what it finds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::database::Compared;
+use super::file::Checked;
 use super::stream::Meter;
 use crate::base::clock::Millis;
 use crate::base::{DatabaseChecksum, Level, LtxId, Txid, limits};
 use crate::ltx::WalRange;
+use crate::restore::RestoreError;
+use crate::restore::damage::{self, Damaged};
 use crate::restore::object::Object;
+use crate::store::Entry;
 
 /// What a verification reads.
 #[derive(Debug, Clone)]
 pub struct VerifyOptions {
-    /// Percentage of the files to read that the newest state does not need, chosen at random.
+    /// Percentage of the files to read that the newest state does not need, chosen at random; of
+    /// level 0 a run of files. With more than 0, the files of one more state are read, to prove
+    /// that each batch makes the state whose checksum it has.
     pub sample_percent: u8,
-    /// Whether to prove that each batch makes the state whose checksum it has. Reads the batches
-    /// and the files of one state once more.
-    pub each_state: bool,
     /// Average read rate in bytes per second; `None` for no limit.
     pub bytes_per_second: Option<u64>,
     /// The source database, to be compared with the newest state. It may be in use.
@@ -33,7 +36,6 @@ impl Default for VerifyOptions {
     fn default() -> VerifyOptions {
         VerifyOptions {
             sample_percent: 100,
-            each_state: false,
             bytes_per_second: None,
             database: None,
             meter: Meter::default(),
@@ -97,6 +99,8 @@ pub struct VerifyReport {
     pub restorable: u64,
     /// The last restorable state of LTX files.
     pub last_restorable: Option<Txid>,
+    /// The states that names of files lead to, and that a restore refuses all the same.
+    pub refused: BTreeSet<Txid>,
     /// The result of the comparison with the database, if one was made.
     pub compared: Option<Compared>,
     /// Why a requested comparison could not be made.
@@ -141,6 +145,40 @@ impl VerifyReport {
             }
             _ => Health::Sound,
         }
+    }
+
+    /// Enters the result of one file.
+    pub(super) fn note(
+        &mut self,
+        entry: Entry,
+        checked: Result<Checked, RestoreError>,
+        bad: &mut Damaged,
+    ) -> Result<(), RestoreError> {
+        match checked {
+            Ok(checked) => {
+                if entry.id.level == Level::RAW {
+                    self.raw.insert(entry.id.max, checked.header.wal);
+                }
+                if let Some(sum) = checked.header.checksum {
+                    self.sum(entry.id, sum);
+                }
+                if !checked.index_is_right && self.wrong_indexes.len() < limits::VERIFY_FINDINGS {
+                    self.wrong_indexes.push(entry.id);
+                }
+            }
+            Err(RestoreError::Vanished { .. }) => {
+                self.vanished += 1;
+                return Ok(());
+            }
+            Err(e @ (RestoreError::Store(_) | RestoreError::Interrupted)) => return Err(e),
+            Err(e) => {
+                bad.add(entry.id, damage::fault(&e).map_or_else(|| e.to_string(), |(_, why)| why));
+                self.damage(Object::Ltx(entry.id), e.to_string());
+            }
+        }
+        self.read += 1;
+        self.bytes += entry.size;
+        Ok(())
     }
 
     pub(super) fn conflict(&mut self, sentence: String) {

@@ -7,15 +7,14 @@ use std::time::Instant;
 
 use tokio::task::JoinSet;
 
-use super::chain::Broken;
 use super::coverage::{holes, states};
 use super::database::Compared;
-use super::file::{Checked, Pages};
+use super::file::Pages;
 use super::report::{Health, Newest, VerifyOptions, VerifyReport};
 use super::stream::{Meter, Pace};
 use super::{chain, database, file, forks, histories, old};
 use crate::base::clock::Millis;
-use crate::base::{DatabaseChecksum, Level, LtxId, Pgno, Salts, Txid, limits};
+use crate::base::{DatabaseChecksum, LtxId, Pgno, Salts, Txid, limits};
 use crate::ltx::Header;
 use crate::restore::bases;
 use crate::restore::blocking::{blocking, join_error};
@@ -112,7 +111,11 @@ async fn read(
     if !listing.files.is_empty() {
         let database = options.database.as_deref();
         let plan = newest_plan(store, listing, (pace, database), &mut report, &mut bad).await?;
-        others(store, &listing.files, &plan, (options.sample_percent, pace), (&mut report, &mut bad)).await?;
+        let percent = options.sample_percent;
+        let batches = chain::batches(&listing.files, percent);
+        others(store, &listing.files, &plan, (percent, pace), (&mut report, &mut bad)).await?;
+        let broken =
+            chain::follow(store, &listing.files, batches, (&plan, pace), (&mut report, &mut bad)).await?;
         two_histories(store, &listing.files, &mut report, &mut bad).await?;
         for (txid, cause) in histories::mixed(&report.raw) {
             let id = LtxId::raw(txid);
@@ -131,18 +134,16 @@ async fn read(
         let counted = blocking(move || Ok((holes(&files), states(&files, &known)))).await?;
         let (holes, (states, reachable)) = counted;
         // Only where checksums differ is a state refused that the names lead to.
-        let broken = match options.each_state {
-            true => chain::broken(store, &listing.files, &bad).await?,
-            false => Broken::default(),
-        };
         broken.first.iter().for_each(|first| report.conflict(chain::sentence(*first)));
-        let refused = match report.conflicts.is_empty() && !report.wants_image {
-            true => BTreeSet::new(),
+        let (refused, unjudged) = match report.conflicts.is_empty() && !report.wants_image {
+            true => Default::default(),
             false => forks::refused(store, &listing.files, &bad, (&reachable, &broken.states)).await?,
         };
         (report.holes, report.states) = (holes, states);
-        report.restorable = (reachable.len() - refused.len()) as u64;
-        report.last_restorable = reachable.into_iter().find(|txid| !refused.contains(txid));
+        report.restorable = (reachable.len() - refused.len() - unjudged.len()) as u64;
+        let is_made = |txid: &Txid| !refused.contains(txid) && !unjudged.contains(txid);
+        report.last_restorable = reachable.into_iter().find(is_made);
+        report.refused = refused;
     }
     let lost = old::verify(store, &old, pace, &mut report).await?;
     // If both formats are there, the newest state may be one of Litestream 0.3.
@@ -199,7 +200,7 @@ async fn newest_plan(
                     let header = checked.as_ref().ok().map(|c| c.header);
                     newest = newest.or(header.filter(|h| h.max == chain[chain.len() - 1].id.max));
                     if read.insert(entry.id) {
-                        note(*entry, checked, report, bad)?;
+                        report.note(*entry, checked, bad)?;
                     } else if let Some((id, why)) = checked.as_ref().err().and_then(damage::fault) {
                         bad.add(id, why);
                     }
@@ -360,7 +361,8 @@ async fn others(
     (percent, pace): (u8, &Arc<Pace>),
     (report, bad): (&mut VerifyReport, &mut Damaged),
 ) -> Result<(), RestoreError> {
-    let wanted = |_: &&Entry| percent >= 100 || fastrand::u8(0..100) < percent;
+    // Batches are chosen as a run.
+    let wanted = |e: &&Entry| !chain::is_batch(e) && (percent >= 100 || fastrand::u8(0..100) < percent);
     let mut waiting = files.iter().filter(|e| !plan.contains(&e.id)).filter(wanted);
     let mut under_way = JoinSet::new();
     loop {
@@ -372,40 +374,6 @@ async fn others(
         }
         let Some(done) = under_way.join_next().await else { return Ok(()) };
         let (entry, checked) = done.map_err(join_error)?;
-        note(entry, checked?.0, report, bad)?;
+        report.note(entry, checked?.0, bad)?;
     }
-}
-
-/// Enters the result of one file into the report.
-fn note(
-    entry: Entry,
-    checked: Result<Checked, RestoreError>,
-    report: &mut VerifyReport,
-    bad: &mut Damaged,
-) -> Result<(), RestoreError> {
-    match checked {
-        Ok(checked) => {
-            if entry.id.level == Level::RAW {
-                report.raw.insert(entry.id.max, checked.header.wal);
-            }
-            if let Some(sum) = checked.header.checksum {
-                report.sum(entry.id, sum);
-            }
-            if !checked.index_is_right && report.wrong_indexes.len() < limits::VERIFY_FINDINGS {
-                report.wrong_indexes.push(entry.id);
-            }
-        }
-        Err(RestoreError::Vanished { .. }) => {
-            report.vanished += 1;
-            return Ok(());
-        }
-        Err(e @ (RestoreError::Store(_) | RestoreError::Interrupted)) => return Err(e),
-        Err(e) => {
-            bad.add(entry.id, damage::fault(&e).map_or_else(|| e.to_string(), |(_, why)| why));
-            report.damage(Object::Ltx(entry.id), e.to_string());
-        }
-    }
-    report.read += 1;
-    report.bytes += entry.size;
-    Ok(())
 }

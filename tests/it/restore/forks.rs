@@ -3,6 +3,7 @@
 use lsfast::base::{DatabaseChecksum, PageSize};
 use lsfast::restore::Health;
 
+use super::made::file_with;
 use super::proof::{FILES, Sealed, command, id, verify};
 use super::*;
 
@@ -151,8 +152,44 @@ fn a_batch_of_a_fork_that_no_level_ends_with_is_found() {
     assert!(conflicts.to_string().contains(&id((0, 3, 3)).to_string()), "{said}");
     // 1, 2, the fork's 3, and the image at 5; not 4.
     assert!(restorable == 4 && last == "0000000000000005", "{said}");
+    // Any run of four of the five batches has the one after that of the fork.
+    let (code, said) = command(&["verify", "--sample", "80", "--json", &sealed.url()]);
+    let (restorable, _, conflicts) = counts(&said);
+    assert!(code == Some(3) && restorable == 4, "{said}");
+    assert!(conflicts.to_string().contains(&id((0, 3, 3)).to_string()), "{said}");
+    // None of them is read, and the newest state is whole.
+    let (code, said) = command(&["verify", "--sample", "0", &sealed.url()]);
+    assert!(code == Some(0), "{said}");
+    // No file can be mended, and the newest state needs no image.
+    for dry_run in [&["--dry-run"][..], &[]] {
+        let (code, said) = command(&[&["repair", &sealed.url()], dry_run].concat());
+        let lost = "lost for good: the state of TXID 0000000000000004";
+        assert!(code == Some(3) && said.contains("conflict: ") && said.contains(lost), "{said}");
+        assert!(said.contains("the newest state, TXID 0000000000000005, can be restored"), "{said}");
+        assert!(!said.contains("an image"), "{said}");
+    }
     assert_eq!(restored(&sealed, &["--txid", "3"]).2, Some(fork.state(3)));
     let (code, said, found) = restored(&sealed, &["--txid", "4"]);
     assert!(code == Some(4) && found.is_none(), "{said}");
     assert_eq!(restored(&sealed, &[]).2, Some(sealed.state(5)));
+}
+
+/// The files below level 0 lead to a state of which no batch is left, and another file ends there.
+#[test]
+fn a_run_of_batches_that_begins_with_a_state_of_a_fork_is_found() {
+    let (sealed, fork) = (Sealed::new(1), Sealed::fork(1, 2, 2));
+    for gone in [(0, 1, 1), (0, 2, 2), (0, 3, 3), (0, 4, 4), (2, 2, 6), (0, 6, 6)] {
+        fs::remove_file(sealed.path(id(gone))).expect("removed");
+    }
+    assert_eq!(verify(&sealed).health(), Health::Sound);
+    // It has pages of the fork, and the checksum of ours.
+    let (odd, sum) =
+        (id((1, 2, 4)), DatabaseChecksum::of(PageSize::new(512).expect("a size"), &sealed.state(4)));
+    sealed.put(odd, &file_with(PageSize::new(512).expect("a size"), odd, &fork.content(odd), Some(sum)));
+    let found = verify(&sealed);
+    assert_eq!(found.health(), Health::Damaged, "{found:?}");
+    assert!(found.conflicts.iter().any(|c| c.contains(&odd.to_string())), "{found:?}");
+    // 1 and the image at 5.
+    assert_eq!((found.states, found.restorable, found.last_restorable), (3, 2, Some(Txid(5))));
+    assert_eq!(restored(&sealed, &["--txid", "4"]).0, Some(4));
 }

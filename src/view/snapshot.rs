@@ -83,6 +83,16 @@ impl Snapshot {
         self.is_newest
     }
 
+    /// Whether files of the replica end before this state. Lists the whole replica if that was not
+    /// done yet.
+    ///
+    /// # Errors
+    /// [`ViewError`], if the replica cannot be listed.
+    pub fn has_older(&mut self) -> Result<bool, ViewError> {
+        self.source.complete(&self.replica)?;
+        Ok(self.source.sound().iter().any(|e| e.id.max < self.txid()))
+    }
+
     /// The files of the plan, in the order in which they build on each other.
     #[must_use]
     pub fn files(&self) -> Vec<Entry> {

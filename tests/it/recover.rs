@@ -271,6 +271,42 @@ fn what_litestream_stored_is_looked_into_too() {
     assert_eq!(number(&db, "SELECT count(*) FROM items"), 4);
 }
 
+/// A state that only an image has was left out, so that the list began with the second one.
+#[test]
+fn a_first_state_of_an_image_alone_is_listed() {
+    let case = Case::new();
+    let db = make(&case.path("app.db"), Size { orders: 10, every: 2 });
+    let store = || {
+        let mut command = lsfast::command(["replicate", "--once"]);
+        command.arg(case.path("app.db")).arg(case.place.url("replica"));
+        output(command);
+    };
+    store();
+    db.execute("INSERT INTO visits VALUES (1, 'x')", []).expect("a row");
+    store();
+    let txid = |n: u64| format!("{n:016x}");
+    let raw = |n: u64| case.path(&format!("replica/ltx/0/{0}-{0}.ltx", txid(n)));
+    assert!(case.path(&format!("replica/ltx/9/{0}-{0}.ltx", txid(1))).is_file());
+    let _ = std::fs::remove_file(raw(1));
+    let mark = "first state: nothing earlier is known";
+    let steps = json_lines(&run(&case, "log", &["--json"]));
+    let of = |key: &str| steps.iter().map(|s| s[key].clone()).collect::<Vec<_>>();
+    assert_eq!(of("txid"), [txid(1), txid(2)]);
+    assert_eq!(of("before"), [Value::from(mark), Value::Null]);
+    let time = |step: &Value| vectors::text(step, "time").parse::<jiff::Timestamp>().expect("a time");
+    assert!(time(&steps[0]) <= time(&steps[1]), "{steps:?}");
+    // Only where it belongs.
+    let since = vectors::text(&steps[1], "time");
+    for args in [&["-n", "1"][..], &["--table", "visits"], &["--since", since]] {
+        let log = run(&case, "log", args);
+        assert!(log.contains("visits") && !log.contains(mark), "{args:?}: {log}");
+    }
+    // With nothing after it.
+    std::fs::remove_file(raw(2)).expect("removed");
+    let log = run(&case, "log", &[]);
+    assert!(log.contains(&txid(1)) && log.contains(mark), "{log}");
+}
+
 #[test]
 fn what_litestream_0_3_stored_is_one_clear_error() {
     let manifest = vectors::manifest();

@@ -13,7 +13,7 @@ use crate::cli::table::table;
 use crate::cli::{choose, flags, report, runtime, when};
 use crate::view::btree::{BtreeError, Row, Schema, State};
 use crate::view::change::{self, Budgeted, Effort, Outcome, PageCounts, Pair, SchemaChange, Sides};
-use crate::view::{At, History, Replica, Timeline, open};
+use crate::view::{At, History, Pages as _, Replica, Timeline, open};
 
 /// Steps that `lsfast log` reads at a time, the newest first.
 const STEPS: usize = 64;
@@ -23,7 +23,7 @@ const STEPS: usize = 64;
 /// A step is one stored file: a batch of transactions, or several batches that were compacted. The
 /// rows come from the pages that changed, not from the whole database. The newest step is last.
 /// A step counts how its states differ: a row that was inserted and deleted in between does not
-/// appear.
+/// appear. The first state has a line of its own if no step leads to it.
 #[derive(Debug, Args)]
 pub struct LogArgs {
     /// A database of the config file by its path, or a replica: s3://BUCKET/PREFIX or file:///DIR
@@ -67,6 +67,8 @@ struct Step {
     wide: bool,
     /// Why its rows were not counted.
     not_counted: Option<String>,
+    /// What is known of the states before, if no step leads to this one.
+    before: Option<&'static str>,
 }
 
 /// Runs `lsfast log`.
@@ -126,10 +128,34 @@ fn collect(
         }
         // Steps of the history may be left even if it has no older ones.
         if !more && steps.len() < args.number {
+            if args.table.is_none() && end > after {
+                steps.push(first_state(replica, end)?);
+            }
             return Ok((steps, false));
         }
     }
     Ok((steps, false))
+}
+
+/// The state with which the steps begin, of which only an image is stored.
+fn first_state(replica: &Replica, txid: Txid) -> anyhow::Result<Step> {
+    let mut state = open(replica, At::Txid(txid))?;
+    Ok(Step {
+        time: state.time(),
+        min: Txid(1),
+        max: txid,
+        file_pages: state.page_count() as usize,
+        tables: Vec::new(),
+        schema: Vec::new(),
+        pages: None,
+        pairs: Vec::new(),
+        wide: false,
+        not_counted: None,
+        before: Some(match state.has_older()? {
+            true => "no step leads from an older state to this one",
+            false => "first state: nothing earlier is known",
+        }),
+    })
 }
 
 /// Compares the states before and after a file. `known` is the schema of the state after it, if it
@@ -149,6 +175,7 @@ fn step(timeline: &Timeline, i: usize, known: &mut Option<Schema>) -> anyhow::Re
         pairs: Vec::new(),
         wide: false,
         not_counted: None,
+        before: None,
     };
     match compare(timeline, i, &numbers, known, &mut step) {
         Ok(()) => {}
@@ -212,6 +239,7 @@ fn compare(
 impl Step {
     fn notes(&self) -> String {
         let mut notes: Vec<String> = self.schema.iter().map(show::schema_change).collect();
+        notes.extend(self.before.map(str::to_owned));
         if let Some(why) = &self.not_counted {
             notes.push(format!("rows not counted: {why}"));
         }
@@ -284,7 +312,7 @@ fn to_json(steps: &[Step]) -> String {
             "time": step.time.to_rfc3339(), "min_txid": step.min.to_string(), "txid": step.max.to_string(),
             "file_pages": step.file_pages, "pages": pages, "tables": tables,
             "schema": step.schema.iter().map(show::schema_json).collect::<Vec<_>>(),
-            "wide": step.wide, "not_counted": step.not_counted,
+            "wide": step.wide, "not_counted": step.not_counted, "before": step.before,
         })
         .to_string()
     };

@@ -2,11 +2,12 @@
 //! counted for the others.
 //!
 //! A start of a thousand databases, or a full disk under all of them, is one event for who reads
-//! the log. The first [`SHOWN`] databases have their lines. The others are in one line
-//! with their number and some names, once the burst is over, and every few seconds while it lasts.
-//! A message that one database repeats is not a burst. With `--log-level debug` each line is shown.
+//! the log. The first [`SHOWN`] databases have their lines. The others are in one line for each
+//! kind of reason, with their number and some names, once the burst is over, and every few seconds
+//! while it lasts. A message that one database repeats is not a burst. With `--log-level debug`
+//! each line is shown.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,6 +22,10 @@ const SHOWN: usize = 3;
 
 /// Names of databases in the line that counts the others.
 const NAMES: usize = 10;
+
+/// Kinds of reasons of one message that have a line of their own. Databases with further ones are
+/// in one line, with the reason of the first.
+const REASONS: usize = 5;
 
 /// Time after the last database of a burst until the line that counts them.
 const QUIET: Duration = Duration::from_secs(2);
@@ -47,10 +52,19 @@ struct State {
 #[derive(Debug)]
 struct Burst {
     shown: BTreeSet<String>,
-    hidden: BTreeSet<String>,
+    /// The databases without lines, by the kind of their reason.
+    hidden: BTreeMap<String, Hidden>,
     /// When the first of `hidden` came, if there are any.
     since: Instant,
     last: Instant,
+}
+
+/// Databases without lines of their own, for one kind of reason.
+#[derive(Debug)]
+struct Hidden {
+    /// The reason of the first.
+    reason: Option<String>,
+    databases: BTreeSet<String>,
 }
 
 /// What a line says of the databases without lines of their own.
@@ -60,6 +74,7 @@ struct Summary {
     message: String,
     databases: usize,
     names: String,
+    reason: Option<String>,
 }
 
 fn lock() -> MutexGuard<'static, State> {
@@ -76,7 +91,7 @@ impl<S> Filter<S> for Bursts {
         event.record(&mut words);
         let (Some(db), Some(message)) = (words.db, words.message) else { return true };
         let mut state = lock();
-        if state.admits(*event.metadata().level(), message, db, Instant::now()) {
+        if state.admits((*event.metadata().level(), message), db, words.reason, Instant::now()) {
             return true;
         }
         if !std::mem::replace(&mut state.watched, true) {
@@ -91,9 +106,9 @@ impl<S> Filter<S> for Bursts {
 
 impl State {
     /// Whether the line of this database is shown.
-    fn admits(&mut self, level: Level, message: String, db: String, now: Instant) -> bool {
-        let fresh = || Burst { shown: BTreeSet::new(), hidden: BTreeSet::new(), since: now, last: now };
-        let burst = self.bursts.entry((level, message)).or_insert_with(fresh);
+    fn admits(&mut self, message: (Level, String), db: String, reason: Option<String>, now: Instant) -> bool {
+        let fresh = || Burst { shown: BTreeSet::new(), hidden: BTreeMap::new(), since: now, last: now };
+        let burst = self.bursts.entry(message).or_insert_with(fresh);
         if burst.hidden.is_empty() && now.duration_since(burst.last) > PAUSE {
             burst.shown.clear();
         }
@@ -108,7 +123,12 @@ impl State {
         if burst.hidden.is_empty() {
             burst.since = now;
         }
-        burst.hidden.insert(db);
+        let mut kind = reason.as_deref().map(kind_of).unwrap_or_default();
+        if burst.hidden.len() >= REASONS && !burst.hidden.contains_key(&kind) {
+            OTHERS.clone_into(&mut kind);
+        }
+        let fresh = || Hidden { reason, databases: BTreeSet::new() };
+        burst.hidden.entry(kind).or_insert_with(fresh).databases.insert(db);
         false
     }
 
@@ -121,11 +141,12 @@ impl State {
             if burst.hidden.is_empty() || !(all || over || long) {
                 continue;
             }
-            let hidden = std::mem::take(&mut burst.hidden);
-            let names: Vec<&str> = hidden.iter().take(NAMES).map(String::as_str).collect();
-            let more = if hidden.len() > names.len() { ", ..." } else { "" };
-            let (databases, names) = (hidden.len(), names.join(", ") + more);
-            due.push(Summary { level: *level, message: message.clone(), databases, names });
+            for Hidden { reason, databases: hidden } in std::mem::take(&mut burst.hidden).into_values() {
+                let names: Vec<&str> = hidden.iter().take(NAMES).map(String::as_str).collect();
+                let more = if hidden.len() > names.len() { ", ..." } else { "" };
+                let (databases, names) = (hidden.len(), names.join(", ") + more);
+                due.push(Summary { level: *level, message: message.clone(), databases, names, reason });
+            }
         }
         self.bursts.retain(|_, b| !b.hidden.is_empty() || now.duration_since(b.last) <= PAUSE);
         due
@@ -157,13 +178,27 @@ pub(super) fn settle() {
 }
 
 fn log(summary: &Summary) {
-    let Summary { level, message, databases, names } = summary;
+    let Summary { level, message, databases, names, reason } = summary;
+    let reason = reason.as_deref();
     // Without the field `db`, which makes a line part of a burst.
     match *level {
-        Level::ERROR => tracing::error!(databases, among = names, "{message}: more databases"),
-        Level::WARN => tracing::warn!(databases, among = names, "{message}: more databases"),
-        _ => tracing::info!(databases, among = names, "{message}: more databases"),
+        Level::ERROR => tracing::error!(databases, among = names, reason, "{message}: more databases"),
+        Level::WARN => tracing::warn!(databases, among = names, reason, "{message}: more databases"),
+        _ => tracing::info!(databases, among = names, reason, "{message}: more databases"),
     }
+}
+
+/// Stands for the kinds of reasons beyond [`REASONS`]. No kind is equal to it, as none has a digit.
+const OTHERS: &str = "0";
+
+/// A reason without what differs from one database to the next: paths, URLs, numbers and ids.
+fn kind_of(reason: &str) -> String {
+    let kinds = reason.split_whitespace().map(|word| match word {
+        _ if word.contains('/') => "/",
+        _ if word.contains(|c: char| c.is_ascii_digit()) => "#",
+        _ => word,
+    });
+    kinds.collect::<Vec<_>>().join(" ")
 }
 
 /// The fields that matter here.
@@ -171,19 +206,21 @@ fn log(summary: &Summary) {
 struct Words {
     db: Option<String>,
     message: Option<String>,
+    reason: Option<String>,
 }
 
 impl Visit for Words {
     fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "db" {
-            self.db = Some(value.to_owned());
-        } else if field.name() == "message" {
-            self.message = Some(value.to_owned());
+        match field.name() {
+            "db" => self.db = Some(value.to_owned()),
+            "message" => self.message = Some(value.to_owned()),
+            "error" | "reason" | "cause" | "fault" => self.reason = Some(value.to_owned()),
+            _ => {}
         }
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if matches!(field.name(), "db" | "message") {
+        if matches!(field.name(), "db" | "message" | "error" | "reason" | "cause" | "fault") {
             self.record_str(field, &format!("{value:?}"));
         }
     }
@@ -198,7 +235,7 @@ mod tests {
         let (mut state, begun) = (State::default(), Instant::now());
         let at = |ms: u64| begun + Duration::from_millis(ms);
         let admits = |state: &mut State, db: usize, ms: u64| {
-            state.admits(Level::INFO, "image stored".into(), format!("/{db:03}.db"), at(ms))
+            state.admits((Level::INFO, "image stored".into()), format!("/{db:03}.db"), None, at(ms))
         };
         let shown = (0..100).filter(|n| admits(&mut state, *n, *n as u64)).count();
         assert_eq!(shown, SHOWN);
@@ -216,13 +253,47 @@ mod tests {
         assert!(state.take(at(later + 60_000), true).is_empty());
     }
 
+    /// Of four databases and more only three had lines, and why the others failed was not logged.
+    #[test]
+    fn each_kind_of_reason_is_told() {
+        let (mut state, now) = (State::default(), Instant::now());
+        let mut fails = |db: usize, reason: String| {
+            let message = (Level::ERROR, "cannot be stored".to_owned());
+            state.admits(message, format!("/{db:03}.db"), Some(reason), now)
+        };
+        for db in 0..100 {
+            let reason = match db {
+                50 => "/050.db: disk I/O error".to_owned(),
+                60 | 61 => format!("/{db}.db: permission denied"),
+                _ => format!("/{db:03}.db: the store answers 503, request a{db}"),
+            };
+            assert_eq!(fails(db, reason), db < SHOWN);
+        }
+        let due = state.take(now + QUIET, false);
+        let told: Vec<(usize, &str, &str)> =
+            due.iter().map(|s| (s.databases, s.reason.as_deref().unwrap(), s.names.as_str())).collect();
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told.contains(&(1, "/050.db: disk I/O error", "/050.db")), "{told:?}");
+        assert!(told.contains(&(2, "/60.db: permission denied", "/060.db, /061.db")), "{told:?}");
+        let most = told.iter().find(|t| t.0 == 97 - 3).unwrap();
+        assert!(most.1.contains("503") && most.2.ends_with("/012.db, ..."), "{most:?}");
+        // Reasons without number are not lines without number.
+        for db in 0..100 {
+            let word: String = (0..=db / 10).map(|_| 'x').collect();
+            let message = (Level::ERROR, "cannot be opened".to_owned());
+            state.admits(message, format!("/{db:03}.db"), Some(word), now);
+        }
+        let due = state.take(now + QUIET, false);
+        assert_eq!((due.len(), due.iter().map(|s| s.databases).sum::<usize>()), (REASONS + 1, 97));
+    }
+
     #[test]
     fn a_burst_without_end_is_told_of_meanwhile() {
         let (mut state, begun) = (State::default(), Instant::now());
         let mut told = 0;
         for n in 0..1_000u32 {
             let now = begun + Duration::from_millis(100) * n;
-            let _ = state.admits(Level::WARN, "slow".into(), format!("/{n}.db"), now);
+            let _ = state.admits((Level::WARN, "slow".into()), format!("/{n}.db"), None, now);
             told += state.take(now, false).iter().map(|s| s.databases).sum::<usize>();
         }
         assert!(told > 800 && told + SHOWN <= 1_000, "{told}");

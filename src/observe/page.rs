@@ -112,10 +112,10 @@ fn tiles(out: &mut String, status: &Status, lines: &[Line]) {
     let behind = lines.iter().map(|l| l.lag).fold(0.0, f64::max);
     let size: u64 = status.databases.iter().filter_map(|d| d.size).sum();
     let wal: u64 = status.databases.iter().filter_map(|d| d.wal_size).sum();
-    let behind = if behind < 0.05 { "nothing".to_owned() } else { seconds(behind) };
+    let behind = if behind < 0.05 { "0 s".to_owned() } else { seconds(behind) };
     let _ = write!(
         out,
-        "<li><b>{behind}</b>most behind<li><b>{}</b>in {} {}<li><b>{}</b>in WAL files</ul>",
+        "<li><b>{behind}</b>greatest lag<li><b>{}</b>in {} {}<li><b>{}</b>in WAL files</ul>",
         bytes(size),
         status.databases.len(),
         if status.databases.len() == 1 { "database" } else { "databases" },

@@ -13,6 +13,7 @@
 //! | `<!-- prints: TEXT -->` | its output has TEXT |
 //! | `<!-- fails: CODE -->` | ends with this exit code |
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -211,7 +212,7 @@ fn follow(name: &str) {
     let blocks = blocks(&text);
     let dir = tempfile::tempdir().expect("a temporary folder");
     let bin = dir.path().join("bin");
-    for folder in ["bin", "srv/myapp", "etc", "data", "var/lib", "mnt"] {
+    for folder in ["bin", "srv", "etc", "data", "var/lib", "mnt"] {
         fs::create_dir_all(dir.path().join(folder)).expect("a folder");
     }
     let names_one = |b: &Block| ["s3://", "https://", "bucket:"].iter().any(|part| b.text.contains(part));
@@ -277,6 +278,7 @@ pages! {
     the_applications = "frameworks.md",
     the_way_from_litestream_and_back = "litestream.md",
     the_runbook = "runbook.md",
+    the_way_back_from_a_mistake = "recover.md",
     the_monitoring = "monitoring.md",
     the_messages = "troubleshooting.md",
     the_questions = "faq.md",
@@ -301,12 +303,74 @@ fn each_page_is_in_the_summary_and_each_that_has_commands_is_followed() {
         }
         // What is not run has a name, so that nothing escapes by its language.
         let known =
-            ["sh", "yaml", "text", "json", "python", "ruby", "php", "js", "dockerfile", "ini", "toml"];
+            ["sh", "sql", "yaml", "text", "json", "python", "ruby", "php", "js", "dockerfile", "ini", "toml"];
         for block in &blocks {
             assert!(known.contains(&block.language.as_str()), "{name}:{}: {:?}", block.line, block.language);
         }
     }
     assert!(commands > 30, "only {commands} blocks of commands found");
+}
+
+/// The folders, config files, replicas and outputs that a text of commands names.
+fn places(text: &str) -> BTreeSet<String> {
+    let part = |text: &str| -> String {
+        text.chars().take_while(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect()
+    };
+    let mut found = BTreeSet::new();
+    // Without comments.
+    let text: String =
+        text.lines().map(|l| l.split(" #").next().unwrap_or_default().to_owned() + "\n").collect();
+    for prefix in ["/srv/", "/data/", "/mnt/backup/", "/etc/", "my-bucket", " -o "] {
+        for (at, _) in text.match_indices(prefix) {
+            let mut rest = &text[at + prefix.len()..];
+            if prefix == "my-bucket" {
+                // The host, if there is one, and the slash after it.
+                let Some(slash) =
+                    rest.find('/').filter(|n| rest[..*n].chars().all(|c| c != ' ' && c != '\n'))
+                else {
+                    continue;
+                };
+                rest = &rest[slash + 1..];
+            }
+            let name = part(rest);
+            if !name.is_empty() {
+                found.insert(format!("{prefix}{name}"));
+            }
+        }
+    }
+    found
+}
+
+/// A page began with the database and the replica that the one before had left.
+#[test]
+fn no_two_pages_use_the_same_places() {
+    let mut users: BTreeMap<String, &str> = BTreeMap::new();
+    for &name in PAGES {
+        let text = page(name);
+        for block in blocks(&text).iter().filter(|b| b.runs() || b.mark("file").is_some()) {
+            for place in places(&format!("{}\n{}", block.text, block.mark("file").unwrap_or_default())) {
+                let user = *users.entry(place.clone()).or_insert(name);
+                assert_eq!(user, name, "{name}:{}: {place} is of another page", block.line);
+            }
+        }
+    }
+    assert!(users.len() > 20, "{users:?}");
+}
+
+#[test]
+fn the_runbook_has_a_place_for_each_alert() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let rules = fs::read_to_string(root.join("packaging/monitoring/alerts.yml")).expect("the rules");
+    let runbook = page("runbook.md");
+    let mut alerts = 0;
+    for rule in rules.split("- alert: ").skip(1) {
+        let name = rule.lines().next().expect("a name");
+        assert!(runbook.contains(&format!("\n### {name}\n\n")), "docs/guide/runbook.md lacks {name}");
+        let place = format!("runbook: docs/guide/runbook.md#{}\n", name.to_lowercase());
+        assert!(rule.contains(&place), "{name}: its annotation is not {place}");
+        alerts += 1;
+    }
+    assert!(alerts > 10, "{alerts} alerts");
 }
 
 #[test]

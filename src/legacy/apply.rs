@@ -18,6 +18,7 @@ use std::io::{self, Read};
 use super::{LegacyName, Unpacked, WalIndex};
 use crate::base::{FrameNo, PageSize, Pgno, limits};
 use crate::io::File;
+use crate::sqlite::header::MAGIC;
 use crate::wal::format::{self, HEADER_BYTES, WalError, WalHeader};
 use crate::wal::frames::{Chain, End, UNLIMITED};
 
@@ -295,7 +296,7 @@ fn read_error(e: io::Error) -> ApplyError {
 fn page_size(first: &[u8]) -> Result<Option<PageSize>, ApplyError> {
     let size = first.get(16..18).map(|b| u16::from_be_bytes([b[0], b[1]]));
     match size.map(PageSize::from_u16) {
-        Some(Ok(size)) if first.starts_with(b"SQLite format 3\0") => Ok(Some(size)),
+        Some(Ok(size)) if first.starts_with(&MAGIC) => Ok(Some(size)),
         _ => Err(ApplyError::Damaged("it is not a database file".into())),
     }
 }

@@ -13,6 +13,7 @@
 
 use super::shape::{HEAD_SHORT, Look, Shape, payload_len_max};
 use super::{LtxError, legacy};
+use crate::base::fields::Fields;
 use crate::base::{PageSize, Pgno};
 
 /// Length in bytes of a page header with the payload length.
@@ -32,8 +33,8 @@ pub const fn frame_len_max(page_size: PageSize) -> usize {
 /// Examines `bytes`, which begin with a frame or the terminator and may be cut anywhere.
 pub(super) fn look(bytes: &[u8], page_size: PageSize) -> Result<Look, LtxError> {
     let Some(head) = bytes.first_chunk::<HEAD_SHORT>() else { return Ok(Look::Need(HEAD_SHORT)) };
-    let [a, b, c, d, e, f] = *head;
-    let (pgno, flags) = (u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([e, f]));
+    let mut fields = Fields::new(head);
+    let (pgno, flags) = (fields.be32(), fields.be16());
     if flags & !FLAG_LENGTH != 0 || (pgno == 0 && flags != 0) {
         return Err(LtxError::PageFlags { pgno, flags });
     }

@@ -22,6 +22,7 @@ use super::frame::{TERMINATOR, frame_len_max};
 use super::header::{HEADER_LEN, TRAILER_LEN, Trailer};
 use super::shape::HEAD_SHORT;
 use crate::base::crc64::crc64;
+use crate::base::fields::Fields;
 use crate::base::{PageSize, Pgno, limits};
 use crate::io::durable::{Pending, temporary_beside};
 
@@ -93,9 +94,9 @@ impl Tail {
         let Some((before, end)) = last.split_last_chunk::<END_LEN>() else {
             return Ok(TailState::NeedMore(END_LEN as u64));
         };
-        let (index_len, trailer) = end.split_first_chunk::<8>().expect("the end holds two parts");
-        let index_len = u64::from_be_bytes(*index_len);
-        let trailer = Trailer::parse(trailer.first_chunk().expect("the end holds a trailer"));
+        let mut fields = Fields::new(end);
+        let index_len = fields.be64();
+        let trailer = Trailer::parse(&fields.take());
         let room = file_size - (HEADER_LEN + HEAD_SHORT + END_LEN) as u64;
         if index_len == 0 || index_len > room {
             return Err(LtxError::Index("its length does not fit the file"));

@@ -4,7 +4,6 @@
 use std::io;
 use std::path::Path;
 
-use super::sizes::sizes;
 use super::snapshot::position;
 use super::status::{DatabaseStatus, DurableStatus, FollowState, ReplicaStatus};
 use crate::base::Txid;
@@ -41,33 +40,14 @@ pub fn without_process(db: &Path, home: &Path, places: &[Place]) -> io::Result<D
         let replica = replica(&home.join(folder), None)?;
         replicas.extend(Some(replica).filter(|r| r.durable.is_some()));
     }
-    let (size, wal_size) = sizes(db);
     let noted = noted_position(db).filter(|_| replicas.is_empty());
     let state = if noted.is_some() { "read replica" } else { "not running" };
-    Ok(DatabaseStatus {
-        path: db.to_string_lossy().into_owned(),
-        home: home.to_string_lossy().into_owned(),
-        state: state.into(),
-        size,
-        wal_size,
-        position: None,
-        commits: None,
-        error: None,
-        wal_damage: None,
-        replicas,
-        follows: noted.map(|txid| FollowState {
-            url: None,
-            state: "not running".into(),
-            txid: Some(txid.to_string()),
-            time: None,
-            lag_seconds: None,
-            files: 0,
-            transactions: 0,
-            images: 0,
-            errors: 0,
-            error: None,
-        }),
-    })
+    let follows = noted.map(|txid| FollowState {
+        state: "not running".into(),
+        txid: Some(txid.to_string()),
+        ..FollowState::default()
+    });
+    Ok(DatabaseStatus { replicas, follows, ..DatabaseStatus::of_files(db, home, state) })
 }
 
 /// Names of the folders with state; none if the home does not exist.

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::scope::Scope;
-use super::sizes::sizes;
 use super::standbys::Followers;
 use super::status::{
     DatabaseStatus, DurableStatus, FailureStatus, HistoryState, LagStatus, LatencyStatus, LevelState,
@@ -34,20 +33,14 @@ pub(super) fn of(vitals: &Vitals, followers: &Followers, scope: &Scope) -> Statu
 }
 
 fn database(vitals: &DatabaseVitals) -> DatabaseStatus {
-    let (size, wal_size) = sizes(&vitals.path);
     let home = std::path::absolute(&vitals.home).unwrap_or_default();
     DatabaseStatus {
-        path: vitals.path.to_string_lossy().into_owned(),
-        home: home.to_string_lossy().into_owned(),
-        state: database_state(vitals.phase()).to_owned(),
-        size,
-        wal_size,
         position: vitals.page_size().map(|size| position(size, vitals.position())),
         commits: Some(vitals.commits()),
         error: vitals.failure().map(failure),
         wal_damage: vitals.wal_damage().map(failure),
         replicas: vitals.replicas.iter().map(|r| replica(r, vitals.page_size())).collect(),
-        follows: None,
+        ..DatabaseStatus::of_files(&vitals.path, &home, database_state(vitals.phase()))
     }
 }
 

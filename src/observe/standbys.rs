@@ -7,7 +7,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::format::{escape, flag, head, number, timestamp};
 use super::scope::Scope;
-use super::sizes::sizes;
 use super::status::{DatabaseStatus, FailureStatus, FollowState};
 use crate::base::Txid;
 use crate::base::clock::Millis;
@@ -80,7 +79,6 @@ impl Followers {
 }
 
 fn state(f: &FollowStatus) -> DatabaseStatus {
-    let (size, wal_size) = sizes(&f.output);
     let state = if f.txid == Txid(0) {
         "restoring"
     } else if f.trouble.is_some() {
@@ -89,16 +87,6 @@ fn state(f: &FollowStatus) -> DatabaseStatus {
         "following"
     };
     DatabaseStatus {
-        path: f.output.to_string_lossy().into_owned(),
-        home: home_of(&f.output).to_string_lossy().into_owned(),
-        state: "read replica".into(),
-        size,
-        wal_size,
-        position: None,
-        commits: None,
-        error: None,
-        wal_damage: None,
-        replicas: Vec::new(),
         follows: Some(FollowState {
             url: Some(f.replica.clone()),
             state: state.into(),
@@ -114,5 +102,6 @@ fn state(f: &FollowStatus) -> DatabaseStatus {
                 .as_ref()
                 .map(|(at, message)| FailureStatus { time: at.to_rfc3339(), message: message.clone() }),
         }),
+        ..DatabaseStatus::of_files(&f.output, &home_of(&f.output), "read replica")
     }
 }

@@ -1,6 +1,10 @@
 //! The state of a process as values: sent over the sockets, and shown by `lsfast status`.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
+
+use super::sizes::sizes;
 
 /// The state of a process, or what is known without one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,8 +58,28 @@ pub struct DatabaseStatus {
     pub follows: Option<FollowState>,
 }
 
+impl DatabaseStatus {
+    /// A database of which no more is known than its files.
+    pub(super) fn of_files(db: &Path, home: &Path, state: &str) -> DatabaseStatus {
+        let (size, wal_size) = sizes(db);
+        DatabaseStatus {
+            path: db.to_string_lossy().into_owned(),
+            home: home.to_string_lossy().into_owned(),
+            state: state.to_owned(),
+            size,
+            wal_size,
+            position: None,
+            commits: None,
+            error: None,
+            wal_damage: None,
+            replicas: Vec::new(),
+            follows: None,
+        }
+    }
+}
+
 /// A standby: a database that is kept up to date from a replica.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FollowState {
     /// URL of the replica; `None` if only the position next to the database is known.
     pub url: Option<String>,

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::page::HEADER_BYTES;
 use super::{BtreeError, BtreePage};
+use crate::sqlite::header::MAGIC;
 
 /// Where pages come from.
 pub trait Source {
@@ -114,7 +115,7 @@ impl<'a> State<'a> {
         }
         let page = state.page(1)?;
         let header = page.get(..HEADER_BYTES).ok_or(BtreeError::damaged(1, "it is shorter than a header"))?;
-        if !header.starts_with(b"SQLite format 3\0") {
+        if !header.starts_with(&MAGIC) {
             return Err(BtreeError::damaged(1, "it does not begin with the SQLite magic"));
         }
         let word = |at: usize| header[at..].first_chunk().map_or(0, |b| u32::from_be_bytes(*b));

@@ -1273,16 +1273,80 @@ mutation(
     "refused-states-count-as-restorable",
     "verify counts no state that a restore refuses",
     "restore/verify/forks.rs",
-    "if «judge.meter.bytes() > budget || !judge.makes(clash, *txid).await?» {",
+    "} else if «!judge.makes(clash, *txid).await?» {",
     "false",
     "test(a_state_of_two_histories)",
 )
 mutation(
+    "first-state-is-left-out",
+    "lsfast log lists a first state that only an image has",
+    "cli/changes/log.rs",
+    "if «args.table.is_none() && end > after» {",
+    "false",
+    "test(a_first_state_of_an_image)",
+)
+mutation(
+    "reasons-of-a-burst-are-lost",
+    "the line that counts databases is one for each kind of reason",
+    "cli/bursts.rs",
+    "reason.as_deref().map(kind_of)«».unwrap_or_default();",
+    ".filter(|_| false)",
+    "test(each_kind_of_reason)",
+)
+mutation(
+    "last-step-of-a-restore-is-interrupted",
+    "a signal while the database gets its name waits for the end",
+    "cli/restore/interrupt.rs",
+    "if «watcher.is_installing()» {",
+    "false",
+    "test(a_signal_while_the_database)",
+)
+mutation(
+    "file-size-signal-ends-a-restore",
+    "a limit of the file size is an error of the restore",
+    "cli/restore/interrupt.rs",
+    "SignalKind::from_raw(«libc::SIGXFSZ»)",
+    "libc::SIGUSR1",
+    "test(a_limit_of_the_file_size)",
+)
+mutation(
+    "leftovers-of-into-stay",
+    "restore --into removes what a killed run left",
+    "view/delta/apply.rs",
+    "«remove_leftovers(&local.path);»",
+    "",
+    "test(the_next_run_removes)",
+)
+mutation(
+    "background-follows-no-batches",
+    "a background verification finds a batch of a fork",
+    "restore/verify/run.rs",
+    "broken.first.iter()«».for_each(|first| report.conflict",
+    ".take(0)",
+    "test(a_batch_of_a_fork_is_a_fault)",
+)
+mutation(
+    "run-of-batches-begins-unproven",
+    "verify finds that the files before the first batch do not make their state",
+    "restore/verify/chain.rs",
+    "«found.add(last, None, true);»",
+    "",
+    "test(a_run_of_batches_that_begins)",
+)
+mutation(
+    "repair-names-no-refused-state",
+    "repair names the states that a restore refuses",
+    "restore/verify/coverage.rs",
+    "let is_lost = «refused.contains(&txid) || »bad",
+    "",
+    "test(a_batch_of_a_fork_that_no_level_ends_with)",
+)
+mutation(
     "batches-are-not-followed",
     "verify follows level 0 from state to state",
-    "restore/verify/run.rs",
-    "match «options.each_state» {",
-    "false",
+    "restore/verify/chain.rs",
+    "usize::from(«percent.min(100)»)",
+    "0_u8",
     "test(a_batch_of_a_fork_that_no_level_ends_with)",
 )
 mutation(

@@ -41,3 +41,34 @@ impl Signals {
         if watcher.is_installing() { work.await } else { Err(RestoreError::Interrupted) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::restore::{Progress as _, Stage};
+
+    /// The rename went on, and the restore said that nothing had been changed.
+    #[tokio::test]
+    async fn a_signal_while_the_database_gets_its_name_waits_for_the_end() {
+        for (stage, expected) in [(Stage::Verify, None), (Stage::Install, Some(7))] {
+            let watcher = Watcher::new(false);
+            watcher.stage(stage);
+            let mut signals = Signals::new().unwrap();
+            let mut seen = signal(SignalKind::terminate()).unwrap();
+            let work = async {
+                let own = std::process::id().to_string();
+                assert!(std::process::Command::new("kill").args(["-TERM", &own]).status().unwrap().success());
+                seen.recv().await;
+                // Whoever waits for the signal has it before the work goes on.
+                for _ in 0..100 {
+                    tokio::task::yield_now().await;
+                }
+                Ok(7)
+            };
+            match signals.or(&watcher, work).await {
+                Ok(done) => assert_eq!(Some(done), expected),
+                Err(e) => assert!(matches!(e, RestoreError::Interrupted) && expected.is_none(), "{e}"),
+            }
+        }
+    }
+}

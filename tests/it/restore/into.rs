@@ -183,3 +183,77 @@ fn a_disk_that_is_full_leaves_the_old_state() {
     done(&case, "app.db", &["--txid", "2"]);
     assert_eq!(sqlite::dump_hash(&path), hashes[1]);
 }
+
+/// What a run that was killed left next to the database stayed there for ever.
+#[test]
+fn the_next_run_removes_what_a_killed_one_left() {
+    let case = Case::new();
+    let hashes = three_states(&case);
+    let names = || {
+        let entries = fs::read_dir(case.dir.path()).expect("a folder");
+        let mut names: Vec<_> =
+            entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+        names.retain(|n| n.starts_with(".app.db.") || n.starts_with("app.db-"));
+        names
+    };
+    let left = case.path(".app.db.4194304-1234.tmp");
+    // Of other programs, or of a run that goes on.
+    let (other, held) = (case.path(".app.db.old.tmp"), case.path(".app.db.1-1.tmp"));
+    for path in [&left, &other, &held] {
+        fs::write(path, "part of a database").expect("written");
+    }
+    let lock = fs::File::open(&held).expect("a file");
+    lock.try_lock().expect("a lock");
+    done(&case, "app.db", &["--txid", "1"]);
+    assert!(!left.exists() && other.exists() && held.exists(), "{:?}", names());
+    drop(lock);
+
+    // After a kill in the middle the next run says who rolls the journal back.
+    fs::remove_file(&other).expect("removed");
+    let journal = case.path("app.db-journal");
+    let mut command = lsfast::command(["restore", "--into"]);
+    command.arg(case.path("app.db")).arg(case.place.url("replica")).args(["--txid", "3"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("lsfast starts");
+    process::until("the journal, or the end", || {
+        (journal.exists() || child.try_wait().expect("a child").is_some()).then_some(())
+    });
+    let _ = child.kill();
+    child.wait().expect("a child");
+    if journal.exists() {
+        let before = fs::read(&journal).expect("a journal");
+        let output = into(&case, "app.db", &["--txid", "2"]);
+        let error = lsfast::stderr(&output);
+        assert!(!output.status.success() && error.contains("which rolls it back"), "{error}");
+        assert!(fs::read(&journal).expect("a journal") == before, "it is as it was");
+        sqlite::open(&case.path("app.db")).execute_batch("SELECT count(*) FROM items").expect("a read");
+    }
+    done(&case, "app.db", &["--txid", "2"]);
+    assert_eq!(sqlite::dump_hash(&case.path("app.db")), hashes[1]);
+    assert_eq!(names(), Vec::<String>::new());
+}
+
+/// SIGXFSZ ended the restore without a message.
+#[test]
+fn a_limit_of_the_file_size_is_one_clear_error() {
+    let case = Case::new();
+    three_states(&case);
+    let before = fs::read(case.path("app.db")).expect("a file");
+    let names = || fs::read_dir(case.dir.path()).expect("a folder").count();
+    let count = names();
+    // Blocks of 512 or 1,024 bytes; the database has some 3 MB.
+    let args = ["--force", "--txid", "1", "-o"];
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "ulimit -f 64 && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_lsfast"), "restore"])
+        .args(args)
+        .arg(case.path("app.db"))
+        .arg(case.place.url("replica"));
+    let output = lsfast::run(command);
+    let error = lsfast::stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{}: {error}", output.status);
+    let errors: Vec<_> = error.lines().filter(|l| !l.contains("level=")).collect();
+    assert!(errors.len() == 1 && errors[0].contains("File too large"), "{error}");
+    assert!(errors[0].contains("app.db"), "{error}");
+    assert!(fs::read(case.path("app.db")).expect("a file") == before, "the database is as it was");
+    assert_eq!(names(), count, "nothing is left");
+}

@@ -48,8 +48,10 @@ fn times_come_from_headers_and_few_of_them() {
             let txid = choice.txid().expect("a TXID").to_string();
             assert!(plan.ends_with(&format!("-{txid}.ltx")), "{plan} {txid}");
             // A bisection, one of the earliest perhaps, the listing, and whether levels clash.
-            assert!(requests <= 1 + 7 + 3, "{requests} requests");
-            assert_eq!(choice.lookups as usize, requests - 1);
+            assert!(requests <= 1 + 7 + 3 + 2, "{requests} requests");
+            // On a busy machine an answer may be late, and the request is sent once more.
+            let lookups = choice.lookups as usize;
+            assert!((lookups..=lookups + 2).contains(&(requests - 1)), "{lookups} of {requests}");
         }
         let early = time(&list(replica, "refused_before_ms")[0]).expect("a time");
         let e = runtime.block_on(choose(&*store, Until::Before(early).into())).expect_err("too early");

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
@@ -19,6 +20,10 @@ use crate::base::limits;
 use crate::io::timer::Timers;
 use crate::io::watch::Watches;
 use crate::store::progress;
+
+/// Time for the last checkpoints after the end of the shutdown timeout: that of one, and some for
+/// its report.
+const LAST_CHECKPOINTS: Duration = database::LEAVE_TIME.saturating_add(Duration::from_millis(500));
 
 /// Follows all databases until the stop is requested and everything is stored. With one database,
 /// its error ends the process. With several, one that cannot be followed does not stop the others.
@@ -92,6 +97,7 @@ pub async fn run_with(
         tokio::select! {
             () = fleet.serve() => break,
             () = stall(&vitals), if once && deadline.is_none() => {
+                fleet.give_up(LAST_CHECKPOINTS).await;
                 return Err(ReplicateError::Stalled(limits::ONCE_STALL));
             }
             () = stop.asked(), if !stopping => {
@@ -105,13 +111,16 @@ pub async fn run_with(
                 ask_all.ask();
             }
             () = sleep_until(deadline), if deadline.is_some() => {
-                // Only the last checkpoints still run. They have the same deadline, and change
-                // nothing about what is stored.
-                let ends = fleet.is_only_leaving() && tokio::time::timeout(database::LEAVE_TIME, fleet.serve()).await.is_ok();
-                if ends {
+                // Only the last checkpoints still run. They change nothing about what is stored.
+                if fleet.is_only_leaving() {
+                    _ = tokio::time::timeout(LAST_CHECKPOINTS, fleet.serve()).await;
                     break;
                 }
-                return Err(ReplicateError::Timeout { limit, waits: waited_for(&vitals) });
+                let waits = waited_for(&vitals);
+                // What the stores have not taken is in the WAL of each database, which must not
+                // wait for a store to come into the database file.
+                fleet.give_up(LAST_CHECKPOINTS).await;
+                return Err(ReplicateError::Timeout { limit, waits });
             }
         }
     }

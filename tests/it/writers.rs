@@ -346,7 +346,7 @@ fn a_database_that_never_came_is_not_stored() {
     assert!(process.output().contains("never came"), "{}", process.output());
 }
 
-/// The store never answers: the end comes in time all the same.
+/// The store never answers: the end comes in time all the same, and the file alone is whole.
 #[test]
 fn sigterm_ends_in_time_at_a_store_that_hangs() {
     let (dir, server) = (folder(), MemoryS3::start());
@@ -356,8 +356,13 @@ fn sigterm_ends_in_time_at_a_store_that_hangs() {
     server.hang();
     Workload::new(2).run(&connection, 1);
     process::until("a request that hangs", || (server.count("PUT hangs") > 0).then_some(()));
+    let expected = sqlite::dump_hash(&db);
+    drop(connection);
     process.signal("TERM");
     assert_eq!(process.wait().code(), Some(1), "{}", process.output());
+    let alone = dir.path().join("alone.db");
+    std::fs::copy(&db, &alone).expect("a copy");
+    assert_eq!(sqlite::dump_hash(&alone), expected);
     let output = process.output();
     assert!(output.contains("not everything is stored: after 1s"), "{output}");
     assert!(output.contains("the last commits of ") || output.contains(" does not work: "), "{output}");

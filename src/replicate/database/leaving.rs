@@ -1,4 +1,4 @@
-//! Which databases are checkpointing for the last time, and how long the shutdown may still take.
+//! Which databases are checkpointing for the last time, and when the shutdown ends.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use crate::replicate::shutdown::Deadline;
 
-/// Longest time of the last checkpoint. A longer one is interrupted, and the WAL stays as it is.
+/// Longest time of the last checkpoint. It needs no store, so it has this time whatever is left of
+/// the shutdown timeout. A longer one is interrupted, and the WAL stays as it is.
 pub(in crate::replicate) const LEAVE_TIME: Duration = Duration::from_secs(5);
 
 /// The databases that have stored what they could and now checkpoint. The shutdown waits for none
@@ -51,11 +52,6 @@ impl Leaving {
         self.0.databases.borrow_mut().insert(db.to_owned());
         Leaves { leaving: self.clone(), db: db.to_owned() }
     }
-
-    /// Time left of the shutdown, [`LEAVE_TIME`] at most.
-    pub(super) fn time_left(&self) -> Duration {
-        self.0.until.time_left(LEAVE_TIME)
-    }
 }
 
 impl Drop for Leaves {
@@ -69,16 +65,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_checkpoint_takes_no_longer_than_the_shutdown_may() {
-        let (leaving, second) = (Leaving::default(), Duration::from_secs(1));
-        assert_eq!(leaving.time_left(), LEAVE_TIME);
-        leaving.ends_at(Instant::now() + 60 * second);
-        assert_eq!(leaving.time_left(), LEAVE_TIME);
-        leaving.ends_at(Instant::now() + second);
-        assert!(leaving.time_left() <= second);
-        leaving.ends_at(Instant::now());
-        assert_eq!(leaving.time_left(), Duration::ZERO);
-        let db = Path::new("app.db");
+    fn a_database_leaves_until_its_token_is_dropped() {
+        let (leaving, db) = (Leaving::default(), Path::new("app.db"));
         let leaves = leaving.enter(db);
         assert!(leaving.has(db) && !leaving.has(Path::new("other.db")));
         drop(leaves);

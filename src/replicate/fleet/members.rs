@@ -114,6 +114,11 @@ impl Members {
         self.running.values().filter_map(|m| m.leave.as_ref()).map(|leave| leave.until).min()
     }
 
+    /// Gives up all of them.
+    pub(super) fn give_up_all(&mut self) {
+        self.running.values_mut().for_each(|member| member.stopper.give_up());
+    }
+
     /// Gives up those that take too long.
     pub(super) fn give_up(&mut self, now: Instant, again: Duration) {
         for member in self.running.values_mut() {

@@ -41,6 +41,8 @@ pub(crate) struct Fleet {
     /// The stop of the process. It is handed on to each database.
     pub(super) inner: Stop,
     is_stopping: bool,
+    /// The process ends without what the stores have not taken, and says so by itself.
+    is_given_up: bool,
     tasks: JoinSet<Outcome>,
     pub(super) members: Members,
     pub(super) directories: Directories,
@@ -67,6 +69,7 @@ impl Fleet {
             shared,
             inner,
             is_stopping: false,
+            is_given_up: false,
             tasks: JoinSet::new(),
             members: Members::default(),
             directories,
@@ -194,7 +197,7 @@ impl Fleet {
                     }
                     Err(e) => {
                         self.shared.vitals.failed(&path, &e.to_string());
-                        if !self.single.get() {
+                        if !self.single.get() && !self.is_given_up {
                             tracing::error!(db = %path.display(), error = %e, "this database is not replicated any more; the others go on");
                         }
                         self.note(e.into());
@@ -210,6 +213,13 @@ impl Fleet {
                 self.note(ReplicateError::Panicked(path));
             }
         }
+    }
+
+    /// Ends the wait of all databases for their stores. Each of them checkpoints, within `limit`.
+    pub(crate) async fn give_up(&mut self, limit: Duration) {
+        self.is_given_up = true;
+        self.members.give_up_all();
+        _ = tokio::time::timeout(limit, self.serve()).await;
     }
 
     /// Whether no database has anything left to store: those that still run only checkpoint.

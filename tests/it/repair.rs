@@ -120,6 +120,29 @@ fn a_start_gets_over_an_empty_newest_file() {
     case.restores();
 }
 
+/// Only a restore worked around it.
+#[test]
+fn what_is_no_file_is_a_damaged_file() {
+    for how in ["fifo", "folder", "link"] {
+        let case = Case::new();
+        let newest = &case.raw()[3];
+        std::fs::remove_file(newest).expect("removed");
+        match how {
+            "fifo" => {
+                let made = std::process::Command::new("mkfifo").arg(newest).status();
+                assert!(made.expect("mkfifo runs").success());
+            }
+            "folder" => std::fs::create_dir(newest).expect("a folder"),
+            _ => std::os::unix::fs::symlink(newest, newest).expect("a link"),
+        }
+        let said = case.must(&["verify", "--no-db", &case.url()], 4);
+        assert!(said.contains("damaged: 0/0000000000000004-0000000000000004.ltx"), "{how}: {said}");
+        case.insert();
+        case.must(&["replicate", "--once", &case.db().display().to_string(), &case.url()], 0);
+        case.restores();
+    }
+}
+
 /// A newest file that is damaged in its header was followed by a batch with all pages, and by no
 /// full image: a plan needed the damaged file, and Litestream's still does.
 #[test]

@@ -136,7 +136,14 @@ impl Inner {
             }
             _ => error("read", &path, &e),
         };
-        let file = self.folder(below).and_then(|folder| folder.open_file(name)).map_err(failed)?;
+        let folder = self.folder(below).map_err(failed)?;
+        let file = folder.open_file(name).map_err(|e| match e.kind() {
+            // A FIFO, a folder or a link was not stored by lsfast: that one file is damaged.
+            io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory => {
+                StoreError::new(ErrorKind::Corrupt, format!("cannot read {}: {e}", path.display()))
+            }
+            _ => failed(e),
+        })?;
         let size = file.len().map_err(failed)?;
         let end = range.end.min(size);
         let Some(len) = end.checked_sub(range.start).filter(|&l| l > 0) else { return Ok(Bytes::new()) };

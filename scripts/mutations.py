@@ -651,9 +651,49 @@ mutation(
     "clean-stop-leaves-the-wal",
     "after a clean stop the database file alone is whole",
     "replicate/database/leave.rs",
-    "self.copy(&db, mode, limit).await",
-    "{ let _ = mode; None }",
+    "match «self.copy(&db, damaged).await» {",
+    "None::<String>",
     "test(the_file_alone_is_whole)",
+)
+mutation(
+    "wal-is-left-unread",
+    "a WAL that a recovery would not read through is not left to one at a clean stop",
+    "replicate/database/leave.rs",
+    "            damaged = «true»;",
+    "false",
+    "test(frames_that_change_after_they_were_read)",
+)
+mutation(
+    "store-takes-the-time-of-the-checkpoint",
+    "the WAL comes into the database file when the shutdown timeout is over",
+    "replicate/fleet/supervisor.rs",
+    "        «self.members.give_up_all();»",
+    "",
+    "test(sigterm_ends_in_time_at_a_store_that_hangs)",
+)
+mutation(
+    "empty-etag-is-believed",
+    "an ETag without content is none",
+    "store/s3/plausible.rs",
+    "if «bare(etag)».is_empty() {\n            return Some(Doubt::NoEtag);",
+    "etag",
+    "test(an_etag_without_sense_is_doubted)",
+)
+mutation(
+    "etag-of-another-form-is-believed",
+    "where ETags are MD5s, one of another form is doubted",
+    "store/s3/plausible.rs",
+    "return «self.client.md5_etags.load(Ordering::Relaxed)».then(",
+    "false",
+    "test(an_etag_without_sense_is_doubted)",
+)
+mutation(
+    "special-file-is-fatal",
+    "what is no file is a damaged file",
+    "store/file/inner.rs",
+    "StoreError::new(«ErrorKind::Corrupt», format!(\"cannot read {}: {e}\"",
+    "ErrorKind::Fatal",
+    "test(what_is_no_file_is_a_damaged_file)",
 )
 mutation(
     "restore-over-a-locked-database",

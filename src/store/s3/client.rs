@@ -141,6 +141,8 @@ pub(super) struct Client {
     pub(super) bare_answers: AtomicBool,
     /// The store's ETags were found not to be MD5 sums.
     pub(super) opaque_etags: AtomicBool,
+    /// The store's ETags were found to be MD5 sums.
+    pub(super) md5_etags: AtomicBool,
     /// Whether the last calls that read, or that write, have failed.
     pub(super) down: Down,
     /// Second attempts at small PUTs.
@@ -169,6 +171,7 @@ impl Client {
             wants_md5: AtomicBool::new(false),
             bare_answers: AtomicBool::new(false),
             opaque_etags: AtomicBool::new(false),
+            md5_etags: AtomicBool::new(false),
             down: Down::default(),
             puts: Hedge::default(),
             gets: Hedge::default(),

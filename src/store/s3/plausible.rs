@@ -17,7 +17,9 @@
 //!   keeps one.
 //!
 //! An ETag is the MD5 of the content only for an object that was written in one piece and is not
-//! encrypted with a KMS key or a customer's key. A store with other ETags is remembered.
+//! encrypted with a KMS key or a customer's key. A store with other ETags is remembered. So is a
+//! store whose ETags are MD5s: an ETag of another form is then doubtful, and so is one without
+//! content (`""`) at any store.
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -54,6 +56,8 @@ enum Doubt {
     NoEtag,
     /// The ETag is the MD5 of other content.
     Etag(String),
+    /// The ETag is no MD5, and those before were.
+    Form(String),
 }
 
 impl fmt::Display for Doubt {
@@ -62,13 +66,21 @@ impl fmt::Display for Doubt {
             Doubt::Text(said) => write!(f, "the answer has the text \"{said}\""),
             Doubt::NoEtag => f.write_str("the answer has no ETag"),
             Doubt::Etag(md5) => write!(f, "the answer has the ETag of other content, {md5}"),
+            Doubt::Form(etag) => {
+                write!(f, "the answer has the ETag {}, and those before were MD5s", untrusted::quote(etag))
+            }
         }
     }
 }
 
+/// The ETag without its marks.
+fn bare(etag: &str) -> &str {
+    etag.trim().trim_start_matches("W/").trim_matches('"').trim()
+}
+
 /// The MD5 that an ETag may hold, in lower-case hex.
 fn md5_in(etag: &str) -> Option<String> {
-    let bare = etag.trim().trim_start_matches("W/").trim_matches('"');
+    let bare = bare(etag);
     (bare.len() == 32 && bare.bytes().all(|b| b.is_ascii_hexdigit())).then(|| bare.to_ascii_lowercase())
 }
 
@@ -113,13 +125,17 @@ impl Inner {
         let print = Fingerprint { size: payload.len(), crc32: payload.crc32(), composite: None };
         // The first time, an object of a store without ETags is read back; after that its HEAD
         // suffices.
-        let whole = doubt != Doubt::NoEtag || !self.client.bare_answers.load(Ordering::Relaxed);
+        let whole = match doubt {
+            Doubt::NoEtag => !self.client.bare_answers.load(Ordering::Relaxed),
+            Doubt::Form(_) => false,
+            Doubt::Text(_) | Doubt::Etag(_) => true,
+        };
         if let Err(found) = self.compare_found(key, &print, self.head(key).await?, whole).await? {
             return Ok(Some(not_stored(&format!("{found} ({doubt})"))));
         }
         match doubt {
             Doubt::NoEtag => self.client.bare_answers.store(true, Ordering::Relaxed),
-            Doubt::Text(_) => {}
+            Doubt::Text(_) | Doubt::Form(_) => {}
             Doubt::Etag(_) => {
                 self.client.opaque_etags.store(true, Ordering::Relaxed);
                 tracing::debug!(replica = %self.url, "the store's ETags are not MD5: they are not compared from now on");
@@ -134,14 +150,31 @@ impl Inner {
             return Some(Doubt::Text(plain_text(&reply.body)));
         }
         let etag = text(&reply.headers, ETAG.as_str());
-        if etag.is_empty() {
+        if bare(etag).is_empty() {
             return Some(Doubt::NoEtag);
         }
-        if has_crc || self.client.opaque_etags.load(Ordering::Relaxed) {
+        if self.client.opaque_etags.load(Ordering::Relaxed)
+            || is_encrypted(&reply.headers)
+            || self.extras.encrypts()
+        {
             return None;
         }
-        let md5 = md5_in(etag).filter(|_| !is_encrypted(&reply.headers) && !self.extras.encrypts())?;
-        (payload.md5().await != md5).then_some(Doubt::Etag(md5))
+        let md5 = md5_in(etag);
+        if has_crc {
+            // The checksum proves the content.
+            if md5.is_some() {
+                self.client.md5_etags.store(true, Ordering::Relaxed);
+            }
+            return None;
+        }
+        let Some(md5) = md5 else {
+            return self.client.md5_etags.load(Ordering::Relaxed).then(|| Doubt::Form(etag.to_owned()));
+        };
+        if payload.md5().await != md5 {
+            return Some(Doubt::Etag(md5));
+        }
+        self.client.md5_etags.store(true, Ordering::Relaxed);
+        None
     }
 
     /// The ETag of a part, and whether it may be that of other content.
@@ -156,7 +189,7 @@ impl Inner {
             return Err(not_stored(&found));
         }
         let etag = text(&reply.headers, ETAG.as_str());
-        if etag.is_empty() {
+        if bare(etag).is_empty() {
             return Err(not_stored(&format!("the answer has no ETag (\"{}\")", plain_text(&reply.body))));
         }
         let doubt = self.doubt(payload, reply, crc32.is_some()).await;

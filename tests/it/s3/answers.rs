@@ -126,6 +126,22 @@ async fn etags_that_are_not_md5_are_learnt() {
     assert_eq!(methods, ["PUT", "HEAD", "GET", "PUT", "PUT"]);
 }
 
+/// Where ETags are MD5s, one of another form was believed, and nothing was stored.
+#[tokio::test]
+async fn an_etag_without_sense_is_doubted() {
+    let server = S3Server::start();
+    let proxy = FaultServer::start(Some(server.addr));
+    let store = open(&format!("{}&checksum=none", url(proxy.addr, "db")), &patient());
+    store.put(raw(1), vec![content(100, 1)], new()).await.unwrap();
+    for (n, etag) in ["\"\"", "W/\"\"", "\"null\"", "\"0\""].into_iter().enumerate() {
+        let (id, before) = (raw(n as u64 + 2), proxy.seen().len());
+        proxy.push("PUT", answer(200, &[("etag", etag)], ""));
+        store.put(id, vec![content(100, 2)], new()).await.unwrap();
+        assert!(proxy.seen()[before..].iter().any(|s| s.method == "HEAD"), "{etag}");
+        assert_eq!(store.get(id, 0..999).await.unwrap(), content(100, 2), "{etag}");
+    }
+}
+
 /// It has every object, and answers to its name; only a listing shows that it is called otherwise.
 #[tokio::test]
 async fn a_store_that_renames_keys_is_found_out() {

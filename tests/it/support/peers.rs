@@ -34,6 +34,18 @@ pub fn better_sqlite3() -> Result<PathBuf, String> {
     }
 }
 
+/// The folder of apsw, a driver of SQLite for Python that has its session extension, or why it
+/// cannot be used here.
+pub fn apsw() -> Result<PathBuf, String> {
+    let folder = peers().join("apsw");
+    let mut python = std::process::Command::new("python3");
+    python.env("PYTHONPATH", &folder).args(["-c", "import apsw; apsw.Session"]);
+    match python.output() {
+        Ok(output) if output.status.success() => Ok(folder),
+        _ => Err(format!("python3 finds no apsw in {}: run scripts/fetch-peers.sh", folder.display())),
+    }
+}
+
 /// target/PROFILE/lsfast -> target/peers
 fn peers() -> PathBuf {
     let target = Path::new(env!("CARGO_BIN_EXE_lsfast")).ancestors().nth(2).expect("the target folder");

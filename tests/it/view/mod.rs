@@ -7,4 +7,5 @@ mod live;
 mod pages;
 mod query;
 mod random;
+mod session;
 mod vanished;

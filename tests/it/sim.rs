@@ -11,17 +11,23 @@
 //! they meet is up to the machine. So a seed nearly always does the same, and not always.
 //!
 //! `LSFAST_SIM_SEEDS=500` runs the seeds 1 to 500, `=37-37` one of them (`scripts/simulate.sh`).
-//! `LSFAST_SIM_SECONDS=60` begins none after a minute. `LSFAST_SIM_TELL=1` prints what happened in
-//! each.
+//! `LSFAST_SIM_SECONDS=60` begins none after a minute, `LSFAST_SIM_FIRST=1` none after a failure.
+//! `LSFAST_SIM_TELL=1` prints what happened in each.
 
 mod accidents;
 mod app;
 mod bucket;
 mod check;
+mod claims;
 mod clock;
+mod harm;
+mod manners;
 mod place;
 mod plan;
+mod rival;
 mod scenario;
+mod standby;
+mod steps;
 mod world;
 
 use std::io::{BufRead as _, BufReader};
@@ -52,8 +58,10 @@ const REFUSED: &str = "1 1 1 refused";
 /// Begins each line that such a process reports.
 const REPORT: &str = "sim: ";
 
-/// A history that takes longer than this, in real time, hangs.
+/// A history that takes longer than this, in real time, hangs; and one of those that are run until
+/// one fails.
 const LONGEST: Duration = Duration::from_secs(240);
+const LONGEST_OF_FIRST: Duration = Duration::from_secs(100);
 
 /// Lines of the log at the level of warnings that one start of lsfast may write.
 const LINES_MAX: u64 = 60;
@@ -82,7 +90,9 @@ fn histories() {
             let (seeds, failures, totals) = (seeds.clone(), &failures, &totals);
             threads.spawn(move || {
                 let mut next = seeds.start() + job;
-                while next <= *seeds.end() && begun.elapsed() < time {
+                let first = std::env::var_os("LSFAST_SIM_FIRST").is_some();
+                let enough = || first && !failures.lock().expect("no panic").is_empty();
+                while next <= *seeds.end() && begun.elapsed() < time && !enough() {
                     next = worker_from(next, *seeds.end(), (begun, time), failures, totals);
                 }
             });
@@ -124,6 +134,8 @@ fn worker_from(
     command.args(["sim::worker", "--exact", "--ignored", "--nocapture"]);
     command.env(ROLE, format!("{first} {last} {JOBS}")).stdout(Stdio::piped()).stdin(Stdio::null());
     let mut child = command.spawn().expect("a process");
+    let first_only = std::env::var_os("LSFAST_SIM_FIRST").is_some();
+    let longest = if first_only { LONGEST_OF_FIRST } else { LONGEST };
     let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
     // A history that hangs is ended from here.
     let (child, seen) = (Mutex::new(child), AtomicU64::new(0));
@@ -134,7 +146,7 @@ fn worker_from(
         threads.spawn(move || {
             loop {
                 let before = seen.load(Ordering::Relaxed);
-                match is_over.recv_timeout(LONGEST) {
+                match is_over.recv_timeout(longest) {
                     Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
                     _ => return,
                 }
@@ -143,6 +155,8 @@ fn worker_from(
                 }
             }
         });
+        let enough =
+            || begun.elapsed() >= time || first_only && !failures.lock().expect("no panic").is_empty();
         let (mut failed, mut over_time) = (false, false);
         for line in lines.map_while(Result::ok) {
             let Some((_, report)) = line.split_once(REPORT) else {
@@ -158,7 +172,7 @@ fn worker_from(
                     totals[1..].iter_mut().zip(numbers).for_each(|(total, n)| *total += n);
                     failed = false;
                     at += JOBS;
-                    if begun.elapsed() >= time {
+                    if enough() {
                         let _ = child.lock().expect("no panic").kill();
                         over_time = true;
                         break;
@@ -228,7 +242,7 @@ fn worker() {
         if tells || result.is_err() {
             eprintln!("seed {seed}: {:?}", world.plan);
             world.story.iter().chain(&lines).for_each(|line| eprintln!("  {line}"));
-            if let (place::Place::Bucket(bucket), true) = (&world.place, tells) {
+            if let place::Place::Bucket(bucket) = &world.place {
                 bucket.trace().iter().for_each(|line| eprintln!("  {line}"));
             }
             eprintln!("seed {seed}: {:?} real", clock::real() - begun);

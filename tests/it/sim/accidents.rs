@@ -5,7 +5,7 @@ use std::path::Path;
 use super::app::App;
 use super::clock;
 use super::place::{files_below, put_files};
-use super::world::World;
+use super::world::{Missed, World};
 
 impl World {
     /// What happens while lsfast does not run.
@@ -24,12 +24,14 @@ impl World {
             let ms = self.rng.i64(-7_200_000..7_200_000);
             self.tell(format!("the wall clock is {ms} ms off"));
             clock::set_wall(ms);
+            self.clock_moved = true;
         }
         Ok(())
     }
 
     /// Keeps a copy of all files, for a later accident.
     fn remember(&mut self, dir: &Path) -> Result<(), String> {
+        self.settle()?;
         self.tell("a copy of the database and its state is made");
         if self.rng.bool() {
             self.alone("close")?;
@@ -46,7 +48,8 @@ impl World {
     /// Something that happens to the files while nothing has them open.
     fn accident(&mut self) -> Result<(), String> {
         self.counts.accidents += 1;
-        match self.rng.u8(..10) {
+        self.settle()?;
+        match self.rng.u8(..11) {
             0 | 1 => {
                 self.tell("the application is killed");
                 self.app.take().into_iter().for_each(App::kill);
@@ -85,6 +88,7 @@ impl World {
                 }
                 Ok(())
             }
+            9 => self.overwrite(),
             _ => {
                 self.tell("the database is removed, and another one made");
                 self.alone("close")?;
@@ -95,6 +99,33 @@ impl World {
                 self.open()
             }
         }
+    }
+
+    /// Frames that SQLite would not find again are copied to the database file.
+    fn settle(&mut self) -> Result<(), String> {
+        if std::mem::take(&mut self.unproven) {
+            self.alone("close")?;
+            self.open()?;
+        }
+        Ok(())
+    }
+
+    /// A copy of the database is written to elsewhere, and copied back into the same file.
+    fn overwrite(&mut self) -> Result<(), String> {
+        self.tell("the database file is overwritten");
+        self.alone("close")?;
+        let copy = self.dir.join("edited.db");
+        let failed = |e: std::io::Error| format!("edited.db: {e}");
+        std::fs::copy(&self.db, &copy).map_err(failed)?;
+        let db = std::mem::replace(&mut self.db, copy.clone());
+        self.open()?;
+        let statement = format!("txn {}", self.rng.u32(..));
+        self.alone(&statement)?;
+        self.alone("close")?;
+        self.db = db;
+        std::fs::write(&self.db, std::fs::read(&copy).map_err(failed)?).map_err(failed)?;
+        std::fs::remove_file(&copy).map_err(failed)?;
+        self.open()
     }
 
     /// The database is what it was before: a power loss took what was not flushed, or a copy was
@@ -121,13 +152,17 @@ impl World {
     pub fn change_replica(&mut self) {
         self.forget_stored();
         self.harmed = true;
+        self.harmed_in = self.harmed_in.max(Some(self.counts.lives));
+        self.missed = None;
         match (self.rng.u8(..4), &self.earlier_replica) {
             (0, _) => {
                 self.place.clear();
+                self.missed = Some(Missed::Now);
                 self.tell("the replica is emptied");
             }
             (1, Some(copy)) => {
                 self.place.put_back(copy);
+                self.missed = Some(Missed::Now);
                 self.tell("the replica is an earlier one");
             }
             (n, _) => {

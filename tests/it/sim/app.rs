@@ -29,7 +29,7 @@ pub struct Answer {
     pub slowest: Duration,
 }
 
-/// One state of the database: how many transactions are committed, and a hash of the content.
+/// One state of the database: how many transactions are committed, and a hash of all pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct State {
     pub commits: u64,
@@ -55,6 +55,11 @@ impl App {
 
     /// Ends as by SIGKILL: nothing is closed.
     pub fn kill(mut self) {
+        self.end();
+    }
+
+    /// The same, of one that is not used again.
+    pub fn end(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -71,22 +76,23 @@ impl Answer {
     }
 }
 
-/// The state of an open database.
+/// What a standby writes otherwise in the first page: the counters of SQLite, and its own mark.
+const OF_THE_FILE: [std::ops::Range<usize>; 2] = [24..28, 72..100];
+
+/// The state of an open database: each byte of each page, the free ones included.
 pub fn state_of(connection: &Connection) -> rusqlite::Result<State> {
     let commits = connection.query_row("SELECT n FROM meta", [], |r| r.get::<_, i64>(0))?;
     let mut hash = Xxh3::new();
-    let mut add = |sql: &str| -> rusqlite::Result<()> {
-        let mut statement = connection.prepare(sql)?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            hash.update(&row.get::<_, i64>(0)?.to_le_bytes());
-            hash.update(row.get_ref(1)?.as_bytes_or_null().ok().flatten().unwrap_or_default());
-        }
-        Ok(())
-    };
-    add("SELECT id, x FROM t ORDER BY id")?;
-    add("SELECT length(name), sql FROM sqlite_schema ORDER BY name")?;
-    hash.update(&commits.to_le_bytes());
+    let mut pages = connection.prepare_cached("SELECT data FROM sqlite_dbpage('main') ORDER BY pgno")?;
+    let mut rows = pages.query([])?;
+    if let Some(row) = rows.next()? {
+        let mut first: Vec<u8> = row.get(0)?;
+        OF_THE_FILE.into_iter().for_each(|bytes| first[bytes].fill(0));
+        hash.update(&first);
+    }
+    while let Some(row) = rows.next()? {
+        hash.update(row.get_ref(0)?.as_blob_or_null().ok().flatten().unwrap_or_default());
+    }
     Ok(State { commits: commits.unsigned_abs(), hash: hash.digest() })
 }
 
@@ -117,12 +123,14 @@ pub fn main() {
 }
 
 /// An open database.
-struct Open {
-    path: String,
-    connection: Connection,
+pub struct Open {
+    pub(super) path: String,
+    pub(super) connection: Connection,
     /// A connection that holds an old snapshot.
     reader: Option<Connection>,
-    slowest: Duration,
+    /// A transaction is open that will be committed, or rolled back.
+    held: Option<bool>,
+    pub(super) slowest: Duration,
     /// States since the last answer.
     states: Vec<State>,
 }
@@ -130,6 +138,9 @@ struct Open {
 fn obey(line: &str, open: &mut Option<Open>) -> rusqlite::Result<()> {
     let words: Vec<&str> = line.split(' ').collect();
     let number = |at: usize| words.get(at).and_then(|w| w.parse::<u64>().ok()).unwrap_or(0);
+    if let Some(open) = open.as_mut().filter(|_| !["open", "close"].contains(&words[0])) {
+        open.end_held()?;
+    }
     match (words[0], open.as_mut()) {
         ("open", _) => {
             *open = None;
@@ -144,6 +155,9 @@ fn obey(line: &str, open: &mut Option<Open>) -> rusqlite::Result<()> {
                 o.transaction(&mut rng)?;
             }
         }
+        ("hold", Some(o)) => o.hold(number(1))?,
+        ("unproven", Some(o)) => o.unproven(number(1))?,
+        ("index", Some(o)) => o.damage_index(number(1))?,
         ("vacuum", Some(o)) => o.connection.execute_batch("VACUUM")?,
         ("checkpoint", Some(o)) => {
             // It may find another checkpoint at work, and says so in its row.
@@ -185,13 +199,16 @@ impl Open {
             path: path.to_owned(),
             connection,
             reader: None,
+            held: None,
             slowest: Duration::ZERO,
             states: Vec::new(),
         })
     }
 
     fn answer(&mut self) -> rusqlite::Result<String> {
-        self.states.push(state_of(&self.connection)?);
+        if self.held.is_none() {
+            self.states.push(state_of(&self.connection)?);
+        }
         let wal = std::fs::metadata(format!("{}-wal", self.path)).map_or(0, |m| m.len());
         let mut answer = format!("ok {wal} {}", self.slowest.as_micros());
         self.states.drain(..).for_each(|s| answer += &format!(" {} {}", s.commits, s.hash));
@@ -230,7 +247,34 @@ impl Open {
         Ok(())
     }
 
-    fn statement(&self, rng: &mut Rng) -> rusqlite::Result<()> {
+    /// Begins a transaction of more pages than the cache has, and leaves it open.
+    fn hold(&mut self, seed: u64) -> rusqlite::Result<()> {
+        let rng = &mut Rng::with_seed(seed);
+        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        for _ in 0..rng.u32(1..60) {
+            self.statement(rng)?;
+        }
+        self.held = Some(rng.u8(..3) > 0);
+        Ok(())
+    }
+
+    /// Ends a transaction that is open.
+    fn end_held(&mut self) -> rusqlite::Result<()> {
+        match self.held.take() {
+            None => Ok(()),
+            Some(false) => self.connection.execute_batch("ROLLBACK"),
+            Some(true) => self.commit(),
+        }
+    }
+
+    /// Counts and commits the open transaction.
+    pub(super) fn commit(&mut self) -> rusqlite::Result<()> {
+        self.connection.execute_batch("UPDATE meta SET n = n + 1; COMMIT")?;
+        self.states.push(state_of(&self.connection)?);
+        Ok(())
+    }
+
+    pub(super) fn statement(&self, rng: &mut Rng) -> rusqlite::Result<()> {
         let mut blob = vec![0; if rng.u8(..30) == 0 { rng.usize(..30_000) } else { rng.usize(..900) }];
         rng.fill(&mut blob);
         let id = rng.i64(1..120);
@@ -257,5 +301,6 @@ pub fn ask_alone(app: &mut App, line: &str) -> Result<Answer, String> {
             Err(e) => return Err(format!("{line}: {e}")),
         }
     }
+    clock::may_wake();
     Answer::read(&String::from_utf8_lossy(&answer))
 }

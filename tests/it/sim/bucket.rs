@@ -22,6 +22,8 @@ use lsfast::store::{self, BoxFuture, ClientOptions, Clients, RetryPolicy, Store}
 use tokio::sync::Notify;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::manners::Manners;
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// An object: its content, when it was written, and the metadata that came with it.
@@ -34,27 +36,6 @@ pub struct Object {
 
 /// The objects by key.
 pub type Objects = BTreeMap<String, Object>;
-
-/// How the store behaves.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Manners {
-    /// Ignores `If-None-Match`.
-    pub ignores_conditions: bool,
-    /// Ignores `start-after`.
-    pub lists_whole: bool,
-    /// Has no DeleteObjects.
-    pub deletes_one: bool,
-    /// Keys that one page of a listing names.
-    pub page: usize,
-    /// Milliseconds by which its clock is ahead.
-    pub clock: i64,
-    /// Of a hundred requests, how many meet a fault.
-    pub faults: u8,
-    /// No connection can be made.
-    pub is_down: bool,
-    /// Writes are answered with this status.
-    pub refuses: Option<u16>,
-}
 
 #[derive(Debug)]
 struct Inner {
@@ -124,6 +105,12 @@ impl Bucket {
 
     pub fn change_manners(&self, change: impl FnOnce(&mut Manners)) {
         change(&mut self.lock().manners);
+    }
+
+    /// Whether no request fails.
+    pub fn is_sound(&self) -> bool {
+        let manners = self.lock().manners;
+        manners.faults == 0 && !manners.is_down && manners.refuses.is_none()
     }
 
     /// Without faults, for what `until` is true.
@@ -234,8 +221,9 @@ impl Connect for Bucket {
     fn connect(&self, _: &Uri) -> BoxFuture<'_, Result<Box<dyn Io>, BoxError>> {
         let bucket = self.clone();
         Box::pin(async move {
-            let inner = bucket.lock();
+            let mut inner = bucket.lock();
             if inner.manners.is_down && !inner.calm {
+                inner.requests += 1;
                 drop(inner);
                 return Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into());
             }
@@ -312,6 +300,9 @@ impl Inner {
         let of = |name: &str| query.iter().find(|(n, _)| *n == name).map(|(_, v)| v.replace("%2F", "/"));
         let key = uri.path().trim_start_matches('/').split_once('/').map_or("", |(_, key)| key).to_owned();
         let header = |name: &str| header(headers, name);
+        if let Some((status, code, words)) = self.manners.refusal(method, &header) {
+            return reply(status, format!("<Error><Code>{code}</Code><Message>{words}</Message></Error>"));
+        }
         let answer = match *method {
             Method::GET if key.is_empty() => self.list(&of),
             Method::PUT => {
@@ -390,7 +381,7 @@ impl Inner {
         let next = listed.get(most - 1).filter(|_| listed.len() > most);
         let token = next.map(|(key, _)| format!("<NextContinuationToken>{key}</NextContinuationToken>"));
         let more = token.is_some();
-        let token = token.unwrap_or_default();
+        let token = token.filter(|_| !self.manners.no_tokens || self.calm).unwrap_or_default();
         reply(
             200,
             format!("<ListBucketResult><IsTruncated>{more}</IsTruncated>{token}{all}</ListBucketResult>"),

@@ -5,19 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use lsfast::base::Txid;
+use lsfast::base::clock::Millis;
 use lsfast::io::{Engine, IoChoice};
-use lsfast::restore::{self, PointState, RestoreError, RestoreOptions, Silent, Until};
+use lsfast::restore::{self, PointState, RestoreError, RestoreOptions, Silent, Until, VerifyOptions};
 use lsfast::store::Store;
 use rusqlite::{Connection, OpenFlags};
 
 use super::app::{State, state_of};
 use super::world::World;
 
-/// States of one history that are restored by their TXID, of all that are offered.
-const RESTORED: usize = 8;
+/// States that are restored by their TXID, of all that are offered: in the end, and before.
+const RESTORED: usize = 24;
+const RESTORED_MEANWHILE: usize = 4;
 
 impl World {
-    /// Restores the newest state, or at the end any.
+    /// Restores the newest state, and some of the others.
     pub fn check(&mut self, is_last: bool) -> Result<(), String> {
         self.place.calm(true);
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -27,8 +29,10 @@ impl World {
         let local = tokio::task::LocalSet::new();
         let checked = local.block_on(&runtime, async {
             let store = self.place.store();
+            self.check_frozen().await?;
             self.check_newest(&store, is_last).await?;
-            if is_last { self.check_points(&store).await } else { Ok(()) }
+            self.check_points(&store, if is_last { RESTORED } else { RESTORED_MEANWHILE }).await?;
+            self.check_verified(&store).await
         });
         drop(local);
         drop(runtime);
@@ -62,29 +66,62 @@ impl World {
         Ok(())
     }
 
-    async fn check_points(&mut self, store: &Arc<dyn Store>) -> Result<(), String> {
-        let (points, _) =
-            restore::points(store, 1000).await.map_err(|e| format!("the list of states: {e}"))?;
-        let mut txids: Vec<Txid> = points
+    /// A replica to which nothing was done has no damage, and all its states can be restored.
+    async fn check_verified(&mut self, store: &Arc<dyn Store>) -> Result<(), String> {
+        if self.harmed_in.is_some() {
+            return Ok(());
+        }
+        let report = match restore::verify_replica(store, VerifyOptions::default()).await {
+            Ok(report) => report,
+            Err(RestoreError::Empty { .. }) => return Ok(()),
+            Err(e) => return Err(format!("the replica can't be verified: {e}")),
+        };
+        let lost = (report.damaged_count, report.newest_lost, report.conflicts);
+        if lost != (0, None, Vec::new()) || report.restorable < report.states {
+            return Err(format!("verify: {} of {} states, {lost:?}", report.restorable, report.states));
+        }
+        Ok(())
+    }
+
+    async fn check_points(&mut self, store: &Arc<dyn Store>, most: usize) -> Result<(), String> {
+        let (points, _) = match restore::points(store, 1000).await {
+            Ok(found) => found,
+            Err(_) if self.harmed => return Ok(()),
+            // What should be there was looked for before.
+            Err(RestoreError::Empty { .. }) => return Ok(()),
+            Err(e) => return Err(format!("the list of states: {e}")),
+        };
+        let mut txids: Vec<(Txid, Millis)> = points
             .iter()
             .filter_map(|p| match p.state {
-                PointState::Ltx { txid, .. } => Some(txid),
+                PointState::Ltx { txid, .. } => Some((txid, p.created)),
                 PointState::Legacy(_) => None,
             })
             .collect();
+        // A clock that is set back makes times ambiguous.
+        let works = self.plan.directory || self.plan.manners.faults == 0 && !self.failed_once;
+        let is_timed = works && !self.clock_moved && self.plan.manners.clock == 0 && !self.harmed;
         self.rng.shuffle(&mut txids);
-        for txid in txids.into_iter().take(RESTORED) {
+        for (txid, created) in txids.into_iter().take(most) {
             match self.restored(store, Until::Txid(txid)).await {
                 Ok((found, state)) if found == txid => self.existing("an offered state", txid, state?)?,
                 Ok((found, _)) => return Err(format!("{found} is restored in the place of {txid}")),
-                Err(_) if self.spoiled => {}
+                Err(_) if self.spoiled || self.harmed => {}
                 Err(e) => return Err(format!("{txid} is offered, and can't be restored: {e}")),
+            }
+            if !is_timed {
+                continue;
+            }
+            match self.restored(store, Until::Before(Millis(created.0 + 1))).await {
+                Ok((found, state)) if found >= txid => self.existing("a state by its time", found, state?)?,
+                Ok((found, _)) => return Err(format!("{found} is restored for the time of {txid}")),
+                Err(e) => return Err(format!("{txid} can't be restored by its time {created:?}: {e}")),
             }
         }
         Ok(())
     }
 
-    fn existing(&self, what: &str, txid: Txid, state: State) -> Result<(), String> {
+    pub fn existing(&self, what: &str, txid: Txid, state: State) -> Result<(), String> {
         match self.existed.contains(&state) {
             true => Ok(()),
             false => Err(format!("{what}, {txid}, never existed: {state:?}")),
@@ -99,7 +136,7 @@ impl World {
         read(&self.output())
     }
 
-    async fn restored(
+    pub async fn restored(
         &mut self,
         store: &Arc<dyn Store>,
         until: Until,
@@ -115,7 +152,7 @@ impl World {
 }
 
 /// The state of a restored file, which SQLite finds whole.
-fn read(path: &Path) -> Result<State, String> {
+pub fn read(path: &Path) -> Result<State, String> {
     let failed = |e: rusqlite::Error| format!("a restored database: {e}");
     let uri = format!("file:{}?immutable=1", path.display());
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;

@@ -3,23 +3,24 @@
 //!
 //! The program's time is the kernel's plus [`AHEAD`]. What the standard library, tokio and SQLite
 //! ask for the time or wait with is defined here in the place of libc's: `clock_gettime`,
-//! `epoll_wait`, `timerfd_settime`, `nanosleep` and `clock_nanosleep`. Unless [`start`] was called
-//! they do what libc does, so that no other test of this binary notices them.
+//! `epoll_wait`, `timerfd_settime`, `nanosleep`, `clock_nanosleep` and `syscall`. Unless [`start`]
+//! was called they do what libc does, so that no other test of this binary notices them.
 //!
 //! When the thread of the simulation waits for events, and no other thread of the process has
 //! anything to do, the clock jumps to the end of the shortest wait. While a thread works, time goes
 //! by as it does outside.
 #![allow(unsafe_code, reason = "libc's functions can only be replaced by unsafe code")]
 
+use std::cell::Cell;
 use std::ffi::CStr;
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicUsize};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use libc::{c_int, clockid_t, timespec};
+use libc::{c_int, c_long, clockid_t, timespec};
 
 /// Whether the clock jumps.
 static ON: AtomicBool = AtomicBool::new(false);
@@ -27,21 +28,34 @@ static ON: AtomicBool = AtomicBool::new(false);
 static AHEAD: AtomicI64 = AtomicI64::new(0);
 /// Nanoseconds by which the wall clock alone is ahead of that.
 static WALL: AtomicI64 = AtomicI64::new(0);
-/// The thread whose waits the clock jumps over.
-static DRIVER: AtomicI32 = AtomicI32::new(0);
 /// Another process has something to do.
 static OUTSIDE: AtomicBool = AtomicBool::new(false);
 /// No thread may sleep any more.
 static DRAINS: AtomicBool = AtomicBool::new(false);
+/// How often a thread was woken, or may have been.
+static WAKES: AtomicU64 = AtomicU64::new(0);
 /// When the sleep of each sleeping thread ends.
 static SLEEPERS: Mutex<Vec<i64>> = Mutex::new(Vec::new());
-/// How many threads there were, and the state of each but the driver's.
-static THREADS: Mutex<(u64, Vec<File>)> = Mutex::new((0, Vec::new()));
+thread_local! {
+    /// Whether this is the thread whose waits the clock jumps over.
+    static IS_DRIVER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// How many threads there were, and the state of each but the driver's. One that ran at the last
+/// look is the first.
+static THREADS: Mutex<(u64, Vec<Thread>)> = Mutex::new((0, Vec::new()));
+/// [`WAKES`] before the last look that found no thread at work.
+static IDLE_SINCE: AtomicU64 = AtomicU64::new(u64::MAX);
 /// Timer descriptors that are armed, and when they expire.
 static TIMERS: Mutex<Vec<(c_int, i64)>> = Mutex::new(Vec::new());
 
-/// Pause between two looks whether anything has happened, in nanoseconds.
-const LOOK_AGAIN: i64 = 20_000;
+/// Pause between two looks whether anything has happened, in nanoseconds: the first one, and the
+/// longest. They grow, because a thread that waits for a processor does not get it by looks.
+const LOOK_AGAIN: i64 = 15_000;
+const LOOK_AGAIN_MAX: i64 = 150_000;
+
+/// Looks within which a timer that is due is seen to expire.
+const EXPIRES_WITHIN: u32 = 200;
 
 fn lock<T>(of: &'static Mutex<T>) -> MutexGuard<'static, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
@@ -49,8 +63,7 @@ fn lock<T>(of: &'static Mutex<T>) -> MutexGuard<'static, T> {
 
 /// From now on the clock jumps over the waits of the calling thread.
 pub fn start() {
-    // SAFETY: takes nothing, and cannot fail.
-    DRIVER.store(unsafe { libc::gettid() }, Relaxed);
+    IS_DRIVER.set(true);
     ON.store(true, Relaxed);
 }
 
@@ -62,7 +75,16 @@ pub fn set_wall(ms: i64) {
 /// Another process works for this one, so that time goes by as it does outside.
 pub fn outside(works: bool) {
     OUTSIDE.store(works, Relaxed);
+    may_wake();
 }
+
+/// Another process may have woken a thread that waits for a lock.
+pub fn may_wake() {
+    WAKES.fetch_add(1, Relaxed);
+}
+
+/// The file with the state of a thread, and where the state is in it: `TID (NAME) STATE ...`.
+struct Thread(File, Cell<usize>);
 
 /// Ends the sleeps of all threads at once, from now on or no longer.
 pub fn drain(drains: bool) {
@@ -102,34 +124,53 @@ fn now() -> i64 {
 
 /// Whether this thread's waits are jumped over.
 fn is_driver() -> bool {
-    // SAFETY: takes nothing, and cannot fail.
-    DRIVER.load(Relaxed) == unsafe { libc::gettid() }
+    IS_DRIVER.try_with(Cell::get).unwrap_or(false)
 }
 
-/// Whether any other thread of this process runs. The kernel tells the number of threads as the
-/// links of their folder, so that the folder is rarely read.
+/// Whether any other thread of this process runs. Those that sleep do so until a call of
+/// [`syscall`] wakes them, so that their states are rarely read. The kernel tells the number of
+/// threads as the links of their folder.
 fn others_run() -> bool {
+    let wakes = WAKES.load(SeqCst);
     let count = std::fs::metadata("/proc/self/task").map_or(0, |m| m.nlink());
     let mut known = lock(&THREADS);
-    if known.0 == count
-        && let Some(runs) = known.1.iter().try_fold(false, |runs, stat| Some(runs | is_running(stat)?))
-    {
-        return runs;
+    if known.0 == count {
+        if IDLE_SINCE.load(Relaxed) == wakes && lock(&SLEEPERS).is_empty() {
+            return false;
+        }
+        match known.1.iter().position(|thread| thread.runs() != Some(false)) {
+            None => {
+                IDLE_SINCE.store(wakes, Relaxed);
+                return false;
+            }
+            Some(at) if known.1[at].runs().is_some() => {
+                known.1.swap(0, at);
+                return true;
+            }
+            Some(_) => {}
+        }
     }
     // SAFETY: takes nothing, and cannot fail.
     let own = unsafe { libc::gettid() }.to_string();
     let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let others = threads.filter(|t| t.file_name().to_str() != Some(&own));
-    *known = (count, others.filter_map(|t| File::open(t.path().join("stat")).ok()).collect());
+    let files = others.filter_map(|t| File::open(t.path().join("stat")).ok());
+    *known = (count, files.map(|file| Thread(file, Cell::new(0))).collect());
     true
 }
 
-/// Whether a thread runs, by its line `TID (NAME) STATE ...`; `None` if it has ended.
-fn is_running(stat: &File) -> Option<bool> {
-    let mut line = [0; 64];
-    let len = stat.read_at(&mut line, 0).ok().filter(|len| *len > 0)?;
-    let state = line[..len].windows(2).position(|w| w == b") ").and_then(|at| line.get(at + 2));
-    Some(state.is_some_and(|s| !b"SZX".contains(s)))
+impl Thread {
+    /// Whether it runs; `None` if it has ended.
+    fn runs(&self) -> Option<bool> {
+        let mut line = [0; 64];
+        let len = self.0.read_at(&mut line, 0).ok().filter(|len| *len > 0)?;
+        let mut at = self.1.get();
+        if at < 2 || line[at - 2..at] != *b") " {
+            at = line[..len].windows(2).position(|w| w == b") ")? + 2;
+            self.1.set(at);
+        }
+        Some(!b"SZX".contains(line.get(at)?))
+    }
 }
 
 /// Moves the clock, and the timers with it.
@@ -210,6 +251,7 @@ pub unsafe extern "C" fn epoll_wait(
         return wait(timeout);
     }
     let end = (timeout >= 0).then(|| now() + i64::from(timeout) * 1_000_000);
+    let mut pause_ns = LOOK_AGAIN;
     loop {
         let found = wait(0);
         if found != 0 || timeout == 0 {
@@ -220,7 +262,8 @@ pub unsafe extern "C" fn epoll_wait(
                 return 0;
             }
             let (mut one, time) =
-                (libc::pollfd { fd: epfd, events: libc::POLLIN, revents: 0 }, spec(LOOK_AGAIN));
+                (libc::pollfd { fd: epfd, events: libc::POLLIN, revents: 0 }, spec(pause_ns));
+            pause_ns = (pause_ns + pause_ns / 2).min(LOOK_AGAIN_MAX);
             // SAFETY: one descriptor that outlives the call, a time that is only read, no mask.
             unsafe { libc::ppoll(&raw mut one, 1, &raw const time, std::ptr::null()) };
             continue;
@@ -237,11 +280,21 @@ pub unsafe extern "C" fn epoll_wait(
             continue;
         };
         jump(next - now());
+        pause_ns = LOOK_AGAIN;
         if end.is_some_and(|end| now() >= end) {
             return wait(0);
         }
         // The thread that sleeps, or the timer, needs a moment to be seen.
-        pause(Duration::from_micros(5));
+        if !lock(&SLEEPERS).is_empty() {
+            pause(Duration::from_micros(5));
+            continue;
+        }
+        for _ in 0..EXPIRES_WITHIN {
+            let found = wait(0);
+            if found != 0 {
+                return found;
+            }
+        }
     }
 }
 
@@ -265,6 +318,32 @@ pub unsafe extern "C" fn timerfd_settime(
     }
     // SAFETY: the caller keeps the rules of `timerfd_settime`.
     unsafe { libc::syscall(libc::SYS_timerfd_settime, fd, flags, new, old) as c_int }
+}
+
+/// Notes who wakes threads: the standard library does so by this function.
+///
+/// # Safety
+/// As `syscall(2)`, which takes any number of arguments: more than are passed are read, and ignored
+/// by the kernel.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn syscall(
+    number: c_long,
+    a: c_long,
+    b: c_long,
+    c: c_long,
+    d: c_long,
+    e: c_long,
+    f: c_long,
+) -> c_long {
+    static KNOWN: AtomicUsize = AtomicUsize::new(0);
+    type Call = unsafe extern "C" fn(c_long, ...) -> c_long;
+    if number == libc::SYS_futex && !matches!(b as c_int & 0x7f, libc::FUTEX_WAIT | libc::FUTEX_WAIT_BITSET) {
+        WAKES.fetch_add(1, SeqCst);
+    }
+    // SAFETY: libc's function has this type.
+    let call: Call = unsafe { std::mem::transmute(replaced(c"syscall", &KNOWN)) };
+    // SAFETY: the caller keeps the rules of the call.
+    unsafe { call(number, a, b, c, d, e, f) }
 }
 
 /// Sleeps until `end` of the clock that jumps.

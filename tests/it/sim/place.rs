@@ -8,9 +8,10 @@ use std::time::SystemTime;
 use lsfast::store::{FileStore, Store};
 
 use super::bucket::{Bucket, Objects};
+use super::manners::Manners;
 
-/// A place for one replica.
-#[derive(Debug)]
+/// A place for one replica. Clones are the same one.
+#[derive(Debug, Clone)]
 pub enum Place {
     Bucket(Bucket),
     Directory(PathBuf),
@@ -72,6 +73,22 @@ impl Place {
         }
     }
 
+    /// A copy that nothing else changes, for a directory in `dir`.
+    pub fn frozen(&self, dir: &Path) -> Place {
+        match self {
+            Place::Bucket(bucket) => {
+                let copy = Bucket::new(0, Manners { page: 1000, ..Manners::default() });
+                copy.set_objects(bucket.objects());
+                Place::Bucket(copy)
+            }
+            Place::Directory(from) => {
+                let moved = |path: PathBuf| dir.join(path.strip_prefix(from).unwrap_or(&path));
+                put_files(dir, &files_below(from).into_iter().map(|(p, f)| (moved(p), f)).collect());
+                Place::Directory(dir.to_owned())
+            }
+        }
+    }
+
     pub fn put_back(&self, copy: &Copy) {
         match (self, copy) {
             (Place::Bucket(bucket), Copy::Bucket(objects)) => bucket.set_objects(objects.clone()),
@@ -120,6 +137,14 @@ impl Place {
                 }
                 Some(path.display().to_string())
             }
+        }
+    }
+
+    /// Requests so far, without those of the checker.
+    pub fn requests(&self) -> u64 {
+        match self {
+            Place::Bucket(bucket) => bucket.requests(),
+            Place::Directory(_) => 0,
         }
     }
 

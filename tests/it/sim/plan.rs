@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::bucket::Manners;
+use super::manners::{Lack, Manners};
 
 /// The conditions of one history.
 #[derive(Debug, Clone)]
@@ -26,6 +26,14 @@ pub struct Plan {
     pub steps: u32,
     /// Levels, images and retention within minutes instead of hours.
     pub short: bool,
+    /// Frames of the WAL and the wal-index are damaged.
+    pub harms: bool,
+    /// Another host has a copy of the database, and the same replica.
+    pub rival: bool,
+    /// A standby follows the replica.
+    pub standby: bool,
+    /// The replica is verified in the background.
+    pub verifies: bool,
 }
 
 fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
@@ -34,15 +42,20 @@ fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
 
 impl Plan {
     pub fn new(rng: &mut Rng) -> Plan {
+        // Without either, no client could list more than one page.
+        let (lists_whole, no_tokens) = (rng.u8(..6) == 0, rng.u8(..3) == 0);
         let manners = Manners {
             ignores_conditions: rng.u8(..4) == 0,
-            lists_whole: rng.u8(..6) == 0,
+            lists_whole,
             deletes_one: rng.u8(..4) == 0,
-            page: pick(rng, &[1000, 1000, 1000, 7, 2]),
+            page: pick(rng, &[1000, 1000, 7, 2]),
             clock: pick(rng, &[0, 0, 0, 900, -900, 400_000, -400_000]),
             faults: pick(rng, &[0, 0, 3, 10, 25]),
             is_down: false,
             refuses: None,
+            no_tokens: no_tokens && !lists_whole,
+            lacks: (rng.u8(..5) < 3)
+                .then(|| pick(rng, &[Lack::Copies, Lack::Checksums, Lack::ChecksumMode, Lack::AllButMd5])),
         };
         Plan {
             page_size: pick(rng, &[512, 1024, 4096, 4096, 8192, 65536]),
@@ -56,6 +69,10 @@ impl Plan {
             lives: rng.u32(1..=4),
             steps: rng.u32(3..=16),
             short: rng.bool(),
+            harms: rng.u8(..5) < 2,
+            rival: rng.u8(..5) == 0,
+            standby: rng.u8(..3) == 0,
+            verifies: rng.u8(..3) == 0,
         }
     }
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use lsfast::replicate::Control;
 
-use super::bucket::{Bucket, Manners};
+use super::bucket::Bucket;
+use super::manners::Manners;
 use super::place::Place;
 use super::world::{Life, World};
 
@@ -16,6 +17,8 @@ impl World {
     pub fn run_refused(&mut self) -> Result<(), String> {
         self.place = Place::Bucket(Bucket::new(1, Manners { page: 1000, ..Manners::default() }));
         self.plan.safety_tick = Duration::from_secs(60);
+        // Nothing but lsfast asks the store.
+        (self.plan.standby, self.plan.rival, self.plan.verifies) = (false, false, false);
         self.open()?;
         self.live(Life::Refused)?;
         self.live(Life::Last)?;

@@ -1,9 +1,9 @@
 //! One history: the application works, lsfast runs, is killed and starts again, and everything
 //! around them fails.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -13,20 +13,23 @@ use std::time::Duration;
 use fastrand::Rng;
 use lsfast::base::Level;
 use lsfast::io::{Engine, IoChoice};
+use lsfast::replicate::history::SystemTimeline;
 use lsfast::replicate::{
-    self, Control, DatabaseOptions, Event, HistoryOptions, Observer, Options, ReplicaOptions,
+    self, DatabaseOptions, Event, HistoryOptions, Observer, Once, Options, ReplicaOptions, Verification,
+    Vitals,
 };
-use tokio::task::JoinHandle;
 
 use super::app::{Answer, App, State, ask_alone};
 use super::bucket::Bucket;
+use super::claims::Frozen;
 use super::clock;
 use super::place::{Copy, Files, Place};
 use super::plan::Plan;
+use super::rival::Rival;
 
 /// How long, by the clock of the simulation, lsfast may take to store what is committed when
 /// nothing fails any more.
-const PATIENCE: Duration = Duration::from_secs(4 * 3600);
+pub const PATIENCE: Duration = Duration::from_secs(4 * 3600);
 
 /// What a pipeline ends with.
 type Ended = Result<(), String>;
@@ -52,8 +55,19 @@ pub enum Life {
     Random,
     /// Nothing fails any more.
     Last,
+    /// Stores what is there, and ends.
+    Once,
     /// Against a store that answers what is read, and refuses what is written.
     Refused,
+}
+
+/// How far lsfast is with a replica that was exchanged under it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missed {
+    /// It may still upload without a look.
+    Now,
+    /// It has not uploaded for a while, with this many commits. It looks before it uploads more.
+    Paused(u64),
 }
 
 /// A history under way.
@@ -75,9 +89,28 @@ pub struct World {
     /// Files were removed from the replica, so that what is left may be unreadable until lsfast
     /// has noticed.
     pub harmed: bool,
+    /// The last run of lsfast in which that happened, or before which.
+    pub harmed_in: Option<u64>,
+    /// The replica was emptied or set back while lsfast ran, which it has to notice after a pause.
+    pub missed: Option<Missed>,
+    /// The store has failed in this run of lsfast.
+    pub failed: bool,
+    /// The same, at any time before.
+    pub failed_once: bool,
     /// A stored file was changed.
     pub spoiled: bool,
-    reader: bool,
+    /// The wall clock was set.
+    pub clock_moved: bool,
+    pub reader: bool,
+    /// The WAL may have frames that SQLite would not find after a kill of the application.
+    pub unproven: bool,
+    /// The application has closed the database before lsfast was asked to stop.
+    pub closed: bool,
+    /// What was claimed at some moment, and the replica at that moment.
+    pub frozen: Vec<Frozen>,
+    pub vitals: Arc<Vitals>,
+    /// The other host.
+    pub rival: Option<Rival>,
     /// Files of the database and its state at an earlier moment.
     pub earlier: Option<(Files, Files)>,
     pub earlier_replica: Option<Copy>,
@@ -105,8 +138,18 @@ impl World {
             stored: None,
             durable: Arc::default(),
             harmed: false,
+            harmed_in: None,
+            missed: None,
+            failed: false,
+            failed_once: false,
             spoiled: false,
+            clock_moved: false,
             reader: false,
+            unproven: false,
+            closed: false,
+            frozen: Vec::new(),
+            vitals: Arc::default(),
+            rival: None,
             earlier: None,
             earlier_replica: None,
             counts: Counts::default(),
@@ -125,14 +168,18 @@ impl World {
         for life in 1..=self.plan.lives {
             let is_last = life == self.plan.lives;
             self.meanwhile(life == 1)?;
-            self.live(if is_last { Life::Last } else { Life::Random })?;
+            let once = !is_last && self.rng.u8(..8) == 0;
+            self.live(match is_last {
+                true => Life::Last,
+                false if once => Life::Once,
+                false => Life::Random,
+            })?;
+            self.check_standby(is_last)?;
             self.check(is_last)?;
         }
         self.alone("close")?;
         self.counts.seconds = begun.elapsed().as_secs();
-        if let Place::Bucket(bucket) = &self.place {
-            self.counts.requests = bucket.requests();
-        }
+        self.counts.requests = self.place.requests();
         Ok(())
     }
 
@@ -150,11 +197,11 @@ impl World {
         self.durable.store(0, Relaxed);
     }
 
-    fn note(&mut self, what: &str, answer: Result<Answer, String>) -> Result<(), String> {
+    pub fn note(&mut self, what: &str, answer: Result<Answer, String>) -> Result<(), String> {
         // One statement of an application with one connection: whatever fails or waits is lsfast's.
         let answer = answer.map_err(|e| format!("the application, on \"{what}\": {e}"))?;
         if let Some(last) = answer.states.last() {
-            self.counts.commits += answer.states.len() as u64 - 1;
+            self.counts.commits += (answer.states.len() as u64).saturating_sub(1);
             self.present = *last;
         }
         self.existed.extend(answer.states);
@@ -178,17 +225,24 @@ impl World {
     }
 
     pub fn open(&mut self) -> Result<(), String> {
-        let Plan { page_size, autocheckpoint, synchronous, .. } = self.plan;
         self.reader = false;
-        self.alone(&format!("open {} {page_size} {autocheckpoint} {synchronous}", self.db.display()))
+        self.alone(&self.opening(&self.db))
+    }
+
+    /// What an application does first.
+    pub fn opening(&self, db: &Path) -> String {
+        let Plan { page_size, autocheckpoint, synchronous, .. } = self.plan;
+        format!("open {} {page_size} {autocheckpoint} {synchronous}", db.display())
     }
 
     /// Lets the application do something, while lsfast runs or not.
     pub async fn work(&mut self, line: &str) -> Result<(), String> {
-        if !self.plan.concurrent {
-            return self.alone(line);
-        }
-        self.tell(format!("app, beside: {line}"));
+        if self.plan.concurrent { self.work_meanwhile(line).await } else { self.alone(line) }
+    }
+
+    /// Lets the application do something while lsfast runs.
+    pub async fn work_meanwhile(&mut self, line: &str) -> Result<(), String> {
+        self.tell(format!("app, meanwhile: {line}"));
         let app = self.app.get_or_insert_with(App::start);
         let failed = |e: std::io::Error| format!("{line}: {e}");
         let stream = app.stream.try_clone().and_then(tokio::net::UnixStream::from_std).map_err(failed)?;
@@ -211,25 +265,7 @@ impl World {
         self.note(line, Answer::read(&String::from_utf8_lossy(&answer)))
     }
 
-    pub fn statement(&mut self) -> String {
-        let seed = self.rng.u32(..);
-        match self.rng.u8(..100) {
-            0..80 => format!("txn {seed}"),
-            80..85 => format!("burst {seed} {}", self.rng.u8(2..60)),
-            85..88 => "vacuum".to_owned(),
-            88..95 => {
-                let mode = ["PASSIVE", "FULL", "RESTART", "TRUNCATE"][self.rng.usize(..4)];
-                format!("checkpoint {mode}")
-            }
-            _ => {
-                // With autocheckpoints off, or an old snapshot, VACUUM and others still work.
-                self.reader = self.rng.bool();
-                format!("reader {}", u8::from(self.reader))
-            }
-        }
-    }
-
-    fn options(&self, stored: Observer) -> Options {
+    pub fn options(&self, db: &Path, observer: Observer, vitals: Arc<Vitals>, once: bool) -> Options {
         let mut history = HistoryOptions::default();
         if self.plan.short {
             let levels = [(1, 5), (2, 30)];
@@ -240,24 +276,29 @@ impl World {
             history.l0_retention = Some(Duration::from_secs(300));
         }
         let sync_interval = self.plan.sync_interval;
-        let replica =
-            ReplicaOptions { store: self.place.store(), sync_interval, history, verification: None };
+        let verification = self.plan.verifies.then(|| Verification {
+            interval: Duration::from_secs(600),
+            bytes_per_second: 1 << 30,
+            clock: Arc::new(SystemTimeline),
+        });
+        let replica = ReplicaOptions { store: self.place.store(), sync_interval, history, verification };
         Options {
-            databases: vec![DatabaseOptions::new(&self.db, vec![replica])],
+            databases: vec![DatabaseOptions::new(db, vec![replica])],
             directories: Vec::new(),
-            once: None,
+            once: once.then_some(Once { snapshot: self.plan.short, retention: self.plan.short }),
             safety_tick: self.plan.safety_tick,
             engine: Engine::new(IoChoice::Plain).expect("an engine"),
             shutdown_timeout: Duration::from_secs(600),
-            once_timeout: None,
-            observer: stored,
-            vitals: Arc::default(),
+            once_timeout: once.then_some(Duration::from_secs(900)),
+            observer,
+            vitals,
         }
     }
 
     /// Starts lsfast, and ends it by a kill or as asked.
     pub fn live(&mut self, life: Life) -> Result<(), String> {
         self.counts.lives += 1;
+        (self.missed, self.failed) = (None, false);
         let is_last = life == Life::Last;
         if is_last {
             self.heal();
@@ -275,7 +316,9 @@ impl World {
                 durable.fetch_max(txid.0, Relaxed);
             }
         });
-        let options = self.options(observer);
+        self.vitals = Arc::default();
+        let vitals = Arc::clone(&self.vitals);
+        let options = self.options(&self.db, observer, vitals, life == Life::Once);
         self.tell("lsfast starts");
         let ended: Rc<RefCell<Option<Ended>>> = Rc::default();
         let result = local.block_on(&runtime, async {
@@ -284,9 +327,14 @@ impl World {
                 let result = replicate::run_with(options, Some(requests), stop).await;
                 *noted.borrow_mut() = Some(result.map_err(|e| e.to_string()));
             });
+            self.start_standby();
             match life {
                 Life::Last => self.come_to_an_end(&control, &pipeline).await?,
                 Life::Refused => self.refused(&control).await?,
+                Life::Once => {
+                    let _ = tokio::time::timeout(PATIENCE, pipeline).await;
+                    return Ok(());
+                }
                 Life::Random if self.drive(&control, &pipeline).await? => {}
                 Life::Random => return Ok(()),
             }
@@ -302,9 +350,12 @@ impl World {
         drop(local);
         drop(runtime);
         clock::drain(false);
+        self.rival.iter_mut().for_each(|r| r.stopper = None);
         self.tell(format!("lsfast has ended ({:?})", ended.borrow()));
         result?;
-        match ended.take() {
+        let ended = ended.take();
+        self.ended(life, ended.as_ref())?;
+        match ended {
             Some(Err(e)) if is_last => Err(format!("lsfast ended although nothing fails: {e}")),
             _ => Ok(()),
         }
@@ -316,137 +367,5 @@ impl World {
         if let Place::Bucket(bucket) = &self.place {
             bucket.change_manners(|m| (m.faults, m.is_down, m.refuses) = (0, false, None));
         }
-    }
-
-    /// Steps of one life. Returns whether it ends as asked; otherwise it is killed.
-    async fn drive(&mut self, control: &Control, pipeline: &JoinHandle<()>) -> Result<bool, String> {
-        for _ in 0..self.plan.steps {
-            if pipeline.is_finished() {
-                return Ok(true);
-            }
-            self.step(control).await?;
-        }
-        match self.rng.u8(..10) {
-            0..3 => Ok(true),
-            3..5 => {
-                self.synced(control, Duration::from_secs(300)).await?;
-                self.killed(pipeline).await
-            }
-            _ => self.killed(pipeline).await,
-        }
-    }
-
-    /// lsfast goes on for a random number of turns of its loop, and is dropped wherever it waits.
-    async fn killed(&mut self, pipeline: &JoinHandle<()>) -> Result<bool, String> {
-        if self.rng.bool() {
-            let statement = self.statement();
-            self.work(&statement).await?;
-        }
-        if let Place::Bucket(bucket) = &self.place
-            && self.rng.bool()
-        {
-            // In the middle of a request, whose answer never comes.
-            let (bucket, writes, carried_out) = (bucket.clone(), self.rng.u8(1..4), self.rng.bool());
-            let statements: Vec<String> = (0..writes).map(|_| format!("txn {}", self.rng.u32(..))).collect();
-            let trapped = bucket.trapped(writes, carried_out);
-            tokio::pin!(trapped);
-            for statement in statements {
-                self.work(&statement).await?;
-                if tokio::time::timeout(Duration::from_secs(2), &mut trapped).await.is_ok() {
-                    break;
-                }
-            }
-            self.counts.kills += u64::from(!pipeline.is_finished());
-            self.tell(format!("lsfast is killed in write {writes} (carried out: {carried_out})"));
-            return Ok(false);
-        }
-        let most = if self.rng.bool() { 12 } else { 400 };
-        let turns = self.rng.u16(..most);
-        for _ in 0..turns {
-            tokio::task::yield_now().await;
-        }
-        self.counts.kills += u64::from(!pipeline.is_finished());
-        self.tell(format!("lsfast is killed after {turns} turns"));
-        Ok(false)
-    }
-
-    async fn step(&mut self, control: &Control) -> Result<(), String> {
-        match self.rng.u8(..100) {
-            0..52 => {
-                let statement = self.statement();
-                self.work(&statement).await
-            }
-            52..70 => self.sleep(1..100).await,
-            70..80 => self.sleep(100..5_000).await,
-            80..86 => self.sleep(5_000..3_600_000).await,
-            86..92 => {
-                self.change_manners();
-                Ok(())
-            }
-            92..94 if self.rng.bool() => {
-                self.counts.accidents += 1;
-                self.change_replica();
-                Ok(())
-            }
-            _ => self.synced(control, Duration::from_secs(30)).await,
-        }
-    }
-
-    async fn sleep(&mut self, ms: std::ops::Range<u64>) -> Result<(), String> {
-        let time = Duration::from_millis(self.rng.u64(ms));
-        self.tell(format!("{time:?} pass"));
-        tokio::time::sleep(time).await;
-        Ok(())
-    }
-
-    fn change_manners(&mut self) {
-        let Place::Bucket(bucket) = &self.place else { return };
-        let (n, down, status) =
-            (self.rng.u8(..4), self.rng.bool(), [403, 429, 500, 503][self.rng.usize(..4)]);
-        bucket.change_manners(|m| match n {
-            0 => m.is_down = down,
-            1 => m.refuses = Some(status),
-            2 => m.faults = 40,
-            _ => (m.is_down, m.refuses, m.faults) = (false, None, 5),
-        });
-        self.tell(format!("the store changes: {n} {down} {status}"));
-    }
-
-    /// What is committed now is stored, or not within this time.
-    pub async fn synced(&mut self, control: &Control, limit: Duration) -> Result<(), String> {
-        let commits = self.present.commits;
-        match tokio::time::timeout(limit, control.sync(self.db.clone(), true)).await {
-            Ok(Ok(synced)) => {
-                self.stored = Some(commits);
-                self.tell(format!("all is stored: {commits} commits, {synced:?}"));
-            }
-            Ok(Err(e)) => self.tell(format!("not stored: {e}")),
-            Err(_) => self.tell("not stored in time"),
-        }
-        Ok(())
-    }
-
-    /// With nothing that fails, all that is committed is stored.
-    async fn come_to_an_end(&mut self, control: &Control, pipeline: &JoinHandle<()>) -> Result<(), String> {
-        let is_first = Cell::new(true);
-        for _ in 0..2 {
-            if !is_first.replace(false) {
-                let statement = self.statement();
-                self.work(&statement).await?;
-            }
-            let commits = self.present.commits;
-            match tokio::time::timeout(PATIENCE, control.sync(self.db.clone(), true)).await {
-                Ok(Ok(_)) => self.stored = Some(commits),
-                Ok(Err(e)) if pipeline.is_finished() => return Err(format!("lsfast has ended: {e}")),
-                Ok(Err(e)) => return Err(format!("nothing fails, and yet: {e}")),
-                Err(_) => {
-                    return Err(format!("nothing fails, and yet nothing is stored within {PATIENCE:?}"));
-                }
-            }
-        }
-        if self.plan.short {
-            self.sleep(1_000..900_000).await?;
-        }
-        Ok(())
     }
 }

@@ -7,6 +7,9 @@
     scripts/mutations.py --budget SECONDS    begins no further fault after this time
     scripts/mutations.py --plain NAME...     with the replacement alone, without the switch described below
     scripts/mutations.py --table             the rows of docs/reliability.md, from the latest results
+    scripts/mutations.py --simulation [NAME...]      faults of the data path against simulated histories, without the
+                                             tests that the list names; --seeds N for how many histories each
+    scripts/mutations.py --simulation --table        the rows of that
 
 It needs cargo-nextest (cargo install cargo-nextest --locked). Everything happens in target/mutations: a copy of the
 source tree, with a target folder of its own. The working tree is never changed.
@@ -39,6 +42,10 @@ PLACE = ROOT / "target" / "mutations"
 TREE = PLACE / "tree"
 ACTIVE = PLACE / "active"
 RESULTS = PLACE / "results.json"
+SIMULATED = PLACE / "simulated.json"
+
+# What the simulation runs: from the WAL to the store and back.
+SIMULATED_PARTS = ("sqlite/", "wal/", "ltx/", "replicate/", "store/", "restore/")
 
 # What is appended to the copy of src/lib.rs.
 SWITCH = """
@@ -1823,6 +1830,79 @@ def table(results):
             print(f"| `{m.name}` | {m.fault} | `{seen['found'].rsplit('::', 1)[-1]}` |")
 
 
+def build_simulation():
+    """Builds the tests of the copy, lsfast itself optimized. Returns the program."""
+    began = time.monotonic()
+    environment = dict(os.environ, CARGO_TARGET_DIR=str(PLACE / "target"), CARGO_TERM_COLOR="never")
+    command = ["cargo", "test", "--no-run", "--test", "it", "--message-format", "json-render-diagnostics"]
+    command += ["--config", "profile.dev.package.lsfast.opt-level=1"]
+    done = subprocess.run(command, cwd=TREE, env=environment, text=True, capture_output=True, check=False)
+    if done.returncode != 0:
+        raise WrongList(f"the simulation does not compile:\n{done.stderr[-6000:]}")
+    built = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    programs = [b["executable"] for b in built if b.get("executable") and b["target"]["name"] == "it"]
+    print(f"# built in {time.monotonic() - began:.0f} s", flush=True)
+    return programs[-1]
+
+
+def histories(program, seeds):
+    """Runs histories until one fails. Returns its seed and why it failed, or None, and how many were run."""
+    environment = dict(os.environ, LSFAST_SIM_SEEDS=f"1-{seeds}", LSFAST_SIM_FIRST="1")
+    done = subprocess.run(
+        [program, "sim::histories", "--exact", "--nocapture"], cwd=TREE, env=environment, text=True,
+        errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+    )
+    failed = re.search(r"^seed (\d+): (.*)\n  again: ", done.stdout, re.M)
+    count = re.search(r"^(\d+) histories in", done.stdout, re.M)
+    if done.returncode != 0 and not failed:
+        raise WrongList(f"the simulation ended with {done.returncode}\n{done.stdout[-4000:]}")
+    return (int(failed[1]), failed[2]) if failed else None, int(count[1]) if count else 0, done.stdout
+
+
+def simulate(chosen, seeds, budget):
+    check(MUTATIONS)
+    parts = [m for m in MUTATIONS if not m.alone and any(e[0].startswith(SIMULATED_PARTS) for e in m.edits)]
+    results = json.loads(SIMULATED.read_text()) if SIMULATED.is_file() else {}
+    (PLACE / "logs").mkdir(parents=True, exist_ok=True)
+    ACTIVE.write_text("")
+    prepare(parts, True)
+    program = build_simulation()
+    began, missed, tried = time.monotonic(), 0, 0
+    failed, count, output = histories(program, seeds)
+    if failed:
+        raise WrongList(f"without a fault seed {failed[0]} fails: {failed[1]}")
+    print(f"# without a fault {count} histories pass, in {time.monotonic() - began:.0f} s", flush=True)
+    for mutation in [m for m in parts if m in chosen]:
+        if budget and time.monotonic() - began >= budget:
+            break
+        ACTIVE.write_text(mutation.name)
+        begun = time.monotonic()
+        try:
+            failed, count, output = histories(program, seeds)
+        finally:
+            ACTIVE.write_text("")
+        (PLACE / "logs" / f"sim-{mutation.name}.txt").write_text(output)
+        tried += 1
+        missed += not failed
+        seed, why = failed or (None, None)
+        results[mutation.name] = {"seed": seed, "why": why, "histories": count, "date": date.today().isoformat()}
+        SIMULATED.write_text(json.dumps(results, indent=1))
+        said = f"seed {seed}: {why[:120]}" if failed else f"NOT FOUND in {count} histories"
+        print(f"{mutation.name}: {said} ({time.monotonic() - begun:.0f} s)", flush=True)
+    print(f"# {tried - missed} of {tried} found")
+    return 0
+
+
+def simulated_table():
+    results = json.loads(SIMULATED.read_text()) if SIMULATED.is_file() else {}
+    for m in MUTATIONS:
+        seen = results.get(m.name)
+        if seen and seen["seed"]:
+            print(f"| `{m.name}` | {seen['seed']} | {seen['histories']} |")
+    unseen = [f"`{n}` ({r['histories']})" for n, r in results.items() if not r["seed"]]
+    print(f"\nNot found, with the number of histories: {', '.join(unseen)}.")
+
+
 def choose(names):
     unknown = [n for n in names if not any(n in m.name for m in MUTATIONS)]
     if unknown:
@@ -1870,9 +1950,16 @@ def main():
     parser.add_argument("--budget", type=float, metavar="SECONDS", help="begin no further fault after this time")
     parser.add_argument("--plain", action="store_true", help="build each fault by itself, without the switch")
     parser.add_argument("--table", action="store_true", help="print the rows of docs/reliability.md")
+    parser.add_argument("--simulation", action="store_true", help="try them on simulated histories instead of tests")
+    parser.add_argument("--seeds", type=int, default=60, metavar="N", help="histories for each fault (default: 60)")
     args = parser.parse_args()
     try:
         chosen = choose(args.names)
+        if args.simulation and args.table:
+            simulated_table()
+            return 0
+        if args.simulation and not args.list:
+            return simulate(chosen, args.seeds, args.budget)
         if args.list:
             for m in chosen:
                 print(f"{m.name}: {m.fault}\n    {m.tests}")

@@ -916,6 +916,24 @@ mutation(
 )
 
 mutation(
+    "each-wait-is-a-group",
+    "a thousand requests for one commit are compared once",
+    "replicate/database/desk.rs",
+    "groups.last().is_none_or(|last| «last.targets != targets»)",
+    "true",
+    "test(a_thousand_waits_for_one_commit)",
+)
+
+mutation(
+    "mistyped-path-is-not-warned-about",
+    "a database that has not come after a minute is a warning",
+    "replicate/database/wait.rs",
+    "if «long_at.take_if(|at| *at <= Instant::now()).is_some()» {",
+    "false",
+    "test(a_path_without_a_database)",
+)
+
+mutation(
     "dead-address-is-waited-for",
     "an address that does not answer costs little",
     "store/s3/race.rs",

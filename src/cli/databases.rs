@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::report::print_line;
 use super::setup::Setup;
+use super::shape::{self, Shape};
 use super::table::table;
 use crate::config::Config;
 use crate::config::file::DatabaseConfig;
@@ -15,16 +16,23 @@ use crate::replicate::files_in;
 /// List the databases of the config file, and those that are in its directories now.
 #[derive(Debug, Args)]
 pub struct DatabasesArgs {
-    /// Print one JSON array instead of a table
-    #[arg(long)]
-    pub json: bool,
+    /// Print one JSON array instead of a table; --json=litestream has its fields
+    #[arg(
+        long, value_name = "SHAPE", num_args = 0..=1, require_equals = true,
+        default_missing_value = "lsfast", value_enum
+    )]
+    pub json: Option<Shape>,
 }
 
 /// Runs `lsfast databases`.
 pub(super) fn run(setup: &Setup, args: &DatabasesArgs) -> anyhow::Result<ExitCode> {
     let config = setup.need_config("write the database on the command line")?;
     let databases = all(config)?;
-    let text = if args.json { json(&databases) } else { to_table(&databases) };
+    let text = match args.json {
+        None => to_table(&databases),
+        Some(Shape::Lsfast) => json(&databases),
+        Some(Shape::Litestream) => litestream(&databases)?,
+    };
     print_line(&text)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -63,6 +71,21 @@ fn to_table(databases: &[DatabaseConfig]) -> String {
         }
     }
     table(&["path", "replica"], &[], &rows)
+}
+
+/// As `litestream databases -json` prints them.
+fn litestream(databases: &[DatabaseConfig]) -> anyhow::Result<String> {
+    #[derive(serde::Serialize)]
+    struct Listed<'a> {
+        path: &'a std::path::Path,
+        replica: &'a str,
+    }
+    let mut list = Vec::new();
+    for database in databases {
+        let url = urls(database).next().unwrap_or_default();
+        list.push(Listed { path: &database.path.value, replica: shape::kind(url) });
+    }
+    shape::litestream(&list)
 }
 
 fn json(databases: &[DatabaseConfig]) -> String {

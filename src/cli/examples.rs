@@ -3,7 +3,7 @@
 use clap::Command;
 
 /// Name of a command, and its examples: what each does, and the line to type.
-const EXAMPLES: [(&str, &[(&str, &str)]); 22] = [
+const EXAMPLES: [(&str, &[(&str, &str)]); 30] = [
     (
         "replicate",
         &[
@@ -114,6 +114,7 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 22] = [
         &[
             ("Ask the lsfast that replicates a database", "lsfast status /srv/app.db"),
             ("The same for programs", "lsfast status --json /srv/app.db"),
+            ("For programs that read Litestream's", "lsfast status --json=litestream"),
         ],
     ),
     ("sync", &[("Wait until what is committed now is stored", "lsfast sync --wait /srv/app.db")]),
@@ -121,6 +122,20 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 22] = [
         "register",
         &[("Replicate one more database", "lsfast register --replica s3://my-bucket/more /srv/more.db")],
     ),
+    (
+        "unregister",
+        &[
+            ("Show what would be done", "lsfast unregister --dry-run /srv/more.db"),
+            ("Store what is committed, and end its replication", "lsfast unregister /srv/more.db"),
+        ],
+    ),
+    ("stop", &[("Store what is committed, and pause a database", "lsfast stop /srv/app.db")]),
+    ("start", &[("Go on with it", "lsfast start /srv/app.db")]),
+    ("list", &[("For programs, at another socket", "lsfast list --json --socket /run/lsfast.sock")]),
+    ("info", &[("For programs", "lsfast info --json")]),
+    ("generations", &[("List what Litestream 0.3 has stored", "lsfast generations s3://my-bucket/old")]),
+    ("snapshots", &[("List what Litestream 0.3 has stored", "lsfast snapshots s3://my-bucket/old")]),
+    ("wal", &[("List what Litestream 0.3 has stored", "lsfast wal s3://my-bucket/old")]),
     ("reset", &[("Show what would be removed", "lsfast reset --dry-run /srv/app.db")]),
     (
         "bench",
@@ -191,6 +206,9 @@ mod tests {
 
     #[test]
     fn help_ends_with_examples() {
+        for command in Cli::command().get_subcommands() {
+            assert!(!of(command.get_name()).is_empty(), "{} has no example", command.get_name());
+        }
         let mut restore = added_to(Cli::command()).find_subcommand("restore").expect("a command").clone();
         let help = restore.render_long_help().to_string();
         assert!(help.trim_end().ends_with("lsfast restore -f -o standby.db s3://my-bucket/app"), "{help}");

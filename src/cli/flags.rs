@@ -127,7 +127,8 @@ fn long_flags(command: &Command) -> BTreeMap<String, Kind> {
                     | ArgAction::Help
                     | ArgAction::Version
             );
-            let kind = if alone { Kind::Switch } else { Kind::Value };
+            // A value that may be left out is only in the word of its flag: `--json=litestream`.
+            let kind = if alone || arg.is_require_equals_set() { Kind::Switch } else { Kind::Value };
             let names = arg.get_long_and_visible_aliases().into_iter().flatten();
             known.extend(names.map(|name| (name.to_owned(), kind)));
         }
@@ -190,6 +191,9 @@ mod tests {
             ("lsfast replicate -log-level=debug a.db", "lsfast replicate --log-level=debug a.db"),
             ("lsfast replicate -log-level debug a.db", "lsfast replicate --log-level debug a.db"),
             ("lsfast -version", "lsfast --version"),
+            ("lsfast ltx -json -level all x", "lsfast ltx --json --level all x"),
+            ("lsfast ltx -json=litestream -level all x", "lsfast ltx --json=litestream --level all x"),
+            ("lsfast ltx -json=false x", "lsfast ltx x"),
             // Unknown, or not a flag.
             ("lsfast restore -zzz x", "lsfast restore -zzz x"),
             ("lsfast restore -o -force x", "lsfast restore -o --force x"),

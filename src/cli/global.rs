@@ -13,7 +13,8 @@ pub struct Global {
     /// How much to log [default: info; for bench: warn]
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log_level: Option<LogLevel>,
-    /// How to log: one logfmt line or one JSON object for each event [default: text]
+    /// How to log: one logfmt line or one JSON object for each event [default: text; on a
+    /// terminal shorter lines, with the local time]
     #[arg(long, global = true, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
     /// How to read and write files; `auto` uses io_uring where the kernel allows it
@@ -61,7 +62,7 @@ pub enum LogLevel {
 /// Forms of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// logfmt: `ts=... level=info message="..." key=value`.
+    /// logfmt: `time=... level=info msg="..." key=value`.
     Text,
     /// One JSON object for each line.
     Json,

@@ -1,19 +1,19 @@
-//! Sends log events to standard error, as logfmt or JSON.
+//! Sends log events to standard error, as logfmt or JSON, or as short lines to a terminal.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 
 use clap::ValueEnum as _;
-
+use jiff::tz::TimeZone;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::{FilterExt as _, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{Layer as _, fmt};
 
 use super::bursts::Bursts;
 use super::global::{Global, LogFormat, LogLevel};
-use super::progress;
-use crate::base::untrusted;
+use super::log_line::{Lines, Style};
+use super::zone;
 use crate::config::file::{self, Logging};
 
 /// Writes this program's events at `level` or above to standard error.
@@ -28,50 +28,27 @@ pub(super) fn install(global: &Global, usual: LogLevel, config: Option<&Logging>
     let by_env = std::env::var("LOG_LEVEL").ok().and_then(|text| LogLevel::from_str(text.trim(), true).ok());
     let level = global.log_level.or(by_env).or_else(|| config.and_then(said)).unwrap_or(usual);
     let said = |l: &Logging| l.format.as_ref().map(|f| LogFormat::from(f.value));
-    let format = global.log_format.or_else(|| config.and_then(said)).unwrap_or(LogFormat::Text);
+    let format = global.log_format.or_else(|| config.and_then(said));
     let own = LevelFilter::from(level);
     let targets = Targets::new().with_default(own.min(LevelFilter::WARN)).with_target("lsfast", own);
     // Who asks for details gets each line.
     let bursts = (own < LevelFilter::DEBUG).then_some(Bursts);
     let filter = targets.and(bursts);
-    match format {
-        LogFormat::Text => {
-            let layer = tracing_logfmt::builder()
-                .with_target(false)
-                .with_span_name(false)
-                .with_span_path(false)
-                .layer()
-                .with_writer(|| Guarded);
-            tracing_subscriber::registry().with(layer.with_filter(filter)).init();
+    let terminal = io::stderr().is_terminal();
+    let style = match format {
+        Some(LogFormat::Json) => Style::Json,
+        None if terminal => {
+            Style::Terminal { colours: has_colours(), zone: zone::local().unwrap_or(TimeZone::UTC) }
         }
-        LogFormat::Json => {
-            let layer = fmt::layer()
-                .json()
-                .flatten_event(true)
-                .with_current_span(true)
-                .with_span_list(false)
-                .with_target(false)
-                .with_writer(|| Guarded);
-            tracing_subscriber::registry().with(layer.with_filter(filter)).init();
-        }
-    }
+        Some(LogFormat::Text) | None => Style::Logfmt,
+    };
+    tracing_subscriber::registry().with(Lines(style).with_filter(filter)).init();
 }
 
-/// Standard error, without terminal control characters: an event may quote a store, a file name or
-/// another program.
-struct Guarded;
-
-impl io::Write for Guarded {
-    /// Receives whole events, because both formats write them whole.
-    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(event);
-        progress::beside(|| io::stderr().lock().write_all(untrusted::lines(&text).as_bytes()))?;
-        Ok(event.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
-    }
+/// Whether a terminal may be sent colours.
+fn has_colours() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 impl From<LogLevel> for LevelFilter {

@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::setup::Setup;
+use super::shape::{self, Shape};
 use super::table::table;
 use super::{choose, flags, report, runtime};
 use crate::base::{DatabaseChecksum, Level, limits};
@@ -29,9 +30,12 @@ pub struct LtxArgs {
     /// Read the exact time and the checksum of each file
     #[arg(long)]
     pub precise: bool,
-    /// Print one JSON object instead of a table
-    #[arg(long)]
-    pub json: bool,
+    /// Print one JSON object instead of a table; --json=litestream has its fields
+    #[arg(
+        long, value_name = "SHAPE", num_args = 0..=1, require_equals = true,
+        default_missing_value = "lsfast", value_enum
+    )]
+    pub json: Option<Shape>,
 }
 
 fn scope(text: &str) -> Result<Scope, String> {
@@ -54,7 +58,11 @@ pub(super) fn run(setup: &mut Setup, args: &LtxArgs) -> anyhow::Result<()> {
             false => Ok(entries.into_iter().map(|entry| (entry, None)).collect()),
         }
     })?;
-    let text = if args.json { to_json(store.url(), &files) } else { to_table(&files) };
+    let text = match args.json {
+        None => to_table(&files),
+        Some(Shape::Lsfast) => to_json(store.url(), &files),
+        Some(Shape::Litestream) => litestream(&files)?,
+    };
     Ok(report::print_line(&text)?)
 }
 
@@ -103,6 +111,26 @@ fn to_table(files: &[Listed]) -> String {
     };
     let rows: Vec<Vec<String>> = files.iter().map(row).collect();
     table(&["level", "min_txid", "max_txid", "size", "created"], &[3], &rows)
+}
+
+/// As `litestream ltx -json` prints them.
+fn litestream(files: &[Listed]) -> anyhow::Result<String> {
+    #[derive(serde::Serialize)]
+    struct File {
+        level: u8,
+        min_txid: String,
+        max_txid: String,
+        size: u64,
+        timestamp: String,
+    }
+    let file = |(e, _): &Listed| File {
+        level: e.id.level.get(),
+        min_txid: e.id.min.to_string(),
+        max_txid: e.id.max.to_string(),
+        size: e.size,
+        timestamp: shape::seconds(e.modified),
+    };
+    shape::litestream(&files.iter().map(file).collect::<Vec<_>>())
 }
 
 fn to_json(url: &str, files: &[Listed]) -> String {

@@ -81,12 +81,12 @@ fn each_line_of_the_log_is_logfmt_or_json() {
         for line in output.lines() {
             if format == "text" {
                 assert!(
-                    line.starts_with("ts=2") && line.contains(" level=") && line.contains(" message="),
+                    line.starts_with("time=2") && line.contains(" level=") && line.contains(" msg="),
                     "{line}"
                 );
             } else {
                 let event: serde_json::Value = serde_json::from_str(line).expect(line);
-                for key in ["timestamp", "level", "message"] {
+                for key in ["time", "level", "msg"] {
                     assert!(event[key].is_string(), "{key} in {line}");
                 }
             }
@@ -109,7 +109,7 @@ fn a_second_signal_ends_it_at_once() {
     command.args(["--shutdown-timeout", "1h"]);
     command.env("AWS_ACCESS_KEY_ID", "AKIDSOMEBODY").env("AWS_SECRET_ACCESS_KEY", "some-secret");
     let mut process = Process::start("lsfast replicate", command);
-    process.wait_for_line("message=replicating");
+    process.wait_for_line("msg=replicating");
     process.signal("TERM");
     process.wait_for_line("a second signal ends at once");
     assert!(process.runs());
@@ -135,7 +135,7 @@ fn a_final_sync_that_takes_too_long_is_an_error_that_says_so() {
     command.args(["--shutdown-timeout", "200ms"]);
     command.env("AWS_ACCESS_KEY_ID", "AKIDSOMEBODY").env("AWS_SECRET_ACCESS_KEY", "some-secret");
     let mut process = Process::start("lsfast replicate", command);
-    process.wait_for_line("message=replicating");
+    process.wait_for_line("msg=replicating");
     process.signal("TERM");
     assert_eq!(process.wait().code(), Some(1));
     let output = process.output();

@@ -69,9 +69,17 @@ fn ours() -> Command {
 
 /// One request as a client of any kind sends it. Returns the status code and the body.
 fn post(socket: &std::path::Path, path: &str, body: &str) -> (u16, String) {
+    receive(send(socket, path, body))
+}
+
+fn send(socket: &std::path::Path, path: &str, body: &str) -> UnixStream {
     let mut stream = UnixStream::connect(socket).expect("a socket");
     let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
     stream.write_all(&[head.as_bytes(), body.as_bytes()].concat()).expect("a request");
+    stream
+}
+
+fn receive(mut stream: UnixStream) -> (u16, String) {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     let status = answer[9..12].parse().expect("a status");
@@ -196,33 +204,46 @@ fn answers_have_the_status_codes_and_fields_of_litestream() {
     process.stop();
 }
 
+/// How often the threads of a process had to be woken, because they had given up the processor.
+fn wakes(pid: u32) -> u64 {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a process");
+    let status = threads.flatten().filter_map(|t| std::fs::read_to_string(t.path().join("status")).ok());
+    let count = |text: String| {
+        let line = text.lines().find_map(|l| l.strip_prefix("voluntary_ctxt_switches:").map(str::to_owned));
+        line.expect("a count").trim().parse::<u64>().expect("a number")
+    };
+    status.map(count).sum()
+}
+
 /// Commit wait: each of many waits costs no batch of its own.
 #[test]
-fn many_waits_share_a_batch_and_none_forces_one_where_nothing_is_to_be_stored() {
+fn a_thousand_waits_share_a_batch_and_none_forces_one_where_nothing_is_to_be_stored() {
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = limit.maximum;
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).expect("more descriptors");
     let (it, process) = Control::start(&["app.db"], "");
     let db = it.path("app.db");
     let connection = sqlite::open(&it.case.path("app.db"));
+    let body = format!("{{\"path\":\"{db}\",\"wait\":true,\"timeout\":100}}");
     let wait = |n: usize| {
-        let body = format!("{{\"path\":\"{db}\",\"wait\":true,\"timeout\":100}}");
-        let all: Vec<_> = (0..n)
-            .map(|_| {
-                let (socket, body) = (it.socket.clone(), body.clone());
-                std::thread::spawn(move || post(&socket, "/sync", &body))
-            })
-            .collect();
-        for answer in all {
-            let (status, text) = answer.join().expect("an answer");
+        let before = wakes(process.id());
+        let all: Vec<_> = (0..n).map(|_| send(&it.socket, "/sync", &body)).collect();
+        for stream in all {
+            let (status, text) = receive(stream);
             assert_eq!(status, 200, "{text}");
         }
+        wakes(process.id()) - before
     };
     wait(1);
     let before = it.case.place.last_txid("to-app.db", 0);
-    wait(50);
+    wait(1_000);
     assert_eq!(it.case.place.last_txid("to-app.db", 0), before, "nothing was committed");
     Workload::new(7).run(&connection, 1);
-    wait(50);
+    let woken = wait(1_000);
     let after = it.case.place.last_txid("to-app.db", 0);
     assert!((before + 1..=before + 2).contains(&after), "{before} to {after}");
+    // A connection, its request, the database's loop, and the answer may each wake a thread.
+    assert!(woken < 6_000, "1,000 waits woke threads {woken} times");
     it.case.until_restored_as("to-app.db", "app.db");
     process.stop();
 }

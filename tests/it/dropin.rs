@@ -2,13 +2,14 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
+use std::process::Command;
 
 use crate::support::case::Case;
-use crate::support::lsfast;
 use crate::support::process::Process;
 use crate::support::sqlite::{
     Workload, {self},
 };
+use crate::support::{lsfast, peers};
 
 /// What a command prints, which must end with this exit code.
 fn printed<I: AsRef<OsStr>>(code: i32, args: impl IntoIterator<Item = I>) -> String {
@@ -83,6 +84,53 @@ fn a_replica_is_verified_against_a_database_that_no_file_names_and_all_of_a_file
     std::fs::write(file, b"cut").expect("a file");
     let text = printed(4, ["verify", "-all", "-config", &config]);
     assert!(text.contains("sound: ") && text.contains("newest state lost: "), "{text}");
+}
+
+/// A script that reads Litestream's JSON reads ours. Each command is asked of both programs.
+#[test]
+fn json_has_the_fields_of_litestream_where_they_are_asked_for() {
+    let case = Case::new();
+    let path = |name: &str| case.path(name).display().to_string();
+    let (db, out, config) = (path("app.db"), path("out.db"), path("lsfast.yml"));
+    replicated(&case, "app.db", &path("replica"));
+    std::fs::write(&config, format!("dbs:\n- path: {db}\n  replica:\n    path: {}\n", path("replica")))
+        .expect("a file");
+    let read = |text: &[u8]| serde_json::from_slice::<serde_json::Value>(text).expect("JSON");
+    let ask = |command: &[&str]| {
+        let ours = [&["-config", &config, "-json=litestream"], &command[1..]].concat();
+        let ours = printed(0, [&command[..1], &ours].concat());
+        let _ = std::fs::remove_file(&out);
+        let theirs = [&["-config", &config, "-json"], &command[1..]].concat();
+        let output = Command::new(peers::litestream()).arg(command[0]).args(theirs).output();
+        let output = output.expect("Litestream");
+        assert!(output.status.success(), "{}", lsfast::stderr(&output));
+        (read(ours.as_bytes()), read(&output.stdout))
+    };
+    for command in [&["databases"][..], &["ltx", "-level", "all", &db]] {
+        let (ours, theirs) = ask(command);
+        assert!(ours == theirs && ours[0].is_object(), "{ours}\n{theirs}");
+    }
+    let (mut ours, mut theirs) = ask(&["restore", "-o", &out, &db]);
+    for answer in [&mut ours, &mut theirs] {
+        let duration = answer.as_object_mut().and_then(|fields| fields.remove("duration_ms"));
+        assert!(duration.is_some_and(|ms| ms.is_u64()), "{answer}");
+    }
+    assert_eq!(ours, theirs);
+    // What it calls local are files that it keeps next to the database.
+    let (ours, theirs) = ask(&["status"]);
+    let txid = ours[0]["local_txid"].clone();
+    assert_eq!(
+        (&ours[0]["status"], txid),
+        (&"ok".into(), format!("{:016x}", case.place.last_txid("replica", 0)).into())
+    );
+    let fields = |answer: &serde_json::Value| {
+        answer[0].as_object().expect("an object").keys().cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(fields(&ours), fields(&theirs));
+    assert_eq!(
+        (&ours[0]["database"], &ours[0]["wal_size"]),
+        (&theirs[0]["database"], &theirs[0]["wal_size"])
+    );
 }
 
 #[test]

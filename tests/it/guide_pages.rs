@@ -158,7 +158,7 @@ repeat_until() {
 block_prints() { bash -eu block.sh >out.log 2>&1 && grep -qF -- "$1" out.log; }
 # The first line of a replica comes once the lock of its database is held.
 started() {
-  grep -qE 'message=following|waiting for the database|resuming from|storing an image|compar|newest state' running.log
+  grep -qE 'msg=following|waiting for the database|resuming from|storing an image|compar|newest state' running.log
 }
 "#;
 

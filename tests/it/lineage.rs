@@ -289,11 +289,11 @@ fn a_new_mode_costs_a_comparison_once_in_a_while() {
     process.wait_for_line("image stored");
     let set_mode =
         |mode| std::fs::set_permissions(scene.db("app"), Permissions::from_mode(mode)).expect("mode");
-    let compared = |log: &str| log.matches("message=\"comparing page hashes").count();
+    let compared = |log: &str| log.matches("msg=\"comparing page hashes").count();
     set_mode(0o640);
     // It is seen with the next look.
     insert(&app, "after");
-    process.wait_for_line("message=\"comparing page hashes");
+    process.wait_for_line("msg=\"comparing page hashes");
     process.wait_for_line("compared page hashes");
     // Without an edit, the stop has to compare what is not compared at once.
     set_mode(0o600);

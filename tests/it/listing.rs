@@ -216,7 +216,7 @@ fn a_day_of_raw_files_costs_no_listing() {
             world.command(&["restore", "-f", "--follow-interval", "20ms", "--log-level", "debug", "-o"]);
         command.arg(&out).arg(world.url());
         let process = Process::start("lsfast restore -f", command);
-        process.wait_for_line("message=following ");
+        process.wait_for_line("msg=following ");
         // The one that it asks for by name.
         let next = key(Level::RAW, NEWEST + 1, NEWEST + 1);
         crate::support::process::until("a look", || {

@@ -384,7 +384,7 @@ fn a_copy_that_takes_a_replica_over_says_so() {
     assert!(line.contains("level=warn") && line.contains("b.db") && line.contains("written="), "{line}");
     second.wait_for_line("image stored");
     let log = second.stop();
-    assert_eq!(log.matches("message=replicating").count(), 1, "{log}");
+    assert_eq!(log.matches("msg=replicating").count(), 1, "{log}");
 }
 
 /// The store carries out a PUT after lsfast was killed and has listed the replica again. The next

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::base::clock::Millis;
 use crate::base::{Txid, limits};
+use crate::cli::shape::Shape;
 use crate::cli::{flags, generations, when};
 use crate::config::parse_duration;
 use crate::legacy::{Generation, WalIndex};
@@ -83,9 +84,12 @@ pub struct RestoreArgs {
     /// Concurrent requests
     #[arg(long, value_name = "N", default_value_t = limits::RESTORE_TRANSFERS, value_parser = parallelism)]
     pub parallelism: usize,
-    /// Print one JSON object instead of text
-    #[arg(long)]
-    pub json: bool,
+    /// Print one JSON object instead of text; --json=litestream has its fields
+    #[arg(
+        long, value_name = "SHAPE", num_args = 0..=1, require_equals = true,
+        default_missing_value = "lsfast", value_enum
+    )]
+    pub json: Option<Shape>,
     /// Following
     #[command(flatten)]
     pub follow: FollowArgs,

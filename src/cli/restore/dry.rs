@@ -27,7 +27,7 @@ pub(super) fn dry_run(
         let created = choice.created(&*store).await?;
         Ok::<_, anyhow::Error>((choice, created))
     })?;
-    let text = match args.json {
+    let text = match args.json.is_some() {
         true => print::plan_json(&choice, created, &location.url, how),
         false => print::plan_text(&choice, created, state, how),
     };

@@ -84,11 +84,11 @@ pub(super) fn run(
     match outcome {
         Ok(Outcome::Done(report, how)) => {
             let report = Report { time: begun.elapsed(), ..*report };
-            print::print(&report, state, &location.url, args.json, Some(&how))
+            print::print(&report, state, &location.url, args, Some(&how))
         }
         Ok(Outcome::Planned(Planned::Pages(plan))) => {
             let how = how(&plan);
-            let text = if args.json {
+            let text = if args.json.is_some() {
                 print::delta_json(&plan, &how, &location.url)
             } else {
                 print::delta_text(&plan, &how)
@@ -96,9 +96,10 @@ pub(super) fn run(
             Ok(report::print_line(&text)?)
         }
         Ok(Outcome::Planned(Planned::Whole(_))) => Ok(()),
-        Err(e) if args.if_replica_exists && is_empty(&e) => {
-            print::nothing_done(args.json, &format!("no replica at {}: nothing restored", location.url))
-        }
+        Err(e) if args.if_replica_exists && is_empty(&e) => print::nothing_done(
+            args.json.is_some(),
+            &format!("no replica at {}: nothing restored", location.url),
+        ),
         Err(e) => Err(e),
     }
 }

@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use super::args::{IntegrityCheck, RestoreArgs};
 use crate::base::Txid;
 use crate::base::clock::Millis;
 use crate::cli::report;
+use crate::cli::shape::{self, Shape};
 use crate::cli::table::table;
 use crate::restore::{self, Choice, Files, Object, ProvenBy, Report, Selection, Until, Verdict, object_name};
 use crate::view::delta::DeltaPlan;
@@ -60,14 +62,16 @@ pub(super) fn print(
     report: &Report,
     state: Selection,
     url: &str,
-    json: bool,
+    args: &RestoreArgs,
     how: Option<&How>,
 ) -> anyhow::Result<()> {
-    let line = if json {
-        json_line(report, state, url, how)
-    } else {
-        let how = how.map_or(String::new(), |how| format!(", {}", how.text(report.pages)));
-        text_line(report, state, url) + &how
+    let line = match args.json {
+        Some(Shape::Lsfast) => json_line(report, state, url, how),
+        Some(Shape::Litestream) => litestream(report, url, args.integrity_check)?,
+        None => {
+            let how = how.map_or(String::new(), |how| format!(", {}", how.text(report.pages)));
+            text_line(report, state, url) + &how
+        }
     };
     Ok(report::print_line(&line)?)
 }
@@ -100,6 +104,29 @@ fn text_line(report: &Report, state: Selection, url: &str) -> String {
         output.display(),
         time.as_secs_f64(),
     )
+}
+
+/// As `litestream restore -json` prints it.
+fn litestream(report: &Report, url: &str, check: IntegrityCheck) -> anyhow::Result<String> {
+    #[derive(serde::Serialize)]
+    struct Restored<'a> {
+        db_path: std::borrow::Cow<'a, str>,
+        replica: &'a str,
+        txid: String,
+        duration_ms: u64,
+        integrity_check: &'a str,
+    }
+    shape::litestream(&Restored {
+        db_path: report.output.to_string_lossy(),
+        replica: shape::kind(url),
+        txid: report.txid.to_string(),
+        duration_ms: u64::try_from(report.time.as_millis()).unwrap_or(u64::MAX),
+        integrity_check: match (&report.integrity, check) {
+            (Verdict::Ok, IntegrityCheck::Full) => "full",
+            (Verdict::Ok, _) => "quick",
+            (Verdict::Skipped | Verdict::NotChecked(_), _) => "none",
+        },
+    })
 }
 
 fn json_line(report: &Report, state: Selection, url: &str, how: Option<&How>) -> String {

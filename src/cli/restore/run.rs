@@ -49,7 +49,10 @@ pub(crate) fn run(global: &Global, setup: &mut Setup, args: &RestoreArgs) -> any
         return standby::run(setup, event_loop, &engine, &location, args, &output);
     }
     if args.if_db_not_exists && restore::is_there(&output)? {
-        return print::nothing_done(args.json, &format!("{} exists: nothing to do", output.display()));
+        return print::nothing_done(
+            args.json.is_some(),
+            &format!("{} exists: nothing to do", output.display()),
+        );
     }
     let options = RestoreOptions {
         output,
@@ -69,10 +72,11 @@ pub(crate) fn run(global: &Global, setup: &mut Setup, args: &RestoreArgs) -> any
     event_loop.shutdown_background();
     watcher.finish();
     match outcome {
-        Ok(report) => print::print(&report, state, &location.url, args.json, None),
-        Err(e) if args.if_replica_exists && is_empty(&e) => {
-            print::nothing_done(args.json, &format!("no replica at {}: nothing restored", location.url))
-        }
+        Ok(report) => print::print(&report, state, &location.url, args, None),
+        Err(e) if args.if_replica_exists && is_empty(&e) => print::nothing_done(
+            args.json.is_some(),
+            &format!("no replica at {}: nothing restored", location.url),
+        ),
         Err(e) => Err(e),
     }
 }

@@ -10,6 +10,7 @@ use clap::Args;
 use super::{overview, print};
 use crate::cli::report::print_line;
 use crate::cli::setup::{Setup, default_replica};
+use crate::cli::shape::{self, Shape};
 use crate::cli::{databases, flags, replicate};
 use crate::config::Location;
 use crate::config::file::DatabaseConfig;
@@ -35,9 +36,13 @@ pub struct StatusArgs {
     /// Print a paragraph for each database, with positions, errors and history
     #[arg(short, long, conflicts_with = "json")]
     pub verbose: bool,
-    /// Print one JSON object instead of text; the exit code is 0 then
-    #[arg(long)]
-    pub json: bool,
+    /// Print one JSON object instead of text; the exit code is 0 then. --json=litestream has its
+    /// fields
+    #[arg(
+        long, value_name = "SHAPE", num_args = 0..=1, require_equals = true,
+        default_missing_value = "lsfast", value_enum
+    )]
+    pub json: Option<Shape>,
 }
 
 /// A database to show, and where to ask for its status.
@@ -56,12 +61,43 @@ pub(crate) fn run(setup: &mut Setup, args: &StatusArgs) -> anyhow::Result<ExitCo
         (None, Some(db)) => gather(setup, &[one(setup, db)?])?,
         (None, None) => gather(setup, &configured(setup)?)?,
     };
-    if args.json {
-        print_line(&serde_json::to_string(&status)?)?;
+    if let Some(shape) = args.json {
+        print_line(&match shape {
+            Shape::Lsfast => serde_json::to_string(&status)?,
+            Shape::Litestream => litestream(&status)?,
+        })?;
         return Ok(ExitCode::SUCCESS);
     }
     print_line(&if args.verbose { print::text(&status) } else { overview::text(&status) })?;
     Ok(overview::health(&status).exit_code())
+}
+
+/// As `litestream status -json` prints it.
+fn litestream(status: &Status) -> anyhow::Result<String> {
+    #[derive(serde::Serialize)]
+    struct Line<'a> {
+        database: &'a str,
+        status: &'a str,
+        local_txid: &'a str,
+        wal_size: String,
+    }
+    let state = |d: &DatabaseStatus| {
+        let wal = shape::size(d.wal_size.unwrap_or(0));
+        match (d.size, d.replicas.iter().any(|r| r.durable.is_some())) {
+            (None, _) => ("no database", "-".to_owned()),
+            (_, false) => ("not initialized", wal),
+            (_, true) => ("ok", wal),
+        }
+    };
+    let mut lines = Vec::new();
+    for database in &status.databases {
+        let (status, wal_size) = state(database);
+        let newest =
+            database.replicas.iter().filter_map(|r| r.durable.as_ref()).map(|d| d.txid.as_str()).max();
+        let local_txid = newest.filter(|_| status == "ok").unwrap_or("-");
+        lines.push(Line { database: &database.path, status, local_txid, wal_size });
+    }
+    shape::litestream(&lines)
 }
 
 fn one(setup: &Setup, db: &Path) -> anyhow::Result<Wanted> {

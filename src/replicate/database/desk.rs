@@ -38,23 +38,32 @@ pub struct Synced {
 /// Receives the answer, or why there is none.
 pub type Done = oneshot::Sender<Result<Synced, String>>;
 
-/// A request.
+/// A request whose look has not come yet.
 #[derive(Debug)]
-struct Wait {
+struct Fresh {
     /// `None` for a request that was answered, whose batch has yet to leave.
     done: Option<Done>,
     /// Whether the request is answered only when everything is stored.
     until_stored: bool,
-    /// For each replica, the captured commits that it has to store. Empty before the look.
+}
+
+/// Requests that wait for the same commits. What a look costs does not depend on their number.
+#[derive(Debug)]
+struct Group {
+    /// For each replica, the captured commits that it has to store.
     targets: Vec<u64>,
-    /// Whether something was not stored yet when the targets were set.
-    changed: bool,
+    waiting: Vec<Done>,
+    /// Whether a request was answered before its commits are stored: their batch leaves soon all
+    /// the same.
+    must_leave: bool,
 }
 
 /// The requests of one database.
 #[derive(Debug, Default)]
 pub struct Desk {
-    waits: RefCell<Vec<Wait>>,
+    fresh: RefCell<Vec<Fresh>>,
+    /// By growing targets.
+    groups: RefCell<Vec<Group>>,
     /// Wakes the loop of the database, while it is open.
     hint: RefCell<Option<Rc<Hint>>>,
 }
@@ -79,9 +88,11 @@ impl Desks {
 
     /// The database is not replicated any more: answers what waits there.
     pub fn close(&self, path: &Path, why: &str) {
-        let desk = self.0.borrow_mut().remove(path);
-        for done in desk.iter().flat_map(|desk| desk.waits.take()).filter_map(|w| w.done) {
-            let _ = done.send(Err(why.to_owned()));
+        if let Some(desk) = self.0.borrow_mut().remove(path) {
+            let fresh = desk.fresh.take().into_iter().filter_map(|f| f.done);
+            for done in fresh.chain(desk.groups.take().into_iter().flat_map(|g| g.waiting)) {
+                let _ = done.send(Err(why.to_owned()));
+            }
         }
     }
 }
@@ -90,17 +101,19 @@ impl Desk {
     /// Adds a request. With `until_stored` it is answered when all replicas have what is committed
     /// now, otherwise when that is known.
     pub fn ask(&self, until_stored: bool, done: Done) {
-        let mut waits = self.waits.borrow_mut();
-        waits.retain(Wait::is_wanted);
-        waits.push(Wait { done: Some(done), until_stored, targets: Vec::new(), changed: false });
-        drop(waits);
+        add(&mut self.fresh.borrow_mut(), Fresh { done: Some(done), until_stored }, Fresh::is_wanted);
         self.hint.borrow().iter().for_each(|hint| hint.give());
     }
 
     fn open(&self, hint: &Rc<Hint>) {
         *self.hint.borrow_mut() = Some(Rc::clone(hint));
         // The numbers of the former opening are gone.
-        self.waits.borrow_mut().iter_mut().for_each(|w| w.targets.clear());
+        let mut fresh = self.fresh.borrow_mut();
+        for group in self.groups.take() {
+            fresh
+                .extend(group.waiting.into_iter().map(|done| Fresh { done: Some(done), until_stored: true }));
+            fresh.extend(group.must_leave.then_some(Fresh { done: None, until_stored: false }));
+        }
         hint.give();
     }
 
@@ -109,64 +122,110 @@ impl Desk {
         *self.hint.borrow_mut() = None;
         if stored {
             let txid = txid(handoff);
-            let mut waits = self.waits.borrow_mut();
-            for mut wait in waits.extract_if(.., |w| !w.targets.is_empty()) {
-                wait.answer(txid, txid);
-            }
+            self.groups.take().into_iter().for_each(|group| group.answer(txid));
         }
     }
 
     /// Whether anything waits.
     pub(super) fn is_busy(&self) -> bool {
-        !self.waits.borrow().is_empty()
+        !self.fresh.borrow().is_empty() || !self.groups.borrow().is_empty()
     }
 
     /// Answers what is stored. `all_captured` says that the last look has captured everything that
     /// was committed before it.
     pub(super) fn serve(&self, handoff: &Handoff, all_captured: bool) {
-        let replicas = 0..handoff.replicas();
+        if all_captured {
+            self.sort_fresh(handoff);
+        }
         let now = txid(handoff);
+        let why = (0..handoff.replicas()).find_map(|r| ended(handoff, r));
         let mut hurried = vec![false; handoff.replicas()];
-        let mut waits = self.waits.borrow_mut();
-        waits.retain_mut(|wait| {
-            if wait.targets.is_empty() && all_captured {
-                wait.targets = replicas.clone().map(|r| handoff.vitals(r).captured_commits()).collect();
-                wait.changed = wait.targets.iter().zip(0..).any(|(target, r)| !has(handoff, r, *target));
-            }
-            if wait.targets.is_empty() {
-                return wait.is_wanted();
-            }
-            let behind: Vec<bool> =
-                wait.targets.iter().zip(0..).map(|(target, r)| !has(handoff, r, *target)).collect();
-            let stored = !behind.contains(&true);
-            if stored || !wait.until_stored {
-                // A commit that is not stored yet gets the next TXID.
-                wait.answer(now + u64::from(behind[0]), now);
-            } else if let Some(why) = replicas.clone().find_map(|r| ended(handoff, r)) {
-                wait.done.take().map(|done| done.send(Err(why)));
-                return false;
-            }
-            let stays = !stored && wait.is_wanted();
-            if stays {
+        let mut groups = self.groups.borrow_mut();
+        for mut group in std::mem::take(&mut *groups) {
+            let behind = behind(handoff, &group.targets);
+            if !behind.contains(&true) {
+                group.answer(now);
+            } else if let Some(why) = &why {
+                group.waiting.drain(..).for_each(|done| drop(done.send(Err(why.clone()))));
+            } else if group.is_wanted() {
                 hurried.iter_mut().zip(behind).for_each(|(hurried, behind)| *hurried |= behind);
+                groups.push(group);
             }
-            stays
-        });
-        handoff.hurry(&hurried, !waits.is_empty());
+        }
+        self.fresh.borrow_mut().retain(Fresh::is_wanted);
+        drop(groups);
+        handoff.hurry(&hurried, self.is_busy());
+    }
+
+    /// Answers requests for which nothing has to be stored, and gives the others their targets.
+    fn sort_fresh(&self, handoff: &Handoff) {
+        let fresh = self.fresh.take();
+        if fresh.is_empty() {
+            return;
+        }
+        let targets: Vec<u64> =
+            (0..handoff.replicas()).map(|r| handoff.vitals(r).captured_commits()).collect();
+        let behind = behind(handoff, &targets);
+        let (now, changed) = (txid(handoff), behind.contains(&true));
+        // A commit that is not stored yet gets the next TXID.
+        let synced = Synced { changed, txid: now + u64::from(behind[0]), replicated: now };
+        let mut groups = self.groups.borrow_mut();
+        if changed && groups.last().is_none_or(|last| last.targets != targets) {
+            groups.push(Group { targets, waiting: Vec::new(), must_leave: false });
+        }
+        for Fresh { done, until_stored } in fresh {
+            match groups.last_mut().filter(|_| changed) {
+                Some(group) if until_stored => {
+                    done.into_iter().for_each(|done| add(&mut group.waiting, done, |d| !d.is_closed()));
+                    continue;
+                }
+                Some(group) => group.must_leave = true,
+                None => {}
+            }
+            done.map(|done| done.send(Ok(synced)));
+        }
+        // One batch takes all that is pending.
+        if let Some((last, older)) = groups.split_last_mut()
+            && last.must_leave
+        {
+            older.iter_mut().for_each(|group| group.must_leave = false);
+        }
     }
 }
 
-impl Wait {
-    /// Whether the request still matters: it was answered already, or something waits for the
-    /// answer.
+impl Fresh {
     fn is_wanted(&self) -> bool {
         self.done.as_ref().is_none_or(|done| !done.is_closed())
     }
+}
 
-    fn answer(&mut self, txid: u64, replicated: u64) {
-        let synced = Synced { changed: self.changed, txid, replicated };
-        self.done.take().map(|done| done.send(Ok(synced)));
+impl Group {
+    /// Whether its batch has to leave, or a caller still waits for the answer.
+    fn is_wanted(&self) -> bool {
+        self.must_leave || self.waiting.iter().any(|done| !done.is_closed())
     }
+
+    /// Its commits are stored: wakes each caller.
+    fn answer(self, txid: u64) {
+        let synced = Synced { changed: true, txid, replicated: txid };
+        for done in self.waiting {
+            let _ = done.send(Ok(synced));
+        }
+    }
+}
+
+/// Adds to a list. Before it would grow, what is no longer wanted leaves it.
+fn add<T>(list: &mut Vec<T>, item: T, is_wanted: impl Fn(&T) -> bool) {
+    if list.len() == list.capacity() {
+        list.retain(is_wanted);
+        list.reserve(list.len() + 1);
+    }
+    list.push(item);
+}
+
+/// Which replicas have yet to store captured commits up to these.
+fn behind(handoff: &Handoff, targets: &[u64]) -> Vec<bool> {
+    targets.iter().zip(0..).map(|(target, r)| !has(handoff, r, *target)).collect()
 }
 
 /// TXID of the newest stored state of the first replica.
@@ -195,6 +254,11 @@ fn ended(handoff: &Handoff, replica: usize) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Wake};
+
     use super::*;
     use crate::base::clock::Millis;
     use crate::base::{PageSize, Txid};
@@ -290,6 +354,82 @@ mod tests {
         handoff.vitals(0).set_phase(ReplicaPhase::Following);
         desk.serve(&handoff, true);
         answer.try_recv().unwrap().unwrap();
+    }
+
+    /// Counts how often the task of a caller is woken.
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A thousand callers that ask one after the other, a look between them, cost one comparison a
+    /// look. Batches that do not store their commit wake none of them.
+    #[test]
+    fn a_thousand_waits_for_one_commit_are_one_group_and_each_is_woken_once() {
+        let desk = Desk::default();
+        let handoff = following(&desk);
+        commit(&handoff);
+        handoff.vitals(0).take();
+        commit(&handoff);
+        let wakes = Arc::<Wakes>::default();
+        let waker = Arc::clone(&wakes).into();
+        let mut context = Context::from_waker(&waker);
+        let mut answers: Vec<_> = (0..1_000)
+            .map(|_| {
+                let mut answer = asked(&desk, true);
+                desk.serve(&handoff, true);
+                assert!(Pin::new(&mut answer).poll(&mut context).is_pending());
+                answer
+            })
+            .collect();
+        assert_eq!((desk.groups.borrow().len(), desk.fresh.borrow().len()), (1, 0));
+        // Half of them give up. Their places are used again.
+        answers.truncate(500);
+        for _ in 0..10_000 {
+            drop(asked(&desk, true));
+            desk.serve(&handoff, true);
+        }
+        assert!(desk.groups.borrow()[0].waiting.len() < 2_100);
+        store(&handoff, 8);
+        desk.serve(&handoff, true);
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 0, "their commit is in the next batch");
+        handoff.vitals(0).take();
+        store(&handoff, 9);
+        desk.serve(&handoff, true);
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 500);
+        let synced = Synced { changed: true, txid: 9, replicated: 9 };
+        assert!(answers.iter_mut().all(|answer| answer.try_recv() == Ok(Ok(synced))));
+        assert!(!handoff.is_hurried(0) && !desk.is_busy());
+    }
+
+    /// Its numbers are of no use any more, but the callers still want their answer.
+    #[test]
+    fn a_wait_goes_on_in_the_next_opening_and_what_has_to_leave_still_does() {
+        let desk = Desk::default();
+        let handoff = following(&desk);
+        commit(&handoff);
+        let mut answer = asked(&desk, true);
+        asked(&desk, false);
+        desk.serve(&handoff, true);
+        desk.close(&handoff, false);
+        let handoff = following(&desk);
+        desk.serve(&handoff, false);
+        assert!(desk.is_busy());
+        commit(&handoff);
+        desk.serve(&handoff, true);
+        assert!(handoff.is_hurried(0));
+        answer.try_recv().unwrap_err();
+        drop(answer);
+        desk.serve(&handoff, true);
+        assert!(handoff.is_hurried(0), "a request without a wait was answered, and wants its batch");
+        handoff.vitals(0).take();
+        store(&handoff, 8);
+        desk.serve(&handoff, true);
+        assert!(!handoff.is_hurried(0) && !desk.is_busy());
     }
 
     #[test]

@@ -48,6 +48,10 @@ enum Attempt {
 /// An incomplete file that does not change for this long is not being copied in.
 const COPY_TIME: Duration = Duration::from_secs(10);
 
+/// A database that has not come for this long is logged once more, as a warning: its path may be
+/// mistyped.
+const LONG: Duration = Duration::from_secs(60);
+
 /// Wait before a file that was replaced while it was being opened is opened again.
 const AGAIN: Duration = Duration::from_millis(10);
 
@@ -80,6 +84,7 @@ pub(super) async fn wait_for(
     let mut held: Option<(PathBuf, Held)> = None;
     let mut incomplete: Option<(Seen, Instant)> = None;
     let mut arrival = Arrival::new(is_new);
+    let mut long_at = Some(Instant::now() + LONG);
     let hint = Rc::new(Hint::default());
     loop {
         let seen = Seen::at(target_of(&options.path));
@@ -120,7 +125,13 @@ pub(super) async fn wait_for(
         };
         if reported.as_ref() != Some(&why) {
             tracing::info!(db = %options.path.display(), reason = why, "waiting for the database");
-            reported = Some(why);
+            reported = Some(why.clone());
+        }
+        if long_at.take_if(|at| *at <= Instant::now()).is_some() {
+            tracing::warn!(
+                db = %options.path.display(), reason = why,
+                "still waiting for the database after a minute: nothing is stored; is its path right?"
+            );
         }
         let dir = directory_of(path);
         if held.is_none() && !options.leave_when_gone && (dir.is_dir() || options.home.is_some()) {

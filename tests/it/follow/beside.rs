@@ -16,7 +16,7 @@ fn what_litestream_replicates_is_followed() {
     let mut command = lsfast::command(["restore", "-f", "--follow-interval", "20ms", "-o"]);
     command.arg(&out).arg(place.url("r"));
     let follower = Process::start("lsfast restore -f", command);
-    follower.wait_for_line("message=following ");
+    follower.wait_for_line("msg=following ");
     let mut workload = sqlite::Workload::new(8);
     for _ in 0..20 {
         workload.run(&connection, 5);

@@ -48,7 +48,7 @@ fn a_foreign_write_is_refused_until_force() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("changed by another program"), "{}", stderr(&output));
     let follower = start(&world, &["--force"]);
-    follower.wait_for_line("message=following ");
+    follower.wait_for_line("msg=following ");
     wait_for(&world, 2);
     world.assert_same(&world.out());
     follower.stop();

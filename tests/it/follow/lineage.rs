@@ -33,7 +33,7 @@ fn it_is_noticed_at_the_start() {
         replace(&world, &other);
         let follower = follow(&world);
         follower.wait_for_line(OTHER);
-        follower.wait_for_line("message=applied ");
+        follower.wait_for_line("msg=applied ");
         wait_for(&world, batches + 1);
         other.assert_same(&world.out());
         follower.stop();
@@ -120,7 +120,7 @@ fn by_a_real_replicator(forget: impl Fn(&Path), start: impl Fn(&Path, &Path, &Pl
     let mut command = lsfast::command(["restore", "-f", "--follow-interval", "20ms", "-o"]);
     command.arg(&out).arg(place.url("r"));
     let follower = Process::start("lsfast restore -f", command);
-    follower.wait_for_line("message=following ");
+    follower.wait_for_line("msg=following ");
     let before = reach(&connection, &mut sqlite::Workload::new(3), 4);
     let expected = sqlite::dump_hash(&db);
     process::until("the same content", || (sqlite::dump_hash(&out) == expected).then_some(()));

@@ -37,7 +37,7 @@ fn reader(path: &Path) -> Connection {
 /// `lsfast restore -f -o OUT URL`, ready.
 fn follow(world: &World) -> Process {
     let process = start(world, &[]);
-    process.wait_for_line("message=following ");
+    process.wait_for_line("msg=following ");
     process
 }
 

@@ -16,7 +16,7 @@ fn follow_at(world: &World) -> Process {
     command.arg(world.out()).arg(world.url());
     command.env("AWS_ACCESS_KEY_ID", s3::ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", s3::SECRET_KEY);
     let process = Process::start("lsfast restore -f", command);
-    process.wait_for_line("message=following ");
+    process.wait_for_line("msg=following ");
     process
 }
 

@@ -57,7 +57,7 @@ fn lag_position_and_errors_are_told() {
         [String::from("--addr"), addr.to_string(), String::from("--socket"), socket.display().to_string()];
     let follower = start(&world, &more.each_ref().map(String::as_str));
     follower.wait_for_line("serving metrics");
-    follower.wait_for_line("message=following ");
+    follower.wait_for_line("msg=following ");
     step(&mut world);
     wait_for(&world, 2);
     let up_to_date = || {

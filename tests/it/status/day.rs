@@ -5,6 +5,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use rusqlite::Connection;
@@ -40,6 +41,15 @@ fn libfaketime() -> Option<PathBuf> {
         );
     }
     found
+}
+
+/// Lets a program read its clock by this file.
+fn fake_clock(command: &mut Command, library: &Path, clock: &Path) {
+    command
+        .env("LD_PRELOAD", library)
+        .env("FAKETIME_TIMESTAMP_FILE", clock)
+        .env("FAKETIME_CACHE_DURATION", "1")
+        .env("NO_FAKE_STAT", "1");
 }
 
 /// A process with a clock that the test sets ahead.
@@ -81,12 +91,7 @@ impl Day {
         std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o600)).expect("its mode");
         std::fs::write(dir.path().join("clock"), "+0").expect("a clock");
         let mut command = lsfast::command(["replicate", "--config"]);
-        command
-            .arg(&config)
-            .env("LD_PRELOAD", library)
-            .env("FAKETIME_TIMESTAMP_FILE", dir.path().join("clock"))
-            .env("FAKETIME_CACHE_DURATION", "1")
-            .env("NO_FAKE_STAT", "1");
+        fake_clock(command.arg(&config), library, &dir.path().join("clock"));
         let process = Process::start("lsfast replicate", command);
         Day { dir, apps, mood, addr, ahead: 0, process, _faults: faults, _store: store }
     }
@@ -206,4 +211,25 @@ fn a_day_of_a_hundred_databases_is_forty_lines() {
     assert!(lines.last().is_some_and(|l| l.contains("stopped: everything is stored")), "{log}");
     assert!(lines.len() <= LINES, "{} lines:\n{log}", lines.len());
     drop(dir);
+}
+
+/// A mistyped path is not an error at once, because the application may make the database later.
+#[test]
+fn a_path_without_a_database_is_a_warning_after_a_minute_and_an_error_at_the_end() {
+    let Some(library) = libfaketime() else { return };
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let clock = dir.path().join("clock");
+    let set = |ahead: &str| std::fs::write(&clock, ahead).expect("a clock");
+    set("+0");
+    let mut command = lsfast::command(["replicate"]);
+    command.arg(dir.path().join("typo.db")).arg(format!("file://{}/replica", dir.path().display()));
+    fake_clock(&mut command, &library, &clock);
+    let mut process = Process::start("lsfast replicate", command);
+    process.wait_for_line("waiting for the database");
+    set("+70");
+    let line = process.wait_for_line("still waiting for the database");
+    assert!(line.contains("level=warn") && line.contains("typo.db"), "{line}");
+    process.signal("TERM");
+    assert_eq!(process.wait().code(), Some(1));
+    assert!(process.output().contains("nothing of it is stored"), "{}", process.output());
 }

@@ -87,7 +87,7 @@ fn repairs(log: &str) -> BTreeSet<u64> {
     for line in log.lines() {
         if line.contains(STARTED) {
             compared = false;
-        } else if line.contains("message=\"compared page hashes") {
+        } else if line.contains("msg=\"compared page hashes") {
             // Where nothing differs nothing is stored, and the file that is named
             // next is the one before.
             compared = !line.contains(" pages=0 ");
@@ -101,7 +101,7 @@ fn repairs(log: &str) -> BTreeSet<u64> {
 
 /// The TXID of a line with this message.
 fn txid_of(line: &str, message: &str) -> Option<u64> {
-    line.contains(&format!("message={message} ")).then_some(())?;
+    line.contains(&format!("msg={message} ")).then_some(())?;
     let txid = line.split(' ').find_map(|field| field.strip_prefix("txid="))?;
     u64::from_str_radix(txid, 16).ok()
 }
@@ -109,16 +109,16 @@ fn txid_of(line: &str, message: &str) -> Option<u64> {
 #[test]
 fn repairs_are_read_from_the_log() {
     let log = "\
-        ts=1 level=debug message=stored db=a txid=0000000000000002 pages=3\n\
-        ts=1 level=info message=\"compared page hashes; storing the pages that differ\" db=a pages=2\n\
+        time=1 level=debug msg=stored db=a txid=0000000000000002 pages=3\n\
+        time=1 level=info msg=\"compared page hashes; storing the pages that differ\" db=a pages=2\n\
         --- lsfast starts ---\n\
-        ts=1 level=debug message=stored db=a txid=0000000000000003 pages=3\n\
-        ts=1 level=info message=\"compared page hashes; storing the pages that differ\" db=a pages=2\n\
-        ts=1 level=debug message=stored db=a txid=000000000000000a pages=3\n\
-        ts=1 level=debug message=stored db=a txid=000000000000000b pages=3\n\
-        ts=1 level=info message=\"compared page hashes; storing the pages that differ\" db=a pages=0 of=9\n\
-        ts=1 level=debug message=stored db=a txid=000000000000000b pages=0\n";
+        time=1 level=debug msg=stored db=a txid=0000000000000003 pages=3\n\
+        time=1 level=info msg=\"compared page hashes; storing the pages that differ\" db=a pages=2\n\
+        time=1 level=debug msg=stored db=a txid=000000000000000a pages=3\n\
+        time=1 level=debug msg=stored db=a txid=000000000000000b pages=3\n\
+        time=1 level=info msg=\"compared page hashes; storing the pages that differ\" db=a pages=0 of=9\n\
+        time=1 level=debug msg=stored db=a txid=000000000000000b pages=0\n";
     assert_eq!(repairs(log), BTreeSet::from([10]));
-    let image = "level=info message=\"image stored\" db=a txid=0000000000000001 bytes=3";
+    let image = "level=info msg=\"image stored\" db=a txid=0000000000000001 bytes=3";
     assert_eq!(txid_of(image, "\"image stored\""), Some(1));
 }

@@ -38,11 +38,11 @@ rustup target add "$target" >/dev/null 2>&1 || true
 # shellcheck disable=SC2086  # $build and $features are words
 $build --release --locked --target "$target" $features
 
-# What an archive promises: no symbols, no library for a static program, no path of this machine.
+# What an archive promises: no symbols, no library for a static program, no path of the build host.
 program="target/$target/release/lsfast"
 fail() { echo "$program $1" >&2; exit 1; }
 if readelf -SW "$program" | grep -q ' \.symtab '; then fail "is not stripped"; fi
-if grep -aqF -e "$PWD/" -e "${CARGO_HOME:-$HOME/.cargo}/" "$program"; then fail "names folders of this machine"; fi
+if grep -aqF -e "$PWD/" -e "${CARGO_HOME:-$HOME/.cargo}/" "$program"; then fail "contains paths of the build host"; fi
 case $target in
   *-musl) if readelf -dW "$program" | grep -q NEEDED; then fail "needs libraries"; fi ;;
   *) echo "$program needs $(readelf -VW "$program" | grep -o 'GLIBC_2[0-9.]*' | sort -uV | tail -n 1) or newer" ;;

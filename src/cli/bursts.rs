@@ -188,7 +188,7 @@ fn log(summary: &Summary) {
     }
 }
 
-/// Stands for the kinds of reasons beyond [`REASONS`]. No kind is equal to it, as none has a digit.
+/// The key of all kinds of reasons beyond [`REASONS`]. No kind equals it, because none has a digit.
 const OTHERS: &str = "0";
 
 /// A reason without what differs from one database to the next: paths, URLs, numbers and ids.

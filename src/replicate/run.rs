@@ -117,8 +117,8 @@ pub async fn run_with(
                     break;
                 }
                 let waits = waited_for(&vitals);
-                // What the stores have not taken is in the WAL of each database, which must not
-                // wait for a store to come into the database file.
+                // What the stores have not taken is in the database or its WAL. The checkpoint of a
+                // WAL needs no store and must not wait for one.
                 fleet.give_up(LAST_CHECKPOINTS).await;
                 return Err(ReplicateError::Timeout { limit, waits });
             }

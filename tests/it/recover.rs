@@ -292,7 +292,7 @@ fn a_first_state_of_an_image_alone_is_listed() {
     let steps = json_lines(&run(&case, "log", &["--json"]));
     let of = |key: &str| steps.iter().map(|s| s[key].clone()).collect::<Vec<_>>();
     assert_eq!(of("txid"), [txid(1), txid(2)]);
-    assert_eq!(of("before"), [Value::from(mark), Value::Null]);
+    assert_eq!(of("beginning"), [Value::from(mark), Value::Null]);
     let time = |step: &Value| vectors::text(step, "time").parse::<jiff::Timestamp>().expect("a time");
     assert!(time(&steps[0]) <= time(&steps[1]), "{steps:?}");
     // Only where it belongs.

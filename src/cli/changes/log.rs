@@ -68,7 +68,7 @@ struct Step {
     /// Why its rows were not counted.
     not_counted: Option<String>,
     /// What is known of the states before, if no step leads to this one.
-    before: Option<&'static str>,
+    beginning: Option<&'static str>,
 }
 
 /// Runs `lsfast log`.
@@ -151,7 +151,7 @@ fn first_state(replica: &Replica, txid: Txid) -> anyhow::Result<Step> {
         pairs: Vec::new(),
         wide: false,
         not_counted: None,
-        before: Some(match state.has_older()? {
+        beginning: Some(match state.has_older()? {
             true => "no step leads from an older state to this one",
             false => "first state: nothing earlier is known",
         }),
@@ -175,7 +175,7 @@ fn step(timeline: &Timeline, i: usize, known: &mut Option<Schema>) -> anyhow::Re
         pairs: Vec::new(),
         wide: false,
         not_counted: None,
-        before: None,
+        beginning: None,
     };
     match compare(timeline, i, &numbers, known, &mut step) {
         Ok(()) => {}
@@ -239,7 +239,7 @@ fn compare(
 impl Step {
     fn notes(&self) -> String {
         let mut notes: Vec<String> = self.schema.iter().map(show::schema_change).collect();
-        notes.extend(self.before.map(str::to_owned));
+        notes.extend(self.beginning.map(str::to_owned));
         if let Some(why) = &self.not_counted {
             notes.push(format!("rows not counted: {why}"));
         }
@@ -312,7 +312,7 @@ fn to_json(steps: &[Step]) -> String {
             "time": step.time.to_rfc3339(), "min_txid": step.min.to_string(), "txid": step.max.to_string(),
             "file_pages": step.file_pages, "pages": pages, "tables": tables,
             "schema": step.schema.iter().map(show::schema_json).collect::<Vec<_>>(),
-            "wide": step.wide, "not_counted": step.not_counted, "before": step.before,
+            "wide": step.wide, "not_counted": step.not_counted, "beginning": step.beginning,
         })
         .to_string()
     };

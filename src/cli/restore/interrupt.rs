@@ -59,7 +59,7 @@ mod tests {
                 let own = std::process::id().to_string();
                 assert!(std::process::Command::new("kill").args(["-TERM", &own]).status().unwrap().success());
                 seen.recv().await;
-                // Whoever waits for the signal has it before the work goes on.
+                // `signals` receives the signal before the work goes on.
                 for _ in 0..100 {
                     tokio::task::yield_now().await;
                 }

@@ -12,16 +12,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::sqlite::database::{is_in_use, may_have_wal, says_it_is_longer, sibling};
 
-/// A file that appeared while lsfast waited for it counts as complete after this time without a
+/// A file that may have come a moment ago counts as complete after this time without a
 /// change. A WAL that comes later is still noticed if no application has opened the database yet.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// The same for a database in WAL mode that has no WAL, which may follow. If an application opens
-/// the database in the very moment in which the WAL comes later than this, it does not see what is
-/// in that WAL.
+/// Time without a change after which a new database in WAL mode counts as complete without a WAL.
+/// If the WAL comes later and an application opens the database within milliseconds after that,
+/// the application does not see the rows of that WAL.
 const QUIET_BEFORE_WAL: Duration = Duration::from_secs(3);
 
-/// The same for a file that existed at the first look.
+/// Time without a change after which a file counts as complete that was there at the first look and
+/// is not in a watched directory.
 const QUIET_AT_START: Duration = Duration::from_millis(300);
 
 /// A file is opened after this time even if it changes or is incomplete: a program uses it that

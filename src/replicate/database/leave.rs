@@ -26,7 +26,7 @@ use crate::sqlite::database::{CheckpointMode, Database, Stamp};
 use crate::wal::index::LOCK_DMS;
 use crate::wal::tail::{Tail, TailError};
 
-/// Shortest time for a checkpoint that begins at the end of its time.
+/// Time that the last checkpoint gets at least, even if reading the WAL has used up [`LEAVE_TIME`].
 const LEAST: Duration = Duration::from_millis(100);
 
 impl Follower<'_> {

@@ -14,8 +14,9 @@ use crate::replicate::shutdown::Deadline;
 /// the shutdown timeout. A longer one is interrupted, and the WAL stays as it is.
 pub(in crate::replicate) const LEAVE_TIME: Duration = Duration::from_secs(5);
 
-/// The databases that have stored what they could and now checkpoint. The shutdown waits for none
-/// of them beyond its end, and none of them means that something is not stored.
+/// The databases that have stored what they could and now checkpoint. The process waits
+/// for them up to [`LEAVE_TIME`] beyond the shutdown timeout. None of them means that something is
+/// not stored.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Leaving(Rc<State>);
 

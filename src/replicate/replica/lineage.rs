@@ -150,7 +150,7 @@ impl Replica {
         let points = (self.vigil.anchor.get(), self.local.state().durable);
         let reason = match prove(&*self.store, &self.history, points, true).await {
             Ok(Some(found)) => Some(self.doubt(found)),
-            Ok(None) => self.has_arrived_late().await,
+            Ok(None) => self.adopt_late_upload().await,
             Err(_) => None,
         };
         let Some(reason) = reason else { return e.into() };
@@ -161,7 +161,7 @@ impl Replica {
 
     /// Whether the object that the intended upload has met is from an earlier attempt of ours. Then
     /// that attempt is the intended one again, and the pipeline adopts it when it begins again.
-    async fn has_arrived_late(&mut self) -> Option<ReplicaError> {
+    async fn adopt_late_upload(&mut self) -> Option<ReplicaError> {
         let id = LtxId::raw(self.local.state().intended.txid);
         let header = header_of(&*self.store, id).await.ok()?;
         let point = self.vigil.unanswered.with_print(print_of(&header))?;

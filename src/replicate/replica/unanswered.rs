@@ -6,7 +6,8 @@
 
 use crate::replicate::state::Point;
 
-/// More attempts at one TXID than this are not remembered.
+/// Attempts at one TXID that are remembered. With more, the oldest is forgotten, and if it arrives
+/// late it counts as another program's.
 const MOST: usize = 16;
 
 /// Points of uploads to the TXID after the durable one that were replaced before they had an
@@ -17,7 +18,7 @@ pub(super) struct Unanswered(Vec<Point>);
 impl Unanswered {
     /// Notes that `now` becomes the intended point after `before`, while `durable` is the durable
     /// one.
-    pub(super) fn replace(&mut self, durable: &Point, before: &Point, now: &Point) {
+    pub(super) fn note_replaced(&mut self, durable: &Point, before: &Point, now: &Point) {
         self.0.retain(|point| point.txid == now.txid);
         let is_open = before.txid == now.txid && before.txid > durable.txid && before.print != now.print;
         if is_open && before.print != 0 {
@@ -46,19 +47,19 @@ mod tests {
     #[test]
     fn attempts_at_the_next_txid_are_remembered_until_it_is_durable() {
         let mut unanswered = Unanswered::default();
-        unanswered.replace(&point(4, 40), &point(4, 40), &point(5, 51));
+        unanswered.note_replaced(&point(4, 40), &point(4, 40), &point(5, 51));
         assert!(unanswered.0.is_empty(), "the durable point has its answer");
-        unanswered.replace(&point(4, 40), &point(5, 51), &point(5, 52));
-        unanswered.replace(&point(4, 40), &point(5, 52), &point(5, 52));
-        unanswered.replace(&point(4, 40), &point(5, 52), &point(5, 53));
+        unanswered.note_replaced(&point(4, 40), &point(5, 51), &point(5, 52));
+        unanswered.note_replaced(&point(4, 40), &point(5, 52), &point(5, 52));
+        unanswered.note_replaced(&point(4, 40), &point(5, 52), &point(5, 53));
         assert_eq!(unanswered.with_print(51), Some(point(5, 51)));
         assert_eq!(unanswered.with_print(52), Some(point(5, 52)));
         assert_eq!(unanswered.with_print(53), None, "it is the intended one");
         for print in 100..200 {
-            unanswered.replace(&point(4, 40), &point(5, print), &point(5, print + 1));
+            unanswered.note_replaced(&point(4, 40), &point(5, print), &point(5, print + 1));
         }
         assert_eq!(unanswered.0.len(), MOST);
-        unanswered.replace(&point(5, 200), &point(5, 200), &point(6, 61));
+        unanswered.note_replaced(&point(5, 200), &point(5, 200), &point(6, 61));
         assert!(unanswered.0.is_empty());
     }
 }

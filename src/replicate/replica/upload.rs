@@ -117,7 +117,7 @@ impl Replica {
     /// Notes the point of an upload that is about to begin.
     pub(super) fn intend(&mut self, point: Point) {
         let state = *self.local.state();
-        self.vigil.unanswered.replace(&state.durable, &state.intended, &point);
+        self.vigil.unanswered.note_replaced(&state.durable, &state.intended, &point);
         let said = self.local.intend(point);
         self.say_local(said);
     }

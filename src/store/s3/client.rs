@@ -141,7 +141,7 @@ pub(super) struct Client {
     pub(super) bare_answers: AtomicBool,
     /// The store's ETags were found not to be MD5 sums.
     pub(super) opaque_etags: AtomicBool,
-    /// The store's ETags were found to be MD5 sums.
+    /// An ETag of the store had the form of an MD5, and was not that of other content.
     pub(super) md5_etags: AtomicBool,
     /// Whether the last calls that read, or that write, have failed.
     pub(super) down: Down,

@@ -184,7 +184,7 @@ fn a_disk_that_is_full_leaves_the_old_state() {
     assert_eq!(sqlite::dump_hash(&path), hashes[1]);
 }
 
-/// What a run that was killed left next to the database stayed there for ever.
+/// Files that a killed run left next to the database were never removed.
 #[test]
 fn the_next_run_removes_what_a_killed_one_left() {
     let case = Case::new();

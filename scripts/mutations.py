@@ -1686,6 +1686,15 @@ mutation(
 )
 
 mutation(
+    "limit-of-open-files-is-logged-for-each",
+    "the limit of open files is logged once for the process",
+    "io/process.rs",
+    "let news = «said.is_none_or(|at| at.elapsed() >= FILE_LIMIT_AGAIN)»;",
+    "true",
+    "test(a_limit_of_open_files_is_logged_once)",
+)
+
+mutation(
     "late-upload-is-another-program",
     "an upload of an earlier attempt that arrives late is adopted",
     "replicate/replica/lineage.rs",

@@ -52,7 +52,7 @@ pub use on_demand::OnDemand;
 pub(crate) use passing::is_sound as spares_page_cache;
 pub use private::{Folder, Private};
 pub use process::{
-    end_group, explain_own, keep_heap, monotonic, processor_time, since_boot, trim_heap, urgency_refused,
-    urgently, with_advice,
+    end_group, explain_own, is_file_limit, is_file_limit_news, is_news, keep_heap, monotonic, processor_time,
+    since_boot, trim_heap, urgency_refused, urgently, with_advice,
 };
 pub use wait::wait;

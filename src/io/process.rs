@@ -3,7 +3,8 @@
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::sys;
 
@@ -79,15 +80,48 @@ pub fn end_group(leader: u32) -> io::Result<()> {
 #[must_use]
 pub fn explain_open(e: io::Error) -> io::Error {
     match e.raw_os_error() {
-        Some(libc::EMFILE) => io::Error::new(
-            e.kind(),
-            format!(
-                "{e}: raise the limit of open files (ulimit -n, LimitNOFILE= of a systemd unit); each database takes some five"
-            ),
-        ),
+        Some(libc::EMFILE) => io::Error::new(e.kind(), TooManyFiles(e)),
         _ => e,
     }
 }
+
+/// The limit of open files, explained.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{0}: raise the limit of open files (ulimit -n, LimitNOFILE= of a systemd unit); each database takes some five"
+)]
+struct TooManyFiles(io::Error);
+
+/// Whether the limit of open files, of the process or the host, is the cause.
+#[must_use]
+pub fn is_file_limit(e: &io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+        || e.get_ref().is_some_and(|inner| {
+            inner.is::<TooManyFiles>() || inner.downcast_ref::<io::Error>().is_some_and(is_file_limit)
+        })
+}
+
+/// Whether an error at the limit of open files is to be logged: it concerns the whole process, so
+/// it is logged once an hour, at whichever place it is met. Other errors are always logged.
+#[must_use]
+pub fn is_news(e: &io::Error) -> bool {
+    !is_file_limit(e) || is_file_limit_news()
+}
+
+/// Whether the limit of open files has not been logged within the last hour; it counts as logged
+/// then.
+pub fn is_file_limit_news() -> bool {
+    static SAID: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    let news = said.is_none_or(|at| at.elapsed() >= FILE_LIMIT_AGAIN);
+    if news {
+        *said = Some(Instant::now());
+    }
+    news
+}
+
+/// Time after which the limit of open files is logged again.
+const FILE_LIMIT_AGAIN: Duration = Duration::from_secs(3600);
 
 /// What to do about an error that is caused by what has the name of a file of lsfast.
 fn advice(e: &io::Error) -> Option<&'static str> {

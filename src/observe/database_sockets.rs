@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::scope::Scope;
 use super::server::Command;
-use crate::io::socket;
+use crate::io::{is_news, socket};
 use crate::replicate::state::{self, home_folder};
 
 /// Name of the socket in the folder of a database.
@@ -42,6 +42,9 @@ impl Homes {
                 self.commands.try_send(Command::Serve(path.clone(), listener, scope)).map_err(full)
             });
         if let Err(e) = served {
+            if !is_news(&e) {
+                return;
+            }
             tracing::warn!(path = %path.display(), error = %e, "lsfast status cannot be answered here; replication is not affected");
         }
     }

@@ -66,7 +66,6 @@ pub async fn run_with(
         once: options.once,
         history: history::Common::default(),
         outages: outage::Outages::default(),
-        file_limit_said: Rc::default(),
         turns: verify::Turns::default(),
         leaving: database::Leaving::default(),
     };

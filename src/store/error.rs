@@ -131,11 +131,7 @@ impl StoreError {
     }
 }
 
-/// Whether the limit on open files, of the process or the host, is the cause.
-#[must_use]
-pub fn is_file_limit(e: &io::Error) -> bool {
-    matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
-}
+pub use crate::io::is_file_limit;
 
 #[cfg(test)]
 mod tests {

@@ -60,8 +60,8 @@ impl Source {
         self.damaged.sound(&self.survey.listing().files)
     }
 
-    /// Begins another answer, with a new count of listings: a state that is open for days may see any
-    /// number of merges.
+    /// Begins another answer, with a new count of listings: a state that is open for days may see
+    /// any number of merges.
     pub(super) fn begin(&mut self) {
         self.listings = 1;
     }

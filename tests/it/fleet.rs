@@ -261,3 +261,31 @@ fn a_database_that_is_renamed_is_followed_under_its_new_name_and_so_is_what_take
         fleet.is_restored(name);
     }
 }
+
+/// Each database, its socket and its state said that the limit is reached.
+#[test]
+fn a_limit_of_open_files_is_logged_once_for_the_process() {
+    let fleet = Fleet::new(DIRECTORY);
+    for n in 0..30 {
+        fleet.database(&format!("tenants/{n}.db"), n);
+    }
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 60 && exec \"$@\"", "sh"])
+        .arg(env!("CARGO_BIN_EXE_lsfast"))
+        .args(["replicate", "-config"])
+        .arg(&fleet.config)
+        .env_clear();
+    let mut process = Process::start("lsfast replicate", command);
+    process.wait_for_line("Too many open files");
+    // All databases have been tried, and some of them again.
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < std::time::Duration::from_secs(5) {
+        assert!(process.runs(), "{}", process.output());
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let log = process.output();
+    let loud = log.lines().filter(|l| l.contains("level=warn") || l.contains("level=error")).count();
+    // Before the start, when it is met, and for the stores.
+    assert!(loud <= 3, "{loud} lines:\n{log}");
+}

@@ -36,8 +36,6 @@ pub struct Shared {
     pub(crate) places: Places,
     pub(crate) history: history::Common,
     pub(crate) outages: Outages,
-    /// Whether it was logged that the limit of open files keeps databases from being followed.
-    pub(crate) file_limit_said: Rc<Cell<bool>>,
     pub(crate) turns: Turns,
     pub(crate) leaving: Leaving,
     /// The process has only one replica: if its store refuses at the first contact, the process

@@ -20,6 +20,7 @@ use super::directories::{Directories, Found};
 use super::members::{Member, Members, Origin};
 use crate::base::backoff::Backoff;
 use crate::base::limits;
+use crate::io::is_file_limit_news;
 use crate::replicate::database::{self, Ended, FollowError, Shared};
 use crate::replicate::error::ReplicateError;
 use crate::replicate::options::DatabaseOptions;
@@ -274,7 +275,7 @@ async fn tend(
         let wait = backoff.fail();
         // The limit of open files concerns the whole process, so it is logged once.
         let is_news = match error.is_file_limit() {
-            true => !shared.file_limit_said.replace(true),
+            true => is_file_limit_news(),
             false => outage.is_news(&error, Instant::now()),
         };
         if is_news {

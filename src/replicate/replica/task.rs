@@ -13,7 +13,7 @@ use super::trouble::Trouble;
 use super::vigil::Vigil;
 use crate::base::clock::Millis;
 use crate::base::{LtxId, Txid};
-use crate::io::Engine;
+use crate::io::{Engine, is_news};
 use crate::replicate::event::{Event, Observer};
 use crate::replicate::handoff::Handoff;
 use crate::replicate::history::{self, HistoryOptions, Once};
@@ -104,7 +104,7 @@ impl Replica {
     /// at what was stored since.
     pub(super) fn say_local(&mut self, written: std::io::Result<()>) {
         let Err(e) = written else { return };
-        if !std::mem::replace(&mut self.local_failed, true) {
+        if !std::mem::replace(&mut self.local_failed, true) && is_news(&e) {
             tracing::warn!(
                 db = %self.db_name(), replica = self.store.url(), error = %e,
                 "cannot write the state next to the database; replication goes on, but the next start may have to store everything"

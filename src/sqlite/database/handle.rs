@@ -151,7 +151,7 @@ impl Database {
         let sqlite_error = |source: rusqlite::Error| match source.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked(path.to_owned()),
             // SQLite does not report that the process has reached its limit of open files.
-            Some(ErrorCode::CannotOpen) if let Err(source) = File::open_directory(Path::new("/")) => {
+            Some(ErrorCode::CannotOpen) if let Err(source) = open_some() => {
                 OpenError::Io { path: path.to_owned(), source }
             }
             Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
@@ -374,6 +374,12 @@ fn uncut_result<T>(survived: io::Result<(Result<T, rusqlite::Error>, bool)>) -> 
 
 fn failure(code: i32, text: &str) -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(text.to_owned()))
+}
+
+/// Opens as many files as a database needs: SQLite has closed its own when it reports the error.
+fn open_some() -> io::Result<()> {
+    let open = |_| File::open_directory(Path::new("/"));
+    (0..limits::DATABASE_FILES).map(open).collect::<io::Result<Vec<_>>>().map(drop)
 }
 
 fn check_header(file: &File, path: &Path) -> Result<(), OpenError> {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, limits};
-use crate::io::{Folder, durable};
+use crate::io::{Folder, durable, is_file_limit};
 use crate::store::api::{BoxFuture, Result, Scope};
 use crate::store::{Entry, ErrorKind, StoreError};
 
@@ -235,7 +235,8 @@ pub(super) fn error(what: &str, path: &Path, e: &io::Error) -> StoreError {
     use io::ErrorKind as K;
     let path = path.display();
     let copy = io::Error::from(e.kind());
-    let cause = e.raw_os_error().map_or(copy, io::Error::from_raw_os_error);
+    let number = e.raw_os_error().or_else(|| is_file_limit(e).then_some(libc::EMFILE));
+    let cause = number.map_or(copy, io::Error::from_raw_os_error);
     let (kind, message) = match e.kind() {
         _ if durable::is_full(e) => {
             (ErrorKind::Full, format!("cannot {what} {path}: the disk or the quota is full; make room"))
@@ -258,7 +259,7 @@ pub(super) fn error(what: &str, path: &Path, e: &io::Error) -> StoreError {
         K::Interrupted | K::TimedOut | K::StaleNetworkFileHandle | K::OutOfMemory | K::ResourceBusy => {
             (ErrorKind::Transient, format!("cannot {what} {path}: {e}"))
         }
-        _ if matches!(e.raw_os_error(), Some(libc::EIO | libc::EMFILE | libc::ENFILE)) => {
+        _ if e.raw_os_error() == Some(libc::EIO) || is_file_limit(e) => {
             (ErrorKind::Transient, format!("cannot {what} {path}: {e}"))
         }
         _ => (ErrorKind::Fatal, format!("cannot {what} {path}: {e}")),

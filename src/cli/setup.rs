@@ -153,14 +153,18 @@ impl Setup {
         };
         let names = config.names();
         let first = names.first().map_or("DB", String::as_str);
-        let form = if command == "restore" {
-            format!(
+        // A name with an ending is a file: most likely the one to restore to.
+        let form = match command {
+            "restore" if Path::new(argument).extension().is_some() => format!(
                 ". DB is the path as the config file has it; to restore to another place, write: lsfast restore -o {argument} {first}"
-            )
-        } else {
-            String::new()
+            ),
+            _ => String::new(),
         };
-        format!("{argument:?} is not a database of {}, which has {}{form}", config.path, names.join(", "))
+        format!(
+            "{argument:?} is neither a directory nor a database of {}, which has {}{form}",
+            config.path,
+            names.join(", ")
+        )
     }
 
     /// Opens the replica at `location`, without a request.

@@ -54,7 +54,8 @@ pub(super) fn ask<T: DeserializeOwned>(
     };
     let none = || {
         format!(
-            "no lsfast listens at {}: name its socket with --socket PATH (socket in the config file of lsfast replicate)",
+            "no lsfast listens at {}: start lsfast replicate, or name its socket with --socket PATH (socket in the config file \
+             of lsfast replicate)",
             socket.display()
         )
     };

@@ -119,7 +119,8 @@ impl Shell {
 
     fn command(&mut self, command: &str) -> anyhow::Result<After> {
         let (name, argument) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
-        let argument = argument.trim();
+        // A time may have spaces, so it may be in quotes.
+        let argument = argument.trim().trim_matches(['"', '\'']);
         match name {
             "quit" | "exit" | "q" => return Ok(After::Quit),
             "help" => report::print_line(HELP)?,

@@ -133,8 +133,8 @@ pub enum FollowError {
     },
     /// A database exists at the path, but was never followed.
     #[error(
-        "{path} exists and is not a followed database (it has no position): name another file with -o, or replace it with \
-         --force"
+        "{path} is not a standby: it has no position in a replica. `lsfast restore -f` makes a standby with another name, or \
+         replaces this file with --force"
     )]
     NotFollowed {
         /// Path of the database.

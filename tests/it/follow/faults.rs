@@ -63,9 +63,9 @@ fn a_database_that_was_never_followed_is_left_alone() {
     let before = std::fs::read(world.out()).expect("a file");
     let mut refused = start(&world, &[]);
     assert_eq!(refused.wait().code(), Some(1));
-    assert!(refused.output().contains("not a followed database"), "{}", refused.output());
+    assert!(refused.output().contains("is not a standby"), "{}", refused.output());
     let output = promote(&world);
-    assert!(stderr(&output).contains("not a followed database"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("is not a standby"), "{}", stderr(&output));
     let count: i64 =
         reader(&world.out()).query_row("SELECT count(*) FROM mine", [], |r| r.get(0)).expect("a table");
     assert_eq!(count, 0);
@@ -128,7 +128,7 @@ fn promotion_stops_the_follower_and_leaves_a_database_like_any_other() {
     // And is not followed any more.
     let mut refused = start(&world, &[]);
     assert_eq!(refused.wait().code(), Some(1));
-    assert!(refused.output().contains("not a followed database"), "{}", refused.output());
+    assert!(refused.output().contains("is not a standby"), "{}", refused.output());
 }
 
 #[test]

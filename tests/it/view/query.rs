@@ -113,7 +113,7 @@ fn the_shell_travels_and_ends_at_an_error() {
         child.wait_with_output().expect("an end")
     };
     let output = shell(
-        ".mode csv\n.tables\n.schema t\nSELECT count(*)\nFROM t;\n.at 0000000000000001\nSELECT count(*) FROM t;\n\
+        ".mode csv\n.tables\n.schema t\nSELECT count(*)\nFROM t;\n.at \"0000000000000001\"\nSELECT count(*) FROM t;\n\
          .at newest\nSELECT count(*) FROM t",
     );
     let printed = stdout(&output);

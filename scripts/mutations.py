@@ -1695,6 +1695,15 @@ mutation(
 )
 
 mutation(
+    "lost-commits-are-waited-for",
+    "who waits for commits that are lost with their file gets an error",
+    "replicate/database/desk.rs",
+    "Some(false) => «self.refuse(LOST)»,",
+    "()",
+    "test(commits_that_are_lost_with_their_file)",
+)
+
+mutation(
     "late-upload-is-another-program",
     "an upload of an earlier attempt that arrives late is adopted",
     "replicate/replica/lineage.rs",

@@ -11,7 +11,8 @@
 //! time.
 //!
 //! The desk outlives an opening of the database. A request that comes while the database is not
-//! open, or whose opening ends, waits for the next one.
+//! open, or whose opening ends with an error, waits for the next one. If the database is removed or
+//! replaced before everything is stored, requests get an error: what they wait for may be lost.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -58,6 +59,9 @@ struct Group {
     must_leave: bool,
 }
 
+/// The answer to requests whose commits may be lost.
+const LOST: &str = "the database was removed or replaced before its last commits could be stored";
+
 /// The requests of one database.
 #[derive(Debug, Default)]
 pub struct Desk {
@@ -89,10 +93,7 @@ impl Desks {
     /// The database is not replicated any more: answers what waits there.
     pub fn close(&self, path: &Path, why: &str) {
         if let Some(desk) = self.0.borrow_mut().remove(path) {
-            let fresh = desk.fresh.take().into_iter().filter_map(|f| f.done);
-            for done in fresh.chain(desk.groups.take().into_iter().flat_map(|g| g.waiting)) {
-                let _ = done.send(Err(why.to_owned()));
-            }
+            desk.refuse(why);
         }
     }
 }
@@ -117,12 +118,26 @@ impl Desk {
         hint.give();
     }
 
-    /// The opening has ended. If everything that was captured is stored, that is the answer.
-    pub(super) fn close(&self, handoff: &Handoff, stored: bool) {
+    /// The opening has ended. `stored`: whether everything that was committed is stored, if that is
+    /// decided. If it is not stored, the next opening may be one of another file, and says nothing
+    /// about the commits that are waited for.
+    pub(super) fn close(&self, handoff: &Handoff, stored: Option<bool>) {
         *self.hint.borrow_mut() = None;
-        if stored {
-            let txid = txid(handoff);
-            self.groups.take().into_iter().for_each(|group| group.answer(txid));
+        match stored {
+            None => {}
+            Some(true) => {
+                let txid = txid(handoff);
+                self.groups.take().into_iter().for_each(|group| group.answer(txid));
+            }
+            Some(false) => self.refuse(LOST),
+        }
+    }
+
+    /// Answers all requests with an error.
+    fn refuse(&self, why: &str) {
+        let fresh = self.fresh.take().into_iter().filter_map(|f| f.done);
+        for done in fresh.chain(self.groups.take().into_iter().flat_map(|g| g.waiting)) {
+            let _ = done.send(Err(why.to_owned()));
         }
     }
 
@@ -415,7 +430,7 @@ mod tests {
         let mut answer = asked(&desk, true);
         asked(&desk, false);
         desk.serve(&handoff, true);
-        desk.close(&handoff, false);
+        desk.close(&handoff, None);
         let handoff = following(&desk);
         desk.serve(&handoff, false);
         assert!(desk.is_busy());
@@ -461,7 +476,24 @@ mod tests {
         assert!(!desk.is_busy());
         // What comes after the last look is not known to be stored.
         let mut late = asked(&desk, true);
-        desk.close(&handoff, true);
+        desk.close(&handoff, Some(true));
         late.try_recv().unwrap_err();
+    }
+
+    /// The next opening is of another file: its commits are not those that were waited for.
+    #[test]
+    fn commits_that_are_lost_with_their_file_are_never_called_stored() {
+        let desk = Desk::default();
+        let handoff = following(&desk);
+        commit(&handoff);
+        let mut waits = asked(&desk, true);
+        desk.serve(&handoff, true);
+        let mut fresh = asked(&desk, true);
+        desk.close(&handoff, Some(false));
+        let handoff = following(&desk);
+        desk.serve(&handoff, true);
+        for answer in [&mut waits, &mut fresh] {
+            assert_eq!(answer.try_recv().unwrap(), Err(LOST.to_owned()));
+        }
     }
 }

@@ -244,7 +244,12 @@ impl<'a> Follower<'a> {
         if let Ok(End::Replaced { stored }) = &mut end {
             *stored = readable && self.store_the_last().await;
         }
-        self.desk.close(&self.handoff, matches!(end, Ok(End::Stopped)));
+        let stored = match &end {
+            Ok(End::Stopped) => Some(true),
+            Ok(End::Replaced { stored }) => Some(*stored),
+            Err(_) => None,
+        };
+        self.desk.close(&self.handoff, stored);
         // No pipeline may wait for a pin that can no longer come.
         self.handoff.refuse_pins();
         self.replicas.shutdown().await;

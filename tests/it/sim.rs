@@ -43,8 +43,8 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use world::{Counts, World};
 
 /// Seeds of a run without `LSFAST_SIM_SEEDS`, and the time after which it begins no further one.
-const SEEDS_DEFAULT: RangeInclusive<u64> = 1..=300;
-const TIME_DEFAULT: Duration = Duration::from_secs(30);
+const SEEDS_DEFAULT: RangeInclusive<u64> = 1..=60;
+const TIME_DEFAULT: Duration = Duration::from_secs(20);
 
 /// Processes that run histories at the same time.
 const JOBS: u64 = 2;

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What a long history costs a restore, behind a round trip: the same database with and without a day of raw files.
+"""How much longer a restore with a long history takes, with a round trip to the store: the same database
+with and without a day of raw files.
 
     cargo build --release
     scripts/measure-history.py [--megabytes 1024] [--commits 86400] [--rtt 20] [--rounds 5] [--lsfast target/release/lsfast]

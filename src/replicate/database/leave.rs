@@ -141,7 +141,7 @@ fn checkpoint(db: &Database, damaged: bool, until: Instant) -> Result<bool, Stri
         if let Err(why) = reads_through(db, proof) {
             tracing::info!(
                 db = %db.path().display(), why,
-                "a recovery would not read all of the WAL: moving it to the database file and truncating it"
+                "the WAL was not read to its end: moving it to the database file and truncating it"
             );
             damaged = true;
         }

@@ -53,7 +53,7 @@ rm -rf "dist/$name"
 mkdir -p "dist/$name"
 cp "$program" README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE \
   packaging/lsfast.service packaging/lsfast.yml "dist/$name/"
-tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" \
+tar --sort=name --owner=0 --group=0 --numeric-owner --mode=go=rX,u+rw --mtime="@$SOURCE_DATE_EPOCH" \
   -C dist -cf - "$name" | gzip -n > "dist/$name.tar.gz"
 rm -rf "dist/$name"
 # shellcheck disable=SC2086

@@ -13,8 +13,10 @@ mod ids;
 pub mod limits;
 mod memory;
 pub mod pages;
+mod routine;
 pub mod untrusted;
 mod view_limits;
 
 pub use checksum::DatabaseChecksum;
 pub use ids::{FrameNo, Level, LtxId, PageSize, Pgno, Salts, Txid};
+pub use routine::ROUTINE;

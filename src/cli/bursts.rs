@@ -6,6 +6,9 @@
 //! kind of reason, with their number and some names, once the burst is over, and every few seconds
 //! while it lasts. A message that one database repeats is not a burst. With `--log-level debug`
 //! each line is shown.
+//!
+//! Lines of the target [`ROUTINE`] come when it is the time of each database, so they are counted
+//! for hours. From the fourth database on, those of the first three are counted, too.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -15,6 +18,8 @@ use std::time::{Duration, Instant};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata};
 use tracing_subscriber::layer::{Context, Filter};
+
+use crate::base::ROUTINE;
 
 /// Databases that have a line of their own for a message that many log at once. The others are
 /// counted.
@@ -35,6 +40,9 @@ const QUIET: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_secs(10);
 const _: () = assert!(QUIET.as_secs() < PAUSE.as_secs(), "a burst is told of before it is over");
 
+/// What [`PAUSE`] is for lines of the target [`ROUTINE`].
+const ROUTINE_PAUSE: Duration = Duration::from_secs(12 * 3600);
+
 static BURSTS: OnceLock<Mutex<State>> = OnceLock::new();
 
 /// The filter that keeps back what is counted.
@@ -44,13 +52,14 @@ pub(super) struct Bursts;
 #[derive(Debug, Default)]
 struct State {
     bursts: HashMap<(Level, String), Burst>,
-    /// Whether a thread waits for the end of bursts.
-    watched: bool,
+    /// Whether a thread waits for the end of bursts: of ordinary ones, and of those of routine.
+    watched: [bool; 2],
 }
 
 /// The databases that have logged a message.
 #[derive(Debug)]
 struct Burst {
+    routine: bool,
     shown: BTreeSet<String>,
     /// The databases without lines, by the kind of their reason.
     hidden: BTreeMap<String, Hidden>,
@@ -65,6 +74,24 @@ struct Hidden {
     /// The reason of the first.
     reason: Option<String>,
     databases: BTreeSet<String>,
+    sums: Sums,
+}
+
+/// What lines have in their fields `files` and `bytes`, if they have them.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Sums {
+    files: Option<u64>,
+    bytes: Option<u64>,
+}
+
+impl Sums {
+    fn add(&mut self, other: Sums) {
+        let sum = |a: Option<u64>, b: Option<u64>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.saturating_add(b)),
+            (a, b) => a.or(b),
+        };
+        (self.files, self.bytes) = (sum(self.files, other.files), sum(self.bytes, other.bytes));
+    }
 }
 
 /// What a line says of the databases without lines of their own.
@@ -75,6 +102,7 @@ struct Summary {
     databases: usize,
     names: String,
     reason: Option<String>,
+    sums: Sums,
 }
 
 fn lock() -> MutexGuard<'static, State> {
@@ -89,14 +117,17 @@ impl<S> Filter<S> for Bursts {
     fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
         let mut words = Words::default();
         event.record(&mut words);
-        let (Some(db), Some(message)) = (words.db, words.message) else { return true };
-        let mut state = lock();
-        if state.admits((*event.metadata().level(), message), db, words.reason, Instant::now()) {
+        if words.db.is_none() || words.message.is_none() {
             return true;
         }
-        if !std::mem::replace(&mut state.watched, true) {
+        let routine = event.metadata().target() == ROUTINE;
+        let mut state = lock();
+        if state.admits(*event.metadata().level(), routine, words, Instant::now()) {
+            return true;
+        }
+        if !std::mem::replace(&mut state.watched[usize::from(routine)], true) {
             drop(state);
-            let watch = std::thread::Builder::new().name("lsfast-log".into()).spawn(watch);
+            let watch = std::thread::Builder::new().name("lsfast-log".into()).spawn(move || watch(routine));
             // Without a thread the line comes at the end of the process.
             drop(watch);
         }
@@ -106,19 +137,27 @@ impl<S> Filter<S> for Bursts {
 
 impl State {
     /// Whether the line of this database is shown.
-    fn admits(&mut self, message: (Level, String), db: String, reason: Option<String>, now: Instant) -> bool {
-        let fresh = || Burst { shown: BTreeSet::new(), hidden: BTreeMap::new(), since: now, last: now };
-        let burst = self.bursts.entry(message).or_insert_with(fresh);
-        if burst.hidden.is_empty() && now.duration_since(burst.last) > PAUSE {
+    fn admits(&mut self, level: Level, routine: bool, words: Words, now: Instant) -> bool {
+        let Words { db, message, reason, sums } = words;
+        let (db, message) = (db.unwrap_or_default(), message.unwrap_or_default());
+        let (shown, hidden) = (BTreeSet::new(), BTreeMap::new());
+        let fresh = || Burst { routine, shown, hidden, since: now, last: now };
+        let burst = self.bursts.entry((level, message)).or_insert_with(fresh);
+        if burst.hidden.is_empty() && now.duration_since(burst.last) > burst.pause() {
             burst.shown.clear();
         }
         burst.last = now;
-        if burst.shown.contains(&db) {
+        // One database more than may be shown: from now on routine is counted.
+        let many = routine && burst.shown.len() > SHOWN;
+        if burst.shown.contains(&db) && !many {
             return true;
         }
         if burst.shown.len() < SHOWN {
             burst.shown.insert(db);
             return true;
+        }
+        if routine && !many {
+            burst.shown.insert(db.clone());
         }
         if burst.hidden.is_empty() {
             burst.since = now;
@@ -127,8 +166,10 @@ impl State {
         if burst.hidden.len() >= REASONS && !burst.hidden.contains_key(&kind) {
             OTHERS.clone_into(&mut kind);
         }
-        let fresh = || Hidden { reason, databases: BTreeSet::new() };
-        burst.hidden.entry(kind).or_insert_with(fresh).databases.insert(db);
+        let fresh = || Hidden { reason, databases: BTreeSet::new(), sums: Sums::default() };
+        let hidden = burst.hidden.entry(kind).or_insert_with(fresh);
+        hidden.databases.insert(db);
+        hidden.sums.add(sums);
         false
     }
 
@@ -136,36 +177,49 @@ impl State {
     fn take(&mut self, now: Instant, all: bool) -> Vec<Summary> {
         let mut due = Vec::new();
         for ((level, message), burst) in &mut self.bursts {
-            let over = now.duration_since(burst.last) >= QUIET;
-            let long = now.duration_since(burst.since) >= PAUSE;
+            let over = !burst.routine && now.duration_since(burst.last) >= QUIET;
+            let long = now.duration_since(burst.since) >= burst.pause();
             if burst.hidden.is_empty() || !(all || over || long) {
                 continue;
             }
-            for Hidden { reason, databases: hidden } in std::mem::take(&mut burst.hidden).into_values() {
+            for Hidden { reason, databases: hidden, sums } in std::mem::take(&mut burst.hidden).into_values()
+            {
                 let names: Vec<&str> = hidden.iter().take(NAMES).map(String::as_str).collect();
                 let more = if hidden.len() > names.len() { ", ..." } else { "" };
                 let (databases, names) = (hidden.len(), names.join(", ") + more);
-                due.push(Summary { level: *level, message: message.clone(), databases, names, reason });
+                let message = message.clone();
+                due.push(Summary { level: *level, message, databases, names, reason, sums });
             }
         }
-        self.bursts.retain(|_, b| !b.hidden.is_empty() || now.duration_since(b.last) <= PAUSE);
+        self.bursts.retain(|_, b| !b.hidden.is_empty() || now.duration_since(b.last) <= b.pause());
         due
     }
 
-    fn waits(&self) -> bool {
-        self.bursts.values().any(|burst| !burst.hidden.is_empty())
+    /// The first moment at which a burst, of routine or not, can be due.
+    fn next(&self, routine: bool) -> Option<Instant> {
+        let waits = |b: &&Burst| b.routine == routine && !b.hidden.is_empty();
+        self.bursts.values().filter(waits).map(|b| b.since + b.pause()).min()
     }
 }
 
-/// Logs what is due, until nothing waits.
-fn watch() {
+impl Burst {
+    fn pause(&self) -> Duration {
+        if self.routine { ROUTINE_PAUSE } else { PAUSE }
+    }
+}
+
+/// Logs what is due, until nothing waits, of routine or of the rest.
+fn watch(routine: bool) {
     loop {
-        std::thread::sleep(QUIET / 2);
+        let next = lock().next(routine);
+        // Of the rest, a burst may be over sooner.
+        let wait = next.filter(|_| routine).map(|at| at.saturating_duration_since(Instant::now()));
+        std::thread::sleep(wait.unwrap_or(QUIET / 2));
         let due = lock().take(Instant::now(), false);
         due.iter().for_each(log);
         let mut state = lock();
-        if !state.waits() {
-            state.watched = false;
+        if state.next(routine).is_none() {
+            state.watched[usize::from(routine)] = false;
             return;
         }
     }
@@ -178,13 +232,13 @@ pub(super) fn settle() {
 }
 
 fn log(summary: &Summary) {
-    let Summary { level, message, databases, names, reason } = summary;
+    let Summary { level, message, databases, names, reason, sums: Sums { files, bytes } } = summary;
     let reason = reason.as_deref();
     // Without the field `db`, which makes a line part of a burst.
     match *level {
         Level::ERROR => tracing::error!(databases, among = names, reason, "{message}: more databases"),
         Level::WARN => tracing::warn!(databases, among = names, reason, "{message}: more databases"),
-        _ => tracing::info!(databases, among = names, reason, "{message}: more databases"),
+        _ => tracing::info!(databases, among = names, files, bytes, reason, "{message}: more databases"),
     }
 }
 
@@ -207,9 +261,18 @@ struct Words {
     db: Option<String>,
     message: Option<String>,
     reason: Option<String>,
+    sums: Sums,
 }
 
 impl Visit for Words {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        match field.name() {
+            "files" => self.sums.files = Some(value),
+            "bytes" => self.sums.bytes = Some(value),
+            _ => {}
+        }
+    }
+
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "db" => self.db = Some(value.to_owned()),
@@ -230,12 +293,43 @@ impl Visit for Words {
 mod tests {
     use super::*;
 
+    fn words(db: String, message: &str, reason: Option<String>) -> Words {
+        let (db, message) = (Some(db), Some(message.to_owned()));
+        Words { db, message, reason, sums: Sums { files: None, bytes: Some(10) } }
+    }
+
+    /// The regular work of many databases, each at its time, is a few lines a day.
+    #[test]
+    fn routine_is_counted_for_hours() {
+        let (mut state, begun) = (State::default(), Instant::now());
+        let works = |state: &mut State, db: u32, at: Instant| {
+            state.admits(Level::INFO, true, words(format!("/{db:03}.db"), "snapshot stored", None), at)
+        };
+        // Three databases have all of their lines.
+        let hour = Duration::from_secs(3600);
+        assert!((0..30).all(|n| works(&mut state, n % 3, begun + hour * n)));
+        assert!(state.take(begun + hour * 30, false).is_empty());
+        let (begun, mut state, mut lines, mut counted) = (begun + hour * 100, State::default(), 0, 0);
+        for minute in 0..24 * 60 {
+            let now = begun + Duration::from_secs(60) * minute;
+            lines += usize::from(works(&mut state, minute % 100, now));
+            for Summary { databases, sums, .. } in state.take(now, false) {
+                assert_eq!(databases, 100);
+                counted += sums.bytes.unwrap();
+                lines += 1;
+            }
+        }
+        assert_eq!(lines, SHOWN + 1, "in a day, before its end");
+        counted += state.take(begun + hour * 24, true)[0].sums.bytes.unwrap();
+        assert_eq!(counted, 10 * (24 * 60 - SHOWN as u64), "the sum of all");
+    }
+
     #[test]
     fn many_databases_are_a_few_lines_and_one_database_has_all_of_its_own() {
         let (mut state, begun) = (State::default(), Instant::now());
         let at = |ms: u64| begun + Duration::from_millis(ms);
         let admits = |state: &mut State, db: usize, ms: u64| {
-            state.admits((Level::INFO, "image stored".into()), format!("/{db:03}.db"), None, at(ms))
+            state.admits(Level::INFO, false, words(format!("/{db:03}.db"), "image stored", None), at(ms))
         };
         let shown = (0..100).filter(|n| admits(&mut state, *n, *n as u64)).count();
         assert_eq!(shown, SHOWN);
@@ -243,8 +337,9 @@ mod tests {
         assert!(state.take(at(500), false).is_empty(), "it may go on");
         let due = state.take(at(101) + QUIET, false);
         assert_eq!((due.len(), due[0].databases), (1, 100 - SHOWN));
+        assert_eq!(due[0].sums.bytes, Some(10 * (100 - SHOWN as u64)));
         assert!(due[0].names.starts_with("/003.db, /004.db") && due[0].names.ends_with(", ..."), "{due:?}");
-        assert!(!state.waits());
+        assert_eq!(state.next(false), None);
         // After a pause each database has its lines again.
         let later = 200 + u64::try_from(PAUSE.as_millis()).unwrap();
         assert!(admits(&mut state, 99, later));
@@ -258,8 +353,8 @@ mod tests {
     fn each_kind_of_reason_is_told() {
         let (mut state, now) = (State::default(), Instant::now());
         let mut fails = |db: usize, reason: String| {
-            let message = (Level::ERROR, "cannot be stored".to_owned());
-            state.admits(message, format!("/{db:03}.db"), Some(reason), now)
+            let line = words(format!("/{db:03}.db"), "cannot be stored", Some(reason));
+            state.admits(Level::ERROR, false, line, now)
         };
         for db in 0..100 {
             let reason = match db {
@@ -280,8 +375,8 @@ mod tests {
         // Reasons without number are not lines without number.
         for db in 0..100 {
             let word: String = (0..=db / 10).map(|_| 'x').collect();
-            let message = (Level::ERROR, "cannot be opened".to_owned());
-            state.admits(message, format!("/{db:03}.db"), Some(word), now);
+            let line = words(format!("/{db:03}.db"), "cannot be opened", Some(word));
+            state.admits(Level::ERROR, false, line, now);
         }
         let due = state.take(now + QUIET, false);
         assert_eq!((due.len(), due.iter().map(|s| s.databases).sum::<usize>()), (REASONS + 1, 97));
@@ -293,7 +388,7 @@ mod tests {
         let mut told = 0;
         for n in 0..1_000u32 {
             let now = begun + Duration::from_millis(100) * n;
-            let _ = state.admits((Level::WARN, "slow".into()), format!("/{n}.db"), None, now);
+            let _ = state.admits(Level::WARN, false, words(format!("/{n}.db"), "slow", None), now);
             told += state.take(now, false).iter().map(|s| s.databases).sum::<usize>();
         }
         assert!(told > 800 && told + SHOWN <= 1_000, "{told}");

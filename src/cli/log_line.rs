@@ -95,6 +95,11 @@ impl Visit for Fields {
         self.push(field, Value::Bare(value.to_string()));
     }
 
+    // `Duration::as_millis` is one.
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        self.push(field, Value::Bare(value.to_string()));
+    }
+
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.push(field, Value::Bare(value.to_string()));
     }

@@ -22,7 +22,7 @@ impl Executor {
             while let Some((inputs, to)) = self.feed.inventory(|s| s.to_close(level))? {
                 match inputs[..] {
                     [only] => self.copy(only, to, now).await?,
-                    _ => self.merge(&inputs, to, None, now).await?,
+                    _ => self.merge(&inputs, to, None, now).await.map(|_| ())?,
                 }
             }
         }

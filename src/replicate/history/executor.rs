@@ -16,18 +16,19 @@ use std::mem::Discriminant;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::handover::{Feed, Live, last_frame};
 use super::inventory::{Inventory, Stored};
 use super::merge::MergeJob;
 use super::options::HistoryOptions;
 use super::plan::{Job, Kind, Next, Planner, image_id};
+use super::removed::{Removed, Sum};
 use super::ticks::{Ticks, later};
 use super::{HistoryError, Once};
 use crate::base::backoff::{Backoff, Reminders};
 use crate::base::clock::Millis;
-use crate::base::{Level, LtxId, Txid, limits};
+use crate::base::{Level, LtxId, ROUTINE, Txid, limits};
 use crate::ltx::Header;
 use crate::replicate::image::stream::{Hashes, Stream};
 use crate::replicate::outage::{Name, Outages, Trouble};
@@ -76,6 +77,7 @@ pub struct Executor {
     live: Option<Live>,
     rests: HashMap<Kind, Rest>,
     status: HistoryStatus,
+    removed: Removed,
     outages: Outages,
     trouble: Trouble,
 }
@@ -86,8 +88,8 @@ impl Executor {
     pub fn new(store: Arc<dyn Store>, options: HistoryOptions, feed: Rc<Feed>, name: String) -> Executor {
         let ticks = Ticks::of(&store.identity());
         let (spill, live, rests, status) = (None, None, HashMap::new(), HistoryStatus::default());
-        let (outages, trouble) = (Outages::default(), Trouble::default());
-        Executor { store, options, ticks, feed, name, spill, live, rests, status, outages, trouble }
+        let (removed, outages, trouble) = (Removed::default(), Outages::default(), Trouble::default());
+        Executor { store, options, ticks, feed, name, spill, live, rests, status, removed, outages, trouble }
     }
 
     /// Sets the known outages: no step is tried while the store is unreachable.
@@ -317,7 +319,7 @@ impl Executor {
 
     async fn attempt(&mut self, job: Job, now: Millis) -> Result<(), HistoryError> {
         match job {
-            Job::Merge { inputs, to } => self.merge(&inputs, to, None, now).await,
+            Job::Merge { inputs, to } => self.merge(&inputs, to, None, now).await.map(|_| ()),
             Job::Heal { inputs, to } => self.heal(&inputs, to, now).await,
             Job::Copy { from, to } => self.copy(from, to, now).await,
             Job::Snapshot => self.snapshot(now).await,
@@ -339,7 +341,7 @@ impl Executor {
         to: LtxId,
         created: Option<Millis>,
         now: Millis,
-    ) -> Result<(), HistoryError> {
+    ) -> Result<Stored, HistoryError> {
         let cache = self.feed.cache();
         let spill = self.spill.clone();
         let job = MergeJob { store: &self.store, cache, inputs, to, created, spill, whole: false };
@@ -351,7 +353,7 @@ impl Executor {
             cache.put(to, bytes);
         }
         self.put(merged.stored);
-        Ok(())
+        Ok(merged.stored)
     }
 
     pub(super) async fn copy(&mut self, from: Stored, to: LtxId, now: Millis) -> Result<(), HistoryError> {
@@ -381,7 +383,7 @@ impl Executor {
                     .map_err(|e| HistoryError::Proof(e.to_string()))?;
                 self.copy(*only, to, now).await?;
             }
-            _ => self.merge(inputs, to, None, now).await?,
+            _ => self.merge(inputs, to, None, now).await.map(|_| ())?,
         }
         tracing::info!(db = self.name, replica = self.store.url(), file = %to, "a damaged file was written again from others");
         Ok(())
@@ -389,7 +391,7 @@ impl Executor {
 
     /// Makes a full image from the newest batch if that has all pages, as a new start stores it
     /// where files are damaged.
-    async fn image_of_whole_batch(&self, now: Millis) -> Result<(), HistoryError> {
+    async fn image_of_whole_batch(&self, now: Millis) -> Result<Stored, HistoryError> {
         let Some(newest) = self.feed.inventory(|s| s.level(Level::RAW).next_back().copied()) else {
             return Err(HistoryError::NoImage("nothing is stored".to_owned()));
         };
@@ -398,14 +400,21 @@ impl Executor {
         let (cache, created) = (self.feed.cache(), Some(now.not_before(newest.created)));
         let job = MergeJob { store: &self.store, cache, inputs: &inputs, to, created, spill, whole: true };
         let stored = job.run(now).await?.stored;
-        tracing::info!(db = self.name, replica = self.store.url(), txid = %to.max, bytes = stored.size, "snapshot stored");
         self.put(stored);
+        Ok(stored)
+    }
+
+    async fn snapshot(&mut self, now: Millis) -> Result<(), HistoryError> {
+        let begun = Instant::now();
+        let Stored { id, size: bytes, .. } = self.full_image(now).await?;
+        let (db, replica, ms) = (&*self.name, self.store.url(), begun.elapsed().as_millis());
+        tracing::info!(target: ROUTINE, db, replica, txid = %id.max, bytes, ms, "snapshot stored");
         Ok(())
     }
 
     /// Makes a full image: from files in memory if all are there, otherwise from the live database,
     /// otherwise from stored files.
-    async fn snapshot(&mut self, now: Millis) -> Result<(), HistoryError> {
+    async fn full_image(&mut self, now: Millis) -> Result<Stored, HistoryError> {
         let chain = self.chain();
         if chain.is_empty() && self.live.is_none() {
             return self.image_of_whole_batch(now).await;
@@ -437,7 +446,7 @@ impl Executor {
     }
 
     /// Stores an image of the live database.
-    async fn image(&self, live: &Live, now: Millis) -> Result<(), HistoryError> {
+    async fn image(&self, live: &Live, now: Millis) -> Result<Stored, HistoryError> {
         let (pin, point, source) = live.point(&self.feed).await.map_err(HistoryError::NoImage)?;
         let page_size = source.page_size();
         let before = self.feed.inventory(|s| s.level(Level::RAW).next_back().map(|s| s.created));
@@ -457,19 +466,31 @@ impl Executor {
         let (all, checksum) = (source.all_pages(), NextChecksum::of_image(page_size, size_pages));
         let size = stream.send(all, size_pages as usize, Hashes::None, Some(checksum)).await?.size;
         drop(pin);
-        tracing::info!(db = self.name, replica = self.store.url(), txid = %point.txid, bytes = size, "snapshot stored");
-        self.put(Stored { id, size, created, seen: created.min(now), exact: true });
-        Ok(())
+        let stored = Stored { id, size, created, seen: created.min(now), exact: true };
+        self.put(stored);
+        Ok(stored)
     }
 
-    async fn delete(&self, ids: &[LtxId]) -> Result<(), HistoryError> {
+    async fn delete(&mut self, ids: &[LtxId]) -> Result<(), HistoryError> {
         let newest = self.feed.inventory(|s| s.position());
         // I4: without the newest level-0 file Litestream would begin again at TXID 1.
         let is_position = |id: &LtxId| id.level == Level::RAW && id.max >= newest;
         assert!(!ids.iter().any(is_position), "the newest level-0 file is the position of the replica");
+        let size = |id: &LtxId| self.feed.inventory(|s| s.find(*id).map_or(0, |s| s.size));
+        let (bytes, begun) = (ids.iter().map(size).sum(), Instant::now());
         self.feed.without(ids, self.store.delete(ids)).await?;
-        tracing::debug!(db = self.name, replica = self.store.url(), files = ids.len(), "history deleted");
+        let txid = ids.iter().map(|id| id.max).max().unwrap_or_default();
+        self.removed.add(&Sum { files: ids.len() as u64, bytes, txid, took: begun.elapsed() });
         ids.iter().for_each(|id| self.feed.cache().forget(*id));
         Ok(())
+    }
+
+    /// Logs what retention has removed, unless the last line is too recent; returns when to log it.
+    pub(super) fn log_removed(&mut self, now: Millis) -> Option<Millis> {
+        if let Some(Sum { files, bytes, txid, took }) = self.removed.take(now) {
+            let (db, replica, ms) = (&*self.name, self.store.url(), took.as_millis());
+            tracing::info!(target: ROUTINE, db, replica, files, bytes, %txid, ms, "old files removed");
+        }
+        self.removed.due()
     }
 }

@@ -12,6 +12,7 @@
 //! | `ticks`, `clock` | when things happen: by the clock, each database at its own offset |
 //! | `plan`, `retain` | what to do next, and what may be deleted: pure functions |
 //! | `executor` | carries the plan out, one step at a time |
+//! | `removed` | what retention removed, for the log |
 //! | `lists` | its steps that list: older files, and times |
 //! | `merge`, `inputs`, `cache` | read several files and write one, in bounded memory |
 //! | `close` | ends all levels at one TXID, before pages of another size |
@@ -33,6 +34,7 @@ mod mend;
 mod merge;
 mod options;
 mod plan;
+mod removed;
 mod retain;
 mod status;
 mod task;

@@ -10,7 +10,7 @@ use super::clock::Timeline;
 use super::executor::Executor;
 use super::handover::Feed;
 use super::plan::{Job, Next};
-use super::ticks::later;
+use super::ticks::{earlier, later};
 use crate::base::limits;
 use crate::replicate::vitals::HistoryStatus;
 
@@ -86,13 +86,13 @@ pub async fn keep(
                 }
                 told = tell(executor.status(clock.now()));
             }
-            Next::Wait(None) => feed.changed().await,
-            Next::Wait(Some(at)) => {
-                tokio::select! {
+            Next::Wait(at) => match earlier(at, executor.log_removed(now)) {
+                None => feed.changed().await,
+                Some(at) => tokio::select! {
                     () = clock.until(at) => {}
                     () = feed.changed() => {}
-                }
-            }
+                },
+            },
         }
     }
 }

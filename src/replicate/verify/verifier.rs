@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 use super::record::Record;
 use crate::base::backoff::Backoff;
 use crate::base::clock::Millis;
-use crate::base::{LtxId, Txid, limits};
+use crate::base::{LtxId, ROUTINE, Txid, limits};
 use crate::replicate::history::{Timeline, later};
 use crate::replicate::vitals::VerificationStatus;
 use crate::restore::{self, Health, Meter, Object, RestoreError, VerifyOptions, VerifyReport, object_name};
@@ -165,7 +165,7 @@ impl Verifier {
         };
         match restore::verify_replica(&self.store, options).await {
             Ok(report) => {
-                self.found(begun, &faults(&report, stored)).await;
+                self.found(begun, &faults(&report, stored), Some(&report)).await;
                 let files = report.damaged.into_iter().filter_map(|d| match d.object {
                     Object::Ltx(id) => Some((id, d.cause)),
                     Object::Legacy(_) | Object::Times(_) => None,
@@ -176,12 +176,12 @@ impl Verifier {
                     tell(files, report.wants_image);
                 }
             }
-            Err(RestoreError::Empty { .. }) => self.found(begun, &[lost(None, stored)]).await,
+            Err(RestoreError::Empty { .. }) => self.found(begun, &[lost(None, stored)], None).await,
             Err(e) => self.failed(&e),
         }
     }
 
-    async fn found(&mut self, begun: Millis, faults: &[String]) {
+    async fn found(&mut self, begun: Millis, faults: &[String], report: Option<&VerifyReport>) {
         let url = self.store.url();
         (self.rest, self.error, self.said_error) = (None, None, None);
         let fault = (!faults.is_empty()).then(|| words(faults));
@@ -193,8 +193,17 @@ impl Verifier {
                 "the replica is not sound; replication goes on and repairs what it can (lsfast verify lists every fault; lsfast repair, with \
                  replication stopped, does the rest)"
             ),
-            (None, Some(_)) => tracing::info!(db = self.name, replica = url, "the replica is sound again"),
-            (None, None) => tracing::debug!(db = self.name, replica = url, "verified: the replica is sound"),
+            (None, said) => {
+                let (files, bytes) = report.map_or((0, 0), |r| (r.read, r.bytes));
+                let txid = report.and_then(|r| r.newest.as_ref()).map_or(Txid(0), |n| n.txid);
+                let (db, ms) = (&*self.name, report.map_or(0, |r| r.time.as_millis()));
+                if said.is_some() {
+                    tracing::info!(db, replica = url, %txid, files, bytes, ms, "the replica is sound again");
+                } else {
+                    let message = "verified: the replica is sound";
+                    tracing::info!(target: ROUTINE, db, replica = url, %txid, files, bytes, ms, "{message}");
+                }
+            }
             _ => {}
         }
         self.said.clone_from(&fault);
@@ -218,10 +227,13 @@ impl Verifier {
         let fresh = Backoff::new(limits::VERIFY_REST_MIN.min(longest), longest);
         let mut backoff = self.rest.as_ref().map_or(fresh, |r| r.backoff);
         let until = later(self.options.clock.now(), backoff.fail());
+        // What passes, as most outages do, is not worth a line for each database.
+        let passes = matches!(e, RestoreError::Store(e) if e.is_transient());
+        let passes = passes && backoff.failures() < FAILURES;
         self.rest = Some(Rest { backoff, until });
         // Kinds are compared, because request ids and counts make each text different.
         let kind = if let RestoreError::Store(e) = e { Some(e.kind()) } else { None };
-        if self.said_error.replace((std::mem::discriminant(e), kind)) != self.said_error {
+        if !passes && self.said_error.replace((std::mem::discriminant(e), kind)) != self.said_error {
             let (db, replica) = (&self.name, self.store.url());
             tracing::warn!(db, replica, error = message, "the replica cannot be verified; trying again");
         }
@@ -292,6 +304,10 @@ fn words(faults: &[String]) -> String {
     let more = if more > 0 { format!("; and {more} more") } else { String::new() };
     named.join("; ") + &more
 }
+
+/// Failures in a row of a store that does not answer until the log has a line about it. The store
+/// was tried for a quarter of an hour by then, and an outage has lines of its own.
+const FAILURES: u32 = 5;
 
 /// Most faults that a message names.
 const NAMED: usize = 3;

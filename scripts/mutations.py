@@ -1561,6 +1561,96 @@ mutation(
 )
 
 mutation(
+    'routine-is-not-counted',
+    'the regular work of many databases is a few lines a day',
+    'cli/bursts.rs',
+    'if self.routine «{ ROUTINE_PAUSE } else» { PAUSE }',
+    '{ PAUSE } else',
+    'test(routine_is_counted_for_hours)',
+)
+
+mutation(
+    'counted-bytes-are-lost',
+    'the line that counts databases has the sum of their bytes',
+    'cli/bursts.rs',
+    'hidden.sums.add(«sums»);',
+    'Sums::default()',
+    'test(routine_is_counted_for_hours) or test(many_databases_are_a_few_lines)',
+)
+
+mutation(
+    'each-deletion-is-a-line',
+    'what retention removes in an hour is one line',
+    'replicate/history/removed.rs',
+    'self.due().filter(|due| «*due <= now»)?;',
+    'true',
+    'test(an_hour_is_one_line)',
+)
+
+mutation(
+    'retention-has-no-line',
+    'what retention has removed is logged',
+    'replicate/history/executor.rs',
+    'self.removed.add(&Sum { «files: ids.len() as u64», bytes, txid, took: begun.elapsed() });',
+    'files: 0',
+    'test(a_day_of_a_hundred_databases)',
+)
+
+mutation(
+    'each-outage-fails-a-verification',
+    'a verification that an outage ends is no line for each database',
+    'replicate/verify/verifier.rs',
+    'passes && backoff.failures() «< FAILURES»;',
+    '== 0',
+    'test(a_store_that_does_not_answer_has_a_line)',
+)
+
+mutation(
+    'left-replica-has-no-url',
+    'status without a process shows the URL of a replica that no config file names',
+    'observe/offline.rs',
+    'replica(&dir, «noted_url(&dir)»)?',
+    'None',
+    'test(positions_agree_with_the_store)',
+)
+
+mutation(
+    'causes-are-cut-off',
+    'status tells a long cause in full',
+    'cli/status/overview.rs',
+    'format!("{}\\n\\n{summary}«{causes}»", table(&head, &[], &rows))',
+    '',
+    'test(a_long_cause_is_told_in_full)',
+)
+
+mutation(
+    'explain-warns-twice',
+    'explain tells each warning once',
+    'cli/dispatch.rs',
+    'if !matches!(&command, Command::Explain(args) if «args.target.is_none()») {',
+    'false',
+    'test(explain_tells_each_warning_once)',
+)
+
+mutation(
+    'bench-shows-nothing',
+    'the bench shows how far it is on a terminal',
+    'cli/progress.rs',
+    'if terminal && «start.elapsed() >= SHOWN_AFTER» {',
+    'false',
+    'test(a_bench_shows_how_far_it_is)',
+)
+
+mutation(
+    'ltx-lists-all-levels-as-litestream',
+    'ltx --json=litestream lists what litestream ltx -json lists',
+    'cli/ltx.rs',
+    'Some(Shape::Litestream) => «Scope::Level(Level::RAW)»,',
+    'Scope::All',
+    'test(json_has_the_fields_of_litestream)',
+)
+
+mutation(
     'page-has-no-order',
     'the page shows the worst first',
     'observe/page.rs',

@@ -6,6 +6,7 @@ pub mod backoff;
 pub mod buffer_pool;
 pub mod checksum;
 pub mod clock;
+mod count;
 pub mod crc64;
 pub mod fields;
 pub mod finding;
@@ -18,5 +19,6 @@ pub mod untrusted;
 mod view_limits;
 
 pub use checksum::DatabaseChecksum;
+pub use count::count;
 pub use ids::{FrameNo, Level, LtxId, PageSize, Pgno, Salts, Txid};
 pub use routine::ROUTINE;

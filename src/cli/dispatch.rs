@@ -60,8 +60,11 @@ fn dispatch(cli: Cli, early: Option<Watched>) -> anyhow::Result<ExitCode> {
     if let Err(e) = no_core {
         tracing::warn!(error = %e, "a crash may leave a core file, which would hold keys");
     }
-    for warning in setup.config().iter().flat_map(|c| &c.warnings) {
-        tracing::warn!("{warning}");
+    // `explain` of the whole file has them in its output.
+    if !matches!(&command, Command::Explain(args) if args.target.is_none()) {
+        for warning in setup.config().iter().flat_map(|c| &c.warnings) {
+            tracing::warn!("{warning}");
+        }
     }
     match command {
         Command::Replicate(args) => replicate::run(&global, &mut setup, &args, early.unwrap_or_else(watch)?),

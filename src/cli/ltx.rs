@@ -24,9 +24,10 @@ pub struct LtxArgs {
     /// A database of the config file by its path, or a replica: s3://BUCKET/PREFIX or file:///DIR
     #[arg(value_name = "DB|URL", value_parser = flags::database_or_url)]
     pub url: String,
-    /// Files of this level only, 0 to 9, or of `all` of them
-    #[arg(long, value_name = "N", default_value = "all", value_parser = scope)]
-    pub level: Scope,
+    /// Files of this level only, 0 to 9, or of `all` of them [default: all; with
+    /// --json=litestream 0, as there]
+    #[arg(long, value_name = "N", value_parser = scope)]
+    pub level: Option<Scope>,
     /// Read the exact time and the checksum of each file
     #[arg(long)]
     pub precise: bool,
@@ -36,6 +37,18 @@ pub struct LtxArgs {
         default_missing_value = "lsfast", value_enum
     )]
     pub json: Option<Shape>,
+}
+
+impl LtxArgs {
+    fn scope(&self) -> Scope {
+        // A replica of lsfast has its history on all levels. A script made for Litestream expects
+        // what its command lists.
+        let usual = match self.json {
+            Some(Shape::Litestream) => Scope::Level(Level::RAW),
+            Some(Shape::Lsfast) | None => Scope::All,
+        };
+        self.level.unwrap_or(usual)
+    }
 }
 
 fn scope(text: &str) -> Result<Scope, String> {
@@ -52,7 +65,7 @@ pub(super) fn run(setup: &mut Setup, args: &LtxArgs) -> anyhow::Result<()> {
     let location = event_loop.block_on(choose::location(setup, &args.url))?;
     let store = setup.open(&location)?;
     let files = event_loop.block_on(async {
-        let entries = store.list(args.level).await?;
+        let entries = store.list(args.scope()).await?;
         match args.precise {
             true => exact(&store, entries).await,
             false => Ok(entries.into_iter().map(|entry| (entry, None)).collect()),

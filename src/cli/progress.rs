@@ -40,6 +40,27 @@ impl Drop for Shown {
     }
 }
 
+/// How far something is.
+#[derive(Debug)]
+pub(super) enum Look {
+    /// Bytes that are done, and all of them; 0 for all if that is not known.
+    Bytes { what: &'static str, done: u64, of: u64 },
+    /// Time of something that takes a time that is known.
+    Time { what: String, done: Duration, of: Duration },
+}
+
+/// Does `work` while `shown`, which never ends, shows how far it is.
+pub(super) async fn beside_work<T>(
+    work: impl Future<Output = T>,
+    shown: impl Future<Output = Infallible>,
+) -> T {
+    tokio::select! {
+        biased;
+        done = work => done,
+        never = shown => match never {},
+    }
+}
+
 /// Shows `what` each time that `begun` returns, as long as `read` returns the bytes that are done
 /// and those of all. 0 for all if that is not known.
 pub(super) async fn show<F: Future<Output = ()>>(
@@ -47,45 +68,74 @@ pub(super) async fn show<F: Future<Output = ()>>(
     begun: impl Fn() -> F,
     read: impl Fn() -> Option<(u64, u64)>,
 ) -> Infallible {
+    show_looks(begun, || read().map(|(done, of)| Look::Bytes { what, done, of })).await
+}
+
+/// The same for what `look` returns.
+pub(super) async fn show_looks<F: Future<Output = ()>>(
+    begun: impl Fn() -> F,
+    look: impl Fn() -> Option<Look>,
+) -> Infallible {
     let terminal = io::stderr().is_terminal();
     loop {
         begun().await;
         let (start, mut line) = (Instant::now(), Instant::now());
         let _shown = Shown;
-        while let Some((done, of)) = read() {
+        while let Some(look) = look() {
             if terminal && start.elapsed() >= SHOWN_AFTER {
-                draw(what, done, of);
+                draw(&look);
             } else if !terminal && line.elapsed() >= LINE_EVERY {
                 line = Instant::now();
-                let rate = done as f64 / start.elapsed().as_secs_f64();
-                let left = (of > done && rate > 0.0).then(|| ((of - done) as f64 / rate) as u64);
-                tracing::info!(
-                    what,
-                    bytes = done,
-                    of,
-                    megabytes_per_second = (rate / 1e6) as u64,
-                    seconds_left = left,
-                    "still at it"
-                );
+                log(&look, start.elapsed());
             }
             tokio::time::sleep(TICK).await;
         }
     }
 }
 
-fn draw(what: &'static str, done: u64, of: u64) {
+fn log(look: &Look, elapsed: Duration) {
+    match look {
+        Look::Bytes { what, done, of } => {
+            let rate = *done as f64 / elapsed.as_secs_f64();
+            let left = (of > done && rate > 0.0).then(|| ((of - done) as f64 / rate) as u64);
+            tracing::info!(
+                what,
+                bytes = done,
+                of,
+                megabytes_per_second = (rate / 1e6) as u64,
+                seconds_left = left,
+                "still at it"
+            );
+        }
+        Look::Time { what, done, of } => {
+            tracing::info!(what, seconds_left = of.saturating_sub(*done).as_secs(), "still at it");
+        }
+    }
+}
+
+fn draw(look: &Look) {
+    let (what, done, of, form) = match look {
+        Look::Bytes { what, done, of: 0 } => {
+            ((*what).to_owned(), *done, 0, "{spinner} {msg}: {bytes}  {bytes_per_sec}  {elapsed}")
+        }
+        Look::Bytes { what, done, of } => {
+            let form = "{msg}: {wide_bar} {percent}%  {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left";
+            ((*what).to_owned(), *done, *of, form)
+        }
+        Look::Time { what, done, of } => {
+            let ms = |time: &Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            (what.clone(), ms(done), ms(of), "{msg}: {wide_bar} {percent}%  {eta} left")
+        }
+    };
     let mut bar = BAR.lock().unwrap_or_else(PoisonError::into_inner);
     let bar = bar.get_or_insert_with(|| {
-        let form = match of {
-            0 => "{spinner} {msg}: {bytes}  {bytes_per_sec}  {elapsed}",
-            _ => "{msg}: {wide_bar} {percent}%  {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left",
-        };
-        let bar = ProgressBar::new(of).with_message(what);
+        let bar = ProgressBar::new(of);
         match ProgressStyle::with_template(form) {
             Ok(style) => bar.with_style(style),
             Err(_) => bar,
         }
     });
+    bar.set_message(what);
     bar.set_length(of);
     bar.set_position(done);
 }

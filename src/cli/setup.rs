@@ -91,6 +91,15 @@ impl Setup {
         &self.env
     }
 
+    /// The URL for messages of an address that was noted; no server is asked.
+    pub(super) fn url_for_messages(&self, address: &str) -> Option<String> {
+        let location = match plain_directory(address) {
+            Some(directory) => Ok(Location::directory(self.env.absolute(directory))),
+            None => Location::resolve(address, &self.flags, &self.env),
+        };
+        location.ok().map(|location| location.url)
+    }
+
     /// Resolves a URL with flags and environment. An ambiguous one is settled by probing the
     /// servers.
     pub(super) fn resolve(&mut self, url: &str) -> anyhow::Result<Location> {

@@ -10,6 +10,7 @@ use tokio::runtime::Runtime;
 
 use super::setup::Setup;
 use super::{choose, databases, flags, progress, report, runtime};
+use crate::base::count;
 use crate::config::Location;
 use crate::io::keep_heap;
 use crate::restore::{self, Compared, Health, VerifyOptions, VerifyReport, object_name};
@@ -203,10 +204,8 @@ fn to_text(found: &VerifyReport, url: &str) -> String {
     );
     lines.extend(found.conflicts.iter().map(|conflict| format!("conflict: {conflict}")));
     if found.vanished > 0 {
-        lines.push(format!(
-            "{} files were removed meanwhile, as happens when old ones are merged",
-            found.vanished
-        ));
+        let were = if found.vanished == 1 { "1 file was" } else { &format!("{} files were", found.vanished) };
+        lines.push(format!("{were} removed meanwhile, as happens when old ones are merged"));
     }
     lines.push(match (&found.newest, &found.newest_lost) {
         (Some(n), _) if n.txid.0 > 0 => {
@@ -225,13 +224,14 @@ fn to_text(found: &VerifyReport, url: &str) -> String {
     lines.extend(found.not_compared.as_ref().map(|why| format!("database: not compared: {why}")));
     if found.states > 0 {
         let last = found.last_restorable.map(|t| format!(", the last of them TXID {t}")).unwrap_or_default();
-        lines.push(format!("{} of {} states can be restored{last}", found.restorable, found.states));
+        let of = count(found.states, "state");
+        lines.push(format!("{} of {of} can be restored{last}", found.restorable));
     }
     lines.push(format!(
-        "{}: {url}: {} of {} files read, {} bytes in {:.2} s",
+        "{}: {url}: {} of {} read, {} bytes in {:.2} s",
         verdict(found.health()),
         found.read,
-        found.objects,
+        count(found.objects, "file"),
         found.bytes,
         found.time.as_secs_f64()
     ));
@@ -245,6 +245,7 @@ fn compared(c: &Compared) -> String {
     };
     let pages = c.differ.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     match c.differ_count {
+        0 if c.pages == 1 => format!("database: its page is equal{left_out}"),
         0 => format!("database: {} pages are equal{left_out}", c.pages),
         n if c.at_position => format!("database: {n} of {} pages differ ({pages}){left_out}", c.pages),
         n => format!(

@@ -8,6 +8,7 @@ use super::page::{begin, class, end, lag_curve, mark, wal_curve};
 use super::samples::Samples;
 use super::status::{DatabaseStatus, ReplicaStatus, Status};
 use crate::base::clock::Millis;
+use crate::base::count;
 
 /// The page of the database at `path`; `None` if the status does not show it.
 pub(super) fn html(status: &Status, path: &str, samples: &Samples, now: Millis) -> Option<String> {
@@ -142,12 +143,8 @@ fn history(out: &mut String, r: &ReplicaStatus) {
         fact(out, "next image", time(next));
     }
     for level in &h.levels {
-        let files = if level.objects == 1 { "file" } else { "files" };
-        fact(
-            out,
-            &format!("level {}", level.level),
-            format!("{} {files}, {}", level.objects, bytes(level.bytes)),
-        );
+        let files = format!("{}, {}", count(level.objects, "file"), bytes(level.bytes));
+        fact(out, &format!("level {}", level.level), files);
     }
     if let Some(error) = &h.error {
         fact(out, "failing", format!("<span class=fail>{}</span>", escape(error)));

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::status::{DatabaseStatus, FollowState, ReplicaStatus, Status};
 use crate::base::clock::Millis;
-use crate::base::limits;
+use crate::base::{count, limits};
 
 /// How well a replica is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +44,8 @@ pub struct Line {
     pub stored: String,
     /// The result of the last verification.
     pub proof: String,
+    /// Messages of which the line has only the beginning.
+    pub cut: Vec<String>,
 }
 
 /// A line for each replica, the worst first.
@@ -57,13 +59,11 @@ pub fn worst_first(status: &Status, now: Millis) -> Vec<Line> {
 /// How many databases there are, how well the replicas are, and how far they are behind.
 #[must_use]
 pub fn summary(databases: usize, lines: &[Line]) -> String {
-    let count = |health| lines.iter().filter(|l| l.health == health).count();
-    let (failing, late, well) = (count(Health::Failing), count(Health::Late), count(Health::Well));
+    let number = |health| lines.iter().filter(|l| l.health == health).count();
+    let (failing, late, well) = (number(Health::Failing), number(Health::Late), number(Health::Well));
     let behind = lines.iter().map(|l| l.lag).fold(0.0, f64::max);
-    let mut summary = format!(
-        "{databases} {}: {failing} failing, {late} to look at, {well} well",
-        if databases == 1 { "database" } else { "databases" }
-    );
+    let mut summary =
+        format!("{}: {failing} failing, {late} to look at, {well} well", count(databases, "database"));
     if behind >= 0.05 {
         summary += &format!("; at most {} behind", seconds(behind));
     }
@@ -101,6 +101,7 @@ pub(super) fn of_database(d: &DatabaseStatus, now: Millis) -> Vec<Line> {
             behind: none(),
             stored: none(),
             proof: none(),
+            cut: cut(&[&d.error.as_ref().filter(|_| d.state == "failed").map(|e| e.message.as_str())]),
         }];
     }
     d.replicas.iter().map(|r| of_replica(d, r, (own, words.clone()), now)).collect()
@@ -113,13 +114,21 @@ fn failure(words: &str, d: &DatabaseStatus) -> String {
     }
 }
 
-/// A message that leaves room for the other columns.
+/// Most characters of a message in a line, which leave room for the other columns.
+const CHARS: usize = 80;
+
+/// The beginning of a message.
 fn short(message: &str) -> String {
-    const CHARS: usize = 80;
     match message.char_indices().nth(CHARS) {
         Some((end, _)) => format!("{}...", &message[..end]),
         None => message.to_owned(),
     }
+}
+
+/// The messages of which [`short`] leaves something out.
+fn cut(messages: &[&Option<&str>]) -> Vec<String> {
+    let long = messages.iter().filter_map(|m| **m).filter(|m| m.chars().nth(CHARS).is_some());
+    long.map(str::to_owned).collect()
 }
 
 fn of_replica(
@@ -128,6 +137,10 @@ fn of_replica(
     (own, words): (Health, Option<String>),
     now: Millis,
 ) -> Line {
+    let failed = d.error.as_ref().filter(|_| d.state == "failed").map(|e| e.message.as_str());
+    let shown = failed.is_none() && matches!(r.state.as_str(), "away" | "stopped") && words.is_none();
+    let error = r.error.as_ref().filter(|_| shown).map(|e| e.message.as_str());
+    let fault = r.verification.as_ref().filter(|v| v.last.is_some()).and_then(|v| v.fault.as_deref());
     let (health, state) = match (words, r.state.as_str()) {
         (Some(words), _) => (own, words),
         (None, "following") => (Health::Well, "following".to_owned()),
@@ -156,8 +169,7 @@ fn of_replica(
             let commits = match lag.commits {
                 // They were committed before the process began, or are being looked for.
                 0 => String::new(),
-                1 => "1 commit, ".to_owned(),
-                n => format!("{n} commits, "),
+                n => format!("{}, ", count(n, "commit")),
             };
             format!("{commits}{}, {}", bytes(lag.bytes), seconds(lag.seconds))
         }
@@ -169,11 +181,12 @@ fn of_replica(
         health: health.max(own).max(proven).max(if late { Health::Late } else { Health::Well }),
         lag: seconds_behind,
         database: d.path.clone(),
-        replica: r.url.clone().unwrap_or_else(|| "(not configured)".to_owned()),
+        replica: r.url.clone().unwrap_or_else(|| "(its URL is not known)".to_owned()),
         state,
         behind,
         stored: stored.map_or_else(|| "nothing yet".to_owned(), |s| format!("{s} ago")),
         proof,
+        cut: cut(&[&failed, &error, &fault]),
     }
 }
 
@@ -213,6 +226,7 @@ fn of_standby(d: &DatabaseStatus, f: &FollowState) -> Line {
         behind: f.lag_seconds.map_or_else(|| "-".to_owned(), |s| format!("checked {} ago", seconds(s))),
         stored: "-".to_owned(),
         proof: "-".to_owned(),
+        cut: cut(&[&f.error.as_ref().filter(|_| health == Health::Failing).map(|e| e.message.as_str())]),
     }
 }
 

@@ -8,7 +8,7 @@ use super::snapshot::position;
 use super::status::{DatabaseStatus, DurableStatus, FollowState, ReplicaStatus};
 use crate::base::Txid;
 use crate::io::read_small;
-use crate::replicate::state::{LOCK, folder_of, home_folder, read_state};
+use crate::replicate::state::{LOCK, folder_of, home_folder, noted_url, read_state};
 use crate::restore::standby::noted_position;
 
 /// Longest list of locks that is read from the kernel, in bytes. A longer one is ignored.
@@ -37,7 +37,8 @@ pub fn without_process(db: &Path, home: &Path, places: &[Place]) -> io::Result<D
         replicas.push(replica(&home.join(folder), Some(place.url.clone()))?);
     }
     for folder in folders {
-        let replica = replica(&home.join(folder), None)?;
+        let dir = home.join(folder);
+        let replica = replica(&dir, noted_url(&dir))?;
         replicas.extend(Some(replica).filter(|r| r.durable.is_some()));
     }
     let noted = noted_position(db).filter(|_| replicas.is_empty());

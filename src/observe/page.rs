@@ -7,6 +7,7 @@ use super::health::{self, Health, Line, bytes, seconds};
 use super::markup::{curve, encode, escape};
 use super::samples::{Sample, Samples};
 use super::status::{DatabaseStatus, Progress, Status};
+use crate::base;
 use crate::base::clock::Millis;
 
 /// The style sheet of the pages.
@@ -115,10 +116,9 @@ fn tiles(out: &mut String, status: &Status, lines: &[Line]) {
     let behind = if behind < 0.05 { "0 s".to_owned() } else { seconds(behind) };
     let _ = write!(
         out,
-        "<li><b>{behind}</b>greatest lag<li><b>{}</b>in {} {}<li><b>{}</b>in WAL files</ul>",
+        "<li><b>{behind}</b>greatest lag<li><b>{}</b>in {}<li><b>{}</b>in WAL files</ul>",
         bytes(size),
-        status.databases.len(),
-        if status.databases.len() == 1 { "database" } else { "databases" },
+        base::count(status.databases.len(), "database"),
         bytes(wal)
     );
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::status::{DatabaseStatus, FailureStatus, ReplicaStatus, Status};
+use crate::base::count;
 
 /// How far a replica may be behind if the request does not say.
 pub(super) const BEHIND_MAX: Duration = Duration::from_secs(60);
@@ -45,8 +46,10 @@ fn of_replica(path: &str, replica: &ReplicaStatus, behind_max: Duration) -> Opti
     match replica.lag.as_ref().filter(|_| replica.is_proven) {
         None => Some(format!("{path} -> {name}: {}, nothing is known to be stored{error}", replica.state)),
         Some(lag) if lag.seconds > behind_max.as_secs_f64() => Some(format!(
-            "{path} -> {name}: {}, {} commits behind for {:.0} s{error}",
-            replica.state, lag.commits, lag.seconds
+            "{path} -> {name}: {}, {} behind for {:.0} s{error}",
+            replica.state,
+            count(lag.commits, "commit"),
+            lag.seconds
         )),
         Some(_) => None,
     }

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use crate::support::place::Place;
 use crate::support::process::Process;
@@ -264,6 +265,57 @@ fn the_bench_shows_a_histogram_that_fits_the_terminal_and_writes_a_plot() {
         assert_eq!(said.lines().count(), 1, "{said}");
     }
     assert_eq!(std::fs::read_dir(dir.path()).expect("the folder").count(), 1);
+}
+
+/// They were log lines and lines of the explanation.
+#[test]
+fn explain_tells_each_warning_once() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let config = dir.path().join("lsfast.yml");
+    let db = dir.path().join("app.db");
+    let text = format!(
+        "dbs:\n- path: {}\n  replica:\n    path: {}/replica\n    max-sync-ltx-files: 3\n",
+        db.display(),
+        dir.path().display()
+    );
+    std::fs::write(&config, text).expect("a file");
+    let said = |args: &[&str]| {
+        let output =
+            lsfast::run(lsfast::command(args.iter().chain([&"--config", &config.to_str().expect("UTF-8")])));
+        assert!(output.status.success(), "{}", lsfast::stderr(&output));
+        (String::from_utf8_lossy(&output.stdout).into_owned(), lsfast::stderr(&output))
+    };
+    let (text, log) = said(&["explain"]);
+    assert_eq!((text.matches("is ignored").count(), log.as_str()), (1, ""), "{text}");
+    for others in [&["explain", db.to_str().expect("UTF-8")][..], &["databases"]] {
+        let (text, log) = said(others);
+        assert_eq!((text.matches("is ignored").count(), log.matches("is ignored").count()), (0, 1), "{log}");
+    }
+}
+
+/// A run of minutes showed nothing until its end. `script` (util-linux) is the terminal.
+#[test]
+fn a_bench_shows_how_far_it_is_on_a_terminal_and_not_in_a_pipe() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut piped = lsfast::command(["bench", "--duration", "4s"]);
+    let piped = piped.env("TMPDIR", dir.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let piped = piped.expect("lsfast starts");
+    let line = format!("'{}' bench --duration 4s", env!("CARGO_BIN_EXE_lsfast"));
+    let terminal = Command::new("script")
+        .args(["-qec", &line, "/dev/null"])
+        .env("TMPDIR", dir.path())
+        .env("TERM", "xterm")
+        .stdin(Stdio::null())
+        .output()
+        .expect("script, of util-linux");
+    let shown = String::from_utf8_lossy(&terminal.stdout);
+    assert!(terminal.status.success(), "{shown}");
+    for part in ["measuring, ", " commits a second: ", "%  ", " left"] {
+        assert!(shown.contains(part), "{part:?}: {shown}");
+    }
+    assert!(shown.contains("are equal"), "{shown}");
+    let output = piped.wait_with_output().expect("an end");
+    assert_eq!(lsfast::stderr(&output), "");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::child::Child;
 use super::stats::Samples;
 use super::timed::Stored;
+use super::watch::Turns;
 use super::writer::{self, Commit, Event, Turn, Turned, Which};
 use crate::base::clock::Millis;
 use crate::base::{LtxId, Txid};
@@ -85,6 +86,11 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Time of all turns.
+    pub(super) fn all(self) -> Duration {
+        self.turns().iter().map(|turn| turn.time).sum()
+    }
+
     fn turns(self) -> Vec<Turn> {
         if !self.compare {
             return vec![Turn { which: Which::Beside, time: self.time }];
@@ -109,6 +115,8 @@ pub(super) struct Meter<'a> {
     pub(super) logs: [PathBuf; 2],
     /// How long the last commits of a turn may take to be stored.
     pub(super) patience: Duration,
+    /// Hears how far it is.
+    pub(super) turns: &'a Turns,
 }
 
 impl Meter<'_> {
@@ -123,6 +131,7 @@ impl Meter<'_> {
         for turn in self.plan.turns() {
             let before = processor_time();
             self.writer.take(turn)?;
+            self.turns.begin(turn);
             match turn.which {
                 Which::Alone => self.alone(&mut run).await?,
                 Which::Beside => {
@@ -134,6 +143,7 @@ impl Meter<'_> {
                 }
             }
         }
+        self.turns.end();
         Ok(Measured { cpu, ..run.measured })
     }
 
@@ -173,6 +183,7 @@ impl Meter<'_> {
                 event = self.writer.event(), if ended.is_none() => {
                     quiet_since = tokio::time::Instant::now();
                     run.event(event?, &mut ended);
+                    self.turns.committed(run.seen, run.measured.beside.time);
                 }
                 answer = self.stored.recv() => {
                     let answer = answer.context("the pipeline is gone")?;

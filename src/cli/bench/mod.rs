@@ -26,6 +26,7 @@ mod plot;
 mod run;
 mod stats;
 mod timed;
+mod watch;
 mod writer;
 
 pub use run::BenchArgs;

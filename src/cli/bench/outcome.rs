@@ -11,6 +11,7 @@ use super::measure::{Measured, Side};
 use super::plot::{Line, Panel, Scale};
 use super::stats::{self, Summary};
 use super::{histogram, plot};
+use crate::base::count;
 
 /// Most points of a line in the plot; more cannot be distinguished.
 const POINTS_MAX: usize = 1_000;
@@ -220,11 +221,11 @@ impl fmt::Display for Outcome {
         writeln!(f, "{}", subject.load)?;
         writeln!(
             f,
-            "{} commits in {:.1} s ({}/s), {} uploads, {} MB, sync interval {} ms, WAL up to {} MB",
-            commit.count,
+            "{} in {:.1} s ({}/s), {}, {} MB, sync interval {} ms, WAL up to {} MB",
+            count(commit.count, "commit"),
             measured.beside.time.as_secs_f64(),
             round(measured.beside.rate()),
-            measured.uploads,
+            count(measured.uploads, "upload"),
             round(measured.upload_bytes as f64 / 1e6),
             whole_ms(subject.sync_interval),
             round(measured.beside.log_bytes_max as f64 / 1e6),
@@ -233,8 +234,8 @@ impl fmt::Display for Outcome {
         if let Some(alone) = &alone {
             writeln!(
                 f,
-                "alone: {} commits ({}/s), WAL up to {} MB; with lsfast the writer keeps {:.1} % of its speed",
-                alone.commits,
+                "alone: {} ({}/s), WAL up to {} MB; with lsfast the writer keeps {:.1} % of its speed",
+                count(alone.commits, "commit"),
                 round(alone.commits_per_second),
                 round(alone.log_bytes_max as f64 / 1e6),
                 alone.ratio * 100.0

@@ -15,16 +15,17 @@ use super::measure::{Measured, Meter, Plan};
 use super::outcome::{Outcome, Restored, Subject};
 use super::place::BenchFiles;
 use super::timed::TimedStore;
+use super::watch::{Bytes, Turns};
 use super::{compare, plot, writer};
 use crate::base::limits;
 use crate::cli::global::Global;
 use crate::cli::report::print_line;
 use crate::cli::setup::Setup;
-use crate::cli::{runtime, signals};
+use crate::cli::{progress, runtime, signals};
 use crate::config::parse_duration;
 use crate::io::Engine;
 use crate::replicate::{self, DatabaseOptions, Options, ReplicaOptions, Stop};
-use crate::restore::{self, RestoreOptions, Silent};
+use crate::restore::{self, RestoreOptions};
 use crate::store::Store;
 
 /// How long the last commits may take to be stored after the writer has ended.
@@ -183,15 +184,30 @@ async fn bench(
     interrupted: Stop,
 ) -> anyhow::Result<Outcome> {
     let [db, _] = writer::databases(&place.local);
-    let measured = replicated(args, engine, place, interrupted).await?;
+    let (turns, time) = (Turns::default(), args.plan().all());
+    let measured = progress::beside_work(
+        replicated(args, engine, place, interrupted, &turns),
+        progress::show_looks(|| std::future::ready(()), || Some(turns.look(time))),
+    )
+    .await?;
     let out = place.local.join("restored.db");
-    let report = restore::run(place.replica.clone(), engine, RestoreOptions::new(&out), &Silent).await?;
-    let restored = Restored {
-        time: report.time,
-        pages: report.pages,
-        page_size: report.page_size.get(),
-        pages_differing: compare::differing_pages(&db, &out, report.page_size, report.checksum)?,
-    };
+    let fetched = Bytes::default();
+    let report = progress::beside_work(
+        restore::run(place.replica.clone(), engine, RestoreOptions::new(&out), &fetched),
+        progress::show("restoring", || std::future::ready(()), || Some(fetched.read())),
+    )
+    .await?;
+    let (compared, size, sum) = (Arc::new(Bytes::default()), report.page_size, report.checksum);
+    let count = Arc::clone(&compared);
+    let comparison =
+        tokio::task::spawn_blocking(move || compare::differing_pages(&db, &out, size, sum, &count));
+    let pages_differing = progress::beside_work(
+        comparison,
+        progress::show("comparing", || std::future::ready(()), || Some(compared.read())),
+    )
+    .await??;
+    let (time, pages) = (report.time, report.pages);
+    let restored = Restored { time, pages, page_size: size.get(), pages_differing };
     let subject = Subject {
         replica: place.name.clone(),
         io: engine.kind().to_string(),
@@ -208,6 +224,7 @@ async fn replicated(
     engine: &Engine,
     place: &BenchFiles,
     interrupted: Stop,
+    turns: &Turns,
 ) -> anyhow::Result<Measured> {
     let plan = args.plan();
     let databases = writer::databases(&place.local);
@@ -255,7 +272,7 @@ async fn replicated(
     }
     let logs = databases.map(|db| db.with_extension("db-wal"));
     let (stored, raw) = (&mut stored, place.raw.as_ref());
-    let meter = Meter { plan, writer: &mut writer, stored, raw, logs, patience: LAST_UPLOADS };
+    let meter = Meter { plan, writer: &mut writer, stored, raw, logs, patience: LAST_UPLOADS, turns };
     let measured = tokio::select! {
         biased;
         r = &mut pipeline => Err(ended(r)),

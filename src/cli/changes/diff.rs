@@ -6,8 +6,8 @@ use serde_json::json;
 use super::settled::settled;
 use super::when::error;
 use super::{show, when};
-use crate::base::Txid;
 use crate::base::clock::Millis;
+use crate::base::{Txid, count};
 use crate::cli::setup::Setup;
 use crate::cli::{choose, flags, report, runtime};
 use crate::view::btree::{Schema, Source, State};
@@ -175,7 +175,8 @@ fn left_out(diff: &Diff) -> Vec<String> {
         diff.schema.iter().map(|c| format!("schema: {}", show::schema_change(c))).collect();
     lines.extend(diff.not_compared.iter().map(|t| format!("{t}: not compared, because its columns differ")));
     if diff.unclear > 0 {
-        lines.push(format!("{} changed pages may hold rows that were not found", diff.unclear));
+        let unclear = count(diff.unclear, "changed page");
+        lines.push(format!("{unclear} may hold rows that were not found"));
     }
     lines
 }

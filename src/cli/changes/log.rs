@@ -7,7 +7,7 @@ use super::settled::settled;
 use super::show;
 use super::when::{error, state};
 use crate::base::clock::Millis;
-use crate::base::{Txid, limits};
+use crate::base::{self, Txid, limits};
 use crate::cli::setup::Setup;
 use crate::cli::table::table;
 use crate::cli::{choose, flags, report, runtime, when};
@@ -248,7 +248,8 @@ impl Step {
         }
         match &self.pages {
             Some(pages) if pages.unclear > 0 => {
-                notes.push(format!("{} pages may hold changed rows that were not found", pages.unclear));
+                let unclear = base::count(pages.unclear, "page");
+                notes.push(format!("{unclear} may hold changed rows that were not found"));
             }
             _ => {}
         }

@@ -37,7 +37,8 @@ pub struct QueryArgs {
 ///
 /// Besides SQL it knows .tables, .schema, .at TIME, .mode, .help and .quit. On a terminal lines can
 /// be edited, and earlier ones are found with the arrow keys. Otherwise it reads standard input and
-/// ends at the first error.
+/// ends at the first error, an unknown state of .at included, so that no SQL reads another state
+/// than it was written for.
 #[derive(Debug, Args)]
 pub struct ShellArgs {
     /// What to read

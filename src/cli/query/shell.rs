@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, IsTerminal as _};
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
@@ -57,8 +58,11 @@ pub(crate) fn run(setup: &mut Setup, args: &ShellArgs) -> anyhow::Result<()> {
 impl Shell {
     /// Reads standard input to its end or to the first error.
     fn lines(&mut self) -> anyhow::Result<()> {
-        for line in std::io::stdin().lock().lines() {
-            if let After::Quit = self.line(&line?)? {
+        for (number, line) in (1_u64..).zip(std::io::stdin().lock().lines()) {
+            // What follows may be meant for the state that `.at` could not open.
+            let ran =
+                self.line(&line?).with_context(|| format!("line {number}, after which nothing is run"))?;
+            if let After::Quit = ran {
                 return Ok(());
             }
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
+use crate::base::count;
 use crate::replicate::Stop;
 
 /// The config file is read again. [`tell_ready`] has to follow.
@@ -19,7 +20,10 @@ pub(super) fn tell_reloading() {
 
 /// Replication runs, with this number of databases.
 pub(super) fn tell_ready(databases: usize) {
-    tell(&[NotifyState::Ready, NotifyState::Status(&format!("replicating {databases} databases"))]);
+    tell(&[
+        NotifyState::Ready,
+        NotifyState::Status(&format!("replicating {}", count(databases, "database"))),
+    ]);
 }
 
 /// Reports to the service manager until it is dropped. Run this on the thread that

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::args::{IntegrityCheck, RestoreArgs};
-use crate::base::Txid;
 use crate::base::clock::Millis;
+use crate::base::{Txid, count};
 use crate::cli::report;
 use crate::cli::shape::{self, Shape};
 use crate::cli::table::table;
@@ -40,9 +40,9 @@ impl How {
             How::Pages { base, own, pages } => {
                 let own = match own {
                     0 => String::new(),
-                    n => format!(" with {n} pages that no state of the replica has"),
+                    n => format!(" with {} that no state of the replica has", count(*n, "page")),
                 };
-                format!("by {pages} of {of} pages, from TXID {base}{own}")
+                format!("by {pages} of {}, from TXID {base}{own}", count(of, "page"))
             }
             How::Whole(why) => format!("as a whole: {why}"),
         }
@@ -99,9 +99,10 @@ fn text_line(report: &Report, state: Selection, url: &str) -> String {
     };
     let rate = *output_bytes as f64 / 1e6 / time.as_secs_f64().max(1e-6);
     format!(
-        "restored {} from {url}: {pages} pages of {page_size} bytes, {which} of {created}{newest}, in {:.2} s \
+        "restored {} from {url}: {} of {page_size} bytes, {which} of {created}{newest}, in {:.2} s \
          ({rate:.0} MB/s){proven}{checked}",
         output.display(),
+        count(*pages, "page"),
         time.as_secs_f64(),
     )
 }
@@ -198,13 +199,13 @@ pub(super) fn plan_text(choice: &Choice, created: Millis, state: Selection, how:
         _ => String::new(),
     };
     format!(
-        "{}\n{} of {created}{newest}: {} files, {} bytes, 1 listing, {} small GETs to find it and {} GETs",
+        "{}\n{} of {created}{newest}: {}, {} bytes, 1 listing, {} to find it and {}",
         table(&["file", "level", "requests", "bytes"], &[2, 3], &rows),
         state_of(choice),
-        rows.len(),
+        count(rows.len(), "file"),
         choice.bytes(),
-        choice.lookups,
-        choice.gets(),
+        count(choice.lookups, "small GET"),
+        count(choice.gets(), "GET"),
     ) + &how.map_or(String::new(), |how| format!("\n{}", how.text(0)))
 }
 

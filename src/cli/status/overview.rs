@@ -1,6 +1,7 @@
 //! The status as a table: a line for each replica, the worst first, and a summary.
 
 use crate::base::clock::Millis;
+use crate::base::{limits, untrusted};
 use crate::cli::table::table;
 use crate::observe::{Health, Status, summary, worst_first};
 
@@ -21,10 +22,35 @@ fn at(status: &Status, now: Millis) -> String {
     }
     let lines = worst_first(status, now);
     let summary = summary(status.databases.len(), &lines);
+    let causes = causes(&lines);
     let cells = |l: crate::observe::Line| vec![l.database, l.replica, l.state, l.behind, l.stored, l.proof];
     let rows: Vec<Vec<String>> = lines.into_iter().map(cells).collect();
     let head = ["database", "replica", "state", "behind", "stored", "last proof"];
-    format!("{}\n\n{summary}", table(&head, &[], &rows))
+    format!("{}\n\n{summary}{causes}", table(&head, &[], &rows))
+}
+
+/// Most messages below the table.
+const CAUSES: usize = 5;
+
+/// The whole messages of which the table has only the beginning, each once.
+fn causes(lines: &[crate::observe::Line]) -> String {
+    let mut told: Vec<(&str, &str)> = Vec::new();
+    for line in lines {
+        for message in &line.cut {
+            if !told.iter().any(|(_, other)| other == message) {
+                told.push((&line.database, message));
+            }
+        }
+    }
+    let mut text = String::new();
+    for (database, message) in told.iter().take(CAUSES) {
+        let message = untrusted::line(message, limits::MESSAGE_CHARS);
+        text += &format!("\n\n{}: {message}", untrusted::escape(database));
+    }
+    if told.len() > CAUSES {
+        text += "\n\nlsfast status -v shows the other causes";
+    }
+    text
 }
 
 #[cfg(test)]
@@ -83,6 +109,22 @@ mod tests {
             "3 databases: 1 failing, 1 to look at, 1 well; at most 90 s behind"
         );
         assert_eq!([health(&all), health(&status(&[well, behind]))], [Health::Failing, Health::Late]);
+    }
+
+    /// The table ended a message after 80 characters, and nothing said how it went on.
+    #[test]
+    fn a_long_cause_is_told_in_full() {
+        let long = format!("no such bucket{} make it", " and so on".repeat(10));
+        let error = |message: &str| json!({"error": {"time": "2026-11-22T00:00:00Z", "message": message}});
+        let away = |message: &str| replica("away", json!(null), error(message));
+        let text = at(&status(&[away(&long), away("no key"), away(&long)]), NOW);
+        assert_eq!(text.matches("make it").count(), 1, "{text}");
+        assert_eq!(text.matches("no such bucket and so on").count(), 3, "{text}");
+        assert!(text.ends_with(&format!("\n\n/0.db: {long}")), "{text}");
+        let many: Vec<_> = (0..9).map(|n| away(&format!("{n} {long}"))).collect();
+        let text = at(&status(&many), NOW);
+        assert_eq!(text.matches("make it").count(), CAUSES, "{text}");
+        assert!(text.ends_with("status -v shows the other causes"), "{text}");
     }
 
     #[test]

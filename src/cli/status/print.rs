@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::base::{limits, untrusted};
+use crate::base::{count, limits, untrusted};
 use crate::observe::{DatabaseStatus, FollowState, ReplicaStatus, Status, VerificationState};
 
 /// Text from a store or another process, escaped, on one line.
@@ -25,7 +25,7 @@ fn database(d: &DatabaseStatus) -> String {
     facts.extend(d.wal_size.map(|n| format!("WAL {n} bytes")));
     facts
         .extend(d.position.as_ref().map(|p| format!("captured up to frame {} ({})", p.frame, say(&p.salts))));
-    facts.extend(d.commits.map(|n| format!("{n} {}", commits(n))));
+    facts.extend(d.commits.map(|n| count(n, "commit")));
     if !facts.is_empty() {
         let _ = write!(out, "\n  {}", facts.join(", "));
     }
@@ -66,17 +66,15 @@ fn follower(out: &mut String, f: &FollowState) {
     if let Some(lag) = f.lag_seconds {
         let _ = write!(
             out,
-            "\n    up to date {lag:.1} s ago, {} files in {} transactions, {} whole images",
-            f.files, f.transactions, f.images
+            "\n    up to date {lag:.1} s ago, {} in {}, {}",
+            count(f.files, "file"),
+            count(f.transactions, "transaction"),
+            count(f.images, "whole image")
         );
     }
     if let Some(error) = &f.error {
         let _ = write!(out, "\n    last error {}: {}", say(&error.time), say(&error.message));
     }
-}
-
-fn commits(n: u64) -> &'static str {
-    if n == 1 { "commit" } else { "commits" }
 }
 
 fn database_state(state: &str) -> &str {
@@ -90,7 +88,7 @@ fn database_state(state: &str) -> &str {
 }
 
 fn replica(out: &mut String, r: &ReplicaStatus) {
-    let url = r.url.as_deref().unwrap_or("a replica that is not configured");
+    let url = r.url.as_deref().unwrap_or("a replica whose URL is not known");
     let since = r.since.as_ref().map_or_else(String::new, |s| format!(" since {}", say(s)));
     let state = match r.state.as_str() {
         "away" => "uploads failing",
@@ -116,10 +114,9 @@ fn replica(out: &mut String, r: &ReplicaStatus) {
         Some(l) => {
             let _ = write!(
                 out,
-                "\n    behind by {} {}, {} bytes, {:.1} s",
-                l.commits,
-                commits(l.commits),
-                l.bytes,
+                "\n    behind by {}, {}, {:.1} s",
+                count(l.commits, "commit"),
+                count(l.bytes, "byte"),
                 l.seconds
             );
         }
@@ -128,8 +125,10 @@ fn replica(out: &mut String, r: &ReplicaStatus) {
     if let Some(l) = &r.latency {
         let _ = write!(
             out,
-            "\n    {} batches, {} bytes, {:.1} ms on average from commit to store",
-            r.batches, r.batch_bytes, l.mean_ms
+            "\n    {}, {} bytes, {:.1} ms on average from commit to store",
+            if r.batches == 1 { "1 batch".to_owned() } else { format!("{} batches", r.batches) },
+            r.batch_bytes,
+            l.mean_ms
         );
     }
     if let Some(h) = &r.history {

@@ -17,7 +17,7 @@ use std::time::Instant;
 use super::outcome::{Look, images};
 use super::state::{Capture, Closing, State};
 use super::taken::pos_of;
-use crate::base::{FrameNo, Salts, limits};
+use crate::base::{FrameNo, Salts, count, limits};
 use crate::io::urgency_refused;
 use crate::replicate::handoff::Near;
 use crate::replicate::pending::Mark;
@@ -237,7 +237,7 @@ impl Capture {
         }
         let missed = after.change.wrapping_sub(self.taken.change());
         let mut reason =
-            format!("a restart of the WAL could not be proven ({missed} commits unaccounted for)");
+            format!("a restart of the WAL could not be proven ({} unaccounted for)", count(missed, "commit"));
         if urgency_refused() {
             reason.push_str("; on a busy host the capability CAP_SYS_NICE makes that rare");
         }

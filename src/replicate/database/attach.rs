@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::base::{FrameNo, Txid};
+use crate::base::{FrameNo, Txid, count};
 use crate::replicate::capture::{READ_TRIES, by_index};
 use crate::replicate::pending::{Mark, OpenPages, Pending};
 use crate::replicate::state::{Point, State};
@@ -180,8 +180,9 @@ fn begins_in(state: &State, header: &WalIndexHeader) -> Result<Pending, String> 
         Err(format!("the WAL was restarted while lsfast was not running ({} to {})", pos.salts, header.salts))
     } else if pos.frame > header.mx_frame {
         Err(format!(
-            "the WAL has {} frames, but {} were stored: the database was set back",
-            header.mx_frame.0, pos.frame.0
+            "the WAL has {}, but {} were stored: the database was set back",
+            count(header.mx_frame.0, "frame"),
+            pos.frame.0
         ))
     } else {
         Ok(Pending::new())

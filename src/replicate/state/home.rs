@@ -201,6 +201,13 @@ pub fn note_url(replica: &Path, url: &str) {
     }
 }
 
+/// The URL that was noted in the folder of a replica.
+#[must_use]
+pub fn noted_url(replica: &Path) -> Option<String> {
+    let url = replica_folder(replica).open().and_then(|folder| folder.read_small(URL, URL_BYTES));
+    String::from_utf8(url.ok()?).ok()
+}
+
 /// URLs of the replicas that were noted in the state folder of a database, the one with the newest
 /// state first.
 #[must_use]
@@ -209,8 +216,7 @@ pub fn noted_replicas(home: &Path) -> Vec<String> {
     let mut noted: Vec<(Option<Millis>, String)> = Vec::new();
     for name in names {
         let dir = home.join(&name);
-        let url = replica_folder(&dir).open().and_then(|folder| folder.read_small(URL, URL_BYTES));
-        let Some(url) = url.ok().and_then(|url| String::from_utf8(url).ok()) else { continue };
+        let Some(url) = noted_url(&dir) else { continue };
         let time = read_state(&dir).ok().flatten().map(|state| state.timestamp);
         noted.push((time, url));
     }

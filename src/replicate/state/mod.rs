@@ -71,5 +71,5 @@ pub(crate) mod record;
 pub(crate) use home::round_trip_for_fuzzing;
 pub use home::{
     Home, HomeError, LOCK, Point, SOCKET, State, StateFile, boot_id, folder_of, home_folder, home_of,
-    image_wish, note_url, noted_replicas, print_of, read_state, replica_folder,
+    image_wish, note_url, noted_replicas, noted_url, print_of, read_state, replica_folder,
 };

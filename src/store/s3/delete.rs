@@ -13,7 +13,7 @@ use super::inner::Inner;
 use super::optional_headers::may_be_refusal;
 use super::retry::Retry;
 use super::xml;
-use crate::base::{limits, untrusted};
+use crate::base::{count, limits, untrusted};
 use crate::store::api::Result;
 use crate::store::{ErrorKind, StoreError};
 
@@ -89,9 +89,9 @@ impl Inner {
             return Err(StoreError::new(
                 kind,
                 format!(
-                    "{subject}: {} of {} objects are still there, among them {} ({}: {}){advice}",
+                    "{subject}: {} of {} still there, among them {} ({}: {}){advice}",
                     failed.len(),
-                    left.len(),
+                    count(left.len(), "object"),
                     untrusted::quote(&e.key),
                     untrusted::quote(&e.code),
                     untrusted::quote(&e.message).trim_end_matches('.')
@@ -101,7 +101,15 @@ impl Inner {
         let Some(first) = failed.first() else { return Ok(None) };
         let failure = Failure::new(
             Class::Transient,
-            format!("{} objects are still there ({})", failed.len(), untrusted::quote(&first.code)),
+            format!(
+                "{} still there ({})",
+                if failed.len() == 1 {
+                    "1 object is".to_owned()
+                } else {
+                    format!("{} objects are", failed.len())
+                },
+                untrusted::quote(&first.code)
+            ),
         );
         left.retain(|key| failed.iter().any(|e| e.key == *key));
         Ok(Some(failure))

@@ -28,6 +28,7 @@ use std::fmt::Write as _;
 
 use super::diff::{Diff, Keyed, Owned, RowChange, RowValues, TableDiff};
 use super::literal::{identifier, literal, string};
+use crate::base::count;
 use crate::view::btree::{Encoding, Stored};
 
 /// Which of the two states the database is in, and which one it gets.
@@ -273,10 +274,15 @@ impl<'a> Part<'a> {
             let table = format!("lsfast_{side}_{}", self.number);
             let _ = writeln!(
                 out,
-                "\n-- {}: {} rows as they {}\nCREATE TEMP TABLE {table}({rowid}{});",
+                "\n-- {}: {} as {}\nCREATE TEMP TABLE {table}({rowid}{});",
                 self.diff.table.name.replace(['\n', '\r'], " "),
-                rows.len(),
-                if side == "from" { "have to be now" } else { "become" },
+                count(rows.len(), "row"),
+                match (side, rows.len()) {
+                    ("from", 1) => "it has to be now",
+                    ("from", _) => "they have to be now",
+                    (_, 1) => "it becomes",
+                    _ => "they become",
+                },
                 self.names("", &self.columns),
             );
             let mut length = 0;

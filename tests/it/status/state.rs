@@ -48,6 +48,9 @@ fn positions_agree_with_the_store() {
     let after = case.status();
     assert_eq!(after["state"], "not running");
     assert_eq!(after["replicas"][0]["durable"]["txid"], txid.as_str());
+    // No config file names the replica; its folder knows the URL.
+    assert!(said["replicas"][0]["url"].is_string(), "{said}");
+    assert_eq!(after["replicas"][0]["url"], said["replicas"][0]["url"]);
     let text = shown(&case.db());
     assert!(text.contains("no lsfast replicates it"), "{text}");
 }

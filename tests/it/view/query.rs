@@ -127,8 +127,11 @@ fn the_shell_travels_and_ends_at_an_error() {
     let output = shell("SELECT nonsense;\nSELECT 1;\n");
     assert_eq!(output.status.code(), Some(1));
     assert!(output.stdout.is_empty() && stderr(&output).contains("no such column"), "{}", stderr(&output));
-    let output = shell(".at sometime\n");
-    assert!(stderr(&output).contains("is not a time"), "{}", stderr(&output));
+    let output = shell("SELECT 7;\n.at sometime\nSELECT 8;\n");
+    let why = stderr(&output);
+    assert!(why.contains("line 2, after which nothing is run: ") && why.contains("is not a time"), "{why}");
+    assert!(!String::from_utf8_lossy(&output.stdout).contains('8'), "not of another state");
+    assert_eq!(output.status.code(), Some(1));
 }
 
 /// `integrity_check` reads all pages, and SQLite sees a whole database at each state.

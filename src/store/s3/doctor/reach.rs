@@ -14,7 +14,7 @@ use tower_service::Service as _;
 use super::certificate::Certificate;
 use crate::base::clock::Millis;
 use crate::base::finding::{Finding, Tell};
-use crate::base::limits;
+use crate::base::{count, limits};
 use crate::config::{Addressing, EndpointUrl, Proxies, Proxy, Scheme, TlsOptions};
 use crate::store::s3::client::Wire;
 use crate::store::s3::http::{connect_words, tls_config};
@@ -177,7 +177,7 @@ async fn encrypt(url: &EndpointUrl, to: SocketAddr, tls: &TlsOptions, tell: Tell
                 tell(Finding::warn(
                     "tls",
                     detail,
-                    format!("the certificate expires in {days} days: renew it on the server"),
+                    format!("the certificate expires in {}: renew it on the server", count(days, "day")),
                 ));
             } else {
                 tell(Finding::ok("tls", detail));

@@ -89,7 +89,7 @@ impl Day {
             .collect::<Vec<_>>();
         let (path, addr) = (dir.path().display(), canned::nobody());
         let text = format!(
-            "addr: {addr}\nverify-interval: 1h\nverify-rate: 100MiB\nl0-retention: 2h\nsnapshot:\n  interval: 2h\ndbs:\n- path: {path}/local/000.db\n  \
+            "addr: {addr}\nverify-interval: 2h\nverify-rate: 100MiB\nl0-retention: 2h\nsnapshot:\n  interval: 2h\ndbs:\n- path: {path}/local/000.db\n  \
              replica:\n    url: file://{path}/disk/replica\n- dir: {path}\n  pattern: '*.db'\n  meta-path: {path}/disk/state\n  \
              replica:\n    url: {}\n    access-key-id: {}\n    secret-access-key: {SECRET_KEY}\n",
             s3::url(faults.addr, "tenants"),
@@ -279,7 +279,14 @@ fn a_day_of_a_hundred_databases_is_forty_lines() {
     day.stored();
     let Day { process, dir, .. } = day;
     let log = process.stop();
-    let lines: Vec<&str> = log.lines().collect();
+    // The store's clock stays where it is, and a request that is under way when the other one jumps
+    // has waited for hours: that is of the test, not of the day.
+    let of_the_test = |line: &str| {
+        line.contains("and that of the store differ; requests are signed by the store")
+            || line.contains("the store works again") && line.ends_with("down=0s")
+            || line.contains("the store is not working") && line.contains("did not answer within")
+    };
+    let lines: Vec<&str> = log.lines().filter(|line| !of_the_test(line)).collect();
     if let Some(keep) = std::env::var_os("LSFAST_DAY_LOG") {
         std::fs::write(keep, &log).expect("a file");
     }

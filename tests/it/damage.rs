@@ -104,6 +104,12 @@ impl Scene {
 
     /// A transaction whose frames are damaged before lsfast has seen one of them.
     fn damaged_transaction(&self, process: &Process, fault: Fault) {
+        self.damaged_while_halted(process, fault);
+        process.signal("CONT");
+    }
+
+    /// The same, and lsfast does not go on.
+    fn damaged_while_halted(&self, process: &Process, fault: Fault) {
         process.signal("STOP");
         let bytes = || std::fs::read(self.dir.path().join("app.db-wal")).expect("the WAL");
         let before = bytes();
@@ -111,7 +117,6 @@ impl Scene {
         let changed = bytes().iter().zip(&before).position(|(new, old)| new != old).unwrap_or(before.len());
         // In the header if the WAL has started over.
         spoil(&self.wal(), (changed as u64).saturating_sub(32) / FRAME + 1, fault);
-        process.signal("CONT");
     }
 
     fn restored(&self) -> Option<String> {
@@ -302,6 +307,22 @@ fn frames_that_change_after_they_were_read_lose_nothing_at_a_clean_stop() {
         let out = dir.path().join("out.db");
         lsfast::restore(&out, &place.url("db"), &[], &[]);
         assert_eq!(sqlite::dump_hash(&out), expected, "{fault:?}, {copied}");
+    }
+}
+
+/// A stop that came before such frames were read as often as it takes left them out.
+#[test]
+fn a_stop_before_the_first_look_at_damage_loses_nothing() {
+    for fault in [Fault::Unsigned, Fault::Checksum, Fault::PageNumber, Fault::Commit] {
+        let scene = Scene::new();
+        let mut process = scene.start();
+        scene.synced();
+        scene.damaged_while_halted(&process, fault);
+        process.signal("TERM");
+        process.signal("CONT");
+        assert!(process.wait().success(), "{fault:?}: {}", process.output());
+        let log = process.output();
+        assert_eq!(scene.restored(), Some(sqlite::dump_hash(&scene.db())), "{fault:?}: {log}");
     }
 }
 

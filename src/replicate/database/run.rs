@@ -279,7 +279,8 @@ impl<'a> Follower<'a> {
                 tokio::task::yield_now().await;
                 continue;
             }
-            if stopping && !self.handoff.is_closing() && self.capture.settles(now) {
+            // Frames that are published and could not be read yet are commits too.
+            if stopping && !self.handoff.is_closing() && self.capture.settles(now) && look.all {
                 self.handoff.close();
             }
             if look.captured {
@@ -348,6 +349,11 @@ impl<'a> Follower<'a> {
         if self.no_hurry() {
             at = at.map(|t| t.max(now + pause));
         }
+        // A stop that is known wakes nothing more. What it waits for may end without a hint.
+        let settling = self.stop.is_asked() && !self.handoff.is_closing();
+        if settling {
+            at = Some(at.map_or(now + BUSY_GAP, |t| t.min(now + BUSY_GAP)));
+        }
         self.give_back_idle_log(now)?;
         tokio::select! {
             result = self.capture.phase().ended() => {
@@ -362,7 +368,7 @@ impl<'a> Follower<'a> {
             }
             () = nap_until(&self.shared.timers, at), if at.is_some() => {}
             joined = self.replicas.join_next() => return self.replica_ended(joined),
-            () = self.stop.asked(), if !self.handoff.is_closing() => {}
+            () = self.stop.asked(), if !settling && !self.handoff.is_closing() => {}
         }
         Ok(None)
     }

@@ -76,10 +76,16 @@ pub(super) fn judge(position: Txid, made: Option<Made>, level: Level, header: &H
     }
 }
 
-/// The files whose headers prove most, best first.
-pub(super) fn witnesses(entries: &[Entry], position: Txid) -> Vec<Entry> {
+/// The files whose headers prove most, best first. Where the mark has the time of an image, that
+/// image comes first: after the clock was set back, it is older than the batch of the same state.
+pub(super) fn witnesses(entries: &[Entry], position: Txid, made: Option<Made>) -> Vec<Entry> {
+    let of_image = made.is_some_and(|made| !made.exact);
     let mut files: Vec<Entry> = entries.iter().filter(|e| e.id.max <= position).copied().collect();
-    files.sort_unstable_by_key(|e| (e.id.level == Level::SNAPSHOT, std::cmp::Reverse(e.id.max), e.id.level));
+    files.sort_unstable_by_key(|e| {
+        let is_image = e.id.level == Level::SNAPSHOT;
+        let is_marked = of_image && is_image && e.id.max == position;
+        (!is_marked, is_image, std::cmp::Reverse(e.id.max), e.id.level)
+    });
     files.truncate(WITNESSES);
     files
 }
@@ -143,8 +149,30 @@ mod tests {
         };
         let all =
             [entry(9, 1, 8), entry(0, 9, 9), entry(1, 3, 7), entry(0, 8, 8), entry(2, 5, 8), entry(0, 1, 1)];
-        let order: Vec<_> = witnesses(&all, Txid(8)).iter().map(|e| (e.id.level.get(), e.id.max.0)).collect();
-        assert_eq!(order, [(0, 8), (2, 8), (1, 7), (0, 1)]);
-        assert_eq!(witnesses(&all[..1], Txid(8)).len(), 1);
+        let order = |made| -> Vec<_> {
+            witnesses(&all, Txid(8), made).iter().map(|e| (e.id.level.get(), e.id.max.0)).collect()
+        };
+        let exact = Some(Made { at: Millis(1000), exact: true });
+        assert_eq!(order(exact), [(0, 8), (2, 8), (1, 7), (0, 1)]);
+        assert_eq!(order(None), order(exact));
+        assert_eq!(witnesses(&all[..1], Txid(8), exact).len(), 1);
+    }
+
+    /// A standby took an image, was told by the batch of the same state that this was another
+    /// history, and took the image again at each look.
+    #[test]
+    fn an_image_from_after_a_clock_was_set_back_proves_its_own_history() {
+        let entry = |n, min, max| Entry {
+            id: LtxId::new(level(n), Txid(min), Txid(max)).unwrap(),
+            size: 1,
+            modified: Millis(0),
+        };
+        let (hour, image) = (3_600_000, Some(Made { at: Millis(1000), exact: false }));
+        let all = [entry(0, 8, 8), entry(9, 1, 7), entry(9, 1, 8)];
+        let files = witnesses(&all, Txid(8), image);
+        assert_eq!(files[0].id, all[2].id);
+        assert_eq!(judge(Txid(8), image, level(9), &header(8, 1000)), Verdict::Same);
+        // What would be asked otherwise.
+        assert_eq!(judge(Txid(8), image, level(0), &header(8, 1000 + hour)), Verdict::Other);
     }
 }

@@ -155,7 +155,7 @@ impl Follower {
         if self.made.is_none() || newest.is_none_or(|newest| newest < self.status.txid) {
             return Ok(Verdict::Unknown);
         }
-        for entry in lineage::witnesses(entries, self.status.txid) {
+        for entry in lineage::witnesses(entries, self.status.txid, self.made) {
             let verdict = self.witness(&entry).await?;
             if verdict != Verdict::Unknown {
                 return Ok(verdict);

@@ -5,25 +5,25 @@
 #   scripts/simulate.sh --seeds 10000            as many
 #   scripts/simulate.sh --from 37 --seeds 1      seed 37 alone
 #   scripts/simulate.sh --seconds 600 ...        begins none after ten minutes
-#   scripts/simulate.sh --tell ...               what happens in each, and each request
-#   scripts/simulate.sh --release ...            optimized: longer to build, faster to run
+#   scripts/simulate.sh --tell ...               what happens in each as it happens, and each request
+#   scripts/simulate.sh --optimize ...           lsfast is compiled with optimizations: longer to build, faster to run
 #
 # The last lines are a summary, and for each seed that fails why, and the command that runs it again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seeds=1000
 from=1
-profile=()
+config=()
 while [ $# -gt 0 ]; do
     case "$1" in
         --seeds) seeds="$2" && shift ;;
         --from) from="$2" && shift ;;
         --seconds) export LSFAST_SIM_SECONDS="$2" && shift ;;
         --tell) export LSFAST_SIM_TELL=1 ;;
-        --release) profile=(--release) ;;
+        --optimize) config=(--config profile.dev.package.lsfast.opt-level=2) ;;
         *) echo "scripts/simulate.sh: unknown argument $1; see the head of the script" >&2 && exit 2 ;;
     esac
     shift
 done
 export LSFAST_SIM_SEEDS="$from-$((from + seeds - 1))"
-exec cargo test "${profile[@]}" --test it sim::histories -- --exact --nocapture
+exec cargo test "${config[@]}" --test sim histories -- --exact --nocapture

@@ -39,7 +39,6 @@ mod restore;
 mod s3;
 mod secrets;
 mod signals;
-mod sim;
 mod status;
 mod stress;
 mod support;

@@ -197,7 +197,7 @@ fn a_name_that_does_not_exist_is_found() {
 
 #[test]
 fn tests_that_the_documents_name_exist() {
-    let folders = ["src", "tests/it"];
+    let folders = ["src", "tests"];
     let sources = folders.iter().flat_map(|folder| files_below(&root().join(folder), ".rs"));
     let (paths, texts): (Vec<PathBuf>, Vec<String>) = sources.unzip();
     let is_test = |name: &str| texts.iter().any(|text| text.contains(&format!("fn {name}")));
@@ -321,7 +321,7 @@ fn each_invariant_is_cited_by_code_and_by_a_test() {
         (if is_test { &mut by_tests } else { &mut by_code }).extend(cited(code));
         by_tests.extend(cited(tests));
     }
-    let tests = files_below(&root().join("tests/it"), ".rs");
+    let tests = files_below(&root().join("tests"), ".rs");
     let others = tests.iter().filter(|(path, _)| !path.ends_with("maps.rs"));
     others.for_each(|(_, text)| by_tests.extend(cited(text)));
     assert_eq!(by_code, names, "cited by code (left) and in docs/design/README.md (right)");

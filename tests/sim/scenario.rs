@@ -31,7 +31,8 @@ impl World {
         self.work("txn 1").await?;
         self.synced(control, Duration::from_secs(60)).await?;
         self.stored.ok_or("nothing is stored")?;
-        bucket.change_manners(|m| m.refuses = Some(500));
+        let status = [500, 403, 503][self.rng.usize(..3)];
+        bucket.change_manners(|m| m.refuses = Some(status));
         self.work("txn 2").await?;
         let before = bucket.requests();
         tokio::time::sleep(Duration::from_secs(3 * 3600)).await;

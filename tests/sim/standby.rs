@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use lsfast::io::{Engine, IoChoice};
 use lsfast::restore::Silent;
 use lsfast::restore::standby::{FollowOptions, follow};
 use rusqlite::{Connection, OpenFlags};
 
-use super::app::state_of;
+use super::app::{App, ask_alone, state_of};
 use super::place::Place;
-use super::world::World;
+use super::world::{World, engine};
 
 /// Pause between two looks of the standby, by the clock of the simulation.
 const INTERVAL: Duration = Duration::from_secs(20);
@@ -34,13 +33,20 @@ impl World {
                     directory,
                     ..FollowOptions::new(&output)
                 };
-                let engine = Engine::new(IoChoice::Plain).expect("an engine");
+                let engine = engine();
                 let (_stopper, stop) = tokio::sync::watch::channel(false);
                 // What it can't go on with it says, and a service manager starts it again.
                 drop(follow(place.store(), &engine, options, &Silent, stop).await);
                 tokio::time::sleep(Duration::from_secs(300)).await;
             }
         });
+    }
+
+    /// Whether the standby has the present state.
+    pub fn is_followed(&mut self) -> bool {
+        let line = format!("other {}", self.dir.join("standby.db").display());
+        let app = self.app.get_or_insert_with(App::start);
+        ask_alone(app, &line).is_ok_and(|answer| answer.states.first() == Some(&self.present))
     }
 
     /// The standby has a state that existed, and in the end the newest one.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::app::App;
 use super::clock;
-use super::place::{files_below, put_files};
+use super::place::{Harm, files_below, put_files};
 use super::world::{Missed, World};
 
 impl World {
@@ -50,11 +50,7 @@ impl World {
         self.counts.accidents += 1;
         self.settle()?;
         match self.rng.u8(..11) {
-            0 | 1 => {
-                self.tell("the application is killed");
-                self.app.take().into_iter().for_each(App::kill);
-                self.open()
-            }
+            0 | 1 => self.kill_app(),
             2 => {
                 self.tell("the state folder is removed");
                 drop(std::fs::remove_dir_all(self.home()));
@@ -65,7 +61,7 @@ impl World {
                 let at = self.rng.usize(..files.len().max(1));
                 let cut = self.rng.bool();
                 if let Some((path, (content, _))) = files.iter_mut().nth(at) {
-                    self.story.push(format!("{} is damaged (cut: {cut})", path.display()));
+                    self.tell(format!("{} is damaged (cut: {cut})", path.display()));
                     let half = content.len() / 2;
                     if cut {
                         content.truncate(half);
@@ -89,16 +85,19 @@ impl World {
                 Ok(())
             }
             9 => self.overwrite(),
-            _ => {
-                self.tell("the database is removed, and another one made");
-                self.alone("close")?;
-                for name in ["app.db", "app.db-wal", "app.db-shm"] {
-                    let _ = std::fs::remove_file(self.dir.join(name));
-                }
-                self.forget_stored();
-                self.open()
-            }
+            _ => self.exchange(),
         }
+    }
+
+    /// Another database takes the place of the first, while lsfast runs or not.
+    pub fn exchange(&mut self) -> Result<(), String> {
+        self.tell("the database is removed, and another one made");
+        self.alone("close")?;
+        for name in ["app.db", "app.db-wal", "app.db-shm"] {
+            let _ = std::fs::remove_file(self.dir.join(name));
+        }
+        self.forget_stored();
+        self.open()
     }
 
     /// Frames that SQLite would not find again are copied to the database file.
@@ -167,7 +166,8 @@ impl World {
             }
             (n, _) => {
                 let (which, at) = (self.rng.usize(..10_000), self.rng.usize(..10_000));
-                if let Some(name) = self.place.harm(which, (n == 2).then_some(at)) {
+                let harm = if n == 2 { Harm::Change(at) } else { Harm::Remove };
+                if let Some(name) = self.place.harm(which, harm) {
                     self.spoiled = true;
                     let what = if n == 2 { "changed" } else { "removed" };
                     self.tell(format!("{name} is {what}"));

@@ -71,6 +71,8 @@ enum Fault {
     Status(u16),
     /// 200 of something that has not understood a word.
     Lie,
+    /// The same with an ETag: an empty one, or the hash of nothing that was sent.
+    LieWithTag(bool),
 }
 
 impl Bucket {
@@ -213,6 +215,10 @@ impl Bucket {
             }
             Some(Fault::Status(status)) => Ok(error(status, "SlowDown")),
             Some(Fault::Lie) => Ok(reply(200, "<html>Down for maintenance</html>")),
+            Some(Fault::LieWithTag(is_empty)) => {
+                let tag = if is_empty { "\"\"".to_owned() } else { etag(b"something else", true) };
+                Ok(with(reply(200, ""), "etag", &tag))
+            }
         }
     }
 }
@@ -279,7 +285,14 @@ impl Inner {
             Fault::Status(503),
             Fault::Status(500),
         ];
-        let of_method = if writes { [Fault::Lie, Fault::Twice] } else { [Fault::Cut, Fault::Cut] };
+        let lie = match self.rng.u8(..4) {
+            0 | 1 => Fault::Lie,
+            2 => Fault::LieWithTag(true),
+            // Where ETags are no MD5s, it could be the right one.
+            _ if self.manners.md5 => Fault::LieWithTag(false),
+            _ => Fault::Lie,
+        };
+        let of_method = if writes { [lie, Fault::Twice] } else { [Fault::Cut, Fault::Cut] };
         let all: Vec<Fault> = of_all.into_iter().chain(of_method).collect();
         Some(all[self.rng.usize(..all.len())])
     }
@@ -322,7 +335,7 @@ impl Inner {
                 let meta = headers.iter().filter(|(name, _)| name.as_str().starts_with("x-amz-meta-"));
                 let meta =
                     meta.filter_map(|(n, v)| Some((n.to_string(), v.to_str().ok()?.to_owned()))).collect();
-                let tag = etag(&body);
+                let tag = etag(&body, self.manners.md5);
                 self.objects.insert(key, Object { body, written: self.now(), meta });
                 let words = source.map_or_else(String::new, |_| {
                     format!(
@@ -334,7 +347,7 @@ impl Inner {
             }
             Method::GET | Method::HEAD => match self.objects.get(&key) {
                 None => error(404, "NoSuchKey"),
-                Some(object) => get(object, headers),
+                Some(object) => get(object, headers, self.manners.md5),
             },
             Method::POST if query.iter().any(|(n, _)| *n == "delete") && !self.manners.deletes_one => {
                 let text = String::from_utf8_lossy(body).into_owned();
@@ -373,7 +386,7 @@ impl Inner {
             format!(
                 "<Contents><Key>{key}</Key><LastModified>{}</LastModified><ETag>{}</ETag><Size>{}</Size></Contents>",
                 object.written.to_rfc3339(),
-                etag(&object.body).replace('"', "&quot;"),
+                etag(&object.body, self.manners.md5).replace('"', "&quot;"),
                 object.body.len()
             )
         };
@@ -393,8 +406,8 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|v| v.to_str().ok())
 }
 
-fn get(object: &Object, headers: &HeaderMap) -> Response<Answer> {
-    let tag = etag(&object.body);
+fn get(object: &Object, headers: &HeaderMap, md5: bool) -> Response<Answer> {
+    let tag = etag(&object.body, md5);
     if header(headers, "if-match").is_some_and(|wanted| wanted != tag) {
         return error(412, "PreconditionFailed");
     }
@@ -417,8 +430,10 @@ fn get(object: &Object, headers: &HeaderMap) -> Response<Answer> {
     with(answer, "etag", &tag)
 }
 
-fn etag(body: &[u8]) -> String {
-    format!("\"{:032x}\"", xxh3_128(body))
+fn etag(body: &[u8], md5: bool) -> String {
+    use md5::Digest as _;
+    let hash = if md5 { u128::from_be_bytes(md5::Md5::digest(body).into()) } else { xxh3_128(body) };
+    format!("\"{hash:032x}\"")
 }
 
 fn reply(status: u16, body: impl Into<Bytes>) -> Response<Answer> {

@@ -23,6 +23,8 @@ pub struct Manners {
     pub refuses: Option<u16>,
     /// Says that more keys follow, without a token to ask for them.
     pub no_tokens: bool,
+    /// Its ETags are MD5s.
+    pub md5: bool,
     /// What it does not support.
     pub lacks: Option<Lack>,
 }

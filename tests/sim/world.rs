@@ -5,9 +5,9 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -33,6 +33,12 @@ pub const PATIENCE: Duration = Duration::from_secs(4 * 3600);
 
 /// What a pipeline ends with.
 type Ended = Result<(), String>;
+
+/// The threads that read and write files, for all histories of this process.
+pub fn engine() -> Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    ENGINE.get_or_init(|| Engine::new(IoChoice::Plain).expect("an engine")).clone()
+}
 
 /// What was counted in a history.
 #[derive(Debug, Clone, Copy, Default)]
@@ -104,6 +110,8 @@ pub struct World {
     pub reader: bool,
     /// The WAL may have frames that SQLite would not find after a kill of the application.
     pub unproven: bool,
+    /// Commits before the last run of lsfast.
+    pub before_last: u64,
     /// The application has closed the database before lsfast was asked to stop.
     pub closed: bool,
     /// What was claimed at some moment, and the replica at that moment.
@@ -116,6 +124,8 @@ pub struct World {
     pub earlier_replica: Option<Copy>,
     pub counts: Counts,
     pub story: Vec<String>,
+    /// What happens is printed as it happens.
+    pub tells: bool,
 }
 
 impl World {
@@ -146,6 +156,7 @@ impl World {
             clock_moved: false,
             reader: false,
             unproven: false,
+            before_last: u64::MAX,
             closed: false,
             frozen: Vec::new(),
             vitals: Arc::default(),
@@ -154,6 +165,7 @@ impl World {
             earlier_replica: None,
             counts: Counts::default(),
             story: Vec::new(),
+            tells: std::env::var_os("LSFAST_SIM_TELL").is_some(),
         }
     }
 
@@ -184,7 +196,11 @@ impl World {
     }
 
     pub fn tell(&mut self, line: impl Into<String>) {
-        self.story.push(line.into());
+        let line = line.into();
+        if self.tells {
+            eprintln!("  {line}");
+        }
+        self.story.push(line);
     }
 
     pub fn home(&self) -> PathBuf {
@@ -227,6 +243,20 @@ impl World {
     pub fn open(&mut self) -> Result<(), String> {
         self.reader = false;
         self.alone(&self.opening(&self.db))
+    }
+
+    /// The application is killed, and another one finds all that was committed.
+    pub fn kill_app(&mut self) -> Result<(), String> {
+        self.tell("the application is killed");
+        let before = self.present.commits;
+        self.app.take().into_iter().for_each(App::kill);
+        self.open()?;
+        match self.present.commits {
+            n if n < before => {
+                Err(format!("{before} commits before a kill of the application, {n} after it"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What an application does first.
@@ -287,8 +317,8 @@ impl World {
             directories: Vec::new(),
             once: once.then_some(Once { snapshot: self.plan.short, retention: self.plan.short }),
             safety_tick: self.plan.safety_tick,
-            engine: Engine::new(IoChoice::Plain).expect("an engine"),
-            shutdown_timeout: Duration::from_secs(600),
+            engine: engine(),
+            shutdown_timeout: Duration::from_secs(60),
             once_timeout: once.then_some(Duration::from_secs(900)),
             observer,
             vitals,
@@ -332,8 +362,8 @@ impl World {
                 Life::Last => self.come_to_an_end(&control, &pipeline).await?,
                 Life::Refused => self.refused(&control).await?,
                 Life::Once => {
-                    let _ = tokio::time::timeout(PATIENCE, pipeline).await;
-                    return Ok(());
+                    let ended = tokio::time::timeout(PATIENCE, pipeline).await;
+                    return ended.map(drop).map_err(|_| "--once does not end".to_owned());
                 }
                 Life::Random if self.drive(&control, &pipeline).await? => {}
                 Life::Random => return Ok(()),
@@ -364,6 +394,7 @@ impl World {
     /// Nothing fails any more.
     fn heal(&mut self) {
         self.tell("all faults end");
+        self.before_last = self.present.commits;
         if let Place::Bucket(bucket) = &self.place {
             bucket.change_manners(|m| (m.faults, m.is_down, m.refuses) = (0, false, None));
         }

@@ -4,19 +4,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use lsfast::base::Txid;
 use lsfast::base::clock::Millis;
-use lsfast::io::{Engine, IoChoice};
+use lsfast::base::{Txid, limits};
 use lsfast::restore::{self, PointState, RestoreError, RestoreOptions, Silent, Until, VerifyOptions};
 use lsfast::store::Store;
 use rusqlite::{Connection, OpenFlags};
 
 use super::app::{State, state_of};
-use super::world::World;
+use super::place::Harm;
+use super::world::{World, engine};
 
 /// States that are restored by their TXID, of all that are offered: in the end, and before.
-const RESTORED: usize = 24;
-const RESTORED_MEANWHILE: usize = 4;
+const RESTORED: usize = 10;
+const RESTORED_MEANWHILE: usize = 3;
+
+/// Files that are damaged in the end, one at a time.
+const DAMAGED: usize = 3;
 
 impl World {
     /// Restores the newest state, and some of the others.
@@ -32,6 +35,9 @@ impl World {
             self.check_frozen().await?;
             self.check_newest(&store, is_last).await?;
             self.check_points(&store, if is_last { RESTORED } else { RESTORED_MEANWHILE }).await?;
+            for _ in 0..if is_last && !self.harmed { DAMAGED } else { 0 } {
+                self.check_damaged().await?;
+            }
             self.check_verified(&store).await
         });
         drop(local);
@@ -60,10 +66,38 @@ impl World {
         if txid.0 < durable && !self.harmed {
             return Err(format!("the store has answered for TXID {durable}, and {txid} is restored"));
         }
+        let now = Millis::now().0;
+        let latest = now + i64::try_from(limits::CLOCK_AHEAD.as_millis()).unwrap_or_default();
+        if is_last && self.plan.manners.clock == 0 && state.commits > self.before_last {
+            let points = restore::points(store, 1).await.map_err(|e| format!("the newest state: {e}"))?.0;
+            if let Some(point) = points.iter().find(|p| p.created.0 > latest) {
+                return Err(format!("{:?}: it is {now}, and the newest state is later", point.created));
+            }
+        }
         if is_last && state != self.present {
             return Err(format!("{state:?} is restored, and the database is {:?}", self.present));
         }
         Ok(())
+    }
+
+    /// A restore of a replica with one damaged file is right, or an error; and it is right if the
+    /// file is not needed.
+    async fn check_damaged(&mut self) -> Result<(), String> {
+        let (which, at, cut) = (self.rng.usize(..10_000), self.rng.usize(..10_000), self.rng.bool());
+        let [without, damaged] =
+            [Harm::Remove, if cut { Harm::Cut(at) } else { Harm::Change(at) }].map(|harm| {
+                let copy = self.place.frozen(&self.dir.join(format!("harmed-{}", harm == Harm::Remove)));
+                (copy.harm(which, harm), copy.store())
+            });
+        let Some(name) = damaged.0 else { return Ok(()) };
+        let unneeded = matches!(self.restored(&without.1, Until::Newest).await,
+            Ok((_, Ok(state))) if state == self.present);
+        match self.restored(&damaged.1, Until::Newest).await {
+            Ok((_, Ok(state))) if state == self.present => Ok(()),
+            Ok((txid, state)) => Err(format!("{name} is damaged, and {txid} is restored: {state:?}")),
+            Err(e) if unneeded => Err(format!("{name} is damaged and not needed, and yet: {e}")),
+            Err(_) => Ok(()),
+        }
     }
 
     /// A replica to which nothing was done has no damage, and all its states can be restored.
@@ -144,7 +178,7 @@ impl World {
         self.counts.restores += 1;
         let output = self.output();
         let _ = std::fs::remove_file(&output);
-        let engine = Engine::new(IoChoice::Plain).expect("an engine");
+        let engine = engine();
         let options = RestoreOptions { state: until.into(), ..RestoreOptions::new(&output) };
         let report = restore::run(Arc::clone(store), &engine, options, &Silent).await?;
         Ok((report.txid, read(&output)))

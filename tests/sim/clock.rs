@@ -1,39 +1,43 @@
 //! A clock that jumps over every wait: hours of backoffs, intervals and retention pass within
 //! milliseconds.
 //!
-//! The program's time is the kernel's plus [`AHEAD`]. What the standard library, tokio and SQLite
-//! ask for the time or wait with is defined here in the place of libc's: `clock_gettime`,
-//! `epoll_wait`, `timerfd_settime`, `nanosleep`, `clock_nanosleep` and `syscall`. Unless [`start`]
-//! was called they do what libc does, so that no other test of this binary notices them.
+//! What the standard library, tokio and SQLite ask for the time or wait with is defined here in the
+//! place of libc's: `clock_gettime`, `epoll_wait`, `timerfd_settime`, `nanosleep` and
+//! `clock_nanosleep`; what shows whether a thread has something to do is in [`threads`]. Unless
+//! [`start`] was called they do what libc does.
 //!
 //! When the thread of the simulation waits for events, and no other thread of the process has
-//! anything to do, the clock jumps to the end of the shortest wait. While a thread works, time goes
-//! by as it does outside.
+//! anything to do, the clock jumps to the end of the shortest wait. While a thread works, the clock
+//! nearly stands still: no history depends on how fast the machine is. Only while another process
+//! works for this one does time go by as it does outside.
 #![allow(unsafe_code, reason = "libc's functions can only be replaced by unsafe code")]
 
 use std::cell::Cell;
 use std::ffi::CStr;
-use std::fs::File;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use libc::{c_int, c_long, clockid_t, timespec};
+use libc::{c_int, clockid_t, timespec};
+
+use super::threads;
 
 /// Whether the clock jumps.
 static ON: AtomicBool = AtomicBool::new(false);
-/// Nanoseconds by which the program's clocks are ahead of the kernel's.
-static AHEAD: AtomicI64 = AtomicI64::new(0);
-/// Nanoseconds by which the wall clock alone is ahead of that.
+/// The monotonic clock of the program in nanoseconds, years ahead of the kernel's, so that the
+/// kernel ends no wait by itself.
+static TIME: AtomicI64 = AtomicI64::new(0);
+/// Nanoseconds by which the wall clock is ahead of [`TIME`] as a history begins.
+static WALL_BASE: AtomicI64 = AtomicI64::new(0);
+/// Nanoseconds by which the wall clock was set since then.
 static WALL: AtomicI64 = AtomicI64::new(0);
+/// The thread of the simulation waits for events.
+static DRIVER_WAITS: AtomicBool = AtomicBool::new(false);
 /// Another process has something to do.
 static OUTSIDE: AtomicBool = AtomicBool::new(false);
 /// No thread may sleep any more.
 static DRAINS: AtomicBool = AtomicBool::new(false);
-/// How often a thread was woken, or may have been.
-static WAKES: AtomicU64 = AtomicU64::new(0);
 /// When the sleep of each sleeping thread ends.
 static SLEEPERS: Mutex<Vec<i64>> = Mutex::new(Vec::new());
 thread_local! {
@@ -41,11 +45,6 @@ thread_local! {
     static IS_DRIVER: Cell<bool> = const { Cell::new(false) };
 }
 
-/// How many threads there were, and the state of each but the driver's. One that ran at the last
-/// look is the first.
-static THREADS: Mutex<(u64, Vec<Thread>)> = Mutex::new((0, Vec::new()));
-/// [`WAKES`] before the last look that found no thread at work.
-static IDLE_SINCE: AtomicU64 = AtomicU64::new(u64::MAX);
 /// Timer descriptors that are armed, and when they expire.
 static TIMERS: Mutex<Vec<(c_int, i64)>> = Mutex::new(Vec::new());
 
@@ -57,14 +56,38 @@ const LOOK_AGAIN_MAX: i64 = 150_000;
 /// Looks within which a timer that is due is seen to expire.
 const EXPIRES_WITHIN: u32 = 200;
 
-fn lock<T>(of: &'static Mutex<T>) -> MutexGuard<'static, T> {
+/// Nanoseconds that one look at the clock takes.
+const LOOK: i64 = 200;
+/// Nanoseconds by which the program's clock is ahead of the kernel's at first.
+const AHEAD: i64 = 10 * 365 * 86_400 * 1_000_000_000;
+/// A history begins at midnight, so that levels end at the same moments of it.
+const DAY: i64 = 86_400 * 1_000_000_000;
+/// Nanoseconds of other threads' work after which time goes by as outside: they may wait for it.
+const PATIENCE: i64 = 2_000_000_000;
+
+/// Whether any thread sleeps by this clock.
+pub fn are_asleep() -> bool {
+    !lock(&SLEEPERS).is_empty()
+}
+
+pub fn lock<T>(of: &'static Mutex<T>) -> MutexGuard<'static, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// From now on the clock jumps over the waits of the calling thread.
 pub fn start() {
     IS_DRIVER.set(true);
+    TIME.store(kernel(libc::CLOCK_MONOTONIC) + AHEAD, Relaxed);
+    threads::start();
     ON.store(true, Relaxed);
+}
+
+/// A history begins: whatever came before, the wall clock shows the beginning of tomorrow.
+pub fn begin() {
+    let tomorrow = (kernel(libc::CLOCK_REALTIME) / DAY + 1) * DAY;
+    WALL_BASE.store(tomorrow - TIME.load(Relaxed), Relaxed);
+    WALL.store(0, Relaxed);
+    lock(&TIMERS).clear();
 }
 
 /// Sets the wall clock this far from what it would be, in milliseconds.
@@ -75,16 +98,8 @@ pub fn set_wall(ms: i64) {
 /// Another process works for this one, so that time goes by as it does outside.
 pub fn outside(works: bool) {
     OUTSIDE.store(works, Relaxed);
-    may_wake();
+    threads::may_wake();
 }
-
-/// Another process may have woken a thread that waits for a lock.
-pub fn may_wake() {
-    WAKES.fetch_add(1, Relaxed);
-}
-
-/// The file with the state of a thread, and where the state is in it: `TID (NAME) STATE ...`.
-struct Thread(File, Cell<usize>);
 
 /// Ends the sleeps of all threads at once, from now on or no longer.
 pub fn drain(drains: bool) {
@@ -101,9 +116,17 @@ pub fn pause(time: Duration) {
     unsafe { libc::syscall(libc::SYS_nanosleep, &raw const wait, std::ptr::null_mut::<timespec>()) };
 }
 
+/// A real wait until there is something to read.
+pub fn wait_for(stream: &std::os::unix::net::UnixStream) {
+    use std::os::fd::AsRawFd as _;
+    let mut one = libc::pollfd { fd: stream.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one descriptor that outlives the call.
+    unsafe { libc::poll(&raw mut one, 1, -1) };
+}
+
 /// Time since the start of the host, without any jump.
 pub fn real() -> Duration {
-    Duration::from_nanos((now() - AHEAD.load(Relaxed)) as u64)
+    Duration::from_nanos(kernel(libc::CLOCK_MONOTONIC) as u64)
 }
 
 fn spec(nanos: i64) -> timespec {
@@ -116,9 +139,14 @@ fn nanos(time: &timespec) -> i64 {
 
 /// The monotonic clock with its jumps.
 fn now() -> i64 {
+    TIME.fetch_add(LOOK, Relaxed) + LOOK
+}
+
+/// A clock of the kernel.
+fn kernel(id: clockid_t) -> i64 {
     let mut time = spec(0);
     // SAFETY: `time` outlives the call, which only writes to it.
-    unsafe { clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    unsafe { kernel_clock(id, &raw mut time) };
     nanos(&time)
 }
 
@@ -127,58 +155,13 @@ fn is_driver() -> bool {
     IS_DRIVER.try_with(Cell::get).unwrap_or(false)
 }
 
-/// Whether any other thread of this process runs. Those that sleep do so until a call of
-/// [`syscall`] wakes them, so that their states are rarely read. The kernel tells the number of
-/// threads as the links of their folder.
-fn others_run() -> bool {
-    let wakes = WAKES.load(SeqCst);
-    let count = std::fs::metadata("/proc/self/task").map_or(0, |m| m.nlink());
-    let mut known = lock(&THREADS);
-    if known.0 == count {
-        if IDLE_SINCE.load(Relaxed) == wakes && lock(&SLEEPERS).is_empty() {
-            return false;
-        }
-        match known.1.iter().position(|thread| thread.runs() != Some(false)) {
-            None => {
-                IDLE_SINCE.store(wakes, Relaxed);
-                return false;
-            }
-            Some(at) if known.1[at].runs().is_some() => {
-                known.1.swap(0, at);
-                return true;
-            }
-            Some(_) => {}
-        }
-    }
-    // SAFETY: takes nothing, and cannot fail.
-    let own = unsafe { libc::gettid() }.to_string();
-    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let others = threads.filter(|t| t.file_name().to_str() != Some(&own));
-    let files = others.filter_map(|t| File::open(t.path().join("stat")).ok());
-    *known = (count, files.map(|file| Thread(file, Cell::new(0))).collect());
-    true
-}
-
-impl Thread {
-    /// Whether it runs; `None` if it has ended.
-    fn runs(&self) -> Option<bool> {
-        let mut line = [0; 64];
-        let len = self.0.read_at(&mut line, 0).ok().filter(|len| *len > 0)?;
-        let mut at = self.1.get();
-        if at < 2 || line[at - 2..at] != *b") " {
-            at = line[..len].windows(2).position(|w| w == b") ")? + 2;
-            self.1.set(at);
-        }
-        Some(!b"SZX".contains(line.get(at)?))
-    }
-}
-
-/// Moves the clock, and the timers with it.
+/// Moves the clock, and lets the timers expire that are due then.
 fn jump(by: i64) {
-    AHEAD.fetch_add(by.max(0), Relaxed);
-    let now = now();
+    let now = TIME.fetch_add(by.max(0), Relaxed) + by.max(0);
     lock(&TIMERS).retain(|(fd, at)| {
-        arm(*fd, (at - now).max(1));
+        if *at <= now {
+            arm(*fd, 1);
+        }
         *at > now
     });
 }
@@ -192,7 +175,7 @@ fn arm(timer: c_int, wait: i64) -> c_int {
 }
 
 /// The function of libc that a definition here replaces.
-fn replaced(name: &CStr, known: &AtomicUsize) -> usize {
+pub fn replaced(name: &CStr, known: &AtomicUsize) -> usize {
     match known.load(Relaxed) {
         0 => {
             // SAFETY: the name ends with a zero byte; the result is only used as that function.
@@ -207,17 +190,19 @@ fn replaced(name: &CStr, known: &AtomicUsize) -> usize {
 
 /// # Safety
 /// As `clock_gettime(2)`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn clock_gettime(id: clockid_t, time: *mut timespec) -> c_int {
+unsafe fn kernel_clock(id: clockid_t, time: *mut timespec) -> c_int {
     static KNOWN: AtomicUsize = AtomicUsize::new(0);
     type Get = unsafe extern "C" fn(clockid_t, *mut timespec) -> c_int;
     // SAFETY: libc's function has this type.
     let get: Get = unsafe { std::mem::transmute(replaced(c"clock_gettime", &KNOWN)) };
     // SAFETY: the caller keeps the rules of `clock_gettime`.
-    let done = unsafe { get(id, time) };
-    if done != 0 || !ON.load(Relaxed) {
-        return done;
-    }
+    unsafe { get(id, time) }
+}
+
+/// # Safety
+/// As `clock_gettime(2)`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn clock_gettime(id: clockid_t, time: *mut timespec) -> c_int {
     let wall = matches!(id, libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE);
     let other = [
         libc::CLOCK_MONOTONIC,
@@ -225,12 +210,14 @@ pub unsafe extern "C" fn clock_gettime(id: clockid_t, time: *mut timespec) -> c_
         libc::CLOCK_MONOTONIC_COARSE,
         libc::CLOCK_BOOTTIME,
     ];
-    if wall || other.contains(&id) {
-        let ahead = AHEAD.load(Relaxed) + if wall { WALL.load(Relaxed) } else { 0 };
-        // SAFETY: the call above has written to it.
-        unsafe { *time = spec(nanos(&*time) + ahead) };
+    if !ON.load(Relaxed) || !wall && !other.contains(&id) {
+        // SAFETY: the caller keeps the rules of `clock_gettime`.
+        return unsafe { kernel_clock(id, time) };
     }
-    done
+    let ahead = if wall { WALL_BASE.load(Relaxed) + WALL.load(Relaxed) } else { 0 };
+    // SAFETY: the caller passes a place for the time.
+    unsafe { *time = spec(now() + ahead) };
+    0
 }
 
 /// # Safety
@@ -251,28 +238,35 @@ pub unsafe extern "C" fn epoll_wait(
         return wait(timeout);
     }
     let end = (timeout >= 0).then(|| now() + i64::from(timeout) * 1_000_000);
-    let mut pause_ns = LOOK_AGAIN;
-    loop {
+    let (mut pause_ns, mut looked, mut busy_ns, mut looks) = (LOOK_AGAIN, None, 0, 0);
+    DRIVER_WAITS.store(true, Relaxed);
+    let found = loop {
+        // In this order: what a thread has done before it waits is seen.
+        let busy = OUTSIDE.load(Relaxed) || threads::others_run(looks);
         let found = wait(0);
         if found != 0 || timeout == 0 {
-            return found;
+            break found;
         }
-        if OUTSIDE.load(Relaxed) || others_run() {
-            if end.is_some_and(|end| now() >= end) {
-                return 0;
-            }
+        if busy {
+            looks += 1;
+            let before = looked.unwrap_or_else(|| kernel(libc::CLOCK_MONOTONIC));
             let (mut one, time) =
                 (libc::pollfd { fd: epfd, events: libc::POLLIN, revents: 0 }, spec(pause_ns));
             pause_ns = (pause_ns + pause_ns / 2).min(LOOK_AGAIN_MAX);
             // SAFETY: one descriptor that outlives the call, a time that is only read, no mask.
             unsafe { libc::ppoll(&raw mut one, 1, &raw const time, std::ptr::null()) };
+            let after = kernel(libc::CLOCK_MONOTONIC);
+            looked = Some(after);
+            busy_ns += after - before;
+            if OUTSIDE.load(Relaxed) || busy_ns > PATIENCE {
+                jump(after - before);
+            }
+            if end.is_some_and(|end| now() >= end) {
+                break 0;
+            }
             continue;
         }
-        // A thread may have finished its work between the two looks.
-        let found = wait(0);
-        if found != 0 {
-            return found;
-        }
+        (looked, busy_ns, looks) = (None, 0, 0);
         let timers: Vec<i64> = lock(&TIMERS).iter().map(|(_, at)| *at).collect();
         let sleepers = lock(&SLEEPERS).clone();
         let Some(next) = end.into_iter().chain(timers).chain(sleepers).min() else {
@@ -282,20 +276,19 @@ pub unsafe extern "C" fn epoll_wait(
         jump(next - now());
         pause_ns = LOOK_AGAIN;
         if end.is_some_and(|end| now() >= end) {
-            return wait(0);
+            break 0;
         }
         // The thread that sleeps, or the timer, needs a moment to be seen.
         if !lock(&SLEEPERS).is_empty() {
             pause(Duration::from_micros(5));
             continue;
         }
-        for _ in 0..EXPIRES_WITHIN {
-            let found = wait(0);
-            if found != 0 {
-                return found;
-            }
+        if let Some(found) = (0..EXPIRES_WITHIN).map(|_| wait(0)).find(|found| *found != 0) {
+            break found;
         }
-    }
+    };
+    DRIVER_WAITS.store(false, Relaxed);
+    found
 }
 
 /// # Safety
@@ -315,35 +308,11 @@ pub unsafe extern "C" fn timerfd_settime(
         if wait > 0 {
             timers.push((fd, now() + wait));
         }
+        // Until then it does not run.
+        return arm(fd, 0);
     }
     // SAFETY: the caller keeps the rules of `timerfd_settime`.
     unsafe { libc::syscall(libc::SYS_timerfd_settime, fd, flags, new, old) as c_int }
-}
-
-/// Notes who wakes threads: the standard library does so by this function.
-///
-/// # Safety
-/// As `syscall(2)`, which takes any number of arguments: more than are passed are read, and ignored
-/// by the kernel.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn syscall(
-    number: c_long,
-    a: c_long,
-    b: c_long,
-    c: c_long,
-    d: c_long,
-    e: c_long,
-    f: c_long,
-) -> c_long {
-    static KNOWN: AtomicUsize = AtomicUsize::new(0);
-    type Call = unsafe extern "C" fn(c_long, ...) -> c_long;
-    if number == libc::SYS_futex && !matches!(b as c_int & 0x7f, libc::FUTEX_WAIT | libc::FUTEX_WAIT_BITSET) {
-        WAKES.fetch_add(1, SeqCst);
-    }
-    // SAFETY: libc's function has this type.
-    let call: Call = unsafe { std::mem::transmute(replaced(c"syscall", &KNOWN)) };
-    // SAFETY: the caller keeps the rules of the call.
-    unsafe { call(number, a, b, c, d, e, f) }
 }
 
 /// Sleeps until `end` of the clock that jumps.
@@ -352,9 +321,18 @@ fn sleep_until(end: i64) {
         return jump(end - now());
     }
     lock(&SLEEPERS).push(end);
+    threads::sleeps(true);
+    let mut looked = kernel(libc::CLOCK_MONOTONIC);
     while now() < end && !DRAINS.load(Relaxed) {
         pause(Duration::from_micros(30));
+        let at = kernel(libc::CLOCK_MONOTONIC);
+        // The driver may wait for this thread, and moves no clock then.
+        if !DRIVER_WAITS.load(Relaxed) {
+            jump(at - looked);
+        }
+        looked = at;
     }
+    threads::sleeps(false);
     let mut sleepers = lock(&SLEEPERS);
     if let Some(at) = sleepers.iter().position(|s| *s == end) {
         sleepers.swap_remove(at);

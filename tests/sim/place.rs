@@ -24,6 +24,28 @@ pub enum Copy {
     Directory(Files),
 }
 
+/// What happens to a stored file; where that is at one place of it, at this one or by its length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Harm {
+    Remove,
+    Change(usize),
+    Cut(usize),
+}
+
+impl Harm {
+    /// What is left of this content, if anything.
+    fn of(self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let mut bytes = bytes.to_vec();
+        let len = bytes.len().max(1);
+        match self {
+            Harm::Remove => return None,
+            Harm::Change(at) => bytes.iter_mut().skip(at % len).take(1).for_each(|b| *b ^= 0x21),
+            Harm::Cut(at) => bytes.truncate(at % len),
+        }
+        Some(bytes)
+    }
+}
+
 /// Files by path, each with the time of its last change.
 pub type Files = BTreeMap<PathBuf, (Vec<u8>, SystemTime)>;
 
@@ -104,32 +126,22 @@ impl Place {
         }
     }
 
-    /// Removes one stored file, or changes a byte of it.
-    pub fn harm(&self, which: usize, byte: Option<usize>) -> Option<String> {
-        let spoil = |bytes: &mut Vec<u8>, at: usize| {
-            let at = at % bytes.len().max(1);
-            bytes.iter_mut().skip(at).take(1).for_each(|b| *b ^= 0x21);
-        };
+    /// Damages one stored file. Returns its name.
+    pub fn harm(&self, which: usize, harm: Harm) -> Option<String> {
         match self {
             Place::Bucket(bucket) => bucket.change(|objects| {
                 let key = objects.keys().nth(which % objects.len().max(1))?.clone();
-                match (byte, objects.get_mut(&key)) {
-                    (Some(at), Some(object)) => {
-                        let mut bytes = object.body.to_vec();
-                        spoil(&mut bytes, at);
-                        object.body = bytes.into();
-                    }
-                    _ => drop(objects.remove(&key)),
+                match objects.get(&key).and_then(|object| harm.of(&object.body)) {
+                    Some(bytes) => objects.get_mut(&key)?.body = bytes.into(),
+                    None => drop(objects.remove(&key)),
                 }
                 Some(key)
             }),
             Place::Directory(dir) => {
                 let files = files_below(dir);
                 let (path, (bytes, modified)) = files.iter().nth(which % files.len().max(1))?;
-                let mut bytes = bytes.clone();
-                match byte {
-                    Some(at) => {
-                        spoil(&mut bytes, at);
+                match harm.of(bytes) {
+                    Some(bytes) => {
                         std::fs::write(path, bytes).ok()?;
                         std::fs::File::options().write(true).open(path).ok()?.set_modified(*modified).ok()?;
                     }

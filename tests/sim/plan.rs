@@ -54,6 +54,7 @@ impl Plan {
             is_down: false,
             refuses: None,
             no_tokens: no_tokens && !lists_whole,
+            md5: rng.bool(),
             lacks: (rng.u8(..5) < 3)
                 .then(|| pick(rng, &[Lack::Copies, Lack::Checksums, Lack::ChecksumMode, Lack::AllButMd5])),
         };
@@ -66,8 +67,8 @@ impl Plan {
             concurrent: rng.u8(..10) < 4,
             sync_interval: Duration::from_millis(pick(rng, &[0, 0, 100, 1000])),
             safety_tick: Duration::from_secs(pick(rng, &[1, 60, 60])),
-            lives: rng.u32(1..=4),
-            steps: rng.u32(3..=16),
+            lives: rng.u32(1..=3),
+            steps: rng.u32(2..=14),
             short: rng.bool(),
             harms: rng.u8(..5) < 2,
             rival: rng.u8(..5) == 0,

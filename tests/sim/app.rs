@@ -10,10 +10,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::clock;
+use super::{clock, threads};
 
 /// Set for the process of the application.
 const ROLE: &str = "LSFAST_SIM_APP";
@@ -47,7 +47,7 @@ impl App {
         let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
         ours.set_nonblocking(true).expect("a socket that does not wait");
         let mut command = Command::new(std::env::current_exe().expect("this program"));
-        command.args(["sim::app", "--exact", "--ignored", "--nocapture"]).env(ROLE, "1");
+        command.args(["app", "--exact", "--ignored", "--nocapture"]).env(ROLE, "1");
         command.stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs))).stdout(Stdio::null());
         let child = command.spawn().expect("the application starts");
         App { child, stream: ours }
@@ -138,7 +138,7 @@ pub struct Open {
 fn obey(line: &str, open: &mut Option<Open>) -> rusqlite::Result<()> {
     let words: Vec<&str> = line.split(' ').collect();
     let number = |at: usize| words.get(at).and_then(|w| w.parse::<u64>().ok()).unwrap_or(0);
-    if let Some(open) = open.as_mut().filter(|_| !["open", "close"].contains(&words[0])) {
+    if let Some(open) = open.as_mut().filter(|_| !["open", "close", "other"].contains(&words[0])) {
         open.end_held()?;
     }
     match (words[0], open.as_mut()) {
@@ -147,6 +147,10 @@ fn obey(line: &str, open: &mut Option<Open>) -> rusqlite::Result<()> {
             *open = Some(Open::new(words[1], number(2), number(3), number(4))?);
         }
         ("close", _) => *open = None,
+        ("other", Some(o)) => {
+            let other = Connection::open_with_flags(words[1], OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            o.states.push(state_of(&other)?);
+        }
         (_, None) => return Err(rusqlite::Error::InvalidQuery),
         ("txn", Some(o)) => o.transaction(&mut Rng::with_seed(number(1)))?,
         ("burst", Some(o)) => {
@@ -297,10 +301,10 @@ pub fn ask_alone(app: &mut App, line: &str) -> Result<Answer, String> {
         match app.stream.read(&mut piece) {
             Ok(0) => return Err(format!("{line}: the application has ended")),
             Ok(n) => answer.extend_from_slice(&piece[..n]),
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => clock::pause(Duration::from_micros(10)),
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => clock::wait_for(&app.stream),
             Err(e) => return Err(format!("{line}: {e}")),
         }
     }
-    clock::may_wake();
+    threads::may_wake();
     Answer::read(&String::from_utf8_lossy(&answer))
 }

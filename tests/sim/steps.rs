@@ -7,13 +7,15 @@ use std::time::Duration;
 use lsfast::replicate::Control;
 use tokio::task::JoinHandle;
 
-use super::app::App;
 use super::place::Place;
 use super::world::{Missed, PATIENCE, World};
 
 /// Requests after the last commit, in addition to one in ten seconds: what was committed before is
 /// stored, merged and deleted, with pages of listings that name two keys, and retries.
 const REQUESTS_MAX: u64 = 600;
+
+/// Time within which frames that can't be proven are copied to the database file.
+const PROVEN: Duration = Duration::from_secs(60);
 
 /// Time within which all is stored if nothing fails, by the clock of the simulation.
 const SOON: Duration = Duration::from_secs(600);
@@ -117,18 +119,23 @@ impl World {
                 let seed = self.rng.u32(..);
                 self.work_meanwhile(&format!("index {seed}")).await
             }
-            61..63 if !self.unproven => {
-                self.tell("the application is killed");
-                self.app.take().into_iter().for_each(App::kill);
-                self.open()
-            }
+            61..63 if !self.unproven => self.kill_app(),
             63..67 if self.plan.rival => self.rival(),
             55..70 => self.sleep(1..100).await,
             70..80 => self.sleep(100..5_000).await,
-            80..86 => self.sleep(5_000..3_600_000).await,
+            80..86 => {
+                let most = 5_000 << self.rng.u32(1..10);
+                self.sleep(5_000..most).await
+            }
             86..92 => {
                 self.change_manners();
                 Ok(())
+            }
+            92 if !self.unproven && self.rng.u8(..3) == 0 => {
+                self.counts.accidents += 1;
+                // It takes a while to be noticed.
+                self.failed = true;
+                self.exchange()
             }
             92..94 if self.rng.bool() => {
                 self.counts.accidents += 1;
@@ -150,6 +157,8 @@ impl World {
             self.missed = Some(Missed::Paused(self.present.commits));
         }
         let alone = !self.plan.verifies && !self.plan.standby && !self.plan.rival;
+        // By then they are in the database file, unless a reader keeps them from it.
+        self.unproven &= self.reader || time < PROVEN;
         if alone && asked > REQUESTS_MAX + time.as_secs() / 10 {
             return Err(format!("{asked} requests in {time:?} in which nothing was committed"));
         }
@@ -231,7 +240,12 @@ impl World {
         }
         if self.plan.standby {
             // It notices another history by and by, and begins again after a pause.
-            self.sleep(3_600_000..3_600_001).await?;
+            for _ in 0..60 {
+                self.sleep(60_000..60_001).await?;
+                if self.is_followed() {
+                    break;
+                }
+            }
         }
         if self.plan.short {
             self.sleep(1_000..900_000).await?;

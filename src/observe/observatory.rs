@@ -33,7 +33,7 @@ pub struct Options {
     pub socket: Option<PathBuf>,
     /// Permissions of all sockets; 0600 if `None`.
     pub mode: Option<u32>,
-    /// Serve HTTP here: `HOST:PORT`, or `:PORT` for all addresses of the host.
+    /// Serve HTTP here: `HOST:PORT`, or `:PORT` for this host only.
     pub addr: Option<String>,
     /// Token that requests to `addr` have to show; `None` for nothing.
     pub token: Option<Secret>,

@@ -1,8 +1,13 @@
 //! Stores that are reached by way of a proxy only.
 
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 
+use crate::support::canned;
 use crate::support::lsfast::{self, stderr};
+use crate::support::process::{Process, until};
 use crate::support::proxy::{ForwardProxy, Speaks};
 use crate::support::s3::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 use crate::support::sqlite::{self, Workload};
@@ -94,4 +99,62 @@ fn what_is_wrong_with_a_proxy_is_told() {
     assert!(!told.contains("proxy"), "hosts of this machine are reached directly: {told}");
     let told = ask("https://store.internal", "HTTPS_PROXY", "ftp://user:hush@proxy");
     assert!(told.contains("not the URL of a proxy") && !told.contains("hush"), "{told}");
+}
+
+/// The programs that companies run: their answers to CONNECT and to whole URLs, kept connections, a
+/// password. They resolve the store's name by a file of the test.
+#[test]
+fn the_proxies_of_others_are_passed() {
+    let dir = tempfile::tempdir().expect("a folder");
+    // Squid gives its rights away.
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    let hosts = dir.path().join("hosts");
+    std::fs::write(&hosts, "127.0.0.1 store.internal\n").expect("a file");
+    let s3 = S3Server::start();
+    let tls = TlsServer::start(s3.addr, &["store.internal"], &rustls::version::TLS13);
+    for (name, settings, user) in [
+        ("tinyproxy", "Listen 127.0.0.1\nPort {port}\nBasicAuth user hush\nTimeout 60\n", "user:hush@"),
+        (
+            "squid",
+            "http_port 127.0.0.1:{port}\nhttp_access allow all\nhosts_file {hosts}\npid_filename none\ncache deny all\n\
+             access_log none\ncache_log /dev/null\nnetdb_filename none\nshutdown_lifetime 0 seconds\nvisible_hostname test\n",
+            "",
+        ),
+    ] {
+        let places = ["/usr/sbin", "/usr/bin"].map(|folder| Path::new(folder).join(name));
+        let Some(program) = places.iter().find(|p| p.exists()) else {
+            eprintln!("SKIPPED: {name} is not installed (apt install {name})");
+            continue;
+        };
+        let addr = canned::nobody();
+        let text = settings.replace("{port}", &addr.port().to_string());
+        let config = dir.path().join(name);
+        std::fs::write(&config, text.replace("{hosts}", &hosts.display().to_string())).expect("a file");
+        let mut command = match name {
+            "squid" => Command::new(program),
+            // It knows no other hosts file than that of the system.
+            _ => {
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "--map-root-user", "sh", "-c"]);
+                command.arg("mount --bind \"$1\" /etc/hosts && shift && exec \"$@\"").arg("sh").arg(&hosts);
+                command.arg(program);
+                command
+            }
+        };
+        let foreground: &[&str] = if name == "squid" { &["-N", "-f"] } else { &["-d", "-c"] };
+        command.args(foreground).arg(&config);
+        let mut process = Process::start(name, command);
+        until("the proxy to listen", || {
+            assert!(process.runs(), "{}", process.output());
+            TcpStream::connect(addr).ok()
+        });
+        let proxy = format!("http://{user}{addr}");
+        let https = format!("https://store.internal:{}&ca-cert={}", tls.addr.port(), tls.ca().display());
+        let http = format!("http://store.internal:{}", s3.addr.port());
+        for (endpoint, variable) in [(https, "HTTPS_PROXY"), (http, "HTTP_PROXY")] {
+            let own = tempfile::tempdir().expect("a folder");
+            let url = format!("s3://{BUCKET}/{name}-{variable}?endpoint={endpoint}");
+            round_trip(own.path(), &url, &[(variable, proxy.clone())]);
+        }
+    }
 }

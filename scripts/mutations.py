@@ -1606,6 +1606,15 @@ mutation(
 )
 
 mutation(
+    'start-names-no-server',
+    'the first line of the log names endpoints and regions',
+    'cli/replicate/plan.rs',
+    'let at = «Some(servers.as_str()).filter(|servers| !servers.is_empty())»;',
+    'None::<&str>',
+    'test(a_day_of_a_hundred_databases)',
+)
+
+mutation(
     'left-replica-has-no-url',
     'status without a process shows the URL of a replica that no config file names',
     'observe/offline.rs',

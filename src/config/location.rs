@@ -100,6 +100,15 @@ impl Location {
         }
     }
 
+    /// The server of an S3 bucket and its region, for messages.
+    #[must_use]
+    pub fn server(&self) -> Option<String> {
+        match &self.kind {
+            Kind::File(_) => None,
+            Kind::S3(s3) => Some(format!("{} region {}", s3.endpoint_url(), s3.region.value)),
+        }
+    }
+
     /// What to write on a command line to reach the same place, without secrets: a URL with its
     /// parameters, or the path of a directory.
     #[must_use]

@@ -1,5 +1,6 @@
 //! The databases and replicas of `lsfast replicate`, from the command line or the config file.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub(super) struct Plan {
     pub(super) to_fill: Vec<DatabaseOptions>,
     /// How often to look for commits without a hint: the shortest interval of any database.
     pub(super) safety_tick: Duration,
+    /// The servers of the replicas, with their regions, for the log.
+    servers: BTreeSet<String>,
 }
 
 impl Plan {
@@ -33,6 +36,7 @@ impl Plan {
             directories: Vec::new(),
             to_fill: Vec::new(),
             safety_tick: limits::SAFETY_TICK,
+            servers: BTreeSet::new(),
         };
         match &args.db {
             Some(db) => plan.by_arguments(setup, args, db)?,
@@ -50,6 +54,7 @@ impl Plan {
             return self.add(setup, &database, args);
         }
         let locations = locations(setup, args, db)?;
+        self.servers.extend(locations.iter().filter_map(Location::server));
         self.push(by_locations(setup, args, db, &locations)?, args.restore_if_db_not_exists);
         Ok(())
     }
@@ -64,6 +69,10 @@ impl Plan {
             self.add(setup, database, args)?;
         }
         for directory in &config.directories {
+            // All of its databases are at one server. A name that no database has shows which.
+            if let Ok(any) = directory.database(Path::new("any.db")) {
+                self.servers.extend(any.replicas.iter().filter_map(|r| r.location.server()));
+            }
             self.directories.push(directory_options(setup, &config, directory, args));
         }
         Ok(())
@@ -73,6 +82,7 @@ impl Plan {
         if let Some(interval) = &database.monitor_interval {
             self.safety_tick = self.safety_tick.min(interval.value);
         }
+        self.servers.extend(database.replicas.iter().filter_map(|r| r.location.server()));
         let fill =
             args.restore_if_db_not_exists || database.restore_if_missing.as_ref().is_some_and(|r| r.value);
         self.push(database_options(setup, database, args)?, fill);
@@ -89,12 +99,14 @@ impl Plan {
     /// Logs what is replicated.
     pub(super) fn announce(&self, engine: &Engine) {
         let (io, version) = (engine.kind().to_string(), env!("CARGO_PKG_VERSION"));
+        let servers = self.servers.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let at = Some(servers.as_str()).filter(|servers| !servers.is_empty());
         if let ([database], []) = (&self.databases[..], &self.directories[..]) {
             let urls: Vec<&str> = database.replicas.iter().map(|r| r.store.url()).collect();
-            tracing::info!(db = %database.path.display(), to = urls.join(" "), io, version, "replicating");
+            tracing::info!(db = %database.path.display(), to = urls.join(" "), at, io, version, "replicating");
         } else {
             let (databases, directories) = (self.databases.len(), self.directories.len());
-            tracing::info!(databases, directories, io, version, "replicating");
+            tracing::info!(databases, directories, at, io, version, "replicating");
         }
     }
 }

@@ -382,15 +382,14 @@ fn one_waits_for_the_other_and_for_a_replica_that_is_ready() {
 #[tokio::test]
 async fn a_store_that_does_not_answer_has_a_line_only_if_it_lasts() {
     let case = Case::new().await;
-    let error = |kind| RestoreError::Store(crate::store::StoreError::new(kind, "no answer"));
-    let mut verifier = case.verifier();
-    for _ in 1..FAILURES {
-        verifier.failed(&error(ErrorKind::Transient));
-        assert!(verifier.said_error.is_none() && verifier.status().error.is_some());
+    for kind in [ErrorKind::Transient, ErrorKind::Full, ErrorKind::Credentials] {
+        let error = || RestoreError::Store(crate::store::StoreError::new(kind, "no answer"));
+        let mut verifier = case.verifier();
+        for _ in 1..FAILURES {
+            verifier.failed(&error());
+            assert!(verifier.said_error.is_none() && verifier.status().error.is_some());
+        }
+        verifier.failed(&error());
+        assert!(verifier.said_error.is_some());
     }
-    verifier.failed(&error(ErrorKind::Transient));
-    assert!(verifier.said_error.is_some());
-    let mut verifier = case.verifier();
-    verifier.failed(&error(ErrorKind::Credentials));
-    assert!(verifier.said_error.is_some(), "it does not pass by itself");
 }

@@ -227,8 +227,8 @@ impl Verifier {
         let fresh = Backoff::new(limits::VERIFY_REST_MIN.min(longest), longest);
         let mut backoff = self.rest.as_ref().map_or(fresh, |r| r.backoff);
         let until = later(self.options.clock.now(), backoff.fail());
-        // What passes, as most outages do, is not worth a line for each database.
-        let passes = matches!(e, RestoreError::Store(e) if e.is_transient());
+        // An outage of the store has lines of its own, and not one for each database.
+        let passes = matches!(e, RestoreError::Store(_));
         let passes = passes && backoff.failures() < FAILURES;
         self.rest = Some(Rest { backoff, until });
         // Kinds are compared, because request ids and counts make each text different.
@@ -305,8 +305,8 @@ fn words(faults: &[String]) -> String {
     named.join("; ") + &more
 }
 
-/// Failures in a row of a store that does not answer until the log has a line about it. The store
-/// was tried for a quarter of an hour by then, and an outage has lines of its own.
+/// Failures in a row of a store that does not answer, or refuses, until the log has a line about
+/// it. The store was tried for a quarter of an hour by then, and an outage has lines of its own.
 const FAILURES: u32 = 5;
 
 /// Most faults that a message names.

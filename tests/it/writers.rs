@@ -387,40 +387,61 @@ fn a_copy_that_takes_a_replica_over_says_so() {
     assert_eq!(log.matches("msg=replicating").count(), 1, "{log}");
 }
 
-/// The store carries out a PUT after lsfast was killed and has listed the replica again. The next
-/// start took it for another program's, and ended.
+/// The store carries out a PUT after lsfast was killed, once or several times in a row, and has
+/// listed the replica again. The next start took it for another program's, and ended.
 #[test]
 fn an_upload_that_arrives_after_the_next_start_is_our_own() {
-    for first_image in [true, false] {
-        let (dir, server) = (folder(), MemoryS3::start());
-        let (db, connection) = database(&dir, "app.db", 1);
-        let url = server.url("db");
-        let mut before = 1;
-        if !first_image {
-            let mut process = replicate(&db, &url, &["--once"]);
-            assert!(process.wait().success(), "{}", process.output());
-            before = 2;
+    std::thread::scope(|s| {
+        for (first_image, kills, blind) in
+            [(true, 1, false), (false, 1, false), (true, 2, false), (false, 3, false), (false, 2, true)]
+        {
+            s.spawn(move || late_upload(first_image, kills, blind));
         }
-        let puts = || server.keys().iter().filter(|key| key.contains("/0000/")).count();
-        server.delay();
+    });
+}
+
+/// The upload of the first of `kills` processes arrives after the start of the one after them.
+/// `blind`: the store does not let that one look at it for a while.
+fn late_upload(first_image: bool, kills: usize, blind: bool) {
+    let (dir, server) = (folder(), MemoryS3::start());
+    let (db, connection) = database(&dir, "app.db", 1);
+    let url = server.url("db");
+    let mut before = 1;
+    if !first_image {
+        let mut process = replicate(&db, &url, &["--once"]);
+        assert!(process.wait().success(), "{}", process.output());
+        before = 2;
+    }
+    let puts = || server.keys().iter().filter(|key| key.contains("/0000/")).count();
+    server.delay();
+    for _ in 0..kills {
+        let delayed = server.delayed();
         let mut killed = replicate(&db, &url, &[]);
         if !first_image {
             killed.wait_for_line("resuming");
             write(&connection);
         }
-        process::until("a PUT that is under way", || (server.delayed() > 0).then_some(()));
+        process::until("a PUT that is under way", || (server.delayed() > delayed).then_some(()));
         killed.signal("KILL");
         killed.wait();
         assert!(puts() < before, "it has not arrived");
         // Another batch than the one under way.
         write(&connection);
-        server.carry_on();
-        let process = replicate(&db, &url, &[]);
-        process.wait_for_line("arrived late");
-        let log = process.stop();
-        assert_eq!(loud(&log), 0, "{log}");
-        let out = dir.path().join("out.db");
-        lsfast::restore(&out, &url, &keys().map(|(n, v)| (n.to_owned(), v.to_owned())), &["--force"]);
-        assert_eq!(sqlite::dump_hash(&out), sqlite::dump_hash(&db));
     }
+    if blind {
+        server.go_blind();
+    }
+    server.carry_on();
+    let process = replicate(&db, &url, &[]);
+    if blind {
+        process.wait_for_line("the store refuses");
+        server.see_again();
+    } else {
+        process.wait_for_line("arrived late");
+    }
+    let log = process.stop();
+    assert!(log.contains("arrived late") && loud(&log) == usize::from(blind), "{log}");
+    let out = dir.path().join("out.db");
+    lsfast::restore(&out, &url, &keys().map(|(n, v)| (n.to_owned(), v.to_owned())), &["--force"]);
+    assert_eq!(sqlite::dump_hash(&out), sqlite::dump_hash(&db));
 }

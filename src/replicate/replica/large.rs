@@ -17,6 +17,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::error::ReplicaError;
+use super::resume;
 use super::task::Replica;
 use crate::base::pages::PageSet;
 use crate::base::{DatabaseChecksum, LtxId, Pgno, Txid};
@@ -25,6 +26,7 @@ use crate::replicate::handoff::Pin;
 use crate::replicate::image::source::PageSource;
 use crate::replicate::image::stream::{Hashes, Sent, Stream, StreamError, differing};
 use crate::replicate::pending::{Mark, Pending};
+use crate::replicate::remote::RemoteError;
 use crate::replicate::state::next_checksum::NextChecksum;
 use crate::replicate::state::page_hashes::{Gathered, PageHashes};
 use crate::replicate::state::{Point, print_of};
@@ -197,7 +199,7 @@ impl Replica {
         let Sent { size, checksum } = match sent {
             Ok(sent) => sent,
             Err(StreamError::Finish { source, sent }) => {
-                self.was_kept(id, sent.size, source).await?;
+                self.was_kept(&point, sent.size, source).await?;
                 sent
             }
             Err(e) => return Err(e),
@@ -205,24 +207,44 @@ impl Replica {
         Ok((Point { checksum, ..point }, size))
     }
 
-    /// Checks whether an upload exists, after the answer to its last request was lost.
-    async fn was_kept(&mut self, id: LtxId, size: u64, cause: StoreError) -> Result<(), StreamError> {
+    /// Checks whether an upload exists, after the answer to its last request was lost. The first
+    /// look follows the wait for that failure, so that it is not one more request in an outage.
+    ///
+    /// # Errors
+    /// [`StreamError::Lost`] if the object of `point` is not there, and what ends the pipeline.
+    async fn was_kept(&mut self, point: &Point, size: u64, cause: StoreError) -> Result<(), StreamError> {
         if !cause.is_transient() {
             return Err(cause.into());
         }
+        self.vigil.outage();
+        let (mut failed, id) = (cause, LtxId::raw(point.txid));
         loop {
-            let begun = Instant::now();
-            match self.store.head(id).await {
-                Ok(Some(entry)) if entry.size == size => return Ok(()),
-                Ok(_) => return Err(cause.into()),
-                Err(e) if e.is_transient() => {
-                    if self.wait_out(e, begun).await.is_err() {
-                        return Err(cause.into());
-                    }
-                }
-                Err(e) => return Err(e.into()),
+            match self.wait_out(failed, Instant::now()).await {
+                Ok(()) => {}
+                Err(ReplicaError::Unstored(e)) => return Err(StreamError::Unstored(e)),
+                Err(_) => return Err(StreamError::Lost),
             }
+            failed = match self.store.head(id).await {
+                Ok(Some(entry)) if entry.size == size => match resume::confirm(&*self.store, point).await {
+                    Ok(None) => return Ok(()),
+                    Ok(Some(_)) => return Err(StreamError::Lost),
+                    Err(RemoteError::Store(e)) if e.is_transient() => e,
+                    Err(_) => return Err(StreamError::Lost),
+                },
+                Ok(_) => return Err(StreamError::Lost),
+                Err(e) if e.is_transient() => e,
+                Err(e) => return Err(e.into()),
+            };
         }
+    }
+
+    /// Before another attempt at pages that are no longer pending.
+    async fn still_ours_or_gap(&mut self) -> Result<(), ReplicaError> {
+        let ours = self.still_ours().await;
+        if let Err(e) = &ours {
+            self.handoff.slot(self.index, |s| s.gap = Some(e.to_string()));
+        }
+        ours
     }
 
     /// Waits before a large batch is tried again, or returns the error if another attempt cannot
@@ -231,17 +253,14 @@ impl Replica {
         match e {
             StreamError::Store(e) | StreamError::Finish { source: e, .. } => {
                 if e.kind() == ErrorKind::Conflict {
-                    return Err(self.taken(e).await);
+                    return self.taken(e).await;
                 }
                 self.vigil.outage();
                 self.wait_out(e, begun).await?;
-                let ours = self.still_ours().await;
-                if let Err(e) = &ours {
-                    // The pages of this batch are no longer pending.
-                    self.handoff.slot(self.index, |s| s.gap = Some(e.to_string()));
-                }
-                ours
+                self.still_ours_or_gap().await
             }
+            StreamError::Lost => self.still_ours_or_gap().await,
+            StreamError::Unstored(e) => Err(ReplicaError::Unstored(e)),
             StreamError::Read(e) => self.wait_out_read(e).await,
             StreamError::Void => Ok(()),
             StreamError::Ltx(e) => Err(e.into()),

@@ -38,9 +38,10 @@ use super::resume::{self, Decision, Mismatch, Start};
 use super::task::Replica;
 use super::vigil::Finding;
 use crate::base::{Level, LtxId, Txid, limits};
+use crate::ltx::Header;
 use crate::replicate::history::{Feed, Stored};
 use crate::replicate::remote::{RemoteError, header_of};
-use crate::replicate::state::{Point, print_of};
+use crate::replicate::state::Point;
 use crate::store::{ErrorKind, Store, StoreError};
 
 /// Time without an upload after which the next upload waits for a check.
@@ -105,6 +106,19 @@ async fn lost(store: &dyn Store, history: &Feed) -> Result<(Option<Stored>, bool
     Ok((needed.into_iter().find(is_lost), page.last.is_none()))
 }
 
+/// What an upload has met under its name.
+enum Met {
+    /// What it is put on is not ours.
+    Foreign(Finding),
+    /// A file with this header.
+    File(Header),
+}
+
+fn gone_again(url: &str, id: LtxId) -> StoreError {
+    let message = format!("{url}: {id} exists when it is written, and does not when it is read");
+    StoreError::new(ErrorKind::Transient, message)
+}
+
 impl Replica {
     /// Before an upload: makes sure that it continues what was stored, if there is reason for
     /// doubt.
@@ -143,31 +157,43 @@ impl Replica {
         Ok(())
     }
 
-    /// Why an upload has met an object of its name. Another program writes to this replica, with
-    /// two exceptions. If what was stored before is not ours any more, another replica was put in
-    /// its place. If the object is one that was sent from here before, it has arrived late.
-    pub(super) async fn taken(&mut self, e: StoreError) -> ReplicaError {
+    /// Judges the object that an upload has met under its name. Another program writes to this
+    /// replica, with two exceptions. If what was stored before is not ours any more, another
+    /// replica was put in its place. If the object is one that was sent from here before, it has
+    /// arrived late. A store that fails meanwhile is asked again: no object is judged unseen. `Ok`
+    /// if the object is gone again, so that the upload may be repeated.
+    ///
+    /// # Errors
+    /// The judgement, or that there is no time for another attempt.
+    pub(super) async fn taken(&mut self, e: StoreError) -> Result<(), ReplicaError> {
         let points = (self.vigil.anchor.get(), self.local.state().durable);
-        let reason = match prove(&*self.store, &self.history, points, true).await {
-            Ok(Some(found)) => Some(self.doubt(found)),
-            Ok(None) => self.adopt_late_upload().await,
-            Err(_) => None,
+        let id = LtxId::raw(self.local.state().intended.txid);
+        let reason = loop {
+            let begun = Instant::now();
+            match self.look_at_taken(points, id).await {
+                Ok(Met::Foreign(found)) => break self.doubt(found),
+                Ok(Met::File(header)) if self.local.state().is_of_our_upload(&header) => {
+                    break ReplicaError::Late(id.max);
+                }
+                Err(RemoteError::Store(failed)) if failed.kind() == ErrorKind::NotFound => {
+                    return self.wait_out(gone_again(self.store.url(), id), begun).await;
+                }
+                Err(RemoteError::Store(failed)) if failed.kind() != ErrorKind::Corrupt => {
+                    self.wait_out(failed, begun).await?;
+                }
+                Ok(Met::File(_)) | Err(_) => return Err(e.into()),
+            }
         };
-        let Some(reason) = reason else { return e.into() };
         // The pages of this upload are no longer pending.
         self.handoff.slot(self.index, |s| s.gap = Some(reason.to_string()));
-        reason
+        Err(reason)
     }
 
-    /// Whether the object that the intended upload has met is from an earlier attempt of ours. Then
-    /// that attempt is the intended one again, and the pipeline adopts it when it begins again.
-    async fn adopt_late_upload(&mut self) -> Option<ReplicaError> {
-        let id = LtxId::raw(self.local.state().intended.txid);
-        let header = header_of(&*self.store, id).await.ok()?;
-        let point = self.vigil.unanswered.with_print(print_of(&header))?;
-        let said = self.local.intend(point);
-        self.say_local(said);
-        Some(ReplicaError::Late(id.max))
+    async fn look_at_taken(&self, points: (Point, Point), id: LtxId) -> Result<Met, RemoteError> {
+        match prove(&*self.store, &self.history, points, true).await? {
+            Some(found) => Ok(Met::Foreign(found)),
+            None => Ok(Met::File(header_of(&*self.store, id).await?)),
+        }
     }
 
     fn doubt(&mut self, found: Finding) -> ReplicaError {

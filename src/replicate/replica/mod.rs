@@ -13,7 +13,6 @@
 //! | `keep` | runs the history task of the replica, and supplies it with states of the database |
 //! | `verify` | starts the background verification |
 //! | `lineage`, `vigil` | check that the replica still holds what was stored there |
-//! | `unanswered` | knows uploads of ours that the store carries out late |
 //! | `landmarks`, `exchanged` | remember some files, so that the next start finds out whether they were exchanged |
 //! | `pace` | spaces uploads |
 //! | `trouble`, `retry` | how long to wait after a failed attempt, and when to end instead |
@@ -36,7 +35,6 @@ pub(crate) mod resume;
 mod retry;
 mod task;
 mod trouble;
-mod unanswered;
 mod upload;
 mod verify;
 mod vigil;

@@ -18,14 +18,14 @@ use crate::replicate::state::{Point, print_of};
 use crate::store::Store;
 use crate::wal::format;
 
-/// Treats the object of the intended upload, the one after the durable point, as acknowledged.
+/// Treats the object after the durable point, which is of an upload of ours, as acknowledged.
 /// `Ok(false)` if the object or its index cannot be read.
 ///
 /// # Errors
 /// [`RemoteError`] if the store fails, the object is damaged, or the local state cannot be written.
 pub async fn adopt(store: &dyn Store, local: &mut Local) -> Result<bool, RemoteError> {
-    let intended = local.state().intended;
-    let id = LtxId::raw(intended.txid);
+    let (intended, txid) = (local.state().intended, local.state().durable.txid.next());
+    let id = LtxId::raw(txid);
     let Some(entry) = store.head(id).await? else { return Ok(false) };
     let Some(tail) = tail_of(store, id, entry.size).await? else { return Ok(false) };
     let head = store.get(id, 0..HEADER_LEN as u64).await?;
@@ -39,7 +39,7 @@ pub async fn adopt(store: &dyn Store, local: &mut Local) -> Result<bool, RemoteE
         None => (local.begin_hashes().map_err(state_error)?, true),
     };
     if !is_new {
-        local.begin_hashes_of(intended.txid).map_err(state_error)?;
+        local.begin_hashes_of(txid).map_err(state_error)?;
         hashes.shrink(header.commit).map_err(state_error)?;
     }
     for entries in parts(&tail.index) {
@@ -49,14 +49,15 @@ pub async fn adopt(store: &dyn Store, local: &mut Local) -> Result<bool, RemoteE
     check.finish(&tail).map_err(damaged)?;
 
     let size = header.page_size;
-    let same = header.wal.salts == intended.pos.salts
+    let same = intended.txid == txid
+        && header.wal.salts == intended.pos.salts
         && header.wal.end() == format::frame_end(size, intended.pos.frame)
         && header.commit == intended.size_pages;
     let pos = if same { intended.pos } else { local.state().durable.pos };
     let print = print_of(&header);
     // Entries from before the batch may be gone already, but the file has the checksum.
     let checksum = header.checksum;
-    let point = Point { txid: intended.txid, pos, size_pages: header.commit, print, checksum };
+    let point = Point { txid, pos, size_pages: header.commit, print, checksum };
     local.not_before(header.timestamp, store.now());
     if is_new { local.acknowledge_image(point, hashes) } else { local.acknowledge(point, []) }
         .map_err(state_error)?;

@@ -205,17 +205,15 @@ impl Known<'_> {
         }
     }
 
-    /// If the newest file is the batch whose upload was intended, but not acknowledged, takes it
+    /// If the newest file is a batch whose upload was begun here, but not acknowledged, takes it
     /// for stored.
     async fn adopt(&self, local: &mut Local) -> Result<Option<Decision>, RemoteError> {
         let (state, remote) = (*local.state(), self.remote);
         let durable = state.durable.txid;
-        let is_next = remote.newest == durable.next() && remote.newest == state.intended.txid;
-        // The first batch of another database has the same TXID as ours.
-        let intended = state.intended.print;
-        let may_be_ours =
-            durable != Txid(0) || self.file.is_some_and(|h| intended == 0 || print_of(&h) == intended);
-        if !(is_next && remote.newest_raw == remote.newest && may_be_ours) {
+        let is_next = remote.newest == durable.next();
+        // Another program's batch may have the same TXID as ours.
+        let is_ours = self.file.is_some_and(|h| state.is_of_our_upload(&h));
+        if !(is_next && remote.newest_raw == remote.newest && is_ours) {
             return Ok(None);
         }
         match own_file::adopt(self.store, local).await {

@@ -44,6 +44,14 @@ impl Replica {
         Ok(())
     }
 
+    /// Counts the failure of a request that is not repeated: the next one is not the first to fail.
+    pub(super) fn count_failure(&mut self, e: &StoreError, begun: Instant) {
+        if e.is_transient() {
+            self.trouble.since.get_or_insert(begun);
+            let _ = e.wait(&mut self.trouble.backoff);
+        }
+    }
+
     async fn pause(&mut self, e: &StoreError, place: &str, ending: bool) {
         let mut trouble = std::mem::take(&mut self.trouble);
         let (db, url) = (self.db_name().to_string(), self.store.url().to_owned());

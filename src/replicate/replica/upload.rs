@@ -116,8 +116,6 @@ impl Replica {
 
     /// Notes the point of an upload that is about to begin.
     pub(super) fn intend(&mut self, point: Point) {
-        let state = *self.local.state();
-        self.vigil.unanswered.note_replaced(&state.durable, &state.intended, &point);
         let said = self.local.intend(point);
         self.say_local(said);
     }
@@ -143,7 +141,11 @@ impl Replica {
                     break ours;
                 }
                 Ok(()) => break Ok(()),
-                Err(e) if e.kind() == ErrorKind::Conflict => break Err(self.taken(e).await),
+                Err(e) if e.kind() == ErrorKind::Conflict => {
+                    if let Err(e) = self.taken(e).await {
+                        break Err(e);
+                    }
+                }
                 Err(e) => {
                     self.vigil.outage();
                     if let Err(e) = self.wait_out(e, begun).await {

@@ -8,7 +8,6 @@ use tokio::time::Instant;
 
 use super::background::Background;
 use super::resume::Mismatch;
-use super::unanswered::Unanswered;
 use crate::base::limits;
 use crate::replicate::state::Point;
 use crate::replicate::sweep::Pauses;
@@ -54,8 +53,6 @@ pub struct Vigil {
     /// What the newest object was put on is not ours.
     pub(super) graft: Option<Mismatch>,
     pub(super) check: Background,
-    /// Uploads of ours that may still arrive.
-    pub(super) unanswered: Unanswered,
 }
 
 impl Vigil {
@@ -79,7 +76,6 @@ impl Vigil {
             found: Rc::default(),
             graft: None,
             check: Background::none(),
-            unanswered: Unanswered::default(),
         }
     }
 

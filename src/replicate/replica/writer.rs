@@ -94,6 +94,7 @@ impl Replica {
             Ok(None) => {}
             // A later batch tries again.
             Err(e) => {
+                self.count_failure(&e, now);
                 tracing::debug!(db = %self.db_name(), error = %e, "cannot prove what the store honours");
             }
         }
@@ -102,9 +103,8 @@ impl Replica {
     /// Whether the local state does not know the newest object.
     fn is_newcomer(&self, remote: &Remote) -> bool {
         let state = self.local.state();
-        let unanswered = remote.newest == state.intended.txid && remote.newest == state.durable.txid.next();
         let former = self.local.former().map_or(Txid(0), |point| point.txid);
-        remote.newest > state.durable.txid.max(former) && !unanswered
+        remote.newest > state.durable.txid.max(former)
     }
 
     /// Lets a newcomer look for a sign of life of another writer. Returns what the replica holds
@@ -114,7 +114,9 @@ impl Replica {
             return Ok(remote);
         }
         let mut newest = self.newest_header(&remote).await?;
-        if newest.is_some_and(|header| self.is_of_its_wal(&header)) {
+        let is_ours =
+            |header: Header| self.local.state().is_of_our_upload(&header) || self.is_of_its_wal(&header);
+        if newest.is_some_and(is_ours) {
             return Ok(remote);
         }
         self.say_waiting(&remote);

@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use super::unanswered::Unanswered;
 use crate::base::clock::Millis;
 use crate::base::crc64::crc64;
 use crate::base::fields::Fields;
@@ -73,6 +74,8 @@ pub struct State {
     pub print_synced: u64,
     /// Stamp of the database file after SQLite's last write; default if not known.
     pub stamp: Stamp,
+    /// Uploads to the TXID after the durable one that may still arrive.
+    pub unanswered: Unanswered,
 }
 
 /// The state folder of a database, locked for this process.
@@ -343,6 +346,7 @@ fn encode(sequence: u64, s: &State) -> [u8; SLOT_BYTES] {
         out.extend_from_slice(&word.to_le_bytes());
     }
     out.extend_from_slice(&s.stamp.changed.to_le_bytes());
+    out.extend(s.unanswered.encode());
     out.resize(SLOT_BYTES - 8, 0);
     out.extend_from_slice(&crc64(&out).to_le_bytes());
     out.try_into().expect("a slot has a fixed size")
@@ -377,36 +381,43 @@ fn decode(slot: &[u8]) -> Option<(u64, State)> {
         timestamp: Millis(f.le64().cast_signed()),
         print_synced: 0,
         stamp: Stamp::default(),
+        unanswered: Unanswered::default(),
     };
     (state.durable.print, state.intended.print, state.print_synced) = (f.le64(), f.le64(), f.le64());
     state.stamp = Stamp { modified: f.le64().cast_signed(), len: f.le64(), changed: 0 };
     let (_unused, known, checksum) = (f.le64(), f.le64(), DatabaseChecksum(f.le64()));
     state.durable.checksum = (known == 1).then_some(checksum);
     state.stamp.changed = f.le64().cast_signed();
+    state.unanswered = Unanswered::decode(&mut f)?;
     Some((sequence, state))
+}
+
+/// A state whose fields are all set.
+#[cfg(test)]
+pub(super) fn sample(txid: u64) -> State {
+    let pos = WalPos { salts: Salts { one: 1, two: 2 }, frame: FrameNo(3), sum: Sum(4, 5) };
+    let checksum = txid.is_multiple_of(2).then_some(DatabaseChecksum(17));
+    let point = Point { txid: Txid(txid), pos, size_pages: 6, print: 13, checksum };
+    let mut sample = State {
+        page_size: PageSize::new(4096).unwrap(),
+        boot: [7; 16],
+        db: FileId { dev: 8, ino: 9 },
+        durable: point,
+        intended: Point { txid: Txid(txid + 1), checksum: None, ..point },
+        seed: 10,
+        hashes_synced: Txid(11),
+        timestamp: Millis(-12),
+        print_synced: 14,
+        stamp: Stamp { modified: 15, len: 16, changed: 17 },
+        unanswered: Unanswered::default(),
+    };
+    sample.intend(Point { print: 18, ..sample.intended });
+    sample
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn sample(txid: u64) -> State {
-        let pos = WalPos { salts: Salts { one: 1, two: 2 }, frame: FrameNo(3), sum: Sum(4, 5) };
-        let checksum = txid.is_multiple_of(2).then_some(DatabaseChecksum(17));
-        let point = Point { txid: Txid(txid), pos, size_pages: 6, print: 13, checksum };
-        State {
-            page_size: PageSize::new(4096).unwrap(),
-            boot: [7; 16],
-            db: FileId { dev: 8, ino: 9 },
-            durable: point,
-            intended: Point { txid: Txid(txid + 1), checksum: None, ..point },
-            seed: 10,
-            hashes_synced: Txid(11),
-            timestamp: Millis(-12),
-            print_synced: 14,
-            stamp: Stamp { modified: 15, len: 16, changed: 17 },
-        }
-    }
 
     #[test]
     fn a_torn_write_leaves_the_state_before() {

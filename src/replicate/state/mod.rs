@@ -18,7 +18,8 @@
 //!
 //! `home` opens the folder and reads and writes the slots, `record` is the state of one replica
 //! while it is followed, `page_hashes` the file of page hashes, `next_checksum` the database
-//! checksum after a batch. A slot, all integers little-endian:
+//! checksum after a batch, `unanswered` what may still arrive, `uploads` how the points move with
+//! uploads. A slot, all integers little-endian:
 //!
 //! | offset | size | field |
 //! |---|---|---|
@@ -42,7 +43,9 @@
 //! | 192 | 8 | 1 if the database checksum of the durable point is known |
 //! | 200 | 8 | that checksum |
 //! | 208 | 8 | when the inode of the database file was last changed, in nanoseconds; 0 = not known |
-//! | 216 | 288 | 0 |
+//! | 216 | 8 | TXID of uploads without an answer, see `unanswered` |
+//! | 224 | 128 | prints of their objects, the oldest first; 0 = none |
+//! | 352 | 152 | 0 |
 //! | 504 | 8 | CRC-64/GO-ISO of bytes 0..504 |
 //!
 //! A point: TXID (8), salts (4 + 4), frame (4), database size in pages (4), running checksum (4 +
@@ -66,6 +69,8 @@ mod home;
 pub mod next_checksum;
 pub mod page_hashes;
 pub(crate) mod record;
+mod unanswered;
+mod uploads;
 
 #[cfg(fuzzing)]
 pub(crate) use home::round_trip_for_fuzzing;

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use super::next_checksum::NextChecksum;
 use super::page_hashes::{PageHashes, published};
+use super::unanswered::Unanswered;
 use crate::base::clock::Millis;
 use crate::base::{DatabaseChecksum, PageSize, Pgno, Txid};
 use crate::io::durable::directory_of;
@@ -80,6 +81,7 @@ impl Local {
             timestamp: Millis(0),
             print_synced: 0,
             stamp: Stamp::default(),
+            unanswered: Unanswered::default(),
         };
         // A state without a durable point may still have a first image whose answer never came.
         let known = |s: &State| s.durable.txid != Txid(0) || s.intended.txid != Txid(0);
@@ -90,13 +92,7 @@ impl Local {
         if state.boot != fresh.boot {
             // The host went down: only what had reached the disk counts, and the position in the
             // WAL does not.
-            state.durable = Point {
-                txid: state.hashes_synced,
-                size_pages: state.durable.size_pages,
-                print: state.print_synced,
-                ..Point::default()
-            };
-            state.intended = state.durable;
+            state.back_to_disk();
         }
         // Unreadable hashes count as none.
         let hashes = PageHashes::of(&dir, state.seed).ok().filter(|(hashes, of)| {
@@ -242,12 +238,13 @@ impl Local {
         }
     }
 
-    /// Notes the point of a batch before its upload.
+    /// Notes the point of a batch before its upload. One of the same TXID that it replaces may
+    /// still arrive.
     ///
     /// # Errors
     /// Any I/O error of writing the state.
     pub fn intend(&mut self, point: Point) -> io::Result<()> {
-        self.state.intended = point;
+        self.state.intend(point);
         self.file.write(&self.state)
     }
 
@@ -278,8 +275,7 @@ impl Local {
             }
             hashes.write(pages)?;
         }
-        self.state.durable = point;
-        self.state.intended = point;
+        self.state.settle(point);
         self.file.write(&self.state)
     }
 
@@ -322,8 +318,7 @@ impl Local {
             hashes.shrink(size_pages_min)?;
             hashes.bind(point.txid)?;
         }
-        self.state.durable = point;
-        self.state.intended = point;
+        self.state.settle(point);
         self.file.write(&self.state)
     }
 

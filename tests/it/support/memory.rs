@@ -33,6 +33,9 @@ struct State {
     hangs: AtomicBool,
     /// Whether a PUT is not carried out yet, and never answered.
     delays: AtomicBool,
+    /// Whether no object can be read from the next 412 on.
+    goes_blind: AtomicBool,
+    is_blind: AtomicBool,
     /// PUTs to be carried out before the next one: keys and bodies.
     delayed: Mutex<Vec<(String, Bytes)>>,
 }
@@ -118,6 +121,17 @@ impl MemoryS3 {
         self.state.delays.store(false, Ordering::Relaxed);
     }
 
+    /// From the next 412 on, refuses to read objects.
+    pub fn go_blind(&self) {
+        self.state.goes_blind.store(true, Ordering::Relaxed);
+    }
+
+    /// Reads are answered again.
+    pub fn see_again(&self) {
+        self.state.goes_blind.store(false, Ordering::Relaxed);
+        self.state.is_blind.store(false, Ordering::Relaxed);
+    }
+
     /// PUTs that are delayed.
     pub fn delayed(&self) -> usize {
         self.state.delayed.lock().expect("no panic").len()
@@ -197,11 +211,13 @@ impl State {
             Method::GET if key.is_empty() => self.list(&objects, &of),
             Method::PUT => {
                 for (key, body) in self.delayed.lock().expect("no panic").drain(..) {
-                    objects.insert(key, (body, Millis::now()));
+                    // They are create-only.
+                    objects.entry(key).or_insert((body, Millis::now()));
                 }
                 let conditional =
                     headers.contains_key("if-none-match") && !self.ignores.load(Ordering::Relaxed);
                 if conditional && objects.contains_key(&key) {
+                    self.is_blind.store(self.goes_blind.load(Ordering::Relaxed), Ordering::Relaxed);
                     return error(412, "PreconditionFailed");
                 }
                 let source = headers.get("x-amz-copy-source").and_then(|s| s.to_str().ok());
@@ -224,6 +240,7 @@ impl State {
                 response.headers_mut().insert("etag", tag.parse().expect("a header"));
                 response
             }
+            Method::GET if self.is_blind.load(Ordering::Relaxed) => error(403, "AccessDenied"),
             Method::GET | Method::HEAD => match objects.get(&key) {
                 None => error(404, "NoSuchKey"),
                 Some((object, _)) => {

@@ -28,6 +28,7 @@ mod links;
 mod listing;
 mod ltx;
 mod maps;
+mod minute;
 mod peers;
 mod proxies;
 mod recover;

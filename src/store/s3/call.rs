@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 
 use super::body::Payload;
+use super::streak::Streak;
 use crate::config::EndpointUrl;
 
 /// One operation, before its region, credentials and time are known.
@@ -28,6 +30,8 @@ pub(super) struct Call<'a> {
     /// No attempt begins later than this after the first, where that is less than the policy's
     /// total.
     pub(super) patience: Option<Duration>,
+    /// Counts the failures, where other requests share them.
+    pub(super) streak: Option<Arc<Streak>>,
     /// Time that the server itself needs, in addition to the policy's timeouts.
     pub(super) extra_time: Duration,
 }
@@ -44,6 +48,7 @@ impl<'a> Call<'a> {
             range: None,
             answer_bytes: 0,
             patience: None,
+            streak: None,
             extra_time: Duration::ZERO,
         }
     }

@@ -117,6 +117,8 @@ pub(super) struct Refused {
     pub(super) checksum: AtomicBool,
     /// `x-amz-checksum-mode`, sent with HEAD.
     pub(super) checksum_mode: AtomicBool,
+    /// HEAD of an object, where GET is allowed.
+    pub(super) head: AtomicBool,
     pub(super) create_only: AtomicBool,
     pub(super) batch_delete: AtomicBool,
     pub(super) copy: AtomicBool,

@@ -18,13 +18,14 @@ use std::time::Duration;
 use http::Method;
 use tokio::task::JoinSet;
 
+use super::abort::{AbortOnDrop, Begun};
 use super::call::Call;
 use super::encode;
 use super::failure::{Class, Failure};
 use super::head::Found;
 use super::headers::CREATED;
 use super::inner::Inner;
-use super::multipart::{AbortOnDrop, Begun, Parts};
+use super::multipart::Parts;
 use super::xml::{self, Part};
 use crate::base::limits;
 use crate::store::api::{PutOptions, Result, Upload};
@@ -232,7 +233,9 @@ impl Inner {
             .header("x-amz-copy-source-range", format!("bytes={at}-{}", end - 1));
         call.extra_time = copy_time(end - at);
         call.patience = Some(COPY_PATIENCE);
+        call.streak = Some(Arc::clone(&begun.streak));
         let reply = self.run(&call).await?;
+        begun.streak.reset();
         let etag = xml::copy_etag(&reply.body, true).map_err(not_a_copy)?;
         Ok(Part { number, etag, crc32: None })
     }

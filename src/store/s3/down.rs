@@ -20,6 +20,12 @@ impl Down {
         self.of(method).load(Ordering::Relaxed)
     }
 
+    /// Whether the last calls of any kind have failed. A store that takes no writes is likely not
+    /// to answer reads either.
+    pub(super) fn is_any(&self) -> bool {
+        self.reads.load(Ordering::Relaxed) || self.writes.load(Ordering::Relaxed)
+    }
+
     pub(super) fn set(&self, method: &Method, down: bool) {
         let flag = self.of(method);
         // Stored only on a change, so that threads do not contend for the cache line.

@@ -122,7 +122,8 @@ impl Inner {
     }
 }
 
-fn get_call(key: &str, range: Range<u64>) -> Call<'_> {
+/// A GET of `range`, which is not empty.
+pub(super) fn get_call(key: &str, range: Range<u64>) -> Call<'_> {
     let mut call =
         Call::new(Method::GET, Some(key)).header("range", format!("bytes={}-{}", range.start, range.end - 1));
     call.answer_bytes = range.end - range.start;

@@ -1,24 +1,30 @@
 //! HEAD: the size, time, ETag and checksum of an object, without its content.
+//!
+//! Policies and gateways exist that allow GET and refuse HEAD. There a GET of the first byte says
+//! the same, and is sent alone from then on.
 
 use std::sync::atomic::Ordering;
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, LAST_MODIFIED};
-use http::{HeaderMap, Method};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED};
+use http::{HeaderMap, Method, StatusCode};
 
 use super::call::Call;
-use super::failure::Class;
+use super::failure::{Class, Failure};
+use super::get::get_call;
 use super::headers::{CHECKSUM, CREATED};
 use super::http_date::http_date;
 use super::inner::Inner;
 use super::optional_headers::may_be_refusal;
+use super::retry::Retry;
 use super::web_page::unbelievable;
 use crate::base::clock::Millis;
+use crate::base::limits;
 use crate::config::Checksum;
 use crate::store::api::Result;
 use crate::store::{ErrorKind, StoreError};
 
 /// An object that exists.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Found {
     pub(super) size: u64,
     /// When it was uploaded.
@@ -34,6 +40,10 @@ pub(super) struct Found {
 impl Inner {
     /// Looks an object up. Returns `None` if there is no such object.
     pub(super) async fn head(&self, key: &str) -> Result<Option<Found>> {
+        if self.client.refused.head.load(Ordering::Relaxed) {
+            let call = get_call(key, 0..1);
+            return self.head_by_get(&call).await.map_err(|f| self.error(&call, f));
+        }
         let plain = Call::new(Method::HEAD, Some(key));
         let refused = &self.client.refused.checksum_mode;
         let asks = self.location.quirks.checksum == Checksum::Crc32 && !refused.load(Ordering::Relaxed);
@@ -42,7 +52,7 @@ impl Inner {
         let mut done = self.run(&call).await;
         // A HEAD response has no body that names the error. If the request succeeds without the
         // header, the header was the cause.
-        if asks && done.as_ref().is_err_and(may_be_refusal) {
+        if asks && done.as_ref().is_err_and(|f| may_be_refusal(f) || f.status() == Some(403)) {
             call = plain;
             done = self.run(&call).await;
             let understood = match &done {
@@ -66,9 +76,52 @@ impl Inner {
                 }
             },
             Err(failure) if failure.class == Class::Final(ErrorKind::NotFound) => Ok(None),
+            Err(failure) if matches!(failure.status(), Some(403 | 405 | 501)) => {
+                // An object that is not there proves nothing: some stores answer 404 to whatever a
+                // policy does not allow.
+                let Ok(Some(found)) = self.head_by_get(&get_call(key, 0..1)).await else {
+                    return Err(self.error(&call, failure));
+                };
+                if !self.client.refused.head.swap(true, Ordering::Relaxed) {
+                    tracing::debug!(replica = %self.url, error = %failure, "the store refuses HEAD: GET of one byte is sent from now on");
+                }
+                Ok(Some(found))
+            }
             Err(failure) => Err(self.error(&call, failure)),
         }
     }
+
+    /// Looks an object up by reading its first byte.
+    async fn head_by_get(&self, call: &Call<'_>) -> std::result::Result<Option<Found>, Failure> {
+        let mut retry = Retry::new(self, call);
+        loop {
+            let failure = match self.attempt(call, &retry.plan).await {
+                Ok(answer) if is_web_page(&answer.headers) => unbelievable("that of a web page", b""),
+                Ok(mut answer) => {
+                    let is_part = answer.status == StatusCode::PARTIAL_CONTENT;
+                    let size = if is_part { total(&answer.headers) } else { None };
+                    if is_part {
+                        // Reads the end of the message, so that the connection can be reused.
+                        answer.body.collect(limits::ERROR_BYTES).await?;
+                    }
+                    match found(&answer.headers) {
+                        Some(found) => return Ok(Some(Found { size: size.unwrap_or(found.size), ..found })),
+                        None => unbelievable("without a length", b""),
+                    }
+                }
+                Err(f) if f.class == Class::Final(ErrorKind::NotFound) => return Ok(None),
+                // It has no first byte.
+                Err(f) if f.status() == Some(416) => return Ok(Some(Found::default())),
+                Err(failure) => failure,
+            };
+            retry.after(failure).await?;
+        }
+    }
+}
+
+/// The length of the object, in a response with a part of it.
+fn total(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_RANGE)?.to_str().ok()?.rsplit_once('/')?.1.trim().parse().ok()
 }
 
 /// Objects of a replica are stored as application/octet-stream, never as HTML.

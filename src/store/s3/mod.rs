@@ -14,6 +14,7 @@
 //! Keys are concatenated literally: PREFIX + `/` + level as four hex digits + `/` + `MIN-MAX.ltx`.
 //! With an empty prefix, keys begin with a slash.
 
+mod abort;
 mod body;
 mod call;
 mod classify;
@@ -56,6 +57,7 @@ mod resolve;
 mod retry;
 pub mod sign;
 mod store;
+mod streak;
 mod stream;
 mod taken_key;
 mod web_page;

@@ -26,9 +26,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
-use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
+use super::abort::{AbortOnDrop, Begun};
 use super::body::Payload;
 use super::call::{Call, Reply};
 use super::failure::{Class, Failure};
@@ -38,6 +38,7 @@ use super::inner::Inner;
 use super::optional_headers;
 use super::part_sums::{composite, joined};
 use super::retry::Retry;
+use super::streak::Streak;
 use super::taken_key::Fingerprint;
 use super::xml::{self, Part};
 use crate::base::limits;
@@ -68,14 +69,6 @@ struct Sent {
     doubtful: bool,
 }
 
-/// A multipart upload that the store has begun.
-#[derive(Debug, Clone)]
-pub(super) struct Begun {
-    pub(super) id: String,
-    /// Whether its parts carry a checksum.
-    pub(super) checksum: bool,
-}
-
 impl Inner {
     /// Begins a multipart upload.
     pub(super) async fn begin_upload(&self, key: &str, options: PutOptions, checksum: bool) -> Result<Begun> {
@@ -98,7 +91,8 @@ impl Inner {
                     if checksum {
                         self.remember_refusal(&ways);
                     }
-                    return Ok(Begun { id, checksum: ways.now.checksum });
+                    let streak = Arc::new(Streak::new(self.options.retry.backoff()));
+                    return Ok(Begun { id, checksum: ways.now.checksum, streak });
                 }
                 Err(failure) => ways.next(failure).map_err(|f| self.error(&call, f))?,
             }
@@ -111,10 +105,12 @@ impl Inner {
             .query("partNumber", number.to_string())
             .query("uploadId", begun.id.as_str())
             .content(payload.clone());
-        let crc32 = begun.checksum.then(|| base64_crc(payload.crc32()));
+        let is_refused = self.client.refused.checksum.load(Ordering::Relaxed);
+        let mut crc32 = (begun.checksum && !is_refused).then(|| base64_crc(payload.crc32()));
         if let Some(crc32) = &crc32 {
             call = call.header(CHECKSUM, crc32.as_str());
         }
+        call.streak = Some(Arc::clone(&begun.streak));
         let mut with_md5 = self.client.wants_md5.load(Ordering::Relaxed);
         if with_md5 {
             call = call.header("content-md5", payload.md5_base64().await);
@@ -129,11 +125,20 @@ impl Inner {
                     call = call.header("content-md5", payload.md5_base64().await);
                     continue;
                 }
+                Err(f) if crc32.is_some() && optional_headers::may_be_refusal(&f) => {
+                    call.headers.retain(|(name, _)| *name != CHECKSUM);
+                    // Only what succeeds without the header was refused for it.
+                    let Ok(reply) = self.run(&call).await else { return Err(self.error(&call, f)) };
+                    self.refuse_checksum();
+                    crc32 = None;
+                    reply
+                }
                 Err(f) => return Err(self.error(&call, f)),
             };
             match self.believe_part(&payload, &reply).await {
                 Ok((etag, doubtful)) => {
-                    let part = Part { number, etag, crc32 };
+                    begun.streak.reset();
+                    let part = Part { number, etag, crc32: crc32.clone() };
                     return Ok(Sent { part, crc32: payload.crc32(), len: payload.len(), doubtful });
                 }
                 Err(failure) => retry.after(failure).await.map_err(|f| self.error(&call, f))?,
@@ -146,6 +151,32 @@ impl Inner {
     /// `NotFound` means that the upload no longer exists, as after an earlier attempt whose
     /// response was lost.
     pub(super) async fn complete_upload(
+        &self,
+        key: &str,
+        begun: &Begun,
+        parts: &[Part],
+        create_only: bool,
+    ) -> std::result::Result<bool, Failure> {
+        let mut sums = parts.iter().all(|part| part.crc32.is_some());
+        loop {
+            let plain: Vec<Part>;
+            let listed = if sums {
+                parts
+            } else {
+                plain = parts.iter().map(|part| Part { crc32: None, ..part.clone() }).collect();
+                &plain
+            };
+            match self.complete_with(key, begun, listed, create_only).await {
+                Err(f) if sums && optional_headers::blames_checksum(&f) => {
+                    self.refuse_checksum();
+                    sums = false;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn complete_with(
         &self,
         key: &str,
         begun: &Begun,
@@ -168,6 +199,7 @@ impl Inner {
                 Ok(reply) => return Ok(doubtful(&reply)),
                 // A store may honour the header on PUT only, so this refusal is not remembered for
                 // PUT.
+                Err(f) if optional_headers::blames_checksum(&f) => return Err(f),
                 Err(f) if matches!(f.class, Class::Unsupported | Class::Final(ErrorKind::Fatal)) => {}
                 Err(f) => return Err(f),
             }
@@ -180,54 +212,6 @@ impl Inner {
             }
         }
         self.run(&call(false)).await.map(|reply| doubtful(&reply))
-    }
-
-    pub(super) async fn abort_upload(&self, key: &str, begun: &Begun) {
-        let call = Call::new(Method::DELETE, Some(key)).query("uploadId", begun.id.as_str());
-        match self.run(&call).await {
-            Ok(_) => {}
-            Err(f) if f.class == Class::Final(ErrorKind::NotFound) => {}
-            Err(f) => {
-                tracing::debug!(object = %self.object(key), error = %f, "an unfinished upload stays at the store");
-            }
-        }
-    }
-}
-
-/// Aborts an upload on drop, unless it was completed.
-#[derive(Debug)]
-pub(super) struct AbortOnDrop {
-    inner: Arc<Inner>,
-    key: String,
-    begun: Option<Begun>,
-}
-
-impl AbortOnDrop {
-    pub(super) fn new(inner: &Arc<Inner>, key: &str, begun: Begun) -> AbortOnDrop {
-        AbortOnDrop { inner: Arc::clone(inner), key: key.to_owned(), begun: Some(begun) }
-    }
-
-    /// Disarms the guard: nothing is left to abort.
-    pub(super) fn disarm(&mut self) {
-        self.begun = None;
-    }
-
-    /// Aborts now.
-    pub(super) async fn abort(mut self) {
-        if let Some(begun) = self.begun.take() {
-            self.inner.abort_upload(&self.key, &begun).await;
-        }
-    }
-}
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        let Some(begun) = self.begun.take() else { return };
-        // Without a runtime nothing can be sent; the store's own rule for unfinished uploads then
-        // removes it.
-        let Ok(runtime) = Handle::try_current() else { return };
-        let (inner, key) = (Arc::clone(&self.inner), std::mem::take(&mut self.key));
-        runtime.spawn(async move { inner.abort_upload(&key, &begun).await });
     }
 }
 
@@ -391,7 +375,7 @@ impl Parts {
                 // The upload still exists: the store did not take the request as its completion.
                 Err(e) if doubtful && e.is_transient() => {
                     let failure = Failure::new(Class::Transient, e.to_string());
-                    retry.after(failure).await.map_err(|f| self.inner.error(&call, f))?;
+                    retry.after_doubt(failure).await.map_err(|f| self.inner.error(&call, f))?;
                 }
                 Err(e) => return Err(e),
             }
@@ -405,6 +389,10 @@ impl Parts {
         let inner = &self.inner;
         let taken = failure.class == Class::Precondition;
         let given_up = matches!(failure.class, Class::Stale | Class::Transient | Class::Unreachable);
+        if given_up && inner.options.retry.rest_when_down {
+            // The caller waits first, and then looks.
+            return Err(inner.error(call, failure));
+        }
         // The store may still be working on the earlier attempt.
         let mut looks = if taken || given_up { [].iter() } else { SETTLE_WAITS.iter() };
         let look = Call::new(Method::HEAD, Some(&self.key));

@@ -2,9 +2,9 @@
 //! `x-amz-checksum-mode` with HEAD. A store may also require one: `Content-MD5`, for a bucket with
 //! Object Lock.
 //!
-//! A request that fails with 501 or 400 is retried with fewer of these headers. The combination
-//! that succeeds is remembered for the life of the process. If none succeeds, the first response is
-//! the error.
+//! A request that fails with 501 or 400, or with a 403 that names a checksum, is retried with fewer
+//! of these headers. The combination that succeeds is remembered for the life of the process. If
+//! none succeeds, the first response is the error.
 
 use std::sync::atomic::Ordering;
 
@@ -69,10 +69,21 @@ pub(super) fn asks_for_md5(failure: &Failure) -> bool {
             && !said.contains("invalid"))
 }
 
+/// Whether the store blames a checksum header or parameter. A gateway may do so with a 403, as if
+/// it were a matter of rights.
+pub(super) fn blames_checksum(failure: &Failure) -> bool {
+    let said = failure.detail.said.to_ascii_lowercase();
+    matches!(failure.status(), Some(400 | 403 | 501))
+        && ["x-amz-checksum", "x-amz-sdk-checksum", "checksumalgorithm", "checksum algorithm"]
+            .iter()
+            .any(|name| said.contains(name))
+}
+
 /// Whether the failure may be about a header rather than the request itself.
 pub(super) fn may_be_refusal(failure: &Failure) -> bool {
     match failure.class {
         Class::Unsupported => true,
+        Class::Credentials => blames_checksum(failure),
         Class::Final(ErrorKind::Fatal) => {
             let other =
                 ["EntityTooLarge", "EntityTooSmall", "KeyTooLongError", "InvalidBucketName", "InvalidPart"];
@@ -110,6 +121,13 @@ impl Inner {
         Ways { asked, now: asked, left: Vec::new(), first: None }
     }
 
+    /// Remembers that the store refuses checksums.
+    pub(super) fn refuse_checksum(&self) {
+        if !self.client.refused.checksum.swap(true, Ordering::Relaxed) {
+            tracing::debug!(replica = %self.url, "the store refuses {CHECKSUM}: it is left out from now on");
+        }
+    }
+
     /// Remembers the headers that were dropped or added, after the store has accepted the request.
     pub(super) fn remember_refusal(&self, ways: &Ways) {
         let refused = &self.client.refused;
@@ -120,8 +138,8 @@ impl Inner {
         if granted.md5 && !self.client.wants_md5.swap(true, Ordering::Relaxed) {
             tracing::debug!(replica = %self.url, "the store asks for Content-MD5: it goes with each upload from now on");
         }
-        if asked.checksum && !granted.checksum && !refused.checksum.swap(true, Ordering::Relaxed) {
-            tracing::debug!(replica = %self.url, "the store refuses {CHECKSUM}: it is left out from now on");
+        if asked.checksum && !granted.checksum {
+            self.refuse_checksum();
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::resolve::HostAnswer;
+use crate::base::backoff::Backoff;
 use crate::base::limits;
 use crate::store::s3::client::Clients;
 
@@ -47,6 +48,11 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// The waits between attempts.
+    pub(super) fn backoff(&self) -> Backoff {
+        Backoff::new(self.wait_first, self.wait_max).growing(self.growth)
+    }
+
     /// The policy of a long-running process whose callers back off by themselves.
     #[must_use]
     pub fn of_a_service() -> RetryPolicy {

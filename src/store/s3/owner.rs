@@ -17,6 +17,7 @@
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use http::Method;
 use http::header::ETAG;
@@ -141,7 +142,9 @@ impl Inner {
         let mut honoured = ways.now.create_only;
         if honoured {
             self.sum(&payload).await;
-            let call = put::call(key, &payload, options, ways.now).await;
+            let mut call = put::call(key, &payload, options, ways.now).await;
+            // A later batch proves it.
+            call.patience = Some(Duration::ZERO);
             honoured = match self.run(&call).await {
                 Ok(reply) => {
                     answer = Some(reply);

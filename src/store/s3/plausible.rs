@@ -47,6 +47,9 @@ use crate::store::{ErrorKind, StoreError};
 const LIST_WAITS: [Duration; 4] =
     [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
+/// What is wrong with an object that is not there.
+const NOT_FOUND: &str = "HEAD does not find it";
+
 /// The reason why a response to a PUT is doubtful.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Doubt {
@@ -205,7 +208,7 @@ impl Inner {
         found: Option<Found>,
         whole: bool,
     ) -> Result<std::result::Result<(), String>> {
-        let Some(found) = found else { return Ok(Err("HEAD does not find it".to_owned())) };
+        let Some(found) = found else { return Ok(Err(NOT_FOUND.to_owned())) };
         if found.size != print.size {
             return Ok(Err(format!("it has {} bytes, not {}", found.size, print.size)));
         }
@@ -229,8 +232,23 @@ impl Inner {
             Err(e) if e.kind() == ErrorKind::Credentials && !doubtful => return Ok(()),
             found => found?,
         };
+        let is_there = found.is_some();
         let compared = self.compare_found(key, print, found, doubtful).await?;
-        compared.map_err(|why| self.missing(key, &why))
+        compared.map_err(|why| match is_there {
+            true => self.stored_wrong(key, &why),
+            false => self.missing(key, &why),
+        })
+    }
+
+    /// The store has completed the upload, and has not kept what was sent. No other program did
+    /// that, and an object that is there is not repeated at once.
+    fn stored_wrong(&self, key: &str, why: &str) -> StoreError {
+        let message = format!(
+            "PUT {}: {}: the store has damaged the upload, or a proxy before it",
+            self.object(key),
+            not_stored(why)
+        );
+        StoreError::new(ErrorKind::Fatal, message)
     }
 
     fn missing(&self, key: &str, why: &str) -> StoreError {
@@ -258,7 +276,7 @@ impl Inner {
         match self.head(key).await {
             Ok(Some(found)) if found.size == size => Ok(()),
             Ok(Some(found)) => Err(self.missing(key, &format!("it has {} bytes, not {size}", found.size))),
-            Ok(None) => Err(self.missing(key, "HEAD does not find it")),
+            Ok(None) => Err(self.missing(key, NOT_FOUND)),
             Err(e) if e.kind() == ErrorKind::Credentials => Ok(()),
             Err(e) => Err(e),
         }

@@ -78,7 +78,7 @@ impl Inner {
                         }
                         return Ok(());
                     };
-                    retry.after(failure).await.map_err(|f| self.error(&call, f))?;
+                    retry.after_doubt(failure).await.map_err(|f| self.error(&call, f))?;
                     continue;
                 }
                 Err(failure) => failure,

@@ -16,6 +16,7 @@
 //! A retry that succeeds leaves one debug line for each failed attempt, and nothing at a higher
 //! level.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
@@ -25,6 +26,7 @@ use super::call::{Call, Plan, Reply};
 use super::classify::apart;
 use super::failure::{Class, Failure};
 use super::inner::Inner;
+use super::streak::Streak;
 use crate::base::backoff::Backoff;
 use crate::base::limits;
 use crate::config::{Addressing, EndpointUrl};
@@ -32,6 +34,10 @@ use crate::store::{ErrorKind, StoreError, requests};
 
 /// Longest `Retry-After` of a server that is honoured.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
+
+/// A false success response counts as this many failures: the attempt and the requests that have
+/// shown it, so that their sum stays within that of other failures.
+const DOUBT_COUNTS: u32 = 3;
 
 /// Clocks that differ by no more than this count as equal.
 const SKEW_SAME: Duration = Duration::from_secs(1);
@@ -47,6 +53,7 @@ pub(super) struct Retry<'a> {
     backoff: Backoff,
     replans: u32,
     patience: Option<Duration>,
+    streak: Option<Arc<Streak>>,
     pub(super) plan: Plan,
 }
 
@@ -59,9 +66,10 @@ impl<'a> Retry<'a> {
             method: call.method.clone(),
             started: Instant::now(),
             attempts: 0,
-            backoff: Backoff::new(policy.wait_first, policy.wait_max).growing(policy.growth),
+            backoff: policy.backoff(),
             replans: 0,
             patience: call.patience,
+            streak: call.streak.clone(),
             plan: Plan::default(),
         }
     }
@@ -74,6 +82,15 @@ impl<'a> Retry<'a> {
 
     /// Waits and returns `Ok` if the call is to be retried; otherwise returns the failure as final.
     pub(super) async fn after(&mut self, failure: Failure) -> Result<(), Failure> {
+        self.after_requests(failure, 1).await
+    }
+
+    /// The same where a success response has turned out to be false, which took further requests.
+    pub(super) async fn after_doubt(&mut self, failure: Failure) -> Result<(), Failure> {
+        self.after_requests(failure, DOUBT_COUNTS).await
+    }
+
+    async fn after_requests(&mut self, failure: Failure, requests: u32) -> Result<(), Failure> {
         self.attempts += 1;
         let fresh = std::mem::take(&mut self.plan.fresh);
         let policy = &self.inner.options.retry;
@@ -93,8 +110,8 @@ impl<'a> Retry<'a> {
                 return Err(failure);
             }
         };
-        let down = policy.rest_when_down && self.inner.client.down.is(&self.method);
-        let wait = self.wait(failure.detail.retry_after);
+        let down = policy.rest_when_down && self.inner.client.down.is_any();
+        let wait = self.wait(failure.detail.retry_after, requests);
         if down || self.started.elapsed() + wait >= budget {
             self.inner.client.down.set(&self.method, true);
             return Err(self.give_up(failure));
@@ -106,8 +123,11 @@ impl<'a> Retry<'a> {
 
     /// The wait before the next attempt: at least what the server asks for, up to
     /// [`RETRY_AFTER_MAX`].
-    fn wait(&mut self, asked: Option<Duration>) -> Duration {
-        let wait = self.backoff.fail();
+    fn wait(&mut self, asked: Option<Duration>, requests: u32) -> Duration {
+        let wait = match &self.streak {
+            Some(streak) => streak.fail(requests),
+            None => self.backoff.fail_times(requests),
+        };
         asked.map_or(wait, |a| wait.max(a.min(RETRY_AFTER_MAX)))
     }
 
@@ -123,7 +143,8 @@ impl<'a> Retry<'a> {
     }
 
     fn give_up(&self, mut failure: Failure) -> Failure {
-        failure.detail.attempts = self.attempts;
+        let made = self.streak.as_ref().map_or(0, |streak| streak.failures());
+        failure.detail.attempts = made.max(self.backoff.failures()).max(self.attempts);
         if self.attempts > 1 {
             let seconds = self.started.elapsed().as_secs_f32();
             failure.message =

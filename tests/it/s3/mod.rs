@@ -5,6 +5,7 @@ mod basic;
 mod faults;
 mod hedge;
 mod messages;
+mod policies;
 mod real;
 mod tls;
 

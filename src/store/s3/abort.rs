@@ -1,0 +1,90 @@
+//! AbortMultipartUpload: removes the parts of an upload that is given up.
+//!
+//! While the store does not work, this waits for a minute: the caller waits too, and each request
+//! would be one more in the outage. If the process ends meanwhile, the store's own rule for
+//! unfinished uploads removes the parts.
+
+use std::sync::Arc;
+
+use http::Method;
+use tokio::runtime::Handle;
+
+use super::call::Call;
+use super::failure::Class;
+use super::inner::Inner;
+use super::streak::Streak;
+use crate::base::limits;
+use crate::store::ErrorKind;
+
+/// A multipart upload that the store has begun.
+#[derive(Debug, Clone)]
+pub(super) struct Begun {
+    pub(super) id: String,
+    /// Whether its parts carry a checksum.
+    pub(super) checksum: bool,
+    /// Failures of its parts.
+    pub(super) streak: Arc<Streak>,
+}
+
+impl Inner {
+    /// Whether the caller waits because writes have failed.
+    fn is_resting(&self) -> bool {
+        self.options.retry.rest_when_down && self.client.down.is(&Method::PUT)
+    }
+
+    pub(super) async fn abort_upload(&self, key: &str, begun: &Begun) {
+        let call = Call::new(Method::DELETE, Some(key)).query("uploadId", begun.id.as_str());
+        match self.run(&call).await {
+            Ok(_) => {}
+            Err(f) if f.class == Class::Final(ErrorKind::NotFound) => {}
+            Err(f) => {
+                tracing::debug!(object = %self.object(key), error = %f, "an unfinished upload stays at the store");
+            }
+        }
+    }
+}
+
+/// Aborts an upload on drop, unless it was completed.
+#[derive(Debug)]
+pub(super) struct AbortOnDrop {
+    inner: Arc<Inner>,
+    key: String,
+    begun: Option<Begun>,
+}
+
+impl AbortOnDrop {
+    pub(super) fn new(inner: &Arc<Inner>, key: &str, begun: Begun) -> AbortOnDrop {
+        AbortOnDrop { inner: Arc::clone(inner), key: key.to_owned(), begun: Some(begun) }
+    }
+
+    /// Disarms the guard: nothing is left to abort.
+    pub(super) fn disarm(&mut self) {
+        self.begun = None;
+    }
+
+    /// Aborts now, or later if the store does not work.
+    pub(super) async fn abort(mut self) {
+        if self.inner.is_resting() {
+            return;
+        }
+        if let Some(begun) = self.begun.take() {
+            self.inner.abort_upload(&self.key, &begun).await;
+        }
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        let Some(begun) = self.begun.take() else { return };
+        // Without a runtime nothing can be sent; the store's own rule for unfinished uploads then
+        // removes it.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let (inner, key) = (Arc::clone(&self.inner), std::mem::take(&mut self.key));
+        runtime.spawn(async move {
+            if inner.is_resting() {
+                tokio::time::sleep(limits::BACKOFF_REFUSED).await;
+            }
+            inner.abort_upload(&key, &begun).await;
+        });
+    }
+}

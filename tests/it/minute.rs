@@ -1,0 +1,142 @@
+//! What a store gets in the first minute of an outage: five requests at most, and one line in the
+//! log, whatever was under way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::support::fault::{Fault, FaultServer, Seen, s3_error};
+use crate::support::process::{self, Process};
+use crate::support::s3::{self, S3Server};
+use crate::support::{lsfast, sqlite};
+
+/// When the fifth of five attempts has been made, and whatever follows it at once. The sixth is
+/// later than a minute, which the unit tests of the waits prove.
+const WATCHED: Duration = Duration::from_secs(26);
+
+const REQUESTS: usize = 5;
+
+/// One kind of outage.
+struct Kind {
+    name: &'static str,
+    /// Bytes in the database, which decide whether it is stored in parts.
+    bytes: usize,
+    /// Bytes that are written when the image is stored; the outage begins with them. `None`: it is
+    /// there from the start.
+    later: Option<usize>,
+    fails: fn(&Seen) -> bool,
+    answer: fn() -> Fault,
+}
+
+fn is_part(seen: &Seen) -> bool {
+    seen.path.contains("partNumber=")
+}
+
+fn is_write(seen: &Seen) -> bool {
+    matches!(seen.method.as_str(), "PUT" | "POST")
+}
+
+fn broken() -> Fault {
+    s3_error(500, "InternalError")
+}
+
+/// 200, and nothing is stored.
+fn lie() -> Fault {
+    Fault::Answer { status: 200, headers: Vec::new(), body: String::new() }
+}
+
+const SMALL: usize = 100_000;
+const LARGE: usize = 17 << 20;
+
+const KINDS: [Kind; 11] = [
+    Kind { name: "list", bytes: SMALL, later: None, fails: |s| s.path.contains("list-type"), answer: broken },
+    Kind { name: "image", bytes: SMALL, later: None, fails: |s| s.method == "PUT", answer: broken },
+    Kind { name: "create", bytes: LARGE, later: None, fails: |s| s.path.contains("uploads"), answer: broken },
+    Kind { name: "parts", bytes: LARGE, later: None, fails: is_part, answer: broken },
+    Kind {
+        name: "complete",
+        bytes: LARGE,
+        later: None,
+        fails: |s| s.method == "POST" && s.path.contains("uploadId="),
+        answer: broken,
+    },
+    Kind {
+        name: "refused parts",
+        bytes: LARGE,
+        later: None,
+        fails: is_part,
+        answer: || s3_error(403, "AccessDenied"),
+    },
+    Kind { name: "false image", bytes: SMALL, later: None, fails: |s| s.method == "PUT", answer: lie },
+    Kind { name: "batch", bytes: SMALL, later: Some(1000), fails: is_write, answer: broken },
+    Kind { name: "all", bytes: SMALL, later: Some(1000), fails: |_| true, answer: broken },
+    Kind { name: "large batch", bytes: SMALL, later: Some(LARGE), fails: is_write, answer: broken },
+    Kind { name: "parts of a batch", bytes: SMALL, later: Some(LARGE), fails: is_part, answer: broken },
+];
+
+#[test]
+fn an_outage_costs_five_requests_and_one_line_in_its_first_minute() {
+    let found: Vec<String> = std::thread::scope(|s| {
+        let watched: Vec<_> = KINDS.iter().map(|kind| s.spawn(move || watch(kind))).collect();
+        watched.into_iter().filter_map(|w| w.join().expect("no panic")).collect()
+    });
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// What is wrong with this kind, if something is.
+fn watch(kind: &Kind) -> Option<String> {
+    let dir = tempfile::tempdir().expect("a folder");
+    let db = dir.path().join("app.db");
+    let app = sqlite::create(&db, 4096);
+    let write = |bytes: usize| {
+        app.execute("INSERT INTO items(name, body) VALUES ('x', randomblob(?1))", [bytes as i64])
+            .expect("a row");
+    };
+    write(kind.bytes);
+    let server = S3Server::start();
+    let proxy = FaultServer::start(Some(server.addr));
+    let begun = Arc::new(AtomicBool::new(kind.later.is_none()));
+    let (fails, answer, is_out) = (kind.fails, kind.answer, Arc::clone(&begun));
+    proxy.always(move |seen| (is_out.load(Ordering::Relaxed) && fails(seen)).then(answer));
+    let mut command = lsfast::command(["replicate", "--sync-interval", "100ms"]);
+    command.arg(&db).arg(s3::url(proxy.addr, "db"));
+    command.envs([("AWS_ACCESS_KEY_ID", s3::ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", s3::SECRET_KEY)]);
+    let mut process = Process::start("lsfast replicate", command);
+    if let Some(bytes) = kind.later {
+        process.wait_for_line("image stored");
+        // The full image and the proof of create-only PUTs follow it.
+        process::until("a quiet store", || {
+            let before = proxy.seen().len();
+            std::thread::sleep(Duration::from_millis(500));
+            (proxy.seen().len() == before).then_some(())
+        });
+        begun.store(true, Ordering::Relaxed);
+        write(bytes);
+    }
+    process::until("the outage", || first(kind, &proxy).map(drop));
+    std::thread::sleep(WATCHED);
+    let from = first(kind, &proxy).expect("it has begun");
+    let asked: Vec<String> =
+        proxy.seen()[from..].iter().map(|s| format!("{} {}", s.method, s.path)).collect();
+    process.signal("KILL");
+    process.wait();
+    let lines: Vec<String> = process
+        .output()
+        .lines()
+        .filter(|l| l.contains("level=warn") || l.contains("level=error"))
+        .map(str::to_owned)
+        .collect();
+    println!("{}: {} requests, {} lines", kind.name, asked.len(), lines.len());
+    (asked.len() > REQUESTS || lines.len() != 1)
+        .then(|| format!("{}: {} requests: {asked:#?}\n{lines:#?}", kind.name, asked.len()))
+}
+
+/// The request with which the outage began.
+fn first(kind: &Kind, proxy: &FaultServer) -> Option<usize> {
+    let seen = proxy.seen();
+    let from = match kind.later {
+        None => 0,
+        Some(_) => seen.iter().rposition(|s| s.path.contains("0000000000000001.ltx"))? + 1,
+    };
+    Some(from + seen[from..].iter().position(kind.fails)?)
+}

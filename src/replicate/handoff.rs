@@ -153,6 +153,11 @@ impl Handoff {
         self.mark.set(mark);
     }
 
+    /// Called by capture: the wal-index publishes this many frames that are not read yet.
+    pub fn unread(&self, frames: u32) {
+        self.vitals.unread(frames);
+    }
+
     /// Shows a transaction that is about to be committed, so that pipelines can prepare its batch.
     pub fn show_near(&self, near: Option<Near>) {
         let wake = near.is_some();

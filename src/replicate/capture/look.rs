@@ -117,6 +117,7 @@ impl Capture {
             self.lose(&TailError::Shorter { published, read }.to_string(), now);
             return Ok(Look { more: true, ..Look::default() });
         }
+        self.handoff.unread(header.mx_frame.0 - self.tail.last().0);
         let whole = match self.take(&header) {
             Ok(whole) => whole,
             Err(e) => return self.unreadable(e, &header, now),
@@ -126,6 +127,7 @@ impl Capture {
         if !whole {
             return Ok(Look { more: true, ..look });
         }
+        self.handoff.unread(0);
         self.check_count(&header);
         let moved = self.step_guard(header.mx_frame, now)?;
         if moved {

@@ -212,6 +212,15 @@ impl DatabaseVitals {
         self.mark.set(mark.pos.salts, mark.pos.frame.0, mark.size_pages);
     }
 
+    /// Notes that the wal-index publishes this many frames that capture has not read. They are at
+    /// least one commit.
+    pub(crate) fn unread(&self, frames: u32) {
+        let bytes = u64::from(frames) * u64::from(self.page_size.load(Relaxed));
+        for replica in &self.replicas {
+            replica.note_unread(bytes);
+        }
+    }
+
     /// Notes captured commits that changed `pages` pages.
     pub(crate) fn captured(&self, commits: u64, pages: usize, mark: &Mark) {
         self.marked(mark);
@@ -259,6 +268,26 @@ mod tests {
         assert_eq!(noted, 2);
         // The other replica has stored nothing.
         assert_eq!(database.replicas[1].lag().commits, 3);
+    }
+
+    /// A transaction of many pages is published as a whole, and read over many looks.
+    #[test]
+    fn what_is_published_and_not_read_is_behind() {
+        let database = DatabaseVitals::unseen(1);
+        database.page_size.store(512, Relaxed);
+        let replica = &database.replicas[0];
+        database.unread(100);
+        let first = replica.lag();
+        assert_eq!((first.commits, first.bytes), (1, 51_200));
+        database.unread(60);
+        let lag = replica.lag();
+        assert!((lag.commits, lag.bytes) == (1, 30_720) && lag.age >= first.age, "{lag:?}");
+        database.captured(3, 100, &Mark::default());
+        database.unread(0);
+        assert_eq!((replica.lag().commits, replica.lag().bytes), (3, 51_200));
+        replica.take();
+        replica.answered(1, None);
+        assert_eq!(replica.lag(), Lag::default());
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub enum ReplicaPhase {
     Stopped,
 }
 
-/// How far a replica is behind the captured commits.
+/// How far a replica is behind what is committed.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Lag {
     /// Number of commits that are not stored.
@@ -81,6 +81,10 @@ pub struct ReplicaVitals {
     /// How much older the oldest commit that is not stored is than its capture, in microseconds: it
     /// was committed before the database was opened.
     older_by: AtomicU64,
+    /// Bytes of pages that are committed and not captured yet; 0 for none.
+    unread: AtomicU64,
+    /// Since when there are some, in microseconds from `begun`.
+    unread_since: AtomicU64,
     /// Whether it was, so that the time from its commit to the store's answer is not known.
     recalled: AtomicBool,
     txid: AtomicU64,
@@ -111,6 +115,8 @@ impl ReplicaVitals {
             durable: Amount::default(),
             behind_since: AtomicU64::new(0),
             older_by: AtomicU64::new(0),
+            unread: AtomicU64::new(0),
+            unread_since: AtomicU64::new(0),
             recalled: AtomicBool::new(false),
             txid: AtomicU64::new(0),
             place: WalPlace::default(),
@@ -141,21 +147,31 @@ impl ReplicaVitals {
         self.durable().is_some() || self.behind_since.load(Relaxed) != 0
     }
 
-    /// How far the replica is behind the captured commits.
+    /// How far the replica is behind what is committed, as far as that is known: the commits that
+    /// were captured, and one for what the wal-index publishes beyond them.
     #[must_use]
     pub fn lag(&self) -> Lag {
         // In this order, a batch that is noted meanwhile can make the lag too small, but never
         // negative.
         let (captured, durable) = (self.captured.get(), self.durable.get());
-        let since = self.behind_since.load(Relaxed);
-        let age = match since {
+        let age_of = |since| micros(Instant::now(), self.begun).saturating_sub(since);
+        let unread = self.unread.load(Relaxed);
+        let age = match self.behind_since.load(Relaxed) {
+            0 if unread > 0 => age_of(self.unread_since.load(Relaxed)),
             0 => 0,
-            since => micros(Instant::now(), self.begun).saturating_sub(since) + self.older_by.load(Relaxed),
+            since => age_of(since) + self.older_by.load(Relaxed),
         };
         Lag {
-            commits: captured.0.saturating_sub(durable.0),
-            bytes: captured.1.saturating_sub(durable.1),
+            commits: captured.0.saturating_sub(durable.0) + u64::from(unread > 0),
+            bytes: captured.1.saturating_sub(durable.1) + unread,
             age: Duration::from_micros(age),
+        }
+    }
+
+    /// Notes how many bytes of pages are committed and not captured yet.
+    pub(super) fn note_unread(&self, bytes: u64) {
+        if self.unread.swap(bytes, Relaxed) == 0 && bytes > 0 {
+            self.unread_since.store(micros(Instant::now(), self.begun), Relaxed);
         }
     }
 
@@ -230,6 +246,7 @@ impl ReplicaVitals {
         [&self.captured, &self.taken, &self.durable].into_iter().for_each(|a| a.set((0, 0)));
         self.behind_since.store(0, Relaxed);
         self.older_by.store(0, Relaxed);
+        self.unread.store(0, Relaxed);
         self.recalled.store(false, Relaxed);
         self.back();
         self.set_phase(ReplicaPhase::Starting);

@@ -1,8 +1,10 @@
 //! The store's clock, from the `Date` header of its responses.
 //!
 //! Only a difference too large for network delay counts: clocks that differ by less than
-//! [`limits::CLOCK_AHEAD`] are taken as equal. The time of signatures is separate: only a refused
-//! signature corrects it, and only within bounds.
+//! [`limits::CLOCK_AHEAD`] are taken as equal. If they differ by more than
+//! [`limits::CLOCK_CORRECTION`], the server's clock is not believed: nothing is written with its
+//! time. The time of signatures is separate: only a refused signature corrects it, and only within
+//! bounds.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -26,16 +28,16 @@ pub(super) struct StoreClock {
 }
 
 impl StoreClock {
-    /// Takes the time of a response. Returns `true` if the clocks differ.
-    pub(super) fn learn(&self, headers: &HeaderMap) -> bool {
+    /// Takes the time of a response. Returns the difference of the clocks, if they differ.
+    pub(super) fn learn(&self, headers: &HeaderMap) -> Option<Duration> {
         // A response from a cache has an old time.
         if headers.contains_key(AGE) {
-            return false;
+            return None;
         }
         let date = headers.get(DATE).and_then(|v| v.to_str().ok()).and_then(http_date);
-        let Some(date) = date else { return false };
+        let date = date?;
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((date, since_boot()));
-        apart(date, SystemTime::now()) > limits::CLOCK_AHEAD
+        Some(apart(date, SystemTime::now())).filter(|by| *by > limits::CLOCK_AHEAD)
     }
 
     /// Returns true at the first call only: the caller then logs that the clocks differ.
@@ -44,12 +46,14 @@ impl StoreClock {
     }
 
     /// The current time: by the store's clock if it is known and differs, otherwise by the host's.
+    /// A store's clock that is days off is ignored.
     pub(super) fn now(&self) -> SystemTime {
         let host = SystemTime::now();
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((date, at)) = last else { return host };
         let store = date.checked_add(since_boot().saturating_sub(at)).unwrap_or(date);
-        if apart(store, host) > limits::CLOCK_AHEAD { store } else { host }
+        let by = apart(store, host);
+        if by > limits::CLOCK_AHEAD && by <= limits::CLOCK_CORRECTION { store } else { host }
     }
 }
 
@@ -74,12 +78,19 @@ mod tests {
         let clock = StoreClock::default();
         let ahead = || clock.now().duration_since(SystemTime::now()).unwrap_or_default().as_secs();
         assert_eq!(ahead(), 0);
-        assert!(!clock.learn(&headers(100, false)) && ahead() == 0);
-        assert!(!clock.learn(&headers(90_000, true)) && ahead() == 0, "an answer of a cache");
-        assert!(clock.learn(&headers(90_000, false)) && clock.say() && !clock.say());
-        assert!((89_990..=90_000).contains(&ahead()), "{}", ahead());
-        assert!(!clock.learn(&HeaderMap::new()) && ahead() > 0, "an answer without a time says nothing");
-        assert!(clock.learn(&headers(-400, false)));
+        assert!(clock.learn(&headers(100, false)).is_none() && ahead() == 0);
+        assert!(clock.learn(&headers(80_000, true)).is_none() && ahead() == 0, "an answer of a cache");
+        assert!(clock.learn(&headers(80_000, false)).is_some() && clock.say() && !clock.say());
+        assert!((79_990..=80_000).contains(&ahead()), "{}", ahead());
+        assert!(
+            clock.learn(&HeaderMap::new()).is_none() && ahead() > 0,
+            "an answer without a time says nothing"
+        );
+        let days = clock.learn(&headers(400_000, false));
+        assert!(days.is_some_and(|by| by > limits::CLOCK_CORRECTION) && ahead() == 0, "{days:?}");
+        assert!(clock.learn(&headers(-400_000, false)).is_some());
+        assert!(clock.now() >= SystemTime::now() - Duration::from_secs(1), "days behind");
+        assert!(clock.learn(&headers(-400, false)).is_some());
         assert!(SystemTime::now().duration_since(clock.now()).unwrap().as_secs() >= 399);
     }
 }

@@ -91,8 +91,17 @@ impl Inner {
             fresh: plan.fresh,
         };
         let mut answer = self.client.send(wire).await?;
-        let differs = self.client.clock.learn(&answer.headers);
-        if differs && answer.status.is_success() && self.client.clock.say() {
+        let differs = self.client.clock.learn(&answer.headers).filter(|_| answer.status.is_success());
+        if let Some(by) = differs.filter(|by| *by > limits::CLOCK_CORRECTION)
+            && self.client.clock.say()
+        {
+            tracing::warn!(
+                replica = %self.url,
+                days = by.as_secs() / (24 * 3600),
+                "this machine's clock and that of the store differ by days; the store's is ignored, and times are those of this \
+                 machine (see which of the two is wrong)"
+            );
+        } else if differs.is_some() && self.client.clock.say() {
             tracing::warn!(
                 replica = %self.url,
                 "this machine's clock and that of the store differ by more than five minutes; times are judged by the \

@@ -877,7 +877,7 @@ mutation(
     "checksum-mode-is-always-sent",
     "a HEAD without the checksum mode is tried where it is refused",
     "store/s3/head.rs",
-    "asks && done.as_ref().is_err_and(may_be_refusal)",
+    "asks && done.as_ref().is_err_and(|f| may_be_refusal(f) || f.status() == Some(403))",
     "false",
     "test(a_store_that_refuses_the_checksum_mode)",
 )
@@ -1314,7 +1314,7 @@ mutation(
     "own-object-is-anothers",
     "an upload whose answer never came is adopted by the next start",
     "replicate/replica/resume.rs",
-    "is_next && remote.newest_raw == remote.newest && may_be_ours",
+    "is_next && remote.newest_raw == remote.newest && is_ours",
     "false",
     "test(replica::own_file)",
 )
@@ -1442,8 +1442,8 @@ mutation(
     "taken-name-is-a-second-writer",
     "a replica in the place of ours is not taken for a second writer",
     "replicate/replica/upload.rs",
-    "break Err(«self.taken(e).await»)",
-    "e.into()",
+    "if let Err(e) = «self.taken(e).await» {",
+    "Err::<(), ReplicaError>(e.into())",
     "test(a_replica_in_the_place_of_ours)",
 )
 mutation(
@@ -1824,8 +1824,112 @@ mutation(
     "late-upload-is-another-program",
     "an upload of an earlier attempt that arrives late is adopted",
     "replicate/replica/lineage.rs",
-    "Ok(None) => «self.adopt_late_upload().await»,",
+    "Ok(Met::File(header)) if «self.local.state().is_of_our_upload(&header)» =>",
+    "{\n                    let _ = header;\n                    false\n                }",
+    "test(an_upload_that_arrives_after_the_next_start)",
+)
+mutation(
+    "parts-fail-each-for-itself",
+    "parts that meet an outage share one backoff",
+    "store/s3/multipart.rs",
+    "call.streak = «Some(Arc::clone(&begun.streak))»;",
     "None",
+    "test(an_outage_costs_five_requests)",
+)
+mutation(
+    "lost-answer-is-asked-for-at-once",
+    "the look for an upload whose answer was lost waits like the next attempt",
+    "replicate/replica/large.rs",
+    "match «self.wait_out(failed, Instant::now()).await» {",
+    "{\n                let _ = &failed;\n                Ok::<(), ReplicaError>(())\n            }",
+    "test(an_outage_costs_five_requests)",
+)
+mutation(
+    "parts-are-removed-in-the-outage",
+    "the parts of an upload are removed after the outage",
+    "store/s3/abort.rs",
+    "self.options.retry.rest_when_down && self.client.down.is(&Method::PUT)",
+    "false",
+    "test(an_outage_costs_five_requests)",
+)
+mutation(
+    "refused-checksum-is-wrong-rights",
+    "a 403 that names a checksum header is about that header",
+    "store/s3/optional_headers.rs",
+    "Class::Credentials => «blames_checksum(failure)»,",
+    "false",
+    "test(a_checksum_that_is_refused_with_403)",
+)
+mutation(
+    "refused-head-is-an-error",
+    "where HEAD is refused, GET of one byte replaces it",
+    "store/s3/head.rs",
+    "Err(failure) if «matches!(failure.status(), Some(403 | 405 | 501))» => {",
+    "false",
+    "test(where_head_is_refused)",
+)
+mutation(
+    "half-a-part-is-retried-at-once",
+    "a store that keeps half of a part is blamed for it",
+    "store/s3/plausible.rs",
+    "true => «self.stored_wrong(key, &why)»,",
+    "self.missing(key, &why)",
+    "test(half_of_a_part)",
+)
+mutation(
+    "unread-commits-are-in-sync",
+    "what is published and not read yet counts as lag",
+    "replicate/vitals/replica.rs",
+    "commits: captured.0.saturating_sub(durable.0) + «u64::from(unread > 0)»,",
+    "0",
+    "test(what_is_published_and_not_read)",
+)
+mutation(
+    "store-clock-that-is-days-off-counts",
+    "a store's clock that is days off is ignored",
+    "store/s3/date.rs",
+    "by > limits::CLOCK_AHEAD && «by <= limits::CLOCK_CORRECTION»",
+    "true",
+    "test(only_a_great_difference_counts)",
+)
+mutation(
+    "batch-of-a-fork-is-any-neighbour",
+    "other levels tell which of two neighbours is of another history",
+    "restore/verify/run.rs",
+    "let odd = «forks::odd_neighbours(store, &listing.files, &bad, &broken.first).await?»;",
+    "Vec::<(LtxId, String)>::new()",
+    "test(the_batch_of_a_fork_is_written_again)",
+)
+mutation(
+    "repair-believes-itself",
+    "repair says what a verification still finds",
+    "cli/repair.rs",
+    "self.left.extend(«after.conflicts»);",
+    "Vec::<String>::new()",
+    "test(a_batch_of_a_fork_that_no_level)",
+)
+mutation(
+    "range-within-a-range-is-sound",
+    "a batch that begins within the range of the one before it is of another writer",
+    "restore/verify/histories.rs",
+    "&& («wal.end() < last.end() || wal.offset > last.offset»);",
+    "wal.end() < last.end()",
+    "test(files_of_two_writers_are_found)",
+)
+mutation(
+    "late-upload-of-two-kills-ago",
+    "uploads without an answer are known over any number of kills",
+    "replicate/state/home.rs",
+    "state.unanswered = «Unanswered::decode(&mut f)?»;",
+    "{\n        let _ = Unanswered::decode(&mut f)?;\n        Unanswered::default()\n    }",
+    "test(an_upload_that_arrives_after_the_next_start)",
+)
+mutation(
+    "object-is-judged-unseen",
+    "a store that fails between a 412 and the look at the object is asked again",
+    "replicate/replica/lineage.rs",
+    "Err(RemoteError::Store(failed)) if «failed.kind() != ErrorKind::Corrupt» =>",
+    "failed.kind() == ErrorKind::Corrupt",
     "test(an_upload_that_arrives_after_the_next_start)",
 )
 

@@ -20,7 +20,8 @@ use crate::restore::damage::Damaged;
 use crate::restore::{self, Object, RestoreError, VerifyOptions, VerifyReport, object_name};
 use crate::store::{Entry, Store};
 
-/// Exit code if some states are lost for good but the newest can be restored.
+/// Exit code if some states are lost for good, or something could not be repaired, but the newest
+/// state can be restored.
 const LOST: u8 = 3;
 
 /// Exit code if the newest state cannot be restored.
@@ -40,8 +41,8 @@ const NEWEST_LOST: u8 = 4;
 /// program that replicates there meanwhile is not disturbed.
 ///
 /// Exit codes: 0 nothing is wrong, or all is repaired; 1 an error; 2 usage; 3 some states are lost
-/// for good, and the newest can be restored; 4 the newest state cannot be restored. With --dry-run
-/// they describe the replica as it is.
+/// for good, or something could not be repaired, and the newest state can be restored; 4 the newest
+/// state cannot be restored. With --dry-run they describe the replica as it is.
 #[derive(Debug, Args)]
 pub struct RepairArgs {
     /// A database by its path, or a replica: s3://BUCKET/PREFIX or file:///DIR
@@ -173,6 +174,10 @@ struct Found {
     /// Why the newest state cannot be restored.
     newest_lost: Option<String>,
     newest: Option<Txid>,
+    /// What a verification after the repair still finds, without the files that are kept.
+    left: Vec<String>,
+    /// Whether it finds anything.
+    is_left_unsound: bool,
 }
 
 impl Found {
@@ -203,6 +208,8 @@ impl Found {
             images,
             newest_lost,
             newest,
+            left: Vec::new(),
+            is_left_unsound: false,
         })
     }
 
@@ -255,8 +262,22 @@ impl Found {
             still.into_iter().partition(|id| whole && Some(*id) != newest && empty.has(*id));
         (self.removed, self.kept) = (removed, kept);
         self.store.delete(&self.removed).await?;
-        let options = VerifyOptions { sample_percent: 0, ..VerifyOptions::default() };
-        let after = restore::verify_replica(&self.store, options).await?;
+        let after = restore::verify_replica(&self.store, VerifyOptions::default()).await?;
+        let said = |object: &Object| match object {
+            Object::Ltx(id) => self.kept.contains(id),
+            Object::Legacy(_) | Object::Times(_) => false,
+        };
+        let damaged = after.damaged.iter().filter(|d| !said(&d.object));
+        self.left = damaged.map(|d| format!("{}: {}", object_name(&d.object), d.cause)).collect();
+        self.is_left_unsound = after.health() != restore::Health::Sound;
+        let lacks = |(level, from, to)| format!("level {level} lacks TXIDs {from} to {to}");
+        self.left.extend(after.holes.iter().copied().map(lacks));
+        let index = |id: &LtxId| format!("{}: its page index does not match", object_name(&Object::Ltx(*id)));
+        self.left.extend(after.wrong_indexes.iter().map(index));
+        self.left.extend(after.conflicts);
+        self.lost = restore::lost_states(&files, &self.damaged, &after.refused);
+        let still = |id: &LtxId| after.damaged.iter().any(|d| d.object == Object::Ltx(*id));
+        self.mended.retain(|id| !still(id));
         (self.newest_lost, self.newest) = (after.newest_lost, after.newest.map(|n| n.txid));
         Ok(())
     }
@@ -269,7 +290,8 @@ impl Found {
         match () {
             () if self.newest_lost.is_some() => NEWEST_LOST,
             // A sound replica has nothing to repair, even if states were lost earlier.
-            () if !self.lost.is_empty() && !self.is_sound() => LOST,
+            () if self.is_sound() => 0,
+            () if !self.lost.is_empty() || self.is_left_unsound => LOST,
             () => 0,
         }
     }
@@ -310,6 +332,7 @@ impl Found {
                 format!("kept: {}: it is damaged, but other programs may read some of it", name(id))
             }),
         );
+        lines.extend(self.left.iter().map(|left| format!("not repaired: {left}")));
         lines.extend(self.lost.iter().map(|(first, last)| match first == last {
             true => format!("lost for good: the state of TXID {first}"),
             false => format!("lost for good: the states of TXIDs {first} to {last}"),
@@ -341,6 +364,7 @@ impl Found {
         json!({
             "url": self.store.url(), "dry_run": dry_run, "sound": self.is_sound(), "damaged": damaged, "conflicts": self.before.conflicts,
             "rewritable": names(&self.mendable), "rewritten": names(&self.mended), "images": names(&self.images),
+            "not_repaired": self.left,
             "removed": names(&self.removed), "kept": names(&self.kept), "lost": lost, "needs_database": wants_image && database.is_none(),
             "would_store_image": wants_image && database.is_some(),
             "newest_txid": self.newest.map(|t| t.to_string()), "newest_lost": self.newest_lost,

@@ -20,6 +20,7 @@ use crate::restore::damage::{self, Damaged};
 use crate::restore::doubt::Doubts;
 use crate::restore::levels::{Clash, Levels};
 use crate::restore::plan::Goal;
+use crate::restore::times;
 use crate::store::{Entry, Store};
 
 /// Bytes of a replica that may be read in any case to judge which of its states a restore refuses.
@@ -73,6 +74,51 @@ pub(super) async fn refused(
         }
     }
     Ok((refused, unjudged))
+}
+
+/// Where pages make another checksum than a batch has, either that batch or the one before it is of
+/// another history. Returns those of the pairs that can be told, each with the reason. Other levels
+/// tell: files without the odd batch make the state that the other one says.
+///
+/// # Errors
+/// An error of the store.
+pub(super) async fn odd_neighbours(
+    store: &Arc<dyn Store>,
+    files: &[Entry],
+    damaged: &Damaged,
+    pairs: &[(LtxId, Option<LtxId>)],
+) -> Result<Vec<(LtxId, String)>, RestoreError> {
+    let judge = Judge::new(store, files, damaged);
+    let mut odd = Vec::new();
+    for (id, before) in pairs {
+        let others = files.iter().map(|e| e.id).filter(|other| other.max == id.max && other != id);
+        if let Some(before) = before {
+            // The plan ends with `id`, and another file leads to it.
+            let mut without = damaged.clone();
+            others.clone().chain([*before]).for_each(|id| _ = without.add(id, String::new()));
+            if judge.made_by(&without, id.max).await?.is_some() {
+                odd.push((
+                    *before,
+                    format!(
+                        "{id} makes another checksum after it, and its own after what other files lead to"
+                    ),
+                ));
+                continue;
+            }
+        }
+        let mut without = damaged.clone();
+        without.add(*id, String::new());
+        let Some(sum) = judge.made_by(&without, id.max).await? else { continue };
+        let ends = files.iter().filter(|e| e.id.max == id.max && !without.has(e.id));
+        for entry in ends {
+            if times::header(&**store, entry).await.is_ok_and(|header| header.checksum == Some(sum)) {
+                let why = "its pages do not make the checksum that it has, and other files lead to another";
+                odd.push((*id, why.to_owned()));
+                break;
+            }
+        }
+    }
+    Ok(odd)
 }
 
 /// Judges the states of one replica by its checksums.

@@ -12,9 +12,16 @@ use crate::base::{Salts, Txid};
 use crate::ltx::WalRange;
 use crate::wal::format;
 
-/// Returns the files that do not belong to the history of the file before them, each with the
-/// reason.
-pub(super) fn mixed(raw: &BTreeMap<Txid, WalRange>) -> Vec<(Txid, String)> {
+/// A file that does not belong to the history of the file before it.
+pub(super) struct Mixed {
+    pub(super) txid: Txid,
+    /// The file before it, which may be the one of another history.
+    pub(super) before: Txid,
+    pub(super) cause: String,
+}
+
+/// Returns the files that do not belong to the history of the file before them.
+pub(super) fn mixed(raw: &BTreeMap<Txid, WalRange>) -> Vec<Mixed> {
     let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
     let mut before: Option<(Txid, WalRange)> = None;
     for (&txid, &wal) in raw {
@@ -25,17 +32,17 @@ pub(super) fn mixed(raw: &BTreeMap<Txid, WalRange>) -> Vec<(Txid, String)> {
         {
             let returns = wal.salts != last.salts && seen.contains(&key(wal.salts));
             // A file that repairs what was stored without it covers the same range again, and
-            // reaches further.
-            let overlaps = wal.salts == last.salts && wal.offset < last.end() && wal.end() < last.end();
+            // reaches further. None begins within the range of the file before it.
+            let overlaps = wal.salts == last.salts
+                && wal.offset < last.end()
+                && (wal.end() < last.end() || wal.offset > last.offset);
             if returns || overlaps {
-                found.push((
-                    txid,
-                    format!(
-                        "it continues at offset {} of a WAL that TXID {previous} does not come from: two programs have written to this replica, \
-                         and states from here on may mix both; stop one of them, and store a new image (lsfast reset)",
-                        wal.offset
-                    ),
-                ));
+                let cause = format!(
+                    "it continues at offset {} of a WAL that TXID {previous} does not come from: two programs have written to this replica, \
+                     and states from here on may mix both; stop one of them, and store a new image (lsfast reset)",
+                    wal.offset
+                );
+                found.push(Mixed { txid, before: previous, cause });
             }
         }
         seen.insert(key(wal.salts));
@@ -55,7 +62,7 @@ mod tests {
         let range =
             |&(salts, offset, end): &(Salts, u64, u64)| WalRange { offset, size: end - offset, salts };
         let raw = (1..).map(Txid).zip(files.iter().map(range)).collect();
-        mixed(&raw).into_iter().map(|(txid, _)| txid.0).collect()
+        mixed(&raw).into_iter().map(|mixed| mixed.txid.0).collect()
     }
 
     #[test]
@@ -77,5 +84,6 @@ mod tests {
         assert_eq!(of(&[(A, 32, 100), (B, 32, 80), (A, 150, 170), (B, 80, 99), (A, 170, 180)]), [3, 4, 5]);
         // Two copies of one database.
         assert_eq!(of(&[(A, 32, 100), (A, 100, 300), (A, 200, 250)]), [3]);
+        assert_eq!(of(&[(A, 32, 100), (A, 100, 300), (A, 200, 350)]), [3]);
     }
 }

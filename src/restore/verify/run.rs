@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use super::coverage::{holes, states};
 use super::database::Compared;
 use super::file::Pages;
+use super::histories::Mixed;
 use super::report::{Health, Newest, VerifyOptions, VerifyReport};
 use super::stream::{Meter, Pace};
 use super::{chain, database, file, forks, histories, old};
@@ -114,11 +115,22 @@ async fn read(
         let percent = options.sample_percent;
         let batches = chain::batches(&listing.files, percent);
         others(store, &listing.files, &plan, (percent, pace), (&mut report, &mut bad)).await?;
-        let broken =
+        let mut broken =
             chain::follow(store, &listing.files, batches, (&plan, pace), (&mut report, &mut bad)).await?;
         two_histories(store, &listing.files, &mut report, &mut bad).await?;
-        for (txid, cause) in histories::mixed(&report.raw) {
+        let odd = forks::odd_neighbours(store, &listing.files, &bad, &broken.first).await?;
+        let is_odd = |id: &LtxId| odd.iter().any(|(odd, _)| odd == id);
+        broken.first.retain(|(id, before)| !is_odd(id) && !before.as_ref().is_some_and(is_odd));
+        for (id, why) in &odd {
+            if bad.add(*id, why.clone()) {
+                report.damage(Object::Ltx(*id), why.clone());
+            }
+        }
+        for Mixed { txid, before, cause } in histories::mixed(&report.raw) {
             let id = LtxId::raw(txid);
+            if is_odd(&LtxId::raw(before)) {
+                continue;
+            }
             if plan.contains(&id) && report.newest_lost.is_none() {
                 report.newest = None;
                 report.newest_lost = Some(format!("{id}: {cause}"));

@@ -165,6 +165,7 @@ fn a_batch_of_a_fork_that_no_level_ends_with_is_found() {
         let (code, said) = command(&[&["repair", &sealed.url()], dry_run].concat());
         let lost = "lost for good: the state of TXID 0000000000000004";
         assert!(code == Some(3) && said.contains("conflict: ") && said.contains(lost), "{said}");
+        assert_eq!(said.contains("not repaired: "), dry_run.is_empty(), "{said}");
         assert!(said.contains("the newest state, TXID 0000000000000005, can be restored"), "{said}");
         assert!(!said.contains("an image"), "{said}");
     }
@@ -172,6 +173,34 @@ fn a_batch_of_a_fork_that_no_level_ends_with_is_found() {
     let (code, said, found) = restored(&sealed, &["--txid", "4"]);
     assert!(code == Some(4) && found.is_none(), "{said}");
     assert_eq!(restored(&sealed, &[]).2, Some(sealed.state(5)));
+}
+
+/// Where another level has our batch, `repair` wrote its neighbour again, which was sound, and
+/// `verify` found what it had found before.
+#[test]
+fn the_batch_of_a_fork_is_written_again_from_another_level() {
+    // It goes on from our second state, or is of another database.
+    for fork in [Sealed::fork(1, 2, 2), Sealed::new(2)] {
+        let sealed = Sealed::new(1);
+        for gone in [(1, 2, 4), (2, 2, 6), (0, 6, 6)] {
+            fs::remove_file(sealed.path(id(gone))).expect("removed");
+        }
+        for txid in 2..=4 {
+            let also = id((1, txid, txid));
+            sealed.write(also, &sealed.content(also));
+        }
+        let (code, said) = command(&["verify", &sealed.url()]);
+        assert_eq!(code, Some(0), "{said}");
+        sealed.exchange(id((0, 3, 3)), &fork);
+        let (code, said) = command(&["verify", &sealed.url()]);
+        assert!(code == Some(3) && said.contains("damaged: 0/0000000000000003-"), "{said}");
+        let (code, said) = command(&["repair", &sealed.url()]);
+        assert!(code == Some(0) && said.contains("written again: 0/0000000000000003-"), "{said}");
+        assert!(!said.contains("again: 0/0000000000000004-") && !said.contains("lost for good"), "{said}");
+        let (code, said) = command(&["verify", &sealed.url()]);
+        assert_eq!(code, Some(0), "{said}");
+        assert_eq!(restored(&sealed, &["--txid", "3"]).2, Some(sealed.state(3)));
+    }
 }
 
 /// The files below level 0 lead to a state of which no batch is left, and another file ends there.

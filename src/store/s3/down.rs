@@ -16,14 +16,10 @@ impl Down {
         if matches!(*method, Method::GET | Method::HEAD) { &self.reads } else { &self.writes }
     }
 
+    /// Whether calls by this method have failed. A store that takes no writes is likely not to
+    /// answer reads either, and a read is asked for because of them.
     pub(super) fn is(&self, method: &Method) -> bool {
-        self.of(method).load(Ordering::Relaxed)
-    }
-
-    /// Whether the last calls of any kind have failed. A store that takes no writes is likely not
-    /// to answer reads either.
-    pub(super) fn is_any(&self) -> bool {
-        self.reads.load(Ordering::Relaxed) || self.writes.load(Ordering::Relaxed)
+        self.writes.load(Ordering::Relaxed) || self.of(method).load(Ordering::Relaxed)
     }
 
     pub(super) fn set(&self, method: &Method, down: bool) {

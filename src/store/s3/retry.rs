@@ -110,7 +110,7 @@ impl<'a> Retry<'a> {
                 return Err(failure);
             }
         };
-        let down = policy.rest_when_down && self.inner.client.down.is_any();
+        let down = policy.rest_when_down && self.inner.client.down.is(&self.method);
         let wait = self.wait(failure.detail.retry_after, requests);
         if down || self.started.elapsed() + wait >= budget {
             self.inner.client.down.set(&self.method, true);

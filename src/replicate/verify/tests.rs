@@ -242,7 +242,7 @@ fn a_batch_of_a_fork_is_a_fault() {
         let mut verifier = case.verifier();
         let status = case.verified(&mut verifier).await;
         let fault = status.fault.clone().unwrap();
-        assert!(fault.contains("another checksum") && fault.contains(&batch(txid).to_string()), "{fault}");
+        assert!(fault.contains("another checksum") && fault.contains(&batch(txid).file_name()), "{fault}");
         assert_eq!((status.faults, verifier.said), (1, Some(fault)));
     });
 }

@@ -6,14 +6,14 @@
 #
 # dist/ has what packaging/build.sh (run first if the archive is missing) and packaging/packages.sh
 # made of this commit. A package is compared if it is there and its tool is installed. The second
-# build takes as long as the first, and some 2 GB in the folder for temporary files.
+# build takes as long as the first, and needs some 2 GB in the folder for temporary files.
 set -eu
 cd "$(dirname "$0")/.."
 host=$(rustc -vV | sed -n 's/^host: //p')
 target=${1:-$host}
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 name="lsfast-$version-$target"
-[ -z "$(git status --porcelain --untracked-files=no)" ] || { echo "there are changes that are not committed" >&2; exit 1; }
+[ -z "$(git status --porcelain --untracked-files=no)" ] || { echo "there are changes that are not committed: commit them first" >&2; exit 1; }
 [ -e "dist/$name.tar.gz" ] || packaging/build.sh "$target"
 
 work=$(mktemp -d)

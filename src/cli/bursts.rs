@@ -7,8 +7,8 @@
 //! while it lasts. A message that one database repeats is not a burst. With `--log-level debug`
 //! each line is shown.
 //!
-//! Lines of the target [`ROUTINE`] come when it is the time of each database, so they are counted
-//! for hours. From the fourth database on, those of the first three are counted, too.
+//! Each database logs the lines of the target [`ROUTINE`] at a time of its own, so they are counted
+//! for twelve hours. From the fourth database on, those of the first three are counted, too.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -40,7 +40,8 @@ const QUIET: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_secs(10);
 const _: () = assert!(QUIET.as_secs() < PAUSE.as_secs(), "a burst is told of before it is over");
 
-/// What [`PAUSE`] is for lines of the target [`ROUTINE`].
+/// Time for which lines of the target [`ROUTINE`] are counted until the line with their sums. A
+/// message that no database has logged for this long begins with single lines again.
 const ROUTINE_PAUSE: Duration = Duration::from_secs(12 * 3600);
 
 static BURSTS: OnceLock<Mutex<State>> = OnceLock::new();
@@ -59,7 +60,9 @@ struct State {
 /// The databases that have logged a message.
 #[derive(Debug)]
 struct Burst {
+    /// Whether its lines have the target [`ROUTINE`].
     routine: bool,
+    /// The databases that have lines, or of routine all databases.
     shown: BTreeSet<String>,
     /// The databases without lines, by the kind of their reason.
     hidden: BTreeMap<String, Hidden>,
@@ -77,7 +80,7 @@ struct Hidden {
     sums: Sums,
 }
 
-/// What lines have in their fields `files` and `bytes`, if they have them.
+/// Sums of the fields `files` and `bytes` of lines; `None` if no line has the field.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Sums {
     files: Option<u64>,
@@ -147,7 +150,7 @@ impl State {
             burst.shown.clear();
         }
         burst.last = now;
-        // One database more than may be shown: from now on routine is counted.
+        // More databases than may be shown: from now on all lines of routine are counted.
         let many = routine && burst.shown.len() > SHOWN;
         if burst.shown.contains(&db) && !many {
             return true;
@@ -195,7 +198,7 @@ impl State {
         due
     }
 
-    /// The first moment at which a burst, of routine or not, can be due.
+    /// When the first of the waiting bursts, of routine or of the rest, is due at the latest.
     fn next(&self, routine: bool) -> Option<Instant> {
         let waits = |b: &&Burst| b.routine == routine && !b.hidden.is_empty();
         self.bursts.values().filter(waits).map(|b| b.since + b.pause()).min()
@@ -298,7 +301,7 @@ mod tests {
         Words { db, message, reason, sums: Sums { files: None, bytes: Some(10) } }
     }
 
-    /// The regular work of many databases, each at its time, is a few lines a day.
+    /// The regular work of many databases, each at a time of its own, is a few lines a day.
     #[test]
     fn routine_is_counted_for_hours() {
         let (mut state, begun) = (State::default(), Instant::now());

@@ -95,7 +95,7 @@ impl Visit for Fields {
         self.push(field, Value::Bare(value.to_string()));
     }
 
-    // `Duration::as_millis` is one.
+    // `Duration::as_millis` returns one.
     fn record_u128(&mut self, field: &Field, value: u128) {
         self.push(field, Value::Bare(value.to_string()));
     }

@@ -42,7 +42,7 @@ pub struct LtxArgs {
 impl LtxArgs {
     fn scope(&self) -> Scope {
         // A replica of lsfast has its history on all levels. A script made for Litestream expects
-        // what its command lists.
+        // level 0, which `litestream ltx` lists.
         let usual = match self.json {
             Some(Shape::Litestream) => Scope::Level(Level::RAW),
             Some(Shape::Lsfast) | None => Scope::All,

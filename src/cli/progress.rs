@@ -43,14 +43,14 @@ impl Drop for Shown {
 /// How far something is.
 #[derive(Debug)]
 pub(super) enum Look {
-    /// Bytes that are done, and all of them; 0 for all if that is not known.
+    /// Bytes that are done, and those of all; 0 for all if that is not known.
     Bytes { what: &'static str, done: u64, of: u64 },
-    /// Time of something that takes a time that is known.
+    /// Time that has passed, and the whole time, of something whose length is known.
     Time { what: String, done: Duration, of: Duration },
 }
 
 /// Does `work` while `shown`, which never ends, shows how far it is.
-pub(super) async fn beside_work<T>(
+pub(super) async fn while_shown<T>(
     work: impl Future<Output = T>,
     shown: impl Future<Output = Infallible>,
 ) -> T {
@@ -71,7 +71,7 @@ pub(super) async fn show<F: Future<Output = ()>>(
     show_looks(begun, || read().map(|(done, of)| Look::Bytes { what, done, of })).await
 }
 
-/// The same for what `look` returns.
+/// Shows what `look` returns each time that `begun` returns, as long as it returns something.
 pub(super) async fn show_looks<F: Future<Output = ()>>(
     begun: impl Fn() -> F,
     look: impl Fn() -> Option<Look>,

@@ -174,9 +174,9 @@ struct Found {
     /// Why the newest state cannot be restored.
     newest_lost: Option<String>,
     newest: Option<Txid>,
-    /// What a verification after the repair still finds, without the files that are kept.
+    /// What a verification after the repair still finds, without the files in `kept`.
     left: Vec<String>,
-    /// Whether it finds anything.
+    /// Whether that verification finds anything, a file in `kept` included.
     is_left_unsound: bool,
 }
 

@@ -91,7 +91,8 @@ impl Setup {
         &self.env
     }
 
-    /// The URL for messages of an address that was noted; no server is asked.
+    /// How messages show an address that was noted in a state folder. No server is asked; `None`
+    /// if the address cannot be read.
     pub(super) fn url_for_messages(&self, address: &str) -> Option<String> {
         let location = match plain_directory(address) {
             Some(directory) => Ok(Location::directory(self.env.absolute(directory))),

@@ -114,7 +114,8 @@ fn failure(words: &str, d: &DatabaseStatus) -> String {
     }
 }
 
-/// Most characters of a message in a line, which leave room for the other columns.
+/// Most characters of a message in a line, so that the other columns have room. A longer message
+/// is cut off, and is in [`Line::cut`] as a whole.
 const CHARS: usize = 80;
 
 /// The beginning of a message.

@@ -267,7 +267,7 @@ fn the_bench_shows_a_histogram_that_fits_the_terminal_and_writes_a_plot() {
     assert_eq!(std::fs::read_dir(dir.path()).expect("the folder").count(), 1);
 }
 
-/// They were log lines and lines of the explanation.
+/// Warnings of the config file were both log lines and lines of the explanation.
 #[test]
 fn explain_tells_each_warning_once() {
     let dir = tempfile::tempdir().expect("a temporary folder");
@@ -293,7 +293,7 @@ fn explain_tells_each_warning_once() {
     }
 }
 
-/// A run of minutes showed nothing until its end. `script` (util-linux) is the terminal.
+/// A bench of minutes showed nothing until its end. `script` (util-linux) is the terminal.
 #[test]
 fn a_bench_shows_how_far_it_is_on_a_terminal_and_not_in_a_pipe() {
     let dir = tempfile::tempdir().expect("a temporary folder");

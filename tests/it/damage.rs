@@ -108,7 +108,7 @@ impl Scene {
         process.signal("CONT");
     }
 
-    /// The same, and lsfast does not go on.
+    /// A transaction whose frames are damaged while lsfast is halted. It stays halted.
     fn damaged_while_halted(&self, process: &Process, fault: Fault) {
         process.signal("STOP");
         let bytes = || std::fs::read(self.dir.path().join("app.db-wal")).expect("the WAL");
@@ -310,7 +310,7 @@ fn frames_that_change_after_they_were_read_lose_nothing_at_a_clean_stop() {
     }
 }
 
-/// A stop that came before such frames were read as often as it takes left them out.
+/// A stop that came before damaged frames were read often enough to count as damaged left them out.
 #[test]
 fn a_stop_before_the_first_look_at_damage_loses_nothing() {
     for fault in [Fault::Unsigned, Fault::Checksum, Fault::PageNumber, Fault::Commit] {

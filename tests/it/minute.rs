@@ -14,6 +14,7 @@ use crate::support::{lsfast, sqlite};
 /// later than a minute, which the unit tests of the waits prove.
 const WATCHED: Duration = Duration::from_secs(26);
 
+/// Most requests of one database in that time.
 const REQUESTS: usize = 5;
 
 /// One kind of outage.
@@ -40,11 +41,12 @@ fn broken() -> Fault {
     s3_error(500, "InternalError")
 }
 
-/// 200, and nothing is stored.
+/// A 200 that has stored nothing.
 fn lie() -> Fault {
     Fault::Answer { status: 200, headers: Vec::new(), body: String::new() }
 }
 
+/// Bytes that are stored in one PUT, and bytes that are stored in parts.
 const SMALL: usize = 100_000;
 const LARGE: usize = 17 << 20;
 
@@ -83,7 +85,7 @@ fn an_outage_costs_five_requests_and_one_line_in_its_first_minute() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-/// What is wrong with this kind, if something is.
+/// Starts lsfast, makes one kind of outage, and says what is wrong with its requests and log lines.
 fn watch(kind: &Kind) -> Option<String> {
     let dir = tempfile::tempdir().expect("a folder");
     let db = dir.path().join("app.db");

@@ -101,12 +101,12 @@ fn what_is_wrong_with_a_proxy_is_told() {
     assert!(told.contains("not the URL of a proxy") && !told.contains("hush"), "{told}");
 }
 
-/// The programs that companies run: their answers to CONNECT and to whole URLs, kept connections, a
-/// password. They resolve the store's name by a file of the test.
+/// Programs that are widely used differ in their answers to CONNECT and to whole URLs, in kept
+/// connections and passwords. They resolve the store's name by a file of the test.
 #[test]
-fn the_proxies_of_others_are_passed() {
+fn tinyproxy_and_squid_lead_to_a_store() {
     let dir = tempfile::tempdir().expect("a folder");
-    // Squid gives its rights away.
+    // Squid, started by root, runs as another user, which has to read these files.
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("its mode");
     let hosts = dir.path().join("hosts");
     std::fs::write(&hosts, "127.0.0.1 store.internal\n").expect("a file");

@@ -400,8 +400,8 @@ fn an_upload_that_arrives_after_the_next_start_is_our_own() {
     });
 }
 
-/// The upload of the first of `kills` processes arrives after the start of the one after them.
-/// `blind`: the store does not let that one look at it for a while.
+/// Kills `kills` processes in a row. The upload of the first arrives after the start of the process
+/// that follows them. `blind`: for a while the store refuses to show that process the object.
 fn late_upload(first_image: bool, kills: usize, blind: bool) {
     let (dir, server) = (folder(), MemoryS3::start());
     let (db, connection) = database(&dir, "app.db", 1);

@@ -71,7 +71,8 @@ enum Fault {
     Status(u16),
     /// 200 of something that has not understood a word.
     Lie,
-    /// The same with an ETag: an empty one, or the hash of nothing that was sent.
+    /// 200 with an ETag of something that has stored nothing: an empty one if true, otherwise the
+    /// hash of other content.
     LieWithTag(bool),
 }
 

@@ -18,7 +18,7 @@ use super::world::{World, engine};
 const RESTORED: usize = 10;
 const RESTORED_MEANWHILE: usize = 3;
 
-/// Files that are damaged in the end, one at a time.
+/// Copies of the replica that are restored in the end with one damaged file each.
 const DAMAGED: usize = 3;
 
 impl World {

@@ -8,8 +8,9 @@
 //!
 //! When the thread of the simulation waits for events, and no other thread of the process has
 //! anything to do, the clock jumps to the end of the shortest wait. While a thread works, the clock
-//! nearly stands still: no history depends on how fast the machine is. Only while another process
-//! works for this one does time go by as it does outside.
+//! nearly stands still, so that a history hardly depends on how fast the machine is. Time goes by
+//! as it does outside while another process works for this one, and once a thread has worked for
+//! [`PATIENCE`].
 #![allow(unsafe_code, reason = "libc's functions can only be replaced by unsafe code")]
 
 use std::cell::Cell;
@@ -56,13 +57,14 @@ const LOOK_AGAIN_MAX: i64 = 150_000;
 /// Looks within which a timer that is due is seen to expire.
 const EXPIRES_WITHIN: u32 = 200;
 
-/// Nanoseconds that one look at the clock takes.
+/// Nanoseconds by which each look at the clock moves it.
 const LOOK: i64 = 200;
 /// Nanoseconds by which the program's clock is ahead of the kernel's at first.
 const AHEAD: i64 = 10 * 365 * 86_400 * 1_000_000_000;
-/// A history begins at midnight, so that levels end at the same moments of it.
+/// Nanoseconds of a day. A history begins at midnight, so that levels end at the same moments of
+/// it.
 const DAY: i64 = 86_400 * 1_000_000_000;
-/// Nanoseconds of other threads' work after which time goes by as outside: they may wait for it.
+/// Nanoseconds for which other threads work before time goes by as outside: they may wait for it.
 const PATIENCE: i64 = 2_000_000_000;
 
 /// Whether any thread sleeps by this clock.

@@ -6,10 +6,10 @@
 //! ([`clock`]), the network and the server ([`bucket`]), and kills, which drop the pipeline where
 //! it waits.
 //!
-//! A seed decides what the application does, what fails, and when. Time does not pass while lsfast
-//! works, so a slow machine changes nothing. The threads that lsfast starts for locks and files,
-//! and the application where it works at the same time, are real, and how they meet is up to the
-//! machine. So a seed nearly always does the same, and not always.
+//! A seed decides what the application does, what fails, and when. Time nearly stands still while
+//! lsfast works, so that the speed of the machine changes little. The threads that lsfast starts
+//! for locks and files, and the application where it works at the same time, are real, and how they
+//! meet is up to the machine. So a seed mostly repeats a failure, and not always.
 //!
 //! `LSFAST_SIM_SEEDS=500` runs the seeds 1 to 500, `=37-37` one of them (`scripts/simulate.sh`).
 //! `LSFAST_SIM_SECONDS=60` begins none after a minute, `LSFAST_SIM_FIRST=1` none after a failure.
@@ -233,7 +233,7 @@ fn worker() {
         clock::begin();
         // Retries and names of writers are random.
         fastrand::seed(seed);
-        // Now and then in the place of a random one.
+        // One seed in 32 is this scenario instead of a random history.
         let refused = refused || seed % 32 == 7;
         let result = if refused { world.run_refused() } else { world.run() };
         let lines = std::mem::take(&mut *log.0.lock().expect("no panic"));

@@ -24,11 +24,13 @@ pub enum Copy {
     Directory(Files),
 }
 
-/// What happens to a stored file; where that is at one place of it, at this one or by its length.
+/// What happens to a stored file. The numbers are places in it, in bytes, modulo its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Harm {
     Remove,
+    /// The byte there is changed.
     Change(usize),
+    /// The file ends there.
     Cut(usize),
 }
 

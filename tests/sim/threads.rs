@@ -82,8 +82,8 @@ fn count_threads() -> u64 {
     std::fs::metadata("/proc/self/task").map_or(2, |m| m.nlink()) - 2
 }
 
-/// The same by the states of all threads. Those that sleep do so until a call of [`syscall`] wakes
-/// them, so that their states are rarely read.
+/// Whether any other thread of this process runs, by the states of all threads. Those that sleep do
+/// so until a call of [`syscall`] wakes them, so that their states are rarely read.
 fn any_runs() -> bool {
     let wakes = WAKES.load(SeqCst);
     let count = count_threads();

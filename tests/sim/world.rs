@@ -124,7 +124,7 @@ pub struct World {
     pub earlier_replica: Option<Copy>,
     pub counts: Counts,
     pub story: Vec<String>,
-    /// What happens is printed as it happens.
+    /// Whether each line of the story is printed as it happens.
     pub tells: bool,
 }
 

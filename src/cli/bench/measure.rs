@@ -115,7 +115,7 @@ pub(super) struct Meter<'a> {
     pub(super) logs: [PathBuf; 2],
     /// How long the last commits of a turn may take to be stored.
     pub(super) patience: Duration,
-    /// Hears how far it is.
+    /// Is told how far the measurement is.
     pub(super) turns: &'a Turns,
 }
 

@@ -185,23 +185,23 @@ async fn bench(
 ) -> anyhow::Result<Outcome> {
     let [db, _] = writer::databases(&place.local);
     let (turns, time) = (Turns::default(), args.plan().all());
-    let measured = progress::beside_work(
+    let measured = progress::while_shown(
         replicated(args, engine, place, interrupted, &turns),
         progress::show_looks(|| std::future::ready(()), || Some(turns.look(time))),
     )
     .await?;
     let out = place.local.join("restored.db");
     let fetched = Bytes::default();
-    let report = progress::beside_work(
+    let report = progress::while_shown(
         restore::run(place.replica.clone(), engine, RestoreOptions::new(&out), &fetched),
         progress::show("restoring", || std::future::ready(()), || Some(fetched.read())),
     )
     .await?;
     let (compared, size, sum) = (Arc::new(Bytes::default()), report.page_size, report.checksum);
-    let count = Arc::clone(&compared);
+    let counted = Arc::clone(&compared);
     let comparison =
-        tokio::task::spawn_blocking(move || compare::differing_pages(&db, &out, size, sum, &count));
-    let pages_differing = progress::beside_work(
+        tokio::task::spawn_blocking(move || compare::differing_pages(&db, &out, size, sum, &counted));
+    let pages_differing = progress::while_shown(
         comparison,
         progress::show("comparing", || std::future::ready(()), || Some(compared.read())),
     )

@@ -12,11 +12,13 @@ use crate::restore::{Progress, Stage};
 /// How far the turns of the writer are.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    /// The turns that are over.
+    /// Time of the turns that are over.
     over: Cell<Duration>,
+    /// When the present turn began, and its length.
     now: Cell<Option<(Instant, Duration)>>,
-    /// Commits to the replicated database, and the time that the writer took for them.
+    /// Commits to the replicated database.
     commits: Cell<u64>,
+    /// Time that the writer took for them.
     writing: Cell<Duration>,
 }
 
@@ -32,7 +34,8 @@ impl Turns {
         }
     }
 
-    /// The number of the newest commit to the replicated database, in the present turn.
+    /// Notes the number of the newest commit to the replicated database, in the present turn.
+    /// `before` is the time that earlier turns wrote to it.
     pub(super) fn committed(&self, number: u64, before: Duration) {
         self.commits.set(number);
         self.writing.set(before + self.in_turn());
@@ -52,7 +55,7 @@ impl Turns {
     }
 }
 
-/// Counts bytes, of a number of bytes.
+/// Counts the bytes that are done, and those that there are in all.
 #[derive(Debug, Default)]
 pub(super) struct Bytes {
     done: AtomicU64,

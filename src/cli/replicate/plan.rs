@@ -69,7 +69,7 @@ impl Plan {
             self.add(setup, database, args)?;
         }
         for directory in &config.directories {
-            // All of its databases are at one server. A name that no database has shows which.
+            // All of its databases are at the same servers. Any name of a database shows which.
             if let Ok(any) = directory.database(Path::new("any.db")) {
                 self.servers.extend(any.replicas.iter().filter_map(|r| r.location.server()));
             }

@@ -29,7 +29,7 @@ fn at(status: &Status, now: Millis) -> String {
     format!("{}\n\n{summary}{causes}", table(&head, &[], &rows))
 }
 
-/// Most messages below the table.
+/// Most messages below the table. Of more, the last line says how to see the others.
 const CAUSES: usize = 5;
 
 /// The whole messages of which the table has only the beginning, each once.

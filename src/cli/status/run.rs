@@ -199,7 +199,8 @@ fn left(setup: &Setup, database: &Wanted) -> anyhow::Result<DatabaseStatus> {
     let home = &database.home;
     let mut status = observe::without_process(&database.path, home, &places)
         .with_context(|| home.display().to_string())?;
-    // A replica that no config file names has the address that was noted, as for a command line.
+    // A replica that no config file names is shown by the address in its state folder, which has
+    // the form of a command line.
     for url in status.replicas.iter_mut().filter_map(|r| r.url.as_mut()) {
         if places.iter().all(|place| place.url != *url)
             && let Some(shown) = setup.url_for_messages(url)

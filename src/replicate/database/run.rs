@@ -279,7 +279,7 @@ impl<'a> Follower<'a> {
                 tokio::task::yield_now().await;
                 continue;
             }
-            // Frames that are published and could not be read yet are commits too.
+            // Frames that are published may be commits, even if they could not be read yet.
             if stopping && !self.handoff.is_closing() && self.capture.settles(now) && look.all {
                 self.handoff.close();
             }
@@ -349,7 +349,8 @@ impl<'a> Follower<'a> {
         if self.no_hurry() {
             at = at.map(|t| t.max(now + pause));
         }
-        // A stop that is known wakes nothing more. What it waits for may end without a hint.
+        // A stop that was asked for wakes the loop only once, and what it waits for may end without
+        // a hint. So the loop looks again by the clock.
         let settling = self.stop.is_asked() && !self.handoff.is_closing();
         if settling {
             at = Some(at.map_or(now + BUSY_GAP, |t| t.min(now + BUSY_GAP)));

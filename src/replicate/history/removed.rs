@@ -9,8 +9,8 @@ use super::ticks::later;
 use crate::base::Txid;
 use crate::base::clock::Millis;
 
-/// Time between two log lines about what retention removed from one replica. What is removed
-/// meanwhile is in the second.
+/// Time between two log lines about what retention removed from one replica. The second line has
+/// all that was removed since the first.
 const LINE_EVERY: Duration = Duration::from_secs(3600);
 
 /// What was removed since the last line.
@@ -28,7 +28,7 @@ pub(super) struct Sum {
     pub files: u64,
     /// Bytes of the files.
     pub bytes: u64,
-    /// The last TXID that one of them had.
+    /// The greatest TXID in one of the files.
     pub txid: Txid,
     /// Time that the deletions took.
     pub took: Duration,
@@ -50,7 +50,7 @@ impl Removed {
         (self.sum.files > 0).then_some(next)
     }
 
-    /// What the line says that is due now.
+    /// What the line says, if it is due. The count begins again.
     pub(super) fn take(&mut self, now: Millis) -> Option<Sum> {
         self.due().filter(|due| *due <= now)?;
         self.logged = Some(now);

@@ -51,11 +51,11 @@ pub enum StreamError {
     /// The pin was voided: the pages may belong to two states.
     #[error("the WAL was rebuilt while the database was read")]
     Void,
-    /// The answer to the last request was lost, and the object is not there. The pipeline has
-    /// waited since.
+    /// The answer to the last request was lost, and the object is not there, or is not the one that
+    /// was sent. The wait before the next attempt is over.
     #[error("the upload was not stored")]
     Lost,
-    /// The last request failed, and there was no time for another look.
+    /// The last request failed, and the process ends before the object can be looked for again.
     #[error("{0}")]
     Unstored(StoreError),
     /// The last request failed after everything was sent: the object may exist.

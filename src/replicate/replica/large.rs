@@ -211,7 +211,9 @@ impl Replica {
     /// look follows the wait for that failure, so that it is not one more request in an outage.
     ///
     /// # Errors
-    /// [`StreamError::Lost`] if the object of `point` is not there, and what ends the pipeline.
+    /// [`StreamError::Lost`] if the object of `point` is not there or is another,
+    /// [`StreamError::Unstored`] if there is no time for another look, and any failure that does
+    /// not heal by itself.
     async fn was_kept(&mut self, point: &Point, size: u64, cause: StoreError) -> Result<(), StreamError> {
         if !cause.is_transient() {
             return Err(cause.into());
@@ -238,7 +240,8 @@ impl Replica {
         }
     }
 
-    /// Before another attempt at pages that are no longer pending.
+    /// Checks that the replica is still ours, before another attempt at pages that are no longer
+    /// pending. If it is not, they are noted as a gap.
     async fn still_ours_or_gap(&mut self) -> Result<(), ReplicaError> {
         let ours = self.still_ours().await;
         if let Err(e) = &ours {

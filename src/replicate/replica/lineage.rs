@@ -106,14 +106,15 @@ async fn lost(store: &dyn Store, history: &Feed) -> Result<(Option<Stored>, bool
     Ok((needed.into_iter().find(is_lost), page.last.is_none()))
 }
 
-/// What an upload has met under its name.
+/// What was found when an upload met an object of its name.
 enum Met {
-    /// What it is put on is not ours.
+    /// The replica below that object is not ours.
     Foreign(Finding),
-    /// A file with this header.
+    /// The object is a file with this header.
     File(Header),
 }
 
+/// The failure of an upload whose name is taken by an object that a read does not find.
 fn gone_again(url: &str, id: LtxId) -> StoreError {
     let message = format!("{url}: {id} exists when it is written, and does not when it is read");
     StoreError::new(ErrorKind::Transient, message)

@@ -44,7 +44,8 @@ impl Replica {
         Ok(())
     }
 
-    /// Counts the failure of a request that is not repeated: the next one is not the first to fail.
+    /// Counts the failure of a request that is not repeated, so that the next failure is not the
+    /// first of the outage.
     pub(super) fn count_failure(&mut self, e: &StoreError, begun: Instant) {
         if e.is_transient() {
             self.trouble.since.get_or_insert(begun);

@@ -8,8 +8,8 @@
 use crate::base::Txid;
 use crate::base::fields::Fields;
 
-/// Attempts at one TXID that are remembered. With more, the oldest is forgotten, and if it arrives
-/// late it counts as another program's.
+/// Attempts at one TXID whose prints are kept. With more, the oldest is forgotten, and if it
+/// arrives late it counts as another program's.
 const MOST: usize = 16;
 
 /// Bytes of [`Unanswered::encode`].

@@ -31,8 +31,9 @@ impl State {
         }
     }
 
-    /// Whether an object of the intended TXID, or of an upload without an answer, may be our own.
-    /// States of earlier versions know no print.
+    /// Whether an object comes from the intended upload, or from one without an answer. Where the
+    /// print of the intended upload is not known (states of earlier versions), any object of its
+    /// TXID counts.
     #[must_use]
     pub fn is_of_our_upload(&self, object: &Header) -> bool {
         let (txid, print) = (object.max, print_of(object));

@@ -227,7 +227,7 @@ impl Verifier {
         let fresh = Backoff::new(limits::VERIFY_REST_MIN.min(longest), longest);
         let mut backoff = self.rest.as_ref().map_or(fresh, |r| r.backoff);
         let until = later(self.options.clock.now(), backoff.fail());
-        // An outage of the store has lines of its own, and not one for each database.
+        // A short outage of the store has lines of its own, and not one for each verification.
         let passes = matches!(e, RestoreError::Store(_));
         let passes = passes && backoff.failures() < FAILURES;
         self.rest = Some(Rest { backoff, until });
@@ -305,8 +305,9 @@ fn words(faults: &[String]) -> String {
     named.join("; ") + &more
 }
 
-/// Failures in a row of a store that does not answer, or refuses, until the log has a line about
-/// it. The store was tried for a quarter of an hour by then, and an outage has lines of its own.
+/// Failures in a row of a store, which does not answer or refuses, until the log has a line that
+/// the replica cannot be verified. They take a quarter of an hour. Fewer are not logged here,
+/// because uploads log the outage.
 const FAILURES: u32 = 5;
 
 /// Most faults that a message names.

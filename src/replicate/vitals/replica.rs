@@ -83,7 +83,7 @@ pub struct ReplicaVitals {
     older_by: AtomicU64,
     /// Bytes of pages that are committed and not captured yet; 0 for none.
     unread: AtomicU64,
-    /// Since when there are some, in microseconds from `begun`.
+    /// Since when there are any, in microseconds from `begun`.
     unread_since: AtomicU64,
     /// Whether it was, so that the time from its commit to the store's answer is not known.
     recalled: AtomicBool,

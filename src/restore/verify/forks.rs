@@ -76,9 +76,12 @@ pub(super) async fn refused(
     Ok((refused, unjudged))
 }
 
-/// Where pages make another checksum than a batch has, either that batch or the one before it is of
-/// another history. Returns those of the pairs that can be told, each with the reason. Other levels
-/// tell: files without the odd batch make the state that the other one says.
+/// Finds out which of two neighbouring batches is of another history. `pairs` are batches whose
+/// checksum is not that of the pages that lead to it, each with the batch before it, if there is
+/// one. Returns the batches for which files of other levels tell it, each with the reason:
+///
+/// - the batch before, if after other files than that one the second makes its own checksum;
+/// - the second, if other files lead to its TXID and to the checksum of one of them.
 ///
 /// # Errors
 /// An error of the store.
@@ -100,7 +103,7 @@ pub(super) async fn odd_neighbours(
                 odd.push((
                     *before,
                     format!(
-                        "{id} makes another checksum after it, and its own after what other files lead to"
+                        "{id} makes another checksum than its own after this file, and its own after other files"
                     ),
                 ));
                 continue;
@@ -112,7 +115,7 @@ pub(super) async fn odd_neighbours(
         let ends = files.iter().filter(|e| e.id.max == id.max && !without.has(e.id));
         for entry in ends {
             if times::header(&**store, entry).await.is_ok_and(|header| header.checksum == Some(sum)) {
-                let why = "its pages do not make the checksum that it has, and other files lead to another";
+                let why = "its pages do not make its own checksum, and other files lead to another state";
                 odd.push((*id, why.to_owned()));
                 break;
             }

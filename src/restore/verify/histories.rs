@@ -32,7 +32,7 @@ pub(super) fn mixed(raw: &BTreeMap<Txid, WalRange>) -> Vec<Mixed> {
         {
             let returns = wal.salts != last.salts && seen.contains(&key(wal.salts));
             // A file that repairs what was stored without it covers the same range again, and
-            // reaches further. None begins within the range of the file before it.
+            // reaches further. No file of one history begins within the range of the one before it.
             let overlaps = wal.salts == last.salts
                 && wal.offset < last.end()
                 && (wal.end() < last.end() || wal.offset > last.offset);

@@ -1,8 +1,8 @@
 //! AbortMultipartUpload: removes the parts of an upload that is given up.
 //!
-//! While the store does not work, this waits for a minute: the caller waits too, and each request
-//! would be one more in the outage. If the process ends meanwhile, the store's own rule for
-//! unfinished uploads removes the parts.
+//! While writes fail, the removal waits for [`limits::BACKOFF_REFUSED`]: the caller waits too, and
+//! each request would be one more in the outage. If the process ends meanwhile, the parts stay
+//! until a rule of the bucket for unfinished uploads removes them.
 
 use std::sync::Arc;
 
@@ -22,12 +22,13 @@ pub(super) struct Begun {
     pub(super) id: String,
     /// Whether its parts carry a checksum.
     pub(super) checksum: bool,
-    /// Failures of its parts.
+    /// Failures in succession that its parts share.
     pub(super) streak: Arc<Streak>,
 }
 
 impl Inner {
-    /// Whether the caller waits because writes have failed.
+    /// Whether the caller waits by itself now, because the last write failed after all its
+    /// attempts.
     fn is_resting(&self) -> bool {
         self.options.retry.rest_when_down && self.client.down.is(&Method::PUT)
     }
@@ -62,7 +63,7 @@ impl AbortOnDrop {
         self.begun = None;
     }
 
-    /// Aborts now, or later if the store does not work.
+    /// Aborts now, or on drop, after a wait, if the last write failed.
     pub(super) async fn abort(mut self) {
         if self.inner.is_resting() {
             return;
@@ -76,8 +77,8 @@ impl AbortOnDrop {
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         let Some(begun) = self.begun.take() else { return };
-        // Without a runtime nothing can be sent; the store's own rule for unfinished uploads then
-        // removes it.
+        // Without a runtime nothing can be sent: a rule of the bucket for unfinished uploads has to
+        // remove the parts.
         let Ok(runtime) = Handle::try_current() else { return };
         let (inner, key) = (Arc::clone(&self.inner), std::mem::take(&mut self.key));
         runtime.spawn(async move {

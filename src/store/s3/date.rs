@@ -46,7 +46,7 @@ impl StoreClock {
     }
 
     /// The current time: by the store's clock if it is known and differs, otherwise by the host's.
-    /// A store's clock that is days off is ignored.
+    /// A store's clock that is more than a day off is ignored.
     pub(super) fn now(&self) -> SystemTime {
         let host = SystemTime::now();
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);

@@ -16,8 +16,9 @@ impl Down {
         if matches!(*method, Method::GET | Method::HEAD) { &self.reads } else { &self.writes }
     }
 
-    /// Whether calls by this method have failed. A store that takes no writes is likely not to
-    /// answer reads either, and a read is asked for because of them.
+    /// Whether a call by this method is likely to fail, and so is not worth several attempts. For a
+    /// read, a failed write counts as well: a store that takes no writes often answers no reads
+    /// either, and it is for the write that the read is asked for.
     pub(super) fn is(&self, method: &Method) -> bool {
         self.writes.load(Ordering::Relaxed) || self.of(method).load(Ordering::Relaxed)
     }

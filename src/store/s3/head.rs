@@ -1,7 +1,7 @@
 //! HEAD: the size, time, ETag and checksum of an object, without its content.
 //!
-//! Policies and gateways exist that allow GET and refuse HEAD. There a GET of the first byte says
-//! the same, and is sent alone from then on.
+//! Some policies and gateways allow GET and refuse HEAD. There a GET of the first byte has the same
+//! headers in its answer, and replaces HEAD for the rest of the process.
 
 use std::sync::atomic::Ordering;
 
@@ -110,7 +110,7 @@ impl Inner {
                     }
                 }
                 Err(f) if f.class == Class::Final(ErrorKind::NotFound) => return Ok(None),
-                // It has no first byte.
+                // The object is empty: it has no first byte.
                 Err(f) if f.status() == Some(416) => return Ok(Some(Found::default())),
                 Err(failure) => failure,
             };

@@ -197,9 +197,9 @@ impl Inner {
         if create_only && self.ways(true).now.create_only {
             match self.run(&call(true)).await {
                 Ok(reply) => return Ok(doubtful(&reply)),
-                // A store may honour the header on PUT only, so this refusal is not remembered for
-                // PUT.
                 Err(f) if optional_headers::blames_checksum(&f) => return Err(f),
+                // A store may honour the condition on PUT only, so this refusal is not remembered
+                // for PUT.
                 Err(f) if matches!(f.class, Class::Unsupported | Class::Final(ErrorKind::Fatal)) => {}
                 Err(f) => return Err(f),
             }

@@ -47,7 +47,7 @@ use crate::store::{ErrorKind, StoreError};
 const LIST_WAITS: [Duration; 4] =
     [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
-/// What is wrong with an object that is not there.
+/// Why an upload counts as not stored if there is no such object.
 const NOT_FOUND: &str = "HEAD does not find it";
 
 /// The reason why a response to a PUT is doubtful.
@@ -241,10 +241,10 @@ impl Inner {
     }
 
     /// The store has completed the upload, and has not kept what was sent. No other program did
-    /// that, and an object that is there is not repeated at once.
+    /// that. The upload is not repeated at once, because the object exists.
     fn stored_wrong(&self, key: &str, why: &str) -> StoreError {
         let message = format!(
-            "PUT {}: {}: the store has damaged the upload, or a proxy before it",
+            "PUT {}: {}: the store, or a proxy before it, has damaged the upload",
             self.object(key),
             not_stored(why)
         );

@@ -98,8 +98,8 @@ impl Inner {
             tracing::warn!(
                 replica = %self.url,
                 days = by.as_secs() / (24 * 3600),
-                "this machine's clock and that of the store differ by days; the store's is ignored, and times are those of this \
-                 machine (see which of the two is wrong)"
+                "this machine's clock and that of the store differ by more than a day; the store's is ignored, and times \
+                 are those of this machine (find out which of the two is wrong, and set it)"
             );
         } else if differs.is_some() && self.client.clock.say() {
             tracing::warn!(

@@ -35,8 +35,8 @@ use crate::store::{ErrorKind, StoreError, requests};
 /// Longest `Retry-After` of a server that is honoured.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
-/// A false success response counts as this many failures: the attempt and the requests that have
-/// shown it, so that their sum stays within that of other failures.
+/// Failures for which one false success response counts: the attempt, and the requests that have
+/// shown that nothing is stored. So an outage of this kind costs no more requests than another.
 const DOUBT_COUNTS: u32 = 3;
 
 /// Clocks that differ by no more than this count as equal.
@@ -85,7 +85,8 @@ impl<'a> Retry<'a> {
         self.after_requests(failure, 1).await
     }
 
-    /// The same where a success response has turned out to be false, which took further requests.
+    /// Like [`after`](Retry::after), where a success response has turned out to be false, which
+    /// took further requests.
     pub(super) async fn after_doubt(&mut self, failure: Failure) -> Result<(), Failure> {
         self.after_requests(failure, DOUBT_COUNTS).await
     }

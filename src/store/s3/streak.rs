@@ -1,8 +1,8 @@
 //! Failures in succession that the requests of one upload share.
 //!
-//! The parts of an upload are under way at the same time, so an outage meets several of them. Each
-//! counting its own failures, they would make as many attempts together as there are parts, times
-//! those of one request. Instead each failure makes the next wait of any of them longer.
+//! The parts of an upload are under way at the same time, so an outage meets several of them. If
+//! each part counted its own failures, each would make all the attempts of a single request.
+//! Instead each failure makes the next wait of any of them longer.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! A day of an operator with a hundred databases: start, an outage of an hour, a full store, a
 //! wrong key, a full disk of this host, recovery, retention, verification, stop. The log has 40
-//! lines at most.
+//! lines at most, without those that only the test's clock makes.
 //!
 //! The clock of the process is moved by libfaketime; without it the test is skipped.
 
@@ -159,7 +159,7 @@ impl Day {
         self.until_of(DATABASES, what, name, value);
     }
 
-    /// The same in a number of databases.
+    /// Waits until a metric has a value in this many databases.
     fn until_of(&self, databases: usize, what: &str, name: &str, value: impl Fn(f64) -> bool) {
         until(what, || {
             let values = parse(&get(self.addr, "/metrics").1);
@@ -169,7 +169,7 @@ impl Day {
         });
     }
 
-    /// Writes the log so far, if it is wanted.
+    /// Writes the log so far to the file that `LSFAST_DAY_LOG` names, if it is set.
     fn keep_log(&self) {
         if let Some(keep) = std::env::var_os("LSFAST_DAY_LOG") {
             std::fs::write(keep, self.process.output()).expect("a file");
@@ -238,7 +238,7 @@ fn a_day_of_a_hundred_databases_is_forty_lines() {
         day.stored();
     }
 
-    // The disk of a replica, and of what is kept locally of the others, is full.
+    // The disk of one replica, and of the state folders of the others, is full.
     let ends = day.process.output().matches("the store works again").count();
     day.fill_the_disk();
     day.commit();

@@ -35,6 +35,7 @@ struct State {
     delays: AtomicBool,
     /// Whether no object can be read from the next 412 on.
     goes_blind: AtomicBool,
+    /// Whether no object can be read now.
     is_blind: AtomicBool,
     /// PUTs to be carried out before the next one: keys and bodies.
     delayed: Mutex<Vec<(String, Bytes)>>,
@@ -121,7 +122,7 @@ impl MemoryS3 {
         self.state.delays.store(false, Ordering::Relaxed);
     }
 
-    /// From the next 412 on, refuses to read objects.
+    /// From the next 412 on, refuses each GET of an object.
     pub fn go_blind(&self) {
         self.state.goes_blind.store(true, Ordering::Relaxed);
     }

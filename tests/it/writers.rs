@@ -445,3 +445,38 @@ fn late_upload(first_image: bool, kills: usize, blind: bool) {
     lsfast::restore(&out, &url, &keys().map(|(n, v)| (n.to_owned(), v.to_owned())), &["--force"]);
     assert_eq!(sqlite::dump_hash(&out), sqlite::dump_hash(&db));
 }
+
+/// The answer to a PUT is lost with a kill, and the page size is changed before the next start. It
+/// took the object for another database's, and ended, as did each start after it.
+#[test]
+fn an_upload_without_an_answer_may_have_the_old_page_size() {
+    for late in [false, true] {
+        let (dir, server) = (folder(), MemoryS3::start());
+        let (db, connection) = database(&dir, "app.db", 1);
+        let url = server.url("db");
+        assert!(replicate(&db, &url, &["--once"]).wait().success());
+        let mut killed = replicate(&db, &url, &[]);
+        killed.wait_for_line("resuming");
+        server.delay();
+        write(&connection);
+        process::until("a PUT that is under way", || (server.delayed() > 0).then_some(()));
+        killed.signal("KILL");
+        killed.wait();
+        if !late {
+            // Any PUT is followed by those that were delayed.
+            server.carry_on();
+            let (other, _app) = database(&dir, "other.db", 2);
+            assert!(replicate(&other, &server.url("other"), &["--once"]).wait().success());
+        }
+        let sql = "PRAGMA journal_mode=DELETE; PRAGMA page_size=8192; VACUUM; PRAGMA journal_mode=WAL";
+        connection.execute_batch(sql).expect("SQL");
+        write(&connection);
+        server.carry_on();
+        let process = replicate(&db, &url, &[]);
+        process.wait_for_line("image stored");
+        let log = process.stop();
+        let out = dir.path().join("out.db");
+        lsfast::restore(&out, &url, &keys().map(|(n, v)| (n.to_owned(), v.to_owned())), &["--force"]);
+        assert_eq!(sqlite::dump_hash(&out), sqlite::dump_hash(&db), "{log}");
+    }
+}

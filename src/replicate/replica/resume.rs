@@ -280,7 +280,7 @@ impl Known<'_> {
 }
 
 /// The newest file has another page size than the database. If it is what this database stored
-/// last, its page size was changed; the user may say so, too.
+/// last, with or without an answer, its page size was changed; the user may say so, too.
 fn resized(
     url: &str,
     local: &mut Local,
@@ -289,7 +289,7 @@ fn resized(
 ) -> Result<Decision, RemoteError> {
     let found = newest.page_size;
     let is_ours = |p: &Point| p.txid == newest.max && p.print != 0 && p.print == print_of(newest);
-    let ours = local.former().is_some_and(is_ours);
+    let ours = local.former().is_some_and(is_ours) || local.state().is_of_our_upload(newest);
     if !ours && !local.wants_image() {
         return Err(RemoteError::PageSize { url: url.to_owned(), found, expected: page_size });
     }

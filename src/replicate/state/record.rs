@@ -87,7 +87,9 @@ impl Local {
         let known = |s: &State| s.durable.txid != Txid(0) || s.intended.txid != Txid(0);
         let former = found.filter(|s| s.page_size != page_size && known(s)).map(|s| s.durable);
         let believed = found.filter(|s| s.page_size == page_size && known(s));
-        let mut state = believed.unwrap_or(fresh);
+        // The page size has changed, and not what the store may still carry out.
+        let unanswered = found.map(|s| s.still_unanswered()).unwrap_or_default();
+        let mut state = believed.unwrap_or(State { unanswered, ..fresh });
         let newest = state.durable.txid.max(state.intended.txid);
         if state.boot != fresh.boot {
             // The host went down: only what had reached the disk counts, and the position in the

@@ -19,6 +19,15 @@ impl State {
         (self.durable, self.intended, self.unanswered) = (point, point, Unanswered::default());
     }
 
+    /// All uploads without an answer, the intended one among them.
+    pub(super) fn still_unanswered(&self) -> Unanswered {
+        let mut all = self.unanswered;
+        if self.intended.txid > self.durable.txid {
+            all.note(self.intended.txid, self.intended.print);
+        }
+        all
+    }
+
     /// Goes back to what had reached the disk when the host went down, without a position in the
     /// WAL. The store may still carry out what was under way.
     pub(super) fn back_to_disk(&mut self) {

@@ -149,3 +149,19 @@ async fn a_wal_index_that_the_application_rebuilds_begins_a_new_count() {
     let header = capture.db.shm().header().unwrap();
     assert_eq!(capture.taken.change(), header.change, "the count is that of the new wal-index");
 }
+
+/// A writer without a pause made one turn due after the other, and the stop waited until its time
+/// was over.
+#[tokio::test]
+async fn a_stop_begins_no_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let app = writer(&path);
+    for stopping in [false, true] {
+        let mut capture = captured(&path);
+        capture.is_last_chance(stopping);
+        insert(&app, limits::TURN_FRAMES as usize + 10);
+        look(&mut capture);
+        assert_eq!(capture.settles(Instant::now()), stopping);
+    }
+}

@@ -330,7 +330,13 @@ impl Capture {
         if !wanted {
             self.turns_before_pin = 0;
         }
-        if self.turns_before_pin < TURNS_BEFORE_PIN && self.guard.maybe_turn(mx, wanted, now)? {
+        // A stop waits for cruise. A writer without a pause would make one turn due after the
+        // other, each in the look that ends the last.
+        let is_stopping = self.edits.last_chance.is_some() && !self.guard.is_urgent();
+        if !is_stopping
+            && self.turns_before_pin < TURNS_BEFORE_PIN
+            && self.guard.maybe_turn(mx, wanted, now)?
+        {
             self.turns_before_pin += u32::from(wanted);
             return Ok(true);
         }

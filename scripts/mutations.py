@@ -1932,6 +1932,30 @@ mutation(
     "failed.kind() == ErrorKind::Corrupt",
     "test(an_upload_that_arrives_after_the_next_start)",
 )
+mutation(
+    "merge-joins-an-outage",
+    "no merge begins while a request of another task is retried",
+    "replicate/history/task.rs",
+    "Next::Job(_) if «executor.store_is_failing()» =>",
+    "false",
+    "test(an_outage_costs_five)",
+)
+mutation(
+    "stop-begins-turns",
+    "a stop begins no turn of the WAL guard",
+    "replicate/capture/look.rs",
+    "let is_stopping = «self.edits.last_chance.is_some() && !self.guard.is_urgent()»;",
+    "false",
+    "test(a_stop_begins_no_turn)",
+)
+mutation(
+    "upload-of-the-old-page-size-is-anothers",
+    "an upload without an answer is known by its print after the page size has changed",
+    "replicate/replica/resume.rs",
+    "let ours = «local.former().is_some_and(is_ours) || local.state().is_of_our_upload(newest)»;",
+    "local.former().is_some_and(is_ours)",
+    "test(an_upload_without_an_answer_may_have)",
+)
 
 
 

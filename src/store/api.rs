@@ -127,6 +127,11 @@ pub trait Store: Send + Sync + fmt::Debug {
         self.identity()
     }
 
+    /// Whether the last attempt at a request that is under way has failed.
+    fn is_failing(&self) -> bool {
+        false
+    }
+
     /// Whether a request costs next to nothing, as a call to a local file system does.
     fn is_local(&self) -> bool {
         false

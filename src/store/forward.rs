@@ -45,6 +45,7 @@ forward! {
     fn url(self) -> &'a str;
     fn identity(self) -> String;
     fn place(self) -> String;
+    fn is_failing(self) -> bool;
     fn is_local(self) -> bool;
     fn list(self, scope: Scope) -> BoxFuture<'a, Result<Vec<Entry>>>;
     fn list_page_after(self, after: Txid) -> BoxFuture<'a, Result<Option<ListedPage>>>;

@@ -100,24 +100,38 @@ fn watch(kind: &Kind) -> Option<String> {
     let begun = Arc::new(AtomicBool::new(kind.later.is_none()));
     let (fails, answer, is_out) = (kind.fails, kind.answer, Arc::clone(&begun));
     proxy.always(move |seen| (is_out.load(Ordering::Relaxed) && fails(seen)).then(answer));
-    let mut command = lsfast::command(["replicate", "--sync-interval", "100ms"]);
-    command.arg(&db).arg(s3::url(proxy.addr, "db"));
+    let config = dir.path().join("lsfast.yml");
+    let text = format!(
+        "levels: [{{interval: 10s}}]\ndbs: [{{path: '{}', replica: {{url: '{}', sync-interval: 100ms}}}}]\n",
+        db.display(),
+        s3::url(proxy.addr, "db")
+    );
+    std::fs::write(&config, text).expect("a config file");
+    let mut command = lsfast::command(["replicate", "--config"]);
+    command.arg(&config);
     command.envs([("AWS_ACCESS_KEY_ID", s3::ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", s3::SECRET_KEY)]);
     let mut process = Process::start("lsfast replicate", command);
+    let mut from = 0;
     if let Some(bytes) = kind.later {
         process.wait_for_line("image stored");
-        // The full image and the proof of create-only PUTs follow it.
+        let stored = |name: &str| proxy.seen().iter().any(|s| is_write(s) && s.path.contains(name));
+        write(1000);
+        process::until("a merge", || stored("/0001/").then_some(()));
+        // The full image and the proof of create-only PUTs may follow it.
         process::until("a quiet store", || {
             let before = proxy.seen().len();
             std::thread::sleep(Duration::from_millis(500));
             (proxy.seen().len() == before).then_some(())
         });
+        // The next merge, of this batch, is due in the outage.
+        write(1000);
+        process::until("a batch", || stored("-0000000000000003.ltx").then_some(()));
+        from = proxy.seen().len();
         begun.store(true, Ordering::Relaxed);
         write(bytes);
     }
-    process::until("the outage", || first(kind, &proxy).map(drop));
+    from += process::until("the outage", || proxy.seen()[from..].iter().position(kind.fails));
     std::thread::sleep(WATCHED);
-    let from = first(kind, &proxy).expect("it has begun");
     let asked: Vec<String> =
         proxy.seen()[from..].iter().map(|s| format!("{} {}", s.method, s.path)).collect();
     process.signal("KILL");
@@ -131,14 +145,4 @@ fn watch(kind: &Kind) -> Option<String> {
     println!("{}: {} requests, {} lines", kind.name, asked.len(), lines.len());
     (asked.len() > REQUESTS || lines.len() != 1)
         .then(|| format!("{}: {} requests: {asked:#?}\n{lines:#?}", kind.name, asked.len()))
-}
-
-/// The request with which the outage began.
-fn first(kind: &Kind, proxy: &FaultServer) -> Option<usize> {
-    let seen = proxy.seen();
-    let from = match kind.later {
-        None => 0,
-        Some(_) => seen.iter().rposition(|s| s.path.contains("0000000000000001.ltx"))? + 1,
-    };
-    Some(from + seen[from..].iter().position(kind.fails)?)
 }

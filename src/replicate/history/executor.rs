@@ -77,7 +77,7 @@ pub struct Executor {
     live: Option<Live>,
     rests: HashMap<Kind, Rest>,
     status: HistoryStatus,
-    removed: Removed,
+    pub(super) removed: Removed,
     outages: Outages,
     trouble: Trouble,
 }
@@ -88,7 +88,8 @@ impl Executor {
     pub fn new(store: Arc<dyn Store>, options: HistoryOptions, feed: Rc<Feed>, name: String) -> Executor {
         let ticks = Ticks::of(&store.identity());
         let (spill, live, rests, status) = (None, None, HashMap::new(), HistoryStatus::default());
-        let (removed, outages, trouble) = (Removed::default(), Outages::default(), Trouble::default());
+        let removed = Removed::new(&name, store.url());
+        let (outages, trouble) = (Outages::default(), Trouble::default());
         Executor { store, options, ticks, feed, name, spill, live, rests, status, removed, outages, trouble }
     }
 
@@ -102,6 +103,11 @@ impl Executor {
     #[must_use]
     pub(super) fn store_is_out(&self) -> bool {
         self.outages.is_out(&self.store.place())
+    }
+
+    /// Whether a request of another task is being retried, so that steps would likely fail, too.
+    pub(super) fn store_is_failing(&self) -> bool {
+        self.store.is_failing()
     }
 
     /// Sets the live database.
@@ -483,14 +489,5 @@ impl Executor {
         self.removed.add(&Sum { files: ids.len() as u64, bytes, txid, took: begun.elapsed() });
         ids.iter().for_each(|id| self.feed.cache().forget(*id));
         Ok(())
-    }
-
-    /// Logs what retention has removed, unless the last line is too recent; returns when to log it.
-    pub(super) fn log_removed(&mut self, now: Millis) -> Option<Millis> {
-        if let Some(Sum { files, bytes, txid, took }) = self.removed.take(now) {
-            let (db, replica, ms) = (&*self.name, self.store.url(), took.as_millis());
-            tracing::info!(target: ROUTINE, db, replica, files, bytes, %txid, ms, "old files removed");
-        }
-        self.removed.due()
     }
 }

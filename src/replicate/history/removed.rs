@@ -6,16 +6,20 @@
 use std::time::Duration;
 
 use super::ticks::later;
-use crate::base::Txid;
 use crate::base::clock::Millis;
+use crate::base::{ROUTINE, Txid};
 
 /// Time between two log lines about what retention removed from one replica. The second line has
 /// all that was removed since the first.
 const LINE_EVERY: Duration = Duration::from_secs(3600);
 
-/// What was removed since the last line.
-#[derive(Debug, Default)]
+/// What was removed from one replica since the last line. The rest is logged on drop.
+#[derive(Debug)]
 pub(super) struct Removed {
+    /// Name of the database.
+    db: String,
+    /// URL of the replica, without secrets.
+    replica: String,
     sum: Sum,
     /// When the last line was written.
     logged: Option<Millis>,
@@ -35,6 +39,10 @@ pub(super) struct Sum {
 }
 
 impl Removed {
+    pub(super) fn new(db: &str, replica: &str) -> Removed {
+        Removed { db: db.to_owned(), replica: replica.to_owned(), sum: Sum::default(), logged: None }
+    }
+
     /// Adds deleted files.
     pub(super) fn add(&mut self, sum: &Sum) {
         let Sum { files, bytes, txid, took } = sum;
@@ -44,17 +52,32 @@ impl Removed {
         self.sum.took += *took;
     }
 
+    /// Logs what was removed, unless the last line is too recent; returns when to log it.
+    pub(super) fn log(&mut self, now: Millis) -> Option<Millis> {
+        if let Some(Sum { files, bytes, txid, took }) = self.take(now) {
+            let (db, replica, ms) = (&*self.db, &*self.replica, took.as_millis());
+            tracing::info!(target: ROUTINE, db, replica, files, bytes, %txid, ms, "old files removed");
+        }
+        self.due()
+    }
+
     /// When the next line is due; `None` if nothing was removed since the last.
-    pub(super) fn due(&self) -> Option<Millis> {
+    fn due(&self) -> Option<Millis> {
         let next = self.logged.map_or(Millis(i64::MIN), |t| later(t, LINE_EVERY));
         (self.sum.files > 0).then_some(next)
     }
 
     /// What the line says, if it is due. The count begins again.
-    pub(super) fn take(&mut self, now: Millis) -> Option<Sum> {
+    fn take(&mut self, now: Millis) -> Option<Sum> {
         self.due().filter(|due| *due <= now)?;
         self.logged = Some(now);
         Some(std::mem::take(&mut self.sum))
+    }
+}
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        self.log(Millis(i64::MAX));
     }
 }
 
@@ -70,7 +93,7 @@ mod tests {
 
     #[test]
     fn an_hour_is_one_line_and_nothing_is_none() {
-        let (mut removed, begun) = (Removed::default(), Millis(1_000));
+        let (mut removed, begun) = (Removed::new("app.db", "file:///replica"), Millis(1_000));
         assert_eq!((removed.due(), removed.take(begun)), (None, None));
         removed.add(&sum(3, 7));
         removed.add(&sum(2, 5));

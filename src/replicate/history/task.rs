@@ -2,6 +2,7 @@
 //! once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -13,6 +14,9 @@ use super::plan::{Job, Next};
 use super::ticks::{earlier, later};
 use crate::base::limits;
 use crate::replicate::vitals::HistoryStatus;
+
+/// Wait before the next look at a store that has failed to answer a request, which is retried.
+const FAILING_AGAIN: Duration = Duration::from_secs(5);
 
 /// What all histories of the process share.
 #[derive(Debug, Clone)]
@@ -76,6 +80,8 @@ pub async fn keep(
             Next::Job(_) if executor.store_is_out() => {
                 clock.until(later(now, limits::BACKOFF_UNREACHABLE)).await;
             }
+            // It may be the beginning of an outage, in which each attempt counts.
+            Next::Job(_) if executor.store_is_failing() => clock.until(later(now, FAILING_AGAIN)).await,
             Next::Job(job) => {
                 let large = executor.is_large(&job);
                 let _place = common.place(large).await;
@@ -86,7 +92,7 @@ pub async fn keep(
                 }
                 told = tell(executor.status(clock.now()));
             }
-            Next::Wait(at) => match earlier(at, executor.log_removed(now)) {
+            Next::Wait(at) => match earlier(at, executor.removed.log(now)) {
                 None => feed.changed().await,
                 Some(at) => tokio::select! {
                     () = clock.until(at) => {}

@@ -60,7 +60,7 @@ pub(super) async fn refused(
     (states, doubted): (&[Txid], &BTreeSet<Txid>),
 ) -> Result<(BTreeSet<Txid>, BTreeSet<Txid>), RestoreError> {
     let mut judge = Judge::new(store, files, damaged);
-    let budget = JUDGED_BYTES.max(files.iter().map(|e| e.size).sum());
+    let budget = budget(files);
     let (mut refused, mut unjudged) = (BTreeSet::new(), BTreeSet::new());
     for txid in states {
         let clash = judge.levels.clash(*txid).await?;
@@ -76,12 +76,20 @@ pub(super) async fn refused(
     Ok((refused, unjudged))
 }
 
+/// Bytes that may be read to judge states.
+fn budget(files: &[Entry]) -> u64 {
+    JUDGED_BYTES.max(files.iter().map(|e| e.size).sum())
+}
+
 /// Finds out which of two neighbouring batches is of another history. `pairs` are batches whose
 /// checksum is not that of the pages that lead to it, each with the batch before it, if there is
 /// one. Returns the batches for which files of other levels tell it, each with the reason:
 ///
 /// - the batch before, if after other files than that one the second makes its own checksum;
 /// - the second, if other files lead to its TXID and to the checksum of one of them.
+///
+/// The first pairs are judged: those that are left when [`JUDGED_BYTES`] or the length of all files
+/// is read are not.
 ///
 /// # Errors
 /// An error of the store.
@@ -92,8 +100,12 @@ pub(super) async fn odd_neighbours(
     pairs: &[(LtxId, Option<LtxId>)],
 ) -> Result<Vec<(LtxId, String)>, RestoreError> {
     let judge = Judge::new(store, files, damaged);
+    let budget = budget(files);
     let mut odd = Vec::new();
     for (id, before) in pairs {
+        if judge.meter.bytes() > budget {
+            break;
+        }
         let others = files.iter().map(|e| e.id).filter(|other| other.max == id.max && other != id);
         if let Some(before) = before {
             // The plan ends with `id`, and another file leads to it.

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -147,6 +147,8 @@ pub(super) struct Client {
     pub(super) md5_etags: AtomicBool,
     /// Whether the last calls that read, or that write, have failed.
     pub(super) down: Down,
+    /// Calls that wait for their next attempt, or are making it.
+    pub(super) retrying: AtomicUsize,
     /// Second attempts at small PUTs.
     pub(super) puts: Hedge,
     /// Second attempts at small GETs.
@@ -175,6 +177,7 @@ impl Client {
             opaque_etags: AtomicBool::new(false),
             md5_etags: AtomicBool::new(false),
             down: Down::default(),
+            retrying: AtomicUsize::new(0),
             puts: Hedge::default(),
             gets: Hedge::default(),
             create_only_proven: AtomicI64::new(0),

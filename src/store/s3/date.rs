@@ -23,8 +23,8 @@ use crate::io::since_boot;
 pub(super) struct StoreClock {
     /// The newest `Date`, and when it arrived by the monotonic clock since boot.
     last: Mutex<Option<(SystemTime, Duration)>>,
-    /// Whether the difference of the clocks was logged.
-    said: AtomicBool,
+    /// Whether a difference of the clocks was logged, and whether one of more than a day was.
+    said: [AtomicBool; 2],
 }
 
 impl StoreClock {
@@ -40,9 +40,10 @@ impl StoreClock {
         Some(apart(date, SystemTime::now())).filter(|by| *by > limits::CLOCK_AHEAD)
     }
 
-    /// Returns true at the first call only: the caller then logs that the clocks differ.
-    pub(super) fn say(&self) -> bool {
-        !self.said.swap(true, Ordering::Relaxed)
+    /// Returns true at the first call with a difference of this kind, up to a day or more: the
+    /// caller then logs that the clocks differ.
+    pub(super) fn say(&self, by: Duration) -> bool {
+        !self.said[usize::from(by > limits::CLOCK_CORRECTION)].swap(true, Ordering::Relaxed)
     }
 
     /// The current time: by the store's clock if it is known and differs, otherwise by the host's.
@@ -80,14 +81,16 @@ mod tests {
         assert_eq!(ahead(), 0);
         assert!(clock.learn(&headers(100, false)).is_none() && ahead() == 0);
         assert!(clock.learn(&headers(80_000, true)).is_none() && ahead() == 0, "an answer of a cache");
-        assert!(clock.learn(&headers(80_000, false)).is_some() && clock.say() && !clock.say());
+        let less = clock.learn(&headers(80_000, false)).expect("the clocks differ");
+        assert!(clock.say(less) && !clock.say(less));
         assert!((79_990..=80_000).contains(&ahead()), "{}", ahead());
         assert!(
             clock.learn(&HeaderMap::new()).is_none() && ahead() > 0,
             "an answer without a time says nothing"
         );
-        let days = clock.learn(&headers(400_000, false));
-        assert!(days.is_some_and(|by| by > limits::CLOCK_CORRECTION) && ahead() == 0, "{days:?}");
+        let days = clock.learn(&headers(400_000, false)).expect("the clocks differ");
+        assert!(days > limits::CLOCK_CORRECTION && ahead() == 0, "{days:?}");
+        assert!(clock.say(days) && !clock.say(days), "one line for each kind");
         assert!(clock.learn(&headers(-400_000, false)).is_some());
         assert!(clock.now() >= SystemTime::now() - Duration::from_secs(1), "days behind");
         assert!(clock.learn(&headers(-400, false)).is_some());

@@ -92,16 +92,15 @@ impl Inner {
         };
         let mut answer = self.client.send(wire).await?;
         let differs = self.client.clock.learn(&answer.headers).filter(|_| answer.status.is_success());
-        if let Some(by) = differs.filter(|by| *by > limits::CLOCK_CORRECTION)
-            && self.client.clock.say()
-        {
+        let differs = differs.filter(|by| self.client.clock.say(*by));
+        if let Some(by) = differs.filter(|by| *by > limits::CLOCK_CORRECTION) {
             tracing::warn!(
                 replica = %self.url,
                 days = by.as_secs() / (24 * 3600),
                 "this machine's clock and that of the store differ by more than a day; the store's is ignored, and times \
                  are those of this machine (find out which of the two is wrong, and set it)"
             );
-        } else if differs.is_some() && self.client.clock.say() {
+        } else if differs.is_some() {
             tracing::warn!(
                 replica = %self.url,
                 "this machine's clock and that of the store differ by more than five minutes; times are judged by the \

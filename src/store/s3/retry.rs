@@ -17,6 +17,7 @@
 //! level.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::Method;
@@ -54,7 +55,17 @@ pub(super) struct Retry<'a> {
     replans: u32,
     patience: Option<Duration>,
     streak: Option<Arc<Streak>>,
+    /// Whether this call is among those that the client counts as retrying.
+    is_counted: bool,
     pub(super) plan: Plan,
+}
+
+impl Drop for Retry<'_> {
+    fn drop(&mut self) {
+        if self.is_counted {
+            self.inner.client.retrying.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl<'a> Retry<'a> {
@@ -70,6 +81,7 @@ impl<'a> Retry<'a> {
             replans: 0,
             patience: call.patience,
             streak: call.streak.clone(),
+            is_counted: false,
             plan: Plan::default(),
         }
     }
@@ -94,12 +106,15 @@ impl<'a> Retry<'a> {
     async fn after_requests(&mut self, failure: Failure, requests: u32) -> Result<(), Failure> {
         self.attempts += 1;
         let fresh = std::mem::take(&mut self.plan.fresh);
+        let is_stale = matches!(failure.class, Class::Stale);
         let policy = &self.inner.options.retry;
         let total = self.patience.map_or(policy.total, |p| p.min(policy.total));
         let budget = match failure.class {
             // A new connection cannot be stale; this is an ordinary break.
             Class::Stale if !fresh => {
                 self.plan.fresh = true;
+                // The next attempt follows at once. If it fails, two requests have failed.
+                _ = self.wait(None, 1);
                 self.note(&failure, Duration::ZERO);
                 return Ok(());
             }
@@ -118,6 +133,10 @@ impl<'a> Retry<'a> {
             return Err(self.give_up(failure));
         }
         self.note(&failure, wait);
+        if !std::mem::replace(&mut self.is_counted, true) {
+            self.inner.client.retrying.fetch_add(1, Ordering::Relaxed);
+        }
+        self.plan.fresh = is_stale;
         tokio::time::sleep(wait).await;
         Ok(())
     }
@@ -183,7 +202,7 @@ impl<'a> Retry<'a> {
         if skew > limits::CLOCK_CORRECTION {
             return false;
         }
-        if skew > limits::CLOCK_AHEAD && self.inner.client.clock.say() {
+        if skew > limits::CLOCK_AHEAD && self.inner.client.clock.say(skew) {
             tracing::warn!(
                 replica = url,
                 seconds = skew.as_secs(),

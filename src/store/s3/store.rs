@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -123,6 +123,10 @@ impl Store for S3Store {
 
     fn now(&self) -> Millis {
         Millis::from_system(self.inner.client.clock.now())
+    }
+
+    fn is_failing(&self) -> bool {
+        self.inner.client.retrying.load(Ordering::Relaxed) > 0
     }
 
     fn place(&self) -> String {

@@ -18,7 +18,7 @@ pub struct Absence {
 }
 
 /// How lsfast is away.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
     /// By SIGKILL; then it is started again.
     Killed,

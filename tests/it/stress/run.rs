@@ -1,7 +1,8 @@
 //! One run: the processes, the kills, the comparison.
 
 use std::fmt;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, ensure};
 use rusqlite::Connection;
@@ -9,6 +10,9 @@ use rusqlite::Connection;
 use super::plan::{How, Plan};
 use super::process::{HANG, Lsfast, Part, Place, Report, program, tail};
 use super::{compare, replica};
+
+/// Longest halt of lsfast by SIGSTOP.
+const HALTED_MAX: Duration = Duration::from_secs(2);
 
 /// What happened in a run, or in all.
 #[derive(Debug, Default)]
@@ -124,10 +128,12 @@ fn follow(
     let mut open = parts.len();
     let mut absences = at.plan.absences.iter().peekable();
     // To start late is an absence too.
-    let mut away = Some((at.plan.start_at, How::Killed));
+    let (mut away, mut since) = (Some((at.plan.start_at, How::Killed)), Instant::now());
     let mut done = 0;
     while open > 0 {
-        if let Some((_, how)) = away.take_if(|(to, _)| done >= *to) {
+        // Halted while it arms the WAL, it keeps all transactions from beginning.
+        let is_over = |how: &How| *how == How::Stopped && since.elapsed() >= HALTED_MAX;
+        if let Some((_, how)) = away.take_if(|(to, how)| done >= *to || is_over(how)) {
             lsfast.come_back(how)?;
         }
         if away.is_none()
@@ -135,10 +141,14 @@ fn follow(
         {
             lsfast.leave(absence.how)?;
             away = Some((absence.to, absence.how));
+            since = Instant::now();
         }
-        let (index, report) = reports
-            .recv_timeout(HANG)
-            .map_err(|e| anyhow!("nothing moved for {HANG:?} ({e}):\n{}", lsfast.tail()))?;
+        let is_halted = matches!(away, Some((_, How::Stopped)));
+        let wait = if is_halted { HALTED_MAX } else { HANG };
+        let (index, report) = match reports.recv_timeout(wait) {
+            Err(RecvTimeoutError::Timeout) if is_halted => continue,
+            report => report.map_err(|e| anyhow!("nothing moved for {HANG:?} ({e}):\n{}", lsfast.tail()))?,
+        };
         match report {
             Report::Done(n) => parts[index].done = n,
             Report::End(numbers) => parts[index].end = Some(numbers),

@@ -1354,8 +1354,8 @@ mutation(
     "reasons-of-a-burst-are-lost",
     "the line that counts databases is one for each kind of reason",
     "cli/bursts.rs",
-    "reason.as_deref().map(kind_of)«».unwrap_or_default();",
-    ".filter(|_| false)",
+    "let mut kind = «reason.as_deref().map(kind_of)».unwrap_or_default();",
+    "None::<String>",
     "test(each_kind_of_reason)",
 )
 mutation(
@@ -1824,8 +1824,8 @@ mutation(
     "late-upload-is-another-program",
     "an upload of an earlier attempt that arrives late is adopted",
     "replicate/replica/lineage.rs",
-    "Ok(Met::File(header)) if «self.local.state().is_of_our_upload(&header)» =>",
-    "{\n                    let _ = header;\n                    false\n                }",
+    "if «self.local.state().is_of_our_upload(object)» {",
+    "false",
     "test(an_upload_that_arrives_after_the_next_start)",
 )
 mutation(
@@ -1923,6 +1923,22 @@ mutation(
     "state.unanswered = «Unanswered::decode(&mut f)?»;",
     "{\n        let _ = Unanswered::decode(&mut f)?;\n        Unanswered::default()\n    }",
     "test(an_upload_that_arrives_after_the_next_start)",
+)
+mutation(
+    "late-upload-after-a-lost-state",
+    "an upload that arrives after the local state was lost is told by its place in the WAL",
+    "replicate/replica/lineage.rs",
+    "self.local.is_new && «self.is_of_its_wal(object)»;",
+    "false",
+    "test(an_upload_that_arrives_after_the_next_start)",
+)
+mutation(
+    "lag-counts-from-the-last-look",
+    "a commit that takes several looks to read waits since the first of them",
+    "replicate/vitals/replica.rs",
+    "let is_first_look = «self.unread.load(Relaxed) == 0»;",
+    "true",
+    "test(what_is_published_and_not_read)",
 )
 mutation(
     "object-is-judged-unseen",

@@ -31,7 +31,7 @@ const PAIRS: u32 = 4;
 #[derive(Debug, Default)]
 pub(super) struct Measured {
     /// The writer on the replicated database.
-    pub(super) beside: Side,
+    pub(super) replicated: Side,
     /// The writer on a database that lsfast does not replicate.
     pub(super) alone: Side,
     /// Times from COMMIT's return to the store's response.
@@ -93,11 +93,11 @@ impl Plan {
 
     fn turns(self) -> Vec<Turn> {
         if !self.compare {
-            return vec![Turn { which: Which::Beside, time: self.time }];
+            return vec![Turn { which: Which::Replicated, time: self.time }];
         }
         let turn = |which| Turn { which, time: self.time / PAIRS };
         let pair = |n: u32| {
-            let pair = [turn(Which::Alone), turn(Which::Beside)];
+            let pair = [turn(Which::Alone), turn(Which::Replicated)];
             // Each kind comes first equally often.
             if n.is_multiple_of(2) { pair } else { [pair[1], pair[0]] }
         };
@@ -134,8 +134,8 @@ impl Meter<'_> {
             self.turns.begin(turn);
             match turn.which {
                 Which::Alone => self.alone(&mut run).await?,
-                Which::Beside => {
-                    let kept = self.beside(&mut run).await?;
+                Which::Replicated => {
+                    let kept = self.replicated(&mut run).await?;
                     cpu = cpu.map(|sum| sum + processor_time().saturating_sub(before));
                     for stored in kept {
                         run.raw_put(self.raw, stored).await?;
@@ -169,7 +169,7 @@ impl Meter<'_> {
     }
 
     /// One turn on the replicated database, until all is stored. Returns the uploads to repeat.
-    async fn beside(&mut self, run: &mut Run) -> anyhow::Result<Vec<Stored>> {
+    async fn replicated(&mut self, run: &mut Run) -> anyhow::Result<Vec<Stored>> {
         let mut look = tokio::time::interval(LOOK);
         let mut ended: Option<Turned> = None;
         let mut kept = Vec::new();
@@ -183,7 +183,7 @@ impl Meter<'_> {
                 event = self.writer.event(), if ended.is_none() => {
                     quiet_since = tokio::time::Instant::now();
                     run.event(event?, &mut ended);
-                    self.turns.committed(run.seen, run.measured.beside.time);
+                    self.turns.committed(run.seen, run.measured.replicated.time);
                 }
                 answer = self.stored.recv() => {
                     let answer = answer.context("the pipeline is gone")?;
@@ -224,7 +224,7 @@ impl Meter<'_> {
             run.raw_put(self.raw, stored).await?;
         }
         let turned = ended.context("a turn without an end")?;
-        run.measured.beside.take(&turned);
+        run.measured.replicated.take(&turned);
         Ok(kept)
     }
 }
@@ -280,7 +280,7 @@ impl Run {
 
     fn look(&mut self, size: u64) {
         self.measured.log.push((monotonic().saturating_sub(self.begun), size));
-        self.measured.beside.log_bytes_max = self.measured.beside.log_bytes_max.max(size);
+        self.measured.replicated.log_bytes_max = self.measured.replicated.log_bytes_max.max(size);
     }
 
     async fn raw_put(&mut self, raw: &dyn Store, stored: Stored) -> anyhow::Result<()> {
@@ -304,12 +304,12 @@ mod tests {
     fn each_kind_of_turn_is_first_as_often_and_has_the_whole_time() {
         let time = Duration::from_secs(8);
         let turns = Plan { time, compare: true, raw_pause: Duration::ZERO }.turns();
-        for which in [Which::Alone, Which::Beside] {
+        for which in [Which::Alone, Which::Replicated] {
             let sum: Duration = turns.iter().filter(|t| t.which == which).map(|t| t.time).sum();
             assert_eq!(sum, time);
             assert_eq!(turns.chunks(2).filter(|pair| pair[0].which == which).count(), 2);
         }
         let alone = Plan { time, compare: false, raw_pause: Duration::ZERO }.turns();
-        assert_eq!(alone, [Turn { which: Which::Beside, time }]);
+        assert_eq!(alone, [Turn { which: Which::Replicated, time }]);
     }
 }

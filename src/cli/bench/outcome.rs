@@ -88,7 +88,7 @@ impl Outcome {
     /// If there was nothing to measure.
     pub(super) fn new(subject: Subject, measured: Measured, restored: Restored) -> anyhow::Result<Outcome> {
         let nothing = "nothing was stored: let the bench run longer (--duration)";
-        let commit = measured.beside.commits.summary().context(nothing)?;
+        let commit = measured.replicated.commits.summary().context(nothing)?;
         let stored = measured.stored.summary().context(nothing)?;
         Ok(Outcome { subject, measured, restored, commit, stored })
     }
@@ -107,11 +107,11 @@ impl Outcome {
             row_bytes: subject.load.row_bytes,
             synchronous: subject.load.synchronous.to_string(),
             sync_interval_ms: whole_ms(subject.sync_interval),
-            commits: measured.beside.commits.count(),
-            commits_per_second: measured.beside.rate(),
+            commits: measured.replicated.commits.count(),
+            commits_per_second: measured.replicated.rate(),
             uploads: measured.uploads,
             upload_bytes: measured.upload_bytes,
-            log_bytes_max: measured.beside.log_bytes_max,
+            log_bytes_max: measured.replicated.log_bytes_max,
             cpu_us_per_row: self.cpu_us_per_row(),
             commit: self.commit,
             commit_to_stored: self.stored,
@@ -126,18 +126,18 @@ impl Outcome {
     }
 
     fn cpu_us_per_row(&self) -> Option<f64> {
-        let rows = self.measured.beside.commits.count() * u64::from(self.subject.load.rows);
+        let rows = self.measured.replicated.commits.count() * u64::from(self.subject.load.rows);
         self.measured.cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / rows as f64)
     }
 
     fn alone(&self) -> Option<Alone> {
-        let Measured { alone, beside, .. } = &self.measured;
+        let Measured { alone, replicated, .. } = &self.measured;
         Some(Alone {
             commits: alone.commits.count(),
             commits_per_second: alone.rate(),
             log_bytes_max: alone.log_bytes_max,
             commit: alone.commits.summary()?,
-            ratio: ratio(beside, alone),
+            ratio: ratio(replicated, alone),
         })
     }
 
@@ -150,9 +150,12 @@ impl Outcome {
             let points = sorted.iter().enumerate().map(|(at, ns)| (ms((*ns).max(1)), share(at)));
             Line { name, points: thin(&points.collect::<Vec<_>>()) }
         };
-        let Measured { beside, alone, stored, lags, log, raw, .. } = &self.measured;
-        let mut distributions =
-            vec![cdf("commit to stored", stored), cdf("raw PUT", raw), cdf("commit itself", &beside.commits)];
+        let Measured { replicated, alone, stored, lags, log, raw, .. } = &self.measured;
+        let mut distributions = vec![
+            cdf("commit to stored", stored),
+            cdf("raw PUT", raw),
+            cdf("commit itself", &replicated.commits),
+        ];
         if alone.commits.count() > 0 {
             distributions.push(cdf("commit, alone", &alone.commits));
         }
@@ -183,8 +186,8 @@ impl Outcome {
 }
 
 /// The median ratio over the pairs of turns.
-fn ratio(beside: &Side, alone: &Side) -> f64 {
-    let mut ratios: Vec<f64> = beside.rates.iter().zip(&alone.rates).map(|(b, a)| b / a).collect();
+fn ratio(replicated: &Side, alone: &Side) -> f64 {
+    let mut ratios: Vec<f64> = replicated.rates.iter().zip(&alone.rates).map(|(b, a)| b / a).collect();
     ratios.sort_unstable_by(f64::total_cmp);
     let middle = ratios.len() / 2;
     if ratios.len().is_multiple_of(2) {
@@ -223,12 +226,12 @@ impl fmt::Display for Outcome {
             f,
             "{} in {:.1} s ({}/s), {}, {} MB, sync interval {} ms, WAL up to {} MB",
             count(commit.count, "commit"),
-            measured.beside.time.as_secs_f64(),
-            round(measured.beside.rate()),
+            measured.replicated.time.as_secs_f64(),
+            round(measured.replicated.rate()),
             count(measured.uploads, "upload"),
             round(measured.upload_bytes as f64 / 1e6),
             whole_ms(subject.sync_interval),
-            round(measured.beside.log_bytes_max as f64 / 1e6),
+            round(measured.replicated.log_bytes_max as f64 / 1e6),
         )?;
         let alone = self.alone();
         if let Some(alone) = &alone {
@@ -293,7 +296,7 @@ mod tests {
 
     fn measured() -> Measured {
         let mut measured = Measured {
-            beside: side(&[50.0, 30.0, 400.0, 90.0], 9),
+            replicated: side(&[50.0, 30.0, 400.0, 90.0], 9),
             alone: side(&[100.0; 4], 7),
             cpu: Some(Duration::from_millis(50)),
             ..Measured::default()

@@ -102,8 +102,8 @@ mod tests {
         };
         assert_eq!(of(turns.look(8 * second)), ("measuring".to_owned(), Duration::ZERO, 8 * second));
         turns.begin(Turn { which: Which::Alone, time: Duration::ZERO });
-        turns.begin(Turn { which: Which::Beside, time: 2 * second });
-        turns.begin(Turn { which: Which::Beside, time: 3600 * second });
+        turns.begin(Turn { which: Which::Replicated, time: 2 * second });
+        turns.begin(Turn { which: Which::Replicated, time: 3600 * second });
         turns.committed(100, 2 * second);
         let (what, done, _) = of(turns.look(8 * second));
         assert!(done >= 2 * second && what.ends_with(" commits a second"), "{what}, {done:?}");

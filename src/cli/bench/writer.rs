@@ -66,7 +66,7 @@ pub(super) struct Commit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Which {
     /// The replicated database.
-    Beside,
+    Replicated,
     /// The database that lsfast does not replicate.
     Alone,
 }
@@ -169,13 +169,13 @@ impl Writer<'_> {
     /// Takes turns until the input ends. The connections stay open throughout, as an application's
     /// do.
     fn run(&mut self, databases: &[PathBuf; 2], turns: &Receiver<Turn>) -> anyhow::Result<()> {
-        let [beside, alone] = databases;
-        let beside = self.open(beside)?;
+        let [replicated, alone] = databases;
+        let replicated = self.open(replicated)?;
         let alone = if alone.exists() { Some(self.open(alone)?) } else { None };
         let mut number = 0;
         for turn in turns {
             let turned = match turn.which {
-                Which::Beside => self.turn(&beside, turn.time, &mut number, true)?,
+                Which::Replicated => self.turn(&replicated, turn.time, &mut number, true)?,
                 Which::Alone => {
                     let alone = alone.as_ref().context("there is no database to write to alone")?;
                     self.turn(alone, turn.time, &mut 0, false)?
@@ -348,9 +348,9 @@ mod tests {
 
     #[test]
     fn the_last_commit_of_each_turn_is_told_and_its_number_is_in_the_pages() {
-        let beside = Turn { which: Which::Beside, time: Duration::from_millis(20) };
-        let alone = Turn { which: Which::Alone, ..beside };
-        let (events, [beside, alone]) = turns(LOAD, &[beside, alone, beside]);
+        let replicated = Turn { which: Which::Replicated, time: Duration::from_millis(20) };
+        let alone = Turn { which: Which::Alone, ..replicated };
+        let (events, [replicated, alone]) = turns(LOAD, &[replicated, alone, replicated]);
         let (mut told, mut made, mut ended) = (0, 0, 0);
         for event in events {
             match event {
@@ -369,14 +369,14 @@ mod tests {
             }
         }
         assert!(ended == 3 && made > 0);
-        assert_eq!(newest_in(&beside[4096..8192]), Some(made));
+        assert_eq!(newest_in(&replicated[4096..8192]), Some(made));
         assert!(newest_in(&alone).is_some_and(|n| n > 0));
     }
 
     #[test]
     fn an_open_loop_keeps_its_rate_and_stops_when_told() {
         let load = Load { rate: Rate::PerSecond(2_000.0), rows: 1, ..LOAD };
-        let (events, _) = turns(load, &[Turn { which: Which::Beside, time: Duration::from_millis(500) }]);
+        let (events, _) = turns(load, &[Turn { which: Which::Replicated, time: Duration::from_millis(500) }]);
         let commits = events.iter().filter(|e| matches!(e, Event::Commit(_))).count();
         // 1000 on average with a deviation of 32; fewer on a busy machine.
         assert!((10..1_300).contains(&commits), "{commits}");

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::cells::{Failure, WalPlace, lock, micros};
+use super::cells::{Failure, WalPlace, lock};
 use super::replica::ReplicaVitals;
 use crate::base::clock::Millis;
 use crate::base::{PageSize, Salts};
@@ -102,7 +102,6 @@ pub struct DatabaseVitals {
     pub home: PathBuf,
     /// The numbers of its replicas.
     pub replicas: Vec<ReplicaVitals>,
-    begun: Instant,
     phase: AtomicU8,
     page_size: AtomicU32,
     commits: AtomicU64,
@@ -118,7 +117,6 @@ impl DatabaseVitals {
             path: path.to_owned(),
             home: home.to_owned(),
             replicas: urls.iter().map(|url| ReplicaVitals::new(url, begun)).collect(),
-            begun,
             phase: AtomicU8::new(DatabasePhase::Waiting as u8),
             page_size: AtomicU32::new(0),
             commits: AtomicU64::new(0),
@@ -234,8 +232,8 @@ impl DatabaseVitals {
     pub(crate) fn awaits(&self, replica: &ReplicaVitals, commits: u64, pages: usize) {
         let bytes = pages as u64 * u64::from(self.page_size.load(Relaxed));
         replica.captured.add(commits, bytes);
-        if pages > 0 && replica.behind_since.load(Relaxed) == 0 {
-            replica.behind_since.store(micros(Instant::now(), self.begun), Relaxed);
+        if pages > 0 {
+            replica.waits();
         }
     }
 }
@@ -282,9 +280,12 @@ mod tests {
         database.unread(60);
         let lag = replica.lag();
         assert!((lag.commits, lag.bytes) == (1, 30_720) && lag.age >= first.age, "{lag:?}");
+        while replica.lag().age == lag.age {}
         database.captured(3, 100, &Mark::default());
         database.unread(0);
-        assert_eq!((replica.lag().commits, replica.lag().bytes), (3, 51_200));
+        let read = replica.lag();
+        assert_eq!((read.commits, read.bytes), (3, 51_200));
+        assert!(read.age > lag.age, "{read:?}: they wait since they were published");
         replica.take();
         replica.answered(1, None);
         assert_eq!(replica.lag(), Lag::default());

@@ -175,6 +175,17 @@ impl ReplicaVitals {
         }
     }
 
+    /// Notes that captured commits wait. Those that took several looks to read have waited since
+    /// the first of these.
+    pub(super) fn waits(&self) {
+        if self.behind_since.load(Relaxed) == 0 {
+            let is_first_look = self.unread.load(Relaxed) == 0;
+            let now = micros(Instant::now(), self.begun);
+            let since = if is_first_look { now } else { self.unread_since.load(Relaxed) };
+            self.behind_since.store(since, Relaxed);
+        }
+    }
+
     /// Number of commits that were captured since the database was opened.
     pub(in crate::replicate) fn captured_commits(&self) -> u64 {
         self.captured.get().0

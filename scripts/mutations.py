@@ -1386,8 +1386,8 @@ mutation(
     "background-follows-no-batches",
     "a background verification finds a batch of a fork",
     "restore/verify/run.rs",
-    "broken.first.iter().for_each(|first| «report.conflict(chain::sentence(*first))»);",
-    "let _ = first;",
+    "let batches = «chain::batches(&listing.files, percent)»;",
+    "Vec::new()",
     "test(a_batch_of_a_fork_is_a_fault)",
 )
 mutation(
@@ -1923,6 +1923,14 @@ mutation(
     "state.unanswered = «Unanswered::decode(&mut f)?»;",
     "{\n        let _ = Unanswered::decode(&mut f)?;\n        Unanswered::default()\n    }",
     "test(an_upload_that_arrives_after_the_next_start)",
+)
+mutation(
+    "key-that-is-taken-and-free-is-tried-again",
+    "a store that refuses a key as taken, and has no such object, is asked again after a minute",
+    "store/s3/put.rs",
+    "if «races > RACES_MAX» {",
+    "races > 3",
+    "test(an_outage_costs_five_requests)",
 )
 mutation(
     "late-upload-after-a-lost-state",

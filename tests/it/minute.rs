@@ -50,7 +50,7 @@ fn lie() -> Fault {
 const SMALL: usize = 100_000;
 const LARGE: usize = 17 << 20;
 
-const KINDS: [Kind; 11] = [
+const KINDS: [Kind; 12] = [
     Kind { name: "list", bytes: SMALL, later: None, fails: |s| s.path.contains("list-type"), answer: broken },
     Kind { name: "image", bytes: SMALL, later: None, fails: |s| s.method == "PUT", answer: broken },
     Kind { name: "create", bytes: LARGE, later: None, fails: |s| s.path.contains("uploads"), answer: broken },
@@ -70,6 +70,13 @@ const KINDS: [Kind; 11] = [
         answer: || s3_error(403, "AccessDenied"),
     },
     Kind { name: "false image", bytes: SMALL, later: None, fails: |s| s.method == "PUT", answer: lie },
+    Kind {
+        name: "taken, and not there",
+        bytes: SMALL,
+        later: None,
+        fails: |s| s.method == "PUT",
+        answer: || s3_error(412, "PreconditionFailed"),
+    },
     Kind { name: "batch", bytes: SMALL, later: Some(1000), fails: is_write, answer: broken },
     Kind { name: "all", bytes: SMALL, later: Some(1000), fails: |_| true, answer: broken },
     Kind { name: "large batch", bytes: SMALL, later: Some(LARGE), fails: is_write, answer: broken },

@@ -117,7 +117,7 @@ enum Met {
 /// The failure of an upload whose name is taken by an object that a read does not find.
 fn gone_again(url: &str, id: LtxId) -> StoreError {
     let message = format!("{url}: {id} exists when it is written, and does not when it is read");
-    StoreError::new(ErrorKind::Transient, message)
+    StoreError::new(ErrorKind::Transient, message).with_retry_after(Some(limits::BACKOFF_REFUSED))
 }
 
 impl Replica {

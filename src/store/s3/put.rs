@@ -24,11 +24,12 @@ use super::inner::Inner;
 use super::optional_headers::Wishes;
 use super::retry::Retry;
 use crate::base::clock::Millis;
+use crate::base::limits;
 use crate::store::api::{PutOptions, Result};
 use crate::store::{ErrorKind, StoreError};
 
 /// How many times an object may appear and vanish again between two requests before the PUT fails.
-const RACES_MAX: u32 = 3;
+const RACES_MAX: u32 = 1;
 
 pub(super) async fn call<'a>(
     key: &'a str,
@@ -91,7 +92,9 @@ impl Inner {
                 races += 1;
                 if races > RACES_MAX {
                     let message = format!("{}: the object appears and vanishes again", self.subject(&call));
-                    return Err(StoreError::new(ErrorKind::Transient, message));
+                    let e = StoreError::new(ErrorKind::Transient, message);
+                    // A store that goes on like this is broken, and not merely busy.
+                    return Err(e.with_retry_after(Some(limits::BACKOFF_REFUSED)));
                 }
             } else {
                 ways.next(failure).map_err(|f| self.error(&call, f))?;

@@ -22,6 +22,8 @@ runs=$program
 "$runs" completions bash > "$stage/completions/lsfast.bash"
 "$runs" completions zsh > "$stage/completions/_lsfast"
 "$runs" completions fish > "$stage/completions/lsfast.fish"
+# Copies, because the .rpm keeps the time of a file that is older than the commit: that of a checkout.
+cp -r README.md CHANGELOG.md LICENSE-* docs packaging/lsfast.yml packaging/lsfast.service "$stage/"
 
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 export SOURCE_DATE_EPOCH

@@ -76,7 +76,7 @@ pub enum RestoreError {
     },
     /// A file of the plan has been removed since the listing.
     #[error(
-        "{object} of {url} was removed while this restore ran, as happens when old files are merged: run it again"
+        "{object} of {url} was removed while the replica was being read, as happens when old files are merged: run it again"
     )]
     Vanished {
         /// The file.

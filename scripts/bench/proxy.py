@@ -7,6 +7,9 @@ is completed. `--rtt` holds back each request, each answer and twice that each n
 looks like one far away; the stream of a body is not slowed down. With `--certificate` and `--key` it speaks TLS with the tool, and a new
 connection waits for one more round trip; to the store it goes as the store's own URL says.
 
+With `--quiet` it notes nothing but its port. A word on its input says how the store is from then on: `open`; `refuse` ends
+each connection at once, `hang` answers nothing, `busy` answers 503, `deaf` hands requests on and drops the answers.
+
 Signatures hold, because the Host header goes through as it is. For a store that insists on its own name requests are
 signed again (`--resign`, keys from the environment).
 """
@@ -108,12 +111,27 @@ class Proxy:
             names = {"access": "AWS_ACCESS_KEY_ID", "secret": "AWS_SECRET_ACCESS_KEY", "token": "AWS_SESSION_TOKEN", "region": "AWS_REGION"}
             self.keys = {field: os.environ.get(name) for field, name in names.items()}
         self.log, self.lock = log, threading.Lock()
+        self.quiet, self.mode, self.changed = options.quiet, "open", threading.Condition()
         self.parts = {}  # first bytes of multipart uploads
         self.tls = ssl.create_default_context() if self.upstream.scheme == "https" else None
         self.front = None
         if options.certificate:
             self.front = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.front.load_cert_chain(options.certificate, options.key)
+
+    def listen(self, words):
+        """Takes the modes from a file, line by line."""
+        for word in words:
+            with self.changed:
+                self.mode = word.strip()
+                self.changed.notify_all()
+
+    def pass_on(self):
+        """Whether a request is handed to the store at all. A connection that hangs is broken when that ends."""
+        with self.changed:
+            hung = self.mode == "hang"
+            self.changed.wait_for(lambda: self.mode != "hang")
+        return not hung and self.mode != "refuse"
 
     def connect(self):
         port = self.upstream.port or (443 if self.tls else 80)
@@ -134,6 +152,11 @@ class Proxy:
                 time.sleep(2 * self.half)
             client = Stream(sock)
             while head := client.until(b"\r\n\r\n"):
+                if not self.pass_on():
+                    break
+                if self.mode == "busy":
+                    client.sock.sendall(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                    break
                 if store and select.select([store.sock], [], [], 0)[0]:
                     store.sock.close()  # the store has ended an idle connection
                     store = None
@@ -166,6 +189,8 @@ class Proxy:
         status_line, got = parse(answer)
         status = int(status_line.split(" ")[1])
         time.sleep(self.half)
+        if self.mode == "deaf":
+            return False
         self.note(begun, method, target, headers, status, size, first)
         client.sock.sendall(answer)
         if method != "HEAD" and status not in (204, 304):
@@ -184,6 +209,8 @@ class Proxy:
         return s3.sign(method, path, query, headers, payload, self.keys)
 
     def note(self, begun, method, target, headers, status, size, first):
+        if self.quiet:
+            return
         path, _, query = target.partition("?")
         if headers.get("x-amz-content-sha256", "").startswith("STREAMING"):
             first = first.partition(b"\r\n")[2]
@@ -209,6 +236,7 @@ def main():
     parser.add_argument("--rtt", type=float, default=0)
     parser.add_argument("--resign", action="store_true")
     parser.add_argument("--events", required=True)
+    parser.add_argument("--quiet", action="store_true")
     parser.add_argument("--certificate")
     parser.add_argument("--key")
     options = parser.parse_args()
@@ -218,6 +246,7 @@ def main():
         log.write(json.dumps({"port": listener.getsockname()[1]}) + "\n")
         log.flush()
         proxy = Proxy(options, log)
+        threading.Thread(target=proxy.listen, args=(sys.stdin,), daemon=True).start()
         while True:
             sock, _ = listener.accept()
             threading.Thread(target=proxy.serve, args=(sock,), daemon=True).start()

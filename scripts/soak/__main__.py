@@ -14,7 +14,8 @@ answers 503 or loses answers. A standby follows and is killed.
 Each transaction is a function of the seed and its number, so each restored database proves itself, row by row. A
 difference is: a state that never was; a newest state without what a restore, `lsfast sync --wait` or a clean end had
 shown to be stored; a state that is offered and not restored; a failed `lsfast verify`; a standby that goes back, falls
-behind or shows what never was; SQLITE_BUSY where one writer has a database for itself; an end of lsfast that nothing asked for.
+behind or shows what never was; SQLITE_BUSY where one writer has a database for itself; an error that lsfast logs; an end
+of lsfast that nothing asked for.
 
 At the end, or at Ctrl-C, there is a page, also in --out with curves (SVG, JSON) and a list of the events. The exit code is 1
 if there was a difference, or if memory, descriptors, threads, WALs or replicas grow: the median of the last quarter of a

@@ -50,7 +50,11 @@ class Checks:
                 popen.kill()
 
     def points(self, replica):
-        code, out, said = self.run(self.world.options.lsfast, "points", "--json", "--limit", 300, replica.url)
+        # A file that is merged while it is read asks for another attempt.
+        for _ in range(3):
+            code, out, said = self.run(self.world.options.lsfast, "points", "--json", "--limit", 300, replica.url)
+            if code == 0 or "was removed while" not in said:
+                break
         if code:
             raise ValueError(f"points of {replica.name} ends with {code}: {said[-1500:]}")
         return json.loads(out)["points"]

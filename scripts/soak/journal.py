@@ -7,6 +7,9 @@ import time
 
 LEVEL = re.compile(r"level=(warn|error) msg=(\"(?:[^\"\\]|\\.)*\"|\S+)")
 
+# What a SIGHUP in an outage makes lsfast say of the database whose settings have changed.
+EXPECTED = ('"this database was to be stopped, and not everything of it is stored"',)
+
 
 class Journal:
     def __init__(self, out):
@@ -49,11 +52,17 @@ class Journal:
             self.differences.append(text + "".join(f" (kept: {k})" for k in kept))
         print(f"soak: difference {number}: {text[:600]}", flush=True)
 
-    def read_log(self, path):
-        """Counts the warnings and errors that a process has logged, and removes the log."""
+    def read_log(self, path, excused=False):
+        """Counts the warnings and errors that lsfast has logged, and removes the log.
+
+        No accident of a soak is an error in lsfast's words, but for the end of one that could not store everything.
+        """
         with open(path, errors="replace") as file:
             found = collections.Counter(m.groups() for m in map(LEVEL.search, file) if m)
         with self.lock:
+            new = [text for level, text in found if level == "error" and text not in EXPECTED and (level, text) not in self.said]
             self.said += found
+        if new and not excused:
+            self.difference(f"lsfast has logged errors: {', '.join(new)}", path)
         shutil.copy2(path, self.out / "lsfast.log")
         path.unlink()

@@ -9,8 +9,9 @@ from .world import RETENTION
 EVERY = 3.0
 # The replicas are listed less often: it costs the store.
 LISTED_EVERY = 30.0
-# A life of lsfast that lasts as long as this is judged.
-LIFE = 150
+# Lives of lsfast that last as long as SHOWN are on the page. Only after LIFE has memory settled, and after twice that WALs,
+# whose files keep the length of the largest transaction.
+SHOWN, LIFE = 150, 1200
 # What the median of the last quarter may exceed that of the second by: a share, and a number.
 ALLOWED = {"rss": (0.25, 16 << 20), "descriptors": (0.1, 8), "threads": (0.1, 4), "wal": (0.5, 4 << 20), "objects": (0.3, 50), "stored": (0.3, 4 << 20)}
 UNITS = {"rss": 1 << 20, "wal": 1 << 20, "stored": 1 << 20}
@@ -48,12 +49,12 @@ class Sampler:
             self.journal.replicas.append({"t": sample["t"], "replicas": found})
 
 
-def trend(what, values):
+def trend(what, values, judged=True):
     """The medians of the second and of the last quarter; and whether that is growth."""
     quarter = len(values) // 4
     second, last = (statistics.median(v) for v in (values[quarter : 2 * quarter], values[-quarter:]))
     share, number = ALLOWED[what]
-    return second, last, last > second * (1 + share) + number
+    return second, last, judged and last > second * (1 + share) + number
 
 
 def trends(journal):
@@ -63,12 +64,14 @@ def trends(journal):
         if "rss" in sample:
             lives.setdefault(sample["life"], []).append(sample)
     for life, samples in lives.items():
-        if samples[-1]["age"] >= LIFE:
+        if samples[-1]["age"] >= SHOWN:
             name = f"life {life} of lsfast, {samples[-1]['age'] / 60:.0f} min"
-            rows += [(name, what, *trend(what, [s[what] for s in samples])) for what in ("rss", "descriptors", "threads")]
+            judged = samples[-1]["age"] >= LIFE
+            rows += [(name, what, *trend(what, [s[what] for s in samples], judged)) for what in ("rss", "descriptors", "threads")]
     if len(journal.samples) >= 40:
+        judged = journal.samples[-1]["t"] >= 2 * LIFE
         for name in journal.samples[0]["wal"]:
-            rows.append((f"WAL of {name}", "wal", *trend("wal", [s["wal"][name] for s in journal.samples])))
+            rows.append((f"WAL of {name}", "wal", *trend("wal", [s["wal"][name] for s in journal.samples], judged)))
     # Until a while after the first retention, replicas have to grow.
     grown = [r for r in journal.replicas if r["t"] > 2 * RETENTION]
     if len(grown) * LISTED_EVERY > 2 * RETENTION:
@@ -121,8 +124,8 @@ def write(options, world, journal, began, machine):
     rows = trends(journal)
     say += ["", "median of the second quarter, of the last quarter:"]
     say += [f"{name:36}{what:12}{a / UNITS.get(what, 1):10.1f}{b / UNITS.get(what, 1):10.1f}{'   GROWS' if grows else ''}" for name, what, a, b, grows in rows]
-    if not any(row[1] == "rss" for row in rows):
-        say.append(f"no life of lsfast lasted {LIFE} s: memory and descriptors are not judged")
+    if max((s["age"] for s in journal.samples), default=0) < LIFE:
+        say.append(f"no life of lsfast lasted {LIFE // 60} minutes: memory and descriptors are not judged")
     grown = [row for row in rows if row[4]]
     say += ["", f"{len(journal.differences)} differences, {len(grown)} of {len(rows)} curves grow"]
     say += [f"- {d[:1500]}" for d in journal.differences[:20]]

@@ -173,5 +173,5 @@ class World:
             child.popen.send_signal(signal.SIGCONT)
             child.popen.send_signal(number)
             code = child.popen.wait(150)
-            self.journal.read_log(child.log)
+            self.journal.read_log(child.log, excused=number == signal.SIGTERM and code == 1)
             return code

@@ -61,6 +61,9 @@ def main():
             print(f"soak: store {server.name}, everything is in {workspace.path}", flush=True)
             try:
                 soak(options, world, journal)
+            except Exception as error:
+                journal.difference(f"the soak itself did not come to its end: {type(error).__name__}: {error}")
+                raise
             finally:
                 found = page.write(options, world, journal, began, shape)
     except Failed as error:

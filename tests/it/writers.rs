@@ -392,32 +392,17 @@ fn a_copy_that_takes_a_replica_over_says_so() {
 #[test]
 fn an_upload_that_arrives_after_the_next_start_is_our_own() {
     std::thread::scope(|s| {
-        for (first_image, kills, then) in [
-            (true, 1, Then::Nothing),
-            (true, 2, Then::Nothing),
-            (false, 3, Then::Nothing),
-            (false, 2, Then::Blind),
-            (false, 1, Then::Forgotten),
-        ] {
-            s.spawn(move || late_upload(first_image, kills, then));
+        for (first_image, kills, blind) in
+            [(true, 1, false), (false, 1, false), (true, 2, false), (false, 3, false), (false, 2, true)]
+        {
+            s.spawn(move || late_upload(first_image, kills, blind));
         }
     });
 }
 
-/// What happens between the kill and the arrival of the upload.
-#[derive(Clone, Copy, PartialEq)]
-enum Then {
-    Nothing,
-    /// For a while, the store refuses to show the object.
-    Blind,
-    /// The local state is lost.
-    Forgotten,
-}
-
 /// Kills `kills` processes in a row. The upload of the first arrives after the start of the process
-/// that follows them.
-fn late_upload(first_image: bool, kills: usize, then: Then) {
-    let blind = then == Then::Blind;
+/// that follows them. `blind`: for a while the store refuses to show that process the object.
+fn late_upload(first_image: bool, kills: usize, blind: bool) {
     let (dir, server) = (folder(), MemoryS3::start());
     let (db, connection) = database(&dir, "app.db", 1);
     let url = server.url("db");
@@ -445,9 +430,6 @@ fn late_upload(first_image: bool, kills: usize, then: Then) {
     }
     if blind {
         server.go_blind();
-    }
-    if then == Then::Forgotten {
-        std::fs::remove_dir_all(dir.path().join(".app.db-lsfast")).expect("a state folder");
     }
     server.carry_on();
     let process = replicate(&db, &url, &[]);

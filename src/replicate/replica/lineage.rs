@@ -117,7 +117,7 @@ enum Met {
 /// The failure of an upload whose name is taken by an object that a read does not find.
 fn gone_again(url: &str, id: LtxId) -> StoreError {
     let message = format!("{url}: {id} exists when it is written, and does not when it is read");
-    StoreError::new(ErrorKind::Transient, message).with_retry_after(Some(limits::BACKOFF_REFUSED))
+    StoreError::new(ErrorKind::Transient, message)
 }
 
 impl Replica {
@@ -173,7 +173,9 @@ impl Replica {
             let begun = Instant::now();
             match self.look_at_taken(points, id).await {
                 Ok(Met::Foreign(found)) => break self.doubt(found),
-                Ok(Met::File(header)) if self.is_late(&header) => break ReplicaError::Late(id.max),
+                Ok(Met::File(header)) if self.local.state().is_of_our_upload(&header) => {
+                    break ReplicaError::Late(id.max);
+                }
                 Err(RemoteError::Store(failed)) if failed.kind() == ErrorKind::NotFound => {
                     return self.wait_out(gone_again(self.store.url(), id), begun).await;
                 }
@@ -186,17 +188,6 @@ impl Replica {
         // The pages of this upload are no longer pending.
         self.handoff.slot(self.index, |s| s.gap = Some(reason.to_string()));
         Err(reason)
-    }
-
-    /// Whether the object that an upload has met was sent from here before. Where the local state
-    /// was lost since, the object's place in the WAL shows that once. A program that goes on
-    /// storing from the same WAL is met again.
-    fn is_late(&mut self, object: &Header) -> bool {
-        if self.local.state().is_of_our_upload(object) {
-            return true;
-        }
-        let may_be = self.local.is_new && self.is_of_its_wal(object);
-        may_be && !std::mem::replace(&mut self.vigil.had_unknown, true)
     }
 
     async fn look_at_taken(&self, points: (Point, Point), id: LtxId) -> Result<Met, RemoteError> {

@@ -48,9 +48,6 @@ pub struct Vigil {
     pub(super) checked: Instant,
     pub(super) every: Duration,
     pub(super) turn: usize,
-    /// An object of this database's WAL that the state does not know was taken for a late upload.
-    /// The next one is another program's.
-    pub(super) had_unknown: bool,
     /// The reason for doubt that a check next to uploads has found.
     pub(super) found: Rc<RefCell<Option<Finding>>>,
     /// What the newest object was put on is not ours.
@@ -76,7 +73,6 @@ impl Vigil {
             checked: now,
             every: every.clamp(limits::LINEAGE_EVERY_MIN, limits::LINEAGE_EVERY),
             turn: 0,
-            had_unknown: false,
             found: Rc::default(),
             graft: None,
             check: Background::none(),

@@ -182,7 +182,7 @@ impl Replica {
     }
 
     /// Whether an object was made from the WAL of this database.
-    pub(super) fn is_of_its_wal(&self, object: &Header) -> bool {
+    fn is_of_its_wal(&self, object: &Header) -> bool {
         self.db.shm().header().is_ok_and(|now| goes_on_from(object, &now))
     }
 

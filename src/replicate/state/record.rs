@@ -60,8 +60,6 @@ pub struct Local {
     state: State,
     /// The durable point of a state with another page size, if such a state was found.
     former: Option<Point>,
-    /// No state was found, so what was sent before is not known.
-    pub is_new: bool,
     synced_at: Instant,
 }
 
@@ -117,8 +115,7 @@ impl Local {
             state.durable.pos = Point::default().pos;
         }
         (state.boot, state.db) = (fresh.boot, fresh.db);
-        let (is_new, synced_at) = (found.is_none(), Instant::now());
-        let local = Local { dir, file, hashes, hashes_of, state, former, is_new, synced_at };
+        let local = Local { dir, file, hashes, hashes_of, state, former, synced_at: Instant::now() };
         local.rest();
         Ok(local)
     }

@@ -91,7 +91,10 @@ impl Inner {
                 // The object was deleted in between, so the key is free again.
                 races += 1;
                 if races > RACES_MAX {
-                    let message = format!("{}: the object appears and vanishes again", self.subject(&call));
+                    let message = format!(
+                        "{}: the store refuses the name as taken, and has no such object",
+                        self.subject(&call)
+                    );
                     let e = StoreError::new(ErrorKind::Transient, message);
                     // A store that goes on like this is broken, and not merely busy.
                     return Err(e.with_retry_after(Some(limits::BACKOFF_REFUSED)));

@@ -1,4 +1,4 @@
-"""A soak: lsfast beside mixed load, kills, outages and a standby for hours, with restores by lsfast and Litestream throughout.
+"""A soak: lsfast under mixed load, kills, outages and a standby for hours, with restores by lsfast and Litestream throughout.
 
     scripts/fetch-peers.sh && cargo build --release
     scripts/soak.sh 24                     a day

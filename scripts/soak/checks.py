@@ -148,7 +148,7 @@ class Checks:
                 self.txids.clear()
 
     def differ(self, text, replica, *files):
-        """A difference, with the whole replica as it is now beside it."""
+        """Notes a difference, and keeps the whole replica as it is now."""
         folder = self.world.workspace.path / "out" / f"replica-{threading.get_ident()}"
         try:
             for key in self.listing(replica):

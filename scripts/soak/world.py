@@ -73,7 +73,7 @@ class Replica:
 
 
 class Gate:
-    """The proxy that stands between lsfast and the store, and is the outage where there is to be one."""
+    """The proxy between lsfast and the store, which makes the outages."""
 
     def __init__(self, workspace, server):
         command = [sys.executable, "-m", "bench.proxy", "--quiet", "--events", "/dev/stdout", "--upstream", server.endpoint]

@@ -5,6 +5,7 @@ mod browse;
 mod checksum;
 mod circles;
 mod cli;
+mod clones;
 mod config;
 mod control;
 mod credentials;

@@ -368,25 +368,6 @@ fn sigterm_ends_in_time_at_a_store_that_hangs() {
     assert!(output.contains("the last commits of ") || output.contains(" does not work: "), "{output}");
 }
 
-/// A copy with the configuration of the original took its replica away from it, with a line that
-/// looked like any other start.
-#[test]
-fn a_copy_that_takes_a_replica_over_says_so() {
-    let dir = folder();
-    let ((original, _connection), (copy, _other)) = (database(&dir, "a.db", 1), database(&dir, "b.db", 2));
-    let url = Place::Dir(dir.path().to_path_buf()).url("replica");
-    let mut first = replicate(&original, &url, &["--once"]);
-    assert!(first.wait().success());
-    let second = replicate(&copy, &url, &[]);
-    let wait = second.wait_for_line("waiting for a sign of it");
-    assert!(wait.contains("longest=6s"), "{wait}");
-    let line = second.wait_for_line("takes over a replica");
-    assert!(line.contains("level=warn") && line.contains("b.db") && line.contains("written="), "{line}");
-    second.wait_for_line("image stored");
-    let log = second.stop();
-    assert_eq!(log.matches("msg=replicating").count(), 1, "{log}");
-}
-
 /// The store carries out a PUT after lsfast was killed, once or several times in a row, and has
 /// listed the replica again. The next start took it for another program's, and ended.
 #[test]

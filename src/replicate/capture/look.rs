@@ -237,9 +237,12 @@ impl Capture {
             tracing::trace!(db = %self.db.path().display(), walked = walk.commits, "restart of the WAL proven");
             return Ok(true);
         }
+        let mut reason = String::from("a restart of the WAL could not be proven");
+        // A wal-index that was rebuilt counts from anew, so it may lie behind what was captured.
         let missed = after.change.wrapping_sub(self.taken.change());
-        let mut reason =
-            format!("a restart of the WAL could not be proven ({} unaccounted for)", count(missed, "commit"));
+        if self.counts() && missed.cast_signed() > 0 {
+            reason.push_str(&format!(" ({} unaccounted for)", count(missed, "commit")));
+        }
         if urgency_refused() {
             reason.push_str("; on a busy host the capability CAP_SYS_NICE makes that rare");
         }

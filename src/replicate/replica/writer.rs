@@ -10,9 +10,12 @@
 //! - With a sign of life it stops, even if it could be the first to write the next object.
 //! - If the local state belongs to this replica, as after a deployment that overlaps with the
 //!   process before it, it waits for the other program to end instead.
-//! - If the newest object was made from the newcomer's WAL, or an earlier generation of that WAL,
-//!   the newcomer has only lost its state, and need not look. Equal pages prove nothing of this
-//!   kind, because a restored copy of the database has them, too.
+//! - So it does if the newest object was made from the newcomer's WAL, or an earlier generation of
+//!   that WAL. Either the newcomer has lost its state, or it is a copy of a database and its WAL
+//!   beside the living original. Equal pages prove nothing of this kind, because a restored copy of
+//!   the database has them, too.
+//! - If the newest object is an upload of the newcomer's own, as its state remembers, it need not
+//!   look.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -114,13 +117,12 @@ impl Replica {
             return Ok(remote);
         }
         let mut newest = self.newest_header(&remote).await?;
-        let is_ours =
-            |header: Header| self.local.state().is_of_our_upload(&header) || self.is_of_its_wal(&header);
-        if newest.is_some_and(is_ours) {
+        if newest.is_some_and(|header| self.local.state().is_of_our_upload(&header)) {
             return Ok(remote);
         }
         self.say_waiting(&remote);
-        let continues = self.local.state().durable.txid != Txid(0);
+        let is_of_its_wal = newest.is_some_and(|header| self.is_of_its_wal(&header));
+        let continues = is_of_its_wal || self.local.state().durable.txid != Txid(0);
         let begun = Instant::now();
         let mut said = false;
         while let Some(sign) = self.sign_of_life(&remote).await? {
@@ -136,7 +138,9 @@ impl Replica {
             remote = self.first_contact().await?;
             newest = self.newest_header(&remote).await?;
         }
-        self.say_taken_over(&remote, newest);
+        if !is_of_its_wal {
+            self.say_taken_over(&remote, newest);
+        }
         Ok(remote)
     }
 

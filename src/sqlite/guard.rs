@@ -247,6 +247,13 @@ impl Guard {
         self.urgent = None;
     }
 
+    /// In cruise: SQLite has rebuilt the wal-index of the present generation, and nBackfill with it.
+    pub fn index_was_rebuilt(&mut self) {
+        if self.in_cruise() {
+            self.backfilled = self.shm().checkpoint_info().n_backfill;
+        }
+    }
+
     /// Frames up to `to` cannot be proven and must be copied to the database file as soon as
     /// possible. See [`Guard::copy_now`].
     pub fn must_copy(&mut self, to: FrameNo) {

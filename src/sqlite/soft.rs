@@ -27,7 +27,9 @@ impl Guard {
     /// In cruise, with everything captured up to `mx`, and no turn due: lets the application
     /// checkpoint if one has the database open. `Ok(true)` if the guard moved.
     pub(super) fn step_cruise(&mut self, mx: FrameNo, now: Instant) -> io::Result<bool> {
-        let backfilled = self.shm().checkpoint_info().n_backfill;
+        // Not the present nBackfill: a commit may have reset an armed WAL since the look that found
+        // `mx`, and a turn must not begin before capture has followed it.
+        let backfilled = self.backfilled;
         if self.soft {
             return Ok(backfilled != mx && self.begin_early(mx, now)?);
         }

@@ -9,6 +9,7 @@ use crate::base::limits;
 use crate::replicate::capture::look::tests::{captured, finish, insert, look, writer};
 use crate::replicate::capture::state::Capture;
 use crate::sqlite::database::sibling;
+use crate::sqlite::guard::Phase;
 
 const MODES: [&str; 4] = ["PASSIVE", "FULL", "RESTART", "TRUNCATE"];
 
@@ -61,6 +62,28 @@ async fn a_checkpoint_of_a_copied_wal_succeeds_and_a_new_commit_waits_for_captur
         // I2: but it does not start over.
         insert(&app, 1);
         assert_eq!(capture.db.shm().header().unwrap().salts, header.salts);
+    }
+}
+
+/// A commit reset the WAL after the look that found it copied. A turn began with what that look had
+/// found, and the reset counted as a loss.
+#[tokio::test]
+async fn a_reset_after_the_look_is_followed_before_a_turn_begins() {
+    for hard in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.db");
+        let app = writer(&path);
+        let mut capture = copied(&app, &path);
+        if hard {
+            assert!(capture.guard.harden().unwrap());
+        }
+        let seen = capture.db.shm().header().unwrap();
+        insert(&app, 3);
+        assert_ne!(capture.db.shm().header().unwrap().salts, seen.salts, "it has started over");
+        let moved = capture.guard.maybe_turn(seen.mx_frame, false, Instant::now()).unwrap();
+        assert!(capture.guard.in_cruise(), "{moved}: {:?}", capture.guard);
+        look(&mut capture);
+        assert!(!capture.is_lost() && capture.guard.is_early(), "{:?}", capture.state);
     }
 }
 
@@ -148,6 +171,37 @@ async fn a_wal_index_that_the_application_rebuilds_begins_a_new_count() {
     assert!(!capture.is_lost(), "{:?}", capture.state);
     let header = capture.db.shm().header().unwrap();
     assert_eq!(capture.taken.change(), header.change, "the count is that of the new wal-index");
+}
+
+/// A writer that has to wait for a processor between the two copies of the header counted as dead,
+/// with a warning.
+#[tokio::test]
+async fn a_header_that_is_being_published_is_not_damaged() {
+    for ending in ["COMMIT", "ROLLBACK"] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.db");
+        let app = writer(&path);
+        let mut capture = captured(&path);
+        insert(&app, 5);
+        look(&mut capture);
+        app.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES (1)").unwrap();
+        // Closing this descriptor would drop the locks of `app`.
+        let shm =
+            ManuallyDrop::new(std::fs::OpenOptions::new().write(true).open(sibling(&path, "-shm")).unwrap());
+        shm.write_all_at(&[0; 48], 48).unwrap();
+        let now = Instant::now();
+        for ms in [0, 10, 90] {
+            capture.look(now + Duration::from_millis(ms)).unwrap();
+            assert!(capture.guard.is_early(), "{ms}: {:?}", capture.guard);
+        }
+        app.execute_batch(ending).unwrap();
+        capture.look(now + Duration::from_millis(91)).unwrap();
+        let is_healing = matches!(capture.phase(), Phase::Healing { .. });
+        assert_eq!(is_healing, ending == "ROLLBACK", "{:?}", capture.guard);
+        finish(&mut capture).await;
+        look(&mut capture);
+        assert!(!capture.is_lost() && capture.db.shm().header().is_ok());
+    }
 }
 
 /// A writer without a pause made one turn due after the other, and the stop waited until its time

@@ -16,12 +16,16 @@ use crate::base::{FrameNo, limits};
 use crate::replicate::pending::Mark;
 use crate::sqlite::database::{Database, Stamp};
 use crate::wal::format::{self, HEADER_BYTES, WalHeader};
-use crate::wal::index::{WalIndexError, WalIndexHeader};
+use crate::wal::index::{LOCK_WRITE, WalIndexError, WalIndexHeader};
 use crate::wal::tail::{Tail, TailError};
 
 /// A wal-index header that is invalid for longer than this is damaged: no writer needs as long to
-/// publish it.
+/// publish it, unless it has to wait for a processor.
 const DAMAGED_AFTER: Duration = Duration::from_millis(2);
+
+/// The same while another connection holds WRITE: a writer on a busy host may stop for some time
+/// between the two copies of the header.
+const DAMAGED_AFTER_WRITING: Duration = Duration::from_millis(100);
 
 /// A longer WAL is not read from its start after a loss.
 const READ_THROUGH_BYTES: u64 = 64 << 20;
@@ -69,6 +73,7 @@ impl Capture {
                     && h.mx_frame >= self.tail.last()
                     && self.tail.stands()? =>
             {
+                self.guard.index_was_rebuilt();
                 tracing::info!(db = %self.db.path().display(), "the damaged wal-index was rebuilt; nothing was missed");
             }
             Ok(_) => self.lose("the wal-index was rebuilt and the WAL is not where it was", Instant::now()),
@@ -91,7 +96,10 @@ impl Capture {
     /// The header is invalid: it is being published, or damaged.
     pub(super) fn damaged(&mut self, e: WalIndexError, now: Instant) -> Result<Look, TailError> {
         let since = *self.damaged_since.get_or_insert(now);
-        if now.duration_since(since) >= DAMAGED_AFTER && self.guard.heal()? {
+        let invalid_for = now.duration_since(since);
+        let is_damaged = invalid_for >= DAMAGED_AFTER_WRITING
+            || invalid_for >= DAMAGED_AFTER && !self.db.shm().held_by_other(LOCK_WRITE)?;
+        if is_damaged && self.guard.heal()? {
             self.damaged_since = None;
             self.handoff.void_pins();
             if self.damage_reported.is_none_or(|t| now.duration_since(t) >= DAMAGE_REPORT_AGAIN) {

@@ -184,8 +184,10 @@ async fn pins_in_close_succession_leave_room_for_turns() {
 /// Takes the result of the helper thread, if there is one.
 pub(in super::super) async fn finish(capture: &mut Capture) {
     if capture.is_waiting() {
-        let (Phase::Closing { work, .. } | Phase::Round { work, .. } | Phase::Arming { work, .. }) =
-            capture.phase()
+        let (Phase::Closing { work, .. }
+        | Phase::Round { work, .. }
+        | Phase::Arming { work, .. }
+        | Phase::Healing { work, .. }) = capture.phase()
         else {
             panic!("{:?}", capture.phase());
         };

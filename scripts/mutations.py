@@ -144,7 +144,7 @@ mutation(
     "damaged-wal-index-keeps-its-locks",
     "CKPT is released for a damaged wal-index, so that SQLite rebuilds it",
     "replicate/capture/loss.rs",
-    "now.duration_since(since) >= DAMAGED_AFTER && self.guard.heal()?",
+    "is_damaged && self.guard.heal()?",
     "now < since",
     "test(a_damaged_wal_index_does_not_wait)",
 )
@@ -333,6 +333,38 @@ mutation(
     "if «!self.is_newcomer(&remote)» {",
     "true",
     "test(of_two_writers)",
+)
+mutation(
+    "copy-with-its-wal-writes-at-once",
+    "a copy of a database and its WAL waits for a living original",
+    "replicate/replica/writer.rs",
+    "newest.is_some_and(|header| «self.local.state().is_of_our_upload(&header)»)",
+    "self.local.state().is_of_our_upload(&header) || self.is_of_its_wal(&header)",
+    "test(a_copy_with_its_wal_leaves_a_living_original_alone)",
+)
+mutation(
+    "database-without-its-state-does-not-wait",
+    "a deployment that has lost its state waits for the one before to end",
+    "replicate/replica/writer.rs",
+    "let continues = «is_of_its_wal» || ",
+    "false",
+    "test(a_deployment_without_its_state_may_overlap)",
+)
+mutation(
+    "turn-begins-with-what-an-older-look-found",
+    "a reset that comes after a look is followed before a turn begins",
+    "sqlite/soft.rs",
+    "let backfilled = «self.backfilled»;",
+    "self.shm().checkpoint_info().n_backfill",
+    "test(a_reset_after_the_look_is_followed_before_a_turn_begins)",
+)
+mutation(
+    "writer-that-waits-for-a-processor-is-dead",
+    "a header that a writer is publishing is not damaged",
+    "replicate/capture/loss.rs",
+    "invalid_for >= DAMAGED_AFTER && «!self.db.shm().held_by_other(LOCK_WRITE)?»",
+    "true",
+    "test(a_header_that_is_being_published_is_not_damaged)",
 )
 mutation(
     "overlapping-deployment-is-refused",

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use crate::support::lsfast;
 use crate::support::place::Place;
 use crate::support::process::{
     Process, {self},
@@ -15,7 +16,6 @@ use crate::support::process::{
 use crate::support::sqlite::{
     Workload, {self},
 };
-use crate::support::lsfast;
 
 fn database(dir: &TempDir, name: &str, seed: u64) -> (PathBuf, Connection) {
     let path = dir.path().join(name);

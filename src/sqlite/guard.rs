@@ -247,7 +247,7 @@ impl Guard {
         self.urgent = None;
     }
 
-    /// In cruise: SQLite has rebuilt the wal-index of the present generation, and nBackfill with it.
+    /// SQLite has rebuilt the wal-index of the present generation, and nBackfill with it.
     pub fn index_was_rebuilt(&mut self) {
         if self.in_cruise() {
             self.backfilled = self.shm().checkpoint_info().n_backfill;

@@ -68,8 +68,8 @@ fn a_copy_that_takes_a_replica_over_says_so() {
     assert_eq!(log.matches("msg=replicating").count(), 1, "{log}");
 }
 
-/// The copy went on in the WAL that both have, so it counted as the original, wrote at once, and the
-/// original ended.
+/// The copy went on in the WAL that both have, so it counted as the original and wrote at once, and
+/// the original ended.
 #[test]
 fn a_copy_with_its_wal_leaves_a_living_original_alone() {
     let dir = folder();

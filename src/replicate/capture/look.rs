@@ -238,7 +238,7 @@ impl Capture {
             return Ok(true);
         }
         let mut reason = String::from("a restart of the WAL could not be proven");
-        // A wal-index that was rebuilt counts from anew, so it may lie behind what was captured.
+        // A wal-index that was rebuilt begins a new count, which may be behind what was captured.
         let missed = after.change.wrapping_sub(self.taken.change());
         if self.counts() && missed.cast_signed() > 0 {
             reason.push_str(&format!(" ({} unaccounted for)", count(missed, "commit")));

@@ -59,6 +59,26 @@ pub enum PointState {
 /// # Errors
 /// [`RestoreError`]; [`RestoreError::Empty`] if the replica holds no state.
 pub async fn points(store: &Arc<dyn Store>, limit: usize) -> Result<(Vec<Point>, bool), RestoreError> {
+    let mut gone = Damaged::default();
+    for _ in 1..limits::RESTORE_LISTINGS {
+        match list(store, limit, gone.clone()).await {
+            Err(e) => {
+                // The file was merged since the listing, or the listing is wrong: then it is met again.
+                let Some((id, why)) = damage::moved(&e) else { return Err(e) };
+                gone.add(id, why.to_owned());
+            }
+            points => return points,
+        }
+    }
+    list(store, limit, gone).await
+}
+
+/// As [`points`], for one listing. `gone` are files that are known to be missing.
+async fn list(
+    store: &Arc<dyn Store>,
+    limit: usize,
+    gone: Damaged,
+) -> Result<(Vec<Point>, bool), RestoreError> {
     let limit = limit.clamp(1, limits::POINTS_MAX);
     // One more than `limit` tells whether there are more.
     let want = limit + 1;
@@ -69,6 +89,9 @@ pub async fn points(store: &Arc<dyn Store>, limit: usize) -> Result<(Vec<Point>,
     }
     legacy::warn_of_lost_times(&old, store.url());
     let mut damaged = Damaged::of_listing(&survey.listing().files);
+    for (id, why) in gone.iter().filter(|(id, _)| survey.listing().files.iter().any(|e| e.id == **id)) {
+        damaged.add(*id, why.to_owned());
+    }
     let mut times = Times::new(&**store, survey.listing());
     let plans = loop {
         let plans = newest_plans(survey.listing(), survey.from(), &damaged, want);

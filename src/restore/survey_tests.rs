@@ -1,5 +1,5 @@
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -23,6 +23,10 @@ struct Shelf {
     whole: bool,
     /// A stretch of level 0 has nothing.
     forgets: bool,
+    /// Listed, but not there.
+    gone: Mutex<Vec<LtxId>>,
+    /// Listed until it is asked for.
+    merged: Option<LtxId>,
     lists: Mutex<usize>,
 }
 
@@ -30,7 +34,9 @@ impl Shelf {
     fn entries(&self) -> Vec<Entry> {
         let entry =
             |id: &LtxId| Entry { id: *id, size: 700, modified: Millis(1_000 * id.max.0 as i64 + 300) };
-        self.files.iter().map(entry).collect()
+        let gone = self.gone.lock().unwrap();
+        let is_listed = |id: &&LtxId| !(gone.contains(id) && self.merged == Some(**id));
+        self.files.iter().filter(is_listed).map(entry).collect()
     }
 
     fn lists(&self) -> usize {
@@ -82,7 +88,11 @@ impl Store for Shelf {
         id: LtxId,
         range: Range<u64>,
     ) -> BoxFuture<'a, std::result::Result<Bytes, StoreError>> {
-        if !self.files.contains(&id) {
+        let mut gone = self.gone.lock().unwrap();
+        if self.merged == Some(id) {
+            gone.push(id);
+        }
+        if !self.files.contains(&id) || gone.contains(&id) {
             return Box::pin(std::future::ready(Err(StoreError::new(ErrorKind::NotFound, "gone"))));
         }
         if self.damaged.contains(&id) {
@@ -212,10 +222,10 @@ proptest! {
                 "{:?}, not {:?}: {:?} of {:?}", part, expected, until, shelf
             );
         }
-        let (shelf, whole) = (std::sync::Arc::new(shelf), std::sync::Arc::new(whole));
+        let (shelf, whole) = (Arc::new(shelf), Arc::new(whole));
         for limit in [1, 7].into_iter().filter(|_| shelf.damaged.is_empty()) {
-            let of = |shelf: &std::sync::Arc<Shelf>| {
-                let store: std::sync::Arc<dyn Store> = shelf.clone();
+            let of = |shelf: &Arc<Shelf>| {
+                let store: Arc<dyn Store> = shelf.clone();
                 block_on(points(&store, limit)).map_err(|e| e.to_string()).map(|(points, more)| {
                     (points.iter().map(|p| (p.state, p.created)).collect::<Vec<_>>(), more)
                 })
@@ -275,4 +285,21 @@ fn a_small_replica_takes_one_request_and_a_border_is_no_end() {
             assert!(!is_small || shelf.lists() == 1, "{newest} files");
         }
     }
+}
+
+/// It was an error, "run it again".
+#[test]
+fn states_are_listed_again_when_a_file_is_merged_meanwhile() {
+    let files = vec![id(9, 1, 1), id(0, 2, 2), id(0, 3, 3), id(1, 2, 3), id(0, 4, 4)];
+    let txids = |shelf: Shelf| {
+        let store: Arc<dyn Store> = Arc::new(shelf);
+        let (points, _) = block_on(points(&store, 10)).unwrap();
+        points.iter().map(|p| p.state).collect::<Vec<_>>()
+    };
+    let all = txids(Shelf { files: files.clone(), ..Shelf::default() });
+    assert_eq!(all.len(), 4);
+    let merged = txids(Shelf { files: files.clone(), merged: Some(id(0, 2, 2)), ..Shelf::default() });
+    assert_eq!(merged, [&all[..1], &all[2..]].concat(), "the state in between is gone with its file");
+    let unlisted = Shelf { files, gone: Mutex::new(vec![id(0, 4, 4)]), ..Shelf::default() };
+    assert_eq!(txids(unlisted), all[..3], "a listing may be wrong");
 }

@@ -367,6 +367,30 @@ mutation(
     "test(a_header_that_is_being_published_is_not_damaged)",
 )
 mutation(
+    "exchange-before-the-stop-is-missed",
+    "a directory that is exchanged just before the stop is noticed",
+    "replicate/database/run.rs",
+    "if «!self.is_same()» {",
+    "false",
+    "test(a_directory_that_is_exchanged_just_before_the_stop_is_stored)",
+)
+mutation(
+    "slow-copy-is-opened",
+    "a database that is copied in slowly is opened when it is complete",
+    "replicate/database/arrival.rs",
+    "if «is_incomplete || wal_grows» {",
+    "false",
+    "test(a_slow_copy_is_waited_for_and_its_wal_too)",
+)
+mutation(
+    "unstored-database-is-forgotten",
+    "a database that leaves without being stored makes the exit code 1",
+    "replicate/fleet/commands.rs",
+    "failed.filter(|_| «!goes_on»)",
+    "false",
+    "test(a_database_that_leaves_unstored_is_not_forgotten_at_the_end)",
+)
+mutation(
     "overlapping-deployment-is-refused",
     "a deployment that overlaps for seconds goes through",
     "replicate/replica/writer.rs",

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use super::global::Global;
 use super::probe;
 use crate::config::file::{DatabaseConfig, FileError};
-use crate::config::{Config, CredentialError, Env, Location, Overrides};
+use crate::config::{Config, CredentialError, Env, Location, Overrides, shown};
 use crate::replicate::state::{home_of, noted_replicas};
 use crate::store::credentials::Sources;
 use crate::store::{self, ClientOptions, RetryPolicy, Store};
@@ -155,6 +155,11 @@ impl Setup {
     }
 
     fn no_such_entry(&self, argument: &str, command: &str) -> String {
+        // I7: a URL without its scheme may have a user name and a password.
+        let is_url =
+            !argument.starts_with('/') && argument.split('@').next().is_some_and(|a| a.contains(':'));
+        let hidden = is_url.then(|| shown(argument));
+        let argument = hidden.as_deref().unwrap_or(argument);
         let Some(config) = &self.config else {
             return format!(
                 "{argument:?} is neither a replica URL (s3://BUCKET/PREFIX, file:///DIR) nor in a config file, since there is none: \

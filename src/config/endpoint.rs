@@ -7,6 +7,7 @@ use super::aws;
 use super::error::ConfigError;
 use super::provider::{self, Region};
 use super::quirks::Addressing;
+use super::text::shown;
 
 impl EndpointUrl {
     /// Parses `host`, `host:port` or a whole URL. Without a scheme, loopback and private addresses
@@ -15,7 +16,8 @@ impl EndpointUrl {
     /// # Errors
     /// [`ConfigError::Value`] with the name `what`.
     pub fn parse(text: &str, what: &str) -> Result<EndpointUrl, ConfigError> {
-        let bad = |expected| ConfigError::Value { what: what.to_owned(), value: text.to_owned(), expected };
+        // I7: a query may hold keys or a signature.
+        let bad = |expected| ConfigError::Value { what: what.to_owned(), value: shown(text), expected };
         if text.contains('@') {
             // I7: the value may contain a password, so the error does not repeat it.
             return Err(ConfigError::Value {
@@ -165,6 +167,12 @@ mod tests {
         }
         let e = EndpointUrl::parse("https://key:hush@host", "endpoint").unwrap_err().to_string();
         assert!(!e.contains("hush"), "{e}");
+        for text in
+            ["https://host/?X-Amz-Security-Token=hush", "host:9#hush", "ftp://host?hush", "h?hush:hush@x"]
+        {
+            let e = EndpointUrl::parse(text, "endpoint").unwrap_err().to_string();
+            assert!(!e.contains("hush"), "{e}");
+        }
     }
 
     #[test]

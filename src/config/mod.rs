@@ -50,5 +50,5 @@ pub use quirks::{Addressing, Checksum, SignPayload, TlsOptions};
 pub use resolve::Overrides;
 pub use settings::{CustomerKey, KeyPlace};
 pub use sourced::{Origin, Sourced};
-pub use text::{connection_path, database_path, decode};
+pub use text::{connection_path, database_path, decode, shown};
 pub use values::parse_rate;

@@ -83,19 +83,16 @@ pub(super) fn has_user_info(rest: &str) -> bool {
     rest.contains('@') && !authority.starts_with(['[']) && name != "arn" && (!is_port || is_key)
 }
 
-/// The URL for messages, without user name, password and parameters (I7).
-pub(super) fn shown(url: &str) -> String {
+/// The URL for messages, without user name, password, parameters and fragment (I7).
+#[must_use]
+pub fn shown(url: &str) -> String {
+    let place = |text: &str| text.split(['?', '#']).next().unwrap_or(text).to_owned();
     let Some((scheme, rest)) = url.split_once("://") else {
         // This is not a URL, so it may be anything, even a secret.
-        return if url.contains('@') {
-            "...@...".to_owned()
-        } else {
-            url.split('?').next().unwrap_or(url).to_owned()
-        };
+        return if url.contains('@') { "...@...".to_owned() } else { place(url) };
     };
     if has_user_info(rest) {
-        let host = rest.rsplit('@').next().unwrap_or(rest);
-        return format!("{scheme}://{}", host.split('?').next().unwrap_or(host));
+        return format!("{scheme}://{}", place(rest.rsplit('@').next().unwrap_or(rest)));
     }
-    format!("{scheme}://{}", rest.split('?').next().unwrap_or(rest))
+    format!("{scheme}://{}", place(rest))
 }

@@ -60,6 +60,22 @@ fn a_directory_that_is_exchanged_is_noticed() {
     process.stop();
 }
 
+/// A stop within a second of the exchange ended with success, and nothing of what the path named
+/// then was stored.
+#[test]
+fn a_directory_that_is_exchanged_just_before_the_stop_is_stored() {
+    let case = Case::new();
+    database(&case, "data/app.db", 1);
+    database(&case, "new/app.db", 2);
+    let process = case.replicate("data/app.db");
+    case.place.wait_for_txid("replica", 0, 1);
+    std::fs::rename(case.path("data"), case.path("old")).expect("a move");
+    std::fs::rename(case.path("new"), case.path("data")).expect("a move");
+    Workload::new(3).run(&sqlite::open(&case.path("data/app.db")), 10);
+    process.stop();
+    case.until_restored_as("replica", "data/app.db");
+}
+
 /// The owner of a watched directory could have any file of the host read, and the files of SQLite
 /// made next to it.
 #[test]

@@ -197,6 +197,29 @@ fn directories_come_go_and_change() {
     assert!(!it.case.path("new/one.db").exists());
 }
 
+/// The process ended with "everything is stored", although a database that had left the config file
+/// could not be stored.
+#[test]
+fn a_database_that_leaves_unstored_is_not_forgotten_at_the_end() {
+    let nowhere = format!("s3://bucket/db?endpoint=http://{}&region=us-east-1", canned::nobody());
+    let before = format!(
+        "access-key-id: a\nsecret-access-key: b\nshutdown-sync-timeout: 1s\ndbs:\n{}- path: DIR/goes.db\n  replica:\n    url: {nowhere}\n",
+        entry("app.db", "app")
+    );
+    let it = Reload::new(&before);
+    it.database("app.db");
+    it.database("goes.db");
+    let mut process = it.start(&[]);
+    it.is_followed("app.db", "app");
+    it.write(&format!("shutdown-sync-timeout: 1s\ndbs:\n{}", entry("app.db", "app")));
+    reload(&process);
+    process.wait_for_line("not everything of it is stored");
+    process.signal("TERM");
+    assert_eq!(process.wait().code(), Some(1), "{}", process.output());
+    let log = process.output();
+    assert!(log.lines().last().is_some_and(|l| l.starts_with("error: ") && l.contains("goes.db")), "{log}");
+}
+
 /// The program does not get the signal, which would end most programs.
 #[test]
 fn a_program_goes_on_while_the_file_is_read_again() {

@@ -76,6 +76,9 @@ fn no_command_shows_a_secret_at_level_trace() {
         run(&args.join(" "), command(args));
     }
 
+    // A URL without its scheme, with keys.
+    run("a mistyped URL", command(&["points", &format!("{ACCESS_KEY}:{SECRET_KEY}@host/bucket")]));
+
     // What is wrong with the file or the keys is said without them.
     write("      unknown-key: x\n");
     assert!(run("an unknown key", command(&["databases"])).contains("unknown-key"));

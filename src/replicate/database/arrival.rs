@@ -25,8 +25,8 @@ const QUIET_BEFORE_WAL: Duration = Duration::from_secs(3);
 /// is not in a watched directory.
 const QUIET_AT_START: Duration = Duration::from_millis(300);
 
-/// A file is opened after this time even if it changes or is incomplete: a program uses it that
-/// holds no lock at the moments of the looks.
+/// A file is opened after this time even if it changes: a program uses it that holds no lock at the
+/// moments of the looks. So is an incomplete file that has not changed for this time.
 const ARRIVAL_MAX: Duration = Duration::from_secs(10);
 
 /// Delay between looks while the file may be arriving.
@@ -38,7 +38,7 @@ pub(super) struct Arrival {
     /// The file was missing at one look, has replaced another, or was found in a watched directory.
     is_new: bool,
     seen: Option<Seen>,
-    /// When the file was first seen, and when it last changed.
+    /// When the file was first seen complete, and when it last changed.
     times: Option<(Instant, Instant)>,
 }
 
@@ -67,23 +67,29 @@ impl Arrival {
             return Ok(None);
         }
         let seen = found.each_ref().map(|m| m.as_ref().map(|m| (m.len(), m.ctime(), m.ctime_nsec())));
-        let (first, changed) = match self.times {
+        let (mut first, changed) = match self.times {
             Some((first, changed)) if self.seen == Some(seen) => (first, changed),
             Some((first, _)) => (first, now),
             None => (now, now),
         };
+        // With a WAL, the missing pages may be in it.
+        let alone = found[1].as_ref().is_none_or(|wal| wal.len() == 0);
+        let is_incomplete = alone && says_it_is_longer(path, db.len())?;
+        // A WAL grows under a lock, unless it is being copied.
+        let wal_grows = !alone && self.seen.is_some_and(|before| before[1] != seen[1]);
+        if is_incomplete || wal_grows {
+            first = now;
+        }
         (self.seen, self.times) = (Some(seen), Some((first, changed)));
         // A file is quiet if it changed long ago by its own time, or did not change while lsfast
         // looked.
         let still = found.iter().flatten().map(age).min().unwrap_or_default().max(now - changed);
-        // With a WAL, the missing pages may be in it.
-        let alone = found[1].as_ref().is_none_or(|wal| wal.len() == 0);
         let quiet = match self.is_new {
             false => QUIET_AT_START,
             true if alone && still < QUIET_BEFORE_WAL && may_have_wal(path)? => QUIET_BEFORE_WAL,
             true => QUIET,
         };
-        let settled = still >= quiet && !(alone && still < ARRIVAL_MAX && says_it_is_longer(path, db.len())?);
+        let settled = still >= quiet && !(is_incomplete && still < ARRIVAL_MAX);
         if settled || now - first >= ARRIVAL_MAX || is_in_use(path)? {
             return Ok(None);
         }
@@ -116,6 +122,33 @@ mod tests {
     fn opened(path: &Path, is_new: bool) -> [bool; 3] {
         let (mut arrival, begun) = (Arrival::new(is_new), Instant::now());
         [0, 2, 4].map(|after| arrival.wait(path, begun + Duration::from_secs(after)).unwrap().is_none())
+    }
+
+    /// A copy that took longer than ten seconds was opened while it came, or before its WAL did.
+    #[test]
+    fn a_slow_copy_is_waited_for_and_its_wal_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("used.db");
+        let app = Connection::open(&path).unwrap();
+        app.query_row("PRAGMA journal_mode=WAL", [], |_| Ok(())).unwrap();
+        app.execute_batch("CREATE TABLE t(x); CREATE TABLE u(x); PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+        app.execute_batch("INSERT INTO t VALUES (randomblob(9000))").unwrap();
+        let (whole, log) = (std::fs::read(&path).unwrap(), std::fs::read(sibling(&path, "-wal")).unwrap());
+        let copy = dir.path().join("copy.db");
+        let (mut arrival, begun) = (Arrival::new(true), Instant::now());
+        let mut is_opened =
+            |after: u64| arrival.wait(&copy, begun + Duration::from_secs(after)).unwrap().is_none();
+        for (part, after) in [0, 5, 9, 14].into_iter().enumerate() {
+            std::fs::write(&copy, &whole[..4096 + part * 100]).unwrap();
+            assert!(!is_opened(after), "{part}");
+        }
+        std::fs::write(&copy, &whole).unwrap();
+        assert!(!is_opened(15), "its WAL may follow");
+        for (part, after) in [17, 21, 26].into_iter().enumerate() {
+            std::fs::write(sibling(&copy, "-wal"), &log[..4096 + part * 100]).unwrap();
+            assert!(!is_opened(after), "its WAL comes");
+        }
+        assert!(is_opened(28));
     }
 
     /// The application saw none of the rows of a WAL that came after lsfast had opened its

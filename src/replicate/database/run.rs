@@ -281,6 +281,11 @@ impl<'a> Follower<'a> {
             }
             // Frames that are published may be commits, even if they could not be read yet.
             if stopping && !self.handoff.is_closing() && self.capture.settles(now) && look.all {
+                // A directory above may have been exchanged without a hint. What the path names now
+                // has to be stored as well.
+                if !self.is_same() {
+                    return Ok(self.abandon().await);
+                }
                 self.handoff.close();
             }
             if look.captured {

@@ -102,7 +102,12 @@ pub(super) async fn wait_for(
         }
         // The state folder next to another file is not ours.
         drop(held.take_if(|(of, _)| *of != *path));
-        let why = match attempt(options, path, shared).await? {
+        let attempted = match seen.file {
+            // Opening it would skip the wait for the rest of a copy that has just begun.
+            Some((_, 0, ..)) if path.is_file() => Attempt::Early(empty(&options.path)),
+            _ => attempt(options, path, shared).await?,
+        };
+        let why = match attempted {
             Attempt::Opened(db, file) => return Ok(Waited::Opened(db, file, held.map(|(_, held)| held))),
             Attempt::Again => {
                 tokio::time::sleep(AGAIN).await;
@@ -214,6 +219,10 @@ async fn attempt(options: &DatabaseOptions, path: &Path, shared: &Shared) -> Res
         Err(e) if is_incomplete(&e) => Ok(Attempt::Incomplete(e.into())),
         Err(e) => Err(e.into()),
     }
+}
+
+fn empty(path: &Path) -> FollowError {
+    OpenError::Header(HeaderError::Empty { file: path.to_owned() }).into()
 }
 
 /// Whether the file looks like one that is still being copied in: cut off, or with an empty first

@@ -193,23 +193,36 @@ impl Fleet {
             Ok(_) | Err(FollowError::NeverCame(_)) => None,
             Err(e) => {
                 tracing::error!(db = %path.display(), error = %e, "this database was to be stopped, and not everything of it is stored");
-                Some(e.to_string())
+                Some(e)
             }
         };
         self.shared.desks.close(&path, "the database was stopped");
+        let why = failed.as_ref().map(ToString::to_string);
         if let Then::Hold = leave.then {
             self.shared.vitals.stopped(&path);
             self.members.held.insert(path, (member.options, member.origin));
         } else {
             self.shared.vitals.forget(&path);
-            match leave.then {
-                Then::Start(options, origin) => self.add(options, origin),
-                Then::LookAgain => self.directories.again(&path).into_iter().for_each(|f| self.found(f)),
-                Then::Forget | Then::Hold => {}
+            let goes_on = match leave.then {
+                Then::Start(options, origin) => {
+                    self.add(options, origin);
+                    true
+                }
+                Then::LookAgain => {
+                    let found = self.directories.again(&path);
+                    let is_found = !found.is_empty();
+                    found.into_iter().for_each(|f| self.found(f));
+                    is_found
+                }
+                Then::Forget | Then::Hold => false,
+            };
+            if let Some(e) = failed.filter(|_| !goes_on) {
+                // The end of this process must not call everything stored.
+                self.note(e.into());
             }
         }
         for answer in leave.answers {
-            let _ = answer.send(failed.clone().map_or(Ok(true), |why| Err(ControlError::Failed(why))));
+            let _ = answer.send(why.clone().map_or(Ok(true), |why| Err(ControlError::Failed(why))));
         }
     }
 }

@@ -135,11 +135,16 @@ impl Aligned {
         self.len = 0;
     }
 
-    /// Adds bytes, of which [`Aligned::ROOM`] fit.
-    pub fn push(&mut self, bytes: &[u8]) {
+    /// Memory for the next `len` bytes. They belong to the write once [`Aligned::grow`] adds them.
+    /// Its content is that of an earlier write.
+    pub fn room(&mut self, len: usize) -> &mut [u8] {
         let end = self.start + self.len;
-        self.map[end..end + bytes.len()].copy_from_slice(bytes);
-        self.len += bytes.len();
+        &mut self.map[end..end + len]
+    }
+
+    /// Adds the first `len` bytes of [`Aligned::room`], of which [`Aligned::ROOM`] fit.
+    pub fn grow(&mut self, len: usize) {
+        self.len += len;
     }
 
     /// Number of bytes.
@@ -196,8 +201,10 @@ mod tests {
         for offset in [0, 1, 4095, 4096, 512 * 7, 65_535, 10_000_000_001] {
             buffer.begin(offset);
             assert_eq!(buffer.len(), 0);
-            buffer.push(&vec![1; 50_000]);
-            buffer.push(&vec![2; Aligned::ROOM - 50_000]);
+            for (byte, len) in [(1, 50_000), (2, Aligned::ROOM - 50_000)] {
+                buffer.room(len).fill(byte);
+                buffer.grow(len);
+            }
             assert_eq!(buffer.len(), Aligned::ROOM);
             let bytes = buffer.bytes();
             assert_eq!(bytes.as_ptr() as usize % ALIGN_MAX, offset as usize % ALIGN_MAX);

@@ -27,8 +27,47 @@ pub struct PartialCheck {
     database: u64,
 }
 
-/// Decodes the frames of `entries`, which are neighbours in the index, and passes each page to
-/// `sink`.
+/// Where decoded pages go.
+pub trait Pages {
+    /// Memory for a page, as long as the page. Its content does not matter.
+    fn room(&mut self, pgno: Pgno) -> &mut [u8];
+
+    /// The page is complete in the memory that [`Pages::room`] has returned last.
+    fn done(&mut self, pgno: Pgno);
+}
+
+/// Lends each page for the time of a call.
+struct Lent<F> {
+    page: Vec<u8>,
+    sink: F,
+}
+
+impl<F: FnMut(Pgno, &[u8])> Pages for Lent<F> {
+    fn room(&mut self, _pgno: Pgno) -> &mut [u8] {
+        &mut self.page
+    }
+
+    fn done(&mut self, pgno: Pgno) {
+        (self.sink)(pgno, &self.page);
+    }
+}
+
+/// Decodes frames like [`decode_frames_into`], and lends each page to `sink`.
+///
+/// # Errors
+/// The same as for [`decode_frames_into`].
+pub fn decode_frames(
+    header: &Header,
+    bytes: &[u8],
+    first_offset: u64,
+    entries: &[IndexEntry],
+    sink: impl FnMut(Pgno, &[u8]),
+) -> Result<PartialCheck, LtxError> {
+    let page = if entries.is_empty() { Vec::new() } else { vec![0; header.page_size.bytes()] };
+    decode_frames_into(header, bytes, first_offset, entries, &mut Lent { page, sink })
+}
+
+/// Decodes the frames of `entries`, which are neighbours in the index, into the memory of `pages`.
 ///
 /// `bytes` holds the bytes of the file from `first_offset` on.
 ///
@@ -39,17 +78,16 @@ pub struct PartialCheck {
 /// If the index is wrong, the first error in the order of the file is a mismatch; a later range may
 /// fail in any way. So a caller that decodes ranges in any order has to read the file from its
 /// beginning after an error: a good file then turns out good, and a bad one shows the true reason.
-pub fn decode_frames(
+pub fn decode_frames_into(
     header: &Header,
     bytes: &[u8],
     first_offset: u64,
     entries: &[IndexEntry],
-    mut sink: impl FnMut(Pgno, &[u8]),
+    pages: &mut impl Pages,
 ) -> Result<PartialCheck, LtxError> {
     let start = entries.first().map_or(first_offset, |e| e.offset);
     let mut check = PartialCheck { start, end: start, pages: None, crc: 0, crc_len: 0, database: 0 };
     let Some(first) = entries.first() else { return Ok(check) };
-    let mut page = vec![0; header.page_size.bytes()];
     let mut order = None;
     let with_database = !header.no_checksum && header.is_snapshot();
     let mut crc = Crc64::new();
@@ -66,16 +104,17 @@ pub fn decode_frames(
             None => order = Some(PageOrder::within(header, entry.pgno)?),
             Some(order) => order.accept(entry.pgno)?,
         }
-        frame::unpack(shape, frame, &mut page)?;
+        let page = pages.room(entry.pgno);
+        frame::unpack(shape, frame, page)?;
         crc.update(&frame[..shape.head]);
-        crc.update(&page);
+        crc.update(page);
         check.crc_len += (shape.head + page.len()) as u64;
         if with_database {
-            check.database ^= page_checksum(entry.pgno, &page);
+            check.database ^= page_checksum(entry.pgno, page);
         }
         check.pages = Some((first.pgno, entry.pgno));
         check.end = entry.end();
-        sink(entry.pgno, &page);
+        pages.done(entry.pgno);
     }
     check.crc = crc.value();
     Ok(check)

@@ -51,7 +51,7 @@ pub mod shape;
 pub mod times;
 mod walk;
 
-pub use check::{FileCheck, PartialCheck, decode_frames};
+pub use check::{FileCheck, Pages, PartialCheck, decode_frames, decode_frames_into};
 pub use decode::{Decoder, Step};
 #[cfg(feature = "internals")]
 pub use encode::encode_file_into;

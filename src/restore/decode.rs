@@ -11,8 +11,8 @@ use super::integrity::Integrity;
 use super::walk::{Batch, Shape, Walk};
 use super::write::{PageFile, Writer};
 use crate::base::checksum::page_hash;
-use crate::base::{DatabaseChecksum, limits};
-use crate::ltx::decode_frames;
+use crate::base::{DatabaseChecksum, PageSize, Pgno, limits};
+use crate::ltx::{Pages, decode_frames_into};
 use crate::store::Entry;
 
 /// The inputs of the decoding threads.
@@ -42,6 +42,11 @@ struct Crew<'a> {
     sum: AtomicU64,
 }
 
+/// Number of decoding threads.
+pub(super) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(limits::RESTORE_THREADS)
+}
+
 impl Decode {
     /// Takes all parts, decodes and proves them, and writes each page once. Returns the shape of
     /// the database and the checksum of its pages. `ready` wakes
@@ -51,7 +56,7 @@ impl Decode {
         mut parts: mpsc::Receiver<Part>,
         ready: threads::SyncSender<()>,
     ) -> Result<(Shape, DatabaseChecksum), RestoreError> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from).min(limits::RESTORE_THREADS);
+        let cores = threads();
         let (sender, queue) = threads::sync_channel(2 * cores);
         let crew = Crew {
             decode: self,
@@ -155,15 +160,9 @@ impl Crew<'_> {
 
     fn batch(&self, writer: &mut Writer, batch: Batch) -> Result<(), RestoreError> {
         let Batch { shape: _, header, proof, number, bytes, offset, frames, wanted, hold } = batch;
-        let mut written = Ok(());
-        let mut sum = DatabaseChecksum::default();
-        let mut wanted = wanted.into_iter();
-        let check = decode_frames(&header, &bytes, offset, &frames, |pgno, page| {
-            if wanted.next() == Some(true) && written.is_ok() {
-                sum.toggle(page_hash(pgno, page));
-                written = writer.page(pgno.offset(header.page_size), page);
-            }
-        });
+        let mut rooms = Rooms::new(writer, header.page_size, wanted);
+        let check = decode_frames_into(&header, &bytes, offset, &frames, &mut rooms);
+        let (sum, written) = (rooms.sum, rooms.written);
         drop((bytes, hold));
         self.sum.fetch_xor(sum.0, Ordering::Relaxed);
         let object = proof.object;
@@ -182,5 +181,59 @@ impl Crew<'_> {
         self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
         self.stop.store(true, Ordering::Relaxed);
         self.decode.failed.notify_one();
+    }
+}
+
+/// Decodes pages into the memory that they are written from. Those that are not wanted go to
+/// memory of their own.
+struct Rooms<'w, 'a> {
+    writer: &'w mut Writer<'a>,
+    page_size: PageSize,
+    /// For each frame, whether its page is written.
+    wanted: std::vec::IntoIter<bool>,
+    /// Whether the page under way is written.
+    is_written: bool,
+    unwanted: Vec<u8>,
+    /// The first error of the writer. No more pages are written after it.
+    written: std::io::Result<()>,
+    /// XOR of the hashes of the pages that are written.
+    sum: DatabaseChecksum,
+}
+
+impl<'w, 'a> Rooms<'w, 'a> {
+    fn new(writer: &'w mut Writer<'a>, page_size: PageSize, wanted: Vec<bool>) -> Rooms<'w, 'a> {
+        Rooms {
+            writer,
+            page_size,
+            wanted: wanted.into_iter(),
+            is_written: false,
+            unwanted: Vec::new(),
+            written: Ok(()),
+            sum: DatabaseChecksum::default(),
+        }
+    }
+}
+
+impl Pages for Rooms<'_, '_> {
+    fn room(&mut self, pgno: Pgno) -> &mut [u8] {
+        let len = self.page_size.bytes();
+        self.is_written = self.wanted.next() == Some(true) && self.written.is_ok();
+        if self.is_written {
+            self.written = self.writer.make_room(pgno.offset(self.page_size), len);
+            self.is_written = self.written.is_ok();
+        }
+        if self.is_written {
+            return self.writer.room(len);
+        }
+        self.unwanted.resize(len, 0);
+        &mut self.unwanted
+    }
+
+    fn done(&mut self, pgno: Pgno) {
+        if self.is_written {
+            let len = self.page_size.bytes();
+            self.sum.toggle(page_hash(pgno, self.writer.room(len)));
+            self.writer.add(len);
+        }
     }
 }

@@ -135,29 +135,33 @@ impl<'a> Writer<'a> {
         Writer { output, depth, ready, run: None, run_at: 0, flying: VecDeque::new(), spare: None }
     }
 
-    /// Writes one page, at the latest with the next [`Writer::flush`]. An error may be about an
-    /// earlier page.
-    pub(super) fn page(&mut self, offset: u64, page: &[u8]) -> io::Result<()> {
+    /// Makes room for a page of `len` bytes at `offset`. An error is about earlier pages.
+    pub(super) fn make_room(&mut self, offset: u64, len: usize) -> io::Result<()> {
         let run_max = match self.output.direct() {
             Some(_) => limits::RESTORE_DIRECT_BYTES,
             None => limits::RESTORE_WRITE_BYTES,
         };
         let run = self.run.as_ref().map_or(0, Aligned::len);
-        if offset != self.run_at + run as u64 || run + page.len() > run_max {
+        if offset != self.run_at + run as u64 || run + len > run_max {
             self.flush()?;
         }
-        let mut run = match self.run.take() {
-            Some(run) => run,
-            None => {
-                let mut run = self.room()?;
-                run.begin(offset);
-                self.run_at = offset;
-                run
-            }
-        };
-        run.push(page);
-        self.run = Some(run);
+        if self.run.is_none() {
+            let mut run = self.memory()?;
+            run.begin(offset);
+            self.run_at = offset;
+            self.run = Some(run);
+        }
         Ok(())
+    }
+
+    /// The room that [`Writer::make_room`] has just made.
+    pub(super) fn room(&mut self, len: usize) -> &mut [u8] {
+        self.run.as_mut().expect("room is made first").room(len)
+    }
+
+    /// Writes the page in [`Writer::room`], at the latest with the next [`Writer::flush`].
+    pub(super) fn add(&mut self, len: usize) {
+        self.run.as_mut().expect("room is made first").grow(len);
     }
 
     /// Writes the gathered pages, or begins to. Where that fails, later calls report it.
@@ -188,7 +192,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Memory for a run. Waits for the oldest write if there is no other.
-    fn room(&mut self) -> io::Result<Aligned> {
+    fn memory(&mut self) -> io::Result<Aligned> {
         if let Some(spare) = self.spare.take() {
             return Ok(spare);
         }
@@ -256,6 +260,13 @@ mod tests {
         page.to_be_bytes().into_iter().chain((0..len - 8).map(|i| (i as u64 * 7 + page) as u8)).collect()
     }
 
+    fn put(writer: &mut Writer, offset: u64, page: &[u8]) -> io::Result<()> {
+        writer.make_room(offset, page.len())?;
+        writer.room(page.len()).copy_from_slice(page);
+        writer.add(page.len());
+        Ok(())
+    }
+
     /// Writes 5 MiB of pages but for one, as a database is restored: short runs first, then what is
     /// between them, by two threads.
     fn write(pages: &PageFile, page: usize, ready: &SyncSender<()>) -> u64 {
@@ -264,19 +275,19 @@ mod tests {
         let count = (5 << 20) / page as u64 + 3;
         let is_new = |n: &u64| (count / 8..count / 4).contains(n) && n % 9 < 2 || *n == 3;
         let lock = count / 2;
-        let put = |numbers: &mut dyn Iterator<Item = u64>| {
+        let all = |numbers: &mut dyn Iterator<Item = u64>| {
             let mut writer = Writer::new(pages, threads, ready.clone());
             for n in numbers.filter(|n| *n != lock) {
-                writer.page(n * page as u64, &content(n, page))?;
+                put(&mut writer, n * page as u64, &content(n, page))?;
             }
             writer.finish()
         };
-        put(&mut (0..count).filter(is_new)).unwrap();
+        all(&mut (0..count).filter(is_new)).unwrap();
         std::thread::scope(|scope| {
-            let part = |from, to| move || put(&mut (from..to).filter(|n| !is_new(n)));
-            let (cut, put) = (count / 3 + 1, part);
-            let one = scope.spawn(put(0, cut));
-            put(cut, count)().unwrap();
+            let part = |from, to| move || all(&mut (from..to).filter(|n| !is_new(n)));
+            let cut = count / 3 + 1;
+            let one = scope.spawn(part(0, cut));
+            part(cut, count)().unwrap();
             one.join().unwrap().unwrap();
         });
         let mut found = vec![0; page];
@@ -342,7 +353,7 @@ mod tests {
         pages.begin(8 << 20, false).unwrap();
         let mut writer = Writer::new(&pages, 4, ready);
         let page = vec![7; 4096];
-        let begun = (0..2048).try_for_each(|n| writer.page(n * 4096, &page));
+        let begun = (0..2048).try_for_each(|n| put(&mut writer, n * 4096, &page));
         let finished = writer.finish();
         let e = begun.and(finished).unwrap_err();
         assert_eq!(e.raw_os_error(), Some(libc::EBADF));
@@ -359,7 +370,7 @@ mod tests {
         let (ready, told) = sync_channel(10);
         let mut writer = Writer::new(&pages, 1, ready);
         for n in (7..count).chain(0..7) {
-            writer.page(n * PAGE as u64, &content(n, PAGE)).unwrap();
+            put(&mut writer, n * PAGE as u64, &content(n, PAGE)).unwrap();
         }
         writer.finish().unwrap();
         assert_eq!(told.try_iter().count(), 2, "once for each step");

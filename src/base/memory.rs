@@ -141,6 +141,11 @@ pub const RESTORE_PART_BYTES: u64 = PART_BYTES;
 /// Bytes of LTX files that a restore has requested and not decoded yet. Further requests wait.
 pub const RESTORE_BYTES: u64 = 8 * RESTORE_PART_BYTES;
 
+/// Bytes that a restore from a local directory has read and not decoded yet, for each decoding
+/// thread, but [`RESTORE_BYTES`] at most. A read takes less time than decoding what it returns, so
+/// more would only leave the caches of the processor before they are used.
+pub const RESTORE_LOCAL_BYTES: u64 = RESTORE_PART_BYTES;
+
 /// Bytes of pages that a thread of a restore decodes in one go, one page after the other. More take
 /// several.
 pub const RESTORE_BATCH_BYTES: usize = 1 << 20;

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc as threads};
 use tokio::sync::mpsc;
 
 use super::RestoreError;
-use super::fetch::Part;
+use super::fetch::{Part, decoders};
 use super::integrity::Integrity;
 use super::walk::{Batch, Shape, Walk};
 use super::write::{PageFile, Writer};
 use crate::base::checksum::page_hash;
-use crate::base::{DatabaseChecksum, PageSize, Pgno, limits};
+use crate::base::{DatabaseChecksum, PageSize, Pgno};
 use crate::ltx::{Pages, decode_frames_into};
 use crate::store::Entry;
 
@@ -42,11 +42,6 @@ struct Crew<'a> {
     sum: AtomicU64,
 }
 
-/// Number of decoding threads.
-pub(super) fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).min(limits::RESTORE_THREADS)
-}
-
 impl Decode {
     /// Takes all parts, decodes and proves them, and writes each page once. Returns the shape of
     /// the database and the checksum of its pages. `ready` wakes
@@ -56,7 +51,7 @@ impl Decode {
         mut parts: mpsc::Receiver<Part>,
         ready: threads::SyncSender<()>,
     ) -> Result<(Shape, DatabaseChecksum), RestoreError> {
-        let cores = threads();
+        let cores = decoders();
         let (sender, queue) = threads::sync_channel(2 * cores);
         let crew = Crew {
             decode: self,

@@ -1,7 +1,8 @@
 //! Downloads the files of a plan in order, with several requests in flight.
 //!
 //! Parts arrive in the order of the plan's files, and within a file in byte order, whatever the
-//! order of the responses. At most [`limits::RESTORE_BYTES`] are requested and not decoded yet.
+//! order of the responses. At most [`limits::RESTORE_BYTES`] are requested and not decoded yet,
+//! less from a local directory ([`limits::RESTORE_LOCAL_BYTES`]).
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -64,6 +65,21 @@ fn cuts(files: &[Wanted]) -> impl Iterator<Item = Cut> {
     })
 }
 
+/// Number of threads that decode what is fetched.
+pub(super) fn decoders() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(limits::RESTORE_THREADS)
+}
+
+/// Bytes that are requested and not decoded yet, at most. Two parts at least, so that one is read
+/// while the other is decoded.
+fn budget(is_local: bool, threads: usize) -> u64 {
+    if is_local {
+        (threads.max(2) as u64 * limits::RESTORE_LOCAL_BYTES).min(limits::RESTORE_BYTES)
+    } else {
+        limits::RESTORE_BYTES
+    }
+}
+
 /// Downloads `files` one after the other with up to `parallel` requests in flight, and sends their
 /// parts to `parts`.
 ///
@@ -75,7 +91,7 @@ pub(super) async fn fetch(
     parts: mpsc::Sender<Part>,
     progress: &dyn Progress,
 ) -> Result<(), RestoreError> {
-    let budget = Arc::new(Semaphore::new(grains(limits::RESTORE_BYTES) as usize));
+    let budget = Arc::new(Semaphore::new(grains(budget(store.is_local(), decoders())) as usize));
     let mut flying: VecDeque<Flying> = VecDeque::new();
     for cut in cuts(files) {
         let need = grains(cut.range.end - cut.range.start);
@@ -140,4 +156,26 @@ fn grains(bytes: u64) -> u32 {
 #[must_use]
 pub const fn requests(size: u64) -> u64 {
     size.div_ceil(limits::RESTORE_PART_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_near_is_not_read_long_before_it_is_decoded() {
+        const PART: u64 = limits::RESTORE_PART_BYTES;
+        for threads in [1, 2, 3, 8, 16] {
+            let local = budget(true, threads);
+            assert!(local >= 2 * PART, "one part is read while another is decoded");
+            assert!(local >= PART * threads.min(8) as u64, "each thread has its part");
+            assert!(local <= limits::RESTORE_BYTES, "the bound of the memory holds");
+            assert_eq!(
+                budget(false, threads),
+                limits::RESTORE_BYTES,
+                "a store far away has to be asked ahead"
+            );
+        }
+        assert_eq!(budget(true, 2), 2 * PART);
+    }
 }

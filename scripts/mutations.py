@@ -458,9 +458,25 @@ mutation(
     "page-without-token-ends-a-listing",
     "a page that says that there is more, without a token, does not end a listing",
     "store/s3/pages.rs",
-    "!page.truncated.unwrap_or(full)",
-    "!page.truncated.unwrap_or(full) || page.token.is_none()",
+    "!goes_on(page)",
+    "!goes_on(page) || page.token.is_none()",
     "test(a_listing_without_tokens_is_whole) or test(without_a_token_it_goes_on)",
+)
+mutation(
+    "announced-page-may-be-empty",
+    "a page that was announced and names nothing is no end of a listing",
+    "store/s3/pages.rs",
+    "self.announced && page.truncated.is_none()",
+    "false",
+    "test(a_cut_listing_is_an_error)",
+)
+mutation(
+    "keys-of-a-page-are-not-counted",
+    "a page names as many keys as it counts",
+    "store/s3/pages.rs",
+    "«lacks(page) > 0»",
+    "false",
+    "test(a_cut_listing_is_an_error)",
 )
 mutation(
     "tokens-lead-in-a-circle",

@@ -6,7 +6,7 @@ use http::Method;
 
 use super::call::Call;
 use super::inner::Inner;
-use super::pages::{Begin, PAGE_KEYS, Pages, readings};
+use super::pages::{Begin, Pages, goes_on, lacks, readings};
 use super::xml::{self, ListEntry, ListPage};
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, Txid, limits};
@@ -67,10 +67,13 @@ impl Inner {
             begin = Begin::After(self.key(LtxId::raw(after)));
         }
         let page = self.list_page(&root, &begin).await?;
+        if lacks(&page) > 0 {
+            return Ok(None);
+        }
         let mut found = Listing::default();
         take(&page, &root, &mut found);
         found.sort();
-        let cut = page.truncated.unwrap_or(page.token.is_some() || page.entries.len() >= PAGE_KEYS);
+        let cut = goes_on(&page);
         let last = found.files.last().map(|e| e.id);
         match (cut, last) {
             // Keys in no order, or none of ours, tell nothing of what a cut page lacks.

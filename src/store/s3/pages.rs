@@ -6,10 +6,14 @@
 //! the flag and send no token. Then the next page begins after the last key: with `start-after`, or
 //! with `marker` where the store knows only version 1 of the request.
 //!
+//! Some stores leave the flag out of the last page, or out of every page. Then a page that names
+//! where the next one begins, or has as many keys as a page may have, is not the last.
+//!
 //! # Failure
 //!
-//! Tokens may form a cycle or never end. A truncated listing looks like an older state of the
-//! replica, so the result is either every page or an error.
+//! Tokens may form a cycle or never end, a page may name fewer keys than it counts, and a page that
+//! was announced may be empty. A truncated listing looks like an older state of the replica, so the
+//! result is either every page or an error.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
@@ -49,7 +53,25 @@ pub(super) struct Pages<'a> {
     hasher: RandomState,
     pages: usize,
     idle: usize,
+    /// Whether the store itself has said that the page asked for exists.
+    announced: bool,
     started: Instant,
+}
+
+/// Whether further pages follow.
+pub(super) fn goes_on(page: &ListPage) -> bool {
+    let full = page.max_keys.filter(|max| *max > 0).map_or(PAGE_KEYS as u64, |max| max.min(PAGE_KEYS as u64));
+    page.truncated.unwrap_or_else(|| names_next(page) || page.entries.len() as u64 >= full)
+}
+
+/// Whether the page names where the next one begins.
+fn names_next(page: &ListPage) -> bool {
+    page.token.is_some() || page.marker.is_some()
+}
+
+/// How many keys the page lacks by its own count. A count that is too small does no harm.
+pub(super) fn lacks(page: &ListPage) -> u64 {
+    page.key_count.unwrap_or(0).saturating_sub(page.entries.len() as u64)
 }
 
 impl Pages<'_> {
@@ -63,6 +85,7 @@ impl Pages<'_> {
             hasher: RandomState::new(),
             pages: 0,
             idle: 0,
+            announced: false,
             started: Instant::now(),
         }
     }
@@ -102,10 +125,20 @@ impl Pages<'_> {
         let keys: Vec<String> = page.entries.iter().map(|e| self.decoded(&e.key, page.url_encoded)).collect();
         let greatest = keys.iter().max();
         let grows = greatest > self.last.as_ref();
-        let full = page.token.is_some() || keys.len() >= PAGE_KEYS;
-        if !page.truncated.unwrap_or(full) {
+        if lacks(page) > 0 {
+            return Err(format!(
+                "it is cut: the store counts {} keys in a page that names {}",
+                page.key_count.unwrap_or(0),
+                keys.len()
+            ));
+        }
+        if self.announced && page.truncated.is_none() && keys.is_empty() && !names_next(page) {
+            return Err("it is cut: the store says that there is more, and then answers with nothing".into());
+        }
+        if !goes_on(page) {
             return Ok(false);
         }
+        self.announced = page.truncated == Some(true) || names_next(page);
         self.pages += 1;
         if !grows && !new() {
             self.idle += 1;
@@ -235,6 +268,43 @@ mod tests {
             walk(&mut Pages::new(""), &page(&keys, None, None)),
             Ok(Some(Begin::After("0999".into())))
         );
+    }
+
+    #[test]
+    fn a_cut_listing_is_an_error() {
+        // Announced, and then nothing.
+        let mut pages = Pages::new("p/");
+        walk(&mut pages, &page(&["p/1"], Some(true), Some("a"))).unwrap();
+        assert!(walk(&mut pages, &page(&[], None, None)).unwrap_err().contains("it is cut"));
+        // Where the store says that this is the end, or lists more, it is the end.
+        for last in [page(&[], Some(false), None), page(&["p/2"], None, None)] {
+            let mut pages = Pages::new("p/");
+            walk(&mut pages, &page(&["p/1"], Some(true), Some("a"))).unwrap();
+            assert_eq!(walk(&mut pages, &last), Ok(None));
+        }
+        let counting = |count: u64| ListPage { key_count: Some(count), ..page(&["p/1"], Some(false), None) };
+        assert!(walk(&mut Pages::new(""), &counting(2)).unwrap_err().contains("it is cut"));
+        for count in [0, 1] {
+            assert_eq!(walk(&mut Pages::new(""), &counting(count)), Ok(None));
+        }
+    }
+
+    #[test]
+    fn a_page_as_long_as_it_may_be_is_not_the_last() {
+        let max = |keys: &[&str], max: u64, truncated: Option<bool>| ListPage {
+            max_keys: Some(max),
+            ..page(keys, truncated, None)
+        };
+        let mut pages = Pages::new("p/");
+        let full = max(&["p/1", "p/2"], 2, None);
+        assert_eq!(walk(&mut pages, &full), Ok(Some(Begin::After("p/2".into()))));
+        // Nobody has said that there is more.
+        assert_eq!(walk(&mut pages, &max(&[], 2, None)), Ok(None));
+        for last in [max(&["p/1"], 2, None), max(&["p/1"], 0, None), max(&["p/1", "p/2"], 2, Some(false))] {
+            assert_eq!(walk(&mut Pages::new("p/"), &last), Ok(None));
+        }
+        let marked = ListPage { marker: Some("p/1".into()), ..page(&["p/1"], None, None) };
+        assert_eq!(walk(&mut Pages::new("p/"), &marked), Ok(Some(Begin::Marker("p/1".into()))));
     }
 
     #[test]

@@ -76,6 +76,10 @@ pub struct ListPage {
     pub marker: Option<String>,
     /// Whether the store replaced keys by common prefixes, which lsfast never asks for.
     pub grouped: bool,
+    /// How many keys the page has, common prefixes included, if the store says so.
+    pub key_count: Option<u64>,
+    /// How many keys the page may have, if the store says so.
+    pub max_keys: Option<u64>,
     /// Whether keys are percent-encoded.
     pub url_encoded: bool,
 }
@@ -217,6 +221,9 @@ pub fn list(xml: &[u8]) -> Result<ListPage, XmlError> {
                 "IsTruncated" => page.truncated = yes_or_no("IsTruncated", text)?,
                 "NextContinuationToken" => page.token = Some(text.to_owned()).filter(|t| !t.is_empty()),
                 "NextMarker" => page.marker = Some(text.to_owned()).filter(|t| !t.is_empty()),
+                // These two only help to find a cut page, so that any other text is no error.
+                "KeyCount" => page.key_count = text.parse().ok(),
+                "MaxKeys" => page.max_keys = text.parse().ok(),
                 "EncodingType" => page.url_encoded = text.eq_ignore_ascii_case("url"),
                 "Contents" => {
                     let (done, sized) = std::mem::take(&mut entry);

@@ -479,6 +479,14 @@ mutation(
     "test(a_cut_listing_is_an_error)",
 )
 mutation(
+    "any-listed-size-is-believed",
+    "a size in a listing that no object can have is an error",
+    "store/s3/list.rs",
+    "«size > LISTED_BYTES»",
+    "false",
+    "test(sizes_that_no_object_has)",
+)
+mutation(
     "tokens-lead-in-a-circle",
     "a listing whose tokens lead in a circle is an error",
     "store/s3/pages.rs",

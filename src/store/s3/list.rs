@@ -9,9 +9,14 @@ use super::inner::Inner;
 use super::pages::{Begin, Pages, goes_on, lacks, readings};
 use super::xml::{self, ListEntry, ListPage};
 use crate::base::clock::Millis;
-use crate::base::{Level, LtxId, Txid, limits};
+use crate::base::{Level, LtxId, Txid, limits, untrusted};
 use crate::store::api::{ListedPage, Result, Scope};
 use crate::store::{Entry, ErrorKind, Listing, SideEntry, SideId, StoreError};
+
+/// Longest object of a replica, in bytes (8.8 TB). More in a listing is an error, so that the total
+/// of a listing fits into 64 bits.
+const LISTED_BYTES: u64 = 1 << 43;
+const _: () = assert!(LISTED_BYTES.checked_mul(limits::LIST_OBJECTS as u64).is_some(), "a sum can overflow");
 
 impl Inner {
     /// Lists one level, or everything below the prefix with a single listing.
@@ -71,7 +76,7 @@ impl Inner {
             return Ok(None);
         }
         let mut found = Listing::default();
-        take(&page, &root, &mut found);
+        take(&page, &root, &mut found).map_err(|why| self.unlistable(&root, &why))?;
         found.sort();
         let cut = goes_on(&page);
         let last = found.files.last().map(|e| e.id);
@@ -125,15 +130,12 @@ impl Inner {
 
     /// All pages of one listing.
     async fn list_prefix(&self, prefix: &str, root: &str) -> Result<Listing> {
-        let broken = |why: &str| {
-            let message = format!("LIST s3://{}/{prefix}: {why}", self.location.bucket);
-            StoreError::new(ErrorKind::Corrupt, message)
-        };
+        let broken = |why: &str| self.unlistable(prefix, why);
         let mut found = Listing::default();
         let mut pages = Pages::new(prefix);
         loop {
             let page = self.list_page(prefix, pages.begin()).await?;
-            take(&page, root, &mut found);
+            take(&page, root, &mut found).map_err(|why| broken(&why))?;
             let new = || {
                 let named = page.entries.iter().filter(|e| name(e, root, page.url_encoded).is_some()).count();
                 let before = found.len().saturating_sub(named);
@@ -149,6 +151,11 @@ impl Inner {
                 return Ok(found);
             }
         }
+    }
+
+    /// The error for a listing that cannot be read.
+    pub(super) fn unlistable(&self, prefix: &str, why: &str) -> StoreError {
+        StoreError::new(ErrorKind::Corrupt, format!("LIST s3://{}/{prefix}: {why}", self.location.bucket))
     }
 
     pub(super) async fn list_page(&self, prefix: &str, begin: &Begin) -> Result<ListPage> {
@@ -174,18 +181,28 @@ impl Inner {
 }
 
 /// Takes the replica's objects from a page. Other keys belong to others.
-pub(super) fn take(page: &ListPage, root: &str, found: &mut Listing) {
+///
+/// # Errors
+/// Which object of the replica is longer than any can be.
+pub(super) fn take(page: &ListPage, root: &str, found: &mut Listing) -> std::result::Result<(), String> {
     // If the store does not say when an object was written, it counts as new, so that retention
     // keeps it.
     let now = Millis::now();
     for listed in &page.entries {
         let (size, modified) = (listed.size, listed.modified.unwrap_or(now));
-        match name(listed, root, page.url_encoded) {
-            Some(Name::Ltx(id)) => found.files.push(Entry { id, size, modified }),
-            Some(Name::Side(id)) => found.sides.push(SideEntry { id, size, modified }),
-            None => {}
+        let Some(name) = name(listed, root, page.url_encoded) else { continue };
+        if size > LISTED_BYTES {
+            return Err(format!(
+                "the store says that {} has {size} bytes, more than an object of a replica can have",
+                untrusted::quote(&listed.key)
+            ));
+        }
+        match name {
+            Name::Ltx(id) => found.files.push(Entry { id, size, modified }),
+            Name::Side(id) => found.sides.push(SideEntry { id, size, modified }),
         }
     }
+    Ok(())
 }
 
 pub(super) fn level_prefix(root: &str, level: Level) -> String {
@@ -258,6 +275,25 @@ mod tests {
         ] {
             assert_eq!(of(key.clone(), "db/", false), None, "{key}");
         }
+    }
+
+    #[test]
+    fn sizes_that_no_object_has() {
+        let name = "0000000000000001-000000000000000a.ltx";
+        let taken = |key: String, size: u64| {
+            let entry = ListEntry { key, size, ..ListEntry::default() };
+            let page = ListPage { entries: vec![entry], ..ListPage::default() };
+            let mut found = Listing::default();
+            take(&page, "db/", &mut found).map(|()| found.files.len())
+        };
+        let ours = format!("db/0001/{name}");
+        assert_eq!(taken(ours.clone(), LISTED_BYTES), Ok(1));
+        for size in [LISTED_BYTES + 1, 1 << 63, u64::MAX] {
+            let why = taken(ours.clone(), size).unwrap_err();
+            assert!(why.contains(&ours) && why.contains(&size.to_string()), "{why}");
+        }
+        // Objects of others have any size.
+        assert_eq!(taken("db/film.mkv".to_owned(), u64::MAX), Ok(0));
     }
 
     #[test]

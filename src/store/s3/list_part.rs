@@ -10,8 +10,8 @@ use super::inner::Inner;
 use super::list::{clean, level_prefix, take};
 use super::pages::Pages;
 use crate::base::limits;
+use crate::store::Listed;
 use crate::store::api::{Part, Result};
-use crate::store::{ErrorKind, Listed, StoreError};
 
 impl Inner {
     /// Lists a part; `None` if the store can only list everything.
@@ -54,11 +54,8 @@ impl Inner {
         loop {
             let page = self.list_page(&prefix, pages.begin()).await?;
             let in_order = pages.is_in_order(&page);
-            take(&page, root, &mut listed.listing);
-            let broken = |why: &str| {
-                let message = format!("LIST s3://{}/{prefix}: {why}", self.location.bucket);
-                StoreError::new(ErrorKind::Corrupt, message)
-            };
+            let broken = |why: &str| self.unlistable(&prefix, why);
+            take(&page, root, &mut listed.listing).map_err(|why| broken(&why))?;
             let more = pages
                 .next(&page, || false)
                 .map_err(|why| broken(&format!("the listing is not whole: {why}")))?;

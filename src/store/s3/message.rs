@@ -3,8 +3,7 @@
 use http::Method;
 
 use super::failure::{Class, Detail};
-use crate::base::untrusted;
-use crate::config::{Addressing, Credentials, Origin, S3Location};
+use crate::config::{Addressing, Credentials, EndpointUrl, Origin, S3Location, Scheme};
 use crate::store::ErrorKind;
 
 /// The request that a message describes.
@@ -29,7 +28,19 @@ pub(super) fn sentence(class: Class, detail: &Detail, about: About<'_>) -> Strin
             said(detail)
         ),
         Class::Redirect => {
-            let to = untrusted::quote(detail.location.as_deref().unwrap_or("nowhere"));
+            if let Some(to) = turns_to_tls(detail, about) {
+                let path = about.location.endpoint_url().path;
+                return format!(
+                    "{} redirects to https: write endpoint={to}{path} in the replica URL",
+                    endpoint(about)
+                );
+            }
+            let to = match &detail.location {
+                Some(location) => {
+                    origin(location).map_or_else(|| "another address".to_owned(), |to| to.to_string())
+                }
+                None => "nowhere".to_owned(),
+            };
             format!(
                 "{} redirects to {to}, which lsfast does not follow: correct the endpoint",
                 endpoint(about)
@@ -51,6 +62,29 @@ pub(super) fn sentence(class: Class, detail: &Detail, about: About<'_>) -> Strin
         }
         _ => format!("{} answered {}", endpoint(about), said(detail)),
     }
+}
+
+/// The endpoint to write, where the store redirects from HTTP to HTTPS at the same host.
+pub(super) fn turns_to_tls(detail: &Detail, about: About<'_>) -> Option<EndpointUrl> {
+    let from = about.location.endpoint.value.url(about.region);
+    let mut to = origin(detail.location.as_deref()?)?;
+    // The host may begin with the bucket.
+    let bucket = format!("{}.", about.location.bucket);
+    if to.host != from.host
+        && let Some(host) = to.host.strip_prefix(&bucket)
+    {
+        to.host = host.to_owned();
+    }
+    (from.scheme == Scheme::Http && to.scheme == Scheme::Https && to.host == from.host).then_some(to)
+}
+
+/// Scheme, host and port of the target of a redirect. The rest may hold a password, a signature or
+/// a session token (I7).
+fn origin(location: &str) -> Option<EndpointUrl> {
+    let (scheme, rest) = location.split_once("://")?;
+    let authority = rest.split(['/', '?', '#', '\\']).next()?;
+    let place = authority.rsplit('@').next()?;
+    EndpointUrl::parse(&format!("{}://{place}", scheme.to_ascii_lowercase()), "redirect").ok()
 }
 
 /// Whether this is what a server answers to plain HTTP on a TLS port: nginx, Go's net/http or
@@ -186,5 +220,22 @@ fn region(detail: &Detail, about: About<'_>) -> String {
              replica URL",
             said(detail)
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_is_named_without_its_secrets() {
+        let of = |location: &str| origin(location).map(|to| to.to_string());
+        let signed =
+            "HTTPS://user:PassWord@Store.example:8443/bucket/x?X-Amz-Signature=51671&X-Amz-Security-Token=t";
+        assert_eq!(of(signed).as_deref(), Some("https://store.example:8443"));
+        assert_eq!(of("http://store.example?token=t@x").as_deref(), Some("http://store.example"));
+        for none in ["/bucket/x?X-Amz-Signature=1", "", "https://user:pass/word@store", "x://\u{202e}"] {
+            assert_eq!(of(none), None, "{none}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use super::call::{Call, Plan, Reply};
 use super::client::{Answer, Wire};
 use super::failure::{Class, Failure};
 use super::inner::Inner;
-use super::message::{About, sentence};
+use super::message::{About, sentence, turns_to_tls};
 use super::sign::{Signed, Signer, sign};
 use super::{classify, encode, web_page, xml};
 use crate::base::limits;
@@ -160,6 +160,10 @@ impl Inner {
             method: &call.method,
             keyed: call.key.is_some(),
         };
+        // Proxies and gateways answer 301 or 308 to plain HTTP, as S3 does for another region.
+        if class == Class::Final(ErrorKind::WrongRegion) && turns_to_tls(&detail, about).is_some() {
+            class = Class::Redirect;
+        }
         let message = sentence(class, &detail, about);
         region.clone_into(&mut detail.signed_for);
         if class == Class::Credentials && self.location.credentials.refused(credentials) {

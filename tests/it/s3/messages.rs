@@ -5,8 +5,9 @@ use std::time::Duration;
 use lsfast::config::{Env, Location, Overrides};
 use lsfast::store::{ClientOptions, ErrorKind, RetryPolicy, Scope, Store};
 
+use super::faults::answer;
 use super::{content, new, raw};
-use crate::support::fault::FaultServer;
+use crate::support::fault::{FaultServer, Seen};
 use crate::support::logs::Logs;
 use crate::support::s3::{ACCESS_KEY, S3Server, SECRET_KEY, env, open, open_as, options, url};
 
@@ -149,4 +150,27 @@ async fn no_secret_in_any_log() {
     let all = logs.all();
     assert!(all.contains("TRACE"), "the most talkative level is on");
     assert!(!all.contains("no-output-may-show"), "{all}");
+}
+
+/// A presigned URL, or one with a password, must not reach a log; and the usual redirect is no
+/// matter of the region.
+#[tokio::test]
+async fn a_redirect_to_https_is_called_so_and_shows_no_secret() {
+    for status in [301, 302, 307, 308] {
+        let server = FaultServer::start(None);
+        let addr = server.addr;
+        let say = |location: String| {
+            server.always(move |_: &Seen| Some(answer(status, &[("location", &location)], "")));
+        };
+        let store = open(&url(addr, "db"), &quick());
+        say(format!("https://{addr}/bucket/db?X-Amz-Signature=51671&X-Amz-Security-Token=token0"));
+        let e = store.list(Scope::All).await.unwrap_err().to_string();
+        assert!(e.contains(&format!("redirects to https: write endpoint=https://{addr} ")), "{status} {e}");
+        assert!(!e.contains("region") && !e.contains("51671") && !e.contains("token0"), "{status} {e}");
+
+        say("https://user:password0@store.example/b?X-Amz-Signature=51671".to_owned());
+        let e = store.list(Scope::All).await.unwrap_err().to_string();
+        let named = matches!(status, 301 | 308) || e.contains("redirects to https://store.example, ");
+        assert!(named && !e.contains("password0") && !e.contains("51671"), "{status} {e}");
+    }
 }

@@ -973,9 +973,17 @@ mutation(
     "failed-copy-is-final",
     "a copy that fails for good goes through this host",
     "store/s3/copy.rs",
-    'Err(failure) if «another_way_may_do(&failure)» =>',
+    'Err(failure) if «another_way_may_do(inner, &failure)» =>',
     'false',
     "test(a_copy_that_fails_for_good)",
+)
+mutation(
+    "copy-that-may-pass-is-tried-for-ever",
+    "a copy that fails again and again goes through this host",
+    "store/s3/copy.rs",
+    "inner.client.failed_copies.fetch_add(1, Ordering::Relaxed) + 1 >= COPIES_FAILED_MAX",
+    "false",
+    "test(a_copy_that_fails_again)",
 )
 mutation(
     "check-ends-an-outage-of-writes",

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -137,6 +137,8 @@ pub(super) struct Client {
     /// Buckets in which this process has found an object right after writing it.
     proven: Mutex<HashSet<String>>,
     pub(super) refused: Refused,
+    /// Copies that have failed in a row in a way that may pass.
+    pub(super) failed_copies: AtomicU32,
     /// The store requires Content-MD5.
     pub(super) wants_md5: AtomicBool,
     /// The store's responses to uploads carry no ETag, and the uploads succeed nevertheless.
@@ -172,6 +174,7 @@ impl Client {
             regions: Mutex::default(),
             proven: Mutex::default(),
             refused: Refused::default(),
+            failed_copies: AtomicU32::new(0),
             wants_md5: AtomicBool::new(false),
             bare_answers: AtomicBool::new(false),
             opaque_etags: AtomicBool::new(false),

@@ -8,7 +8,8 @@
 //!
 //! # Failure
 //!
-//! A store that refuses copies is remembered, once a copy through this host has succeeded. A part
+//! A store that refuses copies is remembered, once a copy through this host has succeeded. So is one
+//! whose copies fail again and again in a way that may pass, such as a closed connection. A part
 //! copy whose completion may have been lost is settled by comparing the source and the target.
 
 use std::sync::Arc;
@@ -38,6 +39,9 @@ const COPY_TIME: Duration = Duration::from_secs(60);
 /// alternative.
 const COPY_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Copies in a row that fail in a way that may pass, before one goes through this host.
+const COPIES_FAILED_MAX: u32 = 3;
+
 /// A copy gets one second more than [`COPY_TIME`] for each of these bytes.
 const COPY_BYTES_PER_SECOND: u64 = 8 << 20;
 
@@ -61,8 +65,11 @@ pub(super) async fn copy(inner: &Arc<Inner>, from: &str, to: &str, options: PutO
         copy_parts(inner, from, source.size, to, options).await?
     };
     match copied {
-        Ok(()) => Ok(()),
-        Err(failure) if another_way_may_do(&failure) => {
+        Ok(()) => {
+            inner.client.failed_copies.store(0, Ordering::Relaxed);
+            Ok(())
+        }
+        Err(failure) if another_way_may_do(inner, &failure) => {
             tracing::debug!(replica = %inner.url, error = %failure, "the copy goes through this host");
             through_host(inner, from, source.size, to, options).await?;
             // The object exists, so the store lacks the copy operation.
@@ -77,12 +84,16 @@ pub(super) async fn copy(inner: &Arc<Inner>, from: &str, to: &str, options: PutO
 
 /// Whether reading and writing may succeed after this failure: the store does not know copies,
 /// forbids them, or keeps failing at them.
-fn another_way_may_do(failure: &Failure) -> bool {
+fn another_way_may_do(inner: &Inner, failure: &Failure) -> bool {
     match failure.class {
-        Class::Unsupported => true,
+        // A HEAD has just found the source.
+        Class::Unsupported | Class::Final(ErrorKind::NotFound) => true,
         Class::Credentials => failure.status() == Some(403),
         Class::Final(ErrorKind::Fatal) => matches!(failure.status(), Some(400..=499)),
-        Class::Transient => matches!(failure.status(), Some(500..=599)),
+        Class::Transient if matches!(failure.status(), Some(500..=599)) => true,
+        Class::Transient | Class::Stale => {
+            inner.client.failed_copies.fetch_add(1, Ordering::Relaxed) + 1 >= COPIES_FAILED_MAX
+        }
         _ => false,
     }
 }

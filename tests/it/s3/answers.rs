@@ -288,6 +288,28 @@ async fn a_copy_that_fails_for_good_goes_through_this_host() {
     }
 }
 
+/// A server without the route says that there is no such object, although a HEAD has found it. What
+/// may pass, such as a closed connection, is tried in some copies more.
+#[tokio::test]
+async fn a_copy_that_fails_again_and_again_goes_through_this_host() {
+    let passing = [s3_error(409, "OperationAborted"), s3_error(429, ""), Fault::ResetBefore];
+    let faults = [(s3_error(404, "NoSuchKey"), 0)].into_iter().chain(passing.map(|fault| (fault, 2)));
+    for (fault, failures) in faults {
+        let server = S3Server::start();
+        let proxy = FaultServer::start(Some(server.addr));
+        let store = open(&url(proxy.addr, "db"), &impatient());
+        store.put(raw(1), vec![content(1000, 1)], new()).await.unwrap();
+        let refusal = fault.clone();
+        proxy.always(move |seen: &Seen| seen.header("x-amz-copy-source").map(|_| refusal.clone()));
+        for n in 0..failures {
+            let e = store.copy(raw(1), at(9, 1, 1), new()).await.unwrap_err();
+            assert!(e.is_transient(), "{n}: {e}");
+        }
+        store.copy(raw(1), at(9, 1, 1), new()).await.unwrap();
+        assert_eq!(store.get(at(9, 1, 1), 0..9999).await.unwrap(), content(1000, 1), "{fault:?}");
+    }
+}
+
 /// Object Lock wants the MD5 where no other checksum comes along.
 #[tokio::test]
 async fn content_md5_goes_along_where_it_is_asked_for() {

@@ -986,6 +986,14 @@ mutation(
     "test(a_copy_that_fails_again)",
 )
 mutation(
+    "empty-answer-to-a-deletion-is-believed",
+    "an empty answer to a deletion is checked by one HEAD",
+    "store/s3/delete.rs",
+    "«self.is_still_there(left[0]).await?»",
+    "false",
+    "test(a_deletion_may_be_answered)",
+)
+mutation(
     "check-ends-an-outage-of-writes",
     "a store that can be read and takes no write is tried at growing intervals",
     "replicate/replica/lineage.rs",

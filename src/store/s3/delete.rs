@@ -1,4 +1,7 @@
 //! DeleteObjects in batches, or one DELETE for each object where the store lacks DeleteObjects.
+//!
+//! A store that has no failure to report may answer with an empty body. That could be a server that
+//! did not understand the request, so one of the objects is looked for.
 
 use std::sync::atomic::Ordering;
 
@@ -50,20 +53,22 @@ impl Inner {
         let mut retry = Retry::new(self, &call);
         while !left.is_empty() {
             let failure = match self.attempt_whole(&call, &retry.plan, limits::XML_BYTES).await {
+                Ok(reply) if reply.body.trim_ascii().is_empty() => {
+                    if self.is_still_there(left[0]).await? {
+                        self.delete_each(&left, true).await?;
+                    }
+                    return Ok(());
+                }
                 Ok(reply) => match self.not_deleted(&reply.body, &mut left)? {
                     Some(later) => later,
                     None => return Ok(()),
                 },
+                // The bucket is there, or the code would say so: the route is missing.
+                Err(failure) if failure.class == Class::Final(ErrorKind::NotFound) => {
+                    return self.delete_each(&left, true).await;
+                }
                 Err(failure) if may_be_refusal(&failure) => {
-                    if failure.class == Class::Unsupported
-                        && !self.client.refused.batch_delete.swap(true, Ordering::Relaxed)
-                    {
-                        tracing::debug!(replica = %self.url, "the store has no DeleteObjects: one DELETE each from now on");
-                    }
-                    for key in left {
-                        self.delete_one(key).await?;
-                    }
-                    return Ok(());
+                    return self.delete_each(&left, failure.class == Class::Unsupported).await;
                 }
                 Err(failure) => failure,
             };
@@ -71,6 +76,26 @@ impl Inner {
             call = delete_call(&left);
         }
         Ok(())
+    }
+
+    /// One DELETE for each object: for this batch, or from now on.
+    async fn delete_each(&self, keys: &[&str], from_now_on: bool) -> Result<()> {
+        if from_now_on && !self.client.refused.batch_delete.swap(true, Ordering::Relaxed) {
+            tracing::debug!(replica = %self.url, "the store has no DeleteObjects: one DELETE each from now on");
+        }
+        for key in keys {
+            self.delete_one(key).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether an object is there, as far as the store lets it be known.
+    async fn is_still_there(&self, key: &str) -> Result<bool> {
+        match self.head(key).await {
+            Ok(found) => Ok(found.is_some()),
+            Err(e) if e.is_transient() => Err(e),
+            Err(_) => Ok(false),
+        }
     }
 
     /// Reads which objects were not deleted. Keeps in `left` those that can be retried, and returns

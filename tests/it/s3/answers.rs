@@ -310,6 +310,32 @@ async fn a_copy_that_fails_again_and_again_goes_through_this_host() {
     }
 }
 
+/// In quiet mode there is nothing to report.
+#[tokio::test]
+async fn a_deletion_may_be_answered_by_nothing() {
+    let keys = [raw(1), raw(2), raw(3)];
+    let done = |status| Fault::AnswerAfter { status, body: String::new() };
+    let (ignored, no_route) = (answer(200, &[], ""), s3_error(404, "NoSuchKey"));
+    for (said, single) in [(done(200), 0), (done(204), 0), (ignored, 6), (no_route, 6)] {
+        let server = S3Server::start();
+        let proxy = FaultServer::start(Some(server.addr));
+        let store = open(&url(proxy.addr, "db"), &impatient());
+        let rule = said.clone();
+        proxy.always(move |seen: &Seen| (seen.method == "POST").then(|| rule.clone()));
+        for _ in 0..2 {
+            for id in keys {
+                store.put(id, vec![content(100, 1)], new()).await.unwrap();
+            }
+            store.delete(&keys).await.unwrap();
+            assert_eq!(server.keys().len(), 0, "{said:?}");
+        }
+        let count = |method: &str| proxy.seen().iter().filter(|s| s.method == method).count();
+        // What the store does not know is tried once.
+        let batches = if single == 0 { 2 } else { 1 };
+        assert_eq!((count("POST"), count("DELETE")), (batches, single), "{said:?}");
+    }
+}
+
 /// Object Lock wants the MD5 where no other checksum comes along.
 #[tokio::test]
 async fn content_md5_goes_along_where_it_is_asked_for() {

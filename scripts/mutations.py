@@ -487,6 +487,14 @@ mutation(
     "test(sizes_that_no_object_has)",
 )
 mutation(
+    "encoding-type-is-always-sent",
+    "a listing without encoding-type is tried where it is refused",
+    "store/s3/list.rs",
+    "refused.swap(true, Ordering::Relaxed)",
+    "refused.load(Ordering::Relaxed)",
+    "test(a_store_that_refuses_the_encoding)",
+)
+mutation(
     "tokens-lead-in-a-circle",
     "a listing whose tokens lead in a circle is an error",
     "store/s3/pages.rs",

@@ -121,6 +121,8 @@ pub(super) struct Refused {
     pub(super) head: AtomicBool,
     pub(super) create_only: AtomicBool,
     pub(super) batch_delete: AtomicBool,
+    /// `encoding-type`, sent with listings.
+    pub(super) encoding_type: AtomicBool,
     pub(super) copy: AtomicBool,
 }
 

@@ -4,8 +4,10 @@ use std::sync::atomic::Ordering;
 
 use http::Method;
 
-use super::call::Call;
+use super::call::{Call, Reply};
+use super::failure::Failure;
 use super::inner::Inner;
+use super::optional_headers::may_be_refusal;
 use super::pages::{Begin, Pages, goes_on, lacks, readings};
 use super::xml::{self, ListEntry, ListPage};
 use crate::base::clock::Millis;
@@ -159,7 +161,7 @@ impl Inner {
     }
 
     pub(super) async fn list_page(&self, prefix: &str, begin: &Begin) -> Result<ListPage> {
-        let mut call = Call::new(Method::GET, None).query("encoding-type", "url");
+        let mut call = Call::new(Method::GET, None);
         if !matches!(begin, Begin::Marker(_)) {
             call = call.query("list-type", "2");
         }
@@ -172,11 +174,36 @@ impl Inner {
         };
         // One page has up to 1,000 objects, so the deadline is that of a large response.
         call.answer_bytes = limits::XML_BYTES as u64;
-        let reply = self.run_bounded(&call, limits::XML_BYTES).await.map_err(|f| self.error(&call, f))?;
+        let reply = self.run_listing(&call).await.map_err(|f| self.error(&call, f))?;
         xml::list(&reply.body).map_err(|e| {
             let message = format!("LIST s3://{}/{prefix}: {e}", self.location.bucket);
             StoreError::new(ErrorKind::Corrupt, message).with_source(e)
         })
+    }
+}
+
+impl Inner {
+    /// Sends a listing, with `encoding-type` unless the store refuses that. Names of a replica need
+    /// no encoding, and its prefix rarely does.
+    pub(super) async fn run_listing(&self, plain: &Call<'_>) -> std::result::Result<Reply, Failure> {
+        let refused = &self.client.refused.encoding_type;
+        if refused.load(Ordering::Relaxed) {
+            return self.run_bounded(plain, limits::XML_BYTES).await;
+        }
+        let mut encoding = plain.clone();
+        encoding.query.insert(0, ("encoding-type", "url".into()));
+        match self.run_bounded(&encoding, limits::XML_BYTES).await {
+            Err(failure) if may_be_refusal(&failure) => {
+                // Only what succeeds without it was refused for it.
+                let reply = self.run_bounded(plain, limits::XML_BYTES).await.ok();
+                let Some(reply) = reply.filter(|r| xml::list(&r.body).is_ok()) else { return Err(failure) };
+                if !refused.swap(true, Ordering::Relaxed) {
+                    tracing::debug!(replica = %self.url, "the store refuses encoding-type: it is left out from now on");
+                }
+                Ok(reply)
+            }
+            done => done,
+        }
     }
 }
 

@@ -99,12 +99,11 @@ impl Inner {
         // `start-after` is exclusive; the key without its suffix sorts just before the object.
         let before = first.strip_suffix(".ltx").unwrap_or(first);
         let call = Call::new(Method::GET, None)
-            .query("encoding-type", "url")
             .query("list-type", "2")
             .query("max-keys", "1000")
             .query("prefix", prefix)
             .query("start-after", before);
-        let reply = self.run_bounded(&call, limits::XML_BYTES).await.map_err(|f| self.error(&call, f))?;
+        let reply = self.run_listing(&call).await.map_err(|f| self.error(&call, f))?;
         let Ok(page) = xml::list(&reply.body) else { return Ok(Vec::new()) };
         let read = |listed: &str| match page.url_encoded && !listed.starts_with(prefix) {
             true => decode_key(listed, true),

@@ -336,6 +336,25 @@ async fn a_deletion_may_be_answered_by_nothing() {
     }
 }
 
+/// It is optional, and is left out where it is refused.
+#[tokio::test]
+async fn a_store_that_refuses_the_encoding_of_names_is_asked_once() {
+    for refusal in [s3_error(400, "InvalidArgument"), s3_error(501, "NotImplemented")] {
+        let server = S3Server::start();
+        let proxy = FaultServer::start(Some(server.addr));
+        let asks = |seen: &Seen| seen.path.contains("encoding-type");
+        proxy.always(move |seen: &Seen| asks(seen).then(|| refusal.clone()));
+        let store = open(&url(proxy.addr, "db"), &impatient());
+        for n in 1..=2 {
+            store.put(raw(n), vec![content(100, n)], new()).await.unwrap();
+        }
+        for scope in [Scope::All, Scope::Level(raw(1).level)] {
+            assert_eq!(store.list(scope).await.unwrap().len(), 2);
+        }
+        assert_eq!(proxy.seen().iter().filter(|seen| asks(seen)).count(), 1);
+    }
+}
+
 /// Object Lock wants the MD5 where no other checksum comes along.
 #[tokio::test]
 async fn content_md5_goes_along_where_it_is_asked_for() {

@@ -986,6 +986,14 @@ mutation(
     "test(a_copy_that_fails_for_good)",
 )
 mutation(
+    "condition-by-403-is-a-matter-of-rights",
+    "a 403 that names If-None-Match is a refusal of the header",
+    "store/s3/optional_headers.rs",
+    "blames_checksum(failure) || «blames_condition(failure)»",
+    "false",
+    "test(a_403_that_names_the_condition)",
+)
+mutation(
     "copy-that-may-pass-is-tried-for-ever",
     "a copy that fails again and again goes through this host",
     "store/s3/copy.rs",
@@ -1960,7 +1968,7 @@ mutation(
     "refused-checksum-is-wrong-rights",
     "a 403 that names a checksum header is about that header",
     "store/s3/optional_headers.rs",
-    "Class::Credentials => «blames_checksum(failure)»,",
+    "Class::Credentials => «blames_checksum(failure)»",
     "false",
     "test(a_checksum_that_is_refused_with_403)",
 )

@@ -200,7 +200,9 @@ impl Inner {
                 Err(f) if optional_headers::blames_checksum(&f) => return Err(f),
                 // A store may honour the condition on PUT only, so this refusal is not remembered
                 // for PUT.
-                Err(f) if matches!(f.class, Class::Unsupported | Class::Final(ErrorKind::Fatal)) => {}
+                Err(f)
+                    if matches!(f.class, Class::Unsupported | Class::Final(ErrorKind::Fatal))
+                        || optional_headers::blames_condition(&f) => {}
                 Err(f) => return Err(f),
             }
         }

@@ -2,8 +2,8 @@
 //! `x-amz-checksum-mode` with HEAD. A store may also require one: `Content-MD5`, for a bucket with
 //! Object Lock.
 //!
-//! A request that fails with 501 or 400, or with a 403 that names a checksum, is retried with fewer
-//! of these headers. The combination that succeeds is remembered for the life of the process. If
+//! A request that fails with 501 or 400, or with a 403 that names one of these headers, is retried
+//! with fewer of them. The combination that succeeds is remembered for the life of the process. If
 //! none succeeds, the first response is the error.
 
 use std::sync::atomic::Ordering;
@@ -79,11 +79,18 @@ pub(super) fn blames_checksum(failure: &Failure) -> bool {
             .any(|name| said.contains(name))
 }
 
+/// Whether the store blames `If-None-Match`. A gateway may do so with a 403, as if it were a matter
+/// of rights.
+pub(super) fn blames_condition(failure: &Failure) -> bool {
+    matches!(failure.status(), Some(400 | 403 | 501))
+        && failure.detail.said.to_ascii_lowercase().contains("if-none-match")
+}
+
 /// Whether the failure may be about a header rather than the request itself.
 pub(super) fn may_be_refusal(failure: &Failure) -> bool {
     match failure.class {
         Class::Unsupported => true,
-        Class::Credentials => blames_checksum(failure),
+        Class::Credentials => blames_checksum(failure) || blames_condition(failure),
         Class::Final(ErrorKind::Fatal) => {
             let other =
                 ["EntityTooLarge", "EntityTooSmall", "KeyTooLongError", "InvalidBucketName", "InvalidPart"];
@@ -188,6 +195,20 @@ mod tests {
         assert_eq!(asked.now, Wishes { create_only: true, checksum: true, md5: true });
         asked.next(refusal("unknown checksum")).unwrap();
         assert_eq!(asked.now, Wishes { create_only: true, checksum: false, md5: true });
+    }
+
+    #[test]
+    fn a_403_that_names_the_condition_is_a_refusal_of_it() {
+        let denial = |said: &str| {
+            let mut failure = refusal(said);
+            failure.class = Class::Credentials;
+            failure.detail.status = Some(http::StatusCode::FORBIDDEN);
+            failure
+        };
+        let mut asked = ways(true, true);
+        asked.next(denial("If-None-Match is not allowed")).unwrap();
+        assert_eq!(asked.now, Wishes { create_only: false, checksum: true, md5: false });
+        ways(true, true).next(denial("Access Denied")).unwrap_err();
     }
 
     #[test]

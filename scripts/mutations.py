@@ -1227,6 +1227,14 @@ mutation(
     "test(an_answer_that_holds_another_range) or test(answers_that_do_not)",
 )
 mutation(
+    "bare-answer-is-an-object",
+    "a 200 that names neither type nor ETag and holds XML is no object",
+    "store/s3/get.rs",
+    'std::mem::take(&mut is_bare) && data.trim_ascii_start().starts_with(b"<")',
+    "false",
+    "test(a_200_that_is_no_object)",
+)
+mutation(
     "exchanged-file-is-installed",
     "I5: the file that was verified is the one that is installed",
     "restore/target.rs",

@@ -264,5 +264,7 @@ pub(super) fn error(what: &str, path: &Path, e: &io::Error) -> StoreError {
         }
         _ => (ErrorKind::Fatal, format!("cannot {what} {path}: {e}")),
     };
-    StoreError::new(kind, message).with_source(cause)
+    let error = StoreError::new(kind, message);
+    // An error of lsfast itself is in the message, and has no other cause.
+    if number.is_none() && e.get_ref().is_some() { error } else { error.with_source(cause) }
 }

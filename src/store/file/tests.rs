@@ -208,6 +208,9 @@ async fn errors_name_the_path_and_what_to_do() {
         let text = e.to_string();
         assert!(text.contains("plain/replica/ltx/0") && text.contains("is not a directory"), "{text}");
     }
+    // The cause is in the message already.
+    let own = error("list", Path::new("/r/x"), &io::Error::other("x is a symbolic link"));
+    assert!(own.to_string().ends_with("x is a symbolic link") && std::error::Error::source(&own).is_none());
     let e = |raw_os_error| error("write", Path::new("/r/x"), &io::Error::from_raw_os_error(raw_os_error));
     for (number, kind, words) in [
         (libc::ENOSPC, ErrorKind::Full, "cannot write /r/x: the disk or the quota is full; make room"),

@@ -87,6 +87,11 @@ impl Inner {
         let wanted = call.range.clone().unwrap_or_default();
         let span = Span::of(answer.status, &answer.headers, &wanted)?;
         let etag = answer.headers.get(ETAG).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        // A store says of what type an object is, or at least which one it is.
+        let mut is_bare = answer.status == StatusCode::OK && kind.is_empty() && etag.is_none();
+        if is_bare && span.is_empty() {
+            return Err(unbelievable("empty", b""));
+        }
         // I5: a read never mixes two versions of an object.
         if got.etag.is_some() && got.etag != etag {
             let message = "the object was replaced while it was read";
@@ -102,6 +107,10 @@ impl Inner {
             let Some(mut data) = answer.body.next().await? else {
                 return Err(Failure::new(Class::Transient, format!("the answer ended {left} bytes early")));
             };
+            // No object of a replica begins like this.
+            if std::mem::take(&mut is_bare) && data.trim_ascii_start().starts_with(b"<") {
+                return Err(unbelievable("an XML document", &data));
+            }
             let skipped = data.len().min(usize::try_from(skip).unwrap_or(usize::MAX));
             skip -= skipped as u64;
             let _ = data.split_to(skipped);
@@ -143,6 +152,11 @@ struct Span {
 }
 
 impl Span {
+    /// Whether the object of the response has no bytes, or none of the wanted ones.
+    fn is_empty(&self) -> bool {
+        self.skip == 0 && self.take == 0
+    }
+
     /// Checks the range that the response announces against `wanted`.
     fn of(
         status: StatusCode,

@@ -73,7 +73,11 @@ impl Inner {
         if after > Txid(0) {
             begin = Begin::After(self.key(LtxId::raw(after)));
         }
-        let page = self.list_page(&root, &begin).await?;
+        let page = match self.list_page(&root, &begin).await {
+            // A store that refuses `start-after` may still list everything.
+            Err(e) if begin != Begin::First && !e.is_transient() => return Ok(None),
+            page => page?,
+        };
         if lacks(&page) > 0 {
             return Ok(None);
         }

@@ -252,7 +252,9 @@ pub fn list(xml: &[u8]) -> Result<ListPage, XmlError> {
                 "ETag" => text.clone_into(&mut entry.0.etag),
                 "LastModified" => {
                     let bad = || XmlError::Value { element: "LastModified", value: untrusted::quote(text) };
-                    entry.0.modified = Some(time(text).ok_or_else(bad)?);
+                    // An empty element is a missing one.
+                    let given = Some(text).filter(|t| !t.is_empty());
+                    entry.0.modified = given.map(|t| time(t).ok_or_else(bad)).transpose()?;
                 }
                 _ => {}
             }

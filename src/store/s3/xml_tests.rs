@@ -75,6 +75,8 @@ fn pages_of_stores_that_write_otherwise() {
             "{text}"
         );
     }
+    let undated = b"<ListBucketResult><Contents><Key>a</Key><Size>1</Size><LastModified/></Contents></ListBucketResult>";
+    assert_eq!(list(undated).unwrap().entries[0].modified, None);
     let grouped = |inner: &str| {
         let xml = format!("<ListBucketResult><CommonPrefixes>{inner}</CommonPrefixes></ListBucketResult>");
         list(xml.as_bytes()).unwrap().grouped

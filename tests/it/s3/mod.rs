@@ -1,6 +1,7 @@
 //! The S3 client against servers in this process.
 
 mod answers;
+mod bare;
 mod basic;
 mod faults;
 mod hedge;

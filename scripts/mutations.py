@@ -994,6 +994,22 @@ mutation(
     "test(a_403_that_names_the_condition)",
 )
 mutation(
+    "redirect-to-https-is-another-region",
+    "a 301 from HTTP to HTTPS at the same host is no matter of the region",
+    "store/s3/request.rs",
+    "«turns_to_tls(&detail, about).is_some()»",
+    "false",
+    "test(a_redirect_to_https_is_called_so)",
+)
+mutation(
+    "redirect-is-shown-with-its-password",
+    "a redirect is named without its user and password",
+    "store/s3/message.rs",
+    "authority.rsplit('@').next()?",
+    "authority.split('@').next()?",
+    "test(a_redirect_is_named_without)",
+)
+mutation(
     "copy-that-may-pass-is-tried-for-ever",
     "a copy that fails again and again goes through this host",
     "store/s3/copy.rs",

@@ -6,6 +6,7 @@
 #   scripts/simulate.sh --from 37 --seeds 1      seed 37 alone
 #   scripts/simulate.sh --seconds 600 ...        begins none after ten minutes
 #   scripts/simulate.sh --tell ...               what happens in each as it happens, and each request
+#   scripts/simulate.sh --trace ...              the same, and each line of the log
 #   scripts/simulate.sh --optimize ...           lsfast is compiled with optimizations: longer to build, faster to run
 #
 # The last lines are a summary, and for each seed that fails why, and the command that runs it again.
@@ -20,6 +21,7 @@ while [ $# -gt 0 ]; do
         --from) from="$2" && shift ;;
         --seconds) export LSFAST_SIM_SECONDS="$2" && shift ;;
         --tell) export LSFAST_SIM_TELL=1 ;;
+        --trace) export LSFAST_SIM_TELL=1 LSFAST_SIM_TRACE=1 ;;
         --optimize) config=(--config profile.dev.package.lsfast.opt-level=2) ;;
         *) echo "scripts/simulate.sh: unknown argument $1; see the head of the script" >&2 && exit 2 ;;
     esac

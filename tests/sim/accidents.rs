@@ -1,21 +1,30 @@
 //! What happens to the files of a history: the database, the state folder, the replica.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::app::App;
+use super::check::read;
 use super::clock;
+use super::disk;
 use super::place::{Harm, files_below, put_files};
 use super::world::{Missed, World};
 
 impl World {
     /// What happens while lsfast does not run.
     pub fn meanwhile(&mut self, first: bool) -> Result<(), String> {
+        if !first && self.plan.power && self.rng.u8(..3) == 0 {
+            self.fail_power()?;
+        }
         for _ in 0..self.rng.u8(..4) {
             let statement = self.statement();
             self.alone(&statement)?;
         }
         if !first && self.rng.u8(..100) < 55 {
             self.accident()?;
+        }
+        if self.rng.u8(..3) == 0 {
+            self.place.shuffle(&mut self.rng);
         }
         if self.rng.u8(..4) == 0 {
             self.remember(self.dir.clone().as_path())?;
@@ -49,7 +58,7 @@ impl World {
     fn accident(&mut self) -> Result<(), String> {
         self.counts.accidents += 1;
         self.settle()?;
-        match self.rng.u8(..11) {
+        match self.rng.u8(..12) {
             0 | 1 => self.kill_app(),
             2 => {
                 self.tell("the state folder is removed");
@@ -85,8 +94,15 @@ impl World {
                 Ok(())
             }
             9 => self.overwrite(),
+            10 => match self.plan.power {
+                true => self.fail_power(),
+                false => self.kill_app(),
+            },
             _ => self.exchange(),
-        }
+        }?;
+        // A copy that was put in a place and not flushed could be anything after a power failure.
+        disk::flush_all();
+        Ok(())
     }
 
     /// Another database takes the place of the first, while lsfast runs or not.
@@ -97,11 +113,30 @@ impl World {
             let _ = std::fs::remove_file(self.dir.join(name));
         }
         self.forget_stored();
+        self.follows = false;
         self.open()
     }
 
+    /// The database is moved elsewhere while lsfast runs, which makes it whole: what is in the WAL
+    /// stays behind.
+    pub async fn move_away(&mut self) -> Result<(), String> {
+        if !self.follows {
+            return self.exchange();
+        }
+        self.tell("the database is moved elsewhere");
+        self.alone("close")?;
+        let moved = self.dir.join("moved.db");
+        std::fs::rename(&self.db, &moved).map_err(|e| format!("moved.db: {e}"))?;
+        tokio::time::sleep(Duration::from_secs(self.rng.u64(10..120))).await;
+        let state = read(&moved).map_err(|e| format!("the moved database: {e}"))?;
+        if state != self.present {
+            return Err(format!("the moved database is {state:?}, not {:?}", self.present));
+        }
+        self.exchange()
+    }
+
     /// Frames that SQLite would not find again are copied to the database file.
-    fn settle(&mut self) -> Result<(), String> {
+    pub fn settle(&mut self) -> Result<(), String> {
         if std::mem::take(&mut self.unproven) {
             self.alone("close")?;
             self.open()?;
@@ -109,10 +144,16 @@ impl World {
         Ok(())
     }
 
-    /// A copy of the database is written to elsewhere, and copied back into the same file.
-    fn overwrite(&mut self) -> Result<(), String> {
-        self.tell("the database file is overwritten");
+    /// A copy of the database is written to elsewhere, and copied back into the same file, while
+    /// lsfast runs or not.
+    pub fn overwrite(&mut self) -> Result<(), String> {
+        self.alone("checkpoint TRUNCATE")?;
         self.alone("close")?;
+        if std::fs::metadata(self.dir.join("app.db-wal")).is_ok_and(|wal| wal.len() > 0) {
+            // What is in the WAL would be lost.
+            return self.open();
+        }
+        self.tell("the database file is overwritten");
         let copy = self.dir.join("edited.db");
         let failed = |e: std::io::Error| format!("edited.db: {e}");
         std::fs::copy(&self.db, &copy).map_err(failed)?;
@@ -124,6 +165,7 @@ impl World {
         self.db = db;
         std::fs::write(&self.db, std::fs::read(&copy).map_err(failed)?).map_err(failed)?;
         std::fs::remove_file(&copy).map_err(failed)?;
+        disk::flush_all();
         self.open()
     }
 

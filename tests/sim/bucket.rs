@@ -4,15 +4,13 @@
 //! server a task of the same runtime. So all of it obeys the clock of the simulation.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use fastrand::Rng;
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::BodyExt as _;
-use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use lsfast::base::clock::Millis;
@@ -20,8 +18,8 @@ use lsfast::config::{Env, Location, Overrides};
 use lsfast::store::s3::{Connect, Io};
 use lsfast::store::{self, BoxFuture, ClientOptions, Clients, RetryPolicy, Store};
 use tokio::sync::Notify;
-use xxhash_rust::xxh3::xxh3_128;
 
+use super::answers::{self, Answer, error, etag, get, header, reply, with};
 use super::manners::Manners;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -30,8 +28,8 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, Clone)]
 pub struct Object {
     pub body: Bytes,
-    written: Millis,
-    meta: Vec<(String, String)>,
+    pub written: Millis,
+    pub meta: Vec<(String, String)>,
 }
 
 /// The objects by key.
@@ -48,11 +46,13 @@ struct Inner {
     trace: Vec<String>,
     /// After this many further writes one never gets an answer, carried out or not.
     trap: Option<(u8, bool)>,
+    /// The next write, if it is a batch, is answered as if it were stored, and is not.
+    swallows: bool,
 }
 
 /// The store. Clones are the same one.
 #[derive(Debug, Clone)]
-pub struct Bucket(Arc<Mutex<Inner>>, Arc<Notify>);
+pub struct Bucket(Arc<Mutex<Inner>>, Arc<Notify>, &'static str);
 
 /// What goes wrong with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,10 @@ enum Fault {
     Twice,
     /// The answer breaks off.
     Cut,
+    /// 200 with the right ETag, and nothing is stored.
+    Swallow,
+    /// Other bytes than those that were asked for.
+    OtherRange,
     Status(u16),
     /// 200 of something that has not understood a word.
     Lie,
@@ -77,7 +81,7 @@ enum Fault {
 }
 
 impl Bucket {
-    pub fn new(seed: u64, manners: Manners) -> Bucket {
+    pub fn new(name: &'static str, seed: u64, manners: Manners) -> Bucket {
         let rng = Rng::with_seed(seed);
         let inner = Inner {
             objects: Objects::new(),
@@ -87,8 +91,9 @@ impl Bucket {
             calm: false,
             trace: Vec::new(),
             trap: None,
+            swallows: false,
         };
-        Bucket(Arc::new(Mutex::new(inner)), Arc::default())
+        Bucket(Arc::new(Mutex::new(inner)), Arc::default(), name)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -98,8 +103,9 @@ impl Bucket {
     /// A client of a new process.
     pub fn store(&self) -> Arc<dyn Store> {
         let env = Env::new([("AWS_ACCESS_KEY_ID", "AKIASIM"), ("AWS_SECRET_ACCESS_KEY", "sim")]);
-        let url = "s3://bucket/db?endpoint=http://store.test:80&region=us-east-1&force-path-style=true";
-        let location = Location::resolve(url, &Overrides::default(), &env).expect("a URL");
+        let place = "endpoint=http://store.test:80&region=us-east-1&force-path-style=true";
+        let url = format!("s3://{}/db?{place}", self.2);
+        let location = Location::resolve(&url, &Overrides::default(), &env).expect("a URL");
         let clients = Clients::with_connector(Arc::new(self.clone()));
         let options =
             ClientOptions { clients, retry: RetryPolicy::of_a_service(), ..ClientOptions::default() };
@@ -119,7 +125,12 @@ impl Bucket {
     /// Without faults, for what `until` is true.
     pub fn calm(&self, calm: bool) {
         let mut inner = self.lock();
-        (inner.calm, inner.trap) = (calm, None);
+        (inner.calm, inner.trap, inner.swallows) = (calm, None, false);
+    }
+
+    /// The first write of a process is answered as if it were carried out, and is not.
+    pub fn swallow(&self) {
+        self.lock().swallows = true;
     }
 
     pub fn objects(&self) -> Objects {
@@ -158,7 +169,10 @@ impl Bucket {
         let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
         let fault = {
             let mut inner = self.lock();
-            let fault = inner.fault(&head.method);
+            let fault = match head.method == Method::PUT && std::mem::take(&mut inner.swallows) {
+                true if head.uri.path().contains("/0000/") => Some(Fault::Swallow),
+                _ => inner.fault(&head.method),
+            };
             if !inner.calm {
                 inner.requests += 1;
                 let line = format!(
@@ -213,6 +227,20 @@ impl Bucket {
                 let mut answer = again(self.clone());
                 answer.body_mut().cut = true;
                 Ok(answer)
+            }
+            Some(Fault::OtherRange) => {
+                let mut inner = self.lock();
+                let mut headers = head.headers.clone();
+                // The first bytes, or all of them.
+                match inner.rng.bool() {
+                    true => drop(headers.insert("range", "bytes=0-99".parse().expect("a value"))),
+                    false => drop(headers.remove("range")),
+                }
+                Ok(inner.carry_out(&head.method, &head.uri, &headers, &body))
+            }
+            Some(Fault::Swallow) => {
+                let md5 = self.lock().manners.md5;
+                Ok(with(reply(200, ""), "etag", &etag(&body, md5)))
             }
             Some(Fault::Status(status)) => Ok(error(status, "SlowDown")),
             Some(Fault::Lie) => Ok(reply(200, "<html>Down for maintenance</html>")),
@@ -293,7 +321,7 @@ impl Inner {
             _ if self.manners.md5 => Fault::LieWithTag(false),
             _ => Fault::Lie,
         };
-        let of_method = if writes { [lie, Fault::Twice] } else { [Fault::Cut, Fault::Cut] };
+        let of_method = if writes { [lie, Fault::Twice] } else { [Fault::Cut, Fault::OtherRange] };
         let all: Vec<Fault> = of_all.into_iter().chain(of_method).collect();
         Some(all[self.rng.usize(..all.len())])
     }
@@ -318,7 +346,7 @@ impl Inner {
             return reply(status, format!("<Error><Code>{code}</Code><Message>{words}</Message></Error>"));
         }
         let answer = match *method {
-            Method::GET if key.is_empty() => self.list(&of),
+            Method::GET if key.is_empty() => answers::list(&self.objects, &self.manners, self.calm, &of),
             Method::PUT => {
                 let conditional = header("if-none-match").is_some() && !self.manners.ignores_conditions;
                 if conditional && self.objects.contains_key(&key) {
@@ -367,129 +395,5 @@ impl Inner {
         let date = date
             .and_then(|d| jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&d).ok());
         with(answer, "date", &date.unwrap_or_default())
-    }
-
-    fn list(&self, of: &dyn Fn(&str) -> Option<String>) -> Response<Answer> {
-        let prefix = of("prefix").unwrap_or_default();
-        let asked = of("start-after").filter(|_| !self.manners.lists_whole);
-        let after = of("continuation-token").or(asked).unwrap_or_default();
-        let most = of("max-keys").and_then(|n| n.parse().ok()).unwrap_or(1000).min(self.manners.page.max(1));
-        let most = if self.calm { 1000 } else { most };
-        let begin = std::cmp::max(&prefix, &after).clone();
-        let listed: Vec<_> = self
-            .objects
-            .range(begin..)
-            .filter(|(key, _)| **key > after)
-            .take_while(|(key, _)| key.starts_with(&prefix))
-            .take(most + 1)
-            .collect();
-        let entry = |(key, object): &(&String, &Object)| {
-            format!(
-                "<Contents><Key>{key}</Key><LastModified>{}</LastModified><ETag>{}</ETag><Size>{}</Size></Contents>",
-                object.written.to_rfc3339(),
-                etag(&object.body, self.manners.md5).replace('"', "&quot;"),
-                object.body.len()
-            )
-        };
-        let all: String = listed.iter().take(most).map(entry).collect();
-        let next = listed.get(most - 1).filter(|_| listed.len() > most);
-        let token = next.map(|(key, _)| format!("<NextContinuationToken>{key}</NextContinuationToken>"));
-        let more = token.is_some();
-        let token = token.filter(|_| !self.manners.no_tokens || self.calm).unwrap_or_default();
-        reply(
-            200,
-            format!("<ListBucketResult><IsTruncated>{more}</IsTruncated>{token}{all}</ListBucketResult>"),
-        )
-    }
-}
-
-fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name).and_then(|v| v.to_str().ok())
-}
-
-fn get(object: &Object, headers: &HeaderMap, md5: bool) -> Response<Answer> {
-    let tag = etag(&object.body, md5);
-    if header(headers, "if-match").is_some_and(|wanted| wanted != tag) {
-        return error(412, "PreconditionFailed");
-    }
-    let len = object.body.len();
-    let range = header(headers, "range").and_then(|r| r.strip_prefix("bytes=")?.split_once('-'));
-    let range =
-        range.map(|(a, z)| (a.parse().unwrap_or(0), z.parse::<usize>().map_or(len, |z| z + 1).min(len)));
-    let mut answer = match range {
-        Some((from, to)) if from < to => with(
-            reply(206, object.body.slice(from..to)),
-            "content-range",
-            &format!("bytes {from}-{}/{len}", to - 1),
-        ),
-        Some(_) => return error(416, "InvalidRange"),
-        None => reply(200, object.body.clone()),
-    };
-    for (name, value) in &object.meta {
-        answer = with(answer, name, value);
-    }
-    with(answer, "etag", &tag)
-}
-
-fn etag(body: &[u8], md5: bool) -> String {
-    use md5::Digest as _;
-    let hash = if md5 { u128::from_be_bytes(md5::Md5::digest(body).into()) } else { xxh3_128(body) };
-    format!("\"{hash:032x}\"")
-}
-
-fn reply(status: u16, body: impl Into<Bytes>) -> Response<Answer> {
-    let body = Answer { bytes: Some(body.into()), cut: false };
-    let mut response = Response::new(body);
-    *response.status_mut() = status.try_into().expect("a status");
-    response
-}
-
-fn with(mut answer: Response<Answer>, name: &str, value: &str) -> Response<Answer> {
-    let name = http::HeaderName::from_bytes(name.as_bytes()).expect("a name");
-    answer.headers_mut().insert(name, value.parse().expect("a value"));
-    answer
-}
-
-fn error(status: u16, code: &str) -> Response<Answer> {
-    reply(status, format!("<Error><Code>{code}</Code><Message>This is {code}.</Message></Error>"))
-}
-
-/// The body of an answer, which may break off.
-#[derive(Debug)]
-struct Answer {
-    bytes: Option<Bytes>,
-    cut: bool,
-}
-
-impl Body for Answer {
-    type Data = Bytes;
-    type Error = std::io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
-        Poll::Ready(match self.bytes.take() {
-            Some(bytes) if self.cut => {
-                let half = bytes.slice(..bytes.len() / 2);
-                if half.is_empty() {
-                    Some(Err(std::io::ErrorKind::ConnectionReset.into()))
-                } else {
-                    Some(Ok(Frame::data(half)))
-                }
-            }
-            Some(bytes) if bytes.is_empty() => None,
-            Some(bytes) => Some(Ok(Frame::data(bytes))),
-            None if self.cut => Some(Err(std::io::ErrorKind::ConnectionReset.into())),
-            None => None,
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.bytes.as_ref().is_none_or(Bytes::is_empty) && !self.cut
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |b| b.len() as u64))
     }
 }

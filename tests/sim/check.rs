@@ -34,6 +34,12 @@ impl World {
             let store = self.place.store();
             self.check_frozen().await?;
             self.check_newest(&store, is_last).await?;
+            if let Some(second) = self.second.clone().filter(|_| is_last) {
+                match self.restored(&second.store(), Until::Newest).await {
+                    Ok((_, Ok(state))) if state == self.present => {}
+                    other => return Err(format!("the second replica: {other:?}, not {:?}", self.present)),
+                }
+            }
             self.check_points(&store, if is_last { RESTORED } else { RESTORED_MEANWHILE }).await?;
             for _ in 0..if is_last && !self.harmed { DAMAGED } else { 0 } {
                 self.check_damaged().await?;

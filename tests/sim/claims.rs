@@ -36,7 +36,7 @@ impl World {
             return;
         }
         let shown = self.vitals.databases();
-        let shown = shown.iter().flat_map(|d| &d.replicas).map(|r| r.durable().map_or(0, |d| d.0.0));
+        let shown = shown.iter().filter_map(|d| d.replicas.first()).map(|r| r.durable().map_or(0, |d| d.0.0));
         let shown = shown.max().unwrap_or(0);
         let frozen = Frozen {
             what,

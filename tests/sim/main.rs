@@ -3,29 +3,33 @@
 //!
 //! What is real: SQLite in a process of its own, the pipeline from the WAL to the requests, the
 //! client of S3 from the call to the bytes of HTTP, restores. What is simulated: the time
-//! ([`clock`]), the network and the server ([`bucket`]), and kills, which drop the pipeline where
-//! it waits.
+//! ([`clock`]), the order of threads ([`threads`]), random bytes ([`hooks`]), the network and the
+//! server ([`bucket`]), and kills, which drop the pipeline where it waits.
 //!
-//! A seed decides what the application does, what fails, and when. Time nearly stands still while
-//! lsfast works, so that the speed of the machine changes little. The threads that lsfast starts
-//! for locks and files, and the application where it works at the same time, are real, and how they
-//! meet is up to the machine. So a seed mostly repeats a failure, and not always.
+//! A seed decides what the application does, what fails, and when, and which thread or process runs
+//! next where more than one could. So a seed always does the same.
 //!
 //! `LSFAST_SIM_SEEDS=500` runs the seeds 1 to 500, `=37-37` one of them (`scripts/simulate.sh`).
 //! `LSFAST_SIM_SECONDS=60` begins none after a minute, `LSFAST_SIM_FIRST=1` none after a failure.
-//! `LSFAST_SIM_TELL=1` prints what happens in each.
+//! `LSFAST_SIM_TELL=1` prints what happens in each, `LSFAST_SIM_TRACE=1` also all lines of the log.
 #![allow(clippy::disallowed_methods, reason = "tests open whatever they like")]
 
 mod accidents;
+mod answers;
 mod app;
 mod bucket;
 mod check;
 mod claims;
 mod clock;
+mod disk;
 mod harm;
+mod hooks;
 mod manners;
+mod memory;
 mod place;
 mod plan;
+mod power;
+mod processes;
 mod rival;
 mod scenario;
 mod standby;
@@ -49,11 +53,17 @@ use world::{Counts, World};
 const SEEDS_DEFAULT: RangeInclusive<u64> = 1..=360;
 const TIME_DEFAULT: Duration = Duration::from_secs(60);
 
+/// Seeds that are run twice and compared.
+const SEEDS_TWICE: RangeInclusive<u64> = 1..=24;
+
 /// Processes that run histories at the same time.
 const JOBS: u64 = 2;
 
 /// `FIRST LAST STEP` for the process that runs histories.
 const ROLE: &str = "LSFAST_SIM_WORKER";
+
+/// What starts such a process. Its only thread runs the test, so that it can be copied.
+const WORKER: [&str; 5] = ["worker", "--exact", "--ignored", "--nocapture", "--test-threads=1"];
 
 /// The role of a process that runs [`World::run_refused`] alone.
 const REFUSED: &str = "1 1 1 refused";
@@ -119,10 +129,32 @@ fn histories() {
 #[test]
 fn a_store_that_refuses_writes_is_not_flooded() {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
-    command.args(["worker", "--exact", "--ignored", "--nocapture"]).env(ROLE, REFUSED);
+    command.args(WORKER).env(ROLE, REFUSED);
     let done = command.output().expect("a process");
     let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success() && said.contains(&format!("{REPORT}done")), "{said}");
+}
+
+/// A seed does the same each time: all requests, all lines of the log, and all that is told of the
+/// history, each at the same moment.
+#[test]
+fn a_seed_does_the_same_each_time() {
+    let run = || {
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command.args(WORKER);
+        command.env(ROLE, format!("{} {} 1", SEEDS_TWICE.start(), SEEDS_TWICE.end()));
+        command.env("LSFAST_SIM_TRACE", "1").stdin(Stdio::null()).stdout(Stdio::piped());
+        command.stderr(Stdio::null()).spawn().expect("a process")
+    };
+    // At the same time, so that neither has the machine for itself.
+    let reports = [run(), run()].map(|child| {
+        let output = child.wait_with_output().expect("its output");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let reports = text.lines().filter_map(|l| l.split_once(REPORT)).map(|(_, report)| report.to_owned());
+        reports.collect::<Vec<String>>()
+    });
+    assert_eq!(reports[0].len() as u64, SEEDS_TWICE.end() - SEEDS_TWICE.start() + 1);
+    assert_eq!(reports[0], reports[1]);
 }
 
 /// Runs each second seed from `first` on in one process. Returns the seed to go on with.
@@ -134,7 +166,7 @@ fn worker_from(
     totals: &Mutex<[u64; 9]>,
 ) -> u64 {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
-    command.args(["worker", "--exact", "--ignored", "--nocapture"]);
+    command.args(WORKER);
     command.env(ROLE, format!("{first} {last} {JOBS}")).stdout(Stdio::piped()).stdin(Stdio::null());
     let mut child = command.spawn().expect("a process");
     let first_only = std::env::var_os("LSFAST_SIM_FIRST").is_some();
@@ -160,7 +192,7 @@ fn worker_from(
         });
         let enough =
             || begun.elapsed() >= time || first_only && !failures.lock().expect("no panic").is_empty();
-        let (mut failed, mut over_time) = (false, false);
+        let mut over_time = false;
         for line in lines.map_while(Result::ok) {
             let Some((_, report)) = line.split_once(REPORT) else {
                 continue;
@@ -173,13 +205,6 @@ fn worker_from(
                     let mut totals = totals.lock().expect("no panic");
                     totals[0] += 1;
                     totals[1..].iter_mut().zip(numbers).for_each(|(total, n)| *total += n);
-                    failed = false;
-                    at += JOBS;
-                    if enough() {
-                        let _ = child.lock().expect("no panic").kill();
-                        over_time = true;
-                        break;
-                    }
                 }
                 "failed" => {
                     totals.lock().expect("no panic")[0] += 1;
@@ -188,17 +213,22 @@ fn worker_from(
                         format!("seed {at}: {why}\n  again: scripts/simulate.sh --from {at} --seeds 1");
                     eprintln!("{text}");
                     failures.lock().expect("no panic").push(text);
-                    failed = true;
-                    at += JOBS;
                 }
-                _ => {}
+                _ => continue,
+            }
+            at += JOBS;
+            if enough() {
+                let _ = child.lock().expect("no panic").kill();
+                over_time = true;
+                break;
             }
         }
         drop(over);
         let mut child = child.lock().expect("no panic");
         let status = child.wait();
         let _ = std::fs::remove_dir_all(folder_of(child.id()));
-        if at <= last && !failed && !over_time {
+        let _ = std::fs::remove_file(disk::notes_of(&folder_of(child.id())));
+        if at <= last && !over_time {
             let text = format!(
                 "seed {at}: it ended or hung ({status:?})\n  again: scripts/simulate.sh --from {at} --seeds 1"
             );
@@ -210,93 +240,118 @@ fn worker_from(
     at
 }
 
-/// Not a test: a process that runs histories.
+/// Not a test: a process that starts one history after the other.
 #[test]
 #[ignore = "a process of the simulation"]
 fn worker() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let numbers: Vec<u64> = role.split(' ').filter_map(|n| n.parse().ok()).collect();
     let [first, last, step] = numbers[..] else { panic!("{role}") };
-    let refused = role == REFUSED;
-    let log = Log::default();
+    let log = Log { lines: Arc::default(), all: std::env::var_os("LSFAST_SIM_TRACE").is_some() };
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(log.clone())).expect("a log");
-    let tells = std::env::var_os("LSFAST_SIM_TELL").is_some();
-    clock::start();
-    let mut app = Some(app::App::start());
+    let dir = folder_of(std::process::id());
     for seed in (first..=last).step_by(usize::try_from(step).expect("a step")) {
-        let dir = folder_of(std::process::id());
         let _ = std::fs::remove_dir_all(&dir);
+        let _ = std::fs::remove_file(disk::notes_of(&dir));
         std::fs::create_dir_all(&dir).expect("a folder");
-        log.0.lock().expect("no panic").clear();
-        let begun = clock::real();
-        let mut world = World::new(seed, dir.clone(), app.take().unwrap_or_else(app::App::start));
-        clock::begin();
-        // Retries and names of writers are random.
-        fastrand::seed(seed);
-        // One seed in 32 is this scenario instead of a random history.
-        let refused = refused || seed % 32 == 7;
-        let result = if refused { world.run_refused() } else { world.run() };
-        let lines = std::mem::take(&mut *log.0.lock().expect("no panic"));
-        let result = result.and_then(|()| match lines.len() as u64 {
-            n if n > if refused { LINES_MAX } else { LINES_MAX * world.counts.lives } => {
-                Err(format!("{n} warnings in {} starts", world.counts.lives))
-            }
-            n => {
-                world.counts.lines = n;
-                Ok(())
-            }
+        let ended = processes::run(|| {
+            // Hash tables of a new thread have the order that the seed gives them.
+            let (dir, log, refused) = (dir.clone(), log.clone(), role == REFUSED);
+            let done = std::thread::spawn(move || history(seed, dir, &log, refused)).join();
+            i32::from(done.is_err())
         });
-        if tells || result.is_err() {
-            eprintln!("seed {seed}: {:?}", world.plan);
-            let story = if tells { &[][..] } else { &world.story };
-            story.iter().chain(&lines).for_each(|line| eprintln!("  {line}"));
-            if let place::Place::Bucket(bucket) = &world.place {
-                bucket.trace().iter().for_each(|line| eprintln!("  {line}"));
-            }
-            eprintln!("seed {seed}: {:?} real", clock::real() - begun);
+        if let Err(why) = ended {
+            println!("{REPORT}failed {seed}: {why}");
         }
-        if let Err(why) = &result {
-            println!("{REPORT}failed {seed}: {}", why.replace('\n', " "));
-            // Whatever is left of the failed history must not disturb the next one.
-            std::process::exit(1);
-        }
-        let c: Counts = world.counts;
-        println!(
-            "{REPORT}done {seed} {} {} {} {} {} {} {} {}",
-            c.lives, c.kills, c.commits, c.accidents, c.requests, c.restores, c.lines, c.seconds
-        );
-        app = world.into_app();
-        let _ = std::fs::remove_dir_all(&dir);
     }
+    let _ = std::fs::remove_dir_all(&dir);
+    let _ = std::fs::remove_file(disk::notes_of(&dir));
 }
 
-/// Not a test: the application of a history.
-#[test]
-#[ignore = "a process of the simulation"]
-fn app() {
-    app::main();
+/// Runs one history, and reports how it ended.
+fn history(seed: u64, dir: PathBuf, log: &Log, refused: bool) {
+    let begun = clock::real();
+    hooks::start(seed);
+    clock::start();
+    threads::start(seed);
+    app::seed_sqlite(seed);
+    // Retries and names of writers are random.
+    fastrand::seed(seed);
+    let tells = std::env::var_os("LSFAST_SIM_TELL").is_some();
+    let folder = dir.display().to_string();
+    let mut world = World::new(seed, dir);
+    // Some seeds are these scenarios instead of a random history.
+    let refused = refused || seed % 32 == 7;
+    let result = match seed % 256 {
+        _ if refused => world.run_refused(),
+        11 => world.run_large(),
+        _ => world.run(),
+    };
+    let lines = std::mem::take(&mut *log.lines.lock().expect("no panic"));
+    world.counts.lines =
+        lines.iter().filter(|l| l.starts_with("WARN") || l.starts_with("ERROR")).count() as u64;
+    let most = if refused { LINES_MAX } else { LINES_MAX * world.counts.lives };
+    let result = result.and_then(|()| match world.counts.lines > most {
+        true => Err(format!("{} warnings in {} starts", world.counts.lines, world.counts.lives)),
+        false => Ok(()),
+    });
+    let mut trace = world.story.clone();
+    trace.extend(lines);
+    if let place::Place::Bucket(bucket) = &world.place {
+        trace.extend(bucket.trace());
+    }
+    trace.iter_mut().for_each(|line| *line = line.replace(&folder, "DIR"));
+    if tells || result.is_err() {
+        eprintln!("seed {seed}: {:?}", world.plan);
+        let skipped = if tells { world.story.len() } else { 0 };
+        trace.iter().skip(skipped).for_each(|line| eprintln!("  {line}"));
+        eprintln!("seed {seed}: {:?} real", clock::real() - begun);
+    }
+    if let Err(why) = &result {
+        println!("{REPORT}failed {seed}: {}", why.replace('\n', " ").replace(&folder, "DIR"));
+        return;
+    }
+    let c: Counts = world.counts;
+    println!(
+        "{REPORT}done {seed} {} {} {} {} {} {} {} {} {:016x}",
+        c.lives,
+        c.kills,
+        c.commits,
+        c.accidents,
+        c.requests,
+        c.restores,
+        c.lines,
+        c.seconds,
+        xxhash_rust::xxh3::xxh3_64(trace.join("\n").as_bytes())
+    );
+    // Nothing is dropped: the process ends.
+    std::mem::forget(world);
 }
 
 /// The folder of a process: in memory, where there is such a file system.
 fn folder_of(process: u32) -> PathBuf {
     let memory = Path::new("/dev/shm");
     let above = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-    above.join(format!("lsfast-sim-{process}"))
+    above.join(format!("lsfast-sim-{process:010}"))
 }
 
-/// Warnings and errors of lsfast.
-#[derive(Debug, Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
+/// Warnings and errors of lsfast, or all lines of its log.
+#[derive(Debug, Clone)]
+struct Log {
+    lines: Arc<Mutex<Vec<String>>>,
+    all: bool,
+}
 
 impl<S: tracing::Subscriber> Layer<S> for Log {
     fn enabled(&self, metadata: &tracing::Metadata<'_>, _: Context<'_, S>) -> bool {
-        *metadata.level() <= Level::WARN && metadata.target().starts_with("lsfast")
+        let most = if self.all { Level::TRACE } else { Level::WARN };
+        *metadata.level() <= most && metadata.target().starts_with("lsfast")
     }
 
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
         let mut text = Text(format!("{} {}", event.metadata().level(), event.metadata().target()));
         event.record(&mut text);
-        if let Ok(mut lines) = self.0.lock() {
+        if let Ok(mut lines) = self.lines.lock() {
             lines.push(text.0);
         }
     }

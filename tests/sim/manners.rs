@@ -21,6 +21,8 @@ pub struct Manners {
     pub is_down: bool,
     /// Writes are answered with this status.
     pub refuses: Option<u16>,
+    /// Lists keys in no order, with tokens that are no keys.
+    pub unordered: bool,
     /// Says that more keys follow, without a token to ask for them.
     pub no_tokens: bool,
     /// Its ETags are MD5s.
@@ -40,6 +42,10 @@ pub enum Lack {
     ChecksumMode,
     /// Any checksum but MD5, which it requires.
     AllButMd5,
+    /// The right to send checksums in headers.
+    ChecksumRights,
+    /// HEAD.
+    Heads,
 }
 
 impl Manners {
@@ -57,6 +63,10 @@ impl Manners {
             Lack::Checksums | Lack::AllButMd5 if method == Method::PUT && summed => {
                 Some((400, "InvalidArgument", "unknown header x-amz-checksum-crc32"))
             }
+            Lack::ChecksumRights if method == Method::PUT && summed => {
+                Some((403, "AccessDenied", "x-amz-checksum-crc32 is not allowed"))
+            }
+            Lack::Heads if method == Method::HEAD => Some((403, "", "")),
             Lack::ChecksumMode if method == Method::HEAD && header("x-amz-checksum-mode").is_some() => {
                 Some((400, "", ""))
             }

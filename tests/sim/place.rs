@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use fastrand::Rng;
 use lsfast::store::{FileStore, Store};
 
 use super::bucket::{Bucket, Objects};
@@ -101,7 +102,7 @@ impl Place {
     pub fn frozen(&self, dir: &Path) -> Place {
         match self {
             Place::Bucket(bucket) => {
-                let copy = Bucket::new(0, Manners { page: 1000, ..Manners::default() });
+                let copy = Bucket::new("bucket", 0, Manners { page: 1000, ..Manners::default() });
                 copy.set_objects(bucket.objects());
                 Place::Bucket(copy)
             }
@@ -118,6 +119,18 @@ impl Place {
             (Place::Bucket(bucket), Copy::Bucket(objects)) => bucket.set_objects(objects.clone()),
             (Place::Directory(dir), Copy::Directory(files)) => put_files(dir, files),
             _ => unreachable!("a copy of this place"),
+        }
+    }
+
+    /// The files of a directory come in another order when they are listed.
+    pub fn shuffle(&self, rng: &mut Rng) {
+        let Place::Directory(dir) = self else { return };
+        let mut paths: Vec<PathBuf> = files_below(dir).into_keys().collect();
+        rng.shuffle(&mut paths);
+        for path in paths {
+            // A name that was given again is the last one.
+            let other = path.with_extension("moved");
+            let _ = std::fs::rename(&path, &other).and_then(|()| std::fs::rename(&other, &path));
         }
     }
 

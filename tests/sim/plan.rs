@@ -34,7 +34,17 @@ pub struct Plan {
     pub standby: bool,
     /// The replica is verified in the background.
     pub verifies: bool,
+    /// The power fails now and then.
+    pub power: bool,
+    /// A second replica, in another store.
+    pub second: bool,
+    /// How often a thread is interrupted where it calls the operating system, of a thousand times.
+    pub interrupts: u16,
 }
+
+/// What a store may lack.
+const LACKS: [Lack; 6] =
+    [Lack::Copies, Lack::Checksums, Lack::ChecksumMode, Lack::AllButMd5, Lack::ChecksumRights, Lack::Heads];
 
 fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
     from[rng.usize(..from.len())]
@@ -43,10 +53,12 @@ fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
 impl Plan {
     pub fn new(rng: &mut Rng) -> Plan {
         // Without either, no client could list more than one page.
-        let (lists_whole, no_tokens) = (rng.u8(..6) == 0, rng.u8(..3) == 0);
+        let unordered = rng.u8(..8) == 0;
+        let (lists_whole, no_tokens) = (unordered || rng.u8(..6) == 0, rng.u8(..3) == 0);
         let manners = Manners {
             ignores_conditions: rng.u8(..4) == 0,
             lists_whole,
+            unordered,
             deletes_one: rng.u8(..4) == 0,
             page: pick(rng, &[1000, 1000, 7, 2]),
             clock: pick(rng, &[0, 0, 0, 900, -900, 400_000, -400_000]),
@@ -55,13 +67,13 @@ impl Plan {
             refuses: None,
             no_tokens: no_tokens && !lists_whole,
             md5: rng.bool(),
-            lacks: (rng.u8(..5) < 3)
-                .then(|| pick(rng, &[Lack::Copies, Lack::Checksums, Lack::ChecksumMode, Lack::AllButMd5])),
+            lacks: (rng.u8(..5) < 3).then(|| pick(rng, &LACKS)),
         };
+        let synchronous = pick(rng, &[0, 1, 1, 2]);
         Plan {
             page_size: pick(rng, &[512, 1024, 4096, 4096, 8192, 65536]),
             autocheckpoint: pick(rng, &[1000, 1000, 0, 1, 10, 100]),
-            synchronous: pick(rng, &[0, 1, 1, 2]),
+            synchronous,
             directory: rng.u8(..10) < 3,
             manners,
             concurrent: rng.u8(..10) < 4,
@@ -74,6 +86,10 @@ impl Plan {
             rival: rng.u8(..5) == 0,
             standby: rng.u8(..3) == 0,
             verifies: rng.u8(..3) == 0,
+            // Without any flush SQLite itself promises nothing.
+            power: synchronous > 0 && rng.u8(..3) == 0,
+            second: rng.u8(..5) == 0,
+            interrupts: pick(rng, &[0, 5, 50, 500]),
         }
     }
 }

@@ -69,9 +69,3 @@ impl World {
         Ok(())
     }
 }
-
-impl Drop for Rival {
-    fn drop(&mut self) {
-        self.app.end();
-    }
-}

@@ -4,10 +4,11 @@ use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use lsfast::base::limits;
 use lsfast::replicate::Control;
 use tokio::task::JoinHandle;
 
-use super::place::Place;
+use super::place::{Harm, Place};
 use super::world::{Missed, PATIENCE, World};
 
 /// Requests after the last commit, in addition to one in ten seconds: what was committed before is
@@ -16,6 +17,9 @@ const REQUESTS_MAX: u64 = 600;
 
 /// Time within which frames that can't be proven are copied to the database file.
 const PROVEN: Duration = Duration::from_secs(60);
+
+/// Uploads, with [`limits::LINEAGE_EVERY`] between them, within which each file is looked for.
+const FILES_LOOKED_FOR: u32 = 12;
 
 /// Time within which all is stored if nothing fails, by the clock of the simulation.
 const SOON: Duration = Duration::from_secs(600);
@@ -131,16 +135,22 @@ impl World {
                 self.change_manners();
                 Ok(())
             }
-            92 if !self.unproven && self.rng.u8(..3) == 0 => {
+            92 if !self.unproven => {
                 self.counts.accidents += 1;
                 // It takes a while to be noticed.
                 self.failed = true;
-                self.exchange()
+                match self.rng.u8(..4) {
+                    0 => self.exchange(),
+                    1 => self.move_away().await,
+                    _ => self.overwrite(),
+                }
             }
-            92..94 if self.rng.bool() => {
+            93 | 94 if self.rng.bool() => {
                 self.counts.accidents += 1;
-                self.change_replica();
-                Ok(())
+                match self.rng.bool() {
+                    true => self.lose_file(control).await,
+                    false => self.lose_history(control).await,
+                }
             }
             _ => self.synced(control, Duration::from_secs(30)).await,
         }
@@ -163,6 +173,42 @@ impl World {
             return Err(format!("{asked} requests in {time:?} in which nothing was committed"));
         }
         Ok(())
+    }
+
+    /// The replica is exchanged, and lsfast has time to notice it.
+    async fn lose_history(&mut self, control: &Control) -> Result<(), String> {
+        self.change_replica();
+        if self.missed.is_some() && self.rng.bool() {
+            self.sleep(61_000..200_000).await?;
+            let statement = format!("txn {}", self.rng.u32(..));
+            self.work(&statement).await?;
+            self.synced(control, Duration::from_secs(300)).await?;
+        }
+        Ok(())
+    }
+
+    /// One stored file is removed, and lsfast has time to notice it.
+    async fn lose_file(&mut self, control: &Control) -> Result<(), String> {
+        let is_sound = match &self.place {
+            Place::Directory(_) => true,
+            Place::Bucket(bucket) => bucket.is_sound(),
+        };
+        if !is_sound || self.failed || self.harmed || self.plan.rival || self.plan.harms {
+            return Ok(());
+        }
+        let which = self.rng.usize(..10_000);
+        let Some(name) = self.place.harm(which, Harm::Remove) else { return Ok(()) };
+        self.tell(format!("{name} is removed"));
+        self.forget_stored();
+        (self.spoiled, self.harmed_in) = (true, self.harmed_in.max(Some(self.counts.lives)));
+        for _ in 0..FILES_LOOKED_FOR {
+            let statement = format!("txn {}", self.rng.u32(..));
+            self.work(&statement).await?;
+            tokio::time::sleep(limits::LINEAGE_EVERY).await;
+        }
+        let statement = format!("txn {}", self.rng.u32(..));
+        self.work(&statement).await?;
+        self.synced(control, SOON).await
     }
 
     fn change_manners(&mut self) {
@@ -196,6 +242,7 @@ impl World {
         match tokio::time::timeout(limit, control.sync(self.db.clone(), true)).await {
             Ok(Ok(synced)) => {
                 self.stored = Some(commits);
+                self.follows = true;
                 // A start looks at the replica, and replaces what is missing.
                 let noticed = match self.missed {
                     Some(Missed::Paused(before)) => commits > before,

@@ -1,215 +1,319 @@
-//! Which threads of this process have anything to do, by a count of those that wait for another.
+//! The threads of this process run one at a time, and a seed decides which one is next.
 //!
-//! The standard library waits and wakes by `syscall`, and starts threads by `pthread_create`: both
-//! are defined here in the place of libc's, and count. What waits in any other way is found by the
-//! states of all threads.
+//! A thread runs until it waits: for another thread, for events, for time, or for a lock of a file.
+//! Then the next one is chosen among those that have something to do. If none has, the clock jumps
+//! to the end of the shortest wait. So a seed always leads to the same order, and how fast the
+//! machine is changes nothing.
+//!
+//! The functions of libc by which threads wait are in [`super::hooks`].
 #![allow(unsafe_code, reason = "libc's functions can only be replaced by unsafe code")]
 
 use std::cell::Cell;
-use std::fs::File;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::sync::Mutex;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use libc::{c_int, c_long};
+use fastrand::Rng;
+use libc::c_int;
 
-use super::clock::{are_asleep, lock, replaced};
+use super::{clock, hooks};
 
-/// How often a thread was woken, or may have been.
-static WAKES: AtomicU64 = AtomicU64::new(0);
-/// Threads of this process.
-static LIVE: AtomicI64 = AtomicI64::new(0);
-/// Threads that wait for another one. Those that were woken are no longer among them, even if they
-/// did not run since.
-static WAITING: AtomicI64 = AtomicI64::new(0);
-/// How often a thread was to be woken that may only have been about to wait, and how many of these
-/// cases a look at all threads has settled.
-static UNSURE: AtomicU64 = AtomicU64::new(0);
-static SETTLED: AtomicU64 = AtomicU64::new(0);
+/// Whether threads run one at a time.
+static ON: AtomicBool = AtomicBool::new(false);
+static THREADS: Mutex<Threads> = Mutex::new(Threads::new());
 
-/// How many threads there were, and the state of each but the driver's. One that ran at the last
-/// look is the first.
-static THREADS: Mutex<(u64, Vec<Thread>)> = Mutex::new((0, Vec::new()));
-/// [`WAKES`] before the last look that found no thread at work.
-static IDLE_SINCE: AtomicU64 = AtomicU64::new(u64::MAX);
-
-/// Looks in a row that only count the threads that wait.
-const LOOKS_BY_COUNT: u32 = 8;
-
-/// The file with the state of a thread, and where the state is in it: `TID (NAME) STATE ...`.
-struct Thread(File, Cell<usize>);
-
-/// Begins to count: there are these threads already.
-pub fn start() {
-    let unseen = count_threads() as i64 - LIVE.load(SeqCst);
-    LIVE.fetch_add(unseen, SeqCst);
+thread_local! {
+    /// The number of the calling thread.
+    static OWN: Cell<usize> = const { Cell::new(NONE) };
 }
 
-/// The calling thread begins to sleep, and waits for none meanwhile, or goes on.
-pub fn sleeps(begins: bool) {
-    WAKES.fetch_add(1, SeqCst);
-    WAITING.fetch_add(if begins { 1 } else { -1 }, SeqCst);
+/// The number of a thread that does not take part.
+const NONE: usize = usize::MAX;
+
+/// What a thread waits for, in addition to the end of its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Another thread wakes it: the address of a futex, and which wakes count.
+    Futex(usize, u32),
+    /// Events of an epoll descriptor.
+    Events(c_int),
+    /// Anything that another thread or process does after this step.
+    Step(u64),
+    /// Nothing else.
+    Time,
 }
 
-/// Another process may have woken a thread that waits for a lock.
-pub fn may_wake() {
-    WAKES.fetch_add(1, Relaxed);
+/// A thread that waits.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    thread: usize,
+    on: Wait,
+    until: Option<i64>,
 }
 
-/// Whether any other thread of this process runs, by the count of those that wait. Where that is
-/// not certain, or one seems to run for long, the states of all threads are read.
-pub fn others_run(looks: u32) -> bool {
-    let unsure = UNSURE.load(SeqCst);
-    if unsure == SETTLED.load(Relaxed) {
-        if WAITING.load(SeqCst) + 1 == LIVE.load(SeqCst) {
-            return false;
-        }
-        if looks < LOOKS_BY_COUNT {
-            return true;
-        }
-    }
-    let run = any_runs();
-    if !run {
-        SETTLED.store(unsure, Relaxed);
-    }
-    run
+/// A thread.
+#[derive(Debug, Clone, Copy)]
+struct Thread {
+    /// 1 if it may run.
+    go: &'static AtomicU32,
+    /// Its last wait ended because its time was over.
+    late: bool,
+    /// It has ended.
+    over: bool,
+    handle: libc::pthread_t,
 }
 
-/// How many threads there are: the kernel tells it as the links of their folder, of which two are
-/// of the folder itself.
-fn count_threads() -> u64 {
-    std::fs::metadata("/proc/self/task").map_or(2, |m| m.nlink()) - 2
+#[derive(Debug)]
+struct Threads {
+    all: Vec<Thread>,
+    ready: Vec<usize>,
+    waiting: Vec<Waiting>,
+    /// Grows with everything that a thread may have done for another one.
+    step: u64,
+    /// No thread may sleep any more.
+    drains: bool,
+    /// Which thread is next.
+    rng: Option<Rng>,
+    /// Of a thousand points at which a thread can be interrupted, how many are used.
+    interrupts: u16,
 }
 
-/// Whether any other thread of this process runs, by the states of all threads. Those that sleep do
-/// so until a call of [`syscall`] wakes them, so that their states are rarely read.
-fn any_runs() -> bool {
-    let wakes = WAKES.load(SeqCst);
-    let count = count_threads();
-    let mut known = lock(&THREADS);
-    if known.0 == count {
-        if IDLE_SINCE.load(Relaxed) == wakes && !are_asleep() {
-            return false;
-        }
-        match known.1.iter().position(|thread| thread.runs() != Some(false)) {
-            None => {
-                IDLE_SINCE.store(wakes, Relaxed);
-                return false;
-            }
-            Some(at) if known.1[at].runs().is_some() => {
-                known.1.swap(0, at);
-                return true;
-            }
-            Some(_) => {}
-        }
-    }
-    // SAFETY: takes nothing, and cannot fail.
-    let own = unsafe { libc::gettid() }.to_string();
-    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let others = threads.filter(|t| t.file_name().to_str() != Some(&own));
-    let files = others.filter_map(|t| File::open(t.path().join("stat")).ok());
-    *known = (count, files.map(|file| Thread(file, Cell::new(0))).collect());
-    true
+fn lock() -> MutexGuard<'static, Threads> {
+    THREADS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Thread {
-    /// Whether it runs; `None` if it has ended.
-    fn runs(&self) -> Option<bool> {
-        let mut line = [0; 64];
-        let len = self.0.read_at(&mut line, 0).ok().filter(|len| *len > 0)?;
-        let mut at = self.1.get();
-        if at < 2 || line[at - 2..at] != *b") " {
-            at = line[..len].windows(2).position(|w| w == b") ")? + 2;
-            self.1.set(at);
-        }
-        Some(!b"SZX".contains(line.get(at)?))
+/// Whether the calling thread is one of those that run one at a time.
+pub fn takes_part() -> bool {
+    ON.load(Relaxed) && OWN.try_with(Cell::get).is_ok_and(|own| own != NONE)
+}
+
+/// From now on the calling thread and all that it starts run one at a time.
+pub fn start(seed: u64) {
+    let mut threads = lock();
+    let own = threads.add();
+    threads.rng = Some(Rng::with_seed(seed));
+    OWN.set(own);
+    ON.store(true, Relaxed);
+}
+
+/// How often threads are interrupted where they call the operating system, of a thousand times.
+pub fn interrupt(per_thousand: u16) {
+    lock().interrupts = per_thousand;
+}
+
+/// Ends the sleeps of all threads at once, from now on or no longer.
+pub fn drain(drains: bool) {
+    let mut threads = lock();
+    threads.drains = drains;
+    if drains {
+        threads.wake(false, |w| w.on == Wait::Time);
     }
 }
 
-/// Notes who wakes threads: the standard library does so by this function.
-///
-/// # Safety
-/// As `syscall(2)`, which takes any number of arguments: more than are passed are read, and ignored
-/// by the kernel.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn syscall(
-    number: c_long,
-    a: c_long,
-    b: c_long,
-    c: c_long,
-    d: c_long,
-    e: c_long,
-    f: c_long,
-) -> c_long {
-    static KNOWN: AtomicUsize = AtomicUsize::new(0);
-    type Call = unsafe extern "C" fn(c_long, ...) -> c_long;
-    // SAFETY: libc's function has this type.
-    let call: Call = unsafe { std::mem::transmute(replaced(c"syscall", &KNOWN)) };
-    // SAFETY: the caller keeps the rules of the call.
-    let done = || unsafe { call(number, a, b, c, d, e, f) };
-    if number != libc::SYS_futex {
-        return done();
+/// The step that another thread or process has to go beyond.
+pub fn step() -> u64 {
+    lock().step
+}
+
+/// Another process may have done something that a thread waits for.
+pub fn steps() {
+    lock().step += 1;
+}
+
+/// Lets others run until what is waited for has happened; `false` if the time was over before.
+pub fn wait(on: Wait, until: Option<i64>) -> bool {
+    let own = OWN.get();
+    let mut threads = lock();
+    if threads.drains && on == Wait::Time {
+        drop(threads);
+        let_others_run();
+        return false;
     }
-    if matches!(b as c_int & 0x7f, libc::FUTEX_WAIT | libc::FUTEX_WAIT_BITSET) {
-        WAITING.fetch_add(1, SeqCst);
-        let woken = done();
-        // Who wakes a thread takes it from the count.
-        if woken != 0 {
-            WAITING.fetch_sub(1, SeqCst);
-        }
-        return woken;
+    if !matches!(on, Wait::Step(_)) {
+        threads.step += 1;
     }
-    WAKES.fetch_add(1, SeqCst);
-    // Meanwhile no thread counts as one that waits.
-    WAITING.fetch_sub(MANY, SeqCst);
-    let woken = done();
-    if woken <= 0 {
-        UNSURE.fetch_add(1, SeqCst);
+    threads.waiting.push(Waiting { thread: own, on, until });
+    threads.all[own].late = false;
+    hand_over(own, threads);
+    !lock().all[own].late
+}
+
+/// Lets others run that have something to do, and then the calling thread.
+pub fn let_others_run() {
+    let own = OWN.get();
+    let mut threads = lock();
+    threads.step += 1;
+    let step = threads.step;
+    threads.wake(false, |w| matches!(w.on, Wait::Step(tried) if tried < step));
+    if threads.ready.is_empty() {
+        return;
     }
-    WAITING.fetch_add(MANY - woken.max(0), SeqCst);
+    threads.ready.push(own);
+    hand_over(own, threads);
+}
+
+/// Lets others run until all of them wait, without any time that passes.
+pub fn come_to_rest() {
+    while takes_part() && !lock().ready.is_empty() {
+        let_others_run();
+    }
+}
+
+/// A place at which the calling thread may be interrupted.
+pub fn point() {
+    if !takes_part() {
+        return;
+    }
+    let interrupted = {
+        let mut threads = lock();
+        let most = threads.interrupts;
+        most > 0 && threads.rng.as_mut().is_some_and(|rng| rng.u16(..1000) < most)
+    };
+    if interrupted {
+        let_others_run();
+    }
+}
+
+/// Wakes at most this many threads that wait at an address. Returns how many.
+pub fn wake(address: usize, mask: u32, most: i64) -> i64 {
+    let mut threads = lock();
+    let mut woken = 0;
+    threads.wake(false, |w| {
+        let is_there = matches!(w.on, Wait::Futex(at, bits) if at == address && bits & mask != 0);
+        let wakes = is_there && woken < most;
+        woken += i64::from(wakes);
+        wakes
+    });
     woken
 }
 
-/// More threads than there are.
-const MANY: i64 = 1 << 20;
+/// A thread is about to be started. Returns its number.
+pub fn added() -> usize {
+    let mut threads = lock();
+    let thread = threads.add();
+    threads.ready.push(thread);
+    thread
+}
 
-/// # Safety
-/// As `pthread_create(3)`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn pthread_create(
-    thread: *mut libc::pthread_t,
-    attributes: *const libc::pthread_attr_t,
-    begin: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void,
-    with: *mut libc::c_void,
-) -> c_int {
-    static KNOWN: AtomicUsize = AtomicUsize::new(0);
-    type Create = unsafe extern "C" fn(
-        *mut libc::pthread_t,
-        *const libc::pthread_attr_t,
-        extern "C" fn(*mut libc::c_void) -> *mut libc::c_void,
-        *mut libc::c_void,
-    ) -> c_int;
-    /// What the thread does, and with what.
-    type Job = (extern "C" fn(*mut libc::c_void) -> *mut libc::c_void, *mut libc::c_void);
-    extern "C" fn counted(job: *mut libc::c_void) -> *mut libc::c_void {
-        // SAFETY: made of a box below, for this thread alone.
-        let (begin, with) = *unsafe { Box::from_raw(job.cast::<Job>()) };
-        let result = begin(with);
-        WAKES.fetch_add(1, SeqCst);
-        LIVE.fetch_sub(1, SeqCst);
-        result
+/// What `pthread_create` said of it.
+pub fn named(thread: usize, handle: libc::pthread_t) {
+    lock().all[thread].handle = handle;
+}
+
+/// The calling thread begins, with this number.
+pub fn begun(thread: usize) {
+    OWN.set(thread);
+    let go = lock_to_read(thread);
+    until_called(go);
+}
+
+/// The calling thread has ended.
+pub fn ended(own: usize) {
+    let mut threads = lock();
+    threads.all[own].over = true;
+    threads.step += 1;
+    let next = threads.next();
+    let go = threads.all[next].go;
+    drop(threads);
+    call(go);
+}
+
+/// Waits until the thread has ended.
+pub fn join(handle: libc::pthread_t) {
+    loop {
+        let threads = lock();
+        let step = threads.step;
+        if threads.all.iter().rev().find(|t| t.handle == handle).is_none_or(|t| t.over) {
+            return;
+        }
+        drop(threads);
+        wait(Wait::Step(step), None);
     }
-    LIVE.fetch_add(1, SeqCst);
-    let job: *mut Job = Box::into_raw(Box::new((begin, with)));
-    // SAFETY: libc's function has this type.
-    let create: Create = unsafe { std::mem::transmute(replaced(c"pthread_create", &KNOWN)) };
-    // SAFETY: the caller keeps the rules of `pthread_create`.
-    let done = unsafe { create(thread, attributes, counted, job.cast()) };
-    if done != 0 {
-        LIVE.fetch_sub(1, SeqCst);
-        // SAFETY: no thread was started that could use it.
-        drop(unsafe { Box::from_raw(job) });
+}
+
+/// Not under the rule that only the running thread looks at the threads: one that begins does not
+/// run yet.
+fn lock_to_read(thread: usize) -> &'static AtomicU32 {
+    lock().all[thread].go
+}
+
+fn hand_over(own: usize, mut threads: MutexGuard<'_, Threads>) {
+    let next = threads.next();
+    let (to, from) = (threads.all[next].go, threads.all[own].go);
+    drop(threads);
+    if next != own {
+        call(to);
+        until_called(from);
     }
-    done
+}
+
+fn call(go: &AtomicU32) {
+    go.store(1, Release);
+    hooks::futex_wake(go);
+}
+
+fn until_called(go: &AtomicU32) {
+    while go.swap(0, Acquire) == 0 {
+        hooks::futex_wait(go, 0);
+    }
+}
+
+impl Threads {
+    const fn new() -> Threads {
+        Threads {
+            all: Vec::new(),
+            ready: Vec::new(),
+            waiting: Vec::new(),
+            step: 0,
+            drains: false,
+            rng: None,
+            interrupts: 0,
+        }
+    }
+
+    fn add(&mut self) -> usize {
+        let go = Box::leak(Box::new(AtomicU32::new(0)));
+        self.all.push(Thread { go, late: false, over: false, handle: 0 });
+        self.all.len() - 1
+    }
+
+    /// Makes those threads ready that wait for this.
+    fn wake(&mut self, late: bool, mut which: impl FnMut(&Waiting) -> bool) {
+        let Threads { all, ready, waiting, .. } = self;
+        waiting.retain(|w| {
+            let wakes = which(w);
+            if wakes {
+                all[w.thread].late = late;
+                ready.push(w.thread);
+            }
+            !wakes
+        });
+    }
+
+    /// The thread that runs next. The clock jumps until there is one.
+    fn next(&mut self) -> usize {
+        loop {
+            if !self.ready.is_empty() {
+                let count = self.ready.len();
+                let at = self.rng.as_mut().map_or(0, |rng| if count > 1 { rng.usize(..count) } else { 0 });
+                return self.ready.remove(at);
+            }
+            let step = self.step;
+            self.wake(false, |w| match w.on {
+                Wait::Events(epoll) => hooks::has_events(epoll),
+                Wait::Step(tried) => tried < step,
+                Wait::Futex(..) | Wait::Time => false,
+            });
+            if !self.ready.is_empty() {
+                continue;
+            }
+            let ends = self.waiting.iter().filter_map(|w| w.until);
+            let Some(end) = ends.chain(clock::next_timer()).min() else {
+                eprintln!("no thread can go on: {:?}", self.waiting);
+                std::process::abort();
+            };
+            let now = clock::jump_to(end);
+            self.wake(true, |w| w.until.is_some_and(|until| until <= now));
+        }
+    }
 }

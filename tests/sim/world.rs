@@ -19,13 +19,15 @@ use lsfast::replicate::{
     Vitals,
 };
 
-use super::app::{Answer, App, State, ask_alone};
+use super::app::{Answer, App, Pause, State, ask_alone};
 use super::bucket::Bucket;
 use super::claims::Frozen;
-use super::clock;
+use super::disk;
+use super::manners::Manners;
 use super::place::{Copy, Files, Place};
 use super::plan::Plan;
 use super::rival::Rival;
+use super::threads;
 
 /// How long, by the clock of the simulation, lsfast may take to store what is committed when
 /// nothing fails any more.
@@ -65,6 +67,8 @@ pub enum Life {
     Once,
     /// Against a store that answers what is read, and refuses what is written.
     Refused,
+    /// With more changes than memory.
+    Large,
 }
 
 /// How far lsfast is with a replica that was exchanged under it.
@@ -83,6 +87,8 @@ pub struct World {
     pub dir: PathBuf,
     pub db: PathBuf,
     pub place: Place,
+    /// Where the second replica is.
+    pub second: Option<Place>,
     pub app: Option<App>,
     /// The database as the application sees it.
     pub present: State,
@@ -103,6 +109,8 @@ pub struct World {
     pub failed: bool,
     /// The same, at any time before.
     pub failed_once: bool,
+    /// lsfast has opened the database in this run.
+    pub follows: bool,
     /// A stored file was changed.
     pub spoiled: bool,
     /// The wall clock was set.
@@ -129,12 +137,20 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, dir: PathBuf, app: App) -> World {
+    pub fn new(seed: u64, dir: PathBuf) -> World {
         let mut rng = Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed);
         let plan = Plan::new(&mut rng);
+        if plan.power {
+            disk::start(&disk::notes_of(&dir));
+        }
+        let second = plan.second.then(|| {
+            let faults = [0, 3, 10][rng.usize(..3)];
+            let manners = Manners { page: 1000, faults, ..Manners::default() };
+            Place::Bucket(Bucket::new("second", rng.u64(..), manners))
+        });
         let place = match plan.directory {
             true => Place::Directory(dir.join("replica")),
-            false => Place::Bucket(Bucket::new(rng.u64(..), plan.manners)),
+            false => Place::Bucket(Bucket::new("bucket", rng.u64(..), plan.manners)),
         };
         World {
             plan,
@@ -142,7 +158,8 @@ impl World {
             db: dir.join("app.db"),
             dir,
             place,
-            app: Some(app),
+            second,
+            app: None,
             present: State::default(),
             existed: HashSet::new(),
             stored: None,
@@ -152,6 +169,7 @@ impl World {
             missed: None,
             failed: false,
             failed_once: false,
+            follows: false,
             spoiled: false,
             clock_moved: false,
             reader: false,
@@ -169,13 +187,9 @@ impl World {
         }
     }
 
-    /// Gives the application back, for the next history.
-    pub fn into_app(self) -> Option<App> {
-        self.app
-    }
-
     pub fn run(&mut self) -> Result<(), String> {
         let begun = tokio::time::Instant::now();
+        threads::interrupt(self.plan.interrupts);
         self.open()?;
         for life in 1..=self.plan.lives {
             let is_last = life == self.plan.lives;
@@ -226,8 +240,8 @@ impl World {
         if answer.wal > bound && !self.reader {
             return Err(format!("the WAL has {} bytes after \"{what}\", more than {bound}", answer.wal));
         }
-        if answer.slowest > Duration::from_secs(5) {
-            return Err(format!("a commit took {:?}", answer.slowest));
+        if answer.slept > Duration::from_secs(5) {
+            return Err(format!("the application waited {:?} in \"{what}\"", answer.slept));
         }
         Ok(())
     }
@@ -235,6 +249,7 @@ impl World {
     /// Lets the application do something while nothing else runs.
     pub fn alone(&mut self, line: &str) -> Result<(), String> {
         self.tell(format!("app: {line}"));
+        threads::come_to_rest();
         let app = self.app.get_or_insert_with(App::start);
         let answer = ask_alone(app, line);
         self.note(line, answer)
@@ -245,12 +260,27 @@ impl World {
         self.alone(&self.opening(&self.db))
     }
 
+    /// The application opens the database that it had open before, and finds a state of it.
+    pub fn reopen(&mut self, after: &str) -> Result<(), String> {
+        self.reader = false;
+        let line = self.opening(&self.db);
+        self.tell(format!("app: {line}"));
+        let app = self.app.get_or_insert_with(App::start);
+        let answer = ask_alone(app, &line);
+        if let Ok(answer) = &answer
+            && let Some(state) = answer.states.last().filter(|s| s.commits > 0 && !self.existed.contains(s))
+        {
+            return Err(format!("after {after} the database has a state that never existed: {state:?}"));
+        }
+        self.note(&line, answer)
+    }
+
     /// The application is killed, and another one finds all that was committed.
     pub fn kill_app(&mut self) -> Result<(), String> {
         self.tell("the application is killed");
         let before = self.present.commits;
         self.app.take().into_iter().for_each(App::kill);
-        self.open()?;
+        self.reopen("a kill of the application")?;
         match self.present.commits {
             n if n < before => {
                 Err(format!("{before} commits before a kill of the application, {n} after it"))
@@ -273,26 +303,37 @@ impl World {
     /// Lets the application do something while lsfast runs.
     pub async fn work_meanwhile(&mut self, line: &str) -> Result<(), String> {
         self.tell(format!("app, meanwhile: {line}"));
-        let app = self.app.get_or_insert_with(App::start);
-        let failed = |e: std::io::Error| format!("{line}: {e}");
-        let stream = app.stream.try_clone().and_then(tokio::net::UnixStream::from_std).map_err(failed)?;
-        let (text, mut answer) = (format!("{line}\n"), Vec::new());
-        clock::outside(true);
-        let mut sent = 0;
-        while sent < text.len() {
-            stream.writable().await.map_err(failed)?;
-            sent += stream.try_write(&text.as_bytes()[sent..]).unwrap_or(0);
-        }
-        while answer.last() != Some(&b'\n') {
-            stream.readable().await.map_err(failed)?;
-            match stream.try_read_buf(&mut answer) {
-                Ok(0) => return Err(format!("{line}: the application has ended")),
-                Err(e) if e.kind() != std::io::ErrorKind::WouldBlock => return Err(failed(e)),
-                _ => {}
+        let mut app = self.app.take().unwrap_or_else(App::start);
+        let (seed, chance) = (self.rng.u32(..), [3, 30, 300][self.rng.usize(..3)]);
+        app.tell(&format!("@{seed},{chance} {line}"))?;
+        let mut slept = Duration::ZERO;
+        let answer = loop {
+            match app.hear(slept) {
+                Ok(Ok(answer)) => break Ok(answer),
+                Err(e) => break Err(e),
+                Ok(Err(Pause::Sleep(time))) => {
+                    slept += time;
+                    tokio::time::sleep(time).await;
+                }
+                Ok(Err(Pause::Point)) => self.let_lsfast_run().await,
             }
+            app.tell("go")?;
+        };
+        self.app = Some(app);
+        self.note(line, answer)
+    }
+
+    /// The application pauses, and lsfast goes on: some turns of its loop, or for a while.
+    async fn let_lsfast_run(&mut self) {
+        match self.rng.u8(..8) {
+            0..5 => {
+                for _ in 0..self.rng.u8(1..12) {
+                    tokio::task::yield_now().await;
+                }
+            }
+            5 | 6 => tokio::time::sleep(Duration::from_millis(self.rng.u64(1..50))).await,
+            _ => tokio::time::sleep(Duration::from_millis(self.rng.u64(100..3000))).await,
         }
-        clock::outside(false);
-        self.note(line, Answer::read(&String::from_utf8_lossy(&answer)))
     }
 
     pub fn options(&self, db: &Path, observer: Observer, vitals: Arc<Vitals>, once: bool) -> Options {
@@ -311,9 +352,18 @@ impl World {
             bytes_per_second: 1 << 30,
             clock: Arc::new(SystemTimeline),
         });
-        let replica = ReplicaOptions { store: self.place.store(), sync_interval, history, verification };
+        let mut replicas = Vec::new();
+        let of_both = self.second.iter().filter(|_| db == self.db);
+        for place in std::iter::once(&self.place).chain(of_both) {
+            replicas.push(ReplicaOptions {
+                store: place.store(),
+                sync_interval,
+                history: history.clone(),
+                verification: verification.clone(),
+            });
+        }
         Options {
-            databases: vec![DatabaseOptions::new(db, vec![replica])],
+            databases: vec![DatabaseOptions::new(db, replicas)],
             directories: Vec::new(),
             once: once.then_some(Once { snapshot: self.plan.short, retention: self.plan.short }),
             safety_tick: self.plan.safety_tick,
@@ -328,13 +378,20 @@ impl World {
     /// Starts lsfast, and ends it by a kill or as asked.
     pub fn live(&mut self, life: Life) -> Result<(), String> {
         self.counts.lives += 1;
-        (self.missed, self.failed) = (None, false);
+        (self.missed, self.failed, self.follows) = (None, false, false);
         let is_last = life == Life::Last;
         if is_last {
             self.heal();
+        } else if let Place::Bucket(bucket) = &self.place
+            && self.plan.manners.faults > 0
+            && self.rng.u8(..4) == 0
+        {
+            bucket.swallow();
         }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
+            // A thread costs more than all that it does in a history.
+            .thread_keep_alive(PATIENCE)
             .build()
             .map_err(|e| format!("a runtime: {e}"))?;
         let local = tokio::task::LocalSet::new();
@@ -342,7 +399,7 @@ impl World {
         let (control, requests) = replicate::control();
         let durable = Arc::clone(&self.durable);
         let observer: Observer = Arc::new(move |event| {
-            if let Event::Durable { txid, .. } = event {
+            if let Event::Durable { replica: 0, txid, .. } = event {
                 durable.fetch_max(txid.0, Relaxed);
             }
         });
@@ -361,6 +418,7 @@ impl World {
             match life {
                 Life::Last => self.come_to_an_end(&control, &pipeline).await?,
                 Life::Refused => self.refused(&control).await?,
+                Life::Large => self.large(&control).await?,
                 Life::Once => {
                     let ended = tokio::time::timeout(PATIENCE, pipeline).await;
                     return ended.map(drop).map_err(|_| "--once does not end".to_owned());
@@ -375,11 +433,10 @@ impl World {
                 .map_err(|_| "lsfast does not stop".to_owned())?
                 .map_err(|e| format!("lsfast panicked: {e}"))
         });
-        clock::outside(false);
-        clock::drain(true);
+        threads::drain(true);
         drop(local);
         drop(runtime);
-        clock::drain(false);
+        threads::drain(false);
         self.rival.iter_mut().for_each(|r| r.stopper = None);
         self.tell(format!("lsfast has ended ({:?})", ended.borrow()));
         result?;
@@ -395,8 +452,10 @@ impl World {
     fn heal(&mut self) {
         self.tell("all faults end");
         self.before_last = self.present.commits;
-        if let Place::Bucket(bucket) = &self.place {
-            bucket.change_manners(|m| (m.faults, m.is_down, m.refuses) = (0, false, None));
+        for place in std::iter::once(&self.place).chain(&self.second) {
+            if let Place::Bucket(bucket) = place {
+                bucket.change_manners(|m| (m.faults, m.is_down, m.refuses) = (0, false, None));
+            }
         }
     }
 }

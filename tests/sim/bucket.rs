@@ -29,8 +29,12 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub struct Object {
     pub body: Bytes,
     pub written: Millis,
-    pub meta: Vec<(String, String)>,
+    pub tag: String,
+    pub meta: Meta,
 }
+
+/// The metadata of an object.
+type Meta = Vec<(String, String)>;
 
 /// The objects by key.
 pub type Objects = BTreeMap<String, Object>;
@@ -46,6 +50,8 @@ struct Inner {
     trace: Vec<String>,
     /// After this many further writes one never gets an answer, carried out or not.
     trap: Option<(u8, bool)>,
+    /// Uploads in parts: their metadata, and their parts.
+    uploads: BTreeMap<String, (Meta, BTreeMap<u32, Bytes>)>,
     /// The next write, if it is a batch, is answered as if it were stored, and is not.
     swallows: bool,
 }
@@ -91,6 +97,7 @@ impl Bucket {
             calm: false,
             trace: Vec::new(),
             trap: None,
+            uploads: BTreeMap::new(),
             swallows: false,
         };
         Bucket(Arc::new(Mutex::new(inner)), Arc::default(), name)
@@ -345,6 +352,9 @@ impl Inner {
         if let Some((status, code, words)) = self.manners.refusal(method, &header) {
             return reply(status, format!("<Error><Code>{code}</Code><Message>{words}</Message></Error>"));
         }
+        if let Some(answer) = self.in_parts(method, &key, headers, body, &of) {
+            return answer;
+        }
         let answer = match *method {
             Method::GET if key.is_empty() => answers::list(&self.objects, &self.manners, self.calm, &of),
             Method::PUT => {
@@ -361,11 +371,9 @@ impl Inner {
                         None => return error(404, "NoSuchKey"),
                     },
                 };
-                let meta = headers.iter().filter(|(name, _)| name.as_str().starts_with("x-amz-meta-"));
-                let meta =
-                    meta.filter_map(|(n, v)| Some((n.to_string(), v.to_str().ok()?.to_owned()))).collect();
+                let meta = meta_of(headers);
                 let tag = etag(&body, self.manners.md5);
-                self.objects.insert(key, Object { body, written: self.now(), meta });
+                self.objects.insert(key, Object { body, written: self.now(), tag: tag.clone(), meta });
                 let words = source.map_or_else(String::new, |_| {
                     format!(
                         "<CopyObjectResult><ETag>{}</ETag></CopyObjectResult>",
@@ -376,7 +384,7 @@ impl Inner {
             }
             Method::GET | Method::HEAD => match self.objects.get(&key) {
                 None => error(404, "NoSuchKey"),
-                Some(object) => get(object, headers, self.manners.md5),
+                Some(object) => get(object, headers),
             },
             Method::POST if query.iter().any(|(n, _)| *n == "delete") && !self.manners.deletes_one => {
                 let text = String::from_utf8_lossy(body).into_owned();
@@ -396,4 +404,55 @@ impl Inner {
             .and_then(|d| jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&d).ok());
         with(answer, "date", &date.unwrap_or_default())
     }
+
+    /// Requests of an upload in parts.
+    fn in_parts(
+        &mut self,
+        method: &Method,
+        key: &str,
+        headers: &HeaderMap,
+        body: &Bytes,
+        of: &dyn Fn(&str) -> Option<String>,
+    ) -> Option<Response<Answer>> {
+        if *method == Method::POST && of("uploads").is_some() {
+            let id = format!("{}", self.uploads.len() + 1);
+            let words = format!("<InitiateMultipartUploadResult><UploadId>{id}</UploadId>");
+            self.uploads.insert(id, (meta_of(headers), BTreeMap::new()));
+            return Some(reply(200, words + "</InitiateMultipartUploadResult>"));
+        }
+        let id = of("uploadId")?;
+        let Some((meta, parts)) = self.uploads.get_mut(&id) else {
+            return Some(error(404, "NoSuchUpload"));
+        };
+        Some(match *method {
+            Method::PUT => {
+                parts.insert(of("partNumber").and_then(|n| n.parse().ok()).unwrap_or(0), body.clone());
+                with(reply(200, ""), "etag", &etag(body, self.manners.md5))
+            }
+            Method::DELETE => {
+                self.uploads.remove(&id);
+                reply(204, "")
+            }
+            _ => {
+                let conditional =
+                    header(headers, "if-none-match").is_some() && !self.manners.ignores_conditions;
+                if conditional && self.objects.contains_key(key) {
+                    return Some(error(412, "PreconditionFailed"));
+                }
+                let (meta, all) = (meta.clone(), parts.values().flatten().copied().collect::<Vec<u8>>());
+                let tag = format!("{}-{}\"", etag(&all, self.manners.md5).trim_end_matches('"'), parts.len());
+                self.uploads.remove(&id);
+                let object = Object { body: all.into(), written: self.now(), tag: tag.clone(), meta };
+                self.objects.insert(key.to_owned(), object);
+                let tag = tag.replace('"', "&quot;");
+                let words = format!("<CompleteMultipartUploadResult><ETag>{tag}</ETag>");
+                reply(200, words + "</CompleteMultipartUploadResult>")
+            }
+        })
+    }
+}
+
+fn meta_of(headers: &HeaderMap) -> Meta {
+    let meta = headers.iter().filter(|(name, _)| name.as_str().starts_with("x-amz-meta-"));
+    meta.filter_map(|(n, v)| Some((n.to_string(), v.to_str().ok()?.to_owned()))).collect()
 }

@@ -77,10 +77,13 @@ pub fn next_timer() -> Option<i64> {
     lock(&TIMERS).iter().map(|(_, at)| *at).min()
 }
 
-/// Moves the clock, and lets the timers expire that are due then. Returns the time.
-pub fn jump_to(end: i64) -> i64 {
+/// Moves the clock, and lets the timers expire that are due then. Returns the time, and whether any
+/// has expired.
+pub fn jump_to(end: i64) -> (i64, bool) {
     let now = TIME.fetch_max(end, Relaxed).max(end);
-    lock(&TIMERS).retain(|(fd, at)| {
+    let mut timers = lock(&TIMERS);
+    let before = timers.len();
+    timers.retain(|(fd, at)| {
         if *at <= now {
             let one = 1_u64;
             // SAFETY: the eight bytes outlive the call.
@@ -88,7 +91,7 @@ pub fn jump_to(end: i64) -> i64 {
         }
         *at > now
     });
-    now
+    (now, timers.len() < before)
 }
 
 /// The descriptor is closed.
@@ -148,12 +151,13 @@ pub unsafe extern "C" fn epoll_wait(
     threads::let_others_run();
     let until = (timeout > 0).then(|| now() + i64::from(timeout) * 1_000_000);
     loop {
+        let step = threads::step();
         let found = look(0);
         if found != 0 || timeout == 0 {
             return found;
         }
-        if !threads::wait(Wait::Events(epfd), until) {
-            return look(0);
+        if !threads::wait(Wait::Events(epfd, step), until) {
+            return if threads::step() == step { 0 } else { look(0) };
         }
     }
 }

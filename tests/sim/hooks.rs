@@ -170,8 +170,8 @@ pub unsafe extern "C" fn pthread_create(
         // SAFETY: the caller keeps the rules of `pthread_create`.
         return unsafe { create(thread, attributes, begin, with) };
     }
-    let number = threads::added();
-    let job: *mut Job = Box::into_raw(Box::new((begin, with, number)));
+    let (number, go) = threads::added();
+    let job: *mut Job = Box::into_raw(Box::new((begin, with, number, go)));
     // SAFETY: the caller keeps the rules of `pthread_create`.
     let done = unsafe { create(thread, attributes, run, job.cast()) };
     assert_eq!(done, 0, "a thread is started");
@@ -180,15 +180,15 @@ pub unsafe extern "C" fn pthread_create(
     0
 }
 
-/// What a thread does, with what, and its number.
-type Job = (Begin, *mut c_void, usize);
+/// What a thread does, with what, its number, and what tells it that it may run.
+type Job = (Begin, *mut c_void, usize, &'static AtomicU32);
 type Begin = extern "C" fn(*mut c_void) -> *mut c_void;
 
 /// A thread from its begin to its end.
 extern "C" fn run(job: *mut c_void) -> *mut c_void {
     // SAFETY: made of a box in `pthread_create`, for this thread alone.
-    let (begin, with, number) = *unsafe { Box::from_raw(job.cast::<Job>()) };
-    threads::begun(number);
+    let (begin, with, number, go) = *unsafe { Box::from_raw(job.cast::<Job>()) };
+    threads::begun(number, go);
     // What is destroyed with a key comes after all that Rust destroys at the end of a thread.
     // SAFETY: the key exists from the first call on; the value is a number, and is never read as an
     // address.
@@ -297,6 +297,34 @@ pub unsafe extern "C" fn fcntl(fd: c_int, command: c_int, with: c_long) -> c_int
 pub unsafe extern "C" fn fcntl64(fd: c_int, command: c_int, with: c_long) -> c_int {
     // SAFETY: the caller keeps the rules of `fcntl`.
     unsafe { fcntl(fd, command, with) }
+}
+
+/// As many processors on each machine, because the number of threads depends on it.
+///
+/// # Safety
+/// As `sched_getaffinity(2)`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sched_getaffinity(pid: c_int, len: usize, set: *mut libc::cpu_set_t) -> c_int {
+    if threads::takes_part() {
+        // SAFETY: the caller passes the place for a set of that many bytes, which is more than one.
+        unsafe {
+            set.cast::<u8>().write_bytes(0, len);
+            set.cast::<u8>().write(0b11);
+        }
+        return 0;
+    }
+    let all = [c_long::from(pid), len as c_long, set as c_long, 0, 0, 0];
+    // SAFETY: the caller keeps the rules of `sched_getaffinity`.
+    match unsafe { call(libc::SYS_sched_getaffinity, all) } {
+        -1 => -1,
+        bytes => {
+            // libc's function zeroes what the kernel does not fill.
+            let bytes = usize::try_from(bytes).unwrap_or(len);
+            // SAFETY: the rest of the caller's set.
+            unsafe { set.cast::<u8>().add(bytes).write_bytes(0, len.saturating_sub(bytes)) };
+            0
+        }
+    }
 }
 
 /// # Safety

@@ -250,6 +250,7 @@ fn worker() {
     let log = Log { lines: Arc::default(), all: std::env::var_os("LSFAST_SIM_TRACE").is_some() };
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(log.clone())).expect("a log");
     let dir = folder_of(std::process::id());
+    processes::prepare();
     for seed in (first..=last).step_by(usize::try_from(step).expect("a step")) {
         let _ = std::fs::remove_dir_all(&dir);
         let _ = std::fs::remove_file(disk::notes_of(&dir));
@@ -300,7 +301,7 @@ fn history(seed: u64, dir: PathBuf, log: &Log, refused: bool) {
     if let place::Place::Bucket(bucket) = &world.place {
         trace.extend(bucket.trace());
     }
-    trace.iter_mut().for_each(|line| *line = line.replace(&folder, "DIR"));
+    trace.iter_mut().for_each(|line| *line = without_folder(line, &folder));
     if tells || result.is_err() {
         eprintln!("seed {seed}: {:?}", world.plan);
         let skipped = if tells { world.story.len() } else { 0 };
@@ -326,6 +327,21 @@ fn history(seed: u64, dir: PathBuf, log: &Log, refused: bool) {
     );
     // Nothing is dropped: the process ends.
     std::mem::forget(world);
+}
+
+/// The line without what depends on the folder of this process: its path, and the hash of that of a
+/// replica, by which its state folder is named.
+fn without_folder(line: &str, folder: &str) -> String {
+    const HOME: &str = ".app.db-lsfast/";
+    let mut line = line.replace(folder, "DIR");
+    let mut from = 0;
+    while let Some(at) = line[from..].find(HOME) {
+        from += at + HOME.len();
+        if line.get(from..from + 16).is_some_and(|name| name.bytes().all(|b| b.is_ascii_hexdigit())) {
+            line.replace_range(from..from + 16, "REPLICA");
+        }
+    }
+    line
 }
 
 /// The folder of a process: in memory, where there is such a file system.

@@ -19,6 +19,18 @@ use super::{app, clock};
 /// The parent of this history, and where its applications connect to.
 static PARENT: Mutex<Option<(BufReader<UnixStream>, UnixListener)>> = Mutex::new(None);
 
+/// What is only of use where a process runs for long costs a history much: large pages of memory,
+/// which are zeroed, and a heap for each thread.
+pub fn prepare() {
+    // SAFETY: both take numbers only.
+    unsafe {
+        libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 30);
+    }
+}
+
 /// Runs `history` in a process of its own. Returns its exit code, or the signal that has ended it.
 pub fn run(history: impl FnOnce() -> c_int) -> Result<(), String> {
     let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");

@@ -35,8 +35,8 @@ const NONE: usize = usize::MAX;
 pub enum Wait {
     /// Another thread wakes it: the address of a futex, and which wakes count.
     Futex(usize, u32),
-    /// Events of an epoll descriptor.
-    Events(c_int),
+    /// Events of an epoll descriptor that had none at this step.
+    Events(c_int, u64),
     /// Anything that another thread or process does after this step.
     Step(u64),
     /// Nothing else.
@@ -129,7 +129,7 @@ pub fn wait(on: Wait, until: Option<i64>) -> bool {
         let_others_run();
         return false;
     }
-    if !matches!(on, Wait::Step(_)) {
+    if !matches!(on, Wait::Step(_) | Wait::Events(..)) {
         threads.step += 1;
     }
     threads.waiting.push(Waiting { thread: own, on, until });
@@ -187,12 +187,12 @@ pub fn wake(address: usize, mask: u32, most: i64) -> i64 {
     woken
 }
 
-/// A thread is about to be started. Returns its number.
-pub fn added() -> usize {
+/// A thread is about to be started. Returns its number, and what tells it that it may run.
+pub fn added() -> (usize, &'static AtomicU32) {
     let mut threads = lock();
     let thread = threads.add();
     threads.ready.push(thread);
-    thread
+    (thread, threads.all[thread].go)
 }
 
 /// What `pthread_create` said of it.
@@ -200,11 +200,11 @@ pub fn named(thread: usize, handle: libc::pthread_t) {
     lock().all[thread].handle = handle;
 }
 
-/// The calling thread begins, with this number.
-pub fn begun(thread: usize) {
-    OWN.set(thread);
-    let go = lock_to_read(thread);
+/// The calling thread begins, with this number. Until it is called it touches nothing that belongs
+/// to the thread that runs.
+pub fn begun(thread: usize, go: &'static AtomicU32) {
     until_called(go);
+    OWN.set(thread);
 }
 
 /// The calling thread has ended.
@@ -229,12 +229,6 @@ pub fn join(handle: libc::pthread_t) {
         drop(threads);
         wait(Wait::Step(step), None);
     }
-}
-
-/// Not under the rule that only the running thread looks at the threads: one that begins does not
-/// run yet.
-fn lock_to_read(thread: usize) -> &'static AtomicU32 {
-    lock().all[thread].go
 }
 
 fn hand_over(own: usize, mut threads: MutexGuard<'_, Threads>) {
@@ -300,7 +294,7 @@ impl Threads {
             }
             let step = self.step;
             self.wake(false, |w| match w.on {
-                Wait::Events(epoll) => hooks::has_events(epoll),
+                Wait::Events(epoll, looked) => looked < step && hooks::has_events(epoll),
                 Wait::Step(tried) => tried < step,
                 Wait::Futex(..) | Wait::Time => false,
             });
@@ -312,7 +306,8 @@ impl Threads {
                 eprintln!("no thread can go on: {:?}", self.waiting);
                 std::process::abort();
             };
-            let now = clock::jump_to(end);
+            let (now, expired) = clock::jump_to(end);
+            self.step += u64::from(expired);
             self.wake(true, |w| w.until.is_some_and(|until| until <= now));
         }
     }

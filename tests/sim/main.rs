@@ -301,7 +301,7 @@ fn history(seed: u64, dir: PathBuf, log: &Log, refused: bool) {
     if let place::Place::Bucket(bucket) = &world.place {
         trace.extend(bucket.trace());
     }
-    trace.iter_mut().for_each(|line| *line = without_folder(line, &folder));
+    trace.iter_mut().for_each(|line| *line = line.replace(&folder, "DIR"));
     if tells || result.is_err() {
         eprintln!("seed {seed}: {:?}", world.plan);
         let skipped = if tells { world.story.len() } else { 0 };
@@ -327,21 +327,6 @@ fn history(seed: u64, dir: PathBuf, log: &Log, refused: bool) {
     );
     // Nothing is dropped: the process ends.
     std::mem::forget(world);
-}
-
-/// The line without what depends on the folder of this process: its path, and the hash of that of a
-/// replica, by which its state folder is named.
-fn without_folder(line: &str, folder: &str) -> String {
-    const HOME: &str = ".app.db-lsfast/";
-    let mut line = line.replace(folder, "DIR");
-    let mut from = 0;
-    while let Some(at) = line[from..].find(HOME) {
-        from += at + HOME.len();
-        if line.get(from..from + 16).is_some_and(|name| name.bytes().all(|b| b.is_ascii_hexdigit())) {
-            line.replace_range(from..from + 16, "REPLICA");
-        }
-    }
-    line
 }
 
 /// The folder of a process: in memory, where there is such a file system.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use fastrand::Rng;
-use lsfast::store::{FileStore, Store};
+use lsfast::store::{FileStore, Forward, Store};
 
 use super::bucket::{Bucket, Objects};
 use super::manners::Manners;
@@ -82,12 +82,27 @@ pub fn put_files(dir: &Path, files: &Files) {
     }
 }
 
+/// The store in a directory, whose identity is the same in each process: the moments of compactions
+/// and verifications depend on it.
+#[derive(Debug)]
+struct Named(FileStore);
+
+impl Forward for Named {
+    fn inner(&self) -> &dyn Store {
+        &self.0
+    }
+
+    fn identity(&self) -> String {
+        "file:///replica".to_owned()
+    }
+}
+
 impl Place {
     /// A client of a new process.
     pub fn store(&self) -> Arc<dyn Store> {
         match self {
             Place::Bucket(bucket) => bucket.store(),
-            Place::Directory(dir) => Arc::new(FileStore::new(dir)),
+            Place::Directory(dir) => Arc::new(Named(FileStore::new(dir))),
         }
     }
 

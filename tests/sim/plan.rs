@@ -89,8 +89,7 @@ impl Plan {
             verifies: rng.u8(..3) == 0,
             // Without any flush SQLite itself promises nothing.
             power: synchronous > 0 && rng.u8(..3) == 0,
-            // Two names that depend on the folder would come in an order that depends on it.
-            second: !directory && rng.u8(..4) == 0,
+            second: rng.u8(..4) == 0,
             interrupts: pick(rng, &[0, 5, 50, 500]),
         }
     }

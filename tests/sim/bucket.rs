@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 
 use super::answers::{self, Answer, error, etag, get, header, reply, with};
 use super::manners::Manners;
+use super::tells;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -190,6 +191,9 @@ impl Bucket {
                     body.len(),
                     fault.map_or_else(String::new, |f| format!(" {f:?}"))
                 );
+                if tells() {
+                    eprintln!("  {line}");
+                }
                 inner.trace.push(line);
             }
             fault

@@ -42,7 +42,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use tracing::Level;
@@ -278,7 +278,6 @@ fn history(seed: u64, dir: PathBuf, log: &Log, refused: bool) {
     app::seed_sqlite(seed);
     // Retries and names of writers are random.
     fastrand::seed(seed);
-    let tells = std::env::var_os("LSFAST_SIM_TELL").is_some();
     let folder = dir.display().to_string();
     let mut world = World::new(seed, dir);
     // Some seeds are these scenarios instead of a random history.
@@ -302,10 +301,10 @@ fn history(seed: u64, dir: PathBuf, log: &Log, refused: bool) {
         trace.extend(bucket.trace());
     }
     trace.iter_mut().for_each(|line| *line = line.replace(&folder, "DIR"));
-    if tells || result.is_err() {
+    if tells() || result.is_err() {
         eprintln!("seed {seed}: {:?}", world.plan);
-        let skipped = if tells { world.story.len() } else { 0 };
-        trace.iter().skip(skipped).for_each(|line| eprintln!("  {line}"));
+        let untold = if tells() { &[][..] } else { &trace[..] };
+        untold.iter().for_each(|line| eprintln!("  {line}"));
         eprintln!("seed {seed}: {:?} real", clock::real() - begun);
     }
     if let Err(why) = &result {
@@ -327,6 +326,12 @@ fn history(seed: u64, dir: PathBuf, log: &Log, refused: bool) {
     );
     // Nothing is dropped: the process ends.
     std::mem::forget(world);
+}
+
+/// Whether what happens is printed as it happens.
+pub fn tells() -> bool {
+    static TELLS: OnceLock<bool> = OnceLock::new();
+    *TELLS.get_or_init(|| std::env::var_os("LSFAST_SIM_TELL").is_some())
 }
 
 /// The folder of a process: in memory, where there is such a file system.
@@ -352,6 +357,9 @@ impl<S: tracing::Subscriber> Layer<S> for Log {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
         let mut text = Text(format!("{} {}", event.metadata().level(), event.metadata().target()));
         event.record(&mut text);
+        if tells() {
+            eprintln!("  {}", text.0);
+        }
         if let Ok(mut lines) = self.lines.lock() {
             lines.push(text.0);
         }

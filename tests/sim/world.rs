@@ -27,7 +27,7 @@ use super::manners::Manners;
 use super::place::{Copy, Files, Place};
 use super::plan::Plan;
 use super::rival::Rival;
-use super::threads;
+use super::{tells, threads};
 
 /// How long, by the clock of the simulation, lsfast may take to store what is committed when
 /// nothing fails any more.
@@ -132,8 +132,6 @@ pub struct World {
     pub earlier_replica: Option<Copy>,
     pub counts: Counts,
     pub story: Vec<String>,
-    /// Whether each line of the story is printed as it happens.
-    pub tells: bool,
 }
 
 impl World {
@@ -183,7 +181,6 @@ impl World {
             earlier_replica: None,
             counts: Counts::default(),
             story: Vec::new(),
-            tells: std::env::var_os("LSFAST_SIM_TELL").is_some(),
         }
     }
 
@@ -211,7 +208,7 @@ impl World {
 
     pub fn tell(&mut self, line: impl Into<String>) {
         let line = line.into();
-        if self.tells {
+        if tells() {
             eprintln!("  {line}");
         }
         self.story.push(line);

@@ -21,9 +21,12 @@ use tokio::sync::Notify;
 
 use super::answers::{self, Answer, error, etag, get, header, reply, with};
 use super::manners::Manners;
-use super::tells;
+use super::{give_up, tells};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Requests of one history. One that asks for more would never end.
+const REQUESTS_MAX: u64 = 20_000;
 
 /// An object: its content, when it was written, and the metadata that came with it.
 #[derive(Debug, Clone)]
@@ -183,6 +186,9 @@ impl Bucket {
             };
             if !inner.calm {
                 inner.requests += 1;
+                if inner.requests > REQUESTS_MAX {
+                    give_up(&format!("{REQUESTS_MAX} requests, the last one {} {}", head.method, head.uri));
+                }
                 let line = format!(
                     "{} {} {} {}{}",
                     inner.now(),

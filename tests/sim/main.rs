@@ -73,8 +73,8 @@ const REPORT: &str = "sim: ";
 
 /// A history that takes longer than this, in real time, hangs; and one of those that are run until
 /// one fails.
-const LONGEST: Duration = Duration::from_secs(240);
-const LONGEST_OF_FIRST: Duration = Duration::from_secs(100);
+const LONGEST: Duration = Duration::from_secs(120);
+const LONGEST_OF_FIRST: Duration = Duration::from_secs(60);
 
 /// Lines of the log at the level of warnings that one start of lsfast may write.
 const LINES_MAX: u64 = 60;
@@ -269,9 +269,20 @@ fn worker() {
     let _ = std::fs::remove_file(disk::notes_of(&dir));
 }
 
+/// The seed of the history of this process.
+static SEED: AtomicU64 = AtomicU64::new(0);
+
+/// Ends a history that would not end by itself.
+pub fn give_up(why: &str) -> ! {
+    let seed = SEED.load(Ordering::Relaxed);
+    println!("{REPORT}failed {seed}: {why}");
+    processes::leave()
+}
+
 /// Runs one history, and reports how it ended.
 fn history(seed: u64, dir: PathBuf, log: &Log, refused: bool) {
     let begun = clock::real();
+    SEED.store(seed, Ordering::Relaxed);
     hooks::start(seed);
     clock::start();
     threads::start(seed);

@@ -285,7 +285,10 @@ impl Planner<'_> {
     fn snapshot(&self) -> Next {
         let Some(due) = self.snapshot_due() else { return Next::Wait(None) };
         let position = self.inventory.position();
-        let same = self.inventory.all().find(|s| s.id.min.0 == 1 && s.id.max == position);
+        // Where the newest state is broken, no stored file makes it whole: the one that ends at the
+        // last sound batch may be the newest image itself.
+        let is_whole = |s: &&Stored| s.id.min.0 == 1 && s.id.max == position;
+        let same = self.inventory.all().find(is_whole).filter(|_| !self.inventory.is_broken());
         self.at(Kind::Write(Level::SNAPSHOT), due, || match same {
             Some(&from) => Job::Copy { from, to: image_id(position) },
             None => Job::Snapshot,

@@ -3,6 +3,7 @@
 //! Some policies and gateways allow GET and refuse HEAD. There a GET of the first byte has the same
 //! headers in its answer, and replaces HEAD for the rest of the process.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED};
@@ -78,17 +79,26 @@ impl Inner {
             Err(failure) if failure.class == Class::Final(ErrorKind::NotFound) => Ok(None),
             Err(failure) if matches!(failure.status(), Some(403 | 405 | 501)) => {
                 // An object that is not there proves nothing: some stores answer 404 to whatever a
-                // policy does not allow.
-                let Ok(Some(found)) = self.head_by_get(&get_call(key, 0..1)).await else {
-                    return Err(self.error(&call, failure));
+                // policy does not allow. It does where another object answers.
+                let found = match self.head_by_get(&get_call(key, 0..1)).await {
+                    Ok(Some(found)) => Some(found),
+                    Ok(None) if self.shows_listed().await => None,
+                    _ => return Err(self.error(&call, failure)),
                 };
                 if !self.client.refused.head.swap(true, Ordering::Relaxed) {
                     tracing::debug!(replica = %self.url, error = %failure, "the store refuses HEAD: GET of one byte is sent from now on");
                 }
-                Ok(Some(found))
+                Ok(found)
             }
             Err(failure) => Err(self.error(&call, failure)),
         }
+    }
+
+    /// Whether a GET shows an object that a listing has named.
+    async fn shows_listed(&self) -> bool {
+        let listed = *self.listed_last.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(id) = listed else { return false };
+        matches!(self.head_by_get(&get_call(&self.key(id), 0..1)).await, Ok(Some(_)))
     }
 
     /// Looks an object up by reading its first byte.

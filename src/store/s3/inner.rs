@@ -9,6 +9,7 @@ use super::extras::Extras;
 use super::options::ClientOptions;
 use super::sign::SigningKey;
 use super::written::Written;
+use crate::base::LtxId;
 use crate::config::S3Location;
 
 /// A replica in a bucket, with its client and what is known of it.
@@ -21,6 +22,8 @@ pub(super) struct Inner {
     pub(super) signing_key: SigningKey,
     /// Whether a listing has shown an object of this replica under its own name.
     pub(super) listed: AtomicBool,
+    /// An object that the last listing has named.
+    pub(super) listed_last: Mutex<Option<LtxId>>,
     /// Whether a listing has shown that the store does not begin where it is told to.
     pub(super) lists_whole: AtomicBool,
     pub(super) written: Mutex<Option<Written>>,

@@ -1,5 +1,6 @@
 //! ListObjectsV2, over all pages.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use http::Method;
@@ -95,8 +96,9 @@ impl Inner {
 
     /// Remembers that the store lists objects of this replica under their own names.
     pub(super) fn note_listed(&self, found: &Listing) {
-        if !found.files.is_empty() {
+        if let Some(last) = found.files.last() {
             self.listed.store(true, Ordering::Relaxed);
+            *self.listed_last.lock().unwrap_or_else(PoisonError::into_inner) = Some(last.id);
         }
     }
 

@@ -53,10 +53,18 @@ impl S3Store {
             options.transfers = usize::try_from(wanted).map_or(TRANSFERS_MAX, |n| n.clamp(1, TRANSFERS_MAX));
         }
         let (url, location, signing_key) = (url.to_owned(), location.clone(), SigningKey::default());
-        let (listed, lists_whole, written) =
-            (AtomicBool::new(false), AtomicBool::new(false), Mutex::default());
-        let inner =
-            Inner { url, location, options, extras, client, signing_key, listed, lists_whole, written };
+        let inner = Inner {
+            url,
+            location,
+            options,
+            extras,
+            client,
+            signing_key,
+            listed: AtomicBool::new(false),
+            listed_last: Mutex::default(),
+            lists_whole: AtomicBool::new(false),
+            written: Mutex::default(),
+        };
         Ok(S3Store { inner: Arc::new(inner) })
     }
 

@@ -1,7 +1,7 @@
 //! Policies and gateways that refuse a part of S3: optional headers with a 403, or HEAD alone. And
 //! a store that keeps half of a part.
 
-use lsfast::store::{ErrorKind, Store as _};
+use lsfast::store::{ErrorKind, Scope, Store as _};
 
 use super::faults::{answer, impatient, patient};
 use super::{at, content, new, raw};
@@ -80,6 +80,22 @@ async fn where_head_is_refused_a_get_of_one_byte_replaces_it() {
         assert!(store.get(at(9, 1, 1), 0..u64::MAX).await.unwrap() == content(1000, 1));
         assert_eq!(store.head(raw(2)).await.unwrap(), None);
         assert_eq!(proxy.count("HEAD"), heads, "it is learnt");
+    }
+}
+
+/// With such a policy a start whose replica had another writer's batches asked for the next one, and
+/// took the refusal for wrong keys. Nothing was stored any more.
+#[tokio::test]
+async fn where_head_is_refused_an_object_that_is_not_there_is_missing() {
+    for status in [403, 405] {
+        let (_server, proxy) = servers();
+        proxy.always(move |seen: &Seen| (seen.method == "HEAD").then(|| answer(status, &[], "")));
+        let before = open(&url(proxy.addr, "db"), &impatient());
+        before.put(raw(1), vec![content(1000, 1)], new()).await.unwrap();
+        let store = open(&url(proxy.addr, "db"), &impatient());
+        assert!(store.head(raw(2)).await.is_err(), "nothing shows that GET is allowed");
+        assert_eq!(store.list(Scope::All).await.unwrap().len(), 1);
+        assert_eq!(store.head(raw(2)).await.unwrap(), None);
     }
 }
 

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::world::World;
 use crate::base::{Level, LtxId, Txid, limits};
+use crate::replicate::Once;
 use crate::replicate::history::cache::Cache;
+use crate::replicate::history::plan::{Job, Next};
 use crate::replicate::history::{HistoryOptions, mend, mendable};
 use crate::restore::damage::Damaged;
 use crate::store::Store as _;
@@ -85,6 +87,24 @@ fn a_damaged_batch_does_not_stop_the_levels_and_its_loss_is_known() {
         world.pass(2 * limits::BACKOFF_MAX).await;
         assert!(!world.feed.is_broken());
         assert!(world.store.level(9).iter().any(|(_, to)| *to > lost), "{:?}", world.store.level(9));
+    });
+}
+
+/// The newest batch was found to be damaged, and the newest image ended right before it. That image
+/// was copied onto itself, again and again without a pause.
+#[test]
+fn the_image_before_a_damaged_batch_is_not_copied_onto_itself() {
+    run(async {
+        let mut world = started(35).await;
+        let once = Once { snapshot: true, retention: false };
+        world.executor.finish(once, world.now).await.unwrap();
+        let before = world.txid();
+        assert_eq!(world.store.level(9).last(), Some(&(1, before)));
+        world.write().await;
+        world.feed.damaged([(id(0, before + 1, before + 1), "a byte is wrong".to_owned())]);
+        assert!(world.feed.is_broken());
+        let next = world.executor.next(world.now);
+        assert!(matches!(next, Next::Job(Job::Snapshot)), "{next:?}");
     });
 }
 

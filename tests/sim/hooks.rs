@@ -18,9 +18,14 @@ use super::{app, clock};
 /// What random bytes come from, in a history.
 static RANDOM: Mutex<Option<Rng>> = Mutex::new(None);
 
-/// From now on random bytes are those of a seed.
+/// Processors that this process seems to have.
+static PROCESSORS: AtomicU32 = AtomicU32::new(2);
+
+/// From now on random bytes are those of a seed, and the number of processors, too: one in most
+/// histories, because each further thread of a restore costs a history more than all that it does.
 pub fn start(seed: u64) {
     *clock::lock(&RANDOM) = Some(Rng::with_seed(seed));
+    PROCESSORS.store(if seed.is_multiple_of(4) { 2 } else { 1 }, Relaxed);
 }
 
 /// The function of libc that a definition here replaces.
@@ -299,7 +304,7 @@ pub unsafe extern "C" fn fcntl64(fd: c_int, command: c_int, with: c_long) -> c_i
     unsafe { fcntl(fd, command, with) }
 }
 
-/// As many processors on each machine, because the number of threads depends on it.
+/// The same processors on each machine, because the number of threads depends on it.
 ///
 /// # Safety
 /// As `sched_getaffinity(2)`.
@@ -309,7 +314,7 @@ pub unsafe extern "C" fn sched_getaffinity(pid: c_int, len: usize, set: *mut lib
         // SAFETY: the caller passes the place for a set of that many bytes, which is more than one.
         unsafe {
             set.cast::<u8>().write_bytes(0, len);
-            set.cast::<u8>().write(0b11);
+            set.cast::<u8>().write((1 << PROCESSORS.load(Relaxed)) - 1);
         }
         return 0;
     }

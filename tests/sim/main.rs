@@ -250,7 +250,7 @@ fn worker() {
     let log = Log { lines: Arc::default(), all: std::env::var_os("LSFAST_SIM_TRACE").is_some() };
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(log.clone())).expect("a log");
     let dir = folder_of(std::process::id());
-    processes::prepare();
+    processes::prepare(first);
     for seed in (first..=last).step_by(usize::try_from(step).expect("a step")) {
         let _ = std::fs::remove_dir_all(&dir);
         let _ = std::fs::remove_file(disk::notes_of(&dir));

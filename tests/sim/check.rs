@@ -15,11 +15,11 @@ use super::place::Harm;
 use super::world::{World, engine};
 
 /// States that are restored by their TXID, of all that are offered: in the end, and before.
-const RESTORED: usize = 10;
-const RESTORED_MEANWHILE: usize = 3;
+const RESTORED: usize = 4;
+const RESTORED_MEANWHILE: usize = 1;
 
 /// Copies of the replica that are restored in the end with one damaged file each.
-const DAMAGED: usize = 3;
+const DAMAGED: usize = 1;
 
 impl World {
     /// Restores the newest state, and some of the others.
@@ -100,19 +100,23 @@ impl World {
     /// file is not needed.
     async fn check_damaged(&mut self) -> Result<(), String> {
         let (which, at, cut) = (self.rng.usize(..10_000), self.rng.usize(..10_000), self.rng.bool());
-        let [without, damaged] =
-            [Harm::Remove, if cut { Harm::Cut(at) } else { Harm::Change(at) }].map(|harm| {
-                let copy = self.place.frozen(&self.dir.join(format!("harmed-{}", harm == Harm::Remove)));
-                (copy.harm(which, harm), copy.store())
-            });
-        let Some(name) = damaged.0 else { return Ok(()) };
-        let unneeded = matches!(self.restored(&without.1, Until::Newest).await,
-            Ok((_, Ok(state))) if state == self.present);
-        match self.restored(&damaged.1, Until::Newest).await {
-            Ok((_, Ok(state))) if state == self.present => Ok(()),
-            Ok((txid, state)) => Err(format!("{name} is damaged, and {txid} is restored: {state:?}")),
-            Err(e) if unneeded => Err(format!("{name} is damaged and not needed, and yet: {e}")),
-            Err(_) => Ok(()),
+        let harm = if cut { Harm::Cut(at) } else { Harm::Change(at) };
+        let damaged = self.place.frozen(&self.dir.join("harmed"));
+        let Some(name) = damaged.harm(which, harm) else { return Ok(()) };
+        let error = match self.restored(&damaged.store(), Until::Newest).await {
+            Ok((_, Ok(state))) if state == self.present => return Ok(()),
+            Ok((txid, state)) => {
+                return Err(format!("{name} is damaged, and {txid} is restored: {state:?}"));
+            }
+            Err(e) => e,
+        };
+        let without = self.place.frozen(&self.dir.join("harmed"));
+        without.harm(which, Harm::Remove);
+        match self.restored(&without.store(), Until::Newest).await {
+            Ok((_, Ok(state))) if state == self.present => {
+                Err(format!("{name} is damaged and not needed, and yet: {error}"))
+            }
+            _ => Ok(()),
         }
     }
 

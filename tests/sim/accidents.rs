@@ -93,7 +93,7 @@ impl World {
                 }
                 Ok(())
             }
-            9 => self.overwrite(),
+            9 => self.overwrite(false).and_then(|()| self.open()),
             10 => match self.plan.power {
                 true => self.fail_power(),
                 false => self.kill_app(),
@@ -145,13 +145,13 @@ impl World {
     }
 
     /// A copy of the database is written to elsewhere, and copied back into the same file, while
-    /// lsfast runs or not.
-    pub fn overwrite(&mut self) -> Result<(), String> {
+    /// lsfast lives or not.
+    fn overwrite(&mut self, lives: bool) -> Result<(), String> {
         self.alone("checkpoint TRUNCATE")?;
         self.alone("close")?;
         if std::fs::metadata(self.dir.join("app.db-wal")).is_ok_and(|wal| wal.len() > 0) {
             // What is in the WAL would be lost.
-            return self.open();
+            return Ok(());
         }
         self.tell("the database file is overwritten");
         let copy = self.dir.join("edited.db");
@@ -163,9 +163,21 @@ impl World {
         self.alone(&statement)?;
         self.alone("close")?;
         self.db = db;
+        let len = |path: &Path| path.metadata().map_or(0, |m| m.len());
+        if lives && len(&copy) != len(&self.db) {
+            // The wal-index, which lsfast keeps, would tell SQLite the former length.
+            return std::fs::remove_file(&copy).map_err(failed);
+        }
         std::fs::write(&self.db, std::fs::read(&copy).map_err(failed)?).map_err(failed)?;
         std::fs::remove_file(&copy).map_err(failed)?;
         disk::flush_all();
+        Ok(())
+    }
+
+    /// The same while lsfast runs, which has a while to see it.
+    pub async fn overwrite_live(&mut self) -> Result<(), String> {
+        self.overwrite(true)?;
+        tokio::time::sleep(Duration::from_secs(self.rng.u64(2..120))).await;
         self.open()
     }
 

@@ -142,7 +142,7 @@ impl World {
                 match self.rng.u8(..4) {
                     0 => self.exchange(),
                     1 => self.move_away().await,
-                    _ => self.overwrite(),
+                    _ => self.overwrite_live().await,
                 }
             }
             93 | 94 if self.rng.bool() => {

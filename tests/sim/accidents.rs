@@ -113,7 +113,7 @@ impl World {
             let _ = std::fs::remove_file(self.dir.join(name));
         }
         self.forget_stored();
-        self.follows = false;
+        (self.follows, self.exchanged) = (false, true);
         self.open()
     }
 

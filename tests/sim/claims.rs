@@ -85,10 +85,15 @@ impl World {
         if !matches!(ended, Some(Ok(()))) {
             return if closed { self.open() } else { Ok(()) };
         }
-        if !self.harmed {
+        // What came into the place of the database a moment ago may not have been opened.
+        let has_seen = life == Life::Once || self.follows || !self.exchanged;
+        if !self.harmed && has_seen {
             self.stored = Some(self.present.commits);
         }
-        self.freeze(if life == Life::Once { "--once" } else { "a stop" }, true);
+        self.freeze(if life == Life::Once { "--once" } else { "a stop" }, has_seen);
+        if closed && !has_seen {
+            return self.open();
+        }
         if closed {
             // The database file alone is whole.
             let copy = self.dir.join("alone.db");

@@ -182,6 +182,14 @@ impl Place {
         }
     }
 
+    /// Whether no request fails.
+    pub fn is_sound(&self) -> bool {
+        match self {
+            Place::Bucket(bucket) => bucket.is_sound(),
+            Place::Directory(_) => true,
+        }
+    }
+
     /// Requests so far, without those of the checker.
     pub fn requests(&self) -> u64 {
         match self {

@@ -189,11 +189,7 @@ impl World {
 
     /// One stored file is removed, and lsfast has time to notice it.
     async fn lose_file(&mut self, control: &Control) -> Result<(), String> {
-        let is_sound = match &self.place {
-            Place::Directory(_) => true,
-            Place::Bucket(bucket) => bucket.is_sound(),
-        };
-        if !is_sound || self.failed || self.harmed || self.plan.rival || self.plan.harms {
+        if !self.place.is_sound() || self.failed || self.harmed || self.plan.rival || self.plan.harms {
             return Ok(());
         }
         let which = self.rng.usize(..10_000);
@@ -227,11 +223,8 @@ impl World {
 
     /// Whether nothing has failed in this run of lsfast that it needs time to recover from.
     fn is_healthy(&self) -> bool {
-        let works = match &self.place {
-            Place::Directory(_) => true,
-            Place::Bucket(bucket) => bucket.is_sound() && !self.failed,
-        };
-        works && !self.harmed && self.rival.is_none()
+        let works = matches!(self.place, Place::Directory(_)) || !self.failed;
+        works && self.place.is_sound() && !self.harmed && self.rival.is_none()
     }
 
     /// What is committed now is stored, or not within this time.
@@ -249,8 +242,12 @@ impl World {
                     _ => self.harmed_in < Some(self.counts.lives),
                 };
                 if self.harmed && noticed && !self.spoiled && self.rival.is_none() {
-                    (self.harmed, self.missed) = (false, None);
-                    self.durable.store(0, Relaxed);
+                    // The image that makes it whole again comes after the batch.
+                    tokio::time::sleep(limits::LINEAGE_EVERY).await;
+                    if self.place.is_sound() {
+                        (self.harmed, self.missed) = (false, None);
+                        self.durable.store(0, Relaxed);
+                    }
                 }
                 self.tell(format!("all is stored: {commits} commits, {synced:?}"));
                 self.freeze("a sync", true);

@@ -111,6 +111,8 @@ pub struct World {
     pub failed_once: bool,
     /// lsfast has opened the database in this run.
     pub follows: bool,
+    /// Another database has taken its place in this run.
+    pub exchanged: bool,
     /// A stored file was changed.
     pub spoiled: bool,
     /// The wall clock was set.
@@ -168,6 +170,7 @@ impl World {
             failed: false,
             failed_once: false,
             follows: false,
+            exchanged: false,
             spoiled: false,
             clock_moved: false,
             reader: false,
@@ -375,7 +378,8 @@ impl World {
     /// Starts lsfast, and ends it by a kill or as asked.
     pub fn live(&mut self, life: Life) -> Result<(), String> {
         self.counts.lives += 1;
-        (self.missed, self.failed, self.follows) = (None, false, false);
+        (self.missed, self.failed) = (None, false);
+        (self.follows, self.exchanged) = (false, false);
         let is_last = life == Life::Last;
         if is_last {
             self.heal();

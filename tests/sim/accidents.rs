@@ -132,7 +132,9 @@ impl World {
         if state != self.present {
             return Err(format!("the moved database is {state:?}, not {:?}", self.present));
         }
-        self.exchange()
+        self.exchange()?;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        Ok(())
     }
 
     /// Frames that SQLite would not find again are copied to the database file.

@@ -50,8 +50,8 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use world::{Counts, World};
 
 /// Seeds of a run without `LSFAST_SIM_SEEDS`, and the time after which it begins no further one.
-const SEEDS_DEFAULT: RangeInclusive<u64> = 1..=360;
-const TIME_DEFAULT: Duration = Duration::from_secs(60);
+const SEEDS_DEFAULT: RangeInclusive<u64> = 1..=10_000;
+const TIME_DEFAULT: Duration = Duration::from_secs(180);
 
 /// Seeds that are run twice and compared.
 const SEEDS_TWICE: RangeInclusive<u64> = 1..=24;

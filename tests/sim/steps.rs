@@ -18,6 +18,9 @@ const REQUESTS_MAX: u64 = 600;
 /// Time within which frames that can't be proven are copied to the database file.
 const PROVEN: Duration = Duration::from_secs(60);
 
+/// Time within which lsfast notices that another database has taken the place of its own.
+const EXCHANGE_SEEN: Duration = Duration::from_secs(5);
+
 /// Uploads, with [`limits::LINEAGE_EVERY`] between them, within which each file is looked for.
 const FILES_LOOKED_FOR: u32 = 12;
 
@@ -140,7 +143,12 @@ impl World {
                 // It takes a while to be noticed.
                 self.failed = true;
                 match self.rng.u8(..4) {
-                    0 => self.exchange(),
+                    0 => {
+                        self.exchange()?;
+                        // Until it is noticed, a sync is answered for the database that is gone.
+                        tokio::time::sleep(EXCHANGE_SEEN).await;
+                        Ok(())
+                    }
                     1 => self.move_away().await,
                     _ => self.overwrite_live().await,
                 }

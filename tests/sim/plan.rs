@@ -54,9 +54,11 @@ impl Plan {
     pub fn new(rng: &mut Rng) -> Plan {
         // Without either, no client could list more than one page.
         let unordered = rng.u8(..8) == 0;
+        let lacks = (rng.u8(..5) < 3).then(|| pick(rng, &LACKS));
         let (lists_whole, no_tokens) = (unordered || rng.u8(..6) == 0, rng.u8(..3) == 0);
         let manners = Manners {
-            ignores_conditions: rng.u8(..4) == 0,
+            // Where neither is there, the first write to an empty replica can't be made.
+            ignores_conditions: rng.u8(..4) == 0 && lacks != Some(Lack::Heads),
             lists_whole,
             unordered,
             deletes_one: rng.u8(..4) == 0,
@@ -67,7 +69,7 @@ impl Plan {
             refuses: None,
             no_tokens: no_tokens && !lists_whole,
             md5: rng.bool(),
-            lacks: (rng.u8(..5) < 3).then(|| pick(rng, &LACKS)),
+            lacks,
         };
         let directory = rng.u8(..10) < 3;
         let synchronous = pick(rng, &[0, 1, 1, 2]);

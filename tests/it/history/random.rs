@@ -18,6 +18,9 @@ use super::*;
 #[derive(Debug, Clone)]
 struct Mortal {
     inner: Arc<FileStore>,
+    /// The seed, in place of a path that differs in each run: the moments of compactions depend on
+    /// the identity of a replica.
+    seed: u64,
     /// So many changes are left, and whether the last one is done.
     fuse: Arc<Mutex<Option<(u32, bool)>>>,
 }
@@ -95,6 +98,10 @@ impl Forward for Mortal {
         &*self.inner
     }
 
+    fn identity(&self) -> String {
+        format!("file:///history/{}", self.seed)
+    }
+
     fn put<'a>(&'a self, id: LtxId, body: Vec<Bytes>, options: PutOptions) -> BoxFuture<'a, Result<()>> {
         Box::pin(self.changed(async move { self.inner.put(id, body, options).await }))
     }
@@ -150,9 +157,10 @@ async fn history(seed: u64) -> Scene {
     let mut random = fastrand::Rng::with_seed(seed);
     let fuse: Arc<Mutex<Option<(u32, bool)>>> = Arc::default();
     let (mortal, options) = (Arc::clone(&fuse), options(&mut random));
-    let wrap = |inner: FileStore| Arc::new(Mortal { inner: Arc::new(inner), fuse: mortal }) as Arc<dyn Store>;
+    let wrap =
+        |inner: FileStore| Arc::new(Mortal { inner: Arc::new(inner), seed, fuse: mortal }) as Arc<dyn Store>;
     let mut scene = Scene::over(options, 7 * HOUR, random.bool(), wrap).await;
-    let store = Mortal { inner: Arc::new(FileStore::new(scene.dir.path().join("replica/db"))), fuse };
+    let store = Mortal { inner: Arc::new(FileStore::new(scene.dir.path().join("replica/db"))), seed, fuse };
     let mut left = 5 * HOUR;
     while left > Duration::ZERO {
         match random.u32(0..10) {

@@ -226,6 +226,8 @@ impl Pauses {
 pub struct Open {
     pub(super) path: String,
     pub(super) connection: Connection,
+    /// How long it waits for locks.
+    pub(super) busy_ms: u64,
     /// A connection that holds an old snapshot.
     reader: Option<Connection>,
     /// A transaction is open that will be committed, or rolled back.
@@ -245,7 +247,7 @@ fn obey(line: &str, open: &mut Option<Open>) -> rusqlite::Result<()> {
     match (words[0], open.as_mut()) {
         ("open", _) => {
             *open = None;
-            *open = Some(Open::new(words[1], number(2), number(3), number(4))?);
+            *open = Some(Open::new(words[1], number(2), number(3), number(4), number(5))?);
         }
         ("close", _) => *open = None,
         ("random", _) => seed_sqlite(number(1)),
@@ -286,9 +288,15 @@ fn obey(line: &str, open: &mut Option<Open>) -> rusqlite::Result<()> {
 }
 
 impl Open {
-    fn new(path: &str, page_size: u64, autocheckpoint: u64, synchronous: u64) -> rusqlite::Result<Open> {
+    fn new(
+        path: &str,
+        page_size: u64,
+        autocheckpoint: u64,
+        synchronous: u64,
+        busy_ms: u64,
+    ) -> rusqlite::Result<Open> {
         let connection = Connection::open(path)?;
-        connection.busy_timeout(Duration::ZERO)?;
+        connection.busy_timeout(Duration::from_millis(busy_ms))?;
         if !Path::new(path).metadata().is_ok_and(|m| m.len() > 0) {
             connection.execute_batch(&format!("PRAGMA page_size={page_size}"))?;
         }
@@ -306,7 +314,7 @@ impl Open {
                  CREATE TABLE t(id INTEGER PRIMARY KEY, x BLOB); COMMIT",
             )?;
         }
-        Ok(Open { path: path.to_owned(), connection, reader: None, held: None, states: Vec::new() })
+        Ok(Open { path: path.to_owned(), connection, busy_ms, reader: None, held: None, states: Vec::new() })
     }
 
     fn answer(&mut self) -> rusqlite::Result<String> {

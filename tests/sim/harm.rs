@@ -82,6 +82,6 @@ impl Open {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         self.statement(rng)?;
         self.commit()?;
-        self.connection.busy_timeout(Duration::ZERO)
+        self.connection.busy_timeout(Duration::from_millis(self.busy_ms))
     }
 }

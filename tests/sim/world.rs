@@ -291,8 +291,10 @@ impl World {
 
     /// What an application does first.
     pub fn opening(&self, db: &Path) -> String {
-        let Plan { page_size, autocheckpoint, synchronous, .. } = self.plan;
-        format!("open {} {page_size} {autocheckpoint} {synchronous}", db.display())
+        let Plan { page_size, autocheckpoint, synchronous, harms, .. } = self.plan;
+        // No statement waits, unless damage is repaired meanwhile.
+        let busy_ms = if harms { 5000 } else { 0 };
+        format!("open {} {page_size} {autocheckpoint} {synchronous} {busy_ms}", db.display())
     }
 
     /// Lets the application do something, while lsfast runs or not.

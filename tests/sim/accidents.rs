@@ -8,6 +8,7 @@ use super::check::read;
 use super::clock;
 use super::disk;
 use super::place::{Harm, files_below, put_files};
+use super::steps::EXCHANGE_SEEN;
 use super::world::{Missed, World};
 
 impl World {
@@ -133,7 +134,7 @@ impl World {
             return Err(format!("the moved database is {state:?}, not {:?}", self.present));
         }
         self.exchange()?;
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        tokio::time::sleep(EXCHANGE_SEEN).await;
         Ok(())
     }
 

@@ -338,7 +338,11 @@ impl Inner {
             _ if self.manners.md5 => Fault::LieWithTag(false),
             _ => Fault::Lie,
         };
-        let of_method = if writes { [lie, Fault::Twice] } else { [Fault::Cut, Fault::OtherRange] };
+        let of_method = match *method {
+            _ if writes => [lie, Fault::Twice],
+            Method::GET => [Fault::Cut, Fault::OtherRange],
+            _ => [Fault::Cut, Fault::Cut],
+        };
         let all: Vec<Fault> = of_all.into_iter().chain(of_method).collect();
         Some(all[self.rng.usize(..all.len())])
     }

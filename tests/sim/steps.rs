@@ -18,8 +18,9 @@ const REQUESTS_MAX: u64 = 600;
 /// Time within which frames that can't be proven are copied to the database file.
 const PROVEN: Duration = Duration::from_secs(60);
 
-/// Time within which lsfast notices that another database has taken the place of its own.
-const EXCHANGE_SEEN: Duration = Duration::from_secs(5);
+/// Time within which lsfast notices that another database has taken the place of its own, if no
+/// request fails.
+pub const EXCHANGE_SEEN: Duration = Duration::from_secs(60);
 
 /// Uploads, with [`limits::LINEAGE_EVERY`] between them, within which each file is looked for.
 const FILES_LOOKED_FOR: u32 = 12;
@@ -138,7 +139,7 @@ impl World {
                 self.change_manners();
                 Ok(())
             }
-            92 if !self.unproven => {
+            92 if !self.unproven && self.is_healthy() => {
                 self.counts.accidents += 1;
                 // It takes a while to be noticed.
                 self.failed = true;

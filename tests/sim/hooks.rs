@@ -97,11 +97,12 @@ pub unsafe extern "C" fn syscall(
 ) -> c_long {
     if threads::takes_part() {
         match number {
-            // SAFETY: the caller keeps the rules of `futex(2)`.
-            libc::SYS_futex => match unsafe { futex(a, b, c, d, f) } {
-                Some(done) => return done,
-                None => {}
-            },
+            libc::SYS_futex => {
+                // SAFETY: the caller keeps the rules of `futex(2)`.
+                if let Some(done) = unsafe { futex(a, b, c, d, f) } {
+                    return done;
+                }
+            }
             // SAFETY: the caller keeps the rules of `getrandom(2)`.
             libc::SYS_getrandom => return unsafe { getrandom(a as *mut c_void, b as usize, 0) } as c_long,
             _ => {}

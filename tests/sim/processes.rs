@@ -20,8 +20,8 @@ use super::{app, clock};
 static PARENT: Mutex<Option<(BufReader<UnixStream>, UnixListener)>> = Mutex::new(None);
 
 /// What is only of use where a process runs for long costs a history much: large pages of memory,
-/// which are zeroed, and a heap for each thread. Its threads and processes run one at a time, so that
-/// they share one processor: a thread wakes another one there in less time.
+/// which are zeroed, and a heap for each thread. Its threads and processes run one at a time, so
+/// that they share one processor: a thread wakes another one there in less time.
 pub fn prepare(job: u64) {
     // SAFETY: a set is made of numbers, for which zeros are valid.
     let mut all: libc::cpu_set_t = unsafe { std::mem::zeroed() };

@@ -10,8 +10,8 @@ use super::memory;
 use super::place::Place;
 use super::world::{Life, World};
 
-/// Bytes of a large transaction, and of memory that lsfast may need for one and for others that wait
-/// for the store: 16 MiB for what is not committed, 16 for what waits, and pieces in flight.
+/// Bytes of a large transaction, and of memory that lsfast may need for one and for others that
+/// wait for the store: 16 MiB for what is not committed, 16 for what waits, and pieces in flight.
 const LARGE: usize = 48 << 20;
 const MEMORY_MAX: usize = 40 << 20;
 

@@ -83,8 +83,8 @@ async fn where_head_is_refused_a_get_of_one_byte_replaces_it() {
     }
 }
 
-/// With such a policy a start whose replica had another writer's batches asked for the next one, and
-/// took the refusal for wrong keys. Nothing was stored any more.
+/// With such a policy a start whose replica had another writer's batches asked for the next one,
+/// and took the refusal for wrong keys. Nothing was stored any more.
 #[tokio::test]
 async fn where_head_is_refused_an_object_that_is_not_there_is_missing() {
     for status in [403, 405] {

@@ -1013,7 +1013,7 @@ mutation(
     "copy-that-may-pass-is-tried-for-ever",
     "a copy that fails again and again goes through this host",
     "store/s3/copy.rs",
-    "inner.client.failed_copies.fetch_add(1, Ordering::Relaxed) + 1 >= COPIES_FAILED_MAX",
+    "failure.detail.attempts >= COPY_ATTEMPTS_MAX || in_a_row >= COPIES_FAILED_MAX",
     "false",
     "test(a_copy_that_fails_again)",
 )

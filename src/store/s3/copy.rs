@@ -8,9 +8,9 @@
 //!
 //! # Failure
 //!
-//! A store that refuses copies is remembered, once a copy through this host has succeeded. So is one
-//! whose copies fail again and again in a way that may pass, such as a closed connection. A part
-//! copy whose completion may have been lost is settled by comparing the source and the target.
+//! A store that refuses copies is remembered, once a copy through this host has succeeded. So is a
+//! store whose copies fail again and again in a way that may pass, such as a closed connection. A
+//! part copy whose completion may have been lost is settled by comparing the source and the target.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -39,7 +39,11 @@ const COPY_TIME: Duration = Duration::from_secs(60);
 /// alternative.
 const COPY_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Copies in a row that fail in a way that may pass, before one goes through this host.
+/// Attempts at one copy, each failing in a way that may pass, before it goes through this host.
+const COPY_ATTEMPTS_MAX: u32 = 3;
+
+/// Copies in a row that fail in such a way before the store is remembered for it. The last one goes
+/// through this host however few attempts were made, as where there is no answer for minutes.
 const COPIES_FAILED_MAX: u32 = 3;
 
 /// A copy gets one second more than [`COPY_TIME`] for each of these bytes.
@@ -73,7 +77,9 @@ pub(super) async fn copy(inner: &Arc<Inner>, from: &str, to: &str, options: PutO
             tracing::debug!(replica = %inner.url, error = %failure, "the copy goes through this host");
             through_host(inner, from, source.size, to, options).await?;
             // The object exists, so the store lacks the copy operation.
-            if !inner.client.refused.copy.swap(true, Ordering::Relaxed) {
+            let lasts = !may_pass(&failure)
+                || inner.client.failed_copies.load(Ordering::Relaxed) >= COPIES_FAILED_MAX;
+            if lasts && !inner.client.refused.copy.swap(true, Ordering::Relaxed) {
                 tracing::debug!(replica = %inner.url, "the store cannot copy: copies go through this host from now on");
             }
             Ok(())
@@ -90,12 +96,18 @@ fn another_way_may_do(inner: &Inner, failure: &Failure) -> bool {
         Class::Unsupported | Class::Final(ErrorKind::NotFound) => true,
         Class::Credentials => failure.status() == Some(403),
         Class::Final(ErrorKind::Fatal) => matches!(failure.status(), Some(400..=499)),
-        Class::Transient if matches!(failure.status(), Some(500..=599)) => true,
-        Class::Transient | Class::Stale => {
-            inner.client.failed_copies.fetch_add(1, Ordering::Relaxed) + 1 >= COPIES_FAILED_MAX
+        Class::Transient | Class::Stale if may_pass(failure) => {
+            let in_a_row = inner.client.failed_copies.fetch_add(1, Ordering::Relaxed) + 1;
+            failure.detail.attempts >= COPY_ATTEMPTS_MAX || in_a_row >= COPIES_FAILED_MAX
         }
+        Class::Transient => true,
         _ => false,
     }
+}
+
+/// Whether a later copy may succeed. A store that fails with a 5xx at copies alone lacks them.
+fn may_pass(failure: &Failure) -> bool {
+    matches!(failure.class, Class::Transient | Class::Stale) && !matches!(failure.status(), Some(500..=599))
 }
 
 /// Copies by reading and writing, one part at a time.

@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use http::Method;
 
 use super::call::{Call, Reply};
-use super::failure::Failure;
+use super::failure::{Class, Failure};
 use super::inner::Inner;
 use super::optional_headers::may_be_refusal;
 use super::pages::{Begin, Pages, goes_on, lacks, readings};
+use super::web_page::unbelievable;
 use super::xml::{self, ListEntry, ListPage};
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, Txid, limits, untrusted};
@@ -180,7 +181,11 @@ impl Inner {
         };
         // One page has up to 1,000 objects, so the deadline is that of a large response.
         call.answer_bytes = limits::XML_BYTES as u64;
-        let reply = self.run_listing(&call).await.map_err(|f| self.error(&call, f))?;
+        let done = self.run_listing(&call).await;
+        let reply = done.map_err(|f| self.error(&call, of_no_bucket(f)))?;
+        if reply.body.trim_ascii().is_empty() {
+            return Err(self.error(&call, unbelievable("empty", b"")));
+        }
         xml::list(&reply.body).map_err(|e| {
             let message = format!("LIST s3://{}/{prefix}: {e}", self.location.bucket);
             StoreError::new(ErrorKind::Corrupt, message).with_source(e)
@@ -210,6 +215,15 @@ impl Inner {
             }
             done => done,
         }
+    }
+}
+
+/// A listing asks for no object, and a store says which bucket does not exist. So any other 404 is
+/// the answer of something else, such as a load balancer without its store, and an outage.
+fn of_no_bucket(failure: Failure) -> Failure {
+    match failure.class {
+        Class::Final(ErrorKind::NotFound) => Failure { class: Class::Transient, ..failure },
+        _ => failure,
     }
 }
 

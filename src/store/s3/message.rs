@@ -50,6 +50,12 @@ pub(super) fn sentence(class: Class, detail: &Detail, about: About<'_>) -> Strin
         Class::Final(ErrorKind::Full) => {
             format!("{} is full ({}): raise its quota", endpoint(about), said(detail))
         }
+        Class::Final(ErrorKind::NotFound) if !about.keyed => format!(
+            "{} answers {}, and no object was asked for: the store, or what is in front of it, is not working, or the \
+             endpoint is wrong",
+            endpoint(about),
+            said(detail)
+        ),
         Class::Final(ErrorKind::NotFound) => format!("there is no such object ({})", said(detail)),
         Class::Final(_) if detail.code == "InvalidObjectState" => format!(
             "the object is archived (Glacier or another class that has to be thawed; {}): restore it with aws s3api \

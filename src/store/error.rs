@@ -84,6 +84,13 @@ impl StoreError {
         self
     }
 
+    /// Adds the attempts that were made in another way before.
+    #[must_use]
+    pub(super) fn after(mut self, attempts: u32) -> StoreError {
+        self.attempts = self.attempts.saturating_add(attempts);
+        self
+    }
+
     /// Marks that no connection could be made.
     #[must_use]
     pub(super) fn when_unreachable(mut self, unreachable: bool) -> StoreError {

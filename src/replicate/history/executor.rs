@@ -11,8 +11,6 @@
     reason = "the method's path is not general enough over the planner's lifetime"
 )]
 
-use std::collections::HashMap;
-use std::mem::Discriminant;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,9 +22,9 @@ use super::merge::MergeJob;
 use super::options::HistoryOptions;
 use super::plan::{Job, Kind, Next, Planner, image_id};
 use super::removed::{Removed, Sum};
-use super::ticks::{Ticks, later};
+use super::rests::{Ended, Rests};
+use super::ticks::Ticks;
 use super::{HistoryError, Once};
-use crate::base::backoff::{Backoff, Reminders};
 use crate::base::clock::Millis;
 use crate::base::{Level, LtxId, ROUTINE, Txid, limits};
 use crate::ltx::Header;
@@ -36,33 +34,10 @@ use crate::replicate::remote::header_of;
 use crate::replicate::state::next_checksum::NextChecksum;
 use crate::replicate::vitals::HistoryStatus;
 use crate::restore;
-use crate::store::{Entry, ErrorKind, PutOptions, Store};
+use crate::store::{Entry, PutOptions, Store};
 
 /// After this many failures to read the live database, an image is made from stored files.
 const LIVE_TRIES: u32 = 3;
-
-/// A kind of job that has failed, and waits.
-#[derive(Debug)]
-struct Rest {
-    backoff: Backoff,
-    until: Millis,
-    /// Kinds of failures that were logged.
-    said: Vec<Cause>,
-    since: Millis,
-    reminders: Reminders,
-    /// The last failure was a transient one of the store.
-    outage: bool,
-}
-
-/// A kind of failure: request ids and counts in its text do not matter.
-type Cause = (Discriminant<HistoryError>, Option<ErrorKind>);
-
-impl Default for Rest {
-    fn default() -> Rest {
-        let (backoff, said, reminders) = (Backoff::default(), Vec::new(), Reminders::default());
-        Rest { backoff, until: Millis(0), said, since: Millis::now(), reminders, outage: false }
-    }
-}
 
 /// The executor of one replica's history.
 pub struct Executor {
@@ -75,7 +50,7 @@ pub struct Executor {
     /// Folder for a temporary file with a large page index.
     spill: Option<PathBuf>,
     live: Option<Live>,
-    rests: HashMap<Kind, Rest>,
+    rests: Rests,
     status: HistoryStatus,
     pub(super) removed: Removed,
     outages: Outages,
@@ -87,7 +62,7 @@ impl Executor {
     #[must_use]
     pub fn new(store: Arc<dyn Store>, options: HistoryOptions, feed: Rc<Feed>, name: String) -> Executor {
         let ticks = Ticks::of(&store.identity());
-        let (spill, live, rests, status) = (None, None, HashMap::new(), HistoryStatus::default());
+        let (spill, live, rests, status) = (None, None, Rests::default(), HistoryStatus::default());
         let removed = Removed::new(&name, store.url());
         let (outages, trouble) = (Outages::default(), Trouble::default());
         Executor { store, options, ticks, feed, name, spill, live, rests, status, removed, outages, trouble }
@@ -137,7 +112,7 @@ impl Executor {
     }
 
     fn plan<T>(&self, now: Millis, f: impl FnOnce(Planner<'_>) -> T) -> T {
-        let resting = |kind| self.rests.get(&kind).map(|r| r.until).filter(|t| *t > now);
+        let resting = |kind| self.rests.until(kind).filter(|t| *t > now);
         self.feed.inventory(|inventory| {
             f(Planner { inventory, options: &self.options, ticks: self.ticks, now, resting: &resting })
         })
@@ -234,22 +209,22 @@ impl Executor {
             // The next step does without the damaged file.
             Err(e) if self.found_damage(&e, &inputs).await => {}
             Ok(()) => {
-                if let Some(rest) = self.rests.remove(&kind) {
+                if let Some(ended) = self.rests.works(kind) {
                     self.status.last_error = None;
                     self.status.deletions_refused &= !matches!(kind, Kind::Retain | Kind::RetainRaw);
-                    self.works_again(kind, &rest);
+                    self.works_again(kind, &ended);
                 }
             }
             Err(e) => self.failed(kind, &e, now).await,
         }
     }
 
-    fn works_again(&mut self, kind: Kind, rest: &Rest) {
+    fn works_again(&mut self, kind: Kind, ended: &Ended) {
         let (db, replica) = (&*self.name, self.store.url());
-        if rest.outage && !self.rests.values().any(|r| r.outage) {
+        if ended.outage {
             self.trouble.over(Name { db, replica });
         }
-        if !rest.said.is_empty() {
+        if ended.said {
             tracing::info!(db, replica, ?kind, "keeping the history works again");
         }
     }
@@ -282,15 +257,8 @@ impl Executor {
         let refused = matches!(kind, Kind::Retain | Kind::RetainRaw) && final_answer;
         let message = e.to_string();
         let known = self.store_is_out();
-        let rest = self.rests.entry(kind).or_default();
-        if rest.backoff.failures() == 0 {
-            rest.since = now;
-        }
-        let wait = match e.store_error() {
-            Some(e) => e.wait(&mut rest.backoff),
-            None => rest.backoff.fail(),
-        };
-        rest.until = later(now, if refused { limits::HISTORY_REFUSED_REST } else { wait });
+        let least = if refused { limits::HISTORY_REFUSED_REST } else { Duration::ZERO };
+        self.rests.failed(kind, e, now, least);
         if refused {
             if !std::mem::replace(&mut self.status.deletions_refused, true) {
                 tracing::warn!(
@@ -300,17 +268,12 @@ impl Executor {
             }
             return;
         }
-        let age = Duration::from_millis(u64::try_from(now.0 - rest.since.0).unwrap_or(0));
-        let cause = (std::mem::discriminant(e), e.store_error().map(|e| e.kind()));
         // An outage of the store is one for all, whether a pipeline meets it first or an executor.
         let outage = e.store_error().filter(|e| e.is_transient());
-        rest.outage = outage.is_some();
         if let Some(e) = outage {
             let name = Name { db: &self.name, replica: self.store.url() };
             self.trouble.failed(&self.outages, &self.store.place(), None, name, e);
-        } else if !known && (!rest.said.contains(&cause) || rest.reminders.take(age)) {
-            rest.said.push(cause);
-            rest.said.dedup();
+        } else if !known && let Some(age) = self.rests.is_news(kind, e, now) {
             let down = (age > Duration::ZERO).then(|| format!("{}s", age.as_secs()));
             tracing::warn!(
                 db = self.name, replica = self.store.url(), ?kind, error = %message, down,
@@ -427,7 +390,7 @@ impl Executor {
         }
         let in_memory = chain.iter().all(|s| self.feed.cache().get(s.id).is_some());
         let kind = Kind::Write(Level::SNAPSHOT);
-        let failures = self.rests.get(&kind).map_or(0, |r| r.backoff.failures());
+        let failures = self.rests.failures(kind);
         if let (Some(live), false) = (&self.live, in_memory && !chain.is_empty())
             && (failures < LIVE_TRIES || chain.is_empty())
         {

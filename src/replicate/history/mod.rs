@@ -35,6 +35,7 @@ mod merge;
 mod options;
 mod plan;
 mod removed;
+mod rests;
 mod retain;
 mod status;
 mod task;

@@ -10,6 +10,7 @@ use http::Method;
 use tokio::runtime::Handle;
 
 use super::call::Call;
+use super::down::Doing;
 use super::failure::Class;
 use super::inner::Inner;
 use super::streak::Streak;
@@ -29,8 +30,8 @@ pub(super) struct Begun {
 impl Inner {
     /// Whether the caller waits by itself now, because the last write failed after all its
     /// attempts.
-    fn is_resting(&self) -> bool {
-        self.options.retry.rest_when_down && self.client.down.is(&Method::PUT)
+    fn is_resting(&self, key: &str) -> bool {
+        self.options.retry.rest_when_down && self.client.down.is(Doing::writing(key))
     }
 
     pub(super) async fn abort_upload(&self, key: &str, begun: &Begun) {
@@ -65,7 +66,7 @@ impl AbortOnDrop {
 
     /// Aborts now, or on drop, after a wait, if the last write failed.
     pub(super) async fn abort(mut self) {
-        if self.inner.is_resting() {
+        if self.inner.is_resting(&self.key) {
             return;
         }
         if let Some(begun) = self.begun.take() {
@@ -82,7 +83,7 @@ impl Drop for AbortOnDrop {
         let Ok(runtime) = Handle::try_current() else { return };
         let (inner, key) = (Arc::clone(&self.inner), std::mem::take(&mut self.key));
         runtime.spawn(async move {
-            if inner.is_resting() {
+            if inner.is_resting(&key) {
                 tokio::time::sleep(limits::BACKOFF_REFUSED).await;
             }
             inner.abort_upload(&key, &begun).await;

@@ -75,7 +75,8 @@ pub(super) async fn copy(inner: &Arc<Inner>, from: &str, to: &str, options: PutO
         }
         Err(failure) if another_way_may_do(inner, &failure) => {
             tracing::debug!(replica = %inner.url, error = %failure, "the copy goes through this host");
-            through_host(inner, from, source.size, to, options).await?;
+            let tried = failure.detail.attempts;
+            through_host(inner, from, source.size, to, options).await.map_err(|e| e.after(tried))?;
             // The object exists, so the store lacks the copy operation.
             let lasts = !may_pass(&failure)
                 || inner.client.failed_copies.load(Ordering::Relaxed) >= COPIES_FAILED_MAX;

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use super::body::Payload;
 use super::call::{Call, Plan, Reply};
 use super::client::{Answer, Wire};
+use super::down::Doing;
 use super::failure::{Class, Failure};
 use super::inner::Inner;
 use super::message::{About, sentence, turns_to_tls};
@@ -108,7 +109,7 @@ impl Inner {
             );
         }
         if answer.status.is_success() {
-            self.client.down.set(&call.method, false);
+            self.client.down.set(Doing::of(call), false);
             progress::note();
             return Ok(answer);
         }

@@ -20,11 +20,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::Method;
 use tokio::time::Instant;
 
 use super::call::{Call, Plan, Reply};
 use super::classify::apart;
+use super::down::Doing;
 use super::failure::{Class, Failure};
 use super::inner::Inner;
 use super::streak::Streak;
@@ -48,7 +48,7 @@ const SKEW_SAME: Duration = Duration::from_secs(1);
 pub(super) struct Retry<'a> {
     inner: &'a Inner,
     subject: String,
-    method: Method,
+    doing: Doing,
     started: Instant,
     attempts: u32,
     backoff: Backoff,
@@ -74,7 +74,7 @@ impl<'a> Retry<'a> {
         Retry {
             inner,
             subject: inner.subject(call),
-            method: call.method.clone(),
+            doing: Doing::of(call),
             started: Instant::now(),
             attempts: 0,
             backoff: policy.backoff(),
@@ -122,14 +122,14 @@ impl<'a> Retry<'a> {
             Class::Stale | Class::Transient => total,
             Class::Unreachable => policy.unreachable,
             Class::Credentials | Class::Precondition | Class::Unsupported | Class::Final(_) => {
-                self.inner.client.down.set(&self.method, false);
+                self.inner.client.down.set(self.doing, false);
                 return Err(failure);
             }
         };
-        let down = policy.rest_when_down && self.inner.client.down.is(&self.method);
+        let down = policy.rest_when_down && self.inner.client.down.is(self.doing);
         let wait = self.wait(failure.detail.retry_after, requests);
         if down || self.started.elapsed() + wait >= budget {
-            self.inner.client.down.set(&self.method, true);
+            self.inner.client.down.set(self.doing, true);
             return Err(self.give_up(failure));
         }
         self.note(&failure, wait);

@@ -137,7 +137,10 @@ impl<'a> Retry<'a> {
             self.inner.client.retrying.fetch_add(1, Ordering::Relaxed);
         }
         self.plan.fresh = is_stale;
-        tokio::time::sleep(wait).await;
+        // Where requests share their failures, the next attempt waits for its turn.
+        if self.streak.is_none() {
+            tokio::time::sleep(wait).await;
+        }
         Ok(())
     }
 
@@ -148,7 +151,11 @@ impl<'a> Retry<'a> {
             Some(streak) => streak.fail(requests),
             None => self.backoff.fail_times(requests),
         };
-        asked.map_or(wait, |a| wait.max(a.min(RETRY_AFTER_MAX)))
+        let wait = asked.map_or(wait, |a| wait.max(a.min(RETRY_AFTER_MAX)));
+        if let Some(streak) = &self.streak {
+            streak.rest(wait);
+        }
+        wait
     }
 
     fn note(&self, failure: &Failure, wait: Duration) {
@@ -270,6 +277,10 @@ impl Inner {
     pub(super) async fn run_bounded(&self, call: &Call<'_>, max: usize) -> Result<Reply, Failure> {
         let mut retry = Retry::new(self, call);
         loop {
+            let _turn = match &call.streak {
+                Some(streak) => Some(streak.turn().await),
+                None => None,
+            };
             let attempt = || self.attempt_whole(call, &retry.plan, max);
             let done = match self.client.hedge(call) {
                 Some(hedge) => hedge.run(attempt).await,
@@ -277,6 +288,7 @@ impl Inner {
             };
             match done {
                 Ok(reply) => return Ok(reply),
+                // Does not wait while it holds the turn.
                 Err(failure) => retry.after(failure).await?,
             }
         }

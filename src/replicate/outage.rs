@@ -268,7 +268,7 @@ impl Trouble {
 }
 
 /// A duration for people: seconds, minutes and seconds, or hours and minutes.
-fn down(age: Duration) -> String {
+pub(super) fn down(age: Duration) -> String {
     let s = age.as_secs();
     match (s / 3600, s / 60 % 60, s % 60) {
         (0, 0, s) => format!("{s}s"),

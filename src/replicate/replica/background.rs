@@ -13,6 +13,11 @@ impl Background {
     pub(super) fn spawn(task: impl Future<Output = ()> + 'static) -> Background {
         Background(Some(tokio::task::spawn_local(task).abort_handle()))
     }
+
+    /// Whether no task is under way.
+    pub(super) fn is_over(&self) -> bool {
+        self.0.as_ref().is_none_or(AbortHandle::is_finished)
+    }
 }
 
 impl Drop for Background {

@@ -25,6 +25,7 @@
 //! logged, and the replica begins again as at the start of the process: from the WAL, with a
 //! comparison, or with an image.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,10 +37,11 @@ use super::background::Background;
 use super::error::ReplicaError;
 use super::resume::{self, Decision, Mismatch, Start};
 use super::task::Replica;
-use super::vigil::Finding;
+use super::vigil::{Blind, Finding};
 use crate::base::{Level, LtxId, Txid, limits};
 use crate::ltx::Header;
 use crate::replicate::history::{Feed, Stored};
+use crate::replicate::outage::down;
 use crate::replicate::remote::{RemoteError, header_of};
 use crate::replicate::state::Point;
 use crate::store::{ErrorKind, Store, StoreError};
@@ -87,6 +89,42 @@ async fn missed(store: &dyn Store, history: &Feed, file: Stored) -> Result<Optio
     };
     let what = Mismatch { reason, stranger: false };
     Ok(history.has(id).then_some(Finding { what, below: true }))
+}
+
+/// Checks files, as a part of the check next to uploads.
+async fn missed_of(
+    store: &dyn Store,
+    history: &Feed,
+    files: Vec<Stored>,
+) -> Result<Option<Finding>, RemoteError> {
+    for file in files {
+        if let Some(finding) = missed(store, history, file).await? {
+            return Ok(Some(finding));
+        }
+    }
+    Ok(None)
+}
+
+/// Notes how a check next to uploads has gone, and says whether the replica can be checked.
+fn note_check(blind: &RefCell<Blind>, db: &str, url: &str, e: Option<&RemoteError>) {
+    let Some(e) = e else {
+        if let Some(time) = blind.borrow_mut().see() {
+            let down = down(time);
+            tracing::info!(db, replica = url, down, "the replica can be checked again");
+        }
+        return;
+    };
+    let failed = match e {
+        RemoteError::Store(e) => blind.borrow_mut().fail(Some(e), Instant::now()),
+        _ => blind.borrow_mut().fail(None, Instant::now()),
+    };
+    if let Some(time) = failed {
+        let down = (time > Duration::ZERO).then(|| down(time));
+        tracing::warn!(
+            db, replica = url, error = %e, down,
+            "cannot check whether the replica holds what was stored; uploads go on"
+        );
+    }
 }
 
 /// The first file that the newest state needs and that is not listed as it was stored, and whether
@@ -152,7 +190,7 @@ impl Replica {
                 return Err(self.doubt(found));
             }
             self.vigil.arm(self.local.state().durable);
-        } else if self.vigil.armed && self.vigil.checked.elapsed() >= self.vigil.every {
+        } else if self.vigil.is_due() {
             self.check_aside();
         }
         Ok(())
@@ -237,17 +275,21 @@ impl Replica {
         let (store, history, durable) =
             (Arc::clone(&self.store), Rc::clone(&self.history), self.local.state().durable);
         let (found, handoff, index) = (Rc::clone(&vigil.found), Rc::clone(&self.handoff), self.index);
-        let anchor = Rc::clone(&vigil.anchor);
-        vigil.check = Background::spawn(async move {
+        let (anchor, blind) = (Rc::clone(&vigil.anchor), Rc::clone(&vigil.blind));
+        let blind_files = Rc::clone(&vigil.blind_files);
+        let db = self.db_name().to_string();
+        self.vigil.check = Background::spawn(async move {
             let proven = prove(&*store, &history, (anchor.get(), durable), false).await;
+            note_check(&blind, &db, store.url(), proven.as_ref().err());
             if matches!(proven, Ok(None)) {
                 anchor.set(durable);
             }
+            let is_answered = proven.is_ok();
             let mut finding = proven.ok().flatten();
-            for file in files {
-                if finding.is_none() {
-                    finding = missed(&*store, &history, file).await.ok().flatten();
-                }
+            if is_answered && finding.is_none() && blind_files.borrow().allows(Instant::now()) {
+                let missed = missed_of(&*store, &history, files).await;
+                note_check(&blind_files, &db, store.url(), missed.as_ref().err());
+                finding = missed.ok().flatten();
             }
             if finding.is_some() {
                 *found.borrow_mut() = finding;

@@ -8,9 +8,11 @@ use tokio::time::Instant;
 
 use super::background::Background;
 use super::resume::Mismatch;
+use crate::base::backoff::Backoff;
 use crate::base::limits;
 use crate::replicate::state::Point;
 use crate::replicate::sweep::Pauses;
+use crate::store::StoreError;
 
 /// Why the replica is not what was stored there.
 #[derive(Debug, Clone)]
@@ -53,6 +55,63 @@ pub struct Vigil {
     /// What the newest object was put on is not ours.
     pub(super) graft: Option<Mismatch>,
     pub(super) check: Background,
+    /// Checks of the anchor that have failed.
+    pub(super) blind: Rc<RefCell<Blind>>,
+    /// Checks of other files, by HEAD, that have failed.
+    pub(super) blind_files: Rc<RefCell<Blind>>,
+}
+
+/// Checks next to uploads that have failed: whether the replica is ours is not known.
+#[derive(Debug)]
+pub(super) struct Blind {
+    /// Doubles from the interval of the checks.
+    waits: Backoff,
+    /// Requests of a check may be repeated, as those of uploads are.
+    requests: Backoff,
+    /// When the first of them has failed.
+    since: Option<Instant>,
+    /// The next check is not made before.
+    until: Option<Instant>,
+    /// It was said a second time.
+    reminded: bool,
+}
+
+impl Blind {
+    fn new(every: Duration) -> Blind {
+        Blind {
+            waits: Backoff::new(every * 2, limits::LINEAGE_BLIND).growing(2),
+            requests: Backoff::default(),
+            since: None,
+            until: None,
+            reminded: false,
+        }
+    }
+
+    /// Counts a failed check. Returns how long checks have failed, if that has to be said: at once,
+    /// and after an hour.
+    pub(super) fn fail(&mut self, e: Option<&StoreError>, now: Instant) -> Option<Duration> {
+        let asked = e.map_or(Duration::ZERO, |e| e.wait(&mut self.requests));
+        self.until = Some(now + self.waits.fail().max(asked).min(limits::LINEAGE_BLIND));
+        let Some(since) = self.since else {
+            self.since = Some(now);
+            return Some(Duration::ZERO);
+        };
+        let age = now - since;
+        let is_due = age >= limits::LINEAGE_BLIND && !std::mem::replace(&mut self.reminded, true);
+        is_due.then_some(age)
+    }
+
+    /// A check was answered. Returns how long none was, if that had been said.
+    pub(super) fn see(&mut self) -> Option<Duration> {
+        self.waits.reset();
+        self.requests.reset();
+        (self.until, self.reminded) = (None, false);
+        self.since.take().map(|since| since.elapsed())
+    }
+
+    pub(super) fn allows(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| now >= until)
+    }
 }
 
 impl Vigil {
@@ -60,6 +119,7 @@ impl Vigil {
     /// within limits.
     pub fn new(pauses: Pauses, first_level: Option<Duration>) -> Vigil {
         let every = first_level.unwrap_or(limits::LINEAGE_EVERY);
+        let every = every.clamp(limits::LINEAGE_EVERY_MIN, limits::LINEAGE_EVERY);
         let now = Instant::now();
         Vigil {
             armed: false,
@@ -71,12 +131,21 @@ impl Vigil {
             uploaded: now,
             wrote: false,
             checked: now,
-            every: every.clamp(limits::LINEAGE_EVERY_MIN, limits::LINEAGE_EVERY),
+            every,
             turn: 0,
             found: Rc::default(),
             graft: None,
             check: Background::none(),
+            blind: Rc::new(RefCell::new(Blind::new(every))),
+            blind_files: Rc::new(RefCell::new(Blind::new(every))),
         }
+    }
+
+    /// Whether a check next to uploads is due.
+    pub(super) fn is_due(&self) -> bool {
+        let is_time = self.checked.elapsed() >= self.every && self.blind.borrow().allows(Instant::now());
+        // A check may take long where its requests are repeated.
+        self.armed && is_time && self.check.is_over()
     }
 
     /// Notes that the store did not answer.
@@ -131,6 +200,7 @@ impl Vigil {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::ErrorKind;
 
     /// The process may be stopped, and the replica exchanged, between the answer of the store and
     /// what is made of it.
@@ -159,5 +229,30 @@ mod tests {
         vigil.ask();
         vigil.uploaded(Point::default());
         assert!(!vigil.must_wait(limits::LINEAGE_EVERY), "the first upload is asked for after the pause");
+    }
+
+    /// Checks that fail are made at growing intervals, and said at once and after an hour.
+    #[test]
+    fn a_replica_that_cannot_be_read_is_asked_less_and_less() {
+        for kind in [ErrorKind::Transient, ErrorKind::Credentials] {
+            let e = StoreError::new(kind, "x");
+            let mut blind = Blind::new(limits::LINEAGE_EVERY);
+            let begun = Instant::now();
+            let (mut at, mut said) = (Vec::new(), Vec::new());
+            for seconds in 0..10 * 3600 {
+                let now = begun + Duration::from_secs(seconds);
+                if blind.allows(now) {
+                    at.push(seconds);
+                    said.extend(blind.fail(Some(&e), now).map(|age| age.as_secs() / 3600));
+                }
+            }
+            let waits: Vec<u64> = at.windows(2).map(|a| a[1] - a[0]).collect();
+            assert!(waits[0] >= 60 && waits.iter().all(|w| *w <= 3600), "{waits:?}");
+            assert_eq!(waits.last(), Some(&3600), "{waits:?}");
+            assert_eq!(said.len(), 2, "{said:?}");
+            assert!(said[0] == 0 && (1..=2).contains(&said[1]), "{said:?}");
+            assert!(blind.see().is_some() && blind.allows(begun));
+            assert!(blind.see().is_none(), "it is said once");
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! HEAD: the size, time, ETag and checksum of an object, without its content.
 //!
 //! Some policies and gateways allow GET and refuse HEAD. There a GET of the first byte has the same
-//! headers in its answer, and replaces HEAD for the rest of the process.
+//! headers in its answer, and replaces HEAD for the rest of the process. So it does where HEAD does
+//! not find what a GET reads.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -76,7 +77,7 @@ impl Inner {
                     Err(StoreError::new(ErrorKind::Corrupt, message))
                 }
             },
-            Err(failure) if failure.class == Class::Final(ErrorKind::NotFound) => Ok(None),
+            Err(failure) if failure.class == Class::Final(ErrorKind::NotFound) => self.is_gone(key).await,
             Err(failure) if matches!(failure.status(), Some(403 | 405 | 501)) => {
                 // An object that is not there proves nothing: some stores answer 404 to whatever a
                 // policy does not allow. It does where another object answers.
@@ -99,6 +100,29 @@ impl Inner {
         let listed = *self.listed_last.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(id) = listed else { return false };
         matches!(self.head_by_get(&get_call(&self.key(id), 0..1)).await, Ok(Some(_)))
+    }
+
+    /// Asks once more for an object that HEAD has not found: a server in front of the store may know
+    /// GET alone, and what it misses would be stored again.
+    async fn is_gone(&self, key: &str) -> Result<Option<Found>> {
+        let call = get_call(key, 0..1);
+        match self.head_by_get(&call).await {
+            Ok(None) => Ok(None),
+            Ok(Some(found)) => {
+                if !self.client.refused.head.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        replica = %self.url,
+                        "HEAD says that objects are missing which GET reads: GET of one byte is sent from now on"
+                    );
+                }
+                Ok(Some(found))
+            }
+            Err(failure) => {
+                let e = self.error(&call, failure);
+                // Without the right to read there is nothing but HEAD.
+                if e.is_transient() { Err(e) } else { Ok(None) }
+            }
+        }
     }
 
     /// Looks an object up by reading its first byte.

@@ -30,6 +30,7 @@ mod listing;
 mod ltx;
 mod maps;
 mod minute;
+mod partial_outage;
 mod peers;
 mod proxies;
 mod recover;

@@ -1984,7 +1984,7 @@ mutation(
     "parts-are-removed-in-the-outage",
     "the parts of an upload are removed after the outage",
     "store/s3/abort.rs",
-    "self.options.retry.rest_when_down && self.client.down.is(&Method::PUT)",
+    "self.options.retry.rest_when_down && self.client.down.is(Doing::writing(key))",
     "false",
     "test(an_outage_costs_five_requests)",
 )
@@ -2003,6 +2003,30 @@ mutation(
     "Err(failure) if «matches!(failure.status(), Some(403 | 405 | 501))» => {",
     "false",
     "test(where_head_is_refused)",
+)
+mutation(
+    "listing-without-its-object-is-final",
+    "a 404 to a listing is an outage, unless it names the bucket",
+    "store/s3/list.rs",
+    "Class::Final(ErrorKind::NotFound) => Failure { class: «Class::Transient», ..failure },",
+    "Class::Final(ErrorKind::NotFound)",
+    "test(a_listing_that_is_not_of_the_store)",
+)
+mutation(
+    "each-level-has-its-outage",
+    "levels that cannot be written wait together",
+    "replicate/history/rests.rs",
+    "if «meets_all(e) && !own.alone» {",
+    "false",
+    "test(what_meets_all_levels)",
+)
+mutation(
+    "head-that-finds-nothing-is-believed",
+    "what HEAD does not find, and GET reads, is there",
+    "store/s3/head.rs",
+    "=> «self.is_gone(key).await»,",
+    "Ok(None)",
+    "test(a_server_whose_head_finds_nothing)",
 )
 mutation(
     "half-a-part-is-retried-at-once",

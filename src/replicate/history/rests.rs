@@ -14,7 +14,7 @@ use super::plan::Kind;
 use super::ticks::later;
 use crate::base::backoff::{Backoff, Reminders};
 use crate::base::clock::Millis;
-use crate::store::ErrorKind;
+use crate::store::{ErrorKind, StoreError};
 
 /// A kind of failure: request ids and counts in its text do not matter.
 type Cause = (Discriminant<HistoryError>, Option<ErrorKind>);
@@ -128,7 +128,7 @@ impl Rests {
     /// Notes that a job has failed: its kind waits, and the group if the failure is likely to meet
     /// all of it. `least` is the shortest wait.
     pub(super) fn failed(&mut self, kind: Kind, e: &HistoryError, now: Millis, least: Duration) {
-        let outage = e.store_error().is_some_and(|e| e.is_transient());
+        let outage = e.store_error().is_some_and(StoreError::is_transient);
         let own = self.kinds.entry(kind).or_insert_with(|| Rest::new(now));
         own.outage = outage;
         let mut wait = own.wait(e).max(least);
@@ -146,7 +146,7 @@ impl Rests {
 
     /// Whether the last failure of a kind has to be logged, and how long it has lasted.
     pub(super) fn is_news(&mut self, kind: Kind, e: &HistoryError, now: Millis) -> Option<Duration> {
-        let cause = (std::mem::discriminant(e), e.store_error().map(|e| e.kind()));
+        let cause = (std::mem::discriminant(e), e.store_error().map(StoreError::kind));
         let own = self.kinds.get_mut(&kind)?;
         let rest = match self.groups.get_mut(&Group::of(kind)) {
             Some(shared) if meets_all(e) && !own.alone => shared,
@@ -163,7 +163,7 @@ impl Rests {
 
 /// Whether a failure is likely to meet all jobs that make such requests.
 fn meets_all(e: &HistoryError) -> bool {
-    let kind = e.store_error().map(|e| e.kind());
+    let kind = e.store_error().map(StoreError::kind);
     matches!(
         kind,
         Some(
@@ -181,7 +181,6 @@ fn meets_all(e: &HistoryError) -> bool {
 mod tests {
     use super::*;
     use crate::base::{Level, limits};
-    use crate::store::StoreError;
 
     fn level(n: u32) -> Kind {
         Kind::Write(Level::new(n).unwrap())

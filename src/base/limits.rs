@@ -139,9 +139,6 @@ pub const OVERLAP: Duration = Duration::from_secs(60);
 /// the first level if that is shorter. An upload after a longer pause waits for one.
 pub const LINEAGE_EVERY: Duration = Duration::from_secs(30);
 
-/// Longest time between two such checks where each fails, and the age at which that is said again.
-pub const LINEAGE_BLIND: Duration = Duration::from_secs(3600);
-
 /// Shortest time between two such checks.
 pub const LINEAGE_EVERY_MIN: Duration = Duration::from_secs(1);
 

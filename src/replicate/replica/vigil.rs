@@ -14,6 +14,10 @@ use crate::replicate::state::Point;
 use crate::replicate::sweep::Pauses;
 use crate::store::StoreError;
 
+/// Longest time between two checks next to uploads where each fails. After it a second log line
+/// follows.
+const BLIND_MAX: Duration = Duration::from_secs(3600);
+
 /// Why the replica is not what was stored there.
 #[derive(Debug, Clone)]
 pub(super) struct Finding {
@@ -79,7 +83,7 @@ pub(super) struct Blind {
 impl Blind {
     fn new(every: Duration) -> Blind {
         Blind {
-            waits: Backoff::new(every * 2, limits::LINEAGE_BLIND).growing(2),
+            waits: Backoff::new(every * 2, BLIND_MAX).growing(2),
             requests: Backoff::default(),
             since: None,
             until: None,
@@ -91,13 +95,13 @@ impl Blind {
     /// and after an hour.
     pub(super) fn fail(&mut self, e: Option<&StoreError>, now: Instant) -> Option<Duration> {
         let asked = e.map_or(Duration::ZERO, |e| e.wait(&mut self.requests));
-        self.until = Some(now + self.waits.fail().max(asked).min(limits::LINEAGE_BLIND));
+        self.until = Some(now + self.waits.fail().max(asked).min(BLIND_MAX));
         let Some(since) = self.since else {
             self.since = Some(now);
             return Some(Duration::ZERO);
         };
         let age = now - since;
-        let is_due = age >= limits::LINEAGE_BLIND && !std::mem::replace(&mut self.reminded, true);
+        let is_due = age >= BLIND_MAX && !std::mem::replace(&mut self.reminded, true);
         is_due.then_some(age)
     }
 

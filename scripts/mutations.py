@@ -2024,7 +2024,7 @@ mutation(
     "head-that-finds-nothing-is-believed",
     "what HEAD does not find, and GET reads, is there",
     "store/s3/head.rs",
-    "=> «self.is_gone(key).await»,",
+    "None => «self.is_gone(key).await»,",
     "Ok(None)",
     "test(a_server_whose_head_finds_nothing)",
 )

@@ -77,7 +77,7 @@ impl Inner {
                     Err(StoreError::new(ErrorKind::Corrupt, message))
                 }
             },
-            Err(failure) if failure.class == Class::Final(ErrorKind::NotFound) => self.is_gone(key).await,
+            Err(failure) if failure.class == Class::Final(ErrorKind::NotFound) => Ok(None),
             Err(failure) if matches!(failure.status(), Some(403 | 405 | 501)) => {
                 // An object that is not there proves nothing: some stores answer 404 to whatever a
                 // policy does not allow. It does where another object answers.
@@ -102,8 +102,17 @@ impl Inner {
         matches!(self.head_by_get(&get_call(&self.key(id), 0..1)).await, Ok(Some(_)))
     }
 
-    /// Asks once more for an object that HEAD has not found: a server in front of the store may know
-    /// GET alone, and what it misses would be stored again.
+    /// Looks an object up that is known to have been there.
+    pub(super) async fn head_of_stored(&self, key: &str) -> Result<Option<Found>> {
+        match self.head(key).await? {
+            Some(found) => Ok(Some(found)),
+            None if self.client.refused.head.load(Ordering::Relaxed) => Ok(None),
+            None => self.is_gone(key).await,
+        }
+    }
+
+    /// Asks once more for an object that HEAD has not found: a server in front of the store may
+    /// know GET alone, and what it misses would be stored again.
     async fn is_gone(&self, key: &str) -> Result<Option<Found>> {
         let call = get_call(key, 0..1);
         match self.head_by_get(&call).await {

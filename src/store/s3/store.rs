@@ -171,7 +171,7 @@ impl Store for S3Store {
 
     fn head<'a>(&'a self, id: LtxId) -> BoxFuture<'a, Result<Option<Entry>>> {
         Box::pin(async move {
-            let found = self.inner.head(&self.inner.key(id)).await?;
+            let found = self.inner.head_of_stored(&self.inner.key(id)).await?;
             Ok(found.map(|f| Entry { id, size: f.size, modified: f.created.unwrap_or(f.modified) }))
         })
     }

@@ -63,7 +63,7 @@ pub async fn points(store: &Arc<dyn Store>, limit: usize) -> Result<(Vec<Point>,
     for _ in 1..limits::RESTORE_LISTINGS {
         match list(store, limit, gone.clone()).await {
             Err(e) => {
-                // The file was merged since the listing, or the listing is wrong: then it is met again.
+                // The file was merged since the listing. If the listing is wrong, it is met again.
                 let Some((id, why)) = damage::moved(&e) else { return Err(e) };
                 gone.add(id, why.to_owned());
             }

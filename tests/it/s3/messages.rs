@@ -126,6 +126,9 @@ async fn a_server_that_is_none() {
     let server = FaultServer::start(None);
     let store = open(&url(server.addr, "db"), &quick());
     let e = store.list(Scope::All).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Transient, "it answers nothing: {e}");
+    server.always(|_: &Seen| Some(answer(200, &[], "It works!")));
+    let e = store.list(Scope::All).await.unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Corrupt);
     let text = e.to_string();
     assert!(text.contains("the answer is not the XML that S3 sends"), "{text}");

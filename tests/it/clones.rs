@@ -1,12 +1,11 @@
 //! A copy of a database with the configuration of the original, and one database that two processes
 //! follow: who may write to the replica.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use tempfile::TempDir;
 
 use crate::support::lsfast;
 use crate::support::place::Place;
@@ -16,25 +15,7 @@ use crate::support::process::{
 use crate::support::sqlite::{
     Workload, {self},
 };
-
-fn database(dir: &TempDir, name: &str, seed: u64) -> (PathBuf, Connection) {
-    let path = dir.path().join(name);
-    let connection = sqlite::create(&path, 4096);
-    Workload::new(seed).run(&connection, 10);
-    (path, connection)
-}
-
-fn write(connection: &Connection) {
-    connection
-        .execute("INSERT INTO items(name, body) VALUES ('one more', randomblob(100))", [])
-        .expect("a row");
-}
-
-fn replicate(db: &Path, url: &str, flags: &[&str]) -> Process {
-    let mut command = lsfast::command(["replicate", "--sync-interval", "100ms"]);
-    command.args(flags).arg(db).arg(url);
-    Process::start("lsfast replicate", command)
-}
+use crate::writers::{database, folder, replicate, write};
 
 /// Copies a database and its WAL. By another program, because a descriptor that this process closes
 /// takes the locks of its connections with it.
@@ -43,10 +24,6 @@ fn copy_with_wal(db: &Path, copy: &Path) {
         let name = |path: &Path| format!("{}{suffix}", path.display());
         assert!(Command::new("cp").args([name(db), name(copy)]).status().expect("cp").success());
     }
-}
-
-fn folder() -> TempDir {
-    tempfile::tempdir().expect("a temporary folder")
 }
 
 /// A copy with the configuration of the original took its replica away from it, with a line that

@@ -26,7 +26,7 @@ fn keys() -> [(&'static str, &'static str); 2] {
     [("AWS_ACCESS_KEY_ID", s3::ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", s3::SECRET_KEY)]
 }
 
-fn database(dir: &TempDir, name: &str, seed: u64) -> (PathBuf, Connection) {
+pub fn database(dir: &TempDir, name: &str, seed: u64) -> (PathBuf, Connection) {
     let path = dir.path().join(name);
     let connection = sqlite::create(&path, 4096);
     Workload::new(seed).run(&connection, 10);
@@ -34,19 +34,19 @@ fn database(dir: &TempDir, name: &str, seed: u64) -> (PathBuf, Connection) {
 }
 
 /// One small commit.
-fn write(connection: &Connection) {
+pub fn write(connection: &Connection) {
     connection
         .execute("INSERT INTO items(name, body) VALUES ('one more', randomblob(100))", [])
         .expect("a row");
 }
 
-fn replicate(db: &Path, url: &str, flags: &[&str]) -> Process {
+pub fn replicate(db: &Path, url: &str, flags: &[&str]) -> Process {
     let mut command = lsfast::command(["replicate", "--sync-interval", "100ms"]);
     command.args(flags).arg(db).arg(url).envs(keys());
     Process::start("lsfast replicate", command)
 }
 
-fn folder() -> TempDir {
+pub fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 
